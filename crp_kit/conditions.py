@@ -1,0 +1,188 @@
+"""Condition sets: parsed, checked and paired with samples. Pure data, no tensors."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from .errors import ConditionError
+
+OUTPUT = "y"
+Pairing = Literal["auto", "zip", "product"]
+
+
+@dataclass(frozen=True)
+class ConditionSet:
+    """Which concepts relevance may pass, layer by layer.
+
+    Parameters
+    ----------
+    layers : tuple of (str, tuple)
+        Node name and concept ids, sorted by name; an empty tuple of ids lets nothing pass.
+    targets : tuple or None
+        Ids of the model output, or ``None`` where the set says nothing of the output.
+
+    Examples
+    --------
+    >>> ConditionSet.of({"layer4.1.conv2": [23, 7], "y": 207})
+    ConditionSet({'layer4.1.conv2': [23, 7], 'y': [207]})
+    """
+
+    layers: tuple[tuple[str, tuple[Any, ...]], ...]
+    targets: tuple[Any, ...] | None
+
+    @classmethod
+    def of(cls, mapping: Mapping[str, Any]) -> ConditionSet:
+        """Check one condition set.
+
+        Raises
+        ------
+        ConditionError
+            If it is no mapping, is empty, has a name that is no string, or has ids that are neither an id nor a
+            collection of ids.
+        """
+        if not isinstance(mapping, Mapping):
+            raise ConditionError(
+                f"a condition set maps layer names to concept ids, such as {{'layer4.1.conv2': [23], 'y': [207]}}; "
+                f"got {type(mapping).__name__}: {mapping!r}"
+            )
+        names = [name for name in mapping if not isinstance(name, str)]
+        if names:
+            raise ConditionError(f"layer names are strings; got {names[0]!r} in {dict(mapping)!r}")
+        parsed = {name: _ids(name, ids) for name, ids in mapping.items()}
+        targets = parsed.pop(OUTPUT, None)
+        return cls(tuple(sorted(parsed.items())), targets)
+
+    @property
+    def layer_names(self) -> tuple[str, ...]:
+        """Names of the conditioned layers, sorted, without ``"y"``."""
+        return tuple(name for name, _ in self.layers)
+
+    def as_dict(self) -> dict[str, list[Any]]:
+        """Return the set as the plain dictionary that a user would write."""
+        plain = {name: list(ids) for name, ids in self.layers}
+        return plain if self.targets is None else {**plain, OUTPUT: list(self.targets)}
+
+    def __repr__(self) -> str:
+        return f"ConditionSet({self.as_dict()!r})"
+
+
+def _ids(name: str, ids: Any) -> tuple[Any, ...]:
+    """Concept ids of one layer as a tuple of plain, hashable values."""
+    if hasattr(ids, "tolist"):
+        ids = ids.tolist()
+    if isinstance(ids, bool) or ids is None or isinstance(ids, (str, bytes, float, Mapping)):
+        raise ConditionError(f"the concept ids of {name!r} are an id or a list of ids; got {ids!r}")
+    if not isinstance(ids, Iterable):
+        return (ids,)
+    plain = [one.tolist() if hasattr(one, "tolist") else one for one in ids]
+    wrong = [one for one in plain if isinstance(one, (bool, float, bytes)) or one is None]
+    if wrong:
+        raise ConditionError(f"a concept id of {name!r} is a whole number (or what its Concept takes); got {wrong[0]!r}")
+    return tuple(tuple(one) if isinstance(one, list) else one for one in plain)
+
+
+def parse_conditions(conditions: Any) -> tuple[ConditionSet, ...]:
+    """Check a list of condition sets; one set alone counts as a list of one.
+
+    Raises
+    ------
+    ConditionError
+        If the list is empty or one of its sets is not valid.
+    """
+    if isinstance(conditions, Mapping):
+        conditions = [conditions]
+    if not isinstance(conditions, Sequence) or isinstance(conditions, (str, bytes)):
+        raise ConditionError(f"conditions are a list of condition sets; got {type(conditions).__name__}")
+    if not conditions:
+        raise ConditionError("the list of condition sets is empty; give at least one, such as [{'y': [207]}]")
+    return tuple(one if isinstance(one, ConditionSet) else ConditionSet.of(one) for one in conditions)
+
+
+def resolve_pairing(pairing: Pairing, samples: int, conditions: int) -> Literal["zip", "product"]:
+    """Decide how samples and condition sets make rows.
+
+    Raises
+    ------
+    ConditionError
+        If `pairing` is not known, or ``"zip"`` meets unequal lengths.
+    """
+    if pairing not in ("auto", "zip", "product"):
+        raise ConditionError(f"pairing is 'auto', 'zip' or 'product'; got {pairing!r}")
+    if pairing == "zip" and samples != conditions:
+        raise ConditionError(
+            f"pairing='zip' needs as many condition sets as samples; got {samples} samples and {conditions} sets. "
+            f"pairing='product' combines every sample with every set"
+        )
+    if pairing == "auto":
+        return "zip" if samples == conditions else "product"
+    return pairing
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """A slice of the rows: samples ``[start, stop)`` under condition sets ``[first, last)``."""
+
+    samples: slice
+    conditions: slice
+
+
+def chunk_rows(pairing: Literal["zip", "product"], samples: int, conditions: int, batch_size: int) -> Iterator[Chunk]:
+    """Cut the rows into slices of about `batch_size`, in row order (conditions fastest).
+
+    A slice takes several samples only where each of them meets all of its condition sets in that slice.
+    """
+    if pairing == "zip":
+        for start in range(0, samples, batch_size):
+            rows = slice(start, min(start + batch_size, samples))
+            yield Chunk(rows, rows)
+        return
+    together = max(1, batch_size // conditions)
+    for start in range(0, samples, together):
+        rows = slice(start, min(start + together, samples))
+        for first in range(0, conditions, batch_size):
+            yield Chunk(rows, slice(first, min(first + batch_size, conditions)))
+
+
+def parse_condition_text(text: str) -> tuple[str, list[int]]:
+    """Read ``"layer4.2.conv3:35,89"`` as the layer and its concept ids.
+
+    An empty list (``"layer4:"``) lets nothing pass; ``5-8`` is a range with both ends.
+
+    Raises
+    ------
+    ConditionError
+        With the text and a mark below the place that is wrong.
+
+    Examples
+    --------
+    >>> parse_condition_text("layer4.2.conv3:35,89-91")
+    ('layer4.2.conv3', [35, 89, 90, 91])
+    >>> parse_condition_text("y:282")
+    ('y', [282])
+    """
+    layer, colon, listed = text.rpartition(":")
+    if not colon:
+        _fail(text, len(text), "expected ':' and concept ids after the layer name")
+    if not layer.strip():
+        _fail(text, 0, "expected a layer name before ':'")
+    ids: list[int] = []
+    place = len(layer) + 1
+    if not listed.strip():
+        return layer.strip(), ids
+    for part in listed.split(","):
+        match = re.fullmatch(r"\s*(\d+)(?:\s*-\s*(\d+))?\s*", part)
+        if match is None:
+            _fail(text, place, f"expected a concept id such as 35 or a range such as 5-8, got {part.strip()!r}")
+        first, last = int(match[1]), int(match[2] or match[1])
+        if last < first:
+            _fail(text, place, f"the range {part.strip()!r} runs backwards")
+        ids += range(first, last + 1)
+        place += len(part) + 1
+    return layer.strip(), ids
+
+
+def _fail(text: str, place: int, expected: str) -> Any:
+    raise ConditionError(f"{expected}\n  {text}\n  {' ' * place}^")

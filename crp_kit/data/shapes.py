@@ -1,0 +1,229 @@
+"""The built-in demo data: images of coloured and textured shapes, with the true place of every part."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from crp_kit.data.draws import Integers, Words, hashed
+from crp_kit.data.scene import PARTS, SIZE, Scene
+
+__all__ = ["ShapesDataset"]
+
+_SPLITS = ("train", "test")
+
+# Samples rendered at once: few enough for the processor's cache.
+_CHUNK = 32
+
+
+class _Recipe(NamedTuple):
+    colour: str
+    plain_shape: str
+    texture: str
+    textured_shape: str
+    plain_on_top: bool
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        return self[:4]
+
+    @property
+    def name(self) -> str:
+        plain, textured = f"{self.colour} {self.plain_shape}", f"{self.texture} {self.textured_shape}"
+        return f"{plain} above {textured}" if self.plain_on_top else f"{textured} above {plain}"
+
+
+# The words of a linear code: colour, plain shape and texture are free, the other two follow from them. Any two choices
+# leave at least two classes open.
+_RECIPES = (
+    _Recipe("red", "circle", "striped", "square", True),
+    _Recipe("red", "circle", "dotted", "cross", False),
+    _Recipe("red", "triangle", "striped", "square", False),
+    _Recipe("red", "triangle", "dotted", "cross", True),
+    _Recipe("blue", "circle", "striped", "cross", True),
+    _Recipe("blue", "circle", "dotted", "square", False),
+    _Recipe("blue", "triangle", "striped", "cross", False),
+    _Recipe("blue", "triangle", "dotted", "square", True),
+)
+_HAS = np.array([[part in recipe.parts for part in PARTS] for recipe in _RECIPES])
+_PLAIN_ON_TOP = np.array([recipe.plain_on_top for recipe in _RECIPES])
+
+
+class ShapesDataset(Dataset[tuple[torch.Tensor, int]]):
+    """Images whose parts (shapes, colours, textures) together tell one of eight classes.
+
+    Each image shows two large objects, one above the other: a plain one (red or blue) and a textured one (striped or
+    dotted). A class is a choice of four parts and of the order of the objects. Every part serves four classes, and no
+    two parts tell the class: a classifier has to combine at least three of these five choices. Small bars and rings,
+    some of them red or blue too, make a mere count of coloured pixels useless.
+
+    Sample `i` depends on `seed`, `split` and `i` only: it is the same, bit for bit, in whatever batch, order or
+    process it is made.
+
+    Examples
+    --------
+    >>> data = ShapesDataset(1000, seed=3)
+    >>> image, label = data[17]
+    >>> image.shape
+    torch.Size([3, 64, 64])
+    >>> data.classes[0], data.class_parts[data.classes[0]]
+    ('red circle above striped square', ('red', 'circle', 'striped', 'square'))
+    >>> data.classes[data[16][1]]
+    'red triangle above dotted cross'
+    >>> [part for part, mask in zip(data.parts, data.masks(16)) if mask.any()]
+    ['red', 'triangle', 'dotted', 'cross']
+
+    Parameters
+    ----------
+    n : int
+        Number of samples. A longer dataset begins with the samples of a shorter one.
+    seed : int
+        Another seed gives other samples.
+    split : {"train", "test"}
+        The splits share no random numbers.
+
+    Attributes
+    ----------
+    classes : tuple of str
+        Name of each class, by label.
+    parts : tuple of str
+        Name of each part, in the order of `masks`.
+    class_parts : dict of str to tuple of str
+        The four parts of each class.
+
+    Raises
+    ------
+    ValueError
+        If `n` is not positive, or `split` has another value.
+    """
+
+    classes: tuple[str, ...] = tuple(recipe.name for recipe in _RECIPES)
+    parts: tuple[str, ...] = PARTS
+
+    def __init__(self, n: int, seed: int = 0, split: str = "train") -> None:
+        if n <= 0:
+            raise ValueError(f"n is the number of samples and must be at least 1, not {n}")
+        if split not in _SPLITS:
+            raise ValueError(f"split must be {' or '.join(map(repr, _SPLITS))}, not {split!r}")
+        self.n = n
+        self.seed = seed
+        self.split = split
+        self.class_parts = {recipe.name: recipe.parts for recipe in _RECIPES}
+
+    def __repr__(self) -> str:
+        return f"ShapesDataset({self.n}, seed={self.seed}, split={self.split!r})"
+
+    def __len__(self) -> int:
+        return self.n
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
+        """Give one sample.
+
+        Parameters
+        ----------
+        index : int
+            Number of the sample, from 0.
+
+        Returns
+        -------
+        image : torch.Tensor
+            Not normalised, values in [0, 1] (multiples of 1/255): channel (red, green, blue), height, width.
+        label : int
+            Number of the class.
+
+        Raises
+        ------
+        IndexError
+            If the dataset has no such sample; negative numbers are none.
+        """
+        images, labels = self.batch([index])
+        return images[0], int(labels[0])
+
+    def __getitems__(self, indices: Sequence[int]) -> list[tuple[torch.Tensor, int]]:
+        """Give several samples; a ``DataLoader`` asks for them in this way, which is faster than one by one."""
+        images, labels = self.batch(indices)
+        return list(zip(images, labels.tolist(), strict=True))
+
+    @property
+    def targets(self) -> torch.Tensor:
+        """Label of every sample, without rendering any: sample."""
+        return torch.from_numpy(self._labels(np.arange(self.n)))
+
+    def batch(self, indices: Iterable[int] | torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Give the images and labels of several samples.
+
+        Parameters
+        ----------
+        indices : iterable of int
+            Numbers of the samples, in any order.
+
+        Returns
+        -------
+        images : torch.Tensor
+            The images of ``dataset[i]``: sample, channel, height, width.
+        labels : torch.Tensor
+            Numbers of the classes: sample.
+
+        Raises
+        ------
+        IndexError
+            If the dataset lacks one of the samples.
+        """
+        numbers = self._checked(indices)
+        images = np.empty((len(numbers), 3, SIZE, SIZE), dtype=np.float32)
+        for start in range(0, len(numbers), _CHUNK):
+            images[start : start + _CHUNK] = self._scene(numbers[start : start + _CHUNK]).images()
+        return torch.from_numpy(images), torch.from_numpy(self._labels(numbers))
+
+    def masks(self, index: int) -> torch.Tensor:
+        """Give the pixels that show each part in one sample.
+
+        A whole object bears the mask of its shape and that of its colour or texture, both tones of a texture included.
+        Red and blue distractors bear the mask of their colour. A pixel counts for what covers at least half of it. A
+        part that the image does not show has an empty mask.
+
+        Parameters
+        ----------
+        index : int
+            Number of the sample, from 0.
+
+        Returns
+        -------
+        torch.Tensor
+            Booleans: part (in the order of `parts`), height, width.
+
+        Raises
+        ------
+        IndexError
+            If the dataset has no such sample.
+        """
+        return torch.from_numpy(self._scene(self._checked([index])).masks()[0])
+
+    def _checked(self, indices: Iterable[int] | torch.Tensor) -> Integers:
+        numbers = [operator.index(index) for index in indices]
+        for number in numbers:
+            if not 0 <= number < self.n:
+                raise IndexError(f"no sample {number}: the dataset has the samples 0 to {self.n - 1}")
+        return np.array(numbers, dtype=np.int64)
+
+    def _hash(self, purpose: str, numbers: Integers) -> Words:
+        stream = 2 * _SPLITS.index(self.split) + ("label", "image").index(purpose)
+        key = hashed(hashed(np.array([self.seed % 2**64], dtype=np.uint64)) + np.uint64(stream))
+        return hashed(key + numbers.astype(np.uint64))
+
+    def _labels(self, numbers: Integers) -> Integers:
+        # Eight consecutive samples show each class once, in an order of their own: place -> factor * place + offset
+        # permutes the numbers modulo eight when the factor is odd.
+        block, place = np.divmod(numbers, len(_RECIPES))
+        word = self._hash("label", block)
+        factor, offset = (word >> np.uint64(60)).astype(np.int64) | 1, (word >> np.uint64(50)).astype(np.int64)
+        return (factor * place + offset) % len(_RECIPES)
+
+    def _scene(self, numbers: Integers) -> Scene:
+        labels = self._labels(numbers)
+        return Scene(self._hash("image", numbers), _HAS[labels], _PLAIN_ON_TOP[labels])

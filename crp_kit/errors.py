@@ -1,0 +1,101 @@
+"""Every error that crp-kit raises on purpose, with the values it is about."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+
+
+class CrpKitError(Exception):
+    """Base of every error that crp-kit raises on purpose."""
+
+
+class ConditionError(CrpKitError, ValueError):
+    """A condition set, or a combination of condition sets, that has no meaning."""
+
+
+class UnknownLayerError(ConditionError):
+    """A layer name that the recorded graph does not have.
+
+    Parameters
+    ----------
+    name : str
+        The name that was asked for.
+    known : iterable of str
+        The names that exist; the nearest ones are suggested.
+    reason : str, optional
+        Said instead of "no layer named …", when the name exists in the model but not in the graph.
+    """
+
+    def __init__(self, name: str, known: Iterable[str], reason: str | None = None) -> None:
+        self.name = name
+        self.suggestions = difflib.get_close_matches(name, sorted(set(known)), n=3, cutoff=0.5)
+        said = reason or f"no layer named {name!r}"
+        hint = f"; did you mean {' or '.join(map(repr, self.suggestions))}?" if self.suggestions else ""
+        super().__init__(f"{said}{hint} See crp_kit.get_layer_names." if hint else f"{said}; see crp_kit.get_layer_names")
+
+
+class UnreachableLayerError(ConditionError):
+    """A layer through which no relevance can pass between the start and the model input."""
+
+
+class ConceptRangeError(ConditionError, IndexError):
+    """A concept id (a channel, a neuron, a class) outside of what the layer has.
+
+    Parameters
+    ----------
+    layer : str
+        Name of the node, or ``"y"``.
+    ids : sequence of int
+        The ids that are out of range.
+    size : int
+        Number of concepts that the layer has.
+    what : str
+        The word for one of them, such as ``"channel"``.
+    """
+
+    def __init__(self, layer: str, ids: Sequence[int], size: int, *, what: str = "channel") -> None:
+        self.layer, self.ids, self.size = layer, list(ids), size
+        shown = ", ".join(map(str, self.ids[:5])) + (", …" if len(self.ids) > 5 else "")
+        super().__init__(
+            f"{what} {shown} of {layer!r} is out of range: it has {size} of them, counted from 0 to {size - 1}"
+        )
+
+
+class ConceptAxisError(ConditionError):
+    """The axis of a node's output that enumerates its concepts cannot be told."""
+
+
+class InputError(CrpKitError, ValueError):
+    """Data that the model or crp-kit cannot take: type, rank, NaN, emptiness."""
+
+
+class ModelError(CrpKitError, RuntimeError):
+    """A model that cannot be recorded, or whose output cannot be attributed."""
+
+
+class CompositeError(CrpKitError, ValueError):
+    """A composite that is unknown, or a rule that does not fit the node it was given to."""
+
+
+class NonFiniteRelevanceError(CrpKitError, ArithmeticError):
+    """Relevance became infinite or not-a-number.
+
+    Parameters
+    ----------
+    layer : str
+        Node whose rule produced the first non-finite value.
+    rule : str
+        The rule that ran there.
+    """
+
+    def __init__(self, layer: str, rule: str) -> None:
+        self.layer, self.rule = layer, rule
+        super().__init__(
+            f"relevance became non-finite at {layer!r} (rule: {rule}); a larger stabilizer, "
+            f"or another rule for this layer, keeps its denominators away from zero"
+        )
+
+
+class CrpKitWarning(UserWarning):
+    """Something that the result is still right about, but that the user should know."""
