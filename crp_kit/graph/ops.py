@@ -27,6 +27,7 @@ class Kind(Enum):
     PRODUCT = "product of a signal and a gate"
     ACTIVATION = "activation"
     STRUCTURAL = "moves values without changing them"
+    GRADIENT = "known to be differentiated plainly"
     DETACHED = "carries no relevance"
     OPAQUE = "module whose inside cannot be seen"
     UNKNOWN = "unknown operation"
@@ -85,6 +86,7 @@ _KINDS: dict[Kind, str] = {
         "adaptive_max_pool3d_with_indices max min amax amin maximum minimum topk sort setitem copy copy_ index_put "
         "scatter index_copy write_through as_strided ravel"
     ),
+    Kind.GRADIENT: "softmax log_softmax rsqrt sqrt reciprocal var std norm vector_norm pow square exp",
     Kind.DETACHED: "detach data",
     Kind.OPAQUE: "opaque",
 }

@@ -1,0 +1,314 @@
+"""One forward, many relevance backwards: an interpreter over the recorded graph."""
+
+from __future__ import annotations
+
+import warnings
+from collections import OrderedDict
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from zennit.core import Composite
+
+from .errors import CrpKitWarning, NonFiniteRelevanceError
+from .graph.nodes import Graph, Ref
+from .graph.ops import Kind
+from .graph.paths import Segment, Walk
+from .graph.record import OutputSelector, Recording, record, seen_through
+from .graph.shadow import fingerprint, make_shadow, unwrap
+from .rules.assign import Plan, make_plan, mapped_containers
+from .rules.step import Backward, Message
+
+_PLANS_KEPT = 16
+
+
+@dataclass
+class _Copy:
+    """A copy of the model for one composite, and what is known of it."""
+
+    shadow: torch.nn.Module
+    opaque: frozenset[str]
+    composite: Composite | None
+    plans: OrderedDict[Any, Plan] = field(default_factory=OrderedDict)
+
+
+class Engine:
+    """Records forwards of a model and runs relevance backwards through them. The model is never touched.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+    output : str, int or callable, optional
+        Which part of the model's output is attributed.
+    """
+
+    def __init__(self, model: torch.nn.Module, output: OutputSelector = None) -> None:
+        self.model, self.output = model, output
+        self._copies: OrderedDict[int | None, _Copy] = OrderedDict()
+        self._fingerprint: tuple[Any, ...] = ()
+        self._said: set[str] = set()
+
+    def run(self, data: Any, composite: Composite | None) -> Run:
+        """Record one forward and plan the relevance pass.
+
+        Raises
+        ------
+        ModelError
+            If the forward fails or its output cannot be attributed.
+        """
+        self._warn_of_training()
+        copy = self._copy(data, composite)
+        recording = record(copy.shadow, data, output=self.output, opaque=copy.opaque)
+        for note in recording.notes:
+            self._say(note)
+        plan = copy.plans.get(recording.graph.signature)
+        if plan is None:
+            plan = make_plan(recording.graph, composite)
+            copy.plans[recording.graph.signature] = plan
+            if len(copy.plans) > _PLANS_KEPT:
+                copy.plans.popitem(last=False)
+        copy.plans.move_to_end(recording.graph.signature)
+        return Run(recording, plan, self)
+
+    def _copy(self, data: Any, composite: Composite | None) -> _Copy:
+        """Return the copy of the model for a composite, made anew when the model's parts were replaced."""
+        current = fingerprint(self.model)
+        if current != self._fingerprint:
+            self._copies.clear()
+            self._fingerprint = current
+        canonizers = list(composite.canonizers) if composite is not None else []
+        key = None if composite is None else id(composite)
+        copy = self._copies.get(key)
+        if copy is None or canonizers:
+            shadow = make_shadow(self.model, private=bool(canonizers))
+            for canonizer in canonizers:
+                canonizer.apply(shadow)
+            opaque = seen_through(
+                shadow, data, output=self.output, opaque=mapped_containers(composite, shadow)
+            )
+            copy = self._copies[key] = _Copy(shadow, opaque, composite)
+            if len(self._copies) > _PLANS_KEPT:
+                self._copies.popitem(last=False)
+        return copy
+
+    def _warn_of_training(self) -> None:
+        model = unwrap(self.model)
+        affected = sorted(
+            {type(m).__name__ for m in model.modules() if m.training and type(m).__name__.startswith(_MODES)}
+        )
+        if affected:
+            self._say(
+                f"the model is in training mode; the attribution runs it in evaluation mode ({', '.join(affected)} differ) "
+                f"and leaves the model's own mode as it is"
+            )
+
+    def _say(self, message: str) -> None:
+        """Warn, once for each message."""
+        if message not in self._said:
+            self._said.add(message)
+            warnings.warn(message, CrpKitWarning, stacklevel=5)
+
+    def warn_of_unknown(self, names: Collection[str], graph: Graph) -> None:
+        """Say, once, which operations hand relevance on as plain gradient because no rule is known for them."""
+        ops = {node.op for node in graph if node.name in names}
+        if ops:
+            self._say(
+                f"no rule is known for the operation{'s' if len(ops) > 1 else ''} {', '.join(sorted(ops))} (at "
+                f"{', '.join(sorted(names)[:5])}); relevance passes there as plain gradient"
+            )
+
+
+_MODES = ("Dropout", "AlphaDropout", "FeatureAlphaDropout", "BatchNorm", "SyncBatchNorm", "InstanceNorm", "StochasticDepth")
+
+
+@dataclass(frozen=True)
+class Passed:
+    """What one relevance pass gives.
+
+    Parameters
+    ----------
+    inputs : dict
+        Relevance at each model input, (row, *shape).
+    recorded : dict
+        Relevance at each output that was asked for, before that node's own mask, (row, *shape).
+    unknown : frozenset of str
+        Nodes that handed relevance on as plain gradient because their operation is not known.
+    """
+
+    inputs: Mapping[Ref, torch.Tensor]
+    recorded: Mapping[Ref, torch.Tensor]
+    unknown: frozenset[str]
+
+
+class Run:
+    """One recorded forward, ready for many relevance passes. Made by `Engine.run`.
+
+    Parameters
+    ----------
+    recording : Recording
+    plan : Plan
+    engine : Engine
+    """
+
+    def __init__(self, recording: Recording, plan: Plan, engine: Engine) -> None:
+        self.recording, self.plan, self.engine = recording, plan, engine
+        self.graph = recording.graph
+        self._prepared: dict[int, Backward] = {}
+
+    def passed(
+        self,
+        start: Ref,
+        seeds: torch.Tensor,
+        *,
+        rows: torch.Tensor,
+        masks: Mapping[Ref, torch.Tensor],
+        record: Collection[Ref] = (),
+        exclude_parallel: bool = True,
+        to_input: bool = True,
+    ) -> Passed:
+        """Run relevance from `start` down.
+
+        Parameters
+        ----------
+        start : Ref
+            Output at which relevance starts.
+        seeds : torch.Tensor
+            (seed, *shape), the distinct start values.
+        rows : torch.Tensor
+            (row,), which seed each row starts from. What lies above the topmost mask is computed once per seed.
+        masks : dict
+            For each conditioned output a factor (row, *broadcast shape).
+        record : collection of Ref
+            Outputs whose arriving relevance is wanted.
+        exclude_parallel : bool
+            Count only paths on which the conditioned nodes are a maximal chain.
+        to_input : bool
+            Walk on to the model input; otherwise stop at the lowest node of `record`.
+
+        Raises
+        ------
+        UnreachableLayerError
+            If a conditioned node cannot be passed.
+        NonFiniteRelevanceError
+            If relevance becomes infinite or not-a-number.
+        """
+        walk = Walk(self.plan.flow, start, tuple(masks))
+        walk.check()
+        task = _Task(self, walk, masks=masks, rows=rows, wanted=set(record), to_input=to_input)
+        with torch.no_grad():
+            task.run(seeds, exclude_parallel)
+            passed = task.result()
+            if not all(bool(torch.isfinite(part).all()) for part in (*passed.inputs.values(), *passed.recorded.values())):
+                task = _Task(self, walk, masks=masks, rows=rows, wanted=set(record), to_input=to_input, watch=True)
+                task.run(seeds, exclude_parallel)
+        self.engine.warn_of_unknown(passed.unknown, self.graph)
+        return passed
+
+    def backward(self, index: int) -> Backward:
+        """Return the prepared step of a node."""
+        if index not in self._prepared:
+            self._prepared[index] = self.plan.steps[index].prepare(self.recording)
+        return self._prepared[index]
+
+
+class _Task:
+    """One walk of relevance for one batch of rows."""
+
+    def __init__(
+        self,
+        run: Run,
+        walk: Walk,
+        *,
+        masks: Mapping[Ref, torch.Tensor],
+        rows: torch.Tensor,
+        wanted: set[Ref],
+        to_input: bool,
+        watch: bool = False,
+    ) -> None:
+        self.job, self.walk, self.masks, self.rows, self.wanted, self.watch = run, walk, masks, rows, wanted, watch
+        self.graph, self.to_input = run.graph, to_input
+        self.arrived: dict[Ref, torch.Tensor] = {}
+        self.recorded: dict[Ref, torch.Tensor] = {}
+        self.inputs: dict[Ref, torch.Tensor] = {}
+        self.unknown: set[str] = set()
+        self.lowest = 0 if to_input else min((ref.node for ref in wanted), default=walk.start.node)
+
+    def run(self, seeds: torch.Tensor, exclude_parallel: bool) -> None:
+        """Walk all segments, the start with one row per seed."""
+        start = self.walk.start
+        self._watch(start.node, seeds)
+        if not exclude_parallel:
+            self.arrived[start] = self._expanded(seeds) if self.masks else seeds
+            self._walk(Segment(start, (), frozenset(range(start.node + 1))), self.masks)
+            return
+        self.arrived[start] = seeds
+        for segment in self.walk.segments():
+            if segment.source in self.arrived:
+                mask = self.masks.get(segment.source)
+                self._walk(segment, {} if mask is None else {segment.source: mask})
+
+    def result(self) -> Passed:
+        """Return what was collected, each (row, *shape); outputs that no relevance reached are zero."""
+        inputs = [Ref(node.index) for node in self.graph if node.kind is Kind.INPUT] if self.to_input else []
+        return Passed(
+            {ref: self._whole(self.inputs, ref) for ref in inputs},
+            {ref: self._whole(self.recorded, ref) for ref in self.wanted},
+            frozenset(self.unknown),
+        )
+
+    def _whole(self, found: Mapping[Ref, torch.Tensor], ref: Ref) -> torch.Tensor:
+        if ref in found:
+            return self._expanded(found[ref])
+        return self.arrived[self.walk.start].new_zeros((len(self.rows), *self.graph.shape(ref)))
+
+    def _expanded(self, relevance: torch.Tensor) -> torch.Tensor:
+        """Return one row per condition from one row per seed; seeds are numbered as they first appear."""
+        return relevance if relevance.shape[0] == len(self.rows) else relevance[self.rows]
+
+    def _add(self, store: dict[Ref, torch.Tensor], ref: Ref, relevance: torch.Tensor) -> None:
+        before = store.get(ref)
+        if before is not None and before.shape[0] != relevance.shape[0]:
+            before, relevance = self._expanded(before), self._expanded(relevance)
+        store[ref] = relevance if before is None else before + relevance
+
+    def _walk(self, segment: Segment, masks: Mapping[Ref, torch.Tensor]) -> None:
+        """Carry relevance from a segment's source to its targets, or to the input."""
+        pending: dict[Ref, torch.Tensor] = {segment.source: self.arrived[segment.source]}
+        for index in range(segment.source.node, self.lowest - 1, -1):
+            node = self.graph.nodes[index]
+            message: Message = [self._arriving(pending, Ref(index, i), masks) for i in range(len(node.shapes))]
+            if all(part is None for part in message):
+                continue
+            if node.kind is Kind.INPUT and message[0] is not None:
+                self._add(self.inputs, Ref(index), message[0])
+            elif index > self.lowest or self.to_input:
+                for ref, relevance in self._handed_on(index, message):
+                    if ref in segment.targets:
+                        self._add(self.arrived, ref, relevance)
+                    elif ref.node in segment.nodes:
+                        self._add(pending, ref, relevance)
+
+    def _arriving(
+        self, pending: dict[Ref, torch.Tensor], ref: Ref, masks: Mapping[Ref, torch.Tensor]
+    ) -> torch.Tensor | None:
+        """Take the relevance that arrived at an output, note it if it is wanted, and mask it."""
+        relevance = pending.pop(ref, None)
+        if relevance is None:
+            return None
+        if ref in self.wanted:
+            self._add(self.recorded, ref, relevance)
+        return self._expanded(relevance) * masks[ref] if ref in masks else relevance
+
+    def _handed_on(self, index: int, message: Message) -> list[tuple[Ref, torch.Tensor]]:
+        node = self.graph.nodes[index]
+        if node.name in self.job.plan.unknown:
+            self.unknown.add(node.name)
+        given = self.job.backward(index)(message)
+        for _, relevance in given:
+            self._watch(index, relevance)
+        return given
+
+    def _watch(self, index: int, relevance: torch.Tensor) -> None:
+        if self.watch and not bool(torch.isfinite(relevance).all()):
+            raise NonFiniteRelevanceError(self.graph.nodes[index].name, self.job.plan.steps[index].rule or "start")

@@ -1,0 +1,152 @@
+"""What a node computes, as a function of the inputs that receive relevance; everything else is held fixed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+from ..graph.nodes import Node, Ref
+from ..graph.ops import Kind
+from ..graph.record import Recording
+from .step import working
+
+Function = Callable[..., list[torch.Tensor]]
+
+
+def values_of(recording: Recording, refs: Sequence[Ref]) -> list[torch.Tensor]:
+    """Return the recorded values in working precision."""
+    return [working(recording.value(ref)) for ref in refs]
+
+
+def true_function(node: Node, recording: Recording, refs: Sequence[Ref]) -> Function:
+    """Return the node's own computation; its Jacobian is the plain gradient."""
+    if node.kind is Kind.BATCH_NORM:
+        return affine_norm(node)
+    fixed = {ref: working(recording.value(ref)) for ref in node.inputs}
+    floats = [i for i, shape in enumerate(node.shapes) if shape is not None]
+    promoted = _promoted(node)
+
+    def run(*values: torch.Tensor) -> list[torch.Tensor]:
+        outputs = promoted.call({**fixed, **dict(zip(refs, values, strict=True))})
+        return [outputs[i] for i in floats]
+
+    return run
+
+
+def linearised_function(node: Node, recording: Recording, refs: Sequence[Ref]) -> Function:
+    """Return the node as an affine map of the given inputs: deviations of norms and gates are constants."""
+    if node.kind is Kind.NORM:
+        return _NORMS[node.op](node, working(recording.value(refs[0])))
+    return true_function(node, recording, refs)
+
+
+def _promoted(node: Node) -> Node:
+    """Return the node with half-precision constants in working precision, so that it can be recomputed there."""
+    from dataclasses import replace
+
+    def up(tree: Any) -> Any:
+        if isinstance(tree, torch.Tensor):
+            return working(tree) if tree.is_floating_point() else tree
+        if isinstance(tree, (tuple, list)) and type(tree) in (tuple, list):
+            return type(tree)(up(one) for one in tree)
+        return tree
+
+    if node.shape is None or node.kind in (Kind.INPUT, Kind.OPAQUE):
+        return node
+    return replace(node, args=up(node.args), kwargs={key: up(value) for key, value in node.kwargs.items()})
+
+
+# ---------------------------------------------------------------------- norms
+
+
+def batch_norm_factors(node: Node) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return scale and shift, (channel,), of a BatchNorm with running statistics; its epsilon is part of them."""
+    mean, variance = working(node.argument("running_mean")), working(node.argument("running_var"))
+    weight, bias, eps = node.argument("weight"), node.argument("bias"), node.argument("eps", 1e-5)
+    scale = torch.rsqrt(variance + eps)
+    if weight is not None:
+        scale = scale * working(weight)
+    shift = -mean * scale
+    if bias is not None:
+        shift = shift + working(bias)
+    return scale.detach(), shift.detach()
+
+
+def per_channel(values: torch.Tensor, ndim: int) -> torch.Tensor:
+    """Return (channel,) so that it broadcasts to (batch, channel, ...)."""
+    return values.view(1, -1, *(1,) * (ndim - 2))
+
+
+def affine_norm(node: Node) -> Function:
+    """Return a BatchNorm as ``x * a + c``.
+
+    Never differentiate ``F.batch_norm``: on some torch versions its CPU backward in evaluation mode is wrong for one
+    sample and a gradient with transposed strides.
+    """
+    scale, shift = batch_norm_factors(node)
+    ndim = len(node.shape)
+    return lambda x: [x * per_channel(scale, ndim) + per_channel(shift, ndim)]
+
+
+def _affine(node: Node, normalised: torch.Tensor, shape: Sequence[int] | None = None) -> torch.Tensor:
+    for name in ("weight", "bias"):
+        factor = node.argument(name) if not (name == "bias" and node.op == "rms_norm") else None
+        if factor is None:
+            continue
+        factor = working(factor).detach()
+        factor = factor if shape is None else factor.view(*shape)
+        normalised = normalised * factor if name == "weight" else normalised + factor
+    return normalised
+
+
+def _layer_norm(node: Node, x: torch.Tensor) -> Function:
+    dims = tuple(range(-len(node.argument("normalized_shape")), 0))
+    scale = torch.rsqrt(x.var(dims, unbiased=False, keepdim=True) + node.argument("eps", 1e-5))
+    return lambda v: [_affine(node, (v - v.mean(dims, keepdim=True)) * scale)]
+
+
+def _rms_norm(node: Node, x: torch.Tensor) -> Function:
+    dims = tuple(range(-len(node.argument("normalized_shape")), 0))
+    eps = node.argument("eps")
+    scale = torch.rsqrt(x.square().mean(dims, keepdim=True) + (torch.finfo(x.dtype).eps if eps is None else eps))
+    return lambda v: [_affine(node, v * scale)]
+
+
+def _group_norm(node: Node, x: torch.Tensor) -> Function:
+    return _grouped(node, x, node.argument("num_groups"))
+
+
+def _instance_norm(node: Node, x: torch.Tensor) -> Function:
+    return _grouped(node, x, x.shape[1])
+
+
+def _grouped(node: Node, x: torch.Tensor, groups: int) -> Function:
+    def parts(v: torch.Tensor) -> torch.Tensor:
+        return v.reshape(v.shape[0], groups, -1)
+
+    scale = torch.rsqrt(parts(x).var(-1, unbiased=False, keepdim=True) + node.argument("eps", 1e-5))
+    shape = (1, x.shape[1], *(1,) * (x.ndim - 2))
+
+    def run(v: torch.Tensor) -> list[torch.Tensor]:
+        normalised = ((parts(v) - parts(v).mean(-1, keepdim=True)) * scale).reshape(v.shape)
+        return [_affine(node, normalised, shape)]
+
+    return run
+
+
+def _local_response_norm(node: Node, x: torch.Tensor) -> Function:
+    ratio = torch.nn.functional.local_response_norm(torch.ones_like(x), 1, 0.0, 0.0, 1.0)
+    normalised = node.func(x, *node.args[1:], **{k: v for k, v in node.kwargs.items() if k != "input"})
+    ratio = torch.where(x == 0, ratio, normalised / torch.where(x == 0, torch.ones_like(x), x))
+    return lambda v: [v * ratio]
+
+
+_NORMS: dict[str, Callable[[Node, torch.Tensor], Function]] = {
+    "layer_norm": _layer_norm,
+    "rms_norm": _rms_norm,
+    "group_norm": _group_norm,
+    "instance_norm": _instance_norm,
+    "local_response_norm": _local_response_norm,
+}

@@ -1,0 +1,122 @@
+"""The steps of the relevance pass: how one node hands the relevance of its outputs to its inputs.
+
+A step is made once per recorded structure, prepared once per forward, and run for every batch of conditions. Relevance
+has a leading axis of rows in front of the node's own shape: (row, *shape).
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from ..graph.nodes import Node, Ref
+from ..graph.record import Recording
+
+Message = list[torch.Tensor | None]
+"""Relevance at each output of a node, (row, *shape), or None where none arrived."""
+Given = list[tuple[Ref, torch.Tensor]]
+"""Relevance for inputs of the node."""
+Backward = Callable[[Message], Given]
+
+
+@dataclass(frozen=True, eq=False)
+class Step(ABC):
+    """How one node hands relevance on.
+
+    Parameters
+    ----------
+    index : int
+        Index of the node.
+    rule : str
+        What is done there, for people.
+    """
+
+    index: int
+    rule: str
+
+    @abstractmethod
+    def prepare(self, recording: Recording) -> Backward:
+        """Compute what all conditions share, and return the function that hands relevance on."""
+
+    def node(self, recording: Recording) -> Node:
+        return recording.graph.nodes[self.index]
+
+
+def working(value: torch.Tensor) -> torch.Tensor:
+    """Return a value in the precision in which rules run: float32 or better."""
+    return value if value.dtype in (torch.float32, torch.float64) else value.float()
+
+
+def sum_to(relevance: torch.Tensor, shape: torch.Size) -> torch.Tensor:
+    """Sum (row, *broadcast shape) over what `shape` was broadcast along."""
+    if relevance.shape[1:] == shape:
+        return relevance
+    extra = relevance.ndim - 1 - len(shape)
+    if extra:
+        relevance = relevance.sum(tuple(range(1, 1 + extra)))
+    wide = tuple(i for i, size in enumerate(shape, start=1) if size == 1 and relevance.shape[i] != 1)
+    return relevance.sum(wide, keepdim=True) if wide else relevance
+
+
+class Transposed:
+    """The vector-Jacobian product of a function at fixed inputs, batched over rows.
+
+    Parameters
+    ----------
+    func : callable
+        From the inputs to a list of tensors.
+    inputs : sequence of torch.Tensor
+    hidden : bool, optional
+        The function does things that ``torch.func`` cannot follow (scripted modules, custom autograd functions): use
+        plain autograd, row by row.
+    """
+
+    def __init__(
+        self, func: Callable[..., list[torch.Tensor]], inputs: Sequence[torch.Tensor], *, hidden: bool = False
+    ) -> None:
+        self.func, self.inputs = func, [value.detach() for value in inputs]
+        self._pull: Any = None
+        self.outputs: list[torch.Tensor]
+        if hidden:
+            self._with_autograd()
+        else:
+            outputs, self._pull = torch.func.vjp(lambda *values: tuple(func(*values)), *self.inputs)
+            self.outputs = [output.detach() for output in outputs]
+
+    def _with_autograd(self) -> None:
+        with torch.enable_grad():
+            self._leaves = [value.clone().requires_grad_() for value in self.inputs]
+            self._live = self.func(*self._leaves)
+        self.outputs = [output.detach() for output in self._live]
+
+    def __call__(self, message: Message) -> tuple[torch.Tensor, ...]:
+        """Return (row, *shape) for each input, from (row, *shape) or None for each output."""
+        rows = next(part.shape[0] for part in message if part is not None)
+        full = tuple(
+            part.to(output.dtype) if part is not None else output.new_zeros((rows, *output.shape))
+            for part, output in zip(message, self.outputs, strict=True)
+        )
+        if self._pull is None:
+            pulled = [self._one_row([part[row] for part in full]) for row in range(rows)]
+        elif rows == 1:
+            return tuple(one[None] for one in self._pull(tuple(part[0] for part in full)))
+        else:
+            try:
+                batched: tuple[torch.Tensor, ...] = torch.vmap(self._pull)(full)
+                return batched
+            except RuntimeError:
+                pulled = [self._pull(tuple(part[row] for part in full)) for row in range(rows)]
+        return tuple(torch.stack(parts) for parts in zip(*pulled, strict=True))
+
+    def _one_row(self, parts: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        pairs = [(out, part) for out, part in zip(self._live, parts, strict=True) if out.requires_grad]
+        if not pairs:
+            return [torch.zeros_like(leaf) for leaf in self._leaves]
+        found = torch.autograd.grad(
+            [out for out, _ in pairs], self._leaves, [part for _, part in pairs], retain_graph=True, allow_unused=True
+        )
+        return [torch.zeros_like(leaf) if one is None else one for leaf, one in zip(self._leaves, found, strict=True)]
