@@ -3,11 +3,12 @@
 Which concepts a vision model used, where in the image, and what each concept looks like in the data.
 """
 
-from .attribution import Attribution, CondAttribution
+from .attribution import CondAttribution
 from .concepts import ChannelConcept, Concept, NeuronConcept
 from .conditions import ConditionSet
 from .errors import CrpKitError, CrpKitWarning
 from .graph.trace import ModelGraph, get_layer_names, trace_model_graph
+from .result import Attribution
 
 __version__ = "0.1.0"
 

@@ -140,7 +140,8 @@ class ChannelConcept(Concept):
 
     def _maps(self, relevance: torch.Tensor) -> torch.Tensor:
         """(row, channel, neuron)."""
-        return relevance.movedim(self._axis(relevance.ndim), 1).flatten(2) if relevance.ndim > 2 else relevance[..., None]
+        axis = self._axis(relevance.ndim)
+        return relevance[..., None] if relevance.ndim == 2 else relevance.movedim(axis, 1).flatten(2)
 
 
 @dataclass(frozen=True)
@@ -172,7 +173,7 @@ class NeuronConcept(Concept):
 def _flat_index(index: tuple[int, ...], shape: torch.Size, layer_name: str) -> int:
     """Flat index of an index tuple."""
     if len(index) != len(shape):
-        raise ConditionError(f"neuron {index} of {layer_name!r} needs {len(shape)} indices: its shape is {tuple(shape)}")
+        raise ConditionError(f"neuron {index} of {layer_name!r} needs {len(shape)} indices; its shape: {tuple(shape)}")
     flat = 0
     for one, size in zip(index, shape, strict=True):
         _check_ids([one], size, layer_name=layer_name, what=f"index {one} of neuron {index}:")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 from .errors import ConditionError
 
@@ -80,7 +80,7 @@ def _ids(name: str, ids: Any) -> tuple[Any, ...]:
     plain = [one.tolist() if hasattr(one, "tolist") else one for one in ids]
     wrong = [one for one in plain if isinstance(one, (bool, float, bytes)) or one is None]
     if wrong:
-        raise ConditionError(f"a concept id of {name!r} is a whole number (or what its Concept takes); got {wrong[0]!r}")
+        raise ConditionError(f"a concept id of {name!r} is a whole number, or what its Concept takes; got {wrong[0]!r}")
     return tuple(tuple(one) if isinstance(one, list) else one for one in plain)
 
 
@@ -184,5 +184,5 @@ def parse_condition_text(text: str) -> tuple[str, list[int]]:
     return layer.strip(), ids
 
 
-def _fail(text: str, place: int, expected: str) -> Any:
+def _fail(text: str, place: int, expected: str) -> NoReturn:
     raise ConditionError(f"{expected}\n  {text}\n  {' ' * place}^")

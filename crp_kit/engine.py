@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from zennit.core import Composite
 
 from .errors import CrpKitWarning, NonFiniteRelevanceError
 from .graph.nodes import Graph, Ref
@@ -18,14 +17,16 @@ from .graph.paths import Segment, Walk
 from .graph.record import OutputSelector, Recording, record, seen_through
 from .graph.shadow import fingerprint, make_shadow, unwrap
 from .rules.assign import Plan, make_plan, mapped_containers
+from .rules.presets import Composite
 from .rules.step import Backward, Message
 
-_PLANS_KEPT = 16
+_KEPT = 16
+"""Composites, and recorded structures for each of them, that are remembered."""
 
 
 @dataclass
 class _Copy:
-    """A copy of the model for one composite, and what is known of it."""
+    """The copy of the model that a composite uses, and what is known of it; it keeps the composite alive."""
 
     shadow: torch.nn.Module
     opaque: frozenset[str]
@@ -45,7 +46,8 @@ class Engine:
 
     def __init__(self, model: torch.nn.Module, output: OutputSelector = None) -> None:
         self.model, self.output = model, output
-        self._copies: OrderedDict[int | None, _Copy] = OrderedDict()
+        self._shadow: torch.nn.Module | None = None
+        self._copies: OrderedDict[int, _Copy] = OrderedDict()
         self._fingerprint: tuple[Any, ...] = ()
         self._said: set[str] = set()
 
@@ -58,37 +60,44 @@ class Engine:
             If the forward fails or its output cannot be attributed.
         """
         self._warn_of_training()
-        copy = self._copy(data, composite)
-        recording = record(copy.shadow, data, output=self.output, opaque=copy.opaque)
-        for note in recording.notes:
-            self._say(note)
+        copy = self._copy(composite)
+        recording = self._record(copy, data)
         plan = copy.plans.get(recording.graph.signature)
         if plan is None:
-            plan = make_plan(recording.graph, composite)
-            copy.plans[recording.graph.signature] = plan
-            if len(copy.plans) > _PLANS_KEPT:
+            opaque = seen_through(copy.shadow, data, output=self.output, opaque=copy.opaque)
+            if opaque != copy.opaque:
+                copy.opaque = opaque
+                recording = self._record(copy, data)
+            plan = copy.plans[recording.graph.signature] = make_plan(recording.graph, composite)
+            if len(copy.plans) > _KEPT:
                 copy.plans.popitem(last=False)
         copy.plans.move_to_end(recording.graph.signature)
+        for note in recording.notes:
+            self._say(note)
         return Run(recording, plan, self)
 
-    def _copy(self, data: Any, composite: Composite | None) -> _Copy:
-        """Return the copy of the model for a composite, made anew when the model's parts were replaced."""
+    def _record(self, copy: _Copy, data: Any) -> Recording:
+        return record(copy.shadow, data, output=self.output, opaque=copy.opaque)
+
+    def _copy(self, composite: Composite | None) -> _Copy:
+        """Return the copy of the model for a composite, made anew when the model's parts were replaced.
+
+        All composites share one shadow, except those with canonizers, which get a private one, remade at every call.
+        """
         current = fingerprint(self.model)
-        if current != self._fingerprint:
+        if self._shadow is None or current != self._fingerprint:
             self._copies.clear()
-            self._fingerprint = current
-        canonizers = list(composite.canonizers) if composite is not None else []
-        key = None if composite is None else id(composite)
-        copy = self._copies.get(key)
-        if copy is None or canonizers:
-            shadow = make_shadow(self.model, private=bool(canonizers))
-            for canonizer in canonizers:
-                canonizer.apply(shadow)
-            opaque = seen_through(
-                shadow, data, output=self.output, opaque=mapped_containers(composite, shadow)
-            )
-            copy = self._copies[key] = _Copy(shadow, opaque, composite)
-            if len(self._copies) > _PLANS_KEPT:
+            self._fingerprint, self._shadow = current, make_shadow(self.model)
+        if composite is not None and composite.canonizers:
+            private = make_shadow(self.model, private=True)
+            for canonizer in composite.canonizers:
+                canonizer.apply(private)
+            return _Copy(private, mapped_containers(composite, private), composite)
+        copy = self._copies.get(id(composite))
+        if copy is None:
+            copy = _Copy(self._shadow, mapped_containers(composite, self._shadow), composite)
+            self._copies[id(composite)] = copy
+            if len(self._copies) > _KEPT:
                 self._copies.popitem(last=False)
         return copy
 
@@ -99,8 +108,8 @@ class Engine:
         )
         if affected:
             self._say(
-                f"the model is in training mode; the attribution runs it in evaluation mode ({', '.join(affected)} differ) "
-                f"and leaves the model's own mode as it is"
+                f"the model is in training mode; the attribution runs a copy in evaluation mode "
+                f"({', '.join(affected)} differ) and leaves the model's own mode as it is"
             )
 
     def _say(self, message: str) -> None:
@@ -119,7 +128,8 @@ class Engine:
             )
 
 
-_MODES = ("Dropout", "AlphaDropout", "FeatureAlphaDropout", "BatchNorm", "SyncBatchNorm", "InstanceNorm", "StochasticDepth")
+_MODES = ("Dropout", "AlphaDropout", "FeatureAlphaDropout", "BatchNorm", "SyncBatchNorm", "StochasticDepth")
+"""How the names begin of modules that behave differently in training."""
 
 
 @dataclass(frozen=True)
@@ -195,13 +205,17 @@ class Run:
         """
         walk = Walk(self.plan.flow, start, tuple(masks))
         walk.check()
-        task = _Task(self, walk, masks=masks, rows=rows, wanted=set(record), to_input=to_input)
+
+        def task(watch: bool) -> _Task:
+            made = _Task(self, walk, masks=masks, rows=rows, wanted=set(record), to_input=to_input, watch=watch)
+            made.run(seeds, exclude_parallel)
+            return made
+
         with torch.no_grad():
-            task.run(seeds, exclude_parallel)
-            passed = task.result()
-            if not all(bool(torch.isfinite(part).all()) for part in (*passed.inputs.values(), *passed.recorded.values())):
-                task = _Task(self, walk, masks=masks, rows=rows, wanted=set(record), to_input=to_input, watch=True)
-                task.run(seeds, exclude_parallel)
+            passed = task(watch=False).result()
+            parts = (*passed.inputs.values(), *passed.recorded.values())
+            if not all(bool(torch.isfinite(part).all()) for part in parts):
+                task(watch=True)
         self.engine.warn_of_unknown(passed.unknown, self.graph)
         return passed
 

@@ -32,7 +32,7 @@ class UnknownLayerError(ConditionError):
         self.suggestions = difflib.get_close_matches(name, sorted(set(known)), n=3, cutoff=0.5)
         said = reason or f"no layer named {name!r}"
         hint = f"; did you mean {' or '.join(map(repr, self.suggestions))}?" if self.suggestions else ""
-        super().__init__(f"{said}{hint} See crp_kit.get_layer_names." if hint else f"{said}; see crp_kit.get_layer_names")
+        super().__init__(f"{said}{hint}{' See' if hint else '; see'} crp_kit.get_layer_names")
 
 
 class UnreachableLayerError(ConditionError):

@@ -20,7 +20,7 @@ __all__ = ["DEFAULT_CMAP", "colour_table", "colours", "grid", "heatmap_image", "
 Floats: TypeAlias = npt.NDArray[np.float64]
 Pixels: TypeAlias = npt.NDArray[np.uint8]
 
-DEFAULT_CMAP = "004593,256bcc,669cf0,b9ccfa,80:ffffff,fbbeb1,e77d6b,be433c,842420"
+DEFAULT_CMAP = "004593,096bd3,609df0,b9ccfa,80:ffffff,febcaf,f57464,ca342f,8c1718"
 """Blue, white, red, in zennit's colour map language.
 
 Zero is white and the two signs differ by blue against red, which every common colour vision tells apart. Equal

@@ -5,10 +5,11 @@ Figures are made without pyplot, so nothing opens, nothing is global and nothing
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +23,7 @@ from zennit.cmap import ColorMap
 from .errors import InputError
 from .image import DEFAULT_CMAP, colour_table, colours, picture, scale_of
 
-__all__ = ["ConceptView", "SampleView", "concept_bars", "demo_figure", "heatmaps"]
+__all__ = ["ConceptView", "SampleView", "concept_bars", "demo_figure", "heatmaps", "to_png"]
 
 Colours: TypeAlias = str | ColorMap
 
@@ -92,7 +93,7 @@ def heatmaps(
     run = len(rows) // len(pictures) if pictures else len(rows)
     panels = len(rows) + len(pictures)
     figure, places = _places(panels, columns or min(run + bool(pictures), 8), axes, aspect=_aspect(rows))
-    common = scale_of(rows) if shared_scale else None
+    common = scale_of(rows) if shared_scale or len(rows) == 1 else None
     free, drawn = iter(places), []
     for number, row in enumerate(rows):
         if pictures and number % run == 0:
@@ -179,6 +180,13 @@ def concept_bars(
     return figure
 
 
+def to_png(figure: Figure, *, dpi: int = 100) -> bytes:
+    """Return a figure as the bytes of a PNG file."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=dpi)
+    return buffer.getvalue()
+
+
 @dataclass(frozen=True)
 class ConceptView:
     """One concept of one sample, ready to be drawn.
@@ -229,7 +237,7 @@ class SampleView:
     outlines: Mapping[str, Any] = field(default_factory=dict)
 
 
-_LINE_STYLES = ("solid", "dashed", "dotted", "dashdot")
+_LINE_STYLES: tuple[Literal["solid", "dashed", "dotted", "dashdot"], ...] = ("solid", "dashed", "dotted", "dashdot")
 
 
 def demo_figure(samples: Sequence[SampleView], *, title: str = "", cmap: Colours = DEFAULT_CMAP) -> Figure:
@@ -329,7 +337,8 @@ def _check_count(name: str, given: Sequence[str] | None, wanted: int, of: str) -
 
 def _aspect(rows: npt.NDArray[Any]) -> float:
     """Height of a panel over its width, within what still makes a page."""
-    return min(max(rows.shape[1] / rows.shape[2], 0.25), 4.0)
+    height, width = rows.shape[1:]
+    return min(max(float(height / width), 0.25), 4.0)
 
 
 def _places(
@@ -375,9 +384,10 @@ def _colour_bar(figure: Figure, places: list[Axes], *, common: float | None, cma
     """State what the colours mean: values for a common scale, else fractions of each map's own strongest value."""
     limit = common or 1.0
     scale = ScalarMappable(Normalize(-limit, limit), ListedColormap(colour_table(cmap) / 255))
-    bar = figure.colorbar(scale, ax=places, shrink=0.8, aspect=24, pad=0.02, ticks=[-limit, 0, limit])
+    length = min(0.9, 2.6 / figure.get_figheight())
+    bar = figure.colorbar(scale, ax=places, shrink=length, aspect=16, pad=0.02, ticks=[-limit, 0, limit])
     ends = ("against", "for")
     numbers = (f"−{limit:.2g}", f"+{limit:.2g}") if common else ("−max", "+max")
     bar.set_ticklabels([f"{numbers[0]}\n{ends[0]}", "0", f"{numbers[1]}\n{ends[1]}"], fontsize="x-small")
-    label = "relevance" if common else "relevance, each map on its own scale (± max below it)"
+    label = "relevance" if common else "relevance, each map on its\nown scale (± max below it)"
     bar.set_label(label, fontsize="x-small")

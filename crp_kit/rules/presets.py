@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from zennit.composites import COMPOSITES
-from zennit.core import Composite
+from zennit.core import Composite as Composite
 
 from ..errors import CompositeError
 

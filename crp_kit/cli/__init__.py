@@ -1,0 +1,26 @@
+"""The command line: parsing and printing only; what takes long to import is imported by the command that needs it."""
+
+from __future__ import annotations
+
+import click
+
+from .demo import demo
+from .group import CrpGroup
+from .heatmap import heatmap
+from .layers import layers
+
+__all__ = ["main"]
+
+
+@click.group(cls=CrpGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="crp-kit", message="%(prog)s %(version)s")
+def main() -> None:
+    """Which concepts a vision model used, and where in the image.
+
+    Results go to stdout, messages and progress to stderr. No file is overwritten without --overwrite. The exit status
+    is 0, or 2 for a mistake in what was asked, or 130 when interrupted.
+    """
+
+
+for _command in (demo, layers, heatmap):
+    main.add_command(_command)

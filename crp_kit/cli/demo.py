@@ -1,0 +1,101 @@
+"""``crp-kit demo``: what crp-kit does, on its built-in data and model."""
+
+from __future__ import annotations
+
+import json
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from ..errors import InputError
+from .files import check_outputs, write_file
+from .group import say
+from .options import overwrite_option
+
+if TYPE_CHECKING:
+    from ..demo import DemoResult
+
+__all__ = ["demo"]
+
+_FOLDER = "crp-kit-demo"
+_FIGURE, _TABLE, _ARRAYS = "concepts.png", "concepts.json", "heatmaps.npz"
+
+
+@click.command(short_help="Show the whole job on built-in images and a built-in model.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    metavar="FOLDER",
+    help=f"Where the results go.  [default: {_FOLDER}, or {_FOLDER}-2, … where that exists]",
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="Another seed makes other images.")
+@click.option("--images", "samples", type=click.IntRange(1, 8), default=4, show_default=True, help="How many images.")
+@click.option("--layer", help="Layer whose channels are looked at.  [default: layer2.1.conv2]")
+@overwrite_option
+def demo(*, output: Path | None, seed: int, samples: int, layer: str | None, overwrite: bool) -> None:
+    """Show the whole job on built-in images and a built-in model; it takes seconds and needs no download.
+
+    Writes a figure of a few images, the channels that the model's predictions rest on, and where in the image each of
+    them looks; the same as numbers; the heatmaps as arrays; and the images, to try crp-kit heatmap on.
+    """
+    from ..demo import LAYER, run_demo
+
+    folder = output if output is not None else _default_folder(overwrite=overwrite)
+    images = [f"image-{number}.png" for number in range(samples)]
+    paths = [folder / name for name in (_FIGURE, _TABLE, _ARRAYS, *images)]
+    _make(folder)
+    check_outputs(paths, overwrite=overwrite)
+    result = run_demo(seed=seed, samples=samples, layer=layer or LAYER, verbose=True)
+    _write(paths, result)
+    _report(result)
+    for path in paths[:3]:
+        click.echo(path)
+    say(f"try: crp-kit heatmap {paths[3]} --model demo:resnet --layer {result.layer} -o {folder / 'mine.png'}")
+
+
+def _default_folder(*, overwrite: bool) -> Path:
+    """The usual folder, or the next free name, so that a second run overwrites nothing."""
+    if overwrite or not Path(_FOLDER).exists():
+        return Path(_FOLDER)
+    return next(path for path in (Path(f"{_FOLDER}-{number}") for number in count(2)) if not path.exists())
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot make the folder {folder}: {error.strerror or error}") from error
+
+
+def _write(paths: list[Path], result: DemoResult) -> None:
+    import numpy as np
+
+    from ..image import picture
+
+    figure, table, arrays, *images = paths
+    write_file(figure, lambda path: result.figure().savefig(path, dpi=110))
+    write_file(table, lambda path: path.write_text(json.dumps(result.as_dict(), indent=1) + "\n", encoding="utf-8"))
+    heatmaps = np.stack([one.heatmap.numpy() for one in result.samples])
+    conditional = np.stack([one.concept_heatmaps.numpy() for one in result.samples])
+    channels = np.array([[concept.channel for concept in one.concepts] for one in result.samples])
+    write_file(
+        arrays, lambda path: np.savez_compressed(path, heatmap=heatmaps, conditional=conditional, channel=channels)
+    )
+    for path, sample in zip(images, result.samples, strict=True):
+        upright = picture(sample.image)
+        write_file(path, lambda file, upright=upright: upright.save(file))  # type: ignore[misc]
+
+
+def _report(result: DemoResult) -> None:
+    say(f"layer {result.layer}; model accuracy {result.accuracy:.1%}")
+    for one in result.samples:
+        say(f"image {one.index}: {one.label}; predicted {one.prediction} (p = {one.probability:.2f})")
+        for concept in one.concepts:
+            say(
+                f"  channel {concept.channel:>2}  {concept.share:+6.1%}  follows {concept.part:<8} "
+                f"(r = {concept.correlation:.2f}); its heatmap lies {concept.on_plain:4.0%} on the plain object, "
+                f"{concept.on_textured:4.0%} on the textured one"
+            )

@@ -1,0 +1,69 @@
+"""Files that commands write: checked before the work starts, written beside and then renamed."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from ..errors import InputError
+
+__all__ = ["check_outputs", "write_file"]
+
+
+def check_outputs(paths: Sequence[Path], *, overwrite: bool) -> None:
+    """Refuse what could not be written at the end, before any work is done.
+
+    Raises
+    ------
+    InputError
+        If a path is named twice, is a folder, lies in no folder or in one that cannot be written, or exists and may not
+        be overwritten.
+    """
+    for number, path in enumerate(paths):
+        folder = path.parent
+        if path in paths[:number]:
+            raise InputError(f"{path} is named for two outputs; give each its own file")
+        if path.is_dir():
+            raise InputError(f"cannot write {path}: it is a folder; name a file in it")
+        if not folder.is_dir():
+            raise InputError(f"cannot write {path}: there is no folder {folder}; make it first")
+        if not os.access(folder, os.W_OK):
+            raise InputError(f"cannot write {path}: no permission to write into {folder}")
+        if path.exists() and not overwrite:
+            raise InputError(f"{path} exists; --overwrite replaces it, or choose another name")
+
+
+def write_file(path: Path, write: Callable[[Path], object]) -> None:
+    """Write a file completely or not at all.
+
+    Parameters
+    ----------
+    path : Path
+    write : callable
+        Gets the path of an empty file to fill, with the same suffix, in the same folder.
+
+    Raises
+    ------
+    InputError
+        If it cannot be written.
+    """
+    try:
+        handle, name = tempfile.mkstemp(prefix=".crp-kit-", suffix=path.suffix, dir=path.parent)
+        os.close(handle)
+        beside = Path(name)
+        try:
+            write(beside)
+            beside.chmod(0o666 & ~_umask())
+            beside.replace(path)
+        finally:
+            beside.unlink(missing_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

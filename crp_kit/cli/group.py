@@ -1,0 +1,86 @@
+"""The one place where errors become messages and exit codes."""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+import click
+
+from ..errors import CrpKitError, CrpKitWarning, UnknownLayerError
+
+__all__ = ["MISTAKE", "CrpGroup", "say"]
+
+MISTAKE = 2
+_INTERRUPTED = 130  # 128 + SIGINT, as shells report it
+_BROKEN_PIPE = 141  # 128 + SIGPIPE
+
+
+def say(message: str) -> None:
+    """Print a message to stderr."""
+    click.echo(message, err=True)
+
+
+class CrpGroup(click.Group):
+    """A click group whose errors are one line ``crp-kit: error: …`` on stderr and exit code 2, never a traceback.
+
+    Errors that crp-kit does not raise on purpose (its own bugs) do keep their traceback.
+    """
+
+    def main(self, *args: Any, standalone_mode: bool = True, **extra: Any) -> Any:
+        run: Callable[..., Any] = super().main
+        if not standalone_mode:
+            return run(*args, standalone_mode=False, **extra)
+        with warnings.catch_warnings():
+            _show_own_warnings()
+            try:
+                result = run(*args, standalone_mode=False, **extra)
+            except click.exceptions.NoArgsIsHelpError as error:
+                say(error.format_message())
+                sys.exit(MISTAKE)
+            except click.UsageError as error:
+                path = error.ctx.command_path if error.ctx else "crp-kit"
+                _fail(f"{error.format_message().rstrip('.?')}; see {path} --help")
+            except click.ClickException as error:
+                _fail(error.format_message())
+            except click.Abort:
+                say("crp-kit: interrupted")
+                sys.exit(_INTERRUPTED)
+            except UnknownLayerError as error:
+                _fail(str(error).replace("crp_kit.get_layer_names", "crp-kit layers --graph"))
+            except CrpKitError as error:
+                _fail(str(error))
+            except OSError as error:
+                _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+        sys.exit(result if isinstance(result, int) else 0)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            result = super().invoke(ctx)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            # Whoever read the output has enough. What is still buffered must not fail again at exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            ctx.exit(_BROKEN_PIPE)
+        return result
+
+
+def _fail(message: str) -> NoReturn:
+    say(f"crp-kit: error: {message}")
+    sys.exit(MISTAKE)
+
+
+def _show_own_warnings() -> None:
+    """Print crp-kit's warnings as one line each; leave other warnings as they are."""
+    usual = warnings.showwarning
+
+    def show(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
+        if issubclass(category, CrpKitWarning):
+            say(f"crp-kit: warning: {message}")
+        else:
+            usual(message, category, *place, **more)
+
+    warnings.showwarning = show

@@ -1,0 +1,308 @@
+"""``crp-kit heatmap``: conditional heatmaps of image files."""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ..conditions import OUTPUT, parse_condition_text
+from ..errors import ConditionError, InputError
+from .files import check_outputs, write_file
+from .group import say
+from .options import model_options, overwrite_option
+
+if TYPE_CHECKING:
+    import torch
+
+    from ..attribution import CondAttribution
+    from ..models import LoadedModel
+    from ..result import Attribution
+
+__all__ = ["heatmap"]
+
+_SUFFIXES = (".png", ".pdf", ".svg", ".jpg")
+_LINE = 27  # characters above a panel
+_Set = dict[str, list[int]]
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What to compute for every image."""
+
+    base: _Set
+    each: tuple[tuple[str, int], ...]
+    layer: str | None
+    top: int
+    options: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class _Maps:
+    """The heatmaps of one image."""
+
+    path: Path
+    view: torch.Tensor
+    attr: Attribution
+    shares: tuple[float | None, ...]
+
+
+@click.command(short_help="Draw conditional heatmaps of images.")
+@click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="IMAGE...")
+@model_options
+@click.option(
+    "--condition", "conditions", multiple=True, metavar="LAYER:IDS", help="Add to the condition set. Repeatable."
+)
+@click.option("--each", multiple=True, metavar="LAYER:IDS", help="One heatmap for each of these ids. Repeatable.")
+@click.option("--layer", metavar="LAYER", help="One heatmap for each of the most relevant channels of this layer.")
+@click.option("--top", type=click.IntRange(min=1), help="How many of them.  [default: 6]")
+@click.option(
+    "--composite", default="epsilon_plus_flat", show_default=True, help="Rules: a zennit composite, or gradient."
+)
+@click.option(
+    "--exclude-parallel/--parallel",
+    default=True,
+    show_default=True,
+    help="Whether shortcuts past a conditioned layer carry nothing.",
+)
+@click.option(
+    "--batch-size", type=click.IntRange(min=1), default=16, show_default=True, help="Heatmaps computed at once."
+)
+@click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:1, mps, …")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), metavar="FILE", help="The figure: .png, .pdf, .svg or .jpg."
+)
+@click.option("--save-array", type=click.Path(path_type=Path), metavar="FILE", help="The values, as NumPy's .npz.")
+@click.option("--shared-scale", is_flag=True, help="One colour scale for all heatmaps, not one for each.")
+@overwrite_option
+@click.option("--json", "as_json", is_flag=True, help="Print what was found as JSON instead of the names of the files.")
+def heatmap(images: tuple[Path, ...], model: str, weights: str | None, **options: Any) -> None:
+    """Draw where in the images the relevance lies that passes through the given concepts.
+
+    \b
+    Examples:
+      crp-kit heatmap cat.jpg --model torchvision:resnet50 --weights DEFAULT \\
+          --condition layer4.2.conv3:35,89 --condition y:282 -o cat.png
+      crp-kit heatmap cat.jpg dog.jpg --model demo:resnet --layer layer3.1.conv2 --top 4 -o top.png
+      crp-kit heatmap cat.jpg --model demo:resnet --each layer3.1.conv2:0-7 --save-array maps.npz
+
+    LAYER:IDS names a layer and channels of it: 35, or 35,89, or 5-8, or nothing after the colon to let nothing pass.
+    y:282 is the model output; without it, each image is explained for the class that the model predicts.
+
+    All --condition options together make one condition set: relevance has to pass every layer named, through any of
+    the ids of that layer; a layer named twice has the ids of both. It makes one heatmap of each image. --each makes one
+    heatmap for each id, of the condition set and that id; so does --layer for the channels with the largest share of
+    the relevance, of either sign. Names are listed by: crp-kit layers --graph.
+    """  # noqa: D301
+    output, array = options["output"], options["save_array"]
+    if output is None and array is None and not options["as_json"]:
+        output = Path("heatmap.png")
+    if output is not None and output.suffix.lower() not in _SUFFIXES:
+        raise InputError(f"the figure {str(output)!r} needs one of the endings {', '.join(_SUFFIXES)}")
+    if array is not None and array.suffix != ".npz":
+        raise InputError(f"the array file {str(array)!r} needs the ending .npz")
+    files = [one for one in (output, array) if one is not None]
+    check_outputs(files, overwrite=options["overwrite"])
+    asked = _parsed(options)
+    if weights is None and model.startswith(("torchvision:", "timm:")):
+        raise InputError(f"{model} without weights is untrained: say --weights DEFAULT, a state-dict file, or none")
+
+    loaded, found = _computed(images, (model, weights), asked, options["device"])
+    if output is not None:
+        figure = _figure(loaded, found, shared_scale=options["shared_scale"])
+        write_file(output, lambda path: figure.savefig(path, dpi=150))
+    if array is not None:
+        write_file(array, lambda path: _save_array(path, found))
+    if options["as_json"]:
+        click.echo(json.dumps(_summary(loaded, found, files), indent=1))
+        return
+    for one in found:
+        say(f"{one.path}: predicted {_predicted(loaded, one)}")
+    for file in files:
+        click.echo(file)
+
+
+def _parsed(options: dict[str, Any]) -> _Asked:
+    base: _Set = {}
+    for text in options["conditions"]:
+        layer, ids = parse_condition_text(text)
+        known = base.setdefault(layer, [])
+        known += [one for one in ids if one not in known]
+    each: list[tuple[str, int]] = []
+    for text in options["each"]:
+        layer, ids = parse_condition_text(text)
+        if not ids:
+            raise ConditionError(f"--each {text} names no id; write for example --each {layer}:0-3")
+        each += [(layer, one) for one in ids]
+    layer = options["layer"]
+    if layer is None and options["top"] is not None:
+        raise InputError("--top needs --layer, the layer whose channels are ranked")
+    if layer is not None and each:
+        raise InputError("--layer and --each both choose heatmaps; give one of them")
+    varied = {name for name, _ in each} | {layer}
+    for name in base:
+        if name in varied:
+            raise InputError(
+                f"{name} is named by --condition and by {'--layer' if name == layer else '--each'}; name it once"
+            )
+    passed = {name: options[name] for name in ("composite", "exclude_parallel", "batch_size")}
+    return _Asked(base, tuple(each), layer, options["top"] or 6, passed)
+
+
+def _computed(
+    images: tuple[Path, ...], named: tuple[str, str | None], asked: _Asked, device: str
+) -> tuple[LoadedModel, list[_Maps]]:
+    import torch
+    from tqdm import tqdm
+
+    from ..attribution import CondAttribution
+    from ..models import load_images, load_model
+    from ..rules.presets import preset
+
+    for path in images:
+        if not path.exists():
+            raise InputError(f"no image file {str(path)!r}")
+    loaded = load_model(*named)
+    try:
+        loaded.model.to(torch.device(device))
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(f"device {device!r} cannot be used: {str(error).splitlines()[0]}") from error
+    low, high = (one.to(device) for one in (loaded.preprocess.low, loaded.preprocess.high))
+    options = {**asked.options, "composite": preset(asked.options["composite"], low=low, high=high)}
+    asked = replace(asked, options=options)
+    attribution = CondAttribution(loaded.model, output=loaded.output)
+    found: list[_Maps] = []
+    for path in tqdm(images, unit="image", disable=len(images) == 1 or None):
+        batch = load_images([path], loaded.preprocess)
+        if found and batch.views[0].shape != found[0].view.shape:
+            raise InputError(
+                "this model keeps the shape of an image, and these differ in shape: give one image at a time"
+            )
+        found.append(_maps(attribution, loaded, (path, batch.views[0], batch.inputs.to(device)), asked))
+    return loaded, found
+
+
+def _maps(
+    attribution: CondAttribution, loaded: LoadedModel, image: tuple[Path, torch.Tensor, torch.Tensor], asked: _Asked
+) -> _Maps:
+    path, view, inputs = image
+    base = asked.base if OUTPUT in asked.base else {**asked.base, OUTPUT: [_predicted_class(loaded, inputs)]}
+    shares: list[float | None] = [None]
+    sets = [base]
+    if asked.each:
+        sets = [{**base, layer: [one]} for layer, one in asked.each]
+        shares = [None] * len(sets)
+    elif asked.layer is not None:
+        ranked = _ranked(attribution, inputs, (asked.layer, base), asked)
+        sets, shares = [{**base, asked.layer: [one]} for one, _ in ranked], [share for _, share in ranked]
+    return _Maps(path, view, attribution(inputs, sets, pairing="product", **asked.options), tuple(shares))
+
+
+def _ranked(
+    attribution: CondAttribution, inputs: torch.Tensor, where: tuple[str, _Set], asked: _Asked
+) -> list[tuple[int, float]]:
+    """Channels of a layer with the largest shares of the relevance, and the shares."""
+    from ..concepts import ChannelConcept
+
+    layer, base = where
+    attr = attribution(inputs, [base], record_layer=[layer], pairing="product", **asked.options)
+    concept = ChannelConcept(axis=attribution.channel_axis(inputs, layer))
+    shares = concept.attribute(attr.relevances[layer])[0]
+    order = shares.abs().argsort(descending=True, stable=True)[: asked.top]
+    return [(int(one), float(shares[one])) for one in order]
+
+
+def _predicted_class(loaded: LoadedModel, inputs: torch.Tensor) -> int:
+    import torch
+
+    with torch.no_grad():
+        value = loaded.model(inputs)
+    value = value if loaded.output is None else value[loaded.output]
+    if not isinstance(value, torch.Tensor) or value.ndim != 2:
+        raise ConditionError(
+            "the model's output is not one number for each class: say what to explain with --condition y:ID"
+        )
+    return int(value[0].argmax())
+
+
+def _predicted(loaded: LoadedModel, found: _Maps) -> str:
+    value = found.attr.prediction[0]
+    return loaded.class_name(int(value.argmax())) if value.ndim == 1 else f"a tensor of shape {tuple(value.shape)}"
+
+
+def _figure(loaded: LoadedModel, found: list[_Maps], *, shared_scale: bool) -> Any:
+    import torch
+
+    from ..plot import heatmaps
+
+    views = [one.view for one in found]
+    titles = [
+        _title(loaded, condition.as_dict(), share)
+        for one in found
+        for condition, share in zip(one.attr.conditions, one.shares, strict=True)
+    ]
+    return heatmaps(
+        torch.cat([one.attr.heatmap.detach().cpu() for one in found]),
+        images=views,
+        titles=titles,
+        image_titles=[_shortened(one.path.name) + "\n" + _shortened(f"predicted {_predicted(loaded, one)}") for one in found],
+        shared_scale=shared_scale,
+    )
+
+
+def _title(loaded: LoadedModel, condition: dict[str, list[Any]], share: float | None) -> str:
+    lines = [f"{name}: {_listed(ids)}" for name, ids in condition.items() if name != OUTPUT]
+    if share is not None:
+        lines[-1] += f" ({share:+.1%})"
+    targets = condition.get(OUTPUT, [])
+    named = loaded.class_name(targets[0]) if len(targets) == 1 else _listed(targets)
+    return "\n".join(_shortened(line) for line in [*lines, f"y: {named}"])
+
+
+def _listed(ids: list[Any]) -> str:
+    return ", ".join(map(str, ids[:6])) + (", …" if len(ids) > 6 else "") or "nothing"
+
+
+def _shortened(text: str) -> str:
+    """Break a long line, and cut what would take a third one."""
+    lines = textwrap.wrap(text, _LINE) or [""]
+    return "\n".join(lines) if len(lines) <= 2 else f"{lines[0]}\n{lines[1][: _LINE - 1]}…"
+
+
+def _save_array(path: Path, found: list[_Maps]) -> None:
+    """Write the rows of all images: heatmap, image, conditions (JSON), prediction."""
+    import numpy as np
+
+    np.savez_compressed(
+        path,
+        heatmap=np.concatenate([one.attr.heatmap.detach().cpu().numpy() for one in found]),
+        image=np.array([str(one.path) for one in found for _ in one.shares]),
+        conditions=np.array([json.dumps(row.as_dict()) for one in found for row in one.attr.conditions]),
+        prediction=np.concatenate([one.attr.prediction.detach().cpu().numpy() for one in found]),
+    )
+
+
+def _summary(loaded: LoadedModel, found: list[_Maps], files: list[Path]) -> dict[str, Any]:
+    return {
+        "images": [
+            {
+                "image": str(one.path),
+                "prediction": _predicted(loaded, one),
+                "heatmaps": [
+                    {
+                        "condition": condition.as_dict(),
+                        "share": share,
+                        "relevance": float(row.sum()),
+                        "strongest": float(row.abs().max()),
+                    }
+                    for condition, share, row in zip(one.attr.conditions, one.shares, one.attr.heatmap, strict=True)
+                ],
+            }
+            for one in found
+        ],
+        "files": list(map(str, files)),
+    }

@@ -1,0 +1,120 @@
+"""``crp-kit layers``: the names that conditions can use."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING, NamedTuple
+
+import click
+
+from ..errors import InputError
+from .options import model_options
+
+if TYPE_CHECKING:
+    from ..graph.nodes import Graph
+    from ..models import LoadedModel
+
+__all__ = ["layers"]
+
+
+class _Layer(NamedTuple):
+    name: str
+    type: str
+    shape: tuple[int, ...] | None
+
+
+@click.command(short_help="List the names that conditions can use.")
+@model_options
+@click.option(
+    "--type", "types", multiple=True, metavar="TYPE", help="Only layers of this type, such as Conv2d. Repeatable."
+)
+@click.option("--pattern", metavar="REGEX", help="Only layers whose whole name matches, such as 'layer[34].*conv2'.")
+@click.option("--graph", "whole", is_flag=True, help="Every node of the recorded graph, functional ones included.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON list.")
+def layers(
+    *, model: str, weights: str | None, types: tuple[str, ...], pattern: str | None, whole: bool, as_json: bool
+) -> None:
+    """List the layers of a model: name, type, and shape of the output for one image (channel x height x width).
+
+    \b
+    Examples:
+      crp-kit layers --model torchvision:resnet50 --type Conv2d
+      crp-kit layers --model torchvision:vit_b_16 --graph --pattern '.*add.*'
+
+    By default these are the modules without children; --graph lists everything that a condition can name. A layer that
+    the model never runs has the shape "-".
+    """  # noqa: D301
+    from ..graph.trace import record_once
+    from ..models import load_model
+
+    matches = _compiled(pattern)
+    loaded = load_model(model, weights)
+    graph = record_once(loaded.model, loaded.sample(), output=loaded.output).graph
+    found = _nodes(graph) if whole else _modules(loaded, graph, every=bool(types))
+    chosen = [one for one in _of_types(found, types) if matches is None or matches.fullmatch(one.name)]
+    if not chosen:
+        raise InputError(f"no layer of {model} matches; leave out --pattern or --type to see all {len(found)}")
+    if as_json:
+        rows = [{**one._asdict(), "shape": None if one.shape is None else list(one.shape)} for one in chosen]
+        click.echo(json.dumps(rows, indent=1))
+        return
+    names, kinds = (max(len(one[i] or "") for one in chosen) for i in (0, 1))
+    for one in chosen:
+        shape = "-" if one.shape is None else "x".join(map(str, one.shape)) or "1"
+        click.echo(f"{one.name:<{names}}  {one.type:<{kinds}}  {shape}")
+
+
+def _compiled(pattern: str | None) -> re.Pattern[str] | None:
+    try:
+        return None if pattern is None else re.compile(pattern)
+    except re.error as error:
+        raise InputError(f"--pattern {pattern!r} is no regular expression: {error}") from error
+
+
+def _modules(loaded: LoadedModel, graph: Graph, *, every: bool) -> list[_Layer]:
+    """Modules with the shape of their output: those without children, or every one."""
+    return [
+        _Layer(name, type(module).__name__, _shape(graph, name))
+        for name, module in loaded.model.named_modules()
+        if name and (every or not any(True for _ in module.children()))
+    ]
+
+
+def _shape(graph: Graph, name: str) -> tuple[int, ...] | None:
+    ref = graph.names.get(name)
+    return None if ref is None else tuple(graph.shape(ref)[1:])
+
+
+def _nodes(graph: Graph) -> list[_Layer]:
+    """Every output of every node but the model's inputs, in execution order."""
+    from ..graph.nodes import Ref
+    from ..graph.ops import Kind
+
+    return [
+        _Layer(
+            graph.label(Ref(node.index, i)), type(node.module).__name__ if node.module else node.op, tuple(shape[1:])
+        )
+        for node in graph
+        if node.kind is not Kind.INPUT
+        for i, shape in enumerate(node.shapes)
+        if shape is not None
+    ]
+
+
+def _of_types(found: list[_Layer], types: tuple[str, ...]) -> list[_Layer]:
+    """Layers of the named types, in any case of letters."""
+    import difflib
+
+    if not types:
+        return found
+    known = {one.type.lower(): one.type for one in found}
+    for name in types:
+        if name.lower() not in known:
+            near = difflib.get_close_matches(name.lower(), known, n=3, cutoff=0.5)
+            hint = f"did you mean {' or '.join(known[one] for one in near)}?" if near else ""
+            raise InputError(
+                f"the model has no layer of type {name!r}; {hint or 'it has ' + ', '.join(sorted(known.values()))}"
+            )
+    wanted = {name.lower() for name in types}
+    return [one for one in found if one.type.lower() in wanted]

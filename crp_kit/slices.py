@@ -1,0 +1,268 @@
+"""One slice of the rows of an attribution: starts and masks from condition sets, relevance passes, rows in order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from .concepts import ChannelConcept, Concept
+from .conditions import OUTPUT, Chunk, ConditionSet
+from .engine import Passed, Run
+from .errors import ConceptAxisError, ConditionError
+from .graph.flow import channel_axes
+from .graph.nodes import Ref
+from .result import Attribution
+from .rules.presets import Composite
+
+Mask = Callable[..., torch.Tensor]
+InitialRelevance = float | torch.Tensor | Callable[[torch.Tensor], torch.Tensor] | None
+
+
+@dataclass(frozen=True)
+class Request:
+    """Everything that one call asks for."""
+
+    conditions: tuple[ConditionSet, ...]
+    composite: Composite | None
+    record_layer: tuple[str, ...]
+    mask_map: Mask | Concept | Mapping[str, Mask | Concept] | None
+    start_layer: str | None
+    init_rel: InitialRelevance
+    on_device: torch.device | str | None
+    exclude_parallel: bool
+    pairing: Literal["zip", "product"]
+    rows: int
+
+
+class Slice:
+    """One slice of the rows: all of its samples under all of its condition sets, or one by one (zip)."""
+
+    def __init__(self, run: Run, request: Request, chunk: Chunk) -> None:
+        self.run, self.request, self.chunk = run, request, chunk
+        self.graph = run.graph
+        self.axes = channel_axes(run.graph)
+        self.sets = request.conditions[chunk.conditions]
+        self.zip = request.pairing == "zip"
+        self.samples = range(*chunk.samples.indices(chunk.samples.stop))
+        self.start = self.graph.find(request.start_layer) if request.start_layer else self.graph.output
+        self.recorded = {name: self.graph.find(name) for name in request.record_layer}
+
+    def attribution(self) -> Attribution:
+        """Return the result of this slice."""
+        passes = [self._pass(group) for group in self._groups()]
+        main_input = next(iter(passes[0][1].inputs))
+        main = self._ordered([(group, passed.inputs[main_input]) for group, passed in passes])
+        relevances = {
+            name: self._ordered([(group, passed.recorded[ref]) for group, passed in passes])
+            for name, ref in self.recorded.items()
+        }
+        recording = self.run.recording
+        return Attribution(
+            heatmap=main.sum(1) if main.ndim > 2 else main,
+            input_relevance=main,
+            relevances=relevances,
+            activations={name: self._by_row(recording.value(ref), ref) for name, ref in self.recorded.items()},
+            prediction=self._by_row(recording.value(self.graph.output), self.graph.output),
+            conditions=tuple(self.sets) if self.zip else tuple(self.sets) * len(self.samples),
+            samples=tuple(self.samples) if self.zip else tuple(s for s in self.samples for _ in self.sets),
+            gradient_nodes=tuple(sorted({name for _, passed in passes for name in passed.unknown})),
+        )
+
+    # ------------------------------------------------------------------ rows
+
+    def _groups(self) -> list[list[int]]:
+        """Indices of the condition sets that name the same layers, and so walk together."""
+        groups: dict[frozenset[Ref], list[int]] = {}
+        for place, condition in enumerate(self.sets):
+            key = frozenset(self.graph.find(name) for name in condition.layer_names)
+            groups.setdefault(key, []).append(place)
+        return list(groups.values())
+
+    def _ordered(self, parts: list[tuple[list[int], torch.Tensor]]) -> torch.Tensor:
+        """Put the relevance of all groups, (set, batch, ...) or (1, batch, ...) for zip, in the order of the rows."""
+        if self.zip:
+            whole = parts[0][1][0].clone()
+            for group, part in parts[1:]:
+                whole[group] = self._per_sample(part[0])[group]
+            return self._placed(whole)
+        first = parts[0][1]
+        split = [(group, self._per_sample_rows(part)) for group, part in parts]
+        shape = (len(self.sets), *split[0][1].shape[1:])
+        whole = first.new_zeros(shape)
+        for group, part in split:
+            whole[group] = part
+        return self._placed(whole.transpose(0, 1).flatten(0, 1))
+
+    def _per_sample(self, value: torch.Tensor) -> torch.Tensor:
+        """Return a value with the batch as its first axis, folded windows or heads behind it."""
+        batch = self.graph.batch
+        return value if value.shape[0] == batch else value.reshape(batch, -1, *value.shape[1:])
+
+    def _per_sample_rows(self, value: torch.Tensor) -> torch.Tensor:
+        batch = self.graph.batch
+        return value if value.shape[1] == batch else value.reshape(value.shape[0], batch, -1, *value.shape[2:])
+
+    def _by_row(self, value: torch.Tensor, ref: Ref) -> torch.Tensor:
+        self.graph.sample_shape(ref)
+        value = self._per_sample(value)
+        return self._placed(value if self.zip else value.repeat_interleave(len(self.sets), 0))
+
+    def _placed(self, value: torch.Tensor) -> torch.Tensor:
+        return value.to(self.request.on_device) if self.request.on_device is not None else value
+
+    # ------------------------------------------------------------------ one pass
+
+    def _pass(self, group: list[int]) -> tuple[list[int], Passed]:
+        """Run the condition sets of one group."""
+        seeds, rows = self._zip_seeds(group) if self.zip else self._product_seeds(group)
+        passed = self.run.passed(
+            self.start,
+            seeds,
+            rows=rows,
+            masks=self._masks(group),
+            record=list(self.recorded.values()),
+            exclude_parallel=self.request.exclude_parallel,
+        )
+        return group, passed
+
+    def _values(self) -> torch.Tensor:
+        """Start values, (batch, *shape)."""
+        value = self.run.recording.value(self.start)
+        return value if value.dtype in (torch.float32, torch.float64) else value.float()
+
+    def _product_seeds(self, group: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Distinct start values (seed, batch, *shape), and which of them each set starts from."""
+        value = self._values()
+        initial, per_row = self._initial(value)
+        keys = [(self.sets[place].targets, place if per_row else 0) for place in group]
+        distinct = list(dict.fromkeys(keys))
+        seeds = []
+        for targets, place in distinct:
+            base = initial[place] if per_row else initial
+            seeds.append(base if targets is None else base * self._target_mask(targets, value))
+        return torch.stack(seeds), torch.tensor([distinct.index(key) for key in keys], device=value.device)
+
+    def _zip_seeds(self, group: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Start values (1, batch, *shape), zero for the samples of other groups."""
+        value = self._values()
+        initial, _ = self._initial(value)
+        factors = []
+        for place, condition in enumerate(self.sets):
+            if place not in group:
+                factors.append(torch.zeros_like(value[0]))
+            elif condition.targets is None:
+                factors.append(torch.ones_like(value[0]))
+            else:
+                factors.append(self._target_mask(condition.targets, value).expand_as(value[0]))
+        return (initial * torch.stack(factors))[None], torch.zeros(1, dtype=torch.long, device=value.device)
+
+    def _target_mask(self, targets: tuple[Any, ...], value: torch.Tensor) -> torch.Tensor:
+        """Factor that keeps the given ids of the model output, without a batch axis."""
+        shape = torch.Size(value.shape[1:]) or torch.Size([1])
+        axis = self.axes.get(self.graph.output) or 1
+        concept = ChannelConcept(axis=min(axis, len(shape)))
+        mask = concept.mask(targets, shape, layer_name=OUTPUT).to(value)
+        return mask if value.ndim > 1 else mask.reshape(())
+
+    def _initial(self, value: torch.Tensor) -> tuple[torch.Tensor, bool]:
+        """Return the start relevance, (batch, *shape), or (set, batch, *shape) if it differs by row."""
+        given = self.request.init_rel
+        if given is None:
+            return value, False
+        if callable(given):
+            return self._broadcast(torch.as_tensor(given(value)), value), False
+        if not isinstance(given, torch.Tensor):
+            if isinstance(given, bool) or not isinstance(given, (int, float)):
+                raise ConditionError(f"init_rel is a number, a tensor or a function; got {type(given).__name__}")
+            return torch.full_like(value, float(given)), False
+        if given.ndim == value.ndim and given.shape[0] == self.request.rows and self.request.rows > 1:
+            return self._own_rows(given, value)
+        if given.ndim == value.ndim and given.shape[0] not in (1, value.shape[0]):
+            return self._broadcast(given[self.chunk.samples], value), False
+        return self._broadcast(given, value), False
+
+    def _own_rows(self, given: torch.Tensor, value: torch.Tensor) -> tuple[torch.Tensor, bool]:
+        """Cut a start relevance with one entry per row."""
+        if self.zip:
+            return self._broadcast(given[self.chunk.samples], value), False
+        sets = len(self.request.conditions)
+        mine = given.view(-1, sets, *given.shape[1:])[self.chunk.samples, self.chunk.conditions]
+        mine = mine.transpose(0, 1).to(value)
+        return mine.expand(len(self.sets), *value.shape), True
+
+    @staticmethod
+    def _broadcast(given: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+        try:
+            return given.to(value).expand_as(value)
+        except RuntimeError as error:
+            raise ConditionError(
+                f"init_rel of shape {tuple(given.shape)} does not fit the start, whose shape is {tuple(value.shape)}"
+            ) from error
+
+    # ------------------------------------------------------------------ masks
+
+    def _masks(self, group: list[int]) -> dict[Ref, torch.Tensor]:
+        """For each conditioned output of a group, the factor (set, batch or 1, *shape)."""
+        masks: dict[Ref, torch.Tensor] = {}
+        for name in self.sets[group[0]].layer_names:
+            ref = self.graph.find(name)
+            factors = []
+            for place in range(len(self.sets)) if self.zip else group:
+                ids = self._ids(place, ref) if place in group else None
+                factors.append(self._factor(name, ref, ids))
+            common = np.broadcast_shapes(*(factor.shape for factor in factors))
+            stacked = torch.stack([factor.expand(common) for factor in factors])
+            stacked = stacked[None] if self.zip else stacked[:, None]
+            masks[ref] = self._folded(stacked, ref) * masks.get(ref, 1)
+        return masks
+
+    def _ids(self, place: int, ref: Ref) -> tuple[Any, ...]:
+        return next(ids for name, ids in self.sets[place].layers if self.graph.find(name) == ref)
+
+    def _factor(self, name: str, ref: Ref, ids: tuple[Any, ...] | None) -> torch.Tensor:
+        """Return the mask of one condition set at one node, without a batch axis."""
+        shape = self.graph.sample_shape(ref)
+        like = self.run.recording.value(ref)
+        dtype = like.dtype if like.dtype in (torch.float32, torch.float64) else torch.float32
+        if ids is None:
+            return torch.zeros([1] * len(shape), dtype=dtype, device=like.device)
+        factor = self._mask_function(name, ref)(list(ids), shape, layer_name=name)
+        try:
+            factor.expand(shape)
+        except (RuntimeError, AttributeError) as error:
+            raise ConditionError(
+                f"the mask of {name!r} has to be a tensor that broadcasts to {tuple(shape)}: {error}"
+            ) from error
+        missing = len(shape) - factor.ndim
+        return factor.to(dtype=dtype, device=like.device).reshape(*(1,) * missing, *factor.shape)
+
+    def _mask_function(self, name: str, ref: Ref) -> Mask:
+        given = self.request.mask_map
+        if isinstance(given, Mapping):
+            given = given.get(name)
+        if isinstance(given, Concept):
+            given = given.mask
+        if given is None or getattr(given, "__self__", None) == ChannelConcept():
+            return self._channels(name, ref).mask
+        return given
+
+    def _channels(self, name: str, ref: Ref) -> ChannelConcept:
+        axis, shape = self.axes.get(ref), self.graph.shape(ref)
+        folded = len(self.graph.sample_shape(ref)) == len(shape)
+        if axis is None:
+            raise ConceptAxisError(
+                f"the graph cannot tell which axis of {name!r} (shape {tuple(shape)}) enumerates its channels; "
+                f"say it with mask_map={{{name!r}: ChannelConcept(axis=...).mask}}"
+            )
+        return ChannelConcept(axis=axis + 1 if folded else axis)
+
+    def _folded(self, factor: torch.Tensor, ref: Ref) -> torch.Tensor:
+        """Fold the windows or heads of a factor back into the batch axis, as the node has them."""
+        sample = self.graph.sample_shape(ref)
+        if len(sample) != len(self.graph.shape(ref)):
+            return factor
+        return factor.expand(-1, self.graph.batch, sample[0], *factor.shape[3:]).flatten(1, 2)

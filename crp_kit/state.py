@@ -1,0 +1,99 @@
+"""State-dict files: read without running code, checked against a model, loaded whole or not at all."""
+
+from __future__ import annotations
+
+import importlib
+import pickle
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from .errors import InputError, ModelError
+
+__all__ = ["is_state_file", "load_state"]
+
+_SUFFIXES = (".pt", ".pth", ".safetensors", ".bin", ".ckpt", ".tar")
+_SHOWN = 3
+
+
+def is_state_file(text: str) -> bool:
+    """Tell whether a text names a file and not published weights."""
+    return Path(text).suffix in _SUFFIXES or Path(text).is_file()
+
+
+def load_state(model: nn.Module, path: Path) -> None:
+    """Load a state-dict file into a model, all of it or nothing.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+    path : Path
+        Written by ``torch.save(model.state_dict(), path)`` or by safetensors. A dictionary around it (``state_dict``,
+        ``model_state_dict``, ``model``) and the prefix ``module.`` of data-parallel training are taken off.
+
+    Raises
+    ------
+    InputError
+        If there is no such file, or it needs safetensors and that is not installed.
+    ModelError
+        If the file is no state dict, or its names or shapes are not the model's.
+    """
+    state = _unwrapped(_read_state(path), path)
+    own = model.state_dict()
+    missing, unknown = [key for key in own if key not in state], [key for key in state if key not in own]
+    # Older files have no counter of batches, which evaluation does not use.
+    missing = [key for key in missing if not key.endswith("num_batches_tracked")]
+    if missing or unknown:
+        parts = [f"lacks {_first(missing)}"] * bool(missing) + [f"has the unknown {_first(unknown)}"] * bool(unknown)
+        raise ModelError(f"the state dict in {path} does not fit the model: it {' and '.join(parts)}")
+    wrong = [key for key in own if key in state and state[key].shape != own[key].shape]
+    if wrong:
+        shapes = (
+            f"{wrong[0]} has shape {tuple(state[wrong[0]].shape)} in the file and {tuple(own[wrong[0]].shape)} here"
+        )
+        raise ModelError(
+            f"the state dict in {path} does not fit the model: {shapes}. For another number of classes, write a "
+            f"factory that builds the model and name it as file.py:factory"
+        )
+    model.load_state_dict(state, strict=False)
+
+
+def _first(keys: Sequence[str]) -> str:
+    more = f" and {len(keys) - _SHOWN} more" if len(keys) > _SHOWN else ""
+    return ", ".join(map(repr, keys[:_SHOWN])) + more
+
+
+def _read_state(path: Path) -> Any:
+    if not path.is_file():
+        raise InputError(f"no weights file {str(path)!r}")
+    if path.suffix == ".safetensors":
+        try:
+            reader = importlib.import_module("safetensors.torch")
+        except ImportError as error:
+            raise InputError(f"{path} needs safetensors, which is not installed: pip install safetensors") from error
+        try:
+            return reader.load_file(path)
+        except Exception as error:
+            raise ModelError(f"{path} cannot be read as safetensors: {error}") from error
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise ModelError(
+            f"{path} is no state dict, or holds more than tensors, which could run code: save model.state_dict() alone"
+        ) from error
+    except (OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
+        raise ModelError(f"{path} cannot be read as a state dict: {str(error).splitlines()[0]}") from error
+
+
+def _unwrapped(state: Any, path: Path) -> dict[str, torch.Tensor]:
+    """Return the tensors by name, without what training scripts put around them."""
+    for key in ("state_dict", "model_state_dict", "model"):
+        if isinstance(state, Mapping) and isinstance(state.get(key), Mapping):
+            state = state[key]
+    if not isinstance(state, Mapping) or not state or not all(isinstance(one, torch.Tensor) for one in state.values()):
+        raise ModelError(f"{path} is no state dict: it holds {type(state).__name__} and not names with tensors")
+    prefix = "module." if all(key.startswith("module.") for key in state) else ""
+    return {key.removeprefix(prefix): value for key, value in state.items()}
