@@ -1,14 +1,20 @@
 """Concept Relevance Propagation on PyTorch and zennit.
 
-Which concepts a vision model used, where in the image, and what each concept looks like in the data.
+Which concepts a vision model used, where in the image, and what each concept looks like in the data. Names are imported
+when they are first used, so that ``import crp_kit`` itself is quick.
 """
 
-from .attribution import CondAttribution
-from .concepts import ChannelConcept, Concept, NeuronConcept
-from .conditions import ConditionSet
-from .errors import CrpKitError, CrpKitWarning
-from .graph.trace import ModelGraph, get_layer_names, trace_model_graph
-from .result import Attribution
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from . import data, image, plot
+    from .attribution import CondAttribution
+    from .concepts import ChannelConcept, Concept, NeuronConcept
+    from .conditions import ConditionSet
+    from .errors import CrpKitError, CrpKitWarning
+    from .graph.trace import ModelGraph, get_layer_names, trace_model_graph
+    from .result import Attribution
 
 __version__ = "0.1.0"
 
@@ -22,6 +28,37 @@ __all__ = [
     "CrpKitWarning",
     "ModelGraph",
     "NeuronConcept",
+    "data",
     "get_layer_names",
+    "image",
+    "plot",
     "trace_model_graph",
 ]
+
+_HOME = {
+    "Attribution": "result",
+    "ChannelConcept": "concepts",
+    "Concept": "concepts",
+    "CondAttribution": "attribution",
+    "ConditionSet": "conditions",
+    "CrpKitError": "errors",
+    "CrpKitWarning": "errors",
+    "ModelGraph": "graph.trace",
+    "NeuronConcept": "concepts",
+    "get_layer_names": "graph.trace",
+    "trace_model_graph": "graph.trace",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name, or a public module, when it is first used."""
+    if name in _HOME:
+        return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
+    if name in __all__:
+        return importlib.import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """Return the public names."""
+    return sorted([*globals(), *__all__])

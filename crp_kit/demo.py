@@ -12,7 +12,7 @@ from tqdm import tqdm
 from .attribution import CondAttribution
 from .concepts import ChannelConcept
 from .data import ShapesDataset, demo_preprocess, demo_resnet
-from .errors import InputError, UnknownLayerError
+from .errors import InputError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -182,7 +182,7 @@ def run_demo(*, seed: int = 0, samples: int = 4, layer: str = LAYER, verbose: bo
     Raises
     ------
     InputError
-        If `samples` is not from 1 to 8.
+        If `samples` is not from 1 to 8, or the layer's output is not (channel, height, width).
     UnknownLayerError
         If there is no such layer.
 
@@ -236,10 +236,8 @@ def run_demo(*, seed: int = 0, samples: int = 4, layer: str = LAYER, verbose: bo
 
 def _check_layer(attribution: CondAttribution, sample: torch.Tensor, layer: str) -> None:
     graph = attribution.graph(sample)
-    if layer not in graph.names:
-        raise UnknownLayerError(layer, graph.names)
-    if attribution.channel_axis(sample, layer) != 1:
-        raise InputError(f"{layer!r} has no channels to look at; choose a convolution, such as {LAYER!r}")
+    if len(graph.sample_shape(graph.find(layer))) != 3:
+        raise InputError(f"{layer!r} has no channels of height and width; choose a convolution, such as {LAYER!r}")
 
 
 def _shares(

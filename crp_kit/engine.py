@@ -61,12 +61,12 @@ class Engine:
         """
         self._warn_of_training()
         copy = self._copy(composite)
+        if not copy.plans:
+            self._look_through(copy, data)
         recording = self._record(copy, data)
         plan = copy.plans.get(recording.graph.signature)
         if plan is None:
-            opaque = seen_through(copy.shadow, data, output=self.output, opaque=copy.opaque)
-            if opaque != copy.opaque:
-                copy.opaque = opaque
+            if copy.plans and self._look_through(copy, data):
                 recording = self._record(copy, data)
             plan = copy.plans[recording.graph.signature] = make_plan(recording.graph, composite)
             if len(copy.plans) > _KEPT:
@@ -78,6 +78,12 @@ class Engine:
 
     def _record(self, copy: _Copy, data: Any) -> Recording:
         return record(copy.shadow, data, output=self.output, opaque=copy.opaque)
+
+    def _look_through(self, copy: _Copy, data: Any) -> bool:
+        """Find modules whose inside cannot be seen; return whether there are new ones."""
+        before, gradients = copy.opaque, copy.composite is None
+        copy.opaque = seen_through(copy.shadow, data, output=self.output, opaque=before, gradients=gradients)
+        return copy.opaque != before
 
     def _copy(self, composite: Composite | None) -> _Copy:
         """Return the copy of the model for a composite, made anew when the model's parts were replaced.

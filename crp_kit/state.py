@@ -84,8 +84,9 @@ def _read_state(path: Path) -> Any:
         raise ModelError(
             f"{path} is no state dict, or holds more than tensors, which could run code: save model.state_dict() alone"
         ) from error
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
-        raise ModelError(f"{path} cannot be read as a state dict: {str(error).splitlines()[0]}") from error
+    except Exception as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise ModelError(f"{path} cannot be read as a state dict: {reason}") from error
 
 
 def _unwrapped(state: Any, path: Path) -> dict[str, torch.Tensor]:

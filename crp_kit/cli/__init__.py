@@ -12,7 +12,9 @@ from .layers import layers
 __all__ = ["main"]
 
 
-@click.group(cls=CrpGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(
+    name="crp-kit", cls=CrpGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+)
 @click.version_option(package_name="crp-kit", message="%(prog)s %(version)s")
 def main() -> None:
     """Which concepts a vision model used, and where in the image.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from itertools import count
+from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -58,9 +58,12 @@ def demo(*, output: Path | None, seed: int, samples: int, layer: str | None, ove
 
 def _default_folder(*, overwrite: bool) -> Path:
     """The usual folder, or the next free name, so that a second run overwrites nothing."""
-    if overwrite or not Path(_FOLDER).exists():
-        return Path(_FOLDER)
-    return next(path for path in (Path(f"{_FOLDER}-{number}") for number in count(2)) if not path.exists())
+    names = chain([_FOLDER], (f"{_FOLDER}-{number}" for number in count(2)))
+    return next(path for path in map(Path, names) if overwrite or _is_free(path))
+
+
+def _is_free(folder: Path) -> bool:
+    return not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
 
 
 def _make(folder: Path) -> None:

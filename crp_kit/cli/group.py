@@ -43,7 +43,8 @@ class CrpGroup(click.Group):
                 sys.exit(MISTAKE)
             except click.UsageError as error:
                 path = error.ctx.command_path if error.ctx else "crp-kit"
-                _fail(f"{error.format_message().rstrip('.?')}; see {path} --help")
+                said = error.format_message().rstrip(".")
+                _fail(f"{said}{' See' if said.endswith('?') else '; see'} {path} --help")
             except click.ClickException as error:
                 _fail(error.format_message())
             except click.Abort:

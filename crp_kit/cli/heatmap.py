@@ -121,7 +121,7 @@ def heatmap(images: tuple[Path, ...], model: str, weights: str | None, **options
         click.echo(json.dumps(_summary(loaded, found, files), indent=1))
         return
     for one in found:
-        say(f"{one.path}: predicted {_predicted(loaded, one)}")
+        say(f"{one.path}: predicted {_predicted(loaded, one) or 'no class'}")
     for file in files:
         click.echo(file)
 
@@ -229,9 +229,15 @@ def _predicted_class(loaded: LoadedModel, inputs: torch.Tensor) -> int:
     return int(value[0].argmax())
 
 
-def _predicted(loaded: LoadedModel, found: _Maps) -> str:
+def _predicted(loaded: LoadedModel, found: _Maps) -> str | None:
+    """The predicted class, or ``None`` for a model that does not classify images."""
     value = found.attr.prediction[0]
-    return loaded.class_name(int(value.argmax())) if value.ndim == 1 else f"a tensor of shape {tuple(value.shape)}"
+    return loaded.class_name(int(value.argmax())) if value.ndim == 1 else None
+
+
+def _image_title(loaded: LoadedModel, found: _Maps) -> str:
+    predicted = _predicted(loaded, found)
+    return "\n".join(_shortened(line) for line in [found.path.name] + [f"predicted {predicted}"] * bool(predicted))
 
 
 def _figure(loaded: LoadedModel, found: list[_Maps], *, shared_scale: bool) -> Any:
@@ -249,7 +255,7 @@ def _figure(loaded: LoadedModel, found: list[_Maps], *, shared_scale: bool) -> A
         torch.cat([one.attr.heatmap.detach().cpu() for one in found]),
         images=views,
         titles=titles,
-        image_titles=[_shortened(one.path.name) + "\n" + _shortened(f"predicted {_predicted(loaded, one)}") for one in found],
+        image_titles=[_image_title(loaded, one) for one in found],
         shared_scale=shared_scale,
     )
 

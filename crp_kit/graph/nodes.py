@@ -5,21 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 
 from ..errors import ConditionError, UnknownLayerError
 from .ops import Kind, argument, kind_of
+from .tree import Ref, leaves, mapped
+
+__all__ = ["INPUT_NAME", "Graph", "Node", "Ref"]
 
 INPUT_NAME = "input"
-
-
-class Ref(NamedTuple):
-    """One output of one node."""
-
-    node: int
-    output: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,41 +62,16 @@ class Node:
     @cached_property
     def inputs(self) -> tuple[Ref, ...]:
         """The distinct outputs of other nodes that this call reads, in order of appearance."""
-        return tuple(dict.fromkeys(_refs((self.args, self.kwargs))))
+        return tuple(dict.fromkeys(one for one in leaves((self.args, self.kwargs)) if isinstance(one, Ref)))
 
     def argument(self, name: str, default: Any = None) -> Any:
         """Return one argument by its parameter name."""
-        return argument(self.op, self.args, self.kwargs, name, default)
+        return argument(self.op, self.args, self.kwargs, name, default=default)
 
     def call(self, values: Mapping[Ref, torch.Tensor]) -> list[Any]:
         """Recompute the outputs from values for each `Ref`."""
-        args, kwargs = substitute((self.args, self.kwargs), values)
+        args, kwargs = mapped((self.args, self.kwargs), values.__getitem__, Ref)
         return leaves(self.func(*args, **kwargs))
-
-
-def _refs(tree: Any) -> Iterator[Ref]:
-    if isinstance(tree, Ref):
-        yield tree
-    elif isinstance(tree, (tuple, list)):
-        for one in tree:
-            yield from _refs(one)
-    elif isinstance(tree, Mapping):
-        for one in tree.values():
-            yield from _refs(one)
-
-
-def substitute(tree: Any, values: Mapping[Ref, torch.Tensor]) -> Any:
-    """Return the tree of arguments with each `Ref` replaced by its value."""
-    if isinstance(tree, Ref):
-        return values[tree]
-    if isinstance(tree, torch.Size):
-        return tree
-    if isinstance(tree, (tuple, list)):
-        parts = [substitute(one, values) for one in tree]
-        return type(tree)(*parts) if hasattr(tree, "_fields") else type(tree)(parts)
-    if isinstance(tree, Mapping):
-        return {key: substitute(one, values) for key, one in tree.items()}
-    return tree
 
 
 @dataclass(frozen=True, eq=False)
@@ -171,8 +142,18 @@ class Graph:
         if parts:
             raise UnknownLayerError(name, parts, f"{name!r} has {len(parts)} outputs ({', '.join(parts)}): name one")
         if name in self.module_names:
-            raise UnknownLayerError(name, self.names, f"the forward never runs {name!r}, or makes no tensor there")
+            raise UnknownLayerError(name, self.names, self._absence(name))
         raise UnknownLayerError(name, self.names)
+
+    def _absence(self, name: str) -> str:
+        """Say why a module of the model is no node."""
+        for node in self.nodes:
+            if node.kind is Kind.OPAQUE and (not node.owner or name.startswith(f"{node.owner}.")):
+                return (
+                    f"{name!r} lies inside {node.name!r}, which is one node: its inside cannot be seen (a scripted "
+                    f"module, a custom autograd function, complex numbers), or the composite has one rule for it"
+                )
+        return f"the forward never runs {name!r}, or makes no tensor there that depends on the input"
 
     def label(self, ref: Ref) -> str:
         """Return the name that the graph itself gives an output."""
@@ -193,12 +174,3 @@ class Graph:
     def signature(self) -> tuple[Any, ...]:
         """Equal for two recordings whose relevance rules can be the same."""
         return (self.output, *((node.op, node.owner, node.name, node.shapes, node.inputs) for node in self.nodes))
-
-
-def leaves(tree: Any) -> list[Any]:
-    """Return what a call returned as a flat list: one tensor, or the parts of a tuple, list or dictionary."""
-    if isinstance(tree, (tuple, list)) and not isinstance(tree, torch.Size):
-        return [leaf for one in tree for leaf in leaves(one)]
-    if isinstance(tree, Mapping):
-        return [leaf for one in tree.values() for leaf in leaves(one)]
-    return [tree]

@@ -75,22 +75,28 @@ _KINDS: dict[Kind, str] = {
     ),
     Kind.STRUCTURAL: (
         "view reshape flatten unflatten permute transpose swapaxes swapdims movedim moveaxis t T mT H squeeze "
-        "unsqueeze expand expand_as repeat repeat_interleave tile contiguous clone to type_as float double half bfloat16 "
-        "type getitem select narrow index_select gather take_along_dim cat stack hstack vstack dstack chunk split "
-        "split_with_sizes tensor_split unbind pad roll flip rot90 diagonal tril triu dropout dropout1d dropout2d "
-        "dropout3d alpha_dropout feature_dropout feature_alpha_dropout pixel_shuffle pixel_unshuffle channel_shuffle "
-        "native_channel_shuffle unfold im2col where masked_fill masked_select broadcast_to broadcast_tensors atleast_1d "
-        "atleast_2d atleast_3d view_as reshape_as max_pool1d max_pool2d max_pool3d adaptive_max_pool1d "
-        "adaptive_max_pool2d adaptive_max_pool3d max_pool1d_with_indices max_pool2d_with_indices "
-        "max_pool3d_with_indices adaptive_max_pool1d_with_indices adaptive_max_pool2d_with_indices "
-        "adaptive_max_pool3d_with_indices max min amax amin maximum minimum topk sort setitem copy copy_ index_put "
-        "scatter index_copy write_through as_strided ravel"
+        "unsqueeze expand expand_as repeat repeat_interleave tile contiguous clone to type_as float double half "
+        "bfloat16 type getitem select narrow index_select gather take_along_dim cat stack hstack vstack dstack "
+        "chunk split split_with_sizes tensor_split unbind pad roll flip rot90 diagonal tril triu dropout dropout1d "
+        "dropout2d dropout3d alpha_dropout feature_dropout feature_alpha_dropout pixel_shuffle pixel_unshuffle "
+        "channel_shuffle native_channel_shuffle unfold im2col where masked_fill masked_select broadcast_to "
+        "broadcast_tensors atleast_1d atleast_2d atleast_3d view_as reshape_as max_pool1d max_pool2d max_pool3d "
+        "adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d max_pool1d_with_indices "
+        "max_pool2d_with_indices max_pool3d_with_indices adaptive_max_pool1d_with_indices "
+        "adaptive_max_pool2d_with_indices adaptive_max_pool3d_with_indices max min amax amin maximum minimum topk "
+        "sort setitem copy copy_ index_put scatter index_copy write_through as_strided ravel"
     ),
-    Kind.GRADIENT: "softmax log_softmax rsqrt sqrt reciprocal var std norm vector_norm pow square exp",
-    Kind.DETACHED: "detach data",
+    Kind.GRADIENT: "softmax log_softmax rsqrt sqrt reciprocal var std norm vector_norm pow square exp fill",
+    Kind.DETACHED: "detach data zero sign floor ceil round trunc",
     Kind.OPAQUE: "opaque",
 }
 _KIND_OF = {name: kind for kind, names in _KINDS.items() for name in names.split()}
+
+CONSTANTS = frozenset(
+    "zeros_like ones_like empty_like full_like rand_like randn_like randint_like new_zeros new_ones new_empty new_full "
+    "new_tensor".split()
+)
+"""Operations that take only shape, type and device from their input."""
 
 GATE_SOURCES = frozenset("sigmoid hardsigmoid softmax log_softmax rsqrt reciprocal var std norm vector_norm".split())
 """Operations whose value is a factor for others, and so carries no relevance where it multiplies a signal."""
@@ -120,6 +126,8 @@ _INPLACE_OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
     "__ipow__": operator.pow,
 }
 _METADATA_METHODS = frozenset({"requires_grad_", "retain_grad", "resize_", "set_", "rename_"})
+RESHAPING = frozenset("squeeze_ unsqueeze_ transpose_ t_ swapaxes_ swapdims_ as_strided_ detach_".split())
+"""In-place calls that give a tensor another shape and leave its memory as it is."""
 
 
 def raw_name(func: Callable[..., Any]) -> str:
@@ -154,7 +162,9 @@ def kind_of(op: str) -> Kind:
     return _KIND_OF.get(op, Kind.UNKNOWN)
 
 
-def argument(op: str, args: Sequence[Any], kwargs: Mapping[str, Any], name: str, default: Any = None) -> Any:
+def argument(
+    op: str, args: Sequence[Any], kwargs: Mapping[str, Any], name: str, *, default: Any = None
+) -> Any:
     """Return one argument of a call by its parameter name, however it was passed."""
     if name in kwargs:
         return kwargs[name]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -13,12 +15,35 @@ from ..errors import ModelError
 def unwrap(model: torch.nn.Module) -> torch.nn.Module:
     """Return the model below wrappers that hide its parts (``torch.compile``, data parallelism)."""
     while True:
-        if hasattr(model, "_orig_mod"):
-            model = model._orig_mod
-        elif isinstance(model, (torch.nn.DataParallel, torch.nn.parallel.DistributedDataParallel)):
-            model = model.module
-        else:
+        inner = getattr(model, "_orig_mod", None)
+        if isinstance(model, (torch.nn.DataParallel, torch.nn.parallel.DistributedDataParallel)):
+            inner = model.module
+        if not isinstance(inner, torch.nn.Module):
             return model
+        model = inner
+
+
+def shared_tensors(model: torch.nn.Module) -> dict[int, torch.Tensor]:
+    """Return the parameters, buffers and tensor attributes, also in lists and dictionaries, of a module tree by id."""
+    found: dict[int, torch.Tensor] = {}
+    for module in model.modules():
+        for value in vars(module).values():
+            inside = value.values() if isinstance(value, dict) else value if isinstance(value, (list, tuple)) else ()
+            found.update((id(one), one) for one in (value, *inside) if isinstance(one, torch.Tensor))
+    return found
+
+
+@contextmanager
+def attributes_kept(model: torch.nn.Module) -> Iterator[None]:
+    """Give the modules of a tree the attributes back that they had, with what was in their lists and dictionaries."""
+    kept = [(vars(module), dict(vars(module))) for module in model.modules() if not _is_scripted(module)]
+    contents = [(one, one.copy()) for _, own in kept for one in own.values() if isinstance(one, (dict, list, set))]
+    try:
+        yield
+    finally:
+        for one, before in (*kept, *contents):
+            one.clear()
+            one.extend(before) if isinstance(one, list) else one.update(before)
 
 
 def make_shadow(model: torch.nn.Module, *, private: bool = False) -> torch.nn.Module:
@@ -38,22 +63,34 @@ def make_shadow(model: torch.nn.Module, *, private: bool = False) -> torch.nn.Mo
         If the model cannot be copied.
     """
     model = unwrap(model)
-    memo: dict[int, Any] = {}
-    if not private:
-        for module in model.modules():
-            stores = (module.__dict__, module._parameters, module._buffers)
-            memo.update((id(t), t) for store in stores for t in store.values() if isinstance(t, torch.Tensor))
+    memo: dict[int, Any] = {} if private else dict(shared_tensors(model))
     try:
         shadow = copy.deepcopy(model, memo)
     except Exception as error:
         raise ModelError(
             f"{type(model).__name__} cannot be copied, which crp-kit needs in order to leave it untouched: {error}"
         ) from error
-    for parent in list(shadow.modules()):
+    shadow.eval()
+    for parent in [module for module in shadow.modules() if not _is_scripted(module)]:
         for name, child in parent.named_children():
-            if not isinstance(parent, torch.jit.ScriptModule) and unwrap(child) is not child:
-                setattr(parent, name, unwrap(child))
-    return shadow.eval()
+            setattr(parent, name, _hookable(unwrap(child)))
+    return _hookable(shadow)
+
+
+class ScriptedModule(torch.nn.Module):
+    """A scripted module as one that can have hooks."""
+
+    def __init__(self, scripted: torch.nn.Module) -> None:
+        super().__init__()
+        self.eval()
+        self._scripted = (scripted,)  # a tuple hides it from torch: its parts are no modules of their own
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        return self._scripted[0](*args, **kwargs)
+
+
+def _hookable(module: torch.nn.Module) -> torch.nn.Module:
+    return ScriptedModule(module) if _is_scripted(module) else module
 
 
 def fingerprint(model: torch.nn.Module) -> tuple[Any, ...]:
@@ -67,6 +104,10 @@ def fingerprint(model: torch.nn.Module) -> tuple[Any, ...]:
     for name, module in model.named_modules():
         parts += [name, module]
         parts += [id(t) for store in (module._parameters, module._buffers) for t in store.values() if t is not None]
-        if isinstance(module, torch.jit.ScriptModule):
+        if _is_scripted(module):
             parts += [t._version for t in module.parameters()]
     return tuple(parts)
+
+
+def _is_scripted(module: torch.nn.Module) -> bool:
+    return isinstance(module, torch.jit.ScriptModule)

@@ -9,16 +9,31 @@ import torch
 _Geometry = tuple[torch.Size, tuple[int, ...], int]
 
 
-def _geometry(tensor: torch.Tensor) -> _Geometry:
-    return tensor.shape, tensor.stride(), tensor.storage_offset()
+def memory_of(tensor: torch.Tensor) -> int:
+    """Return the address of the storage that a tensor is a view of; 0 if it has none."""
+    try:
+        return tensor.untyped_storage().data_ptr()
+    except (NotImplementedError, RuntimeError):
+        return 0
 
 
 def overlaps(first: torch.Tensor, second: torch.Tensor) -> bool:
-    """Return whether two tensors lie in the same storage."""
-    try:
-        return first.untyped_storage().data_ptr() == second.untyped_storage().data_ptr() != 0
-    except (NotImplementedError, RuntimeError):
+    """Return whether two tensors have an element of memory in common."""
+    if not memory_of(first) == memory_of(second) != 0 or first.dtype != second.dtype:
         return False
+    if not first.numel() or not second.numel():
+        return False
+    shapes = _geometry(first), _geometry(second)
+    lows, ends = [offset for _, _, offset in shapes], [_end(one) for one in shapes]
+    if max(lows) >= min(ends):
+        return False
+    dense = [t.numel() == end - low for t, low, end in zip((first, second), lows, ends, strict=True)]
+    if any(dense):
+        return True
+    taken = torch.zeros(max(ends), dtype=torch.bool)
+    places = torch.arange(max(ends))
+    taken[places.as_strided(*shapes[0]).flatten()] = True
+    return bool(taken.as_strided(*shapes[1]).any())
 
 
 def write_through(view: torch.Tensor, written: torch.Tensor) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
@@ -35,17 +50,24 @@ def write_through(view: torch.Tensor, written: torch.Tensor) -> Callable[[torch.
         ``(old value of view, new value of written) -> new value of view``, differentiable in both.
     """
     shapes = _geometry(view), _geometry(written)
+    size = max(map(_end, shapes))
 
     def merged(old: torch.Tensor, new: torch.Tensor) -> torch.Tensor:
-        reach = [
-            offset + sum((size - 1) * step for size, step in zip(shape, stride, strict=True)) + 1
-            for shape, stride, offset in shapes
-        ]
-        places = torch.arange(max(reach), device=old.device)
+        places = torch.arange(size, device=old.device)
         of_view, of_written = (places.as_strided(*shape) for shape in shapes)
-        memory = old.new_zeros(max(reach))
+        memory = old.new_zeros(size)
         memory = memory.index_copy(0, of_view.flatten(), old.flatten())
         memory = memory.index_copy(0, of_written.flatten(), new.flatten().to(old.dtype))
         return memory[of_view]
 
     return merged
+
+
+def _geometry(tensor: torch.Tensor) -> _Geometry:
+    return tensor.shape, tensor.stride(), int(tensor.storage_offset())
+
+
+def _end(geometry: _Geometry) -> int:
+    """Place behind the last element."""
+    shape, stride, offset = geometry
+    return offset + sum((size - 1) * step for size, step in zip(shape, stride, strict=True)) + 1

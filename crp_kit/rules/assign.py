@@ -8,7 +8,7 @@ gradient, as in zennit.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,54 +23,9 @@ from ..graph.flow import Flow
 from ..graph.nodes import Graph, Node, Ref
 from ..graph.ops import Kind
 from .linear import HookStep, LinearStep, StackedStep
+from .stand_ins import FAMILY, STAND_INS
 from .step import Step
-from .structural import ContributionStep, Factor, GateStep, GradientStep, MixingStep, PassStep, StopStep
-
-_ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
-    "relu": nn.ReLU, "relu6": nn.ReLU6, "hardtanh": nn.Hardtanh, "clamp": nn.Hardtanh, "clamp_min": nn.ReLU,
-    "clamp_max": nn.Hardtanh, "hardswish": nn.Hardswish, "silu": nn.SiLU, "gelu": nn.GELU, "elu": nn.ELU,
-    "celu": nn.CELU, "selu": nn.SELU, "leaky_relu": nn.LeakyReLU, "prelu": nn.PReLU, "rrelu": nn.RReLU,
-    "mish": nn.Mish, "softplus": nn.Softplus, "softsign": nn.Softsign, "tanh": nn.Tanh, "sigmoid": nn.Sigmoid,
-    "hardsigmoid": nn.Hardsigmoid, "logsigmoid": nn.LogSigmoid, "softshrink": nn.Softshrink,
-    "hardshrink": nn.Hardshrink, "tanhshrink": nn.Tanhshrink, "threshold": lambda: nn.Threshold(0, 0),
-}  # fmt: skip
-_LAYERS: dict[str, Callable[[], nn.Module]] = {
-    "linear": lambda: nn.Linear(1, 1, device="meta"),
-    "conv1d": lambda: nn.Conv1d(1, 1, 1, device="meta"),
-    "conv2d": lambda: nn.Conv2d(1, 1, 1, device="meta"),
-    "conv3d": lambda: nn.Conv3d(1, 1, 1, device="meta"),
-    "conv_transpose1d": lambda: nn.ConvTranspose1d(1, 1, 1, device="meta"),
-    "conv_transpose2d": lambda: nn.ConvTranspose2d(1, 1, 1, device="meta"),
-    "conv_transpose3d": lambda: nn.ConvTranspose3d(1, 1, 1, device="meta"),
-    "batch_norm": lambda: nn.BatchNorm2d(1, device="meta"),
-    "layer_norm": lambda: nn.LayerNorm(1, device="meta"),
-    "group_norm": lambda: nn.GroupNorm(1, 1, device="meta"),
-    "add": Sum,
-    "sub": Sum,
-    "sum": Sum,
-    "mean": lambda: nn.AdaptiveAvgPool2d(1),
-    "avg_pool1d": lambda: nn.AvgPool1d(1),
-    "avg_pool2d": lambda: nn.AvgPool2d(1),
-    "avg_pool3d": lambda: nn.AvgPool3d(1),
-    "adaptive_avg_pool1d": lambda: nn.AdaptiveAvgPool1d(1),
-    "adaptive_avg_pool2d": lambda: nn.AdaptiveAvgPool2d(1),
-    "adaptive_avg_pool3d": lambda: nn.AdaptiveAvgPool3d(1),
-    "interpolate": nn.Upsample,
-    "max_pool1d": lambda: nn.MaxPool1d(1),
-    "max_pool2d": lambda: nn.MaxPool2d(1),
-    "max_pool3d": lambda: nn.MaxPool3d(1),
-    "adaptive_max_pool2d": lambda: nn.AdaptiveMaxPool2d(1),
-    "softmax": lambda: nn.Softmax(-1),
-    "flatten": nn.Flatten,
-    "dropout": nn.Dropout,
-}
-_STAND_INS = {**_ACTIVATIONS, **_LAYERS}
-_FAMILY: dict[Kind, Callable[[], nn.Module]] = {
-    Kind.ACTIVATION: nn.ReLU,
-    Kind.AFFINE: lambda: nn.AvgPool2d(1),
-    Kind.SUM: Sum,
-}
-"""The module whose rule an operation inherits if the composite does not know its own type."""
+from .structural import ContributionStep, Factor, GateStep, GradientStep, PassStep, StopStep
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,7 +82,7 @@ class _Chooser:
 
     def rule(self, node: Node) -> Hook | None:
         """Return the rule of a node, by its module, its stand-in or its family."""
-        stand_in = _STAND_INS.get(node.op)
+        stand_in = STAND_INS.get(node.op)
         shown = [node.module] if node.module is not None else []
         if stand_in is not None and not any(isinstance(module, type(stand_in())) for module in shown):
             shown.append(stand_in())
@@ -135,7 +90,7 @@ class _Chooser:
             hook = self.ask(self._name(node, module), module)
             if hook is not None:
                 return hook
-        family = _FAMILY.get(node.kind)
+        family = FAMILY.get(node.kind)
         return self.try_out("", family()) if family is not None else None
 
     def _name(self, node: Node, module: nn.Module) -> str:
@@ -155,7 +110,7 @@ def is_lrp(composite: Composite | None) -> bool:
     """Return whether a composite propagates relevance, rather than a modified gradient: it has a rule for layers."""
     if composite is None:
         return False
-    return any(composite.module_map({}, "", _LAYERS[op]()) is not None for op in ("linear", "conv2d", "conv1d"))
+    return any(composite.module_map({}, "", STAND_INS[op]()) is not None for op in ("linear", "conv2d", "conv1d"))
 
 
 def mapped_containers(composite: Composite | None, shadow: nn.Module) -> frozenset[str]:
@@ -177,10 +132,21 @@ def make_plan(graph: Graph, composite: Composite | None) -> Plan:
     hooks = [None if node.kind is Kind.INPUT else chooser.rule(node) for node in graph]
     named = any(hook is not None for node, hook in zip(graph, hooks, strict=True) if node.kind is Kind.LINEAR)
     relevance = composite is not None and (named or is_lrp(composite))
-    maker = _Maker(graph, Flow(graph, gradient=not relevance), group(graph), relevance, _common_factor(chooser))
+    units = _units(graph, hooks) if relevance else Units()
+    maker = _Maker(graph, Flow(graph, gradient=not relevance), units, relevance, _common_factor(chooser))
     steps = tuple(maker.step(node, hook) for node, hook in zip(graph, hooks, strict=True))
     unknown = tuple(node.name for node, step in zip(graph, steps, strict=True) if step.rule == _UNKNOWN)
     return Plan(steps, maker.flow, maker.units, unknown)
+
+
+def _units(graph: Graph, hooks: Sequence[Hook | None]) -> Units:
+    """Return the units of a graph, without the BatchNorms to which the composite gives a rule that is not Pass."""
+    found = group(graph)
+    own = {i for i, hook in enumerate(hooks) if hook is not None and type(hook) is not zennit_rules.Pass}
+    behind, before = (
+        {linear: norm for linear, norm in pairs.items() if norm not in own} for pairs in (found.behind, found.before)
+    )
+    return Units(behind, before)
 
 
 _UNKNOWN = "gradient (unknown operation)"
@@ -194,7 +160,16 @@ def _common_factor(chooser: _Chooser) -> Factor:
 
 def _factor_of(hook: Any) -> Factor:
     """Return the factor by which a Norm or Epsilon rule multiplies relevance, given the output."""
-    return lambda z: hook.gradient_mapper(torch.ones_like(z), [z])  # type: ignore[no-any-return]
+    return lambda z: hook.gradient_mapper(torch.ones_like(z), [z])
+
+
+_SAME_VALUES = frozenset(
+    "to float double half bfloat16 type type_as contiguous clone dropout dropout1d dropout2d dropout3d alpha_dropout "
+    "feature_dropout feature_alpha_dropout".split()
+)
+"""Operations that leave every value as it is: relevance passes without being rounded to their precision."""
+_PASSING = frozenset({"neg", "abs", "pow", "square"})
+"""Operations value by value that no composite has a rule for; LRP passes their relevance on."""
 
 
 @dataclass(frozen=True)
@@ -227,44 +202,49 @@ class _Maker:
 
     def _by_hook(self, node: Node, hook: Hook | None, to: tuple[Ref, ...]) -> Step | None:
         if hook is None:
-            if node.op in ("neg", "abs") and self.relevance:
-                return PassStep(node.index, "Pass", to[0])
-            return None
+            same = len(to) == 1 and len(node.shapes) == 1 and node.shape == self.graph.shape(to[0])
+            if same and node.op in _SAME_VALUES:
+                return PassStep(node.index, "gradient", to[0])
+            signal = same and to[0] == next(iter((*node.args, *node.kwargs.values())))
+            return PassStep(node.index, "Pass", to[0]) if self.relevance and signal and node.op in _PASSING else None
         if type(hook) is zennit_rules.Pass and len(node.shapes) == 1:
             return PassStep(node.index, "Pass", to[0])
         return HookStep(node.index, rule_name(hook), to[0], hook) if len(to) == 1 else None
 
     def _linear(self, node: Node, hook: Hook | None, to: tuple[Ref, ...]) -> Step | None:
         if to != (node.argument("input"),):
-            return None
+            return self._contribution(node, "Epsilon (weights from the input)", to)
         if type(hook) is zennit_rules.Pass:
             return None
         behind, before = self.units.behind.get(node.index), self.units.before.get(node.index)
         return LinearStep(node.index, rule_name(hook), to[0], hook, behind, before)
+
+    def _contribution(self, node: Node, rule: str, to: tuple[Ref, ...]) -> Step | None:
+        """Return crp-kit's own rule, where relevance is what flows."""
+        return ContributionStep(node.index, rule, to, self.factor) if self.relevance else None
 
     def _batch_norm(self, node: Node, hook: Hook | None, to: tuple[Ref, ...]) -> Step | None:
         if node.index in self.units.folded:
             return PassStep(node.index, "part of a linear layer", to[0])
         if hook is not None and type(hook) is not zennit_rules.Pass:
             return None
-        return ContributionStep(node.index, "Epsilon (affine)", to, self.factor) if self.relevance else None
+        return self._contribution(node, "Epsilon (affine)", to)
 
     def _norm(self, node: Node, hook: Hook | None, to: tuple[Ref, ...]) -> Step | None:
-        if hook is not None or not self.relevance:
-            return None
-        return ContributionStep(node.index, "Epsilon (deviation detached)", to, self.factor)
+        return self._contribution(node, "Epsilon (deviation detached)", to) if hook is None else None
 
     def _contributions(self, node: Node, hook: Hook | None, to: tuple[Ref, ...]) -> Step | None:
-        if hook is not None and type(hook) not in (zennit_rules.Norm, zennit_rules.Pass):
-            summed = node.op == "add" and not node.kwargs and node.module is None
-            return StackedStep(node.index, rule_name(hook), to, hook) if summed else None
         if type(hook) is zennit_rules.Norm:
             return ContributionStep(node.index, "Norm", to, _factor_of(hook))
-        return ContributionStep(node.index, "Norm", to, self.factor) if self.relevance else None
+        if hook is None or type(hook) is zennit_rules.Pass:
+            return self._contribution(node, "Norm", to)
+        if node.op in ("add", "sub") and len(node.args) == 2 and set(node.kwargs) <= {"alpha"}:
+            return StackedStep(node.index, rule_name(hook), to, hook)
+        return None if len(to) == 1 else self._contribution(node, "Norm", to)
 
     def _product(self, node: Node, hook: Hook | None, to: tuple[Ref, ...]) -> Step | None:
         if not self.relevance:
             return None
         if node.op in ("mul", "div"):
             return GateStep(node.index, "gate" if len(to) == 1 else "equal split", to)
-        return MixingStep(node.index, "Epsilon (weights detached)", to, self.factor)
+        return self._contribution(node, "Epsilon (weights detached)", to)

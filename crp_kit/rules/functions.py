@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -24,13 +25,16 @@ def true_function(node: Node, recording: Recording, refs: Sequence[Ref]) -> Func
     """Return the node's own computation; its Jacobian is the plain gradient."""
     if node.kind is Kind.BATCH_NORM:
         return affine_norm(node)
-    fixed = {ref: working(recording.value(ref)) for ref in node.inputs}
     floats = [i for i, shape in enumerate(node.shapes) if shape is not None]
-    promoted = _promoted(node)
+    own_precision = node.kind is Kind.OPAQUE
+    recorded = {ref: recording.value(ref) for ref in node.inputs}
+    fixed = recorded if own_precision else {ref: working(value) for ref, value in recorded.items()}
+    promoted = node if own_precision else _promoted(node)
 
     def run(*values: torch.Tensor) -> list[torch.Tensor]:
-        outputs = promoted.call({**fixed, **dict(zip(refs, values, strict=True))})
-        return [outputs[i] for i in floats]
+        given = {ref: value.to(fixed[ref].dtype) for ref, value in zip(refs, values, strict=True)}
+        outputs = promoted.call({**fixed, **given})
+        return [working(outputs[i]) for i in floats]
 
     return run
 
@@ -44,8 +48,6 @@ def linearised_function(node: Node, recording: Recording, refs: Sequence[Ref]) -
 
 def _promoted(node: Node) -> Node:
     """Return the node with half-precision constants in working precision, so that it can be recomputed there."""
-    from dataclasses import replace
-
     def up(tree: Any) -> Any:
         if isinstance(tree, torch.Tensor):
             return working(tree) if tree.is_floating_point() else tree
@@ -53,8 +55,6 @@ def _promoted(node: Node) -> Node:
             return type(tree)(up(one) for one in tree)
         return tree
 
-    if node.shape is None or node.kind in (Kind.INPUT, Kind.OPAQUE):
-        return node
     return replace(node, args=up(node.args), kwargs={key: up(value) for key, value in node.kwargs.items()})
 
 
@@ -119,6 +119,8 @@ def _group_norm(node: Node, x: torch.Tensor) -> Function:
 
 
 def _instance_norm(node: Node, x: torch.Tensor) -> Function:
+    if not node.argument("use_input_stats", True):
+        return affine_norm(node)
     return _grouped(node, x, x.shape[1])
 
 

@@ -7,9 +7,11 @@ from typing import Any
 
 import torch
 from zennit.composites import COMPOSITES
-from zennit.core import Composite as Composite
+from zennit.core import Composite
 
 from ..errors import CompositeError
+
+__all__ = ["GRADIENT", "Composite", "preset", "preset_names"]
 
 GRADIENT = "gradient"
 

@@ -21,6 +21,8 @@ Message = list[torch.Tensor | None]
 Given = list[tuple[Ref, torch.Tensor]]
 """Relevance for inputs of the node."""
 Backward = Callable[[Message], Given]
+Pull = Callable[[torch.Tensor], torch.Tensor]
+"""From relevance or factors at an output to those at an input, (row, *shape) each."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,6 +51,11 @@ class Step(ABC):
 def working(value: torch.Tensor) -> torch.Tensor:
     """Return a value in the precision in which rules run: float32 or better."""
     return value if value.dtype in (torch.float32, torch.float64) else value.float()
+
+
+def only(message: Message) -> torch.Tensor:
+    """Return the relevance of a node with one output."""
+    return next(part for part in message if part is not None)
 
 
 def sum_to(relevance: torch.Tensor, shape: torch.Size) -> torch.Tensor:
@@ -84,13 +91,13 @@ class Transposed:
         if hidden:
             self._with_autograd()
         else:
-            outputs, self._pull = torch.func.vjp(lambda *values: tuple(func(*values)), *self.inputs)
+            outputs, self._pull = torch.func.vjp(lambda *values: tuple(func(*values)), *self.inputs)[:2]
             self.outputs = [output.detach() for output in outputs]
 
     def _with_autograd(self) -> None:
         with torch.enable_grad():
             self._leaves = [value.clone().requires_grad_() for value in self.inputs]
-            self._live = self.func(*self._leaves)
+            self._live = self.func(*(leaf.clone() for leaf in self._leaves))
         self.outputs = [output.detach() for output in self._live]
 
     def __call__(self, message: Message) -> tuple[torch.Tensor, ...]:

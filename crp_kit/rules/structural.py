@@ -7,19 +7,15 @@ from dataclasses import dataclass
 
 import torch
 
-from ..graph.nodes import Ref
+from ..errors import CompositeError
+from ..graph.nodes import Node, Ref, leaves
 from ..graph.ops import Kind
 from ..graph.record import Recording
 from .functions import linearised_function, true_function, values_of
-from .step import Backward, Given, Message, Step, Transposed, sum_to
+from .step import Backward, Given, Message, Step, Transposed, only, sum_to
 
 Factor = Callable[[torch.Tensor], torch.Tensor]
 """From a node's output to the factor that its relevance is multiplied with, such as ``1 / stabilized output``."""
-
-
-def only(message: Message) -> torch.Tensor:
-    """Return the relevance of a node with one output."""
-    return next(part for part in message if part is not None)
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,8 +25,21 @@ class PassStep(Step):
     to: Ref
 
     def prepare(self, recording: Recording) -> Backward:
-        shape = recording.graph.shape(self.to)
+        node, shape = self.node(recording), recording.graph.shape(self.to)
+        if not _broadcasts(shape, node.shape):
+            raise CompositeError(
+                f"the rule Pass at {node.name!r} needs an input of its output's shape {tuple(node.shape)}; "
+                f"got {tuple(shape)}"
+            )
         return lambda message: [(self.to, sum_to(only(message), shape))]
+
+
+def _broadcasts(shape: torch.Size, target: torch.Size) -> bool:
+    """Return whether a shape broadcasts to another."""
+    if len(shape) > len(target):
+        return False
+    pairs = zip(reversed(shape), reversed(target), strict=False)
+    return all(size in (1, wanted) for size, wanted in pairs)
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,7 +71,10 @@ class GradientStep(Step):
 
 @dataclass(frozen=True, eq=False)
 class ContributionStep(Step):
-    """Each input of a sum or affine map receives what it contributes: ``x_i * J_i^T (R * factor(z))``."""
+    """Each input receives what it contributes: ``x_i * J_i^T (R * factor(z))``.
+
+    A product counts what it gives once for each of its factors, so that they share: see `shares`.
+    """
 
     to: tuple[Ref, ...]
     factor: Factor
@@ -74,26 +86,41 @@ class ContributionStep(Step):
             return self._sum(recording, inputs, sign=-1 if node.op == "sub" else 1)
         pull = Transposed(linearised_function(node, recording, self.to), inputs)
         factor = self.factor(pull.outputs[0])
+        scaled = [x * share for x, share in zip(inputs, shares(node, self.to), strict=True)]
 
         def backward(message: Message) -> Given:
             pulled = pull([only(message) * factor])
-            return [(ref, x * part) for ref, x, part in zip(self.to, inputs, pulled, strict=True)]
+            return [(ref, x * part) for ref, x, part in zip(self.to, scaled, pulled, strict=True)]
 
         return backward
 
     def _sum(self, recording: Recording, inputs: list[torch.Tensor], *, sign: int) -> Backward:
         first, second = inputs
         factor = self.factor(first + sign * second)
-        shares = first * factor, sign * second * factor
+        parts = first * factor, sign * second * factor
 
         def backward(message: Message) -> Given:
             relevance = only(message)
             return [
-                (ref, sum_to(relevance * share, x.shape))
-                for ref, share, x in zip(self.to, shares, inputs, strict=True)
+                (ref, sum_to(relevance * part, x.shape))
+                for ref, part, x in zip(self.to, parts, inputs, strict=True)
             ]
 
         return backward
+
+
+def shares(node: Node, to: tuple[Ref, ...]) -> list[float]:
+    """Return the part of its contribution that each input of a node keeps: equal parts for the factors of a product."""
+    if node.kind is Kind.LINEAR:
+        factors = [node.argument("input"), node.argument("weight")]
+    elif node.op in ("addmm", "addcmul", "baddbmm"):
+        factors = list(node.args[1:3])
+    elif node.kind is Kind.PRODUCT:
+        factors = leaves((node.args, dict(node.kwargs)))
+    else:
+        return [1.0] * len(to)
+    count = sum(isinstance(one, Ref) and one in to for one in factors)
+    return [1 / count if ref in factors else 1.0 for ref in to]
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,27 +135,5 @@ class GateStep(Step):
         def backward(message: Message) -> Given:
             part = only(message) / len(self.to)
             return [(ref, sum_to(part, shape)) for ref, shape in zip(self.to, shapes, strict=True)]
-
-        return backward
-
-
-@dataclass(frozen=True, eq=False)
-class MixingStep(Step):
-    """A matrix product: linear in each signal with all else fixed, by contribution; signals share equally."""
-
-    to: tuple[Ref, ...]
-    factor: Factor
-
-    def prepare(self, recording: Recording) -> Backward:
-        node = self.node(recording)
-        parts = []
-        for ref in self.to:
-            (x,) = values_of(recording, [ref])
-            pull = Transposed(linearised_function(node, recording, [ref]), [x])
-            parts.append((ref, x, pull, self.factor(pull.outputs[0]) / len(self.to)))
-
-        def backward(message: Message) -> Given:
-            relevance = only(message)
-            return [(ref, x * pull([relevance * factor])[0]) for ref, x, pull, factor in parts]
 
         return backward

@@ -1,0 +1,258 @@
+"""zennit's hooks on one unit, executed for many conditions at once.
+
+A ``BasicHook`` declares terms (modified inputs, parameters and outputs), a gradient mapper and a reducer. The modified
+forwards depend on the sample alone, so they run once. If mapper and reducer multiply element by element, which is so
+for every rule of zennit and is checked for any other, relevance becomes ``sum_i h_i * J_i^T (f_i * R)`` with factors
+that all conditions share. A term whose factors are zero is left out. Any other ``Hook`` runs through autograd.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from zennit import rules as zennit_rules
+from zennit.core import BasicHook, Hook, ParamMod
+
+from ..errors import CompositeError, CrpKitError
+from .step import Pull, Transposed
+from .units import LinearUnit, linear_transpose
+
+_EXACT = (
+    zennit_rules.Epsilon,
+    zennit_rules.Gamma,
+    zennit_rules.ZPlus,
+    zennit_rules.AlphaBeta,
+    zennit_rules.ZBox,
+    zennit_rules.Norm,
+    zennit_rules.WSquare,
+    zennit_rules.Flat,
+)
+"""Rules whose mapper and reducer are known to multiply element by element."""
+
+Parameters = list[dict[str, torch.Tensor]]
+
+
+def hook_backward(
+    rule: Hook,
+    unit: torch.nn.Module,
+    x: torch.Tensor,
+    *,
+    where: str,
+    parameters: Parameters | None = None,
+    hidden: bool = False,
+) -> Pull:
+    """Return the function from the relevance at a unit's output to that at its input, (row, *shape) each.
+
+    Parameters
+    ----------
+    rule : zennit Hook
+    unit : torch.nn.Module
+    x : torch.Tensor
+        The unit's input.
+    where : str
+        Name of the node, for errors.
+    parameters : list of dict, optional
+        From `modified_parameters`, if they are known already.
+    hidden : bool, optional
+        ``torch.func`` cannot follow the unit.
+
+    Raises
+    ------
+    CompositeError
+        If the rule fails on this unit, here or in the function that is returned.
+    """
+    with _blamed(rule, where):
+        if isinstance(rule, BasicHook):
+            known = modified_parameters(rule, unit, where=where) if parameters is None else parameters
+            pull = _basic(rule, unit, x, parameters=known, hidden=hidden)
+        else:
+            pull = _foreign(rule, unit, x)
+
+    def guarded(relevance: torch.Tensor) -> torch.Tensor:
+        with _blamed(rule, where):
+            found = pull(relevance)
+        if found.shape[1:] != x.shape:
+            raise CompositeError(
+                f"the rule {type(rule).__name__} at {where!r} gives relevance of shape {tuple(found.shape[1:])} for an "
+                f"input of shape {tuple(x.shape)}"
+            )
+        return found
+
+    return guarded
+
+
+@contextmanager
+def _blamed(rule: Hook, where: str) -> Iterator[None]:
+    """Say at which node a rule failed."""
+    try:
+        yield
+    except (CrpKitError, torch.cuda.OutOfMemoryError):
+        raise
+    except Exception as error:
+        raise CompositeError(f"the rule {type(rule).__name__} fails at {where!r}: {error}") from error
+
+
+# ---------------------------------------------------------------------- BasicHook
+
+
+@dataclass
+class _Term:
+    input: torch.Tensor
+    output: torch.Tensor
+    pull: Pull
+
+
+def modified_parameters(rule: BasicHook, unit: torch.nn.Module, *, where: str) -> Parameters:
+    """Return, for each term of a rule, the parameters of the unit as the rule modifies them."""
+    found = []
+    with _blamed(rule, where):
+        for modifier in rule.param_modifiers:
+            with ParamMod.ensure(modifier)(unit) as modified:
+                found.append({name: value.detach() for name, value in modified.named_parameters(recurse=False)})
+    return found
+
+
+def _basic(rule: BasicHook, unit: torch.nn.Module, x: torch.Tensor, *, parameters: Parameters, hidden: bool) -> Pull:
+    modifiers = list(zip(rule.input_modifiers, rule.output_modifiers, parameters, strict=True))
+    terms = [
+        _term(unit, modify_input(x), modify_output, changed, hidden=hidden)
+        for modify_input, modify_output, changed in modifiers
+    ]
+    inputs, outputs = [term.input for term in terms], [term.output for term in terms]
+    if not _shared_inputs(inputs) and (_is_zennits(rule) or _multiplies(rule, inputs, outputs)):
+        return _factored(rule, terms)
+    return _row_by_row(rule, terms)
+
+
+def _term(
+    unit: torch.nn.Module, x: torch.Tensor, modify_output: Any, parameters: dict[str, torch.Tensor], *, hidden: bool
+) -> _Term:
+    """Evaluate one modified forward and its transpose."""
+    if isinstance(unit, LinearUnit):
+        plain = torch.func.functional_call(unit, parameters, (x,))
+        pull, output = linear_transpose(unit, parameters["weight"], x), modify_output(plain)
+        if pull is not None and output is plain:
+            return _Term(x, output, pull)
+
+    def run(value: torch.Tensor) -> list[torch.Tensor]:
+        return [modify_output(torch.func.functional_call(unit, parameters, (value,)))]
+
+    transposed = Transposed(run, [x], hidden=hidden)
+    return _Term(x, transposed.outputs[0], lambda s: transposed([s])[0])
+
+
+def _is_zennits(rule: BasicHook) -> bool:
+    """Return whether a rule is zennit's own in all that counts."""
+    functions = (rule.gradient_mapper, rule.reducer)
+    return type(rule) in _EXACT and all(one.__module__ == zennit_rules.__name__ for one in functions)
+
+
+def _shared_inputs(inputs: Sequence[torch.Tensor]) -> list[list[int]]:
+    """Groups of terms that have the very same input tensor: autograd gives each of them their total gradient."""
+    groups: dict[int, list[int]] = {}
+    for place, value in enumerate(inputs):
+        groups.setdefault(id(value), []).append(place)
+    return [group for group in groups.values() if len(group) > 1]
+
+
+def _row_by_row(rule: BasicHook, terms: Sequence[_Term]) -> Pull:
+    """Return a rule that need not be linear in relevance; only its transposes run for many conditions at once."""
+    inputs, outputs = [term.input for term in terms], [term.output for term in terms]
+    shared = _shared_inputs(inputs)
+
+    def pull(relevance: torch.Tensor) -> torch.Tensor:
+        mapped = [_as_list(rule.gradient_mapper(row, outputs), len(terms)) for row in relevance]
+        pulled = [
+            term.pull(torch.stack([row[i] for row in mapped]).to(term.output.dtype)) for i, term in enumerate(terms)
+        ]
+        for group in shared:
+            total = torch.stack([pulled[i] for i in group]).sum(0)
+            for i in group:
+                pulled[i] = total
+        return torch.stack([rule.reducer(inputs, [one[row] for one in pulled]) for row in range(relevance.shape[0])])
+
+    return pull
+
+
+def _factored(rule: BasicHook, terms: Sequence[_Term]) -> Pull:
+    """Return the rule as a sum of terms with two factors each, leaving out those that are zero."""
+    inputs, outputs = [term.input for term in terms], [term.output for term in terms]
+    above = _as_list(rule.gradient_mapper(torch.ones_like(outputs[0]), outputs), len(terms))
+    below = _reducer_factors(rule, inputs)
+    kept = [
+        (f, term.pull, h) for f, term, h in zip(above, terms, below, strict=True) if bool(f.any()) and bool(h.any())
+    ]
+    zero = torch.zeros_like(inputs[0])
+
+    def pull(relevance: torch.Tensor) -> torch.Tensor:
+        total: torch.Tensor | None = None
+        for f, transpose, h in kept:
+            part = transpose((relevance * f).to(f.dtype)) * h
+            total = part if total is None else total + part
+        return zero.expand(relevance.shape[0], *zero.shape) if total is None else total
+
+    return pull
+
+
+def _as_list(mapped: Any, count: int) -> list[torch.Tensor]:
+    parts = [mapped] * count if isinstance(mapped, torch.Tensor) else list(mapped)
+    if len(parts) != count:
+        raise CompositeError(f"a gradient mapper gives one tensor for each of the rule's {count} terms; got {len(parts)}")
+    return parts
+
+
+def _reducer_factors(rule: BasicHook, inputs: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    """Return the factor of each term's gradient in the reducer."""
+    zeros = [torch.zeros_like(value) for value in inputs]
+    factors = []
+    for place in range(len(inputs)):
+        gradients = [torch.ones_like(value) if i == place else zeros[i] for i, value in enumerate(inputs)]
+        factors.append(rule.reducer(inputs, gradients))
+    return factors
+
+
+def _multiplies(rule: BasicHook, inputs: Sequence[torch.Tensor], outputs: Sequence[torch.Tensor]) -> bool:
+    """Return whether mapper and reducer only multiply element by element, by trying numbers of every magnitude."""
+    generator = torch.Generator().manual_seed(0)
+
+    def tried(like: torch.Tensor) -> torch.Tensor:
+        exponents = torch.rand(like.shape, generator=generator) * 16 - 8
+        return (torch.randn(like.shape, generator=generator) * 10**exponents).to(like)
+
+    relevance, gradients = tried(outputs[0]), [tried(value) for value in inputs]
+    ones = _as_list(rule.gradient_mapper(torch.ones_like(relevance), list(outputs)), len(outputs))
+    mapped = _as_list(rule.gradient_mapper(relevance, list(outputs)), len(outputs))
+    if not all(_same(a * relevance, b) for a, b in zip(ones, mapped, strict=True)):
+        return False
+    parts = [h * g for h, g in zip(_reducer_factors(rule, inputs), gradients, strict=True)]
+    return _same(rule.reducer(list(inputs), gradients), torch.stack(parts).sum(0))
+
+
+def _same(first: torch.Tensor, second: torch.Tensor) -> bool:
+    """Compare value by value, without an absolute tolerance: small relevance counts as much as large."""
+    return first.shape == second.shape and torch.allclose(first, second, rtol=1e-4, atol=0.0, equal_nan=True)
+
+
+# ---------------------------------------------------------------------- any other Hook
+
+
+def _foreign(hook: Hook, unit: torch.nn.Module, x: torch.Tensor) -> Pull:
+    """Return what zennit's own hook does, through autograd on this unit alone, row by row."""
+
+    def one_row(relevance: torch.Tensor) -> torch.Tensor:
+        copy = hook.copy()
+        handles = copy.register(unit)
+        try:
+            with torch.enable_grad():
+                leaf = x.detach().clone().requires_grad_()
+                output = unit(leaf)
+            found: torch.Tensor = torch.autograd.grad(output, leaf, relevance.to(output.dtype))[0]
+        finally:
+            handles.remove()
+        return found
+
+    return lambda relevance: torch.stack([one_row(row) for row in relevance])

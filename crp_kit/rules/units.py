@@ -1,0 +1,188 @@
+"""Nodes as the modules that a zennit hook sees: a linear layer with effective weights, a BatchNorm, any other call."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+from ..graph.nodes import Node
+from .functions import batch_norm_factors, per_channel
+from .step import Pull, working
+
+_OPTIONS = ("stride", "padding", "dilation", "groups", "output_padding")
+_STATE = ("weight", "bias", "running_mean", "running_var")
+
+
+class LinearUnit(torch.nn.Module):
+    """A linear node with effective weights.
+
+    Parameters
+    ----------
+    node : Node
+        A convolution or linear layer.
+    weight : torch.Tensor
+    bias : torch.Tensor or None
+        (channel,), or a whole map that broadcasts to the output.
+    """
+
+    def __init__(self, node: Node, weight: torch.Tensor, bias: torch.Tensor | None) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(weight, requires_grad=False)
+        self.bias = torch.nn.Parameter(bias, requires_grad=False) if bias is not None else None
+        self.op = node.op
+        given = {name: optional_argument(node, name) for name in _OPTIONS} if node.op != "linear" else {}
+        self.options = {name: value for name, value in given.items() if value is not None}
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        """Return the output, (batch, ...)."""
+        plain = self.bias is not None and self.bias.ndim == 1
+        function = getattr(torch.nn.functional, self.op)
+        output: torch.Tensor = function(input, self.weight, self.bias if plain else None, **self.options)
+        return output if self.bias is None or plain else output + self.bias
+
+
+class NormUnit(torch.nn.Module):
+    """A BatchNorm with running statistics, as ``(x - mean) / deviation * weight + bias``.
+
+    Parameters
+    ----------
+    node : Node
+    """
+
+    def __init__(self, node: Node) -> None:
+        super().__init__()
+        weight, bias = (optional_argument(node, name) for name in ("weight", "bias"))
+        self.weight = None if weight is None else torch.nn.Parameter(working(weight).detach(), requires_grad=False)
+        self.bias = None if bias is None else torch.nn.Parameter(working(bias).detach(), requires_grad=False)
+        mean, variance = working(node.argument("running_mean")), working(node.argument("running_var"))
+        self.mean, self.scale = mean.detach(), torch.rsqrt(variance + node.argument("eps", 1e-5)).detach()
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        """Return the output, (batch, channel, ...)."""
+        output = (input - per_channel(self.mean, input.ndim)) * per_channel(self.scale, input.ndim)
+        if self.weight is not None:
+            output = output * per_channel(self.weight, input.ndim)
+        return output if self.bias is None else output + per_channel(self.bias, input.ndim)
+
+
+class CallUnit(torch.nn.Module):
+    """Any other node of one signal, without parameters."""
+
+    def __init__(self, function: Callable[[torch.Tensor], list[torch.Tensor]]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        """Return the node's output."""
+        return self.function(input)[0]
+
+
+def optional_argument(node: Node, name: str) -> Any:
+    """Return an argument by name, or None if the operation has none of that name."""
+    try:
+        return node.argument(name)
+    except (ValueError, KeyError):
+        return None
+
+
+# ---------------------------------------------------------------------- effective weights
+
+
+def effective_unit(node: Node, behind: Node | None = None, before: Node | None = None) -> LinearUnit:
+    """Return a linear node together with the BatchNorms that belong to it.
+
+    Parameters
+    ----------
+    node : Node
+    behind, before : Node or None
+        The BatchNorm that its output goes through, and the one that its input came through.
+    """
+    weight = working(node.argument("weight")).detach()
+    bias = node.argument("bias")
+    bias = working(bias).detach() if bias is not None else None
+    if before is not None:
+        scale, shift = batch_norm_factors(before)
+        constant = per_channel(shift, len(before.shape)).expand(1, *before.shape[1:])
+        bias = LinearUnit(node, weight, bias)(constant).detach()
+        weight = weight * _per_input(node, scale, weight)
+    if behind is not None:
+        scale, shift = batch_norm_factors(behind)
+        weight = weight * _per_output(node, scale, weight)
+        if bias is None or bias.ndim == 1:
+            bias = shift if bias is None else bias * scale + shift
+        else:
+            bias = bias * per_channel(scale, bias.ndim) + per_channel(shift, bias.ndim)
+    return LinearUnit(node, weight, bias)
+
+
+def _groups(node: Node) -> int:
+    return 1 if node.op == "linear" else int(node.argument("groups") or 1)
+
+
+def _per_input(node: Node, scale: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """Return (channel,) of the input so that it broadcasts to the weight of a convolution or linear layer."""
+    groups = _groups(node)
+    per_group = scale.view(groups, weight.shape[1]).repeat_interleave(weight.shape[0] // groups, 0)
+    return per_group.view(*weight.shape[:2], *(1,) * (weight.ndim - 2))
+
+
+def _per_output(node: Node, scale: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """Return (channel,) of the output so that it broadcasts to the weight."""
+    if not node.op.startswith("conv_transpose"):
+        return scale.view(-1, *(1,) * (weight.ndim - 1))
+    groups = _groups(node)
+    per_group = scale.view(groups, weight.shape[1]).repeat_interleave(weight.shape[0] // groups, 0)
+    return per_group.view(*weight.shape[:2], *(1,) * (weight.ndim - 2))
+
+
+def linear_transpose(unit: LinearUnit, weight: torch.Tensor, x: torch.Tensor) -> Pull | None:
+    """Return the transpose of a linear unit, batched over rows, or None where no direct one is known."""
+    if unit.op == "linear":
+        return lambda s: s @ weight
+    dims = weight.ndim - 2
+    if isinstance(unit.options.get("padding", 0), str) or x.ndim != weight.ndim:
+        return None
+
+    def each(name: str, default: int) -> list[int]:
+        value = unit.options.get(name, default)
+        return [value] * dims if isinstance(value, int) else list(value) * (dims if len(value) == 1 else 1)
+
+    transposed = unit.op.startswith("conv_transpose")
+    geometry = (each("stride", 1), each("padding", 0), each("dilation", 1), transposed, each("output_padding", 0))
+    groups = unit.options.get("groups", 1)
+
+    def pull(s: torch.Tensor) -> torch.Tensor:
+        rows = s.shape[0]
+        sizes = x.expand(rows, *x.shape).flatten(0, 1)
+        back: torch.Tensor = torch.ops.aten.convolution_backward(
+            s.flatten(0, 1), sizes, weight, None, *geometry, groups, [True, False, False]
+        )[0]
+        return back.view(rows, *x.shape)
+
+    return pull
+
+
+# ---------------------------------------------------------------------- changes of weights
+
+
+def state_of(*nodes: Node | None) -> list[torch.Tensor]:
+    """Return the tensors that effective weights are made of."""
+    values = (optional_argument(node, name) for node in nodes if node is not None for name in _STATE)
+    return [value for value in values if isinstance(value, torch.Tensor)]
+
+
+def state_key(tensors: Sequence[torch.Tensor]) -> list[Any]:
+    """Return a value that changes when a tensor is another one or was written to, also behind autograd's back."""
+    sums = torch.stack([_checksum(tensor) for tensor in tensors]).tolist()
+    versions = [0 if tensor.is_inference() else tensor._version for tensor in tensors]
+    return [(id(t), t.data_ptr(), v, s) for t, v, s in zip(tensors, versions, sums, strict=True)]
+
+
+def _checksum(tensor: torch.Tensor) -> torch.Tensor:
+    """Return a sum in which every place has a weight of its own."""
+    values = working(tensor.detach())
+    values = values.reshape(values.shape[0], -1) if values.ndim else values.reshape(1, 1)
+    rows, columns = (torch.arange(size, device=values.device, dtype=values.dtype).cos() for size in values.shape)
+    return (rows @ (values @ columns)).double()
