@@ -122,7 +122,7 @@ class CondAttribution:
                 on_device=on_device,
                 exclude_parallel=exclude_parallel,
                 pairing=pairing,
-                batch_size=batch_size or _ROWS_AT_ONCE,
+                batch_size=_ROWS_AT_ONCE if batch_size is None else batch_size,
                 verbose=verbose,
             )
         )
@@ -151,7 +151,7 @@ class CondAttribution:
         """
         parsed = parse_conditions(conditions)
         samples = _check_data(data)
-        if not isinstance(batch_size, int) or batch_size < 1:
+        if not isinstance(batch_size, int) or isinstance(batch_size, bool) or batch_size < 1:
             raise ConditionError(f"batch_size is a whole number of at least 1; got {batch_size!r}")
         request = Request(
             conditions=parsed,
@@ -171,11 +171,11 @@ class CondAttribution:
 
     def _slices(self, data: Any, request: Request, chunks: list[Chunk], verbose: bool) -> Iterator[Attribution]:
         run, ran = None, None
-        total = request.rows
-        with tqdm(total=total, unit="map", disable=not verbose) as bar:
+        samples = request.rows // (1 if request.pairing == "zip" else len(request.conditions))
+        with tqdm(total=request.rows, unit="map", disable=not verbose) as bar:
             for chunk in chunks:
                 if ran != chunk.samples:
-                    run, ran = self._engine.run(_part(data, chunk.samples), request.composite), chunk.samples
+                    run, ran = self._engine.run(_part(data, chunk.samples, samples), request.composite), chunk.samples
                 assert run is not None
                 slice_ = Slice(run, request, chunk).attribution()
                 bar.update(len(slice_))
@@ -233,11 +233,11 @@ def _check_start(request: Request) -> None:
             )
 
 
-def _part(data: Any, samples: slice) -> Any:
-    """Return the samples of a slice from every input."""
+def _part(data: Any, samples: slice, total: int) -> Any:
+    """Return the samples of a slice from every input that has one entry per sample."""
 
     def cut(value: Any) -> Any:
-        return value[samples] if isinstance(value, torch.Tensor) and value.ndim else value
+        return value[samples] if isinstance(value, torch.Tensor) and value.shape[:1] == (total,) else value
 
     if isinstance(data, Mapping):
         return {name: cut(value) for name, value in data.items()}

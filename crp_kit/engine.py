@@ -25,11 +25,20 @@ _KEPT = 16
 
 
 @dataclass
-class _Copy:
-    """The copy of the model that a composite uses, and what is known of it; it keeps the composite alive."""
+class _View:
+    """A copy of the model, and how far it can be looked into: its opaque modules, for the structures looked at."""
 
     shadow: torch.nn.Module
     opaque: frozenset[str]
+    gradients: bool
+    looked: set[Any] = field(default_factory=set)
+
+
+@dataclass
+class _Planned:
+    """What was planned for one composite, by recorded structure; it keeps the composite alive."""
+
+    view: _View
     composite: Composite | None
     plans: OrderedDict[Any, Plan] = field(default_factory=OrderedDict)
 
@@ -47,7 +56,8 @@ class Engine:
     def __init__(self, model: torch.nn.Module, output: OutputSelector = None) -> None:
         self.model, self.output = model, output
         self._shadow: torch.nn.Module | None = None
-        self._copies: OrderedDict[int, _Copy] = OrderedDict()
+        self._views: dict[tuple[frozenset[str], bool], _View] = {}
+        self._planned: OrderedDict[int, _Planned] = OrderedDict()
         self._fingerprint: tuple[Any, ...] = ()
         self._said: set[str] = set()
 
@@ -60,52 +70,61 @@ class Engine:
             If the forward fails or its output cannot be attributed.
         """
         self._warn_of_training()
-        copy = self._copy(composite)
-        if not copy.plans:
-            self._look_through(copy, data)
-        recording = self._record(copy, data)
-        plan = copy.plans.get(recording.graph.signature)
+        with torch.inference_mode(False):
+            return self._run(data, composite)
+
+    def _run(self, data: Any, composite: Composite | None) -> Run:
+        planned = self._planned_for(composite)
+        recording = self._record(planned.view, data)
+        plan = planned.plans.get(recording.graph.signature)
         if plan is None:
-            if copy.plans and self._look_through(copy, data):
-                recording = self._record(copy, data)
-            plan = copy.plans[recording.graph.signature] = make_plan(recording.graph, composite)
-            if len(copy.plans) > _KEPT:
-                copy.plans.popitem(last=False)
-        copy.plans.move_to_end(recording.graph.signature)
+            plan = planned.plans[recording.graph.signature] = make_plan(recording.graph, composite)
+            if len(planned.plans) > _KEPT:
+                planned.plans.popitem(last=False)
+        planned.plans.move_to_end(recording.graph.signature)
         for note in recording.notes:
             self._say(note)
         return Run(recording, plan, self)
 
-    def _record(self, copy: _Copy, data: Any) -> Recording:
-        return record(copy.shadow, data, output=self.output, opaque=copy.opaque)
+    def _record(self, view: _View, data: Any) -> Recording:
+        """Record a forward; one whose structure is new is searched for modules whose inside cannot be seen."""
+        if not view.looked:
+            self._look(view, data)
+        recording = record(view.shadow, data, output=self.output, opaque=view.opaque)
+        if view.looked and recording.graph.signature not in view.looked and self._look(view, data):
+            recording = record(view.shadow, data, output=self.output, opaque=view.opaque)
+        view.looked.add(recording.graph.signature)
+        return recording
 
-    def _look_through(self, copy: _Copy, data: Any) -> bool:
+    def _look(self, view: _View, data: Any) -> bool:
         """Find modules whose inside cannot be seen; return whether there are new ones."""
-        before, gradients = copy.opaque, copy.composite is None
-        copy.opaque = seen_through(copy.shadow, data, output=self.output, opaque=before, gradients=gradients)
-        return copy.opaque != before
+        before = view.opaque
+        view.opaque = seen_through(view.shadow, data, output=self.output, opaque=before, gradients=view.gradients)
+        return view.opaque != before
 
-    def _copy(self, composite: Composite | None) -> _Copy:
-        """Return the copy of the model for a composite, made anew when the model's parts were replaced.
+    def _planned_for(self, composite: Composite | None) -> _Planned:
+        """Return what is kept for a composite, made anew when the model's parts were replaced.
 
         All composites share one shadow, except those with canonizers, which get a private one, remade at every call.
         """
         current = fingerprint(self.model)
         if self._shadow is None or current != self._fingerprint:
-            self._copies.clear()
+            self._views.clear()
+            self._planned.clear()
             self._fingerprint, self._shadow = current, make_shadow(self.model)
         if composite is not None and composite.canonizers:
             private = make_shadow(self.model, private=True)
             for canonizer in composite.canonizers:
                 canonizer.apply(private)
-            return _Copy(private, mapped_containers(composite, private), composite)
-        copy = self._copies.get(id(composite))
-        if copy is None:
-            copy = _Copy(self._shadow, mapped_containers(composite, self._shadow), composite)
-            self._copies[id(composite)] = copy
-            if len(self._copies) > _KEPT:
-                self._copies.popitem(last=False)
-        return copy
+            return _Planned(_View(private, mapped_containers(composite, private), gradients=False), composite)
+        planned = self._planned.get(id(composite))
+        if planned is None:
+            key = mapped_containers(composite, self._shadow), composite is None
+            view = self._views.setdefault(key, _View(self._shadow, *key))
+            planned = self._planned[id(composite)] = _Planned(view, composite)
+            if len(self._planned) > _KEPT:
+                self._planned.popitem(last=False)
+        return planned
 
     def _warn_of_training(self) -> None:
         model = unwrap(self.model)
@@ -217,7 +236,8 @@ class Run:
             made.run(seeds, exclude_parallel)
             return made
 
-        with torch.no_grad():
+        exact = torch.autocast(seeds.device.type, enabled=False)
+        with torch.inference_mode(False), torch.no_grad(), exact:
             passed = task(watch=False).result()
             parts = (*passed.inputs.values(), *passed.recorded.values())
             if not all(bool(torch.isfinite(part).all()) for part in parts):

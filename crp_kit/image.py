@@ -15,7 +15,17 @@ from zennit.image import CMAPS, get_cmap
 
 from .errors import InputError
 
-__all__ = ["DEFAULT_CMAP", "colour_table", "colours", "grid", "heatmap_image", "overlay", "picture", "scale_of"]
+__all__ = [
+    "DEFAULT_CMAP",
+    "ColorMap",
+    "colour_table",
+    "colours",
+    "grid",
+    "heatmap_image",
+    "overlay",
+    "picture",
+    "scale_of",
+]
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 Pixels: TypeAlias = npt.NDArray[np.uint8]

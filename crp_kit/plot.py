@@ -18,10 +18,9 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import ListedColormap, Normalize
 from matplotlib.figure import Figure
-from zennit.cmap import ColorMap
 
 from .errors import InputError
-from .image import DEFAULT_CMAP, colour_table, colours, picture, scale_of
+from .image import DEFAULT_CMAP, ColorMap, colour_table, colours, picture, scale_of
 
 __all__ = ["ConceptView", "SampleView", "concept_bars", "demo_figure", "heatmaps", "to_png"]
 

@@ -50,6 +50,9 @@ class Slice:
         self.samples = range(*chunk.samples.indices(chunk.samples.stop))
         self.start = self.graph.find(request.start_layer) if request.start_layer else self.graph.output
         self.recorded = {name: self.graph.find(name) for name in request.record_layer}
+        for name in request.mask_map if isinstance(request.mask_map, Mapping) else ():
+            if name not in self.graph.module_names:
+                self.graph.find(name)
 
     def attribution(self) -> Attribution:
         """Return the result of this slice."""
@@ -174,16 +177,26 @@ class Slice:
         if given is None:
             return value, False
         if callable(given):
-            return self._broadcast(torch.as_tensor(given(value)), value), False
+            made = given(value)
+            if not isinstance(made, (torch.Tensor, float, int)):
+                raise ConditionError(f"the function init_rel has to return a tensor; it returned {type(made).__name__}")
+            return self._broadcast(torch.as_tensor(made), value), False
         if not isinstance(given, torch.Tensor):
             if isinstance(given, bool) or not isinstance(given, (int, float)):
                 raise ConditionError(f"init_rel is a number, a tensor or a function; got {type(given).__name__}")
             return torch.full_like(value, float(given)), False
-        if given.ndim == value.ndim and given.shape[0] == self.request.rows and self.request.rows > 1:
+        if given.ndim != value.ndim or given.shape[0] == 1:
+            return self._broadcast(given, value), False
+        rows, samples = self.request.rows, self.request.rows // (1 if self.zip else len(self.request.conditions))
+        self._broadcast(given[:1], value)
+        if given.shape[0] == rows:
             return self._own_rows(given, value)
-        if given.ndim == value.ndim and given.shape[0] not in (1, value.shape[0]):
+        if given.shape[0] == samples:
             return self._broadcast(given[self.chunk.samples], value), False
-        return self._broadcast(given, value), False
+        raise ConditionError(
+            f"init_rel of shape {tuple(given.shape)} fits neither the {samples} samples nor the {rows} rows; the start "
+            f"has shape {tuple(value.shape)}"
+        )
 
     def _own_rows(self, given: torch.Tensor, value: torch.Tensor) -> tuple[torch.Tensor, bool]:
         """Cut a start relevance with one entry per row."""
@@ -248,6 +261,9 @@ class Slice:
             given = given.mask
         if given is None or getattr(given, "__self__", None) == ChannelConcept():
             return self._channels(name, ref).mask
+        if isinstance(given, type) or not callable(given):
+            shown = f"the class {given.__name__}" if isinstance(given, type) else repr(given)
+            raise ConditionError(f"the mask of {name!r} is a function or a Concept (NeuronConcept(), …); got {shown}")
         return given
 
     def _channels(self, name: str, ref: Ref) -> ChannelConcept:

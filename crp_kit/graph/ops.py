@@ -162,9 +162,7 @@ def kind_of(op: str) -> Kind:
     return _KIND_OF.get(op, Kind.UNKNOWN)
 
 
-def argument(
-    op: str, args: Sequence[Any], kwargs: Mapping[str, Any], name: str, *, default: Any = None
-) -> Any:
+def argument(op: str, args: Sequence[Any], kwargs: Mapping[str, Any], name: str, *, default: Any = None) -> Any:
     """Return one argument of a call by its parameter name, however it was passed."""
     if name in kwargs:
         return kwargs[name]

@@ -275,7 +275,8 @@ class Recorder(TorchFunctionMode):
                 continue
             if self.ref(value) is None and self._depends(value):
                 raise UnseenDependenceError(path)
-            if self.probe == "gradients" and isinstance(value.grad_fn, BackwardCFunction) and self._depends(value):
+            custom = issubclass(type(value.grad_fn), BackwardCFunction)
+            if self.probe == "gradients" and custom and self._depends(value):
                 raise UnseenDependenceError(path)
 
     def _depends(self, value: torch.Tensor) -> bool:
@@ -361,7 +362,13 @@ class Recorder(TorchFunctionMode):
                 self._write_alias(alias, old, target=target, ref=ref)
         if not dead:
             self._known[target] = ref
+            self._mark(target)
         return target
+
+    def _mark(self, tensor: torch.Tensor) -> None:
+        """While probing, let what reads a tensor that was written have a gradient."""
+        if self.probe and self.ref(tensor) is not None and not tensor.requires_grad and id(tensor) not in self._shared:
+            self._input_leaves.append(tensor.requires_grad_())
 
     def _remember(self, tensor: torch.Tensor) -> None:
         """Note what a parameter, buffer or attribute of the model is before it becomes something else."""
@@ -371,9 +378,7 @@ class Recorder(TorchFunctionMode):
     def _make_private(self, target: torch.Tensor) -> None:
         """Move everything that lies in the memory about to be overwritten out of the model's own memory."""
         address = memory_of(target)
-        owners = [
-            t for key, t in self._shared.items() if key not in self._overwritten and memory_of(t) == address != 0
-        ]
+        owners = [t for key, t in self._shared.items() if key not in self._overwritten and memory_of(t) == address != 0]
         if not owners:
             return
         storage = target.untyped_storage().clone()  # type: ignore[no-untyped-call]
@@ -405,6 +410,7 @@ class Recorder(TorchFunctionMode):
         draft = self._draft("write_through", write_through(alias, target), (old, written), {})
         self._register(draft, alias)
         self.values[-1] = [alias.detach().clone()]
+        self._mark(alias)
 
 
 class _ModuleCall:

@@ -72,6 +72,8 @@ def make_shadow(model: torch.nn.Module, *, private: bool = False) -> torch.nn.Mo
         ) from error
     shadow.eval()
     for parent in [module for module in shadow.modules() if not _is_scripted(module)]:
+        parent._backward_hooks.clear()  # they run custom autograd functions around the module's inputs and outputs
+        parent._backward_pre_hooks.clear()
         for name, child in parent.named_children():
             setattr(parent, name, _hookable(unwrap(child)))
     return _hookable(shadow)

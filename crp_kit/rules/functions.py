@@ -43,11 +43,25 @@ def linearised_function(node: Node, recording: Recording, refs: Sequence[Ref]) -
     """Return the node as an affine map of the given inputs: deviations of norms and gates are constants."""
     if node.kind is Kind.NORM:
         return _NORMS[node.op](node, working(recording.value(refs[0])))
+    if node.op == "scaled_dot_product_attention":
+        node = _with_fixed_weights(node, recording)
     return true_function(node, recording, refs)
+
+
+def _with_fixed_weights(node: Node, recording: Recording) -> Node:
+    """Return an attention node whose query and key are constants, even if they are the value's own tensor."""
+    fixed = {
+        name: recording.value(given) if isinstance(given := node.argument(name), Ref) else given
+        for name in ("query", "key")
+    }
+    positional = [fixed.get(name, given) for name, given in zip(("query", "key"), node.args[:2], strict=False)]
+    named = {name: fixed.get(name, given) for name, given in node.kwargs.items()}
+    return replace(node, args=(*positional, *node.args[2:]), kwargs=named)
 
 
 def _promoted(node: Node) -> Node:
     """Return the node with half-precision constants in working precision, so that it can be recomputed there."""
+
     def up(tree: Any) -> Any:
         if isinstance(tree, torch.Tensor):
             return working(tree) if tree.is_floating_point() else tree

@@ -201,7 +201,9 @@ def _factored(rule: BasicHook, terms: Sequence[_Term]) -> Pull:
 def _as_list(mapped: Any, count: int) -> list[torch.Tensor]:
     parts = [mapped] * count if isinstance(mapped, torch.Tensor) else list(mapped)
     if len(parts) != count:
-        raise CompositeError(f"a gradient mapper gives one tensor for each of the rule's {count} terms; got {len(parts)}")
+        raise CompositeError(
+            f"a gradient mapper gives one tensor for each of the rule's {count} terms; got {len(parts)}"
+        )
     return parts
 
 

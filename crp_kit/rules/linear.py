@@ -15,7 +15,7 @@ from ..graph.record import Recording
 from .functions import true_function, values_of
 from .hooks import Parameters, hook_backward, modified_parameters
 from .step import Backward, Given, Message, Pull, Step, Transposed, only, sum_to, working
-from .units import CallUnit, LinearUnit, NormUnit, effective_unit, linear_transpose, state_key, state_of
+from .units import CallUnit, LinearUnit, NormUnit, effective_unit, layer_of, linear_transpose, state_key, state_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +46,9 @@ class LinearStep(Step):
         if self.hook is None:
             pull = linear_transpose(unit, unit.weight, x) or _transposed(unit, x)
         else:
-            pull = hook_backward(self.hook, unit, x, where=self.node(recording).name, parameters=parameters)
+            node = self.node(recording)
+            seen = unit if isinstance(self.hook, BasicHook) else layer_of(node, unit)
+            pull = hook_backward(self.hook, seen, x, where=node.name, parameters=parameters)
         dtype = unit.weight.dtype
         return lambda message: [(self.to, pull(only(message).to(dtype)))]
 

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import torch
 
 from ..errors import CompositeError
-from ..graph.nodes import Node, Ref, leaves
+from ..graph.nodes import Node, Ref
 from ..graph.ops import Kind
 from ..graph.record import Recording
+from ..graph.tree import leaves
 from .functions import linearised_function, true_function, values_of
 from .step import Backward, Given, Message, Step, Transposed, only, sum_to
 
@@ -102,8 +103,7 @@ class ContributionStep(Step):
         def backward(message: Message) -> Given:
             relevance = only(message)
             return [
-                (ref, sum_to(relevance * part, x.shape))
-                for ref, part, x in zip(self.to, parts, inputs, strict=True)
+                (ref, sum_to(relevance * part, x.shape)) for ref, part, x in zip(self.to, parts, inputs, strict=True)
             ]
 
         return backward
@@ -115,7 +115,7 @@ def shares(node: Node, to: tuple[Ref, ...]) -> list[float]:
         factors = [node.argument("input"), node.argument("weight")]
     elif node.op in ("addmm", "addcmul", "baddbmm"):
         factors = list(node.args[1:3])
-    elif node.kind is Kind.PRODUCT:
+    elif node.kind is Kind.PRODUCT and node.op != "scaled_dot_product_attention":
         factors = leaves((node.args, dict(node.kwargs)))
     else:
         return [1.0] * len(to)

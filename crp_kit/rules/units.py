@@ -164,6 +164,24 @@ def linear_transpose(unit: LinearUnit, weight: torch.Tensor, x: torch.Tensor) ->
     return pull
 
 
+def layer_of(node: Node, unit: LinearUnit) -> torch.nn.Module:
+    """Return the node's own layer with the unit's weights, for hooks that look at more than those.
+
+    The unit itself, where it has no layer of torch's or a bias that is a whole map.
+    """
+    module = node.module
+    whole_map = unit.bias is not None and unit.bias.ndim != 1
+    if module is None or whole_map or not type(module).__module__.startswith("torch.nn.modules."):
+        return unit
+    layer: torch.nn.Module = type(module).__new__(type(module))
+    torch.nn.Module.__init__(layer)
+    own = vars(layer)
+    own.update({name: value for name, value in vars(module).items() if name not in own and name not in _STATE})
+    layer.register_parameter("weight", unit.weight)
+    layer.register_parameter("bias", unit.bias)
+    return layer.eval()
+
+
 # ---------------------------------------------------------------------- changes of weights
 
 

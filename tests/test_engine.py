@@ -1,0 +1,90 @@
+"""The engine gives the same relevance whatever context it is called in, and shares what it can."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+from zennit.composites import EpsilonPlusFlat, NameMapComposite
+from zennit.core import Hook
+
+import crp_kit
+from crp_kit.data import demo_resnet
+
+CONDITIONS = [{"layer2.1.conv2": [channel], "y": [1]} for channel in range(5)]
+
+
+class Doubling(Hook):
+    """A rule of a user that is no BasicHook."""
+
+    def backward(self, module, grad_input, grad_output):
+        return tuple(2 * part for part in grad_output)
+
+
+@pytest.fixture(scope="module")
+def image() -> torch.Tensor:
+    return torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+
+
+def test_autocast_around_the_call_does_not_reach_the_rules(image: torch.Tensor) -> None:
+    attribution = crp_kit.CondAttribution(demo_resnet())
+    plain = attribution(image, CONDITIONS, EpsilonPlusFlat())
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        cast = attribution(image, CONDITIONS, EpsilonPlusFlat())
+    assert cast.heatmap.dtype == torch.float32
+    # the forward itself ran in bfloat16, which keeps 8 bits
+    error = (cast.heatmap - plain.heatmap).norm() / plain.heatmap.norm()
+    assert error < 0.2
+
+
+@pytest.mark.parametrize("composite", [EpsilonPlusFlat(), NameMapComposite([(["relu"], Doubling())]), None])
+def test_inference_mode_around_the_call_changes_nothing(image: torch.Tensor, composite: object) -> None:
+    attribution = crp_kit.CondAttribution(demo_resnet())
+    with torch.inference_mode():
+        inside = attribution(image.clone(), CONDITIONS, composite).heatmap
+    outside = attribution(image, CONDITIONS, composite).heatmap
+    assert torch.equal(inside, outside)
+
+
+def test_conditions_share_one_forward_and_the_upper_backward(
+    monkeypatch: pytest.MonkeyPatch, image: torch.Tensor
+) -> None:
+    batches: list[int] = []
+    original = torch.ops.aten.convolution_backward
+
+    def counted(grad, *args):
+        batches.append(grad.shape[0])
+        return original(grad, *args)
+
+    attribution = crp_kit.CondAttribution(demo_resnet())
+    attribution(image, CONDITIONS, EpsilonPlusFlat())
+    forwards: list[int] = []
+    handle = nn.modules.module.register_module_forward_hook(
+        lambda module, args, output: forwards.append(1) if isinstance(module, nn.Linear) else None
+    )
+    monkeypatch.setattr(torch.ops.aten, "convolution_backward", counted)
+    try:
+        attribution(image, CONDITIONS, EpsilonPlusFlat())
+    finally:
+        handle.remove()
+    assert len(forwards) == 1
+    above, below = batches.count(1), batches.count(5)
+    assert above
+    assert below
+    assert above + below == len(batches)
+    assert batches == sorted(batches)  # one row down to the conditioned layer, then five
+
+
+def test_relevance_stops_at_the_lowest_layer_that_is_asked_for(image: torch.Tensor) -> None:
+    from crp_kit.engine import Engine
+
+    run = Engine(demo_resnet()).run(image, EpsilonPlusFlat())
+    layer = run.graph.find("layer3.0.conv1")
+    value = run.recording.value(run.graph.output)
+    passed = run.passed(
+        run.graph.output, value[None], rows=torch.zeros(1, dtype=torch.long), masks={}, record=[layer], to_input=False
+    )
+    assert not passed.inputs
+    assert min(run._prepared) >= layer.node
+    full = run.passed(run.graph.output, value[None], rows=torch.zeros(1, dtype=torch.long), masks={}, record=[layer])
+    assert torch.equal(passed.recorded[layer], full.recorded[layer])
