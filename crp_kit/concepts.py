@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import torch
 
+from .conditions import OUTPUT
 from .errors import ConceptAxisError, ConceptRangeError, ConditionError
 
 Aggregate = Literal["sum", "max"]
@@ -127,7 +128,7 @@ class ChannelConcept(Concept):
     def mask(self, concept_ids: Sequence[Any], shape: torch.Size, *, layer_name: str) -> torch.Tensor:
         axis = self._axis(len(shape) + 1, layer_name) - 1
         size = shape[axis]
-        _check_ids(concept_ids, size, layer_name=layer_name, what="channel")
+        _check_ids(concept_ids, size, layer_name=layer_name, what="class" if layer_name == OUTPUT else "channel")
         factor = torch.zeros(size)
         factor[torch.tensor(list(concept_ids), dtype=torch.long)] = 1
         return factor.reshape([size if i == axis else 1 for i in range(len(shape))])

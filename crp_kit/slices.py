@@ -12,7 +12,7 @@ import torch
 from .concepts import ChannelConcept, Concept
 from .conditions import OUTPUT, Chunk, ConditionSet
 from .engine import Passed, Run
-from .errors import ConceptAxisError, ConditionError
+from .errors import ConceptAxisError, ConditionError, UnreachableLayerError
 from .graph.flow import channel_axes
 from .graph.nodes import Ref
 from .result import Attribution
@@ -50,6 +50,7 @@ class Slice:
         self.samples = range(*chunk.samples.indices(chunk.samples.stop))
         self.start = self.graph.find(request.start_layer) if request.start_layer else self.graph.output
         self.recorded = {name: self.graph.find(name) for name in request.record_layer}
+        self._check_recorded()
         for name in request.mask_map if isinstance(request.mask_map, Mapping) else ():
             if name not in self.graph.module_names:
                 self.graph.find(name)
@@ -74,6 +75,16 @@ class Slice:
             samples=tuple(self.samples) if self.zip else tuple(s for s in self.samples for _ in self.sets),
             gradient_nodes=tuple(sorted({name for _, passed in passes for name in passed.unknown})),
         )
+
+    def _check_recorded(self) -> None:
+        """Make sure that relevance can arrive at every layer that is to be recorded."""
+        reached = self.run.plan.flow.from_start(self.start)
+        for name, ref in self.recorded.items():
+            if ref not in reached:
+                raise UnreachableLayerError(
+                    f"no relevance can arrive at {name!r}, so there is nothing to record: it lies behind the start "
+                    f"({self.graph.label(self.start)!r}), beside it, or inside a gate (a factor of a signal)"
+                )
 
     # ------------------------------------------------------------------ rows
 
@@ -173,6 +184,12 @@ class Slice:
 
     def _initial(self, value: torch.Tensor) -> tuple[torch.Tensor, bool]:
         """Return the start relevance, (batch, *shape), or (set, batch, *shape) if it differs by row."""
+        initial, per_row = self._given_initial(value)
+        if self.request.init_rel is not None and not bool(torch.isfinite(initial).all()):
+            raise ConditionError("init_rel is NaN or infinite")
+        return initial, per_row
+
+    def _given_initial(self, value: torch.Tensor) -> tuple[torch.Tensor, bool]:
         given = self.request.init_rel
         if given is None:
             return value, False

@@ -13,6 +13,7 @@ from enum import Enum
 from typing import Any
 
 import torch
+from torch.nn import functional
 
 
 class Kind(Enum):
@@ -173,7 +174,10 @@ def argument(op: str, args: Sequence[Any], kwargs: Mapping[str, Any], name: str,
 def in_reading_order(
     raw: str, func: Callable[..., Any], args: tuple[Any, ...]
 ) -> tuple[Callable[..., Any], tuple[Any, ...]]:
-    """Return the call, with the operands of ``a - b`` in that order even if torch saw ``b.__rsub__(a)``."""
+    """Return the call in one order of arguments, even if torch saw ``b.__rsub__(a)``, or a norm's C++ function."""
+    if func in (torch.batch_norm, torch.instance_norm) and len(args) >= 8:
+        value, weight, bias, mean, variance, *options = args
+        return getattr(functional, raw), (value, mean, variance, weight, bias, *options[:3])
     if raw not in _REVERSED:
         return func, args
     return _REVERSED[raw][1], (args[1], args[0], *args[2:])

@@ -127,8 +127,9 @@ class ModelGraph:
 
     def __repr__(self) -> str:
         nearest = nearest_upstream(self._flow, self._layers)
+        graph = self._graph
         rows = [
-            (self._label(ref), self._graph.node(ref).op, _shape_text(self._graph.shape(ref)), _joined(map(self._label, up)))
+            (self._label(ref), graph.node(ref).op, _shape_text(graph.shape(ref)), _joined(map(self._label, up)))
             for ref, up in nearest.items()
         ]
         widths = [max((len(row[i]) for row in rows), default=0) for i in range(3)]
@@ -177,7 +178,8 @@ def trace_model_graph(
 
     Examples
     --------
-    >>> model = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.Linear(16, 2))
+    >>> from torch import nn
+    >>> model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(16, 2))
     >>> trace_model_graph(model, torch.zeros(1, 3, 4, 4), ["0", "3"])
     ModelGraph of 2 layers (name, operation, shape, fed by)
     0  conv2d  1x4x2x2  <- the model input

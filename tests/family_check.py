@@ -1,0 +1,88 @@
+"""How right LRP-epsilon is on one torchvision family: the one computation behind the test and the printed table."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from dataclasses import dataclass
+
+import torch
+from oracles.families import build
+from oracles.start import output_tensor, scalar_start
+from oracles.whole_model import whole_model_relevance
+from torch import nn
+from zennit.canonizers import SequentialMergeBatchNorm
+from zennit.composites import LayerMapComposite, layer_map_base
+from zennit.core import Composite
+from zennit.rules import Epsilon
+from zennit.torchvision import ResNetCanonizer, VGGCanonizer
+from zennit.types import Linear
+
+import crp_kit
+
+EPSILON = 1e-14
+"""Small enough that the rule is LRP-0 to float64 precision, which is what the oracle computes."""
+
+
+def lrp_zero(**options: object) -> Composite:
+    """Return LRP-epsilon for every linear layer, with an epsilon of almost nothing."""
+    return LayerMapComposite([*layer_map_base(EPSILON), (Linear, Epsilon(EPSILON))], **options)
+
+
+def attribution_of(model: nn.Module, output: object) -> crp_kit.CondAttribution:
+    """Return the attribution of a family's model; segmentation models give a dictionary."""
+    return crp_kit.CondAttribution(model, output="out" if isinstance(output, dict) else None)
+
+
+@dataclass(frozen=True)
+class Check:
+    """Relative error of the input relevance to the oracle, relative error of its sum to the logit, number of nodes."""
+
+    error: float
+    conservation: float
+    nodes: int
+
+
+def check(name: str, *, full: bool = False) -> Check:
+    """Compare crp-kit with the whole-model oracle on one family."""
+    model, x = build(name, full=full)
+    with torch.no_grad():
+        raw = model(x)
+    _, selection = scalar_start(raw)
+    expected, _ = whole_model_relevance(model, x, selection)
+    attribution = attribution_of(model, raw)
+    found = attribution(x, {}, lrp_zero(), init_rel=lambda value: value * selection).input_relevance
+    return Check(relative(found, expected), conservation(name, full=full), len(attribution.graph(x)))
+
+
+def conservation(name: str, *, full: bool = False) -> float:
+    """Return how far the relevance of a family without biases is from summing to the logit."""
+    model, x = build(name, biases=False, full=full)
+    with torch.no_grad():
+        raw = model(x)
+    output, selection = scalar_start(raw)
+    found = attribution_of(model, raw)(x, {}, lrp_zero(), init_rel=lambda value: value * selection)
+    logit = float((output * selection).sum())
+    return abs(float(found.input_relevance.sum()) - logit) / abs(logit)
+
+
+def zennit_error(name: str, *, full: bool = False) -> float:
+    """Return the relative error of zennit's own backward, with the best of its canonizers for the family."""
+    model, x = build(name, full=full)
+    with torch.no_grad():
+        _, selection = scalar_start(model(x))
+    expected, _ = whole_model_relevance(model, x, selection)
+    errors = []
+    for canonizer in (SequentialMergeBatchNorm, ResNetCanonizer, VGGCanonizer):
+        own, leaf = copy.deepcopy(model).requires_grad_(), x.clone().requires_grad_()
+        with warnings.catch_warnings(), lrp_zero(canonizers=[canonizer()]).context(own) as modified:
+            warnings.simplefilter("ignore")
+            output = output_tensor(modified(leaf))
+            (found,) = torch.autograd.grad(output, leaf, output.detach() * selection)
+        errors.append(relative(found, expected))
+    return min(errors)
+
+
+def relative(found: torch.Tensor, expected: torch.Tensor) -> float:
+    """Return the norm of the difference relative to the norm of what was expected."""
+    return float((found - expected).norm() / expected.norm())
