@@ -221,7 +221,8 @@ class Recorder(TorchFunctionMode):
         written = kwargs.pop("out", None)
         if written is not None:
             return self._write_out(written, self._record(self._draft(op, func, args, kwargs), func(*args, **kwargs)))
-        if args and isinstance(args[0], torch.Tensor) and is_inplace(raw, func, args, kwargs):
+        writes = "dropout" not in op  # dropout is off, and hands on what it was given
+        if writes and args and isinstance(args[0], torch.Tensor) and is_inplace(raw, func, args, kwargs):
             return self._inplace(raw, func, args, kwargs)
         replay, operands = in_reading_order(raw, func, args)
         return self._record(self._draft(op, replay, operands, kwargs), func(*args, **kwargs))
