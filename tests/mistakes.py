@@ -15,7 +15,6 @@ from crp_kit.errors import (
     ConditionError,
     InputError,
     ModelError,
-    NonFiniteRelevanceError,
     UnknownLayerError,
     UnreachableLayerError,
 )
@@ -149,9 +148,7 @@ MISTAKES: dict[str, Mistake] = {
         "function init_rel has to return a tensor; it returned NoneType",
         **option(init_rel=lambda value: None),
     ),
-    "init_rel is NaN": Mistake(
-        NonFiniteRelevanceError, "relevance became non-finite at 'head'", **option(init_rel=float("nan"))
-    ),
+    "init_rel is NaN": Mistake(ConditionError, "init_rel is NaN or infinite", **option(init_rel=float("nan"))),
     "mask's shape": Mistake(
         ConditionError,
         r"mask of 'conv1' has to be a tensor that broadcasts to \(4, 5, 5\)",
