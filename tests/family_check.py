@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import warnings
 from dataclasses import dataclass
 
@@ -71,16 +72,24 @@ def zennit_error(name: str, *, full: bool = False) -> float:
     model, x = build(name, full=full)
     with torch.no_grad():
         _, selection = scalar_start(model(x))
+    return min(
+        _zennit_error(model, x, selection, canonizer)
+        for canonizer in (SequentialMergeBatchNorm, ResNetCanonizer, VGGCanonizer)
+    )
+
+
+def _zennit_error(model: nn.Module, x: torch.Tensor, selection: torch.Tensor, canonizer: type) -> float:
+    """Return the relative error of zennit's backward with one canonizer; infinite where that cannot be applied."""
     expected, _ = whole_model_relevance(model, x, selection)
-    errors = []
-    for canonizer in (SequentialMergeBatchNorm, ResNetCanonizer, VGGCanonizer):
-        own, leaf = copy.deepcopy(model).requires_grad_(), x.clone().requires_grad_()
+    own, leaf = copy.deepcopy(model).requires_grad_(), x.clone().requires_grad_()
+    try:
         with warnings.catch_warnings(), lrp_zero(canonizers=[canonizer()]).context(own) as modified:
             warnings.simplefilter("ignore")
             output = output_tensor(modified(leaf))
             (found,) = torch.autograd.grad(output, leaf, output.detach() * selection)
-        errors.append(relative(found, expected))
-    return min(errors)
+    except RuntimeError:
+        return math.inf
+    return relative(found, expected)
 
 
 def relative(found: torch.Tensor, expected: torch.Tensor) -> float:
