@@ -12,7 +12,6 @@ from .concepts import Concept
 from .conditions import Chunk, Pairing, chunk_rows, parse_conditions, resolve_pairing
 from .engine import Engine
 from .errors import ConditionError, InputError
-from .graph.flow import channel_axes
 from .graph.nodes import Graph
 from .graph.record import OutputSelector
 from .result import Attribution, join
@@ -153,6 +152,7 @@ class CondAttribution:
         samples = _check_data(data)
         if not isinstance(batch_size, int) or isinstance(batch_size, bool) or batch_size < 1:
             raise ConditionError(f"batch_size is a whole number of at least 1; got {batch_size!r}")
+        paired = resolve_pairing(pairing, samples, len(parsed))
         request = Request(
             conditions=parsed,
             composite=self._composite(composite),
@@ -162,20 +162,20 @@ class CondAttribution:
             init_rel=init_rel,
             on_device=on_device,
             exclude_parallel=exclude_parallel,
-            pairing=resolve_pairing(pairing, samples, len(parsed)),
-            rows=samples if resolve_pairing(pairing, samples, len(parsed)) == "zip" else samples * len(parsed),
+            pairing=paired,
+            samples=samples,
         )
         _check_start(request)
-        chunks = list(chunk_rows(request.pairing, samples, len(parsed), batch_size))
+        chunks = list(chunk_rows(paired, samples, len(parsed), batch_size))
         return self._slices(data, request, chunks, verbose)
 
     def _slices(self, data: Any, request: Request, chunks: list[Chunk], verbose: bool) -> Iterator[Attribution]:
         run, ran = None, None
-        samples = request.rows // (1 if request.pairing == "zip" else len(request.conditions))
         with tqdm(total=request.rows, unit="map", disable=not verbose) as bar:
             for chunk in chunks:
                 if ran != chunk.samples:
-                    run, ran = self._engine.run(_part(data, chunk.samples, samples), request.composite), chunk.samples
+                    part = _part(data, chunk.samples, request.samples)
+                    run, ran = self._engine.run(part, request.composite), chunk.samples
                 assert run is not None
                 slice_ = Slice(run, request, chunk).attribution()
                 bar.update(len(slice_))
@@ -196,8 +196,9 @@ class CondAttribution:
 
     def channel_axis(self, sample: Any, layer: str) -> int | None:
         """Return the axis along which a node keeps its channels, the batch axis counted, or None if it is unknown."""
-        graph = self.graph(sample)
-        return channel_axes(graph)[graph.find(layer)]
+        _check_data(sample)
+        run = self._engine.run(sample, None)
+        return run.channel_axes[run.graph.find(layer)]
 
 
 def _check_data(data: Any) -> int:

@@ -6,11 +6,13 @@ import warnings
 from collections import OrderedDict
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
 
 from .errors import CrpKitWarning, NonFiniteRelevanceError
+from .graph.flow import channel_axes
 from .graph.nodes import Graph, Ref
 from .graph.ops import Kind
 from .graph.paths import Segment, Walk
@@ -244,6 +246,11 @@ class Run:
                 task(watch=True)
         self.engine.warn_of_unknown(passed.unknown, self.graph)
         return passed
+
+    @cached_property
+    def channel_axes(self) -> Mapping[Ref, int | None]:
+        """For each output, the axis along which it keeps its channels, or None if it is unknown."""
+        return channel_axes(self.graph)
 
     def backward(self, index: int) -> Backward:
         """Return the prepared step of a node."""

@@ -13,7 +13,6 @@ from .concepts import ChannelConcept, Concept
 from .conditions import OUTPUT, Chunk, ConditionSet
 from .engine import Passed, Run
 from .errors import ConceptAxisError, ConditionError, UnreachableLayerError
-from .graph.flow import channel_axes
 from .graph.nodes import Ref
 from .result import Attribution
 from .rules.presets import Composite
@@ -35,7 +34,12 @@ class Request:
     on_device: torch.device | str | None
     exclude_parallel: bool
     pairing: Literal["zip", "product"]
-    rows: int
+    samples: int
+
+    @property
+    def rows(self) -> int:
+        """Number of rows of the whole result."""
+        return self.samples if self.pairing == "zip" else self.samples * len(self.conditions)
 
 
 class Slice:
@@ -44,7 +48,7 @@ class Slice:
     def __init__(self, run: Run, request: Request, chunk: Chunk) -> None:
         self.run, self.request, self.chunk = run, request, chunk
         self.graph = run.graph
-        self.axes = channel_axes(run.graph)
+        self.axes = run.channel_axes
         self.sets = request.conditions[chunk.conditions]
         self.zip = request.pairing == "zip"
         self.samples = range(*chunk.samples.indices(chunk.samples.stop))
@@ -204,7 +208,7 @@ class Slice:
             return torch.full_like(value, float(given)), False
         if given.ndim != value.ndim or given.shape[0] == 1:
             return self._broadcast(given, value), False
-        rows, samples = self.request.rows, self.request.rows // (1 if self.zip else len(self.request.conditions))
+        rows, samples = self.request.rows, self.request.samples
         self._broadcast(given[:1], value)
         if given.shape[0] == rows:
             return self._own_rows(given, value)

@@ -36,7 +36,7 @@ class Conditions:
         self.attribution = attribution_of(self.model, raw)
         self.graph = self.attribution.graph(self.x)
         flow = Flow(self.graph)
-        carrying = flow.from_start(self.graph.output) & flow.reaching_input()
+        carrying = flow.from_start(self.graph.output) & flow.reaching_input
         modules = self._modules()
         layers = [
             node.name

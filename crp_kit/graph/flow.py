@@ -63,6 +63,7 @@ class Flow:
 
     # ------------------------------------------------------------------ reachability
 
+    @cached_property
     def reaching_input(self) -> frozenset[Ref]:
         """Return every output from which relevance can walk to the model input."""
         reaches: set[int] = set()
@@ -134,9 +135,7 @@ def channel_axes(graph: Graph) -> Mapping[Ref, int | None]:
 def _channel_axis(graph: Graph, node: Node, shape: torch.Size, axes: Mapping[Ref, int | None]) -> int | None:
     if len(shape) < 2:
         return None
-    if node.kind is Kind.INPUT:
-        return {2: 1, 4: 1, 5: 1}.get(len(shape))
-    if node.kind is Kind.OPAQUE:
+    if node.kind in (Kind.INPUT, Kind.OPAQUE):
         return {2: 1, 4: 1, 5: 1}.get(len(shape))
     if node.op in ("linear", "addmm"):
         return len(shape) - 1

@@ -65,7 +65,7 @@ class Walk:
         UnreachableLayerError
             If a conditioned node gets no relevance from the start, or cannot hand any to the input.
         """
-        reached, leads = self.flow.from_start(self.start), self.flow.reaching_input()
+        reached, leads = self.flow.from_start(self.start), self.flow.reaching_input
         for ref in self.conditioned:
             name, start = self.graph.label(ref), self.graph.label(self.start)
             if ref not in reached:
@@ -119,7 +119,7 @@ def parallel_edges(walk: Walk) -> tuple[tuple[Ref, int], ...]:
         for ref in walk.flow.carrying[index]
         if ref in segment.targets or ref.node in segment.nodes
     }
-    reached, leads = walk.flow.from_start(walk.start), walk.flow.reaching_input()
+    reached, leads = walk.flow.from_start(walk.start), walk.flow.reaching_input
     return tuple(
         (ref, node.index)
         for node in walk.graph

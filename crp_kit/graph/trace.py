@@ -108,7 +108,7 @@ class ModelGraph:
     def _excluded(self, condition: ConditionSet) -> dict[str, list[Any]]:
         walk = self._walk(condition)
         kept = {index for segment in walk.segments() for index in segment.nodes} | {r.node for r in walk.conditioned}
-        carrying = walk.flow.from_start(walk.start) & walk.flow.reaching_input()
+        carrying = walk.flow.from_start(walk.start) & walk.flow.reaching_input
         added = [ref for ref in self._layers if ref.node not in kept and ref in carrying]
         closed: dict[str, list[Any]] = {self._label(ref): [] for ref in added}
         return {**condition.as_dict(), **closed}

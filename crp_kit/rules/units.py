@@ -106,7 +106,7 @@ def effective_unit(node: Node, behind: Node | None = None, before: Node | None =
         scale, shift = batch_norm_factors(before)
         constant = per_channel(shift, len(before.shape)).expand(1, *before.shape[1:])
         bias = LinearUnit(node, weight, bias)(constant).detach()
-        weight = weight * _per_input(node, scale, weight)
+        weight = weight * _per_second_axis(node, scale, weight)
     if behind is not None:
         scale, shift = batch_norm_factors(behind)
         weight = weight * _per_output(node, scale, weight)
@@ -117,13 +117,9 @@ def effective_unit(node: Node, behind: Node | None = None, before: Node | None =
     return LinearUnit(node, weight, bias)
 
 
-def _groups(node: Node) -> int:
-    return 1 if node.op == "linear" else int(node.argument("groups") or 1)
-
-
-def _per_input(node: Node, scale: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-    """Return (channel,) of the input so that it broadcasts to the weight of a convolution or linear layer."""
-    groups = _groups(node)
+def _per_second_axis(node: Node, scale: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """Return (channel,) so that it broadcasts to the weight, whose second axis has the channels of one group."""
+    groups = 1 if node.op == "linear" else int(node.argument("groups") or 1)
     per_group = scale.view(groups, weight.shape[1]).repeat_interleave(weight.shape[0] // groups, 0)
     return per_group.view(*weight.shape[:2], *(1,) * (weight.ndim - 2))
 
@@ -132,9 +128,7 @@ def _per_output(node: Node, scale: torch.Tensor, weight: torch.Tensor) -> torch.
     """Return (channel,) of the output so that it broadcasts to the weight."""
     if not node.op.startswith("conv_transpose"):
         return scale.view(-1, *(1,) * (weight.ndim - 1))
-    groups = _groups(node)
-    per_group = scale.view(groups, weight.shape[1]).repeat_interleave(weight.shape[0] // groups, 0)
-    return per_group.view(*weight.shape[:2], *(1,) * (weight.ndim - 2))
+    return _per_second_axis(node, scale, weight)
 
 
 def linear_transpose(unit: LinearUnit, weight: torch.Tensor, x: torch.Tensor) -> Pull | None:
