@@ -8,7 +8,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from . import data, image, plot
+    from . import atlas, data, image, plot
+    from .atlas import ConceptAtlas, build_atlas, merge_atlases, verify_atlas
     from .attribution import CondAttribution
     from .concepts import ChannelConcept, Concept, NeuronConcept
     from .conditions import ConditionSet
@@ -22,31 +23,40 @@ __all__ = [
     "Attribution",
     "ChannelConcept",
     "Concept",
+    "ConceptAtlas",
     "CondAttribution",
     "ConditionSet",
     "CrpKitError",
     "CrpKitWarning",
     "ModelGraph",
     "NeuronConcept",
+    "atlas",
+    "build_atlas",
     "data",
     "get_layer_names",
     "image",
+    "merge_atlases",
     "plot",
     "trace_model_graph",
+    "verify_atlas",
 ]
 
 _HOME = {
     "Attribution": "result",
     "ChannelConcept": "concepts",
     "Concept": "concepts",
+    "ConceptAtlas": "atlas",
     "CondAttribution": "attribution",
     "ConditionSet": "conditions",
     "CrpKitError": "errors",
     "CrpKitWarning": "errors",
     "ModelGraph": "graph.trace",
     "NeuronConcept": "concepts",
+    "build_atlas": "atlas",
     "get_layer_names": "graph.trace",
+    "merge_atlases": "atlas",
     "trace_model_graph": "graph.trace",
+    "verify_atlas": "atlas",
 }
 
 

@@ -45,7 +45,7 @@ class CondAttribution:
         if not isinstance(model, torch.nn.Module):
             raise InputError(f"model is a torch.nn.Module; got {type(model).__name__}")
         self.model = model
-        self._engine = Engine(model, output)
+        self.engine = Engine(model, output)
         self._presets: dict[str, Composite | None] = {}
 
     def __call__(
@@ -155,7 +155,7 @@ class CondAttribution:
         paired = resolve_pairing(pairing, samples, len(parsed))
         request = Request(
             conditions=parsed,
-            composite=self._composite(composite),
+            composite=self.resolve_composite(composite),
             record_layer=(record_layer,) if isinstance(record_layer, str) else tuple(record_layer),
             mask_map=mask_map,
             start_layer=start_layer,
@@ -175,7 +175,7 @@ class CondAttribution:
             for chunk in chunks:
                 if ran != chunk.samples:
                     part = _part(data, chunk.samples, request.samples)
-                    run, ran = self._engine.run(part, request.composite), chunk.samples
+                    run, ran = self.engine.run(part, request.composite), chunk.samples
                 assert run is not None
                 slice_ = Slice(run, request, chunk).attribution()
                 bar.update(len(slice_))
@@ -184,9 +184,9 @@ class CondAttribution:
     def graph(self, sample: Any, composite: Composite | str | None = None) -> Graph:
         """Return the recorded graph for a sample, with all names that conditions can use."""
         _check_data(sample)
-        return self._engine.run(sample, self._composite(composite)).graph
+        return self.engine.run(sample, self.resolve_composite(composite)).graph
 
-    def _composite(self, composite: Composite | str | None) -> Composite | None:
+    def resolve_composite(self, composite: Composite | str | None) -> Composite | None:
         """Return a composite from its name, the same one each time, so that what is planned for it is kept."""
         if not isinstance(composite, str):
             return preset(composite)
@@ -197,7 +197,7 @@ class CondAttribution:
     def channel_axis(self, sample: Any, layer: str) -> int | None:
         """Return the axis along which a node keeps its channels, the batch axis counted, or None if it is unknown."""
         _check_data(sample)
-        run = self._engine.run(sample, None)
+        run = self.engine.run(sample, None)
         return run.channel_axes[run.graph.find(layer)]
 
 

@@ -97,5 +97,9 @@ class NonFiniteRelevanceError(CrpKitError, ArithmeticError):
         )
 
 
+class AtlasError(CrpKitError, ValueError):
+    """An atlas file that is none, is damaged, is not finished, or does not belong to what it is used with."""
+
+
 class CrpKitWarning(UserWarning):
     """Something that the result is still right about, but that the user should know."""

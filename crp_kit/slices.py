@@ -12,8 +12,9 @@ import torch
 from .concepts import ChannelConcept, Concept
 from .conditions import OUTPUT, Chunk, ConditionSet
 from .engine import Passed, Run
-from .errors import ConceptAxisError, ConditionError, UnreachableLayerError
+from .errors import ConditionError
 from .graph.nodes import Ref
+from .layers import channel_concept, is_folded, per_sample, recordable
 from .result import Attribution
 from .rules.presets import Composite
 
@@ -53,8 +54,7 @@ class Slice:
         self.zip = request.pairing == "zip"
         self.samples = range(*chunk.samples.indices(chunk.samples.stop))
         self.start = self.graph.find(request.start_layer) if request.start_layer else self.graph.output
-        self.recorded = {name: self.graph.find(name) for name in request.record_layer}
-        self._check_recorded()
+        self.recorded = recordable(run, request.record_layer, self.start)
         for name in request.mask_map if isinstance(request.mask_map, Mapping) else ():
             if name not in self.graph.module_names:
                 self.graph.find(name)
@@ -80,16 +80,6 @@ class Slice:
             gradient_nodes=tuple(sorted({name for _, passed in passes for name in passed.unknown})),
         )
 
-    def _check_recorded(self) -> None:
-        """Make sure that relevance can arrive at every layer that is to be recorded."""
-        reached = self.run.plan.flow.from_start(self.start)
-        for name, ref in self.recorded.items():
-            if ref not in reached:
-                raise UnreachableLayerError(
-                    f"no relevance can arrive at {name!r}, so there is nothing to record: it lies behind the start "
-                    f"({self.graph.label(self.start)!r}), beside it, or inside a gate (a factor of a signal)"
-                )
-
     # ------------------------------------------------------------------ rows
 
     def _groups(self) -> list[list[int]]:
@@ -105,7 +95,7 @@ class Slice:
         if self.zip:
             whole = parts[0][1][0].clone()
             for group, part in parts[1:]:
-                whole[group] = self._per_sample(part[0])[group]
+                whole[group] = per_sample(self.graph, part[0])[group]
             return self._placed(whole)
         first = parts[0][1]
         split = [(group, self._per_sample_rows(part)) for group, part in parts]
@@ -115,18 +105,13 @@ class Slice:
             whole[group] = part
         return self._placed(whole.transpose(0, 1).flatten(0, 1))
 
-    def _per_sample(self, value: torch.Tensor) -> torch.Tensor:
-        """Return a value with the batch as its first axis, folded windows or heads behind it."""
-        batch = self.graph.batch
-        return value if value.shape[0] == batch else value.reshape(batch, -1, *value.shape[1:])
-
     def _per_sample_rows(self, value: torch.Tensor) -> torch.Tensor:
         batch = self.graph.batch
         return value if value.shape[1] == batch else value.reshape(value.shape[0], batch, -1, *value.shape[2:])
 
     def _by_row(self, value: torch.Tensor, ref: Ref) -> torch.Tensor:
         self.graph.sample_shape(ref)
-        value = self._per_sample(value)
+        value = per_sample(self.graph, value)
         return self._placed(value if self.zip else value.repeat_interleave(len(self.sets), 0))
 
     def _placed(self, value: torch.Tensor) -> torch.Tensor:
@@ -264,7 +249,7 @@ class Slice:
         dtype = like.dtype if like.dtype in (torch.float32, torch.float64) else torch.float32
         if ids is None:
             return torch.zeros([1] * len(shape), dtype=dtype, device=like.device)
-        factor = self._mask_function(name, ref)(list(ids), shape, layer_name=name)
+        factor = self._mask_function(name)(list(ids), shape, layer_name=name)
         try:
             factor.expand(shape)
         except (RuntimeError, AttributeError) as error:
@@ -274,32 +259,22 @@ class Slice:
         missing = len(shape) - factor.ndim
         return factor.to(dtype=dtype, device=like.device).reshape(*(1,) * missing, *factor.shape)
 
-    def _mask_function(self, name: str, ref: Ref) -> Mask:
+    def _mask_function(self, name: str) -> Mask:
         given = self.request.mask_map
         if isinstance(given, Mapping):
             given = given.get(name)
         if isinstance(given, Concept):
             given = given.mask
         if given is None or getattr(given, "__self__", None) == ChannelConcept():
-            return self._channels(name, ref).mask
+            return channel_concept(self.run, name).mask
         if isinstance(given, type) or not callable(given):
             shown = f"the class {given.__name__}" if isinstance(given, type) else repr(given)
             raise ConditionError(f"the mask of {name!r} is a function or a Concept (NeuronConcept(), …); got {shown}")
         return given
 
-    def _channels(self, name: str, ref: Ref) -> ChannelConcept:
-        axis, shape = self.axes.get(ref), self.graph.shape(ref)
-        folded = len(self.graph.sample_shape(ref)) == len(shape)
-        if axis is None:
-            raise ConceptAxisError(
-                f"the graph cannot tell which axis of {name!r} (shape {tuple(shape)}) enumerates its channels; "
-                f"say it with mask_map={{{name!r}: ChannelConcept(axis=...).mask}}"
-            )
-        return ChannelConcept(axis=axis + 1 if folded else axis)
-
     def _folded(self, factor: torch.Tensor, ref: Ref) -> torch.Tensor:
         """Fold the windows or heads of a factor back into the batch axis, as the node has them."""
-        sample = self.graph.sample_shape(ref)
-        if len(sample) != len(self.graph.shape(ref)):
+        if not is_folded(self.graph, ref):
             return factor
-        return factor.expand(-1, self.graph.batch, sample[0], *factor.shape[3:]).flatten(1, 2)
+        windows = self.graph.sample_shape(ref)[0]
+        return factor.expand(-1, self.graph.batch, windows, *factor.shape[3:]).flatten(1, 2)

@@ -1,7 +1,8 @@
-"""State-dict files: read without running code, checked against a model, loaded whole or not at all."""
+"""State dicts: read from files without running code, checked against a model, loaded whole or not at all; hashed."""
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import pickle
 from collections.abc import Mapping, Sequence
@@ -13,7 +14,7 @@ from torch import nn
 
 from .errors import InputError, ModelError
 
-__all__ = ["is_state_file", "load_state"]
+__all__ = ["is_state_file", "load_state", "state_digest"]
 
 _SUFFIXES = (".pt", ".pth", ".safetensors", ".bin", ".ckpt", ".tar")
 _SHOWN = 3
@@ -59,6 +60,18 @@ def load_state(model: nn.Module, path: Path) -> None:
             f"factory that builds the model and name it as file.py:factory"
         )
     model.load_state_dict(state, strict=False)
+
+
+def state_digest(model: nn.Module) -> str:
+    """Return a SHA-256 of a model's state dict: names, types, shapes and values."""
+    digest = hashlib.sha256()
+    for name, value in model.state_dict().items():
+        if isinstance(value, torch.Tensor):
+            digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
+            digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+        else:
+            digest.update(f"{name} {value!r}\n".encode())
+    return digest.hexdigest()
 
 
 def _first(keys: Sequence[str]) -> str:

@@ -14,7 +14,7 @@ LEVELS = {
     "graph": 1,
     "rules": 2,
     "engine": 3,
-    "result": 4, "slices": 4, "attribution": 4, "diagnostics": 4,
+    "result": 4, "layers": 4, "slices": 4, "observation": 4, "attribution": 4, "diagnostics": 4,
     "concept_graph": 5, "atlas": 5, "data": 5, "state": 5, "models": 5, "preprocess": 5,
     "image": 6, "plot": 6, "report": 6, "demo": 6,
     "__init__": 6,

@@ -1,0 +1,261 @@
+"""Statistics of a stream of scores that do not depend on how the stream was cut: rankings, and moments from exact sums.
+
+Each is an accumulator with `add` and `merge`; a loop elsewhere feeds it. All arrays are made by an `Allocate`, so that
+whoever owns the accumulators decides where they live.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["Allocate", "Floats", "Integers", "MomentArrays", "Moments", "Ranking", "in_memory"]
+
+Floats = npt.NDArray[np.floating[Any]]
+Integers = npt.NDArray[np.integer[Any]]
+Array = npt.NDArray[Any]
+Allocate = Callable[[tuple[int, ...], str, float], Array]
+"""From shape, dtype and fill value to a new array."""
+
+_CELLS_AT_ONCE = 1 << 20
+
+
+def in_memory(shape: tuple[int, ...], dtype: str, fill: float) -> Array:
+    """Return a new array in memory."""
+    return np.full(shape, fill, dtype)
+
+
+class Ranking:
+    """The k best rows of every group and concept: highest score first, ties by sample number.
+
+    A group holds a sample at most once. An empty place has score -inf and sample, position and target -1.
+
+    Parameters
+    ----------
+    groups, concepts, k : int
+    allocate : callable, optional
+    targets : bool, optional
+        Remember the target of every entry, for groups that do not tell it themselves.
+    """
+
+    def __init__(
+        self, groups: int, concepts: int, k: int, *, allocate: Allocate = in_memory, targets: bool = False
+    ) -> None:
+        shape = (groups, concepts, k)
+        self.score: Floats = allocate(shape, "f4", -np.inf)
+        self.sample: Integers = allocate(shape, "i8", -1)
+        self.position: Integers = allocate(shape, "i4", -1)
+        self.target: Integers | None = allocate(shape, "i4", -1) if targets else None
+
+    @property
+    def arrays(self) -> dict[str, Array]:
+        """Everything that it holds, by name: (group, concept, k) each."""
+        found = {"score": self.score, "sample": self.sample, "position": self.position}
+        return found if self.target is None else {**found, "target": self.target}
+
+    def add(self, group: Integers, score: Floats, *, sample: Integers, position: Integers, target: Integers) -> None:
+        """Take in rows whose samples come after all that were added before.
+
+        Parameters
+        ----------
+        group, sample : numpy.ndarray
+            (row,), samples ascending.
+        score, position : numpy.ndarray
+            (row, concept).
+        target : numpy.ndarray
+            (row,) or (row, concept).
+        """
+        candidates = score > self.score[group, :, -1]
+        for rows in _turns(group):
+            found, concept = np.nonzero(candidates[rows])
+            row = rows[found]
+            still = score[row, concept] > self.score[group[row], concept, -1]
+            row, concept = row[still], concept[still]
+            if len(row):
+                values = {"score": score[row, concept], "sample": sample[row], "position": position[row, concept]}
+                values["target"] = target[row] if target.ndim == 1 else target[row, concept]
+                self._insert((group[row], concept), values)
+
+    def _insert(self, cell: tuple[Integers, Integers], values: Mapping[str, Array]) -> None:
+        """Insert one entry into each of several different cells, behind those that are as good."""
+        held = self.score[cell]
+        place = (held >= values["score"][:, None]).sum(1, keepdims=True)
+        number = np.arange(held.shape[1])
+        for name, array in self.arrays.items():
+            before = array[cell]
+            moved = np.where(number > place, np.roll(before, 1, axis=1), before)
+            array[cell] = np.where(number == place, values[name][:, None], moved)
+
+    def merge(self, other: Mapping[str, Array]) -> None:
+        """Take in the arrays of another ranking of the same shape that has seen other samples."""
+        for part in _blocks(self.score.shape):
+            joined = {name: np.concatenate([array[part], other[name][part]], -1) for name, array in self.arrays.items()}
+            best = np.lexsort((joined["sample"], -joined["score"]), axis=-1)[..., : self.score.shape[2]]
+            for name, array in self.arrays.items():
+                array[part] = np.take_along_axis(joined[name], best, -1)
+
+
+def _turns(group: Integers) -> Iterator[Integers]:
+    """Divide rows such that no group occurs twice in a turn; a group's rows keep their order over the turns."""
+    order = np.argsort(group, kind="stable")
+    starts = np.flatnonzero(np.diff(group[order], prepend=-1))
+    turn = np.arange(len(group)) - np.repeat(starts, np.diff(starts, append=len(group)))
+    for number in range(int(turn.max(initial=-1)) + 1):
+        yield order[turn == number]
+
+
+def _blocks(shape: tuple[int, ...]) -> Iterator[tuple[slice, slice]]:
+    """Divide (group, concept, …) into blocks of bounded size."""
+    groups, concepts = shape[:2]
+    wide = max(1, _CELLS_AT_ONCE // max(1, int(np.prod(shape[2:]))))
+    step, tall = min(concepts, wide), max(1, wide // max(1, concepts))
+    for group in range(0, groups, tall):
+        for concept in range(0, concepts, max(1, step)):
+            yield slice(group, group + tall), slice(concept, concept + step)
+
+
+@dataclass(frozen=True)
+class MomentArrays:
+    """Moments of each group and concept; not-a-number where a group is empty.
+
+    Parameters
+    ----------
+    count : numpy.ndarray
+        (group,).
+    mean, std, min, max : numpy.ndarray
+        (group, concept). `std` is the population's: divided by the count.
+    """
+
+    count: Integers
+    mean: Floats
+    std: Floats
+    min: Floats
+    max: Floats
+
+
+class Moments:
+    """Count, mean, standard deviation, minimum and maximum of every group and concept, over all rows.
+
+    Sums are exact integers (see `_ExactSum`): the result is the same, bit for bit, however the rows were divided.
+    """
+
+    def __init__(self, groups: int, concepts: int, *, allocate: Allocate = in_memory) -> None:
+        self.count: Integers = np.zeros(groups, "i8")
+        self.low: Floats = allocate((groups, concepts), "f4", np.inf)
+        self.high: Floats = allocate((groups, concepts), "f4", -np.inf)
+        self.sum = _ExactSum((groups, concepts), allocate)
+        self.squares = _ExactSum((groups, concepts), allocate)
+
+    @property
+    def arrays(self) -> dict[str, Array]:
+        """Everything that it holds, by name."""
+        return {
+            "count": self.count,
+            "low": self.low,
+            "high": self.high,
+            **{f"sum_{name}": array for name, array in self.sum.arrays.items()},
+            **{f"squares_{name}": array for name, array in self.squares.arrays.items()},
+        }
+
+    def add(self, group: Integers, score: Floats) -> None:
+        """Take in rows: group (row,), score (row, concept)."""
+        if not len(group):
+            return
+        order = np.argsort(group, kind="stable")
+        found, starts = np.unique(group[order], return_index=True)
+        score = score[order]
+        self.count[found] += np.diff(starts, append=len(group))
+        self.low[found] = np.minimum(self.low[found], np.minimum.reduceat(score, starts, axis=0))
+        self.high[found] = np.maximum(self.high[found], np.maximum.reduceat(score, starts, axis=0))
+        exact = score.astype("f8")
+        self.sum.add(found, starts, exact)
+        self.squares.add(found, starts, exact * exact)
+
+    def merge(self, other: Mapping[str, Array]) -> None:
+        """Take in the arrays of other moments of the same shape."""
+        self.count += other["count"][:]
+        for part in _blocks(self.low.shape):
+            self.low[part] = np.minimum(self.low[part], other["low"][part])
+            self.high[part] = np.maximum(self.high[part], other["high"][part])
+        self.sum.merge({name: other[f"sum_{name}"] for name in self.sum.arrays})
+        self.squares.merge({name: other[f"squares_{name}"] for name in self.squares.arrays})
+
+    def values(self, part: slice = slice(None)) -> MomentArrays:
+        """Return the moments of some groups: float32."""
+        count = self.count[part]
+        some = np.maximum(count, 1)[:, None]
+        low, high = self.low[part], self.high[part]
+        total = self.sum.total(part)
+        mean = np.clip((total / some).astype("f4"), low, high)
+        variance = np.maximum(some * self.squares.total(part) - total * total, 0) / (some * some)
+        std = np.where(low == high, 0, np.sqrt(variance)).astype("f4")
+        empty = count[:, None] == 0
+        return MomentArrays(count, *(np.where(empty, np.float32(np.nan), one) for one in (mean, std, low, high)))
+
+
+class _ExactSum:
+    """Sums of floats that are associative, because they are sums of integers.
+
+    A value is cut into limbs of 32 bits, at places that are the same for the whole array: the highest limb is that of
+    the largest magnitude seen, two follow, and what lies below is cut off from every value alike: 64 bits or more under
+    the largest magnitude. Each limb has an int64 of its own, with room for 2^31 values. When a larger magnitude comes,
+    the lowest limb is dropped, as if that magnitude had come first. The idea of reproducible summation in bins is that
+    of J. Demmel and H. D. Nguyen (Parallel Reproducible Summation, IEEE Transactions on Computers 64, 2015).
+    """
+
+    _WIDTH, _LIMBS = 32, 3
+    _NONE = -(1 << 30)
+
+    def __init__(self, shape: tuple[int, int], allocate: Allocate) -> None:
+        self.limbs: Integers = allocate((self._LIMBS, *shape), "i8", 0)
+        self.top: Integers = np.full((), self._NONE, "i8")
+
+    @property
+    def arrays(self) -> dict[str, Array]:
+        return {"limbs": self.limbs, "top": self.top}
+
+    def add(self, groups: Integers, starts: Integers, values: Floats) -> None:
+        """Add rows that are sorted by group: those from starts[i] on belong to groups[i]."""
+        largest = float(np.abs(values).max(initial=0))
+        if largest == 0:
+            return
+        self._raise_to((int(np.frexp(largest)[1]) - 1) // self._WIDTH)
+        rest = np.ldexp(values, -self._WIDTH * int(self.top))
+        for limb in self.limbs:
+            whole = np.trunc(rest)
+            limb[groups] += np.add.reduceat(whole, starts, axis=0).astype("i8")
+            rest = np.ldexp(rest - whole, self._WIDTH)
+
+    def merge(self, other: Mapping[str, Array]) -> None:
+        top = int(other["top"])
+        if top == self._NONE:
+            return
+        self._raise_to(top)
+        lower = int(self.top) - top
+        for limb in range(lower, self._LIMBS):
+            for part in _blocks(self.limbs.shape[1:]):
+                self.limbs[(limb, *part)] += other["limbs"][(limb - lower, *part)]
+
+    def _raise_to(self, top: int) -> None:
+        """Make room for values below 2^(32 (top + 1))."""
+        shift = top - int(self.top)
+        if int(self.top) == self._NONE:
+            self.top[...] = top
+        elif shift > 0:
+            kept = max(0, self._LIMBS - shift)
+            for limb in reversed(range(self._LIMBS)):
+                self.limbs[limb] = self.limbs[limb - shift] if limb >= self._LIMBS - kept else 0
+            self.top[...] = top
+
+    def total(self, part: slice) -> Floats:
+        """Return the sums of some groups, in the longest float there is."""
+        if int(self.top) == self._NONE:
+            return np.zeros_like(self.limbs[0, part], dtype=np.longdouble)
+        places = [self._WIDTH * (int(self.top) - limb) for limb in range(self._LIMBS)]
+        parts = [np.ldexp(self.limbs[i, part].astype(np.longdouble), place) for i, place in enumerate(places)]
+        total: Floats = parts[0] + (parts[1] + parts[2])
+        return total

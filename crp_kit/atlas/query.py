@@ -1,0 +1,391 @@
+"""Asking an atlas: which samples, which classes, which concepts. Only what is asked for is read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal
+
+import numpy as np
+
+from ..errors import AtlasError, ConceptRangeError, InputError, UnknownLayerError
+from .accumulate import MomentArrays
+from .reader import open_atlas, read_classes, read_failures, read_header, read_layers, read_progress
+from .schema import KINDS, Header, Kind, LayerInfo, layer_path
+from .store import H5File
+from .tables import ClassRanking, Column, ConceptRanking, ConceptStatistics, SampleRanking
+
+__all__ = ["ConceptAtlas", "LayerAtlas", "ScoreAtlas"]
+
+
+class ConceptAtlas:
+    """An atlas file to ask. Nothing is read before it is asked for; many may read at once.
+
+    Parameters
+    ----------
+    path : str or Path
+    incomplete : bool, optional
+        Accept a shard, or what an interrupted build has kept (``NAME.partial/checkpoint.h5``).
+
+    Raises
+    ------
+    AtlasError
+        If there is no such file, or it is no sound atlas, of a newer version, or not complete.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import crp_kit as crp
+    >>> from crp_kit.data import ShapesDataset, demo_preprocess, demo_resnet
+    >>> folder = tempfile.TemporaryDirectory()
+    >>> atlas = crp.build_atlas(crp.CondAttribution(demo_resnet()), ShapesDataset(64), f"{folder.name}/atlas.h5",
+    ...                         layers=["layer2.1.conv2"], composite="epsilon_plus_flat", preprocess=demo_preprocess)
+    >>> atlas["layer2.1.conv2"].relevance.top(3, k=4).sample.shape
+    (4,)
+    >>> atlas.close(), folder.cleanup()
+    (None, None)
+    """
+
+    def __init__(self, path: str | Path, *, incomplete: bool = False) -> None:
+        self.path = Path(path)
+        self._file = open_atlas(path, incomplete=incomplete)
+        self.header: Header = read_header(self._file)
+        self._infos = {info.name: (number, info) for number, info in enumerate(read_layers(self._file))}
+
+    def __enter__(self) -> ConceptAtlas:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file. What was read stays."""
+        self._file.close()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Open the file anew in another process."""
+        return _reopened, (str(self.path),)
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """Names of the layers, in graph order."""
+        return tuple(self._infos)
+
+    def __getitem__(self, layer: str) -> LayerAtlas:
+        """Return what is known of a layer.
+
+        Raises
+        ------
+        UnknownLayerError
+            If the atlas has no such layer.
+        """
+        if layer not in self._infos:
+            raise UnknownLayerError(layer, self._infos, f"{self.path} has no layer {layer!r}")
+        number, info = self._infos[layer]
+        return LayerAtlas(self, number, info)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._infos)
+
+    def __len__(self) -> int:
+        return len(self._infos)
+
+    @property
+    def complete(self) -> bool:
+        """Whether every sample that was asked for has been looked at."""
+        return bool(self.attributes["complete"])
+
+    @cached_property
+    def attributes(self) -> Mapping[str, Any]:
+        """Everything that the file says of itself."""
+        return self._file.attributes("/")
+
+    @cached_property
+    def samples(self) -> Column:
+        """Numbers of the samples in the dataset, ascending: (sample,)."""
+        found: Column = self._file.array("/samples/index")[:]
+        return found
+
+    @cached_property
+    def targets(self) -> Column:
+        """First target of each sample, -1 for none: (sample,)."""
+        found: Column = self._file.array("/samples/target")[:]
+        return found
+
+    @cached_property
+    def predictions(self) -> Column:
+        """Predicted class of each sample, -1 where it was not looked at: (sample,)."""
+        found: Column = self._file.array("/samples/prediction")[:]
+        return found
+
+    @cached_property
+    def identifiers(self) -> tuple[str, ...] | None:
+        """Names of the samples, such as paths, if the dataset had any."""
+        return self._file.texts("/samples/id") if self._file.has("/samples/id") else None
+
+    @cached_property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes; their numbers, where no names are known."""
+        return read_classes(self._file) or tuple(map(str, range(self.header.n_classes)))
+
+    @cached_property
+    def skipped(self) -> Mapping[int, str]:
+        """Samples that were left out, and why."""
+        return read_failures(self._file)
+
+    def __repr__(self) -> str:
+        head, progress = self.header, read_progress(self._file)
+        state = "" if self.complete else f" (batches {progress.first} to {progress.done} of {progress.batches})"
+        lines = [
+            f"ConceptAtlas {self.path}{state}",
+            f"  {head.n_samples} samples of {head.dataset}, {head.n_classes} classes; model {head.model}",
+            f"  {head.target} targets, {head.aggregate}{', normalised' if head.abs_norm else ''}; "
+            f"k = {head.k}, {head.k_class} by class",
+        ]
+        lines += [f"  {name}: {info.n_concepts} concepts" for name, (_, info) in self._infos.items()]
+        return "\n".join(lines)
+
+    def class_number(self, cls: int | str) -> int:
+        """Return the number of a class given by number or name.
+
+        Raises
+        ------
+        ConceptRangeError
+            If there is no such number.
+        InputError
+            If there is no such name.
+        """
+        if isinstance(cls, str):
+            if cls not in self.classes:
+                raise InputError(f"no class is named {cls!r}; the first ones are {', '.join(self.classes[:5])}")
+            return self.classes.index(cls)
+        if not 0 <= cls < self.header.n_classes:
+            raise ConceptRangeError("y", [int(cls)], self.header.n_classes, what="class")
+        return int(cls)
+
+    def places(self, samples: Column) -> Column:
+        """Return where samples stand in `samples`, `targets` and `predictions`."""
+        found: Column = np.searchsorted(self.samples, samples)
+        return found
+
+
+def _reopened(path: str) -> ConceptAtlas:
+    return ConceptAtlas(path, incomplete=True)
+
+
+class LayerAtlas:
+    """What an atlas knows of one layer: `relevance` and `activation`."""
+
+    def __init__(self, atlas: ConceptAtlas, number: int, info: LayerInfo) -> None:
+        self.atlas, self.info, self._number = atlas, info, number
+
+    @property
+    def name(self) -> str:
+        return self.info.name
+
+    @property
+    def n_concepts(self) -> int:
+        return self.info.n_concepts
+
+    @property
+    def relevance(self) -> ScoreAtlas:
+        """Relevance: RelMax rankings and moments."""
+        return self.score("relevance")
+
+    @property
+    def activation(self) -> ScoreAtlas:
+        """Activation: ActMax rankings and moments."""
+        return self.score("activation")
+
+    def score(self, mode: Kind) -> ScoreAtlas:
+        """Return relevance or activation by name.
+
+        Raises
+        ------
+        InputError
+            If it is another word.
+        """
+        if mode not in KINDS:
+            raise InputError(f"mode is 'relevance' or 'activation'; got {mode!r}")
+        return ScoreAtlas(self, mode, self._number)
+
+    def classes(self, concept: int, k: int | None = None, *, by: Literal["mean", "top"] = "mean") -> ClassRanking:
+        """Return the classes that a concept serves, by relevance; see `ScoreAtlas.classes`."""
+        return self.relevance.classes(concept, k, by=by)
+
+    def concepts(self, cls: int | str, k: int | None = None) -> ConceptRanking:
+        """Return the concepts that serve a class, by relevance; see `ScoreAtlas.concepts`."""
+        return self.relevance.concepts(cls, k)
+
+    def __repr__(self) -> str:
+        return f"LayerAtlas {self.name!r}: {self.n_concepts} concepts ({self.info.concept})"
+
+
+class ScoreAtlas:
+    """Relevance or activation of one layer."""
+
+    def __init__(self, layer: LayerAtlas, kind: Kind, number: int) -> None:
+        self.layer, self.kind = layer, kind
+        self._base = layer_path(number, kind)
+
+    @property
+    def _file(self) -> H5File:
+        return self.layer.atlas._file
+
+    def top(self, concept: int, k: int | None = None) -> SampleRanking:
+        """Return the samples in which a concept is strongest, over the whole dataset.
+
+        Parameters
+        ----------
+        concept : int
+        k : int, optional
+            How many; by default all that the file has.
+
+        Raises
+        ------
+        ConceptRangeError
+            If the layer has no such concept.
+        InputError
+            If the file has fewer.
+        """
+        concept = self._concept(concept)
+        found = {
+            name: self._file.array(f"{self._base}/top/{name}")[concept]
+            for name in ("sample", "score", "position", "target")
+        }
+        return self._ranking(found, k, self.layer.atlas.header.k)
+
+    def class_top(self, concept: int, cls: int | str, k: int | None = None) -> SampleRanking:
+        """Return the samples of one class in which a concept is strongest; parameters as in `top`."""
+        concept, number = self._concept(concept), self.layer.atlas.class_number(cls)
+        found = {
+            name: self._file.array(f"{self._base}/class_top/{name}")[concept, number]
+            for name in ("sample", "score", "position")
+        }
+        found["target"] = np.where(found["sample"] >= 0, number, -1)
+        return self._ranking(found, k, self.layer.atlas.header.k_class)
+
+    @staticmethod
+    def _ranking(found: dict[str, Column], k: int | None, most: int) -> SampleRanking:
+        if k is not None and not 1 <= k <= most:
+            raise InputError(f"the atlas holds {most} per ranking; k is 1 to {most}, got {k}")
+        held = found["sample"][: k or most] >= 0
+        return SampleRanking(**{name: column[: k or most][held] for name, column in found.items()})
+
+    @property
+    def moments(self) -> MomentArrays:
+        """Moments by class: count (class,), mean, std, min, max (class, concept)."""
+        return self._moments(slice(None), slice(None))
+
+    def _moments(self, cls: slice, concept: slice) -> MomentArrays:
+        count = self._file.array(f"{self._base}/moments/count")[cls]
+        arrays = {
+            name: self._file.array(f"{self._base}/moments/{name}")[cls, concept]
+            for name in ("mean", "std", "min", "max")
+        }
+        return MomentArrays(count, **arrays)
+
+    def classes(self, concept: int, k: int | None = None, *, by: Literal["mean", "top"] = "mean") -> ClassRanking:
+        """Return the classes that a concept serves, strongest first.
+
+        Parameters
+        ----------
+        concept : int
+        k : int, optional
+            How many; by default all classes that have samples.
+        by : {"mean", "top"}, optional
+            Mean score over all samples of the class, or over those of its ranking.
+
+        Raises
+        ------
+        ConceptRangeError
+            If the layer has no such concept.
+        """
+        concept = self._concept(concept)
+        moments = self._moments(slice(None), slice(concept, concept + 1))
+        if by == "mean":
+            mean = moments.mean[:, 0]
+        elif by == "top":
+            score = self._file.array(f"{self._base}/class_top/score")[concept]
+            filled = np.maximum((~np.isnan(score)).sum(1), 1)
+            mean = np.where(moments.count > 0, np.nansum(score, 1) / filled, np.nan).astype("f4")
+        else:
+            raise InputError(f"by is 'mean' or 'top'; got {by!r}")
+        order = _best(mean, k)
+        names = np.array(self.layer.atlas.classes)
+        return ClassRanking(order, names[order], mean[order], moments.count[order])
+
+    def concepts(self, cls: int | str, k: int | None = None) -> ConceptRanking:
+        """Return the concepts that serve a class, the highest mean score first.
+
+        Parameters
+        ----------
+        cls : int or str
+            Number or name.
+        k : int, optional
+            How many; by default all.
+
+        Raises
+        ------
+        AtlasError
+            If no sample of the class was looked at.
+        """
+        number = self.layer.atlas.class_number(cls)
+        moments = self._moments(slice(number, number + 1), slice(None))
+        if not moments.count[0]:
+            raise AtlasError(f"the atlas has no sample of the class {self.layer.atlas.classes[number]!r} ({number})")
+        order = _best(moments.mean[0], k)
+        return ConceptRanking(order, moments.mean[0][order], moments.std[0][order])
+
+    def statistics(self, cls: int | str | None = None) -> ConceptStatistics:
+        """Return mean, std, min and max of every concept, over all rows or those of one class."""
+        if cls is None:
+            moments = _joined(self.moments)
+        else:
+            number = self.layer.atlas.class_number(cls)
+            moments = self._moments(slice(number, number + 1), slice(None))
+        values = (moments.mean[0], moments.std[0], moments.min[0], moments.max[0])
+        return ConceptStatistics(np.arange(self.layer.n_concepts), *values)
+
+    @property
+    def matrix(self) -> Any:
+        """Scores of every sample, (sample, concept), read when it is cut; rows as `ConceptAtlas.samples`.
+
+        Raises
+        ------
+        AtlasError
+            If the atlas was built without.
+        """
+        if not self.layer.atlas.header.matrix:
+            raise AtlasError(f"{self.layer.atlas.path} has no matrix; build it with matrix=True")
+        return self._file.array(f"{self._base}/matrix")
+
+    def _concept(self, concept: int) -> int:
+        if not 0 <= concept < self.layer.n_concepts:
+            raise ConceptRangeError(self.layer.name, [int(concept)], self.layer.n_concepts, what="concept")
+        return int(concept)
+
+    def __repr__(self) -> str:
+        return f"ScoreAtlas {self.kind} of {self.layer.name!r}: top, class_top, classes, concepts, moments, statistics"
+
+
+def _best(values: Column, k: int | None) -> Column:
+    """Return the numbers of the highest values, best first, without those that are not-a-number."""
+    order = np.argsort(-values, kind="stable")
+    return order[~np.isnan(values[order])][:k]
+
+
+def _joined(moments: MomentArrays) -> MomentArrays:
+    """Return the moments of all groups together, as one group."""
+    held = moments.count > 0
+    count = moments.count[held].astype("f8")[:, None]
+    total = max(float(count.sum()), 1.0)
+    mean = (count * moments.mean[held]).sum(0, keepdims=True) / total
+    spread = moments.std[held].astype("f8") ** 2 + (moments.mean[held] - mean) ** 2
+    std = np.sqrt((count * spread).sum(0, keepdims=True) / total)
+    low, high = moments.min[held].min(0, keepdims=True), moments.max[held].max(0, keepdims=True)
+    return MomentArrays(np.array([count.sum()], "i8"), mean.astype("f4"), std.astype("f4"), low, high)

@@ -1,0 +1,95 @@
+"""Which layers an atlas is about: names, patterns and module types become nodes of the graph, in its order."""
+
+from __future__ import annotations
+
+import difflib
+import fnmatch
+import re
+from collections.abc import Iterable, Sequence
+
+from torch import nn
+
+from ..engine import Run
+from ..errors import InputError, UnknownLayerError
+from ..graph.nodes import Graph, Ref
+from ..graph.ops import Kind
+from ..graph.shadow import unwrap
+
+__all__ = ["LayerChoice", "select_layers"]
+
+LayerChoice = str | type[nn.Module]
+
+
+def select_layers(run: Run, model: nn.Module, wanted: LayerChoice | Iterable[LayerChoice]) -> tuple[str, ...]:
+    """Return the names of the chosen layers in graph order, each node once.
+
+    Parameters
+    ----------
+    run : Run
+    model : torch.nn.Module
+    wanted : str, module type, or several of them
+        A name means its node. Any other text is a pattern for whole names: a regular expression, such as
+        ``"layer[34].*conv3"``, or with wild cards, such as ``"features.*"``. Patterns and types choose among the nodes
+        at which relevance can arrive and whose channels the graph knows.
+
+    Raises
+    ------
+    UnknownLayerError
+        If a name or pattern matches nothing.
+    InputError
+        If nothing is chosen.
+    """
+    several: Sequence[LayerChoice] = [wanted] if isinstance(wanted, (str, type)) else list(wanted)
+    if not several:
+        raise InputError("no layers: name one at least, by its name, a pattern or a module type")
+    suitable = _suitable(run)
+    found: dict[Ref, str] = {}
+    for choice in several:
+        for name in _matching(run.graph, unwrap(model), choice, suitable):
+            found.setdefault(run.graph.find(name), name)
+    return tuple(found[ref] for ref in sorted(found))
+
+
+def _suitable(run: Run) -> dict[str, Ref]:
+    """Return the nodes at which relevance can arrive and whose channels are known, by their own names."""
+    graph, reached = run.graph, run.plan.flow.from_start(run.graph.output)
+    refs = (Ref(node.index, i) for node in graph for i in range(len(node.shapes)) if node.kind is not Kind.INPUT)
+    return {
+        graph.label(ref): ref
+        for ref in refs
+        if ref in reached and ref != graph.output and run.channel_axes.get(ref) is not None
+    }
+
+
+def _matching(graph: Graph, model: nn.Module, choice: LayerChoice, suitable: dict[str, Ref]) -> list[str]:
+    if isinstance(choice, type):
+        places = set(suitable.values())
+        named = [name for name, module in model.named_modules() if isinstance(module, choice)]
+        found = [name for name in named if graph.names.get(name) in places]
+        if not found:
+            raise InputError(f"no layer of type {choice.__name__} runs in this model and can be recorded")
+        return found
+    if choice in graph.names or choice in graph.module_names:
+        graph.find(choice)
+        return [choice]
+    known = [
+        *suitable,
+        *(name for name in graph.names if name not in suitable and graph.names[name] in suitable.values()),
+    ]
+    matches = _matches(choice)
+    found = [name for name in known if matches.fullmatch(name)] or fnmatch.filter(known, choice)
+    if not found:
+        if re.fullmatch(r"[\w.:]+", choice):
+            raise UnknownLayerError(choice, graph.names)
+        near = difflib.get_close_matches(choice, known, n=2)
+        raise InputError(
+            f"no layer matches the pattern {choice!r}; the names are like {', '.join(near or list(suitable)[:3])}"
+        )
+    return found
+
+
+def _matches(text: str) -> re.Pattern[str]:
+    try:
+        return re.compile(text)
+    except re.error:
+        return re.compile(re.escape(text))

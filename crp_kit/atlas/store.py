@@ -1,0 +1,197 @@
+"""HDF5: files written whole or not at all, and read with their mistakes said in a sentence. Nothing else opens HDF5."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import h5py
+import numpy as np
+
+from ..errors import AtlasError
+from .schema import Tree
+
+__all__ = ["H5File", "write_tree"]
+
+# Since HDF5 1.10 the format has checksums over all metadata.
+_FORMAT = ("v110", "v110")
+
+
+def write_tree(path: Path, tree: Tree, *, compress: bool) -> None:
+    """Write a file beside its place and rename it, so that its place holds a whole file at any moment, or none.
+
+    Parameters
+    ----------
+    path : Path
+    tree : Tree
+    compress : bool
+        Smaller and slower.
+
+    Raises
+    ------
+    AtlasError
+        If the disk is full, or the folder is gone or cannot be written. What was in the place stays there.
+    """
+    beside = path.with_name(f".{path.name}.writing")
+    try:
+        try:
+            with h5py.File(beside, "w", libver=_FORMAT) as h5:
+                _write(h5, tree, compress)
+            _sync(beside)
+            os.replace(beside, path)
+            if os.name == "posix":
+                _sync(path.parent)
+        finally:
+            beside.unlink(missing_ok=True)
+    except (OSError, RuntimeError, ValueError) as error:
+        raise AtlasError(f"cannot write {path}: {_reason(error)}; what was there before is kept") from error
+
+
+def _write(h5: Any, tree: Tree, compress: bool) -> None:
+    for path, attributes in tree.groups.items():
+        group = h5.require_group(path)
+        for name, value in attributes.items():
+            group.attrs[name] = _fixed(value)
+    packing = {"compression": "gzip", "compression_opts": 1, "shuffle": True} if compress else {}
+    for path, spec in tree.arrays.items():
+        if 0 in spec.shape:
+            h5.create_dataset(path, shape=spec.shape, dtype=spec.dtype)
+            continue
+        array = h5.create_dataset(
+            path, shape=spec.shape, dtype=spec.dtype, chunks=spec.chunks, fletcher32=True, **packing
+        )
+        for part, values in spec.blocks():
+            array[part] = values
+
+
+def _fixed(value: Any) -> Any:
+    """Return a text with a length of its own, stored where the file's checksums reach it."""
+    if isinstance(value, str):
+        data = value.encode()
+        return np.array(data, dtype=h5py.string_dtype("utf-8", max(1, len(data))))
+    return value
+
+
+def _sync(path: Path) -> None:
+    """Make sure that a file, or the names in a folder, survive a loss of power."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _reason(error: Exception) -> str:
+    number = getattr(error, "errno", None)
+    if number == errno.ENOSPC or "No space left" in str(error):
+        return "the disk is full"
+    if number == errno.ENOENT:
+        return f"the folder {getattr(error, 'filename', '') or ''} is gone".replace("  ", " ")
+    return getattr(error, "strerror", None) or str(error).splitlines()[0]
+
+
+class H5File:
+    """An HDF5 file to read from. Every mistake of the file is an `AtlasError`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        if not path.exists():
+            raise AtlasError(f"no file {str(path)!r}")
+        if path.is_dir():
+            raise AtlasError(f"{str(path)!r} is a folder, not an atlas file")
+        with self.explained():
+            self._h5 = h5py.File(path, "r", locking=False)
+
+    def __enter__(self) -> H5File:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._h5.close()
+
+    @contextmanager
+    def explained(self) -> Iterator[None]:
+        """Say what goes wrong in reading this file as one error, with its name."""
+        try:
+            yield
+        except AtlasError as error:
+            raise AtlasError(_located(self.path, str(error))) from error
+        except (OSError, KeyError, ValueError, RuntimeError, TypeError, UnicodeDecodeError, OverflowError) as error:
+            reason = str(error).strip("'\"").splitlines()[0] if str(error) else type(error).__name__
+            raise AtlasError(f"{str(self.path)!r} is no atlas file, or it is damaged: {reason}") from error
+
+    def attributes(self, path: str) -> dict[str, Any]:
+        """Return the attributes of a group."""
+        with self.explained():
+            return {name: _text(value) for name, value in self._group(path).attrs.items()}
+
+    def groups(self, path: str = "/") -> list[str]:
+        """Return the paths of all groups, the given one first."""
+        with self.explained():
+            found = [path]
+            for name, item in self._group(path).items():
+                if isinstance(item, h5py.Group):
+                    found += self.groups(f"{path.rstrip('/')}/{name}")
+            return found
+
+    def names(self, path: str) -> list[str]:
+        """Return the names of what is in a group."""
+        with self.explained():
+            return list(self._group(path))
+
+    def _group(self, path: str) -> Any:
+        group = self._h5.get(path)
+        if not isinstance(group, h5py.Group):
+            raise AtlasError(f"it has no group {path!r}")
+        return group
+
+    def has(self, path: str) -> bool:
+        with self.explained():
+            return isinstance(self._h5.get(path), h5py.Dataset)
+
+    def array(self, path: str) -> Any:
+        """Return a dataset that is read when it is cut."""
+        with self.explained():
+            array = self._h5.get(path)
+            if not isinstance(array, h5py.Dataset):
+                raise AtlasError(f"it has no dataset {path!r}")
+            return _Array(self, array)
+
+    def texts(self, path: str) -> tuple[str, ...]:
+        """Return a dataset of texts."""
+        with self.explained():
+            return tuple(one.decode() for one in self.array(path)[:].tolist())
+
+
+class _Array:
+    """A dataset whose reading errors are explained."""
+
+    def __init__(self, file: H5File, array: Any) -> None:
+        self._file, self._array = file, array
+        self.shape: tuple[int, ...] = array.shape
+        self.dtype = array.dtype
+
+    def __getitem__(self, part: Any) -> Any:
+        with self._file.explained():
+            return self._array[part]
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
+        with self._file.explained():
+            return np.asarray(self._array[()], dtype=dtype)
+
+
+def _located(path: Path, message: str) -> str:
+    return message if str(path) in message else f"{str(path)!r} is no sound atlas file: {message}"
+
+
+def _text(value: Any) -> Any:
+    return value.decode() if isinstance(value, bytes) else value

@@ -1,0 +1,150 @@
+"""Whether an atlas file is what it should be: every value read, every order and range checked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import AtlasError
+from .accumulate import Array
+from .reader import open_atlas, read_header, read_layers
+from .schema import KINDS, Header, Kind, LayerInfo, layer_path
+from .store import H5File
+
+__all__ = ["verify_atlas"]
+
+_CONCEPTS_AT_ONCE = 64
+_ROUNDING = 1e-6
+
+
+def verify_atlas(path: str | Path) -> tuple[str, ...]:
+    """Return what is wrong with an atlas file, a shard, or what an interrupted build has kept; nothing if it is sound.
+
+    Parameters
+    ----------
+    path : str or Path
+
+    Raises
+    ------
+    AtlasError
+        If it is no atlas file, or is damaged so that it cannot be read.
+    """
+    with open_atlas(path, incomplete=True) as file, file.explained():
+        header = read_header(file)
+        found = list(_sample_problems(file, header))
+        samples = file.array("/samples/index")[:]
+        for number, info in enumerate(read_layers(file)):
+            for kind in KINDS:
+                check = _KindCheck(file, header, info, kind, layer_path(number, kind), samples)
+                found += [f"{kind} of {info.name!r}: {one}" for one in check.problems()]
+    return tuple(found)
+
+
+def _sample_problems(file: H5File, header: Header) -> Iterator[str]:
+    index = file.array("/samples/index")[:]
+    if (np.diff(index) <= 0).any() or (len(index) and index[0] < 0):
+        yield "the sample numbers do not ascend"
+    if len(index) != header.n_samples and "progress" not in file.names("/"):
+        yield f"it has {len(index)} samples and says that it has {header.n_samples}"
+    for name in ("target", "prediction"):
+        values = file.array(f"/samples/{name}")[:]
+        if ((values < -1) | (values >= header.n_classes)).any():
+            yield f"a {name} of its samples is no class"
+
+
+class _KindCheck:
+    """The checks of one half of a layer."""
+
+    def __init__(self, file: H5File, header: Header, info: LayerInfo, kind: Kind, base: str, samples: Array) -> None:  # noqa: PLR0917
+        self.file, self.header, self.info, self.kind, self.base, self.samples = file, header, info, kind, base, samples
+
+    def problems(self) -> Iterator[str]:
+        """Yield what is wrong, in blocks of concepts."""
+        count = self.file.array(f"{self.base}/moments/count")[:]
+        if (count < 0).any():
+            yield "a count is negative"
+        for start in range(0, self.info.n_concepts, _CONCEPTS_AT_ONCE):
+            part = slice(start, start + _CONCEPTS_AT_ONCE)
+            top, by_class = self._ranking("top", part), self._ranking("class_top", part)
+            moments = {
+                name: self.file.array(f"{self.base}/moments/{name}")[:, part].T
+                for name in ("mean", "std", "min", "max")
+            }
+            yield from self._ranking_problems("top", top)
+            yield from self._ranking_problems("class_top", by_class)
+            yield from _moment_problems(moments, count)
+            yield from self._agreement(top, by_class, moments, count)
+            if self.header.matrix:
+                self.file.array(f"{self.base}/matrix")[:, part]
+
+    def _ranking(self, name: str, part: slice) -> dict[str, Array]:
+        names = ("score", "sample", "position", "target") if name == "top" else ("score", "sample", "position")
+        return {one: self.file.array(f"{self.base}/{name}/{one}")[part] for one in names}
+
+    def _ranking_problems(self, name: str, found: dict[str, Array]) -> Iterator[str]:
+        score, sample, position = found["score"], found["sample"], found["position"]
+        held = sample >= 0
+        if (held[..., 1:] & ~held[..., :-1]).any():
+            yield f"{name} has a gap before an entry"
+        if (np.isnan(score) == held).any() or np.isinf(score).any():
+            yield f"{name} has scores without samples, samples without scores, or infinite scores"
+        if not np.isin(sample[held], self.samples).all():
+            yield f"{name} names samples that were not looked at"
+        size = int(np.prod(self.info.output_shape))
+        if (held & ((position < 0) | (position >= size))).any():
+            yield f"{name} has positions outside of the layer"
+        both = held[..., 1:]
+        falling = score[..., :-1] > score[..., 1:]
+        tied = (score[..., :-1] == score[..., 1:]) & (sample[..., :-1] < sample[..., 1:])
+        if (both & ~(falling | tied)).any():
+            yield f"{name} is not in order"
+        if "target" in found and (held & ((found["target"] < -1) | (found["target"] >= self.header.n_classes))).any():
+            yield f"{name} has targets that are no class"
+
+    def _agreement(
+        self, top: dict[str, Array], by_class: dict[str, Array], moments: dict[str, Array], count: Array
+    ) -> Iterator[str]:
+        """Yield where rankings and moments contradict each other."""
+        filled = (by_class["sample"] >= 0).sum(-1)
+        if not count.any():
+            if filled.any():
+                yield "class_top has entries, but no class has samples"
+            return
+        if (filled != np.minimum(count, self.header.k_class)).any():
+            yield "class_top has more or fewer entries than the class has samples"
+        if not np.array_equal(by_class["score"][..., 0], moments["max"], equal_nan=True):
+            yield "the best of class_top is not the maximum"
+        highest = np.nanmax(np.where(count > 0, moments["max"], -np.inf), axis=1)
+        if self.kind == "relevance" and not np.array_equal(top["score"][:, 0], highest):
+            yield "the best of top is not the maximum over the classes"
+
+
+def _moment_problems(moments: dict[str, Array], count: Array) -> Iterator[str]:
+    empty = count == 0
+    for name, values in moments.items():
+        if (np.isnan(values) != empty).any() or np.isinf(values).any():
+            yield f"{name} is missing for a class that has samples, or there for one that has none"
+    mean, std, low, high = (values[:, ~empty] for values in moments.values())
+    slack = _ROUNDING * (np.abs(low) + np.abs(high))
+    if ((mean < low - slack) | (mean > high + slack)).any():
+        yield "a mean lies outside of minimum and maximum"
+    if ((std < 0) | (std > (high - low) * (0.5 + _ROUNDING) + slack)).any():
+        yield "a standard deviation is negative or larger than half the range"
+
+
+def check_belongs(path: str | Path, *, model_sha256: str | None = None, dataset_sha256: str | None = None) -> None:
+    """Make sure that an atlas was made from a model and a dataset.
+
+    Raises
+    ------
+    AtlasError
+        If it was made from others.
+    """
+    with open_atlas(path, incomplete=True) as file:
+        header = read_header(file)
+    if model_sha256 is not None and model_sha256 != header.model_sha256:
+        raise AtlasError(f"{path} was made from a model with other weights than the one given")
+    if dataset_sha256 is not None and dataset_sha256 != header.dataset_sha256:
+        raise AtlasError(f"{path} was made from another dataset, or other preprocessing of it, than the one given")
