@@ -7,6 +7,8 @@ when they are first used, so that ``import crp_kit`` itself is quick.
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from .version import __version__
+
 if TYPE_CHECKING:
     from . import atlas, data, image, plot
     from .atlas import ConceptAtlas, build_atlas, merge_atlases, verify_atlas
@@ -16,8 +18,6 @@ if TYPE_CHECKING:
     from .errors import CrpKitError, CrpKitWarning
     from .graph.trace import ModelGraph, get_layer_names, trace_model_graph
     from .result import Attribution
-
-__version__ = "0.1.0"
 
 __all__ = [
     "Attribution",

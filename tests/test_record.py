@@ -258,6 +258,11 @@ def buffer_replaced(model: Any, x: torch.Tensor) -> torch.Tensor:
     return x * model.scale[:, None, None]
 
 
+def input_written_into_view_of_buffer(model: Any, x: torch.Tensor) -> torch.Tensor:
+    model.scale[:2].copy_(x[0, :2, 0, 0] * 3)
+    return x * 2 + model.scale[:, None, None]
+
+
 def parameter_written(model: Any, x: torch.Tensor) -> torch.Tensor:
     with torch.no_grad():
         model.linear.weight.mul_(2)
@@ -289,6 +294,9 @@ IN_PLACE: dict[Callable[[Any, torch.Tensor], torch.Tensor], Callable[[Any, torch
     view_of_buffer_written: lambda model, x: x * torch.tensor([2, 2, -1, 0.5], dtype=x.dtype)[:, None, None],
     attribute_written: lambda model, x: x * (model.plain + 1)[:, None, None],
     buffer_replaced: lambda model, x: x * (model.scale + 1)[:, None, None],
+    input_written_into_view_of_buffer: lambda model, x: (
+        x * 2 + torch.cat([x[0, :2, 0, 0] * 3, model.scale[2:]])[:, None, None]
+    ),
     parameter_written: lambda model, x: x * 2,
     parameter_data_set: lambda model, x: x * 2,
 }

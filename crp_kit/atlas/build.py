@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -120,7 +121,7 @@ def build_atlas(
     max_memory : int, optional
         Bytes that rankings and moments may take in memory; larger ones are kept in files beside the atlas.
     checkpoint : float, optional
-        Seconds between saves of what there is so far; the larger the state, the rarer.
+        Seconds between saves of what there is so far; large states are saved less often, 0 saves after every batch.
     origin : Origin, optional
         Words for the file.
 
@@ -209,7 +210,8 @@ class _Pass:
                     continue
                 began = time.monotonic()
                 self.save()
-                due = began + max(self.every, _SHARE_OF_CHECKPOINTS * (time.monotonic() - began))
+                took = time.monotonic() - began
+                due = began + (max(self.every, _SHARE_OF_CHECKPOINTS * took) if self.every else 0)
                 if interrupts.noted is not None:
                     break
         except AtlasError:
@@ -246,7 +248,8 @@ class _Pass:
             write_tree(self.place.target, self.state.tree(self.origin, complete=whole), compress=whole)
         except AtlasError:
             if self.unsaved:
-                self.save()
+                with suppress(AtlasError):
+                    self.save()
             raise
 
 

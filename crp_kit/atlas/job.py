@@ -24,6 +24,7 @@ from ..preprocess import Preprocess
 from ..rules.describe import describe_plan
 from ..rules.presets import Composite
 from ..state import state_digest
+from ..version import __version__
 from .accumulate import Integers
 from .collect import Collector, Normalise
 from .schema import Header, LayerInfo, Progress
@@ -175,8 +176,6 @@ def prepare(attribution: CondAttribution, dataset: Any, options: Options) -> Job
 
 def origin_attributes(origin: Origin) -> dict[str, Any]:
     """Return what a file says of where it comes from."""
-    from .. import __version__
-
     now = dt.datetime.now(dt.timezone.utc)
     return {"crp_kit_version": __version__, "created": now.isoformat(timespec="seconds"), "command": origin.command}
 

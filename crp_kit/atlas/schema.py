@@ -112,7 +112,7 @@ class Header:
         return {one.name: getattr(self, one.name) for one in fields(self)}
 
     def differences(self, other: Header) -> list[str]:
-        """Say, in words, where another header differs, the words for model and dataset apart; this one's value first."""
+        """Say where another header differs, the words for model and dataset apart; this one's value first."""
         found = []
         for one in fields(self):
             mine, theirs = getattr(self, one.name), getattr(other, one.name)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -40,19 +41,72 @@ def write_tree(path: Path, tree: Tree, *, compress: bool) -> None:
     beside = path.with_name(f".{path.name}.writing")
     try:
         try:
-            with h5py.File(beside, "w", libver=_FORMAT) as h5:
-                _write(h5, tree, compress)
-            _sync(beside)
+            with open(beside, "w+b", buffering=0) as file:
+                sink = _Sink(file)
+                with h5py.File(sink, "w", libver=_FORMAT) as h5:
+                    _write(h5, tree, compress, sink)
+                sink.check()
+                os.fsync(file.fileno())
             os.replace(beside, path)
-            if os.name == "posix":
-                _sync(path.parent)
+            _sync_names(path.parent)
         finally:
             beside.unlink(missing_ok=True)
     except (OSError, RuntimeError, ValueError) as error:
         raise AtlasError(f"cannot write {path}: {_reason(error)}; what was there before is kept") from error
 
 
-def _write(h5: Any, tree: Tree, compress: bool) -> None:
+class _Sink:
+    """A file for HDF5 to write into that never fails in its hands: after a failed write in C, HDF5 may crash.
+
+    The first error is kept, everything after it goes nowhere, and `check` raises it.
+    """
+
+    def __init__(self, file: io.FileIO) -> None:
+        self._file, self._error = file, OSError()
+        self.failed = False
+
+    def _tried(self, action: Callable[[], int], otherwise: int) -> int:
+        if not self.failed:
+            try:
+                return action()
+            except OSError as error:
+                self._error, self.failed = error, True
+        return otherwise
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        return self._file.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def read(self, size: int = -1) -> bytes:
+        return self._file.read(size) or b""
+
+    def readinto(self, buffer: memoryview) -> int:
+        return self._file.readinto(buffer) or 0
+
+    def write(self, data: memoryview) -> int:
+        return self._tried(lambda: self._all(data), len(data))
+
+    def _all(self, data: memoryview) -> int:
+        written = 0
+        while written < len(data):
+            written += self._file.write(data[written:]) or 0
+        return written
+
+    def truncate(self, size: int) -> int:
+        return self._tried(lambda: self._file.truncate(size), size)
+
+    def flush(self) -> None:
+        """Nothing is held back."""
+
+    def check(self) -> None:
+        """Raise the first error, if there was one."""
+        if self.failed:
+            raise self._error
+
+
+def _write(h5: Any, tree: Tree, compress: bool, sink: _Sink) -> None:
     for path, attributes in tree.groups.items():
         group = h5.require_group(path)
         for name, value in attributes.items():
@@ -67,6 +121,8 @@ def _write(h5: Any, tree: Tree, compress: bool) -> None:
         )
         for part, values in spec.blocks():
             array[part] = values
+            if sink.failed:
+                return
 
 
 def _fixed(value: Any) -> Any:
@@ -77,19 +133,20 @@ def _fixed(value: Any) -> Any:
     return value
 
 
-def _sync(path: Path) -> None:
-    """Make sure that a file, or the names in a folder, survive a loss of power."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+def _sync_names(folder: Path) -> None:
+    """Make sure that the names in a folder survive a loss of power, where the system can."""
+    if os.name == "posix":
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
 
 def _reason(error: Exception) -> str:
     number = getattr(error, "errno", None)
-    if number == errno.ENOSPC or "No space left" in str(error):
-        return "the disk is full"
+    if number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return "the disk, or what you may use of it, is full"
     if number == errno.ENOENT:
         return f"the folder {getattr(error, 'filename', '') or ''} is gone".replace("  ", " ")
     return getattr(error, "strerror", None) or str(error).splitlines()[0]

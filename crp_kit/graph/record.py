@@ -17,7 +17,8 @@ import torch
 from ..errors import CrpKitWarning, InputError, ModelError
 from .names import assign_names
 from .nodes import Graph, Node, Ref
-from .recorder import Probe, Recorder, UnseenDependenceError, float_shape
+from .probe import Probe, UnseenDependenceError
+from .recorder import Recorder
 from .shadow import ScriptedModule, attributes_kept
 from .tree import tensors
 
@@ -82,7 +83,12 @@ def record(
         If the forward fails, or its output is no tensor that depends on the input.
     """
     recorder = Recorder(shadow, opaque, probe)
-    with recorder.hooks(), recorder.restored(), attributes_kept(shadow), torch.set_grad_enabled(probe is not None):
+    with (
+        recorder.hooks(),
+        recorder.tape.own.restored(),
+        attributes_kept(shadow),
+        torch.set_grad_enabled(probe is not None),
+    ):
         args, kwargs, batch = recorder.enter_inputs(data)
         try:
             with recorder:
@@ -92,10 +98,10 @@ def record(
         except Exception as error:
             shapes = ", ".join(str(tuple(t.shape)) for t in tensors((args, kwargs)))
             raise ModelError(f"the model's forward failed for input of shape {shapes}: {error}") from error
-    ref = recorder.ref(result)
+    ref = recorder.tape.ref(result)
     if ref is None:
         raise ModelError("the model's output does not depend on its input, or only through integers and booleans")
-    return Recording(_graph(recorder, ref, batch), recorder.values, tuple(dict.fromkeys(recorder.notes)))
+    return Recording(_graph(recorder, ref, batch), recorder.tape.values, tuple(dict.fromkeys(recorder.notes)))
 
 
 def seen_through(
@@ -171,8 +177,8 @@ def _describe(result: Any) -> str:
 
 def _graph(recorder: Recorder, output: Ref, batch: int) -> Graph:
     """Return what was recorded, with names."""
-    drafts, modules = recorder.drafts, dict(recorder.shadow.named_modules())
-    naming = assign_names([(draft.op, draft.owner, draft.kwargs) for draft in drafts], recorder.calls)
+    tape, modules = recorder.tape, dict(recorder.shadow.named_modules())
+    naming = assign_names([(draft.op, draft.owner, draft.kwargs) for draft in tape.drafts], recorder.calls)
     nodes = tuple(
         Node(
             index=index,
@@ -181,11 +187,11 @@ def _graph(recorder: Recorder, output: Ref, batch: int) -> Graph:
             func=draft.func,
             args=draft.args,
             kwargs=draft.kwargs,
-            shapes=tuple(float_shape(value) for value in recorder.values[index]),
+            shapes=tuple(_float_shape(value) for value in tape.values[index]),
             module=None if path is None else modules.get(path),
             name=label,
         )
-        for index, (draft, label, path) in enumerate(zip(drafts, naming.labels, naming.modules, strict=True))
+        for index, (draft, label, path) in enumerate(zip(tape.drafts, naming.labels, naming.modules, strict=True))
     )
     names = dict(naming.aliases)
     for node in nodes:
@@ -196,3 +202,8 @@ def _graph(recorder: Recorder, output: Ref, batch: int) -> Graph:
             names.pop(node.name, None)
             names.update({f"{node.name}:{i}": Ref(node.index, i) for i in outputs})
     return Graph(nodes, output, names, tuple(path for path in modules if path), batch)
+
+
+def _float_shape(value: Any) -> torch.Size | None:
+    """Return the shape of a floating-point tensor, None for anything else."""
+    return value.shape if isinstance(value, torch.Tensor) and value.is_floating_point() else None

@@ -33,6 +33,43 @@ def shared_tensors(model: torch.nn.Module) -> dict[int, torch.Tensor]:
     return found
 
 
+class ModelTensors:
+    """The tensors of a module tree, with the values that they had before a forward wrote to them.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+    """
+
+    def __init__(self, model: torch.nn.Module) -> None:
+        self._tensors = shared_tensors(model)
+        self._before: dict[int, torch.Tensor] = {}
+
+    def __iter__(self) -> Iterator[torch.Tensor]:
+        return iter(self._tensors.values())
+
+    def __contains__(self, tensor: torch.Tensor) -> bool:
+        return id(tensor) in self._tensors
+
+    def untouched(self, tensor: torch.Tensor) -> bool:
+        """Return whether a tensor is the model's and still has its first value."""
+        return id(tensor) in self._tensors and id(tensor) not in self._before
+
+    def remember(self, tensor: torch.Tensor) -> None:
+        """Note what a tensor of the model is before it becomes something else; any other is passed over."""
+        if id(tensor) in self._tensors:
+            self._before.setdefault(id(tensor), tensor.data)
+
+    @contextmanager
+    def restored(self) -> Iterator[None]:
+        """Give the tensors their first values back at the end."""
+        try:
+            yield
+        finally:
+            for key, old in self._before.items():
+                self._tensors[key].data = old
+
+
 @contextmanager
 def attributes_kept(model: torch.nn.Module) -> Iterator[None]:
     """Give the modules of a tree the attributes back that they had, with what was in their lists and dictionaries."""

@@ -225,4 +225,3 @@ def get_layer_names(
         and (isinstance(module, wanted) if wanted is not None else not any(True for _ in module.children()))
         and (pattern is None or re.fullmatch(pattern, name))
     ]
-

@@ -1,0 +1,102 @@
+"""What one forward has recorded so far: nodes in the making, their values, and the tensor objects that hold them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.utils.weak import WeakIdKeyDictionary
+
+from .nodes import Ref
+from .shadow import ModelTensors
+from .tree import leaves, mapped
+from .write import memory_of, overlaps
+
+
+@dataclass
+class Draft:
+    """A node in the making: one call, with a `Ref` for each argument that depends on the input."""
+
+    op: str
+    owner: str
+    func: Callable[..., Any]
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+
+
+class Tape:
+    """The nodes of one forward, and which tensor object holds which of their outputs.
+
+    Parameters
+    ----------
+    own : ModelTensors
+        The model's own tensors; a draft names them themselves as long as they have their first value.
+
+    Attributes
+    ----------
+    drafts : list of Draft
+        By node.
+    values : list of list
+        For each node, its outputs.
+    """
+
+    def __init__(self, own: ModelTensors) -> None:
+        self.own = own
+        self.drafts: list[Draft] = []
+        self.values: list[list[Any]] = []
+        self._known: Any = WeakIdKeyDictionary()
+        self._held: set[int] = set()
+
+    def ref(self, value: Any) -> Ref | None:
+        """Return which output a tensor is, or None if it does not depend on the input."""
+        return self._known.get(value) if isinstance(value, torch.Tensor) else None
+
+    def assign(self, tensor: torch.Tensor, ref: Ref | None) -> None:
+        """Let a tensor object be an output from now on, or something that does not depend on the input."""
+        self._known[tensor] = ref
+
+    def notice(self, constants: Iterable[torch.Tensor]) -> None:
+        """Take note of tensors that are no outputs, since a later write to their memory may make them depend."""
+        for value in constants:
+            if value not in self._known:
+                self._known[value] = None
+
+    def objects(self) -> list[torch.Tensor]:
+        """Return the tensor objects known so far that the forward still has."""
+        return list(self._known.keys())
+
+    def add(self, draft: Draft, result: Any) -> int:
+        """Make a node of a call, with its result for value; return its index."""
+        draft.args, draft.kwargs = mapped((draft.args, draft.kwargs), self._constant_or_ref)
+        index, parts = len(self.drafts), leaves(result)
+        self.drafts.append(draft)
+        self.values.append([value.detach() if isinstance(value, torch.Tensor) else value for value in parts])
+        for output, value in enumerate(parts):
+            if isinstance(value, torch.Tensor):
+                self._known[value] = Ref(index, output) if value.is_floating_point() else None
+                self._held.add(memory_of(value))
+        return index
+
+    def keep_old_values(self, target: torch.Tensor) -> None:
+        """Copy every recorded value and constant that lies in the memory of a tensor about to be overwritten."""
+        if memory_of(target) not in self._held:
+            return
+
+        def copied(tensor: torch.Tensor) -> torch.Tensor:
+            return tensor.clone() if tensor not in self.own and overlaps(tensor, target) else tensor
+
+        self.values = [mapped(values, copied) for values in self.values]
+        for draft in self.drafts:
+            draft.args, draft.kwargs = mapped((draft.args, draft.kwargs), copied)
+
+    def _constant_or_ref(self, tensor: torch.Tensor) -> Any:
+        """Return what stands for a tensor among the arguments of a draft."""
+        ref = self.ref(tensor)
+        if ref is not None:
+            return ref
+        if self.own.untouched(tensor):
+            return tensor
+        self._held.add(memory_of(tensor))
+        return tensor.detach()
