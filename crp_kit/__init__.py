@@ -30,6 +30,7 @@ __all__ = [
     "CrpKitWarning",
     "ModelGraph",
     "NeuronConcept",
+    "__version__",
     "atlas",
     "build_atlas",
     "data",

@@ -109,8 +109,14 @@ class ChannelConcept(Concept):
 
     axis: int | None = None
 
-    def _axis(self, ndim: int, layer_name: str = "relevance") -> int:
-        """Channel axis among `ndim` axes, the row axis included."""
+    def channel_axis(self, ndim: int, layer_name: str = "relevance") -> int:
+        """Return the channel axis among `ndim` axes, the row axis included.
+
+        Raises
+        ------
+        ConceptAxisError
+            If there is none, or it is ambiguous.
+        """
         if ndim < 2:
             raise ConceptAxisError(f"{layer_name!r} has no channel axis: its output is one number per sample")
         if self.axis is None:
@@ -126,7 +132,7 @@ class ChannelConcept(Concept):
         return axis
 
     def mask(self, concept_ids: Sequence[Any], shape: torch.Size, *, layer_name: str) -> torch.Tensor:
-        axis = self._axis(len(shape) + 1, layer_name) - 1
+        axis = self.channel_axis(len(shape) + 1, layer_name) - 1
         size = shape[axis]
         _check_ids(concept_ids, size, layer_name=layer_name, what="class" if layer_name == OUTPUT else "channel")
         factor = torch.zeros(size)
@@ -141,7 +147,7 @@ class ChannelConcept(Concept):
 
     def _maps(self, relevance: torch.Tensor) -> torch.Tensor:
         """(row, channel, neuron)."""
-        axis = self._axis(relevance.ndim)
+        axis = self.channel_axis(relevance.ndim)
         return relevance[..., None] if relevance.ndim == 2 else relevance.movedim(axis, 1).flatten(2)
 
 

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
-import importlib.util
 import inspect
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import torch
 from torch import nn
 
 from .errors import InputError, ModelError
+from .factories import make, near
 from .preprocess import ImageBatch, Preprocess, load_images, open_image
 from .state import is_state_file, load_state
 
@@ -24,7 +21,6 @@ __all__ = ["ImageBatch", "LoadedModel", "Preprocess", "load_images", "load_model
 
 _SCHEMES = ("demo", "torchvision", "timm")
 _FORMS = "demo:resnet, torchvision:NAME, timm:NAME, package.module:factory or file.py:factory"
-_SHOWN = 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,12 +102,6 @@ def load_model(spec: str, weights: str | None = None) -> LoadedModel:
     return loaded
 
 
-def _near(name: str, known: Sequence[str], see: str) -> str:
-    """Return the end of a sentence that says what would have been right."""
-    found = difflib.get_close_matches(name, known, n=_SHOWN, cutoff=0.5)
-    return f"did you mean {' or '.join(map(repr, found))}?" if found else see
-
-
 def _demo(name: str, weights: str | None) -> LoadedModel:
     from .data import ShapesDataset, demo_resnet
     from .data.demo_model import _MEAN, _STD
@@ -129,7 +119,7 @@ def _torchvision(name: str, weights: str | None) -> LoadedModel:
 
     known = models.list_models()
     if name not in known:
-        hint = _near(name, known, "torchvision.models.list_models() lists them")
+        hint = near(name, known, "torchvision.models.list_models() lists them")
         raise InputError(f"torchvision has no model named {name!r}; {hint}")
     builder = models.get_model_builder(name)
     family = builder.__module__.removeprefix("torchvision.models.").split(".")[0]
@@ -203,7 +193,7 @@ def _timm(name: str, weights: str | None) -> LoadedModel:
         raise InputError(f"timm:{name} needs timm, which is not installed: pip install timm") from error
     known = timm.list_models()
     if name.split(".", maxsplit=1)[0] not in known:
-        raise InputError(f"timm has no model named {name!r}; {_near(name, known, 'timm.list_models() lists them')}")
+        raise InputError(f"timm has no model named {name!r}; {near(name, known, 'timm.list_models() lists them')}")
     if weights is not None and weights not in ("DEFAULT", "none") and not is_state_file(weights):
         raise InputError(
             f"timm:{name} has no weights {weights!r}; there are DEFAULT, none or a state-dict file. timm names a "
@@ -227,49 +217,9 @@ def _timm(name: str, weights: str | None) -> LoadedModel:
 def _from_factory(spec: str, weights: str | None) -> LoadedModel:
     if weights is not None and weights != "none" and not is_state_file(weights):
         raise InputError(f"{spec} sets its own weights; give a state-dict file or nothing as weights, not {weights!r}")
-    place, _, name = spec.rpartition(":")
-    module = _file_module(Path(place)) if place.endswith(".py") else _named_module(place, spec)
-    factory = getattr(module, name, None)
-    if not callable(factory):
-        functions = [one for one, value in vars(module).items() if callable(value) and not one.startswith("_")]
-        raise InputError(f"{place} has no function {name!r}; {_near(name, functions, f'it needs a def {name}()')}")
-    try:
-        made = factory()
-    except Exception as error:
-        raise ModelError(f"{spec} failed: {type(error).__name__}: {error}") from error
+    made = make(spec, forms=f"a model is named {_FORMS}", schemes=_SCHEMES)
     if isinstance(made, LoadedModel):
         return made
     if not isinstance(made, nn.Module):
         raise ModelError(f"{spec} has to return a torch.nn.Module or a LoadedModel; it returned {type(made).__name__}")
     return LoadedModel(made)
-
-
-def _named_module(place: str, spec: str) -> ModuleType:
-    try:
-        return importlib.import_module(place)
-    except ModuleNotFoundError as error:
-        if not place.startswith(error.name or "\0"):
-            raise ModelError(f"importing {place} failed: it needs {error.name!r}, which is not installed") from error
-        near = difflib.get_close_matches(place, _SCHEMES, n=1)
-        hint = f"did you mean {near[0]}:{spec.rpartition(':')[2]}?" if near else f"a model is named {_FORMS}"
-        raise InputError(f"no Python module named {place!r}; {hint}") from error
-    except Exception as error:
-        raise ModelError(f"importing {place} failed: {type(error).__name__}: {error}") from error
-
-
-def _file_module(path: Path) -> ModuleType:
-    if not path.is_file():
-        raise InputError(f"no file {str(path)!r}")
-    # A class of the file is found again by its module name, as when a model is copied or pickled.
-    name = f"crp_kit_factory_{path.stem}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
-        raise InputError(f"{str(path)!r} is no Python file")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:
-        del sys.modules[name]
-        raise ModelError(f"running {path} failed: {type(error).__name__}: {error}") from error
-    return module

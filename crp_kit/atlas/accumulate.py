@@ -69,26 +69,21 @@ class Ranking:
         target : numpy.ndarray
             (row,) or (row, concept).
         """
-        candidates = score > self.score[group, :, -1]
-        for rows in _turns(group):
-            found, concept = np.nonzero(candidates[rows])
-            row = rows[found]
-            still = score[row, concept] > self.score[group[row], concept, -1]
-            row, concept = row[still], concept[still]
-            if len(row):
-                values = {"score": score[row, concept], "sample": sample[row], "position": position[row, concept]}
-                values["target"] = target[row] if target.ndim == 1 else target[row, concept]
-                self._insert((group[row], concept), values)
+        rows = {"score": score, "sample": sample, "position": position, "target": target}
+        for groups, members in _by_size(group):
+            better = score[members] > self.score[groups, None, :, -1]  # (group, member, concept)
+            place, concept = np.nonzero(better.any(1))
+            if len(place):
+                self._insert((groups[place], concept), {name: rows[name] for name in self.arrays}, members[place])
 
-    def _insert(self, cell: tuple[Integers, Integers], values: Mapping[str, Array]) -> None:
-        """Insert one entry into each of several different cells, behind those that are as good."""
-        held = self.score[cell]
-        place = (held >= values["score"][:, None]).sum(1, keepdims=True)
-        number = np.arange(held.shape[1])
+    def _insert(self, cell: tuple[Integers, Integers], rows: Mapping[str, Array], members: Integers) -> None:
+        """Insert rows (cell, member) into different cells, behind those that are as good."""
+        concept = cell[1][:, None]
+        new = {name: values[members, concept] if values.ndim == 2 else values[members] for name, values in rows.items()}
+        joined = np.concatenate([self.score[cell], new["score"]], 1)
+        best = np.argsort(-joined, axis=1, kind="stable")[:, : self.score.shape[2]]
         for name, array in self.arrays.items():
-            before = array[cell]
-            moved = np.where(number > place, np.roll(before, 1, axis=1), before)
-            array[cell] = np.where(number == place, values[name][:, None], moved)
+            array[cell] = np.take_along_axis(np.concatenate([array[cell], new[name]], 1), best, 1)
 
     def merge(self, other: Mapping[str, Array]) -> None:
         """Take in the arrays of another ranking of the same shape that has seen other samples."""
@@ -99,13 +94,13 @@ class Ranking:
                 array[part] = np.take_along_axis(joined[name], best, -1)
 
 
-def _turns(group: Integers) -> Iterator[Integers]:
-    """Divide rows such that no group occurs twice in a turn; a group's rows keep their order over the turns."""
+def _by_size(group: Integers) -> Iterator[tuple[Integers, Integers]]:
+    """Yield the groups that have equally many rows, (group,), and those rows in their order, (group, member)."""
     order = np.argsort(group, kind="stable")
-    starts = np.flatnonzero(np.diff(group[order], prepend=-1))
-    turn = np.arange(len(group)) - np.repeat(starts, np.diff(starts, append=len(group)))
-    for number in range(int(turn.max(initial=-1)) + 1):
-        yield order[turn == number]
+    found, starts, sizes = np.unique(group[order], return_index=True, return_counts=True)
+    for size in np.unique(sizes):
+        some = sizes == size
+        yield found[some], order[starts[some][:, None] + np.arange(size)]
 
 
 def _blocks(shape: tuple[int, ...]) -> Iterator[tuple[slice, slice]]:

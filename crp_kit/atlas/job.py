@@ -32,7 +32,7 @@ from .selection import LayerChoice, select_layers
 from .state import PassState, allocator, state_bytes
 from .targets import TargetRule, target_policy
 
-__all__ = ["Job", "Options", "Origin", "origin_attributes", "parse_shard", "prepare", "preprocessing"]
+__all__ = ["Job", "Options", "Origin", "origin_attributes", "parse_shard", "place_of", "prepare", "preprocessing"]
 
 
 @dataclass(frozen=True)
@@ -143,7 +143,7 @@ def prepare(attribution: CondAttribution, dataset: Any, options: Options) -> Job
     index, subset = _chosen(len(samples), options.subset, options.limit)
     progress = _progress(-(-len(index) // options.batch_size), *options.shard)
     rules = attribution.resolve_composite(options.composite)
-    device, dtype = _place_of(attribution.model)
+    device, dtype = place_of(attribution.model)
     policy = target_policy(options.target)
     collector = Collector(
         attribution.engine, rules, {}, policy, normalise, options.aggregate, options.abs_norm, device, dtype
@@ -263,7 +263,7 @@ def _first_image(samples: NumberedSamples, index: Integers) -> torch.Tensor:
     raise InputError(f"no sample can be read; sample {failure.sample}: {failure.reason}")
 
 
-def _place_of(model: torch.nn.Module) -> tuple[torch.device, torch.dtype]:
+def place_of(model: torch.nn.Module) -> tuple[torch.device, torch.dtype]:
     """Return device and floating-point type of a model."""
     for one in (*model.parameters(), *model.buffers()):
         if one.is_floating_point():

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -16,6 +16,9 @@ from .reader import open_atlas, read_classes, read_failures, read_header, read_l
 from .schema import KINDS, Header, Kind, LayerInfo, layer_path
 from .store import H5File
 from .tables import ClassRanking, Column, ConceptRanking, ConceptStatistics, SampleRanking
+
+if TYPE_CHECKING:
+    from .references import References
 
 __all__ = ["ConceptAtlas", "LayerAtlas", "ScoreAtlas"]
 
@@ -166,6 +169,71 @@ class ConceptAtlas:
         if not 0 <= cls < self.header.n_classes:
             raise ConceptRangeError("y", [int(cls)], self.header.n_classes, what="class")
         return int(cls)
+
+    def check_belongs(self, *, model_sha256: str | None = None, dataset_sha256: str | None = None) -> None:
+        """Make sure that the atlas was made from a model and a dataset.
+
+        Raises
+        ------
+        AtlasError
+            If it was made from others.
+        """
+        if model_sha256 is not None and model_sha256 != self.header.model_sha256:
+            raise AtlasError(f"{self.path} was made from a model with other weights than the one given")
+        if dataset_sha256 is not None and dataset_sha256 != self.header.dataset_sha256:
+            raise AtlasError(
+                f"{self.path} was made from another dataset, or other preprocessing of it, than that given"
+            )
+
+    def references(self, dataset: Any, layer: str, concept: int, **options: Any) -> References:
+        """Return the samples in which a concept is strongest, with their conditional heatmaps.
+
+        Parameters
+        ----------
+        dataset : map-style dataset
+            The one that the atlas was made from.
+        layer : str
+        concept : int
+        attribution : CondAttribution
+            Of the model that the atlas was made from.
+        composite : zennit Composite, str or None
+            Rules for the heatmaps.
+        mode : {"relevance", "activation"}, optional
+            Which ranking: RelMax (the default) or ActMax.
+        k : int, optional
+            How many, 8 by default.
+        cls : int or str, optional
+            The ranking of this class only.
+        receptive_field : bool, optional
+            Show the part of each image that the neuron at the stored position sees, and the relevance through that
+            neuron alone. The part is exact up to maxima: relevance flows from the neuron through every weight alike
+            (the flat rule), and what it reaches is its receptive field.
+        conditioned_on : {"class", "prediction", "layer"}, optional
+            Where relevance starts: the sample's class, the one that put it into the ranking; the class that the model
+            predicts; or the layer itself, as if its activation were what is to be explained.
+        preprocess : callable or Preprocess, optional
+            As in `build_atlas`.
+        concepts : Concept or dict, optional
+            As in `build_atlas`.
+        batch_size : int, optional
+        check : bool, optional
+            Make sure that model and dataset are the atlas's own.
+
+        Returns
+        -------
+        references : References
+            Samples, images, heatmaps, receptive fields; `plot` draws them.
+
+        Raises
+        ------
+        AtlasError
+            If model or dataset are not those that the atlas was made from, or a concept was something else then.
+        ConceptRangeError, UnknownLayerError, InputError
+            If there is no such concept, layer, mode or number of samples, or a sample cannot be read.
+        """
+        from .references import find_references
+
+        return find_references(self, dataset, layer, concept, **options)
 
     def places(self, samples: Column) -> Column:
         """Return where samples stand in `samples`, `targets` and `predictions`."""

@@ -235,6 +235,11 @@ class PassState:
             for kind in KINDS:
                 self._kinds[info.name, kind].merge(layer_path(number, kind), read, start)
 
+    def take_rankings(self, name: str, kind: Kind, top: Mapping[str, Array], class_top: Mapping[str, Array]) -> None:
+        """Take in rankings of one layer that were made elsewhere: (1, concept, k) and (class, concept, k_class)."""
+        self._kinds[name, kind].top.merge(top)
+        self._kinds[name, kind].class_top.merge(class_top)
+
     def tree(self, origin: Mapping[str, Any], *, complete: bool) -> Tree:
         """Return the file: the atlas, or, if it is not complete, a part with what a merge needs.
 

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import AtlasError
 from .accumulate import Array
 from .reader import open_atlas, read_header, read_layers
 from .schema import KINDS, Header, Kind, LayerInfo, layer_path
@@ -92,7 +91,7 @@ class _KindCheck:
             yield f"{name} has scores without samples, samples without scores, or infinite scores"
         if not np.isin(sample[held], self.samples).all():
             yield f"{name} names samples that were not looked at"
-        size = int(np.prod(self.info.output_shape))
+        size = int(np.prod(self.info.output_shape)) if self.info.output_shape else np.iinfo(position.dtype).max
         if (held & ((position < 0) | (position >= size))).any():
             yield f"{name} has positions outside of the layer"
         both = held[..., 1:]
@@ -109,7 +108,7 @@ class _KindCheck:
         """Yield where rankings and moments contradict each other."""
         filled = (by_class["sample"] >= 0).sum(-1)
         if not count.any():
-            if filled.any():
+            if filled.any() and self.header.model_sha256:
                 yield "class_top has entries, but no class has samples"
             return
         if (filled != np.minimum(count, self.header.k_class)).any():
@@ -132,19 +131,3 @@ def _moment_problems(moments: dict[str, Array], count: Array) -> Iterator[str]:
         yield "a mean lies outside of minimum and maximum"
     if ((std < 0) | (std > (high - low) * (0.5 + _ROUNDING) + slack)).any():
         yield "a standard deviation is negative or larger than half the range"
-
-
-def check_belongs(path: str | Path, *, model_sha256: str | None = None, dataset_sha256: str | None = None) -> None:
-    """Make sure that an atlas was made from a model and a dataset.
-
-    Raises
-    ------
-    AtlasError
-        If it was made from others.
-    """
-    with open_atlas(path, incomplete=True) as file:
-        header = read_header(file)
-    if model_sha256 is not None and model_sha256 != header.model_sha256:
-        raise AtlasError(f"{path} was made from a model with other weights than the one given")
-    if dataset_sha256 is not None and dataset_sha256 != header.dataset_sha256:
-        raise AtlasError(f"{path} was made from another dataset, or other preprocessing of it, than the one given")

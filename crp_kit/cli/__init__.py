@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from .atlas import atlas
 from .demo import demo
 from .group import CrpGroup
 from .heatmap import heatmap
@@ -24,5 +25,5 @@ def main() -> None:
     """
 
 
-for _command in (demo, layers, heatmap):
+for _command in (demo, layers, heatmap, atlas):
     main.add_command(_command)

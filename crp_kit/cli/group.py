@@ -47,8 +47,8 @@ class CrpGroup(click.Group):
                 _fail(f"{said}{' See' if said.endswith('?') else '; see'} {path} --help")
             except click.ClickException as error:
                 _fail(error.format_message())
-            except click.Abort:
-                say("crp-kit: interrupted")
+            except click.Abort as error:
+                say(f"crp-kit: {str(error.__cause__ or '') or 'interrupted'}")
                 sys.exit(_INTERRUPTED)
             except UnknownLayerError as error:
                 _fail(str(error).replace("crp_kit.get_layer_names", "crp-kit layers --graph"))

@@ -14,7 +14,7 @@ from ..conditions import OUTPUT, parse_condition_text
 from ..errors import ConditionError, InputError
 from .files import check_outputs, write_file
 from .group import say
-from .options import model_options, overwrite_option
+from .options import composite_option, device_option, loaded_on, model_options, overwrite_option
 
 if TYPE_CHECKING:
     import torch
@@ -60,9 +60,7 @@ class _Maps:
 @click.option("--each", multiple=True, metavar="LAYER:IDS", help="One heatmap for each of these ids. Repeatable.")
 @click.option("--layer", metavar="LAYER", help="One heatmap for each of the most relevant channels of this layer.")
 @click.option("--top", type=click.IntRange(min=1), help="How many of them.  [default: 6]")
-@click.option(
-    "--composite", default="epsilon_plus_flat", show_default=True, help="Rules: a zennit composite, or gradient."
-)
+@composite_option
 @click.option(
     "--exclude-parallel/--parallel",
     default=True,
@@ -72,7 +70,7 @@ class _Maps:
 @click.option(
     "--batch-size", type=click.IntRange(min=1), default=16, show_default=True, help="Heatmaps computed at once."
 )
-@click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:1, mps, …")
+@device_option
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), metavar="FILE", help="The figure: .png, .pdf, .svg or .jpg."
 )
@@ -108,9 +106,6 @@ def heatmap(images: tuple[Path, ...], model: str, weights: str | None, **options
     files = [one for one in (output, array) if one is not None]
     check_outputs(files, overwrite=options["overwrite"])
     asked = _parsed(options)
-    if weights is None and model.startswith(("torchvision:", "timm:")):
-        raise InputError(f"{model} without weights is untrained: say --weights DEFAULT, a state-dict file, or none")
-
     loaded, found = _computed(images, (model, weights), asked, options["device"])
     if output is not None:
         figure = _figure(loaded, found, shared_scale=options["shared_scale"])
@@ -156,21 +151,16 @@ def _parsed(options: dict[str, Any]) -> _Asked:
 def _computed(
     images: tuple[Path, ...], named: tuple[str, str | None], asked: _Asked, device: str
 ) -> tuple[LoadedModel, list[_Maps]]:
-    import torch
     from tqdm import tqdm
 
     from ..attribution import CondAttribution
-    from ..models import load_images, load_model
+    from ..models import load_images
     from ..rules.presets import preset
 
     for path in images:
         if not path.exists():
             raise InputError(f"no image file {str(path)!r}")
-    loaded = load_model(*named)
-    try:
-        loaded.model.to(torch.device(device))
-    except (RuntimeError, AssertionError) as error:
-        raise InputError(f"device {device!r} cannot be used: {str(error).splitlines()[0]}") from error
+    loaded = loaded_on(device, *named)
     low, high = (one.to(device) for one in (loaded.preprocess.low, loaded.preprocess.high))
     options = {**asked.options, "composite": preset(asked.options["composite"], low=low, high=high)}
     asked = replace(asked, options=options)

@@ -1,0 +1,24 @@
+"""``crp-kit atlas``: the commands around atlas files."""
+
+from __future__ import annotations
+
+import click
+
+from .atlas_ask import export, info, stats
+from .atlas_build import build, import_, merge, verify
+from .atlas_references import references
+
+__all__ = ["atlas"]
+
+
+@click.group(short_help="Build concept atlases of datasets, and ask them.")
+def atlas() -> None:
+    """Build concept atlases of whole datasets, and ask them.
+
+    An atlas is one HDF5 file: for every concept of the chosen layers the samples in which it is most relevant and most
+    active, over all and by class, and its moments over every sample.
+    """
+
+
+for _command in (build, merge, verify, info, stats, references, export, import_):
+    atlas.add_command(_command)

@@ -1,0 +1,202 @@
+"""``crp-kit atlas info``, ``stats`` and ``export``: what an atlas says, printed."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterator
+from itertools import product
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ..errors import InputError
+from .files import check_outputs, write_file
+from .options import overwrite_option
+
+if TYPE_CHECKING:
+    from ..atlas import ConceptAtlas
+    from ..atlas.query import ScoreAtlas
+    from ..atlas.tables import Table
+
+__all__ = ["export", "info", "mode_option", "stats"]
+
+_file = click.argument("file", type=click.Path(path_type=Path))
+mode_option = click.option(
+    "--mode", type=click.Choice(["relevance", "activation"]), default="relevance", show_default=True
+)
+
+
+@click.command(short_help="Say what is in an atlas.")
+@_file
+@click.option("--json", "as_json", is_flag=True, help="Print everything that the file says of itself as JSON.")
+def info(*, file: Path, as_json: bool) -> None:
+    """Say what an atlas, a shard, or what an interrupted build has kept was made from, and what is in it."""
+    from ..atlas import ConceptAtlas
+
+    with ConceptAtlas(file, incomplete=True) as atlas:
+        if as_json:
+            click.echo(json.dumps(_described(atlas), indent=1, default=_plain))
+            return
+        click.echo(repr(atlas))
+        for name in ("created", "crp_kit_version", "command", "model_sha256", "dataset_sha256"):
+            click.echo(f"  {name}: {atlas.attributes.get(name)}")
+        for sample, reason in atlas.skipped.items():
+            click.echo(f"  left out: sample {sample}: {reason}")
+
+
+def _described(atlas: ConceptAtlas) -> dict[str, Any]:
+    said = dict(atlas.attributes)
+    said["composite"] = (
+        json.loads(atlas.header.composite) if atlas.header.composite.startswith("{") else said["composite"]
+    )
+    layers = [atlas[name].info.attributes() for name in atlas.layers]
+    return {**said, "layers": layers, "classes": list(atlas.classes), "skipped": dict(atlas.skipped)}
+
+
+def _plain(value: Any) -> Any:
+    return value.tolist()
+
+
+@click.command(short_help="Statistics of concepts, of classes, of samples.")
+@_file
+@click.option("--layer", required=True, metavar="LAYER")
+@click.option("--concept", type=click.IntRange(min=0), metavar="ID", help="The classes that this concept serves.")
+@click.option("--class", "cls", metavar="CLASS", help="Number or name: the concepts that serve this class.")
+@click.option("--top", type=click.IntRange(min=1), metavar="N", help="Only the N strongest.")
+@mode_option
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON list.")
+@click.option("--csv", "as_csv", is_flag=True, help="Print comma-separated values.")
+def stats(*, file: Path, layer: str, mode: Any, as_json: bool, as_csv: bool, **asked: Any) -> None:
+    """Print mean, standard deviation, minimum and maximum of every concept of a layer, strongest first.
+
+    --class gives the concepts that serve a class, --concept the classes that a concept serves; both together the
+    samples of that class in which the concept is strongest.
+    """
+    from ..atlas import ConceptAtlas
+
+    if as_json and as_csv:
+        raise InputError("--json and --csv are two formats; leave one of them out")
+    with ConceptAtlas(file) as atlas:
+        table = _asked(atlas[layer].score(mode), **asked)
+    if as_json:
+        click.echo(json.dumps(list(table.rows()), indent=1))
+    elif as_csv:
+        click.echo(_csv(table.rows()), nl=False)
+    else:
+        click.echo(table.text(len(table)))
+
+
+def _asked(scores: ScoreAtlas, *, concept: int | None, cls: str | None, top: int | None) -> Table:
+    number = int(cls) if cls is not None and cls.isdigit() else cls
+    if concept is not None and number is not None:
+        return scores.class_top(concept, number, top)
+    if concept is not None:
+        return scores.classes(concept, top)
+    if number is not None:
+        return scores.concepts(number, top)
+    return scores.statistics().sorted("mean", top)
+
+
+def _csv(rows: Iterator[dict[str, Any]]) -> str:
+    text = io.StringIO()
+    first = next(rows, None)
+    if first is not None:
+        writer = csv.DictWriter(text, list(first), lineterminator="\n")
+        writer.writeheader()
+        writer.writerow(first)
+        writer.writerows(rows)
+    return text.getvalue()
+
+
+@click.command(short_help="Write rankings and statistics as CSV or JSON.")
+@_file
+@click.option(
+    "--what",
+    type=click.Choice(["top", "class-top", "moments", "samples"]),
+    default="top",
+    show_default=True,
+    help="Rankings over all samples, rankings by class, moments by class, or the samples.",
+)
+@click.option("--layer", "layers", multiple=True, metavar="LAYER", help="Only this layer. Repeatable.")
+@click.option("--mode", "modes", type=click.Choice(["relevance", "activation"]), multiple=True, help="Only this one.")
+@overwrite_option
+@click.option(
+    "-o", "--output", required=True, type=click.Path(path_type=Path), metavar="FILE", help="With .csv or .json."
+)
+def export(
+    *, file: Path, what: str, layers: tuple[str, ...], modes: tuple[Any, ...], output: Path, overwrite: bool
+) -> None:
+    """Write an atlas as one flat table, a row for each entry, to read elsewhere."""
+    from ..atlas import ConceptAtlas
+
+    if output.suffix not in (".csv", ".json"):
+        raise InputError(f"the output {str(output)!r} needs the ending .csv or .json")
+    check_outputs([output], overwrite=overwrite)
+    with ConceptAtlas(file) as atlas:
+        chosen = [
+            atlas[name].score(mode) for name in layers or atlas.layers for mode in modes or ("relevance", "activation")
+        ]
+        rows = _sample_rows(atlas) if what == "samples" else (row for one in chosen for row in _ROWS[what](one))
+        write_file(output, lambda path: _write_rows(path, rows))
+    click.echo(output)
+
+
+def _write_rows(path: Path, rows: Iterator[dict[str, Any]]) -> None:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        if path.suffix == ".csv":
+            first = next(rows, None)
+            writer = csv.DictWriter(file, list(first or {}), lineterminator="\n")
+            writer.writeheader()
+            if first is not None:
+                writer.writerow(first)
+            writer.writerows(rows)
+            return
+        file.write("[")
+        for number, row in enumerate(rows):
+            file.write(f"{',' if number else ''}\n{json.dumps(_without_nan(row))}")
+        file.write("\n]\n")
+
+
+def _without_nan(row: dict[str, Any]) -> dict[str, Any]:
+    """JSON has no not-a-number."""
+    return {name: None if value != value else value for name, value in row.items()}  # noqa: PLR0124
+
+
+def _sample_rows(atlas: ConceptAtlas) -> Iterator[dict[str, Any]]:
+    names = atlas.identifiers or ("",) * len(atlas.samples)
+    columns = zip(atlas.samples.tolist(), names, atlas.targets.tolist(), atlas.predictions.tolist(), strict=True)
+    for sample, name, target, prediction in columns:
+        yield {"sample": sample, "id": name, "target": target, "prediction": prediction}
+
+
+def _place(scores: ScoreAtlas, concept: int) -> dict[str, Any]:
+    return {"layer": scores.layer.name, "mode": scores.kind, "concept": concept}
+
+
+def _top_rows(scores: ScoreAtlas) -> Iterator[dict[str, Any]]:
+    for concept in range(scores.layer.n_concepts):
+        for rank, row in enumerate(scores.top(concept).rows()):
+            yield {**_place(scores, concept), "rank": rank, **row}
+
+
+def _class_rows(scores: ScoreAtlas) -> Iterator[dict[str, Any]]:
+    for concept, cls in product(range(scores.layer.n_concepts), range(scores.layer.atlas.header.n_classes)):
+        for rank, row in enumerate(scores.class_top(concept, cls).rows()):
+            yield {**_place(scores, concept), "class": cls, "rank": rank, **row}
+
+
+def _moment_rows(scores: ScoreAtlas) -> Iterator[dict[str, Any]]:
+    moments = scores.moments
+    for cls, count in enumerate(moments.count.tolist()):
+        columns = zip(
+            *(one[cls].tolist() for one in (moments.mean, moments.std, moments.min, moments.max)), strict=True
+        )
+        for concept, (mean, std, low, high) in enumerate(columns):
+            place = {**_place(scores, concept), "class": cls, "count": count}
+            yield {**place, "mean": mean, "std": std, "min": low, "max": high}
+
+
+_ROWS = {"top": _top_rows, "class-top": _class_rows, "moments": _moment_rows}

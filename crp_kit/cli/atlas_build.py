@@ -1,0 +1,262 @@
+"""``crp-kit atlas build``, ``merge``, ``verify`` and ``import``: atlas files made, joined and checked."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ..errors import AtlasError, InputError
+from .group import say
+from .options import composite_option, data_option, device_option, loaded_on, model_options, numbers, overwrite_option
+
+if TYPE_CHECKING:
+    from ..atlas import ConceptAtlas
+
+__all__ = ["build", "import_", "merge", "verify"]
+
+_AMOUNT = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?", re.IGNORECASE)
+_SIZES = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
+
+output_option = click.option(
+    "-o",
+    "--output",
+    required=True,
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="The atlas, such as atlas.h5.",
+)
+
+
+@click.command(short_help="Pass over a dataset once, into one file.")
+@model_options
+@data_option
+@click.option(
+    "--layers",
+    multiple=True,
+    required=True,
+    metavar="NAME",
+    help="A layer, a pattern such as 'layer[34].*conv3' or 'features.*', or a module type such as Conv2d. Repeatable.",
+)
+@composite_option
+@click.option("-k", "k", type=click.IntRange(min=1), default=40, show_default=True, help="Samples in each ranking.")
+@click.option("--k-class", type=click.IntRange(min=1), default=8, show_default=True, help="The same by class.")
+@click.option(
+    "--target",
+    default="label",
+    show_default=True,
+    metavar="POLICY",
+    help="Classes that relevance starts from: label, prediction, top:P or top:P:N (probability above P, at most N).",
+)
+@click.option(
+    "--aggregate",
+    type=click.Choice(["sum", "max"]),
+    default="sum",
+    show_default=True,
+    help="How the values of a channel become its score.",
+)
+@click.option(
+    "--normalise/--no-normalise", "abs_norm", default=True, show_default=True, help="Scores as shares of their sample."
+)
+@click.option("--batch-size", type=click.IntRange(min=1), default=32, show_default=True)
+@click.option("--workers", type=click.IntRange(min=0), default=2, show_default=True, help="Processes that read images.")
+@device_option
+@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Only the first N samples.")
+@click.option("--subset", metavar="NUMBERS", help="Only these samples, such as 0-999,2000.")
+@click.option("--matrix", is_flag=True, help="Keep the scores of every sample as well.")
+@click.option("--skip-unreadable", is_flag=True, help="Leave out samples that cannot be read, and list them.")
+@click.option("--shard", metavar="I/N", help="Only this part, from 0/N to N-1/N; join them with: crp-kit atlas merge.")
+@click.option("--max-memory", default="2G", show_default=True, help="What rankings may take before they go to disk.")
+@click.option(
+    "--checkpoint", type=float, default=60, show_default=True, metavar="SECONDS", help="Save what there is this often."
+)
+@click.option("--resume", is_flag=True, help="Go on where an interrupted build stopped.")
+@overwrite_option
+@output_option
+@click.option("--quiet", is_flag=True, help="No progress bar and no summary.")
+def build(*, model: str, weights: str | None, data: str, output: Path, **options: Any) -> None:
+    """Collect, for every concept of the chosen layers, the samples in which it is most relevant and most active.
+
+    \b
+    Examples:
+      crp-kit atlas build --model demo:resnet --data demo:shapes --layers 'layer[23].*conv2' -o atlas.h5
+      crp-kit atlas build --model torchvision:resnet50 --weights DEFAULT --data imagefolder:val \\
+          --layers 'layer[34].*conv3' --device cuda --workers 8 --resume -o atlas.h5
+      torchrun --nproc-per-node 4 -m crp_kit atlas build … --device cuda -o atlas.h5
+
+    Ctrl-C saves and stops; --resume goes on, also after a crash, and gives the same file bit for bit. As a task of a
+    SLURM job array, or started by torchrun, each process builds a shard of its own beside the output.
+    """  # noqa: D301
+    from ..atlas.distributed import build_in_processes, is_distributed, shard_of_job_array, shard_path
+
+    task = _task(model, weights, data, **options)
+    resume, overwrite, quiet = options["resume"], options["overwrite"], options["quiet"]
+    began = time.monotonic()
+    if is_distributed() and options["shard"] is None:
+        made = build_in_processes(
+            lambda path, shard, again: task(path, shard, resume=again), output, resume=resume, overwrite=overwrite
+        )
+        if made is None:
+            return
+    else:
+        shard = options["shard"]
+        array = shard_of_job_array() if shard is None else None
+        if array is not None:
+            output, shard = shard_path(output, *array), array
+        made = task(output, shard, resume=resume)
+    with made:
+        if not quiet:
+            _summary(made, time.monotonic() - began)
+    click.echo(made.path)
+
+
+def _task(model: str, weights: str | None, data: str, **options: Any) -> Any:
+    """Return the build as a function of path and shard."""
+    from ..atlas import Origin, build_atlas
+    from ..attribution import CondAttribution
+    from ..data.sources import load_dataset
+    from ..rules.presets import preset
+
+    device = _device(options["device"])
+    loaded = loaded_on(device, model, weights)
+    preprocess = loaded.preprocess
+    rules = preset(options["composite"], low=preprocess.low.to(device), high=preprocess.high.to(device))
+    origin = Origin(" ".join(filter(None, [model, weights])), data, " ".join(sys.argv), loaded.classes)
+    dataset = load_dataset(data, preprocess)
+    attribution = CondAttribution(loaded.model, loaded.output)
+    layers = [_layer(loaded.model, name) for name in options["layers"]]
+    names = ("target", "k", "k_class", "aggregate", "abs_norm", "batch_size", "overwrite", "matrix", "limit")
+    chosen = {name: options[name] for name in (*names, "skip_unreadable", "checkpoint")}
+
+    def task(path: Path, shard: Any, *, resume: bool) -> ConceptAtlas:
+        return build_atlas(
+            attribution,
+            dataset,
+            path,
+            layers=layers,
+            composite=rules,
+            preprocess=preprocess,
+            num_workers=options["workers"],
+            shard=shard,
+            resume=resume,
+            subset=None if options["subset"] is None else numbers(options["subset"]),
+            max_memory=_bytes(options["max_memory"]),
+            verbose=not options["quiet"],
+            origin=origin,
+            **chosen,
+        )
+
+    return task
+
+
+def _device(name: str) -> str:
+    """Return the device of this process: with several on one machine, the one of its rank."""
+    return f"cuda:{os.environ['LOCAL_RANK']}" if name == "cuda" and "LOCAL_RANK" in os.environ else name
+
+
+def _layer(model: Any, name: str) -> Any:
+    """Return a name or pattern as it is, the name of a module type as the type."""
+    known = {type(module).__name__: type(module) for module in model.modules()}
+    return known.get(name, name)
+
+
+def _bytes(text: str) -> int:
+    found = _AMOUNT.fullmatch(text.strip())
+    if found is None:
+        raise InputError(f"an amount of memory is written like 500M or 2G; got {text!r}")
+    return int(float(found[1]) * _SIZES[found[2].lower()])
+
+
+def _summary(made: ConceptAtlas, seconds: float) -> None:
+    concepts = sum(made[name].n_concepts for name in made.layers)
+    size = made.path.stat().st_size / (1 << 20)
+    seen = len(made.samples)
+    say(
+        f"{seen} samples, {len(made.layers)} layers, {concepts} concepts, {made.header.n_classes} classes; "
+        f"{size:.1f} MiB in {seconds:.0f} s ({seen / max(seconds, 1e-9):.0f} images/s)"
+    )
+    if made.skipped:
+        say(f"left out: {len(made.skipped)} samples that cannot be read; crp-kit atlas info lists them")
+
+
+@click.command(short_help="Join the shards of an atlas.")
+@click.argument("shards", nargs=-1, required=True, type=click.Path(path_type=Path))
+@overwrite_option
+@output_option
+def merge(*, shards: tuple[Path, ...], output: Path, overwrite: bool) -> None:
+    """Join all shards, in any order, into the atlas that one process would have made, bit for bit."""
+    from ..atlas import merge_atlases
+
+    with merge_atlases(shards, output, overwrite=overwrite, command=" ".join(sys.argv)) as made:
+        click.echo(made.path)
+
+
+@click.command(short_help="Check every value of atlas files.")
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--model", metavar="SPEC", help="Check that the files were made from this model.")
+@click.option("--weights", metavar="WEIGHTS", help="The model's weights.")
+@click.option("--data", metavar="SPEC", help="Check that the files were made from this dataset (needs --model).")
+@click.option("--json", "as_json", is_flag=True, help="Print {file: [problems]}.")
+def verify(*, files: tuple[Path, ...], model: str | None, weights: str | None, data: str | None, as_json: bool) -> None:
+    """Read atlas files whole, and check structure, checksums, value ranges, orders, and that all fits together.
+
+    The exit status is 2 if anything is wrong.
+    """
+    from ..atlas import ConceptAtlas, verify_atlas
+
+    known = _fingerprints(model, weights, data)
+    found: dict[str, list[str]] = {}
+    for file in files:
+        try:
+            found[str(file)] = list(verify_atlas(file))
+            with ConceptAtlas(file, incomplete=True) as atlas:
+                atlas.check_belongs(**known)
+        except AtlasError as error:
+            found.setdefault(str(file), []).append(str(error))
+    if as_json:
+        click.echo(json.dumps(found, indent=1))
+    for name, problems in found.items():
+        if not as_json:
+            click.echo(f"{name}: {'; '.join(problems) or 'sound'}")
+    bad = [name for name, problems in found.items() if problems]
+    if bad:
+        raise AtlasError(f"{len(bad)} of {len(found)} files are not sound: {', '.join(bad)}")
+
+
+def _fingerprints(model: str | None, weights: str | None, data: str | None) -> dict[str, str]:
+    from ..data.samples import NumberedSamples, fingerprint
+    from ..data.sources import load_dataset
+    from ..models import load_model
+    from ..state import state_digest
+
+    if model is None:
+        if data is not None or weights is not None:
+            raise InputError("--data and --weights need --model, whose preprocessing the images went through")
+        return {}
+    loaded = load_model(model, weights)
+    known = {"model_sha256": state_digest(loaded.model)}
+    if data is not None:
+        samples = NumberedSamples(load_dataset(data, loaded.preprocess), loaded.preprocess.view)
+        known["dataset_sha256"] = fingerprint(samples)
+    return known
+
+
+@click.command("import", short_help="Take over what zennit-crp has collected.")
+@click.argument("folder", type=click.Path(path_type=Path))
+@overwrite_option
+@output_option
+def import_(*, folder: Path, output: Path, overwrite: bool) -> None:
+    """Make an atlas of the folders RelMax_…, ActMax_…, RelStats_… and ActStats_… that zennit-crp has written.
+
+    It has no moments, because zennit-crp keeps none, and does not know model and dataset.
+    """
+    from ..atlas.zennit_crp import import_zennit_crp
+
+    with import_zennit_crp(folder, output, overwrite=overwrite) as made:
+        click.echo(made.path)

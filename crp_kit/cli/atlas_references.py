@@ -1,0 +1,146 @@
+"""``crp-kit atlas references``: what concepts look like in the data, as pictures."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ..errors import InputError
+from .files import check_outputs, write_file
+from .options import composite_option, data_option, device_option, loaded_on, model_options, numbers, overwrite_option
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from ..atlas.references import References
+
+__all__ = ["references"]
+
+_SUFFIXES = (".png", ".pdf", ".svg", ".jpg")
+
+
+@click.command(short_help="Draw the samples in which concepts are strongest.")
+@click.argument("file", type=click.Path(path_type=Path))
+@model_options
+@data_option
+@click.option("--layer", required=True, metavar="LAYER")
+@click.option("--concept", required=True, metavar="IDS", help="Such as 3, or 3,8,12, or 0-31.")
+@click.option("--class", "cls", metavar="CLASS", help="Number or name: the strongest samples of this class only.")
+@click.option("-k", "k", type=click.IntRange(min=1), default=8, show_default=True, help="Samples of each concept.")
+@click.option(
+    "--mode",
+    type=click.Choice(["relevance", "activation", "both"]),
+    default="relevance",
+    show_default=True,
+    help="Ranked by relevance (RelMax), by activation (ActMax), or one above the other.",
+)
+@click.option(
+    "--conditioned-on",
+    type=click.Choice(["class", "prediction", "layer"]),
+    default="class",
+    show_default=True,
+    help="Where the relevance of the heatmaps starts.",
+)
+@click.option("--receptive-field", is_flag=True, help="Only what the strongest neuron sees.")
+@click.option(
+    "--style",
+    type=click.Choice(["heatmap", "masked"]),
+    default="heatmap",
+    show_default=True,
+    help="Heatmaps below the images, or images dimmed where the relevance is low.",
+)
+@composite_option
+@device_option
+@overwrite_option
+@click.option(
+    "-o",
+    "--output",
+    required=True,
+    type=click.Path(path_type=Path),
+    metavar="PATH",
+    help="One figure (.png, .pdf, .svg or .jpg), or a folder, which gets a PNG file for each concept.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the samples as JSON instead of the names of the files.")
+def references(*, file: Path, model: str, weights: str | None, data: str, **options: Any) -> None:
+    """Draw the dataset's samples in which concepts are strongest, with their conditional heatmaps.
+
+    \b
+    Example:
+      crp-kit atlas references atlas.h5 --model demo:resnet --data demo:shapes --layer layer2.1.conv2 \\
+          --concept 24,19 -k 6 -o references.png
+    """  # noqa: D301
+    concepts = numbers(options["concept"])
+    output: Path = options["output"]
+    single = output.suffix.lower() in _SUFFIXES
+    if not single and output.suffix:
+        raise InputError(f"the figure {str(output)!r} needs one of the endings {', '.join(_SUFFIXES)}, or is a folder")
+    if not single:
+        output.mkdir(parents=True, exist_ok=True)
+    paths = [output] if single else [output / f"concept-{one}.png" for one in concepts]
+    check_outputs(paths, overwrite=options["overwrite"])
+    found = _found(file, (model, weights, data), concepts, options)
+    groups = [found] if single else [[one] for one in found]
+    for path, group in zip(paths, groups, strict=True):
+        figure = _figure([view for several in group for view in several], options["style"])
+        write_file(path, lambda beside, figure=figure: figure.savefig(beside, dpi=110))  # type: ignore[misc]
+    if options["as_json"]:
+        rows = [
+            {"layer": one.layer, "concept": one.concept, "mode": one.mode, "name": name, **row}
+            for several in found
+            for one in several
+            for name, row in zip(one.names, one.table.rows(), strict=True)
+        ]
+        click.echo(json.dumps(rows, indent=1))
+        return
+    for path in paths:
+        click.echo(path)
+
+
+def _found(
+    file: Path, named: tuple[str, str | None, str], concepts: Sequence[int], options: dict[str, Any]
+) -> list[list[References]]:
+    """Return, for every concept, its references by one ranking or by both."""
+    from tqdm import tqdm
+
+    from ..atlas import ConceptAtlas
+    from ..attribution import CondAttribution
+    from ..data.sources import load_dataset
+    from ..rules.presets import preset
+
+    model, weights, data = named
+    device, cls = options["device"], options["cls"]
+    modes = ("relevance", "activation") if options["mode"] == "both" else (options["mode"],)
+    with ConceptAtlas(file) as atlas:
+        loaded = loaded_on(device, model, weights)
+        preprocess = loaded.preprocess
+        dataset = load_dataset(data, preprocess)
+        rules = preset(options["composite"], low=preprocess.low.to(device), high=preprocess.high.to(device))
+        asked = {
+            "attribution": CondAttribution(loaded.model, loaded.output),
+            "composite": rules,
+            "preprocess": preprocess,
+            "cls": int(cls) if cls is not None and cls.isdigit() else cls,
+            **{name: options[name] for name in ("k", "conditioned_on", "receptive_field")},
+        }
+        found: list[list[References]] = []
+        for concept in tqdm(concepts, unit="concept", disable=len(concepts) == 1 or None):
+            checked = bool(found)
+            found.append(
+                [
+                    atlas.references(
+                        dataset, options["layer"], concept, mode=mode, check=not (checked or number), **asked
+                    )
+                    for number, mode in enumerate(modes)
+                ]
+            )
+    return found
+
+
+def _figure(several: Sequence[References], style: Any) -> Figure:
+    from .. import plot
+
+    return plot.references([one.view() for one in several], style=style)
