@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from tqdm import tqdm
 
@@ -47,6 +48,10 @@ class CondAttribution:
         self.model = model
         self.engine = Engine(model, output)
         self._presets: dict[str, Composite | None] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Pickle and copy the model and what is chosen of its output; what was recorded is made anew."""
+        return {**vars(self), "_presets": {}}
 
     def __call__(
         self,
@@ -150,23 +155,23 @@ class CondAttribution:
         """
         parsed = parse_conditions(conditions)
         samples = _check_data(data)
-        if not isinstance(batch_size, int) or isinstance(batch_size, bool) or batch_size < 1:
+        if not isinstance(batch_size, (int, np.integer)) or isinstance(batch_size, bool) or batch_size < 1:
             raise ConditionError(f"batch_size is a whole number of at least 1; got {batch_size!r}")
         paired = resolve_pairing(pairing, samples, len(parsed))
         request = Request(
             conditions=parsed,
             composite=self.resolve_composite(composite),
-            record_layer=(record_layer,) if isinstance(record_layer, str) else tuple(record_layer),
+            record_layer=_layer_names(record_layer),
             mask_map=mask_map,
             start_layer=start_layer,
             init_rel=init_rel,
-            on_device=on_device,
+            on_device=_device(on_device),
             exclude_parallel=exclude_parallel,
             pairing=paired,
             samples=samples,
         )
         _check_start(request)
-        chunks = list(chunk_rows(paired, samples, len(parsed), batch_size))
+        chunks = list(chunk_rows(paired, samples, len(parsed), int(batch_size)))
         return self._slices(data, request, chunks, verbose)
 
     def _slices(self, data: Any, request: Request, chunks: list[Chunk], verbose: bool) -> Iterator[Attribution]:
@@ -201,8 +206,29 @@ class CondAttribution:
         return run.channel_axes[run.graph.find(layer)]
 
 
+def _layer_names(names: Any) -> tuple[str, ...]:
+    several = () if names is None else (names,) if isinstance(names, str) else tuple(names)
+    wrong = [one for one in several if not isinstance(one, str)]
+    if wrong:
+        raise ConditionError(f"record_layer is names of layers; got {wrong[0]!r}")
+    return several
+
+
+def _device(name: torch.device | str | None) -> torch.device | None:
+    if name is None:
+        return None
+    try:
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(f"on_device={name!r} cannot be used: {str(error).splitlines()[0]}") from error
+
+
 def _check_data(data: Any) -> int:
     """Check model inputs and return the number of samples."""
+    if isinstance(data, list) and len(data) > 1 and all(isinstance(one, torch.Tensor) for one in data):
+        raise InputError(
+            f"a list of {len(data)} tensors: torch.stack them to a batch, or give a tuple of several inputs"
+        )
     several = data.values() if isinstance(data, Mapping) else data if isinstance(data, (tuple, list)) else (data,)
     tensors = [value for value in several if isinstance(value, torch.Tensor)]
     if not tensors:
@@ -215,8 +241,9 @@ def _check_data(data: Any) -> int:
             raise InputError(f"data needs a batch axis in front: (batch, ...); got shape {tuple(value.shape)}")
         if value.numel() == 0:
             raise InputError(f"data is empty: its shape is {tuple(value.shape)}")
-        if not bool(torch.isfinite(value).all()):
-            bad = int((~torch.isfinite(value)).sum())
+        # Only the first input has to be finite: another may be a mask of minus infinities.
+        bad = int((~torch.isfinite(value) if value is floats[0] else value.isnan()).sum())
+        if bad:
             raise InputError(f"data has {bad} values that are NaN or infinite (of {value.numel()})")
     return int(tensors[0].shape[0])
 

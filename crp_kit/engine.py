@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import warnings
 from collections import OrderedDict
 from collections.abc import Collection, Mapping
@@ -11,8 +12,8 @@ from typing import Any
 
 import torch
 
-from .errors import CrpKitWarning, NonFiniteRelevanceError
-from .graph.flow import channel_axes
+from .errors import CrpKitWarning, ModelError, NonFiniteRelevanceError
+from .graph.axes import batch_axes, channel_axes
 from .graph.nodes import Graph, Ref
 from .graph.ops import Kind
 from .graph.paths import Segment, Walk
@@ -62,6 +63,14 @@ class Engine:
         self._planned: OrderedDict[int, _Planned] = OrderedDict()
         self._fingerprint: tuple[Any, ...] = ()
         self._said: set[str] = set()
+        self._lock = threading.RLock()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Pickle and copy model and output; what was recorded and planned is made anew."""
+        return {"model": self.model, "output": self.output}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(state["model"], state["output"])  # type: ignore[misc]
 
     def run(self, data: Any, composite: Composite | None) -> Run:
         """Record one forward and plan the relevance pass.
@@ -72,7 +81,7 @@ class Engine:
             If the forward fails or its output cannot be attributed.
         """
         self._warn_of_training()
-        with torch.inference_mode(False):
+        with self._lock, torch.inference_mode(False):
             return self._run(data, composite)
 
     def _run(self, data: Any, composite: Composite | None) -> Run:
@@ -85,7 +94,7 @@ class Engine:
                 planned.plans.popitem(last=False)
         planned.plans.move_to_end(recording.graph.signature)
         for note in recording.notes:
-            self._say(note)
+            self.say(note)
         return Run(recording, plan, self)
 
     def _record(self, view: _View, data: Any) -> Recording:
@@ -134,12 +143,12 @@ class Engine:
             {type(m).__name__ for m in model.modules() if m.training and type(m).__name__.startswith(_MODES)}
         )
         if affected:
-            self._say(
+            self.say(
                 f"the model is in training mode; the attribution runs a copy in evaluation mode "
                 f"({', '.join(affected)} differ) and leaves the model's own mode as it is"
             )
 
-    def _say(self, message: str) -> None:
+    def say(self, message: str) -> None:
         """Warn, once for each message."""
         if message not in self._said:
             self._said.add(message)
@@ -149,7 +158,7 @@ class Engine:
         """Say, once, which operations hand relevance on as plain gradient because no rule is known for them."""
         ops = {node.op for node in graph if node.name in names}
         if ops:
-            self._say(
+            self.say(
                 f"no rule is known for the operation{'s' if len(ops) > 1 else ''} {', '.join(sorted(ops))} (at "
                 f"{', '.join(sorted(names)[:5])}); relevance passes there as plain gradient"
             )
@@ -243,14 +252,31 @@ class Run:
             passed = task(watch=False).result()
             parts = (*passed.inputs.values(), *passed.recorded.values())
             if not all(bool(torch.isfinite(part).all()) for part in parts):
+                self._check_forward()
                 task(watch=True)
         self.engine.warn_of_unknown(passed.unknown, self.graph)
         return passed
+
+    def _check_forward(self) -> None:
+        """Make sure that not the forward itself made what is not finite."""
+        if bool(torch.isfinite(self.recording.value(self.graph.output)).all()):
+            return
+        for node, values in zip(self.graph, self.recording.values, strict=True):
+            floats = (one for one in values if isinstance(one, torch.Tensor) and one.is_floating_point())
+            if not all(bool(torch.isfinite(one).all()) for one in floats) and node.kind is not Kind.INPUT:
+                raise ModelError(
+                    f"the model's own forward makes values that are NaN or infinite, first at {node.name!r} ({node.op})"
+                )
 
     @cached_property
     def channel_axes(self) -> Mapping[Ref, int | None]:
         """For each output, the axis along which it keeps its channels, or None if it is unknown."""
         return channel_axes(self.graph)
+
+    @cached_property
+    def batch_axes(self) -> Mapping[Ref, int | None]:
+        """For each output, the axis along which its samples lie, or None if it is unknown."""
+        return batch_axes(self.graph)
 
     def backward(self, index: int) -> Backward:
         """Return the prepared step of a node."""

@@ -11,6 +11,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import torch
+
 from .errors import InputError, ModelError
 
 __all__ = ["make", "near"]
@@ -48,6 +50,8 @@ def make(spec: str, *, forms: str, schemes: Sequence[str]) -> Any:
     if not callable(factory):
         functions = [one for one, value in vars(module).items() if callable(value) and not one.startswith("_")]
         raise InputError(f"{place} has no function {name!r}; {near(name, functions, f'it needs a def {name}()')}")
+    if isinstance(factory, torch.nn.Module):
+        return factory
     try:
         return factory()
     except Exception as error:

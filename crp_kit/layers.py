@@ -7,11 +7,34 @@ from collections.abc import Iterable
 import torch
 
 from .concepts import ChannelConcept
+from .conditions import OUTPUT
 from .engine import Run
-from .errors import ConceptAxisError, UnreachableLayerError
+from .errors import ConceptAxisError, ConditionError, UnreachableLayerError
+from .graph.axes import MIXED
 from .graph.nodes import Graph, Ref
 
-__all__ = ["channel_concept", "is_folded", "per_sample", "recordable"]
+__all__ = ["channel_concept", "find_layer", "is_folded", "per_sample", "recordable"]
+
+
+def find_layer(run: Run, name: str) -> Ref:
+    """Return the output that a name means, ``"y"`` included, whose first axis holds the samples.
+
+    Raises
+    ------
+    UnknownLayerError
+        If there is no such name.
+    ConditionError
+        If its samples lie along another axis, so that they could be mixed up.
+    """
+    ref = run.graph.output if name == OUTPUT else run.graph.find(name)
+    axis = run.batch_axes.get(ref)
+    if run.graph.batch > 1 and axis not in (0, None):
+        where = "inside of an axis" if axis == MIXED else f"along axis {axis}"
+        raise ConditionError(
+            f"{name!r} has its samples {where} of its output of shape {tuple(run.graph.shape(ref))}, not along the "
+            f"first one: attribute one sample at a time, or make the model with batch_first=True"
+        )
+    return ref
 
 
 def recordable(run: Run, names: Iterable[str], start: Ref) -> dict[str, Ref]:
@@ -24,7 +47,7 @@ def recordable(run: Run, names: Iterable[str], start: Ref) -> dict[str, Ref]:
     UnreachableLayerError
         If no relevance from the start can arrive there.
     """
-    found = {name: run.graph.find(name) for name in names}
+    found = {name: find_layer(run, name) for name in names}
     reached = run.plan.flow.from_start(start)
     for name, ref in found.items():
         if ref not in reached:
@@ -53,7 +76,7 @@ def channel_concept(run: Run, name: str) -> ChannelConcept:
     ConceptAxisError
         If the graph cannot tell the axis.
     """
-    ref = run.graph.find(name)
+    ref = find_layer(run, name)
     axis = run.channel_axes.get(ref)
     if axis is None:
         raise ConceptAxisError(

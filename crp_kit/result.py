@@ -73,11 +73,11 @@ class Attribution:
             f"{tuple(self.prediction.shape)}" + (f", relevance at {layers}" if layers else "")
         )
 
-    def _repr_png_(self) -> bytes:
-        """Show the heatmaps in a notebook."""
+    def _repr_png_(self) -> bytes | None:
+        """Show the heatmaps in a notebook, where they are pictures."""
         from . import plot
 
-        return plot.to_png(self.plot())
+        return plot.to_png(self.plot()) if self.heatmap.ndim == 3 else None
 
 
 def _condition_text(condition: ConditionSet) -> str:

@@ -7,19 +7,20 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from .concepts import ChannelConcept, Concept
 from .conditions import OUTPUT, Chunk, ConditionSet
 from .engine import Passed, Run
-from .errors import ConditionError
+from .errors import ConditionError, ModelError
 from .graph.nodes import Ref
-from .layers import channel_concept, is_folded, per_sample, recordable
+from .layers import channel_concept, find_layer, is_folded, per_sample, recordable
 from .result import Attribution
 from .rules.presets import Composite
 
 Mask = Callable[..., torch.Tensor]
-InitialRelevance = float | torch.Tensor | Callable[[torch.Tensor], torch.Tensor] | None
+InitialRelevance = float | torch.Tensor | npt.NDArray[Any] | Callable[[torch.Tensor], Any] | None
 
 
 @dataclass(frozen=True)
@@ -53,24 +54,51 @@ class Slice:
         self.sets = request.conditions[chunk.conditions]
         self.zip = request.pairing == "zip"
         self.samples = range(*chunk.samples.indices(chunk.samples.stop))
-        self.start = self.graph.find(request.start_layer) if request.start_layer else self.graph.output
+        self.refs = self._find_conditioned()
+        self.start = find_layer(run, request.start_layer or OUTPUT)
+        self._check_output()
         self.recorded = recordable(run, request.record_layer, self.start)
-        for name in request.mask_map if isinstance(request.mask_map, Mapping) else ():
-            if name not in self.graph.module_names:
-                self.graph.find(name)
+        self.masks_by_layer = self._find_masks()
+
+    def _find_conditioned(self) -> dict[str, Ref]:
+        """Return the output that each conditioned name means."""
+        refs: dict[str, Ref] = {}
+        for condition in self.sets:
+            found: dict[Ref, str] = {}
+            for name in condition.layer_names:
+                refs[name] = find_layer(self.run, name)
+                other = found.setdefault(refs[name], name)
+                if other != name:
+                    raise ConditionError(f"{other!r} and {name!r} are one node: name it once, with the ids of both")
+        return refs
+
+    def _find_masks(self) -> dict[Ref, Mask | Concept]:
+        """Return the masks that were given by layer."""
+        given = self.request.mask_map if isinstance(self.request.mask_map, Mapping) else {}
+        used = {name for name in given if name in self.graph.names or name not in self.graph.module_names}
+        return {self.graph.find(name): given[name] for name in given if name in used}
+
+    def _check_output(self) -> None:
+        shape = self.graph.shape(self.graph.output)
+        if shape[:1] != (self.graph.batch,):
+            raise ModelError(
+                f"the model's output has no batch axis in front: its shape is {tuple(shape)} for {self.graph.batch} "
+                f"samples; leave it there, or choose the part with output="
+            )
 
     def attribution(self) -> Attribution:
         """Return the result of this slice."""
         passes = [self._pass(group) for group in self._groups()]
         main_input = next(iter(passes[0][1].inputs))
         main = self._ordered([(group, passed.inputs[main_input]) for group, passed in passes])
+        self._tell_of_other_inputs(passes, main_input)
         relevances = {
             name: self._ordered([(group, passed.recorded[ref]) for group, passed in passes])
             for name, ref in self.recorded.items()
         }
         recording = self.run.recording
         return Attribution(
-            heatmap=main.sum(1) if main.ndim > 2 else main,
+            heatmap=main.sum(self._input_axis(main_input)) if main.ndim > 2 else main,
             input_relevance=main,
             relevances=relevances,
             activations={name: self._by_row(recording.value(ref), ref) for name, ref in self.recorded.items()},
@@ -80,13 +108,31 @@ class Slice:
             gradient_nodes=tuple(sorted({name for _, passed in passes for name in passed.unknown})),
         )
 
+    def _tell_of_other_inputs(self, passes: list[tuple[list[int], Passed]], main: Ref) -> None:
+        """Warn if relevance reaches inputs that the heatmap does not show."""
+        shown = {main, *self.recorded.values()}
+        reached = {ref for _, passed in passes for ref, part in passed.inputs.items() if bool(part.any())}
+        others = reached - shown
+        if others:
+            names = [self.graph.label(ref) for ref in sorted(others)]
+            self.run.engine.say(
+                f"relevance also reaches the inputs {', '.join(names)}, which the heatmap does not show; "
+                f"record_layer={names} gives it"
+            )
+
+    def _input_axis(self, main: Ref) -> int:
+        """Return the axis of an input over which its heatmap is the sum: channels or features."""
+        readers = (self.graph.nodes[index].op for index in self.graph.users.get(main, ()))
+        tokens = len(self.graph.shape(main)) == 3 and any(op in ("linear", "layer_norm", "rms_norm") for op in readers)
+        return 2 if tokens else 1
+
     # ------------------------------------------------------------------ rows
 
     def _groups(self) -> list[list[int]]:
         """Indices of the condition sets that name the same layers, and so walk together."""
         groups: dict[frozenset[Ref], list[int]] = {}
         for place, condition in enumerate(self.sets):
-            key = frozenset(self.graph.find(name) for name in condition.layer_names)
+            key = frozenset(self.refs[name] for name in condition.layer_names)
             groups.setdefault(key, []).append(place)
         return list(groups.values())
 
@@ -184,11 +230,13 @@ class Slice:
             return value, False
         if callable(given):
             made = given(value)
-            if not isinstance(made, (torch.Tensor, float, int)):
+            if not isinstance(made, (torch.Tensor, np.ndarray, np.number, float, int)):
                 raise ConditionError(f"the function init_rel has to return a tensor; it returned {type(made).__name__}")
             return self._broadcast(torch.as_tensor(made), value), False
+        if isinstance(given, np.ndarray) and given.ndim:
+            given = torch.from_numpy(given)
         if not isinstance(given, torch.Tensor):
-            if isinstance(given, bool) or not isinstance(given, (int, float)):
+            if isinstance(given, bool) or not isinstance(given, (int, float, np.number)):
                 raise ConditionError(f"init_rel is a number, a tensor or a function; got {type(given).__name__}")
             return torch.full_like(value, float(given)), False
         if given.ndim != value.ndim or given.shape[0] == 1:
@@ -227,20 +275,20 @@ class Slice:
     def _masks(self, group: list[int]) -> dict[Ref, torch.Tensor]:
         """For each conditioned output of a group, the factor (set, batch or 1, *shape)."""
         masks: dict[Ref, torch.Tensor] = {}
-        for name in self.sets[group[0]].layer_names:
-            ref = self.graph.find(name)
+        for ref in (self.refs[name] for name in self.sets[group[0]].layer_names):
             factors = []
             for place in range(len(self.sets)) if self.zip else group:
-                ids = self._ids(place, ref) if place in group else None
+                name, ids = self._ids(place, ref) if place in group else ("", None)
                 factors.append(self._factor(name, ref, ids))
             common = np.broadcast_shapes(*(factor.shape for factor in factors))
             stacked = torch.stack([factor.expand(common) for factor in factors])
             stacked = stacked[None] if self.zip else stacked[:, None]
-            masks[ref] = self._folded(stacked, ref) * masks.get(ref, 1)
+            masks[ref] = self._folded(stacked, ref)
         return masks
 
-    def _ids(self, place: int, ref: Ref) -> tuple[Any, ...]:
-        return next(ids for name, ids in self.sets[place].layers if self.graph.find(name) == ref)
+    def _ids(self, place: int, ref: Ref) -> tuple[str, tuple[Any, ...]]:
+        """Return what a condition set calls a node, and the ids that it names there."""
+        return next((name, ids) for name, ids in self.sets[place].layers if self.refs[name] == ref)
 
     def _factor(self, name: str, ref: Ref, ids: tuple[Any, ...] | None) -> torch.Tensor:
         """Return the mask of one condition set at one node, without a batch axis."""
@@ -249,7 +297,7 @@ class Slice:
         dtype = like.dtype if like.dtype in (torch.float32, torch.float64) else torch.float32
         if ids is None:
             return torch.zeros([1] * len(shape), dtype=dtype, device=like.device)
-        factor = self._mask_function(name)(list(ids), shape, layer_name=name)
+        factor = self._mask_function(name, ref)(list(ids), shape, layer_name=name)
         try:
             factor.expand(shape)
         except (RuntimeError, AttributeError) as error:
@@ -259,10 +307,10 @@ class Slice:
         missing = len(shape) - factor.ndim
         return factor.to(dtype=dtype, device=like.device).reshape(*(1,) * missing, *factor.shape)
 
-    def _mask_function(self, name: str) -> Mask:
+    def _mask_function(self, name: str, ref: Ref) -> Mask:
         given = self.request.mask_map
         if isinstance(given, Mapping):
-            given = given.get(name)
+            given = self.masks_by_layer.get(ref)
         if isinstance(given, Concept):
             given = given.mask
         if given is None or getattr(given, "__self__", None) == ChannelConcept():

@@ -464,9 +464,15 @@ class TwoInputs(nn.Module):
 
 def test_keyword_inputs_are_inputs_of_their_own_name() -> None:
     model, image, extra = TwoInputs(), sample(2, 4), sample(2, 2, seed=1)
-    attr = CondAttribution(model)({"image": image, "extra": extra, "factor": 3.0}, [{"y": [1]}], None, init_rel=1)
+    data = {"image": image, "extra": extra, "factor": 3.0}
+    with pytest.warns(
+        CrpKitWarning, match=r"relevance also reaches the inputs extra, .* record_layer=\['extra'\] gives"
+    ):
+        attr = CondAttribution(model)(data, [{"y": [1]}], None, init_rel=1)
     assert torch.equal(attr.prediction, own_output(model, image, extra=extra, factor=3.0))
     assert torch.allclose(attr.input_relevance, model.left.weight[1].expand(2, 4) * 3)
+    attr = CondAttribution(model)(data, [{"y": [1]}], None, init_rel=1, record_layer=["extra"])
+    assert torch.allclose(attr.relevances["extra"], model.right.weight[1].expand(2, 2))
     graph = CondAttribution(model).graph({"image": image, "extra": extra})
     assert {"image", "extra"} <= set(graph.names)
 

@@ -1,14 +1,12 @@
-"""Where relevance can flow: which inputs of a node carry it, and along which axis each node keeps its channels."""
+"""Where relevance can flow: which inputs of a node carry it, and what can be reached."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
-
-import torch
 
 from .nodes import Graph, Node, Ref
 from .ops import GATE_SOURCES, Kind
@@ -42,24 +40,18 @@ class Flow:
         return signals(self.graph, node, self._is_gate)
 
     @cached_property
-    def _gates(self) -> dict[int, bool]:
-        return {}
+    def _gates(self) -> frozenset[int]:
+        """Nodes whose output is that of a gate, perhaps scaled, shifted, moved around."""
+        found: set[int] = set()
+        for node in self.graph:
+            handed_on = node.kind in (Kind.STRUCTURAL, Kind.AFFINE, Kind.SUM) or node.op in ("mul", "div")
+            behind = bool(node.inputs) and all(ref.node in found for ref in node.inputs)
+            if node.op in GATE_SOURCES or (handed_on and behind):
+                found.add(node.index)
+        return frozenset(found)
 
     def _is_gate(self, operand: Any) -> bool:
-        """Return whether an operand is the output of a gate, perhaps scaled, shifted, moved around."""
-        if not isinstance(operand, Ref):
-            return False
-        found = self._gates.get(operand.node)
-        if found is None:
-            node = self.graph.node(operand)
-            if node.op in GATE_SOURCES:
-                found = True
-            elif node.kind in (Kind.STRUCTURAL, Kind.AFFINE, Kind.SUM) or node.op in ("mul", "div"):
-                found = bool(node.inputs) and all(self._is_gate(ref) for ref in node.inputs)
-            else:
-                found = False
-            self._gates[operand.node] = found
-        return found
+        return isinstance(operand, Ref) and operand.node in self._gates
 
     # ------------------------------------------------------------------ reachability
 
@@ -95,7 +87,8 @@ def signals(graph: Graph, node: Node, is_gate: Any) -> tuple[Ref, ...]:
     """Return the operands of a product that are signals.
 
     A gate (something behind a sigmoid, softmax or reciprocal deviation) multiplies a signal; of two operands of
-    different size the smaller, broadcast one is the gate; two signals of one size share.
+    different size the smaller, broadcast one is the gate; in a hand-written activation, ``h * g(h)``, ``g(h)`` is; two
+    signals of one size share.
     """
     if node.op == "div":
         return tuple(ref for ref in node.args[:1] if isinstance(ref, Ref))
@@ -111,70 +104,29 @@ def signals(graph: Graph, node: Node, is_gate: Any) -> tuple[Ref, ...]:
     kept = tuple(ref for ref in live if not is_gate(ref)) or live[:1]
     if node.op == "mul" and len(kept) == 2:
         sizes = [math.prod(graph.shape(ref)) for ref in kept]
-        if sizes[0] != sizes[1]:
-            kept = (kept[sizes.index(max(sizes))],)
+        kept = (kept[sizes.index(max(sizes))],) if sizes[0] != sizes[1] else _without_own_gate(graph, kept)
     if node.op == "baddbmm" and isinstance(node.args[0], Ref) and not is_gate(node.args[0]):
         kept = (node.args[0], *kept)
     return kept
 
 
-def channel_axes(graph: Graph) -> Mapping[Ref, int | None]:
-    """Return, for each output, the axis along which it keeps its channels (batch axis counted), or None if unknown.
-
-    Convolutions, their norms and poolings keep channels on axis 1, linear layers and layer norms on the last; other
-    operations inherit from what they read.
-    """
-    axes: dict[Ref, int | None] = {}
-    for node in graph:
-        for output, shape in enumerate(node.shapes):
-            if shape is not None:
-                axes[Ref(node.index, output)] = _channel_axis(graph, node, shape, axes)
-    return axes
+def _without_own_gate(graph: Graph, factors: tuple[Ref, ...]) -> tuple[Ref, ...]:
+    """Return the factors of a product without the one that is a non-linear function, value by value, of the other's."""
+    first, second = (_value_by_value(graph, ref) for ref in factors)
+    for ref in first.keys() & second.keys():
+        if first[ref] != second[ref]:
+            return (factors[int(first[ref])],)
+    return factors
 
 
-def _channel_axis(graph: Graph, node: Node, shape: torch.Size, axes: Mapping[Ref, int | None]) -> int | None:
-    if len(shape) < 2:
-        return None
-    if node.kind in (Kind.INPUT, Kind.OPAQUE):
-        return {2: 1, 4: 1, 5: 1}.get(len(shape))
-    if node.op in ("linear", "addmm"):
-        return len(shape) - 1
-    if node.kind is Kind.LINEAR or node.op in ("batch_norm", "group_norm", "instance_norm", "local_response_norm"):
-        return 1
-    if node.op in ("layer_norm", "rms_norm") and len(node.argument("normalized_shape") or ()) == 1:
-        return len(shape) - 1
-    if len(shape) == 2:
-        return 1
-    sources = [ref for ref in node.inputs if axes.get(ref) is not None]
-    if not sources:
-        return None
-    source = max(sources, key=lambda ref: math.prod(graph.shape(ref)))
-    return _moved(node, graph.shape(source), shape, axes[source])
-
-
-def _moved(node: Node, before: torch.Size, after: torch.Size, axis: int | None) -> int | None:
-    """Follow an axis through one operation."""
-    if axis is None:
-        return None
-    if node.op in ("permute", "transpose", "swapaxes", "swapdims", "movedim", "moveaxis", "t", "T", "mT"):
-        probe = torch.empty(tuple(range(2, 2 + len(before))), device="meta")
-        moved = node.func(probe, *node.args[1:], **node.kwargs)
-        return next((i for i, size in enumerate(moved.shape) if size == axis + 2), None)
-    if node.op in ("reshape", "view", "flatten", "unflatten"):
-        return _reshaped(before, after, axis)
-    if len(before) == len(after):
-        same = before[axis] == after[axis] or node.op in ("cat", "chunk", "split", "getitem", "narrow", "mul", "add")
-        return axis if same else None
-    if node.op in ("mean", "sum", "amax", "max", "squeeze", "getitem", "select", "unsqueeze", "cat"):
-        kept = [i for i, size in enumerate(after) if size == before[axis]]
-        return kept[0] if len(kept) == 1 and before.numel() and list(before).count(before[axis]) == 1 else None
-    return None
-
-
-def _reshaped(before: torch.Size, after: torch.Size, axis: int) -> int | None:
-    """Follow an axis through a reshape that leaves it whole: the same elements before it and after it."""
-    outer, inner = math.prod(before[:axis]), math.prod(before[axis + 1 :])
-    for i, size in enumerate(after):
-        if size == before[axis] and math.prod(after[:i]) == outer and math.prod(after[i + 1 :]) == inner:
-            return i
-    return None
+def _value_by_value(graph: Graph, ref: Ref) -> dict[Ref, bool]:
+    """Return the outputs of which an output is a function value by value, and whether that is not a mere factor."""
+    found, bent = {ref: False}, False
+    while True:
+        node = graph.node(ref)
+        steps = node.kind is Kind.ACTIVATION or node.op in ("add", "sub", "mul", "div", "pow", "square", "erf", "exp")
+        if not steps or len(node.inputs) != 1 or graph.shape(node.inputs[0]) != graph.shape(ref):
+            return found
+        bent = bent or node.op not in ("mul", "div")
+        ref = node.inputs[0]
+        found[ref] = bent

@@ -200,7 +200,10 @@ def _inplace_place(func: Callable[..., Any]) -> int | None:
     """Position of a functional's ``inplace`` parameter."""
     if not inspect.isfunction(func):
         return None
-    parameters = list(inspect.signature(func).parameters)
+    try:
+        parameters = list(inspect.signature(func).parameters)
+    except ValueError:  # a wrapper around something in C, such as Tensor.__pow__
+        return None
     return parameters.index("inplace") if "inplace" in parameters else None
 
 

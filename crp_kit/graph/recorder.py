@@ -117,6 +117,9 @@ class Recorder(TorchFunctionMode):
         def hook(module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
             if self._paused:
                 return None
+            self._paused = True  # what is looked up here is no call of the model
+            self._detector.check((args, kwargs), self._path)
+            self._paused = False
             number = self._counts.get(path, 0)
             self._counts[path] = number + 1
             childless = not any(True for _ in module.children())
@@ -133,7 +136,7 @@ class Recorder(TorchFunctionMode):
         def hook(module: torch.nn.Module, args: tuple[Any, ...], result: Any) -> Any:
             if self._paused and (self._path != path or path not in self.opaque):
                 return None
-            self._paused = True  # what is looked up here is no call of the model
+            self._paused = True
             result = self._left(self._frames.pop(), module, result)
             self._paused = False
             return result

@@ -100,7 +100,8 @@ def make_shadow(model: torch.nn.Module, *, private: bool = False) -> torch.nn.Mo
         If the model cannot be copied.
     """
     model = unwrap(model)
-    memo: dict[int, Any] = {} if private else dict(shared_tensors(model))
+    shared = {} if private else shared_tensors(model)
+    memo: dict[int, Any] = {key: _usable(tensor) for key, tensor in shared.items()}
     try:
         shadow = copy.deepcopy(model, memo)
     except Exception as error:
@@ -114,6 +115,14 @@ def make_shadow(model: torch.nn.Module, *, private: bool = False) -> torch.nn.Mo
         for name, child in parent.named_children():
             setattr(parent, name, _hookable(unwrap(child)))
     return _hookable(shadow)
+
+
+def _usable(tensor: torch.Tensor) -> torch.Tensor:
+    """Return a tensor, or a copy of one that was made in inference mode and can have no gradients."""
+    if not tensor.is_inference():
+        return tensor
+    copied = tensor.detach().clone()
+    return torch.nn.Parameter(copied, tensor.requires_grad) if isinstance(tensor, torch.nn.Parameter) else copied
 
 
 class ScriptedModule(torch.nn.Module):
@@ -133,10 +142,10 @@ def _hookable(module: torch.nn.Module) -> torch.nn.Module:
 
 
 def fingerprint(model: torch.nn.Module) -> tuple[Any, ...]:
-    """Return a value that changes when a module or a tensor of the model is replaced by another.
+    """Return a value that changes when a module, a tensor, a hook or another attribute is replaced by another.
 
-    It holds the modules themselves, so that none of their identities can be given to a new one; the tensors are kept
-    alive by the shadow.
+    It holds modules and attributes themselves, so that none of their identities can be given to a new one; the tensors
+    are kept alive by the shadow.
     """
     model = unwrap(model)
     parts: list[Any] = []
@@ -145,7 +154,35 @@ def fingerprint(model: torch.nn.Module) -> tuple[Any, ...]:
         parts += [id(t) for store in (module._parameters, module._buffers) for t in store.values() if t is not None]
         if _is_scripted(module):
             parts += [t._version for t in module.parameters()]
+        else:
+            parts += [_Same(value) for key, value in vars(module).items() if key not in _TREE]
+            parts += [_Same(hook) for key in _HOOKS for hook in vars(module)[key].values()]
     return tuple(parts)
+
+
+_TREE = ("_parameters", "_buffers", "_modules", "training")
+_HOOKS = ("_forward_hooks", "_forward_pre_hooks")
+
+
+class _Same:
+    """An attribute that equals itself; numbers, texts and tuples of them also what is as large."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, _Same):
+            return False
+        plain = isinstance(self.value, (bool, int, float, str, tuple, torch.dtype, torch.device, torch.Size))
+        return self.value is other.value or (plain and type(self.value) is type(other.value) and self._equals(other))
+
+    def _equals(self, other: _Same) -> bool:
+        try:
+            return bool(self.value == other.value)
+        except (RuntimeError, TypeError, ValueError):  # a tuple of tensors
+            return False
+
+    __hash__ = None  # type: ignore[assignment]
 
 
 def _is_scripted(module: torch.nn.Module) -> bool:

@@ -89,7 +89,8 @@ def heatmaps(
         raise InputError(f"{len(rows)} rows cannot be shared out among {len(seen)} images: give one image for each row")
     run = len(rows) // len(seen) if seen else len(rows)
     panels = len(rows) + len(seen)
-    figure, places = places_for(panels, columns or min(run + bool(seen), 8), axes, aspect=aspect_of(rows))
+    lines = 1 + max((text.count("\n") for text in (*(titles or ()), *(image_titles or ()))), default=0)
+    figure, places = places_for(panels, columns or min(run + bool(seen), 8), axes, aspect=aspect_of(rows), lines=lines)
     common = scale_of(rows) if shared_scale or len(rows) == 1 else None
     free, drawn = iter(places), []
     for number, row in enumerate(rows):

@@ -84,7 +84,7 @@ def aspect_of(rows: npt.NDArray[Any]) -> float:
 
 
 def places_for(
-    panels: int, columns: int, axes: Sequence[Axes] | npt.NDArray[Any] | None, *, aspect: float
+    panels: int, columns: int, axes: Sequence[Axes] | npt.NDArray[Any] | None, *, aspect: float, lines: int = 1
 ) -> tuple[Figure, list[Axes]]:
     """Axes for so many panels, given or new, and their figure."""
     if axes is not None:
@@ -97,7 +97,10 @@ def places_for(
         raise InputError(f"a figure has at least one column; got {columns}")
     across = min(columns, panels)
     down = math.ceil(panels / across)
-    figure = Figure(figsize=(CELL * across + 1.3, max((CELL * aspect + 0.5) * down + 0.2, 2.2)), layout="constrained")
+    figure = Figure(
+        figsize=(CELL * across + 1.3, max((CELL * aspect + 0.35 + 0.17 * lines) * down + 0.2, 2.2)),
+        layout="constrained",
+    )
     return figure, list(figure.subplots(down, across, squeeze=False).ravel())
 
 

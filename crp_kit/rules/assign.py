@@ -168,7 +168,7 @@ _SAME_VALUES = frozenset(
     "feature_dropout feature_alpha_dropout".split()
 )
 """Operations that leave every value as it is: relevance passes without being rounded to their precision."""
-_PASSING = frozenset({"neg", "abs", "pow", "square"})
+_PASSING = frozenset({"neg", "abs", "pow", "square", "sqrt", "exp"})
 """Operations value by value that no composite has a rule for; LRP passes their relevance on."""
 
 
