@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from tqdm import tqdm
 
+from .atlas import Origin, build_atlas
 from .attribution import CondAttribution
 from .concepts import ChannelConcept
 from .data import ShapesDataset, demo_preprocess, demo_resnet
@@ -17,7 +19,9 @@ from .errors import InputError
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["DemoConcept", "DemoResult", "DemoSample", "run_demo"]
+    from .atlas.references import References
+
+__all__ = ["DemoConcept", "DemoResult", "DemoSample", "demo_atlas", "run_demo"]
 
 LAYER = "layer2.1.conv2"
 """In the middle of the network the channels' heatmaps differ most. Near the output, rules that keep positive
@@ -27,6 +31,9 @@ _COMPOSITE = "epsilon_plus_flat"
 _TOP = 4
 _MEANING_SAMPLES = 256
 _ROWS_AT_ONCE = 32
+_ATLAS_SAMPLES = 1000
+_SHOWN_CONCEPTS = 3
+_SHOWN_REFERENCES = 6
 
 
 @dataclass(frozen=True)
@@ -232,6 +239,56 @@ def run_demo(*, seed: int = 0, samples: int = 4, layer: str = LAYER, verbose: bo
             )
             bar.update()
     return DemoResult(layer, float((predicted == labels).float().mean()), tuple(shown), parts)
+
+
+def demo_atlas(
+    path: Path, result: DemoResult, *, seed: int = 0, overwrite: bool = False, verbose: bool = False
+) -> list[References]:
+    """Build an atlas of demo images, and return the reference samples of the concepts that mattered in the few.
+
+    Parameters
+    ----------
+    path : Path
+        The atlas to make: of the layer of `result`, over 1,000 images.
+    result : DemoResult
+    seed : int, optional
+        Of the images.
+    overwrite : bool, optional
+        Replace the file.
+    verbose : bool, optional
+        Show a progress bar, where somebody watches.
+
+    Raises
+    ------
+    AtlasError
+        If the file cannot be written.
+    """
+    data, attribution = ShapesDataset(_ATLAS_SAMPLES, seed=seed, split="test"), CondAttribution(demo_resnet())
+    origin = Origin("demo:resnet", f"demo:shapes:{_ATLAS_SAMPLES}", "crp-kit demo", data.classes)
+    chosen = list(dict.fromkeys(one.concepts[0].channel for one in result.samples))[:_SHOWN_CONCEPTS]
+    with build_atlas(
+        attribution,
+        data,
+        path,
+        layers=result.layer,
+        composite=_COMPOSITE,
+        preprocess=demo_preprocess,
+        overwrite=overwrite,
+        verbose=verbose,
+        origin=origin,
+    ) as atlas:
+        return [
+            atlas.references(
+                data,
+                result.layer,
+                channel,
+                attribution=attribution,
+                composite=_COMPOSITE,
+                preprocess=demo_preprocess,
+                k=_SHOWN_REFERENCES,
+            )
+            for channel in chosen
+        ]
 
 
 def _check_layer(attribution: CondAttribution, sample: torch.Tensor, layer: str) -> None:

@@ -110,7 +110,7 @@ def test_a_signal_saves_and_stops(tmp_path: Path, undisturbed: Path, number: int
     assert "Traceback" not in said
     if number == signal.SIGINT:
         assert "interrupted after" in said
-        assert "resume continues from there" in said
+        assert "--resume continues from there" in said
     assert not (tmp_path / "atlas.h5").exists()
     with crp.ConceptAtlas(folder / "checkpoint.h5", incomplete=True) as atlas:
         assert 0 < (atlas.predictions >= 0).sum() < 2000

@@ -221,7 +221,8 @@ def test_the_demo_writes_its_results_and_can_be_run_again(folder: Path) -> None:
     first = crp_kit("demo", "--images", 2)
     assert first.exit_code == 0, first.stderr
     assert first.stdout.split() == [
-        f"crp-kit-demo/{name}" for name in ("concepts.png", "concepts.json", "heatmaps.npz")
+        f"crp-kit-demo/{name}"
+        for name in ("concepts.png", "concepts.json", "heatmaps.npz", "atlas.h5", "references.png")
     ]
     assert "follows" in first.stderr
     content = (folder / "crp-kit-demo" / "concepts.json").read_bytes()

@@ -18,7 +18,12 @@ from .store import H5File
 from .tables import ClassRanking, Column, ConceptRanking, ConceptStatistics, SampleRanking
 
 if TYPE_CHECKING:
-    from .references import References
+    from ..attribution import CondAttribution
+    from ..concepts import Concept
+    from ..preprocess import Preprocess
+    from ..rules.presets import Composite
+    from .collect import Normalise
+    from .references import ConditionedOn, References
 
 __all__ = ["ConceptAtlas", "LayerAtlas", "ScoreAtlas"]
 
@@ -179,13 +184,34 @@ class ConceptAtlas:
             If it was made from others.
         """
         if model_sha256 is not None and model_sha256 != self.header.model_sha256:
-            raise AtlasError(f"{self.path} was made from a model with other weights than the one given")
+            raise AtlasError(
+                f"{self.path} was made from a model with other weights ({self.header.model}) than the one given; "
+                f"load those, or build an atlas of this model"
+            )
         if dataset_sha256 is not None and dataset_sha256 != self.header.dataset_sha256:
             raise AtlasError(
-                f"{self.path} was made from another dataset, or other preprocessing of it, than that given"
+                f"{self.path} was made from another dataset ({self.header.dataset}) than the one given, or from other "
+                f"views of its images; give that one, with the same preprocess"
             )
 
-    def references(self, dataset: Any, layer: str, concept: int, **options: Any) -> References:
+    def references(
+        self,
+        dataset: Any,
+        layer: str,
+        concept: int,
+        *,
+        attribution: CondAttribution,
+        composite: Composite | str | None,
+        mode: Kind = "relevance",
+        k: int = 8,
+        receptive_field: bool = False,
+        conditioned_on: ConditionedOn = "class",
+        preprocess: Preprocess | Normalise | None = None,
+        cls: int | str | None = None,
+        concepts: Concept | Mapping[str, Concept] | None = None,
+        batch_size: int = 16,
+        check: bool = True,
+    ) -> References:
         """Return the samples in which a concept is strongest, with their conditional heatmaps.
 
         Parameters
@@ -199,41 +225,82 @@ class ConceptAtlas:
         composite : zennit Composite, str or None
             Rules for the heatmaps.
         mode : {"relevance", "activation"}, optional
-            Which ranking: RelMax (the default) or ActMax.
+            Which ranking: RelMax or ActMax.
         k : int, optional
-            How many, 8 by default.
-        cls : int or str, optional
-            The ranking of this class only.
+            How many samples; fewer, if the ranking has no more.
         receptive_field : bool, optional
-            Show the part of each image that the neuron at the stored position sees, and the relevance through that
-            neuron alone. The part is exact up to maxima: relevance flows from the neuron through every weight alike
-            (the flat rule), and what it reaches is its receptive field.
+            Return, for each sample, the box of the input that the neuron at the stored position sees, and the relevance
+            that passes this neuron alone. The box is exact and belongs to the architecture, whatever the weights and
+            the image: it is what relevance reaches from the neuron if every weight counts as one, so that nothing
+            cancels (see `crp_kit.rules.receptive`). Paths through factors, such as gates, do not count, as for every
+            heatmap; of a maximum that is no pooling, one winner is seen.
         conditioned_on : {"class", "prediction", "layer"}, optional
-            Where relevance starts: the sample's class, the one that put it into the ranking; the class that the model
-            predicts; or the layer itself, as if its activation were what is to be explained.
+            Where the relevance of the heatmaps starts. The class for which the sample came into the ranking (by
+            activation, the sample's first target; the predicted class if there is none): ``{layer: [concept],
+            "y": [class]}``. The predicted class. Or the layer itself: what made the concept active, whether the model
+            used it or not.
         preprocess : callable or Preprocess, optional
             As in `build_atlas`.
+        cls : int or str, optional
+            The ranking of this class only, by number or name.
         concepts : Concept or dict, optional
             As in `build_atlas`.
         batch_size : int, optional
+            Heatmaps that are computed at once.
         check : bool, optional
             Make sure that model and dataset are the atlas's own.
 
         Returns
         -------
         references : References
-            Samples, images, heatmaps, receptive fields; `plot` draws them.
+            Samples, images, heatmaps, receptive fields; ``plot()`` draws them.
 
         Raises
         ------
         AtlasError
-            If model or dataset are not those that the atlas was made from, or a concept was something else then.
-        ConceptRangeError, UnknownLayerError, InputError
-            If there is no such concept, layer, mode or number of samples, or a sample cannot be read.
+            If model or dataset are not those that the atlas was made from, what a concept is was something else then,
+            or no class of a sample is known.
+        UnknownLayerError, ConceptRangeError
+            If the atlas has no such layer, or the layer no such concept.
+        InputError
+            If `mode` or `conditioned_on` is another word, the atlas holds less than `k` per ranking, a sample cannot be
+            read or is no image, or receptive fields are asked for of a concept that does not choose neurons.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> import crp_kit as crp
+        >>> from crp_kit.data import ShapesDataset, demo_preprocess, demo_resnet
+        >>> folder, data = tempfile.TemporaryDirectory(), ShapesDataset(64)
+        >>> attribution, rules = crp.CondAttribution(demo_resnet()), "epsilon_plus_flat"
+        >>> atlas = crp.build_atlas(attribution, data, f"{folder.name}/atlas.h5", layers="layer2.1.conv2",
+        ...                         composite=rules, preprocess=demo_preprocess)
+        >>> found = atlas.references(data, "layer2.1.conv2", 24, attribution=attribution, composite=rules,
+        ...                          preprocess=demo_preprocess, k=4)
+        >>> found.heatmaps[0].shape
+        torch.Size([64, 64])
+        >>> atlas.close(), folder.cleanup()
+        (None, None)
         """
         from .references import find_references
 
-        return find_references(self, dataset, layer, concept, **options)
+        return find_references(
+            self,
+            dataset,
+            layer,
+            concept,
+            attribution=attribution,
+            composite=composite,
+            mode=mode,
+            k=k,
+            receptive_field=receptive_field,
+            conditioned_on=conditioned_on,
+            preprocess=preprocess,
+            cls=cls,
+            concepts=concepts,
+            batch_size=batch_size,
+            check=check,
+        )
 
     def places(self, samples: Column) -> Column:
         """Return where samples stand in `samples`, `targets` and `predictions`."""

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["demo"]
 
 _FOLDER = "crp-kit-demo"
-_FIGURE, _TABLE, _ARRAYS = "concepts.png", "concepts.json", "heatmaps.npz"
+_FILES = ("concepts.png", "concepts.json", "heatmaps.npz", "atlas.h5", "references.png")
 
 
 @click.command(short_help="Show the whole job on built-in images and a built-in model.")
@@ -39,21 +39,28 @@ def demo(*, output: Path | None, seed: int, samples: int, layer: str | None, ove
     """Show the whole job on built-in images and a built-in model; it takes seconds and needs no download.
 
     Writes a figure of a few images, the channels that the model's predictions rest on, and where in the image each of
-    them looks; the same as numbers; the heatmaps as arrays; and the images, to try crp-kit heatmap on.
+    them looks; the same as numbers; the heatmaps as arrays; a concept atlas of 1,000 images; what these channels look
+    like in them; and the few images, to try crp-kit heatmap on.
     """
-    from ..demo import LAYER, run_demo
+    from .. import plot
+    from ..demo import LAYER, demo_atlas, run_demo
 
     folder = output if output is not None else _default_folder(overwrite=overwrite)
     images = [f"image-{number}.png" for number in range(samples)]
-    paths = [folder / name for name in (_FIGURE, _TABLE, _ARRAYS, *images)]
+    paths = [folder / name for name in (*_FILES, *images)]
     _make(folder)
     check_outputs(paths, overwrite=overwrite)
     result = run_demo(seed=seed, samples=samples, layer=layer or LAYER, verbose=True)
-    _write(paths, result)
+    _write([*paths[:3], *paths[5:]], result)
+    atlas, figure = paths[3:5]
+    references = demo_atlas(atlas, result, seed=seed, overwrite=overwrite, verbose=True)
+    drawn = plot.references([one.view() for one in references])
+    write_file(figure, lambda path: drawn.savefig(path, dpi=110))
     _report(result)
-    for path in paths[:3]:
+    for path in paths[:5]:
         click.echo(path)
-    say(f"try: crp-kit heatmap {paths[3]} --model demo:resnet --layer {result.layer} -o {folder / 'mine.png'}")
+    say(f"try: crp-kit atlas stats {atlas} --layer {result.layer} --class 0 --top 5")
+    say(f"try: crp-kit heatmap {paths[5]} --model demo:resnet --layer {result.layer} -o {folder / 'mine.png'}")
 
 
 def _default_folder(*, overwrite: bool) -> Path:

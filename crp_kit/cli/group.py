@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 
 import click
 
-from ..errors import CrpKitError, CrpKitWarning, UnknownLayerError
+from ..errors import CrpKitError, CrpKitWarning
 
 __all__ = ["MISTAKE", "CrpGroup", "say"]
 
@@ -48,12 +48,10 @@ class CrpGroup(click.Group):
             except click.ClickException as error:
                 _fail(error.format_message())
             except click.Abort as error:
-                say(f"crp-kit: {str(error.__cause__ or '') or 'interrupted'}")
+                say(f"crp-kit: {_in_options(str(error.__cause__ or '')) or 'interrupted'}")
                 sys.exit(_INTERRUPTED)
-            except UnknownLayerError as error:
-                _fail(str(error).replace("crp_kit.get_layer_names", "crp-kit layers --graph"))
             except CrpKitError as error:
-                _fail(str(error))
+                _fail(_in_options(str(error)))
             except OSError as error:
                 _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
         sys.exit(result if isinstance(result, int) else 0)
@@ -67,6 +65,23 @@ class CrpGroup(click.Group):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             ctx.exit(_BROKEN_PIPE)
         return result
+
+
+_OPTIONS = {
+    "crp_kit.get_layer_names": "crp-kit layers --graph",
+    "; overwrite replaces": "; --overwrite replaces",
+    "; resume continues it, overwrite starts again": "; --resume continues it, --overwrite starts again",
+    "; resume continues from there": "; --resume continues from there",
+    "; skip_unreadable leaves": "; --skip-unreadable leaves",
+    "target='prediction'": "--target prediction",
+}
+"""How the library's advice is said on the command line."""
+
+
+def _in_options(message: str) -> str:
+    for ours, theirs in _OPTIONS.items():
+        message = message.replace(ours, theirs)
+    return message
 
 
 def _fail(message: str) -> NoReturn:

@@ -1,123 +1,130 @@
-"""Reference samples of concepts as grids: images with their conditional heatmaps, or images dimmed where it is low."""
+"""Reference samples of concepts as figures: one block for each concept, or for each ranking of one concept."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from dataclasses import replace
+from typing import Protocol, get_args
 
-import numpy as np
-import torch
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from torchvision.transforms.functional import gaussian_blur
 
 from ..errors import InputError
-from ..image import DEFAULT_CMAP, picture
-from .panels import CELL, Colours, colour_bar, numbers, show_image, show_map
+from ..image import DEFAULT_CMAP
+from .panels import Colours
+from .sheets import ReferenceView, Sheet, Style, plain
 
-__all__ = ["ReferenceView", "compare_modes", "references"]
-
-Style: TypeAlias = Literal["heatmap", "masked"]
-
-_STYLES = ("heatmap", "masked")
-_DIMMED = 0.12
-"""What is left of the brightness where there is no relevance."""
-_FULL = 0.35
-"""Smoothed relevance from this share of its maximum on leaves the image as it is."""
+__all__ = ["Viewable", "compare_modes", "references"]
 
 
-@dataclass(frozen=True, eq=False)
-class ReferenceView:
-    """Reference samples of one concept, ready to be drawn.
+class Viewable(Protocol):
+    """Anything that can be drawn as reference samples, such as `crp_kit.atlas.references.References`."""
 
-    Parameters
-    ----------
-    title : str
-        The concept, its layer, and what it was ranked by.
-    images : sequence of torch.Tensor
-        Values in [0, 1]: channel, height, width.
-    heatmaps : sequence of torch.Tensor
-        Signed relevance: height, width.
-    captions : sequence of str
-        Sample, class and score of each.
-    """
-
-    title: str
-    images: Sequence[Any]
-    heatmaps: Sequence[Any]
-    captions: Sequence[str]
+    def view(self) -> ReferenceView:
+        """Return the samples, ready to be drawn."""
 
 
 def references(
-    views: ReferenceView | Sequence[ReferenceView], *, style: Style = "heatmap", cmap: Colours = DEFAULT_CMAP
+    samples: Viewable | Sequence[Viewable],
+    *,
+    style: Style = "heatmap",
+    columns: int = 8,
+    cmap: Colours = DEFAULT_CMAP,
 ) -> Figure:
     """Return a figure of reference samples, best first, with a block for each concept.
 
     Parameters
     ----------
-    views : ReferenceView or sequence of ReferenceView
-    style : {"heatmap", "masked"}, optional
-        Images with their conditional heatmaps below, or images dimmed where the positive relevance, smoothed, is low.
+    samples : References, ReferenceView or sequence of them
+        One for each block.
+    style : {"heatmap", "masked", "opaque", "crop"}, optional
+        Images above their conditional heatmaps; images that are dark where positive relevance, smoothed, is low; images
+        of which only the part with high relevance is opaque; or what the strongest neuron of each sample sees, above
+        the heatmap there. Where receptive fields are known, the other styles outline them.
+    columns : int, optional
+        Samples in a line; further ones stand below.
     cmap : str or zennit.cmap.ColorMap, optional
         As for `crp_kit.image.colours`.
 
     Raises
     ------
     InputError
-        If there is nothing to draw, or the style is another word.
+        If there is nothing to draw, the style is another word, there is no column, receptive fields are to be cut out
+        that were not asked for, or an image and its heatmap differ in size where they are drawn into one.
     """
-    several = [views] if isinstance(views, ReferenceView) else list(views)
-    if style not in _STYLES:
-        raise InputError(f"style is {' or '.join(map(repr, _STYLES))}; got {style!r}")
-    if not several or not any(one.images for one in several):
-        raise InputError("there is no reference sample to draw")
-    lines = 2 if style == "heatmap" else 1
-    columns = max(len(one.images) for one in several)
-    size = (CELL * columns + 1.4, len(several) * (lines * CELL + 1.05) + 0.2)
-    figure = Figure(figsize=(max(size[0], 4.5), size[1]), layout="constrained")
-    maps: list[Axes] = []
-    blocks = np.atleast_1d(np.asarray(figure.subfigures(len(several), 1)))
-    for block, view in zip(blocks, several, strict=True):
-        block.suptitle(view.title, fontsize="medium", x=0.01, ha="left")
-        places = block.subplots(lines, columns, squeeze=False)
-        for column in range(columns):
-            maps += _draw(places[:, column], view, column, style=style, cmap=cmap)
-        if style == "heatmap":
-            colour_bar(block, list(places[1]), common=None, cmap=cmap)
-    return figure
+    views = _views(samples, style)
+    if columns < 1:
+        raise InputError(f"a figure has at least one column; got {columns}")
+    return _figure(views, style, columns, cmap=cmap)
 
 
-def _draw(places: Sequence[Axes], view: ReferenceView, number: int, *, style: Style, cmap: Colours) -> list[Axes]:
-    """Draw one sample into its places, and return those that hold maps."""
-    if number >= len(view.images):
-        for place in places:
-            place.set_axis_off()
-        return []
-    image, heatmap = view.images[number], view.heatmaps[number]
-    if style == "masked":
-        show_image(places[0], picture(dimmed(image, heatmap)), view.captions[number])
-        return []
-    show_image(places[0], picture(image), view.captions[number])
-    show_map(places[1], numbers(heatmap), vmax=None, cmap=cmap)
-    return [places[1]]
-
-
-def dimmed(image: Any, heatmap: Any) -> torch.Tensor:
-    """Return an image, (channel, height, width) in [0, 1], dark where the smoothed positive relevance is low."""
-    shown = torch.from_numpy(np.array(picture(image), dtype=np.float32)).movedim(-1, 0) / 255
-    relevance = torch.as_tensor(numbers(heatmap), dtype=torch.float32).clamp_min(0)[None]
-    width = max(3, int(min(relevance.shape[1:]) / 12) * 2 + 1)
-    smooth = gaussian_blur(relevance, [width, width])
-    highest = float(smooth.max())
-    weight = (smooth / (_FULL * highest)).clamp_max(1) if highest > 0 else torch.zeros_like(smooth)
-    return shown * (_DIMMED + (1 - _DIMMED) * weight)
-
-
-def compare_modes(relevance: ReferenceView, activation: ReferenceView, *, cmap: Colours = DEFAULT_CMAP) -> Figure:
+def compare_modes(
+    relevance: Viewable,
+    activation: Viewable,
+    *,
+    style: Style = "heatmap",
+    columns: int = 8,
+    cmap: Colours = DEFAULT_CMAP,
+) -> Figure:
     """Return a figure of the samples in which a concept is most relevant (RelMax) above those where it is most active.
 
     What activates a channel and what makes a model use it may differ (Achtibat et al., Nature Machine Intelligence 5,
-    2023).
+    2023). Captions of samples that are in both rankings have a star.
+
+    Parameters
+    ----------
+    relevance, activation : References or ReferenceView
+        Of one concept, by relevance and by activation.
+    style, columns, cmap
+        As for `references`.
+
+    Raises
+    ------
+    InputError
+        If the two show different concepts, and as for `references`.
     """
-    return references([relevance, activation], cmap=cmap)
+    views = _views([relevance, activation], style)
+    if views[0].subject != views[1].subject:
+        raise InputError(f"two rankings of one concept are compared; got {views[0].subject!r} and {views[1].subject!r}")
+    starred, meaning = _starred(views)
+    return _figure(starred, style, columns, cmap=cmap, title=views[0].subject + meaning)
+
+
+def _starred(views: Sequence[ReferenceView]) -> tuple[list[ReferenceView], str]:
+    """Put a star to the samples that are in every ranking, and say what it means."""
+    common = set.intersection(*(set(map(_head, view.captions)) for view in views))
+    starred = [
+        replace(view, captions=[one.replace(_head(one), f"{_head(one)} *", 1) if _head(one) in common else one
+                                for one in view.captions])
+        for view in views
+    ]  # fmt: skip
+    return starred, " (* in both rankings)" if common else ""
+
+
+def _head(caption: str) -> str:
+    """Return the first line of a caption, which says what sample it is."""
+    return caption.split("\n", maxsplit=1)[0]
+
+
+def _views(samples: Viewable | Sequence[Viewable], style: str) -> list[ReferenceView]:
+    """Return what is to be drawn, checked."""
+    if style not in get_args(Style):
+        raise InputError(f"style is one of {', '.join(map(repr, get_args(Style)))}; got {style!r}")
+    several = list(samples) if isinstance(samples, Sequence) else [samples]
+    views = [one.view() for one in several]
+    if not any(len(view.images) for view in views):
+        raise InputError("there is no reference sample to draw")
+    return [view.cropped() for view in views] if style == "crop" else views
+
+
+def _figure(views: Sequence[ReferenceView], style: Style, columns: int, *, cmap: Colours, title: str = "") -> Figure:
+    """Draw one block below the other; with a title, a block's heading says no more than how it was ranked."""
+    across = min(columns, max(len(view.images) for view in views))
+    sheets = [Sheet(view, style, across, cmap, f"{view.subject}: " * (not title) + view.ranking) for view in views]
+    heights = [sheet.height for sheet in sheets]
+    figure = Figure(figsize=(sheets[0].width, sum(heights) + 0.35 * bool(title)), layout="constrained")
+    if title:
+        figure.suptitle(plain(title), fontsize="large", x=0.01, ha="left", weight="bold")
+    blocks = figure.subfigures(len(views), 1, squeeze=False, height_ratios=heights)[:, 0]
+    for block, sheet in zip(blocks, sheets, strict=True):
+        sheet.draw(block)
+    return figure
