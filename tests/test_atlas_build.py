@@ -108,7 +108,7 @@ def check_half(file: h5py.File, base: str, slow: Summary, tolerance: float) -> N
 def check_against_brute_force(path: Path, layers: Sequence[str], slow: dict[str, LayerAtlas]) -> None:
     with h5py.File(path) as file:
         for number, name in enumerate(layers):
-            assert file[f"/layers/{number}"].attrs["name"].decode() == name
+            assert file[f"/layers/{number}"].attrs["name"] == name
             for kind in ("relevance", "activation"):
                 summary: Summary = getattr(slow[name], kind)
                 largest = float(np.nanmax(np.abs(summary.top.score)))

@@ -14,6 +14,7 @@ from torch import nn
 import crp_kit as crp
 from crp_kit.atlas import Origin, zennit_crp
 from crp_kit.atlas.zennit_crp import import_zennit_crp
+from crp_kit.errors import AtlasError
 
 CONCEPTS, K = 3, 4
 SAMPLES = np.array([[5, 1, 9], [3, 2, 8], [9, 3, 7], [1, 5, 1]])
@@ -121,7 +122,7 @@ def test_words_of_the_caller_are_kept(folder: Path, tmp_path: Path) -> None:
         assert (atlas.header.model, atlas.header.dataset, atlas.attributes["command"]) == ("resnet", "birds", "mine")
         assert atlas.classes == ("a", "b", "c", "d")
         assert len(atlas["layer_1_2"].relevance.class_top(0, "d")) == 0
-    with pytest.raises(crp.AtlasError, match="names of 2 classes, and rankings of class 2"):
+    with pytest.raises(AtlasError, match="names of 2 classes, and rankings of class 2"):
         import_zennit_crp(folder, tmp_path / "b.h5", origin=Origin(classes=("a", "b")))
 
 
@@ -144,7 +145,7 @@ def test_of_several_kinds_one_is_chosen(folder: Path, tmp_path: Path) -> None:
     write(folder / "ActMax_sum_unnormed", "fc", SAMPLES, SCORES)
     several = "has max_unnormed, sum_normed, sum_unnormed: choose one by aggregate .* and abs_norm"
     for wrong in ({}, {"aggregate": "sum"}, {"abs_norm": False}, {"aggregate": "max", "abs_norm": True}):
-        with pytest.raises(crp.AtlasError, match=several):
+        with pytest.raises(AtlasError, match=several):
             import_zennit_crp(folder, tmp_path / "a.h5", **wrong)  # type: ignore[arg-type]
     for aggregate, abs_norm, layers in (("max", None, 1), (None, True, 2), ("sum", False, 1)):
         with import_zennit_crp(
@@ -191,7 +192,7 @@ def test_a_run_that_was_never_finished_is_refused(tmp_path: Path) -> None:
         for part in ("0_5", "5_10"):
             write(tmp_path / "fv" / f"{kind}Max_sum_normed", f"fc_0_{part}", SAMPLES, SCORES)
             write(tmp_path / "fv" / f"{kind}Stats_sum_normed" / "fc_0", f"0_{part}", SAMPLES, SCORES)
-    with pytest.raises(crp.AtlasError, match="_sum_normed in .* hold only parts that an interrupted run has left"):
+    with pytest.raises(AtlasError, match="_sum_normed in .* hold only parts that an interrupted run has left"):
         import_zennit_crp(tmp_path / "fv", tmp_path / "a.h5")
     assert list(tmp_path.iterdir()) == [tmp_path / "fv"]
 
@@ -205,12 +206,8 @@ def test_layers_stand_in_the_order_of_the_numbers_in_their_names(tmp_path: Path)
 
 def test_a_sample_with_several_targets_keeps_its_best_place(tmp_path: Path) -> None:
     folder = tmp_path / "fv"
-    write(
-        folder / "RelMax_sum_normed",
-        "fc",
-        [[4, 1], [4, 2], [2, 2], [4, 2]],
-        [[0.9, 0.8], [0.9, 0.1], [0.7, 0.5], [0.1, 0.5]],
-    )
+    scores = [[0.9, 0.8], [0.9, 0.1], [0.7, 0.5], [0.1, 0.5]]
+    write(folder / "RelMax_sum_normed", "fc", [[4, 1], [4, 2], [2, 2], [4, 2]], scores)
     with import_zennit_crp(folder, tmp_path / "a.h5") as atlas:
         assert atlas["fc"].relevance.top(0).sample.tolist() == [4, 2]
         assert atlas["fc"].relevance.top(0).score.tolist() == pytest.approx([0.9, 0.7])
@@ -228,7 +225,7 @@ def test_references_are_shown_when_model_and_data_are_trusted(tmp_path: Path) ->
     np.save(tmp_path / "fv" / "RelStats_sum_normed" / "targets.npy", np.array(["1"]))
     with import_zennit_crp(tmp_path / "fv", tmp_path / "a.h5") as atlas:
         options: dict[str, Any] = {"attribution": attribution, "composite": "epsilon_plus_flat", "k": 1}
-        with pytest.raises(crp.AtlasError, match="does not say what model and dataset .*; check=False trusts yours"):
+        with pytest.raises(AtlasError, match="does not say what model and dataset .*; check=False trusts yours"):
             atlas.references(data, "0", 2, **options)
         found = atlas.references(data, "0", 2, check=False, **options)
     sample = int(found.table.sample[0])
@@ -238,7 +235,7 @@ def test_references_are_shown_when_model_and_data_are_trusted(tmp_path: Path) ->
 
 def test_nothing_is_replaced_unless_asked(folder: Path, tmp_path: Path) -> None:
     import_zennit_crp(folder, tmp_path / "a.h5").close()
-    with pytest.raises(crp.AtlasError, match="exists; overwrite replaces it"):
+    with pytest.raises(AtlasError, match="exists; overwrite replaces it"):
         import_zennit_crp(folder, tmp_path / "a.h5")
     import_zennit_crp(folder, tmp_path / "a.h5", overwrite=True).close()
 
@@ -291,16 +288,15 @@ def damage(folder: Path, how: str) -> None:
 )
 def test_damage_is_said(folder: Path, tmp_path: Path, how: str, message: str) -> None:
     damage(folder, how)
-    with pytest.raises(crp.AtlasError, match=message):
+    with pytest.raises(AtlasError, match=message):
         import_zennit_crp(folder, tmp_path / "a.h5")
     assert list(tmp_path.iterdir()) == [folder]
 
 
 def test_a_folder_that_is_none_of_zennit_crp_is_said(folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(crp.AtlasError, match="no folder '.*no'"):
+    with pytest.raises(AtlasError, match="no folder '.*no'"):
         import_zennit_crp(tmp_path / "no", tmp_path / "a.h5")
+    said = "has no folder RelMax_… or ActMax_… with arrays of zennit-crp in it; name"
     for wrong in (tmp_path, folder / "RelMax_sum_normed"):
-        with pytest.raises(
-            crp.AtlasError, match="has no folder RelMax_… or ActMax_… with arrays of zennit-crp in it; name"
-        ):
+        with pytest.raises(AtlasError, match=said):
             import_zennit_crp(wrong, tmp_path / "a.h5")

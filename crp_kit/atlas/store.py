@@ -110,27 +110,19 @@ def _write(h5: Any, tree: Tree, compress: bool, sink: _Sink) -> None:
     for path, attributes in tree.groups.items():
         group = h5.require_group(path)
         for name, value in attributes.items():
-            group.attrs[name] = _fixed(value)
+            group.attrs[name] = value
     packing = {"compression": "gzip", "compression_opts": 1, "shuffle": True} if compress else {}
     for path, spec in tree.arrays.items():
+        # Texts have one length, since checksums do not reach texts that lie elsewhere in the file.
+        dtype = h5py.string_dtype("utf-8", spec.dtype.itemsize) if spec.dtype.kind == "S" else spec.dtype
         if 0 in spec.shape:
-            h5.create_dataset(path, shape=spec.shape, dtype=spec.dtype)
+            h5.create_dataset(path, shape=spec.shape, dtype=dtype)
             continue
-        array = h5.create_dataset(
-            path, shape=spec.shape, dtype=spec.dtype, chunks=spec.chunks, fletcher32=True, **packing
-        )
+        array = h5.create_dataset(path, shape=spec.shape, dtype=dtype, chunks=spec.chunks, fletcher32=True, **packing)
         for part, values in spec.blocks():
-            array[part] = values
+            array[part] = values.astype(dtype) if dtype is not spec.dtype else values
             if sink.failed:
                 return
-
-
-def _fixed(value: Any) -> Any:
-    """Return a text with a length of its own, stored where the file's checksums reach it."""
-    if isinstance(value, str):
-        data = value.encode()
-        return np.array(data, dtype=h5py.string_dtype("utf-8", max(1, len(data))))
-    return value
 
 
 def _sync_names(folder: Path) -> None:

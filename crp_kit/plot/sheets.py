@@ -174,10 +174,10 @@ class Sheet:
             show_map(places[1], heatmap, vmax=None, cmap=self.cmap)
             places[1].set_anchor("N")
         if region is not None and region.any():
-            places[0].contour(region, levels=[0.5], colors=OUTLINE, linewidths=0.9)
+            _outline_region(places[0], region)
         for place, size in zip(places, (np.asarray(seen).shape[:2], heatmap.shape), strict=False):
             if self.view.boxes is not None:
-                _outline(place, self.view.boxes[number])
+                _outline_box(place, self.view.boxes[number])
             if self.style == "crop":
                 _centre(place, size, self.frame)
 
@@ -217,7 +217,15 @@ def _smoothed(heatmap: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return found
 
 
-def _outline(place: Axes, box: Box) -> None:
+def _outline_region(place: Axes, region: npt.NDArray[Any]) -> None:
+    """Draw a line around a region, (height, width), along the edge of the image too."""
+    height, width = region.shape
+    place.autoscale(False)
+    rim = np.pad(region.astype(np.float64), 1)
+    place.contour(range(-1, width + 1), range(-1, height + 1), rim, levels=[0.5], colors=OUTLINE, linewidths=0.9)
+
+
+def _outline_box(place: Axes, box: Box) -> None:
     """Draw the edge of a receptive field, which shows on dark and light."""
     top, left, bottom, right = box
     edge = Rectangle((left - 0.5, top - 0.5), right - left, bottom - top, fill=False, edgecolor=OUTLINE, linewidth=1)
