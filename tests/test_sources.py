@@ -178,6 +178,19 @@ def test_folders_that_cannot_be_data_are_refused(photos: Path, tmp_path: Path) -
     assert load_dataset(f"imagefolder:{tmp_path / 'parted' / 'val'}").classes == ["temple"]
 
 
+def test_a_class_whose_folder_cannot_be_read_is_not_left_out(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scandir = os.scandir
+
+    def guarded(path: str) -> object:
+        if Path(path).name == "z":
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", guarded)
+    with pytest.raises(InputError, match="cannot read the folder '.*temple/z': Permission denied"):
+        load_dataset(f"imagefolder:{photos}")
+
+
 def test_classes_may_be_called_like_parts(photos: Path, tmp_path: Path) -> None:
     for name in ("test", "train"):
         (tmp_path / "vehicles" / name).mkdir(parents=True)

@@ -446,8 +446,8 @@ class ScoreAtlas:
             mean = moments.mean[:, 0]
         elif by == "top":
             score = self._file.array(f"{self._base}/class_top/score")[concept]
-            filled = np.maximum((~np.isnan(score)).sum(1), 1)
-            mean = np.where(moments.count > 0, np.nansum(score, 1) / filled, np.nan).astype("f4")
+            filled = (~np.isnan(score)).sum(1)
+            mean = np.where(filled > 0, np.nansum(score, 1) / np.maximum(filled, 1), np.nan).astype("f4")
         else:
             raise InputError(f"by is 'mean' or 'top'; got {by!r}")
         order = _best(mean, k)

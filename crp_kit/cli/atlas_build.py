@@ -249,14 +249,19 @@ def _fingerprints(model: str | None, weights: str | None, data: str | None) -> d
 
 @click.command("import", short_help="Take over what zennit-crp has collected.")
 @click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--aggregate", type=click.Choice(["sum", "max"]), help="Which of several folders: sum or max.")
+@click.option("--normalise/--no-normalise", "abs_norm", default=None, help="Which of several: normed or unnormed.")
+@click.option("--model", metavar="TEXT", help="Words for the file: the model that was looked at.")
+@click.option("--data", metavar="TEXT", help="Words for the file: the dataset.")
 @overwrite_option
 @output_option
-def import_(*, folder: Path, output: Path, overwrite: bool) -> None:
+def import_(*, folder: Path, output: Path, model: str | None, data: str | None, **options: Any) -> None:
     """Make an atlas of the folders RelMax_…, ActMax_…, RelStats_… and ActStats_… that zennit-crp has written.
 
     It has no moments, because zennit-crp keeps none, and does not know model and dataset.
     """
+    from ..atlas import Origin
     from ..atlas.zennit_crp import import_zennit_crp
 
-    with import_zennit_crp(folder, output, overwrite=overwrite) as made:
+    with import_zennit_crp(folder, output, origin=Origin(model, data, " ".join(sys.argv)), **options) as made:
         click.echo(made.path)

@@ -52,17 +52,22 @@ class ImageFiles(Dataset[tuple[torch.Tensor, int | None]]):
     Raises
     ------
     InputError
-        If there is no such folder, no image in it, or the folders in it are the parts of a dataset, such as ``train``.
+        If there is no such folder, it cannot be read, no image is in it, or the folders in it are the parts of a
+        dataset, such as ``train``.
     """
 
     def __init__(self, root: str | Path, preprocess: Preprocess) -> None:
         self.root, self.preprocess = Path(root).expanduser(), preprocess
         if not self.root.is_dir():
             raise InputError(f"no folder {str(root)!r}" + (": it is a file" if self.root.exists() else ""))
-        folders = sorted(one.name for one in self.root.iterdir() if one.is_dir() and not one.name.startswith("."))
-        labelled = [(path, number) for number, name in enumerate(folders) for path in _images(self.root / name)]
+        try:
+            folders = sorted(one.name for one in self.root.iterdir() if one.is_dir() and not one.name.startswith("."))
+            labelled = [(path, number) for number, name in enumerate(folders) for path in _images(self.root / name)]
+            alone = [] if labelled else _images(self.root)
+        except OSError as error:
+            raise InputError(f"cannot read the folder {error.filename!r}: {error.strerror or error}") from error
         self.classes = folders if labelled else []
-        self.samples: list[tuple[str, int | None]] = [*labelled] or [(path, None) for path in _images(self.root)]
+        self.samples: list[tuple[str, int | None]] = [*labelled] or [(path, None) for path in alone]
         if not self.samples:
             raise InputError(f"no image in {str(root)!r}, nor in folders in it; looked for {', '.join(_SUFFIXES)}")
         nested = all(Path(path).parent.parent != self.root for path, _ in labelled)
@@ -92,13 +97,18 @@ class ImageFiles(Dataset[tuple[torch.Tensor, int | None]]):
 
 def _images(folder: Path) -> list[str]:
     """Return the paths of all images in a folder and the folders in it, links followed."""
-    places = sorted((place, sorted(names)) for place, _, names in os.walk(folder, followlinks=True))
+    walk = os.walk(folder, onerror=_raise, followlinks=True)
+    places = sorted((place, sorted(names)) for place, _, names in walk)
     return [
         str(Path(place, name))
         for place, names in places
         for name in names
         if name.lower().endswith(_SUFFIXES) and not name.startswith(".")
     ]
+
+
+def _raise(error: OSError) -> None:
+    raise error
 
 
 @dataclass(frozen=True)
