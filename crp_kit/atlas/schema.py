@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
@@ -25,8 +25,10 @@ __all__ = [
     "Tree",
     "array_spec",
     "checksum",
+    "encoded",
     "layer_path",
     "shapes",
+    "text_digest",
 ]
 
 ENCODING, VERSION = "crp-kit-atlas", "1"
@@ -299,6 +301,17 @@ def shapes(header: Header, layers: Mapping[str, LayerInfo]) -> dict[str, tuple[i
             if header.matrix:
                 found[f"{base}/matrix"] = (-1, concepts)
     return found
+
+
+def encoded(texts: Sequence[str]) -> Array:
+    """Return texts as UTF-8 of one length, so that they lie where their dataset is and not elsewhere in the file."""
+    found: Array = np.char.encode(np.array(texts, dtype=str), "utf-8")
+    return found.astype(f"S{max(1, found.dtype.itemsize)}")
+
+
+def text_digest(texts: Sequence[str]) -> str:
+    """Return a SHA-256 of texts: HDF5 keeps no checksum of those."""
+    return hashlib.sha256("\n".join(texts).encode()).hexdigest()
 
 
 def checksum(groups: Mapping[str, Mapping[str, Any]]) -> str:

@@ -23,7 +23,9 @@ from .schema import (
     Tree,
     array_spec,
     checksum,
+    encoded,
     layer_path,
+    text_digest,
 )
 
 __all__ = ["BatchScores", "KindScores", "PassState", "Rows", "allocator", "state_bytes"]
@@ -268,7 +270,9 @@ class PassState:
             texts["/skipped/reason"] = tuple(self.failures[one] for one in samples)
         for path, values in texts.items():
             if values is not None:
-                tree.arrays[path] = array_spec(_encoded(values))
+                tree.arrays[path] = array_spec(encoded(values))
+                group, _, name = path.rpartition("/")
+                tree.groups[group][f"{name}_sha256"] = text_digest(values)
         self._layers(tree, complete)
         if not complete:
             self._group(tree, "/progress", "-progress", self.progress.attributes())
@@ -293,12 +297,6 @@ class PassState:
                 if not complete:
                     self._group(tree, f"{base}/exact", "-exact-moments")
                     tree.arrays.update(state.exact(base))
-
-
-def _encoded(texts: tuple[str, ...]) -> Array:
-    """Return texts as UTF-8 of one length, which a file can check; references to texts elsewhere it could not."""
-    found = np.char.encode(np.array(texts, dtype=str), "utf-8")
-    return found.astype(f"S{max(1, found.dtype.itemsize)}")
 
 
 def state_bytes(header: Header, layers: tuple[LayerInfo, ...], samples: int) -> int:

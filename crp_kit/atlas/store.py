@@ -15,7 +15,7 @@ import h5py
 import numpy as np
 
 from ..errors import AtlasError
-from .schema import Tree
+from .schema import Tree, text_digest
 
 __all__ = ["H5File", "write_tree"]
 
@@ -113,7 +113,6 @@ def _write(h5: Any, tree: Tree, compress: bool, sink: _Sink) -> None:
             group.attrs[name] = value
     packing = {"compression": "gzip", "compression_opts": 1, "shuffle": True} if compress else {}
     for path, spec in tree.arrays.items():
-        # Texts have one length, since checksums do not reach texts that lie elsewhere in the file.
         dtype = h5py.string_dtype("utf-8", spec.dtype.itemsize) if spec.dtype.kind == "S" else spec.dtype
         if 0 in spec.shape:
             h5.create_dataset(path, shape=spec.shape, dtype=dtype)
@@ -204,8 +203,12 @@ class H5File:
         return group
 
     def has(self, path: str) -> bool:
+        """Return whether there is, or was, such a dataset, sound or not."""
+        group, _, name = path.rpartition("/")
         with self.explained():
-            return isinstance(self._h5.get(path), h5py.Dataset)
+            if group.rpartition("/")[2] not in self._h5:
+                return False
+            return name in self.names(group) or f"{name}_sha256" in self.attributes(group)
 
     def array(self, path: str) -> Any:
         """Return a dataset that is read when it is cut."""
@@ -216,9 +219,13 @@ class H5File:
             return _Array(self, array)
 
     def texts(self, path: str) -> tuple[str, ...]:
-        """Return a dataset of texts."""
+        """Return a dataset of texts, which have to be those that were written."""
         with self.explained():
-            return tuple(one.decode() for one in self.array(path)[:].tolist())
+            found = tuple(one.decode() for one in self.array(path)[:].tolist())
+            group, _, name = path.rpartition("/")
+            if self.attributes(group).get(f"{name}_sha256") != text_digest(found):
+                raise AtlasError(f"the texts in {path} were changed or damaged")
+            return found
 
 
 class _Array:

@@ -42,6 +42,9 @@ def verify_atlas(path: str | Path) -> tuple[str, ...]:
 
 
 def _sample_problems(file: H5File, header: Header) -> Iterator[str]:
+    for path in ("/samples/id", "/classes/name", "/skipped/reason"):
+        if file.has(path):
+            file.texts(path)
     index = file.array("/samples/index")[:]
     if (np.diff(index) <= 0).any() or (len(index) and index[0] < 0):
         yield "the sample numbers do not ascend"

@@ -77,6 +77,7 @@ def heatmaps(
 
     Examples
     --------
+    >>> import torch
     >>> figure = heatmaps(torch.randn(3, 8, 8), titles=["a", "b", "c"])
     >>> [panel.get_title() for panel in figure.axes[:3]]
     ['a', 'b', 'c']
