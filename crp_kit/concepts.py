@@ -39,6 +39,10 @@ class Concept(ABC):
     and a place (`reference`).
     """
 
+    def __repr__(self) -> str:
+        """Return a text that is the same in every process: an atlas remembers it."""
+        return f"{type(self).__qualname__}({', '.join(f'{name}={value!r}' for name, value in vars(self).items())})"
+
     @abstractmethod
     def mask(self, concept_ids: Sequence[Any], shape: torch.Size, *, layer_name: str) -> torch.Tensor:
         """Return the factor that multiplies the relevance of a node's output.
@@ -109,14 +113,8 @@ class ChannelConcept(Concept):
 
     axis: int | None = None
 
-    def channel_axis(self, ndim: int, layer_name: str = "relevance") -> int:
-        """Return the channel axis among `ndim` axes, the row axis included.
-
-        Raises
-        ------
-        ConceptAxisError
-            If there is none, or it is ambiguous.
-        """
+    def _axis(self, ndim: int, layer_name: str = "relevance") -> int:
+        """Return the channel axis among `ndim` axes, the row axis included."""
         if ndim < 2:
             raise ConceptAxisError(f"{layer_name!r} has no channel axis: its output is one number per sample")
         if self.axis is None:
@@ -132,7 +130,7 @@ class ChannelConcept(Concept):
         return axis
 
     def mask(self, concept_ids: Sequence[Any], shape: torch.Size, *, layer_name: str) -> torch.Tensor:
-        axis = self.channel_axis(len(shape) + 1, layer_name) - 1
+        axis = self._axis(len(shape) + 1, layer_name) - 1
         size = shape[axis]
         _check_ids(concept_ids, size, layer_name=layer_name, what="class" if layer_name == OUTPUT else "channel")
         factor = torch.zeros(size)
@@ -147,7 +145,7 @@ class ChannelConcept(Concept):
 
     def _maps(self, relevance: torch.Tensor) -> torch.Tensor:
         """(row, channel, neuron)."""
-        axis = self.channel_axis(relevance.ndim)
+        axis = self._axis(relevance.ndim)
         return relevance[..., None] if relevance.ndim == 2 else relevance.movedim(axis, 1).flatten(2)
 
 

@@ -48,10 +48,9 @@ _SUFFIXES = (".png", ".pdf", ".svg", ".jpg")
 @click.option("--receptive-field", is_flag=True, help="Only what the strongest neuron sees.")
 @click.option(
     "--style",
-    type=click.Choice(["heatmap", "masked"]),
-    default="heatmap",
-    show_default=True,
-    help="Heatmaps below the images, or images dimmed where the relevance is low.",
+    type=click.Choice(["heatmap", "masked", "opaque", "crop"]),
+    help="Heatmaps below the images, images dimmed or covered where the relevance is low, or receptive fields cut "
+    "out.  [default: heatmap, or crop with --receptive-field]",
 )
 @composite_option
 @device_option
@@ -85,7 +84,8 @@ def references(*, file: Path, model: str, weights: str | None, data: str, **opti
     found = _found(file, (model, weights, data), concepts, options)
     groups = [found] if single else [[one] for one in found]
     for path, group in zip(paths, groups, strict=True):
-        figure = _figure([view for several in group for view in several], options["style"])
+        style = options["style"] or ("crop" if options["receptive_field"] else "heatmap")
+        figure = _figure([view for several in group for view in several], style)
         write_file(path, lambda beside, figure=figure: figure.savefig(beside, dpi=110))  # type: ignore[misc]
     if options["as_json"]:
         rows = [

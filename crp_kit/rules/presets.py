@@ -6,15 +6,12 @@ import difflib
 from typing import Any
 
 import torch
-from zennit.composites import COMPOSITES, LayerMapComposite
+from zennit.composites import COMPOSITES
 from zennit.core import Composite
-from zennit.layer import Sum
-from zennit.rules import Flat, Pass
-from zennit.types import Activation, AvgPool, Convolution, Linear
 
 from ..errors import CompositeError
 
-__all__ = ["GRADIENT", "Composite", "preset", "preset_names", "receptive_composite"]
+__all__ = ["GRADIENT", "Composite", "preset", "preset_names"]
 
 GRADIENT = "gradient"
 
@@ -70,12 +67,3 @@ def preset(
             )
         options = {"low": low, "high": high}
     return COMPOSITES[composite](**options)
-
-
-def receptive_composite() -> Composite:
-    """Return rules under which relevance reaches everything that a neuron sees, whatever the weights and values are.
-
-    Every weight counts alike, so nothing cancels and no zero is left out; of a maximum, the winner is seen.
-    """
-    composite: Composite = LayerMapComposite([(Activation, Pass()), ((Convolution, Linear, AvgPool, Sum), Flat())])
-    return composite
