@@ -332,3 +332,24 @@ def test_job_arrays_build_their_shards_beside_the_output(tmp_path: Path) -> None
     data = ShapesDataset(24, split="test")
     build(tmp_path / "one.h5", data, layers=["layer2.1.conv2"], batch_size=4).close()
     assert same_bits(tmp_path / "atlas.h5", tmp_path / "one.h5")
+
+
+def test_a_batch_that_is_half_taken_in_is_never_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kinds: list[int] = []
+    add = crp.atlas.state._KindState.add
+
+    def fails(self: Any, *arguments: Any) -> None:
+        kinds.append(1)
+        if len(kinds) == 11:  # two layers of two kinds: in the third batch
+            raise MemoryError
+        add(self, *arguments)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(crp.atlas.state._KindState, "add", fails)
+        with pytest.raises(MemoryError):
+            build(tmp_path / "a.h5", ShapesDataset(20), batch_size=4, checkpoint=0.0)
+    with crp.ConceptAtlas(tmp_path / "a.h5.partial" / "checkpoint.h5", incomplete=True) as atlas:
+        assert atlas["layer2.1.conv2"].relevance.moments.count.sum() == 8
+    build(tmp_path / "a.h5", ShapesDataset(20), batch_size=4, resume=True).close()
+    build(tmp_path / "b.h5", ShapesDataset(20), batch_size=4).close()
+    assert same_bits(tmp_path / "a.h5", tmp_path / "b.h5")

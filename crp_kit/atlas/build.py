@@ -199,6 +199,8 @@ class _Pass:
     every: float
     skip: bool
     unsaved: int = 0
+    whole: bool = True
+    """Whether no batch is half taken in."""
 
     def run(self, source: Iterable[Batch], interrupts: Interrupts, update: Callable[[int], object]) -> None:
         due = time.monotonic() + self.every
@@ -217,7 +219,7 @@ class _Pass:
         except AtlasError:
             raise
         except BaseException:
-            if self.unsaved:
+            if self.unsaved and self.whole:
                 self.save()
             if interrupts.noted is None:
                 raise
@@ -232,9 +234,12 @@ class _Pass:
                 raise InputError(_unreadable(failure, self.state))
             _log.warning("skipped sample %d: %s", failure.sample, failure.reason)
             self.state.failures[failure.sample] = failure.reason
-        if batch.images is not None:
-            self.state.add(self.collector.scores(batch))
+        scores = self.collector.scores(batch) if batch.images is not None else None
+        self.whole = False
+        if scores is not None:
+            self.state.add(scores)
         self.state.progress = replace(self.state.progress, done=self.state.progress.done + 1)
+        self.whole = True
         self.unsaved += 1
 
     def save(self) -> None:
