@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -179,35 +180,50 @@ class Moments:
         self.sum.merge({name: other[f"sum_{name}"] for name in self.sum.arrays})
         self.squares.merge({name: other[f"squares_{name}"] for name in self.squares.arrays})
 
+    def _exact_spread(self, group: int, concept: int) -> np.longdouble:
+        """Return the variance times the square of the count, where it is all but nothing beside the mean."""
+        total = self.sum.exact(group, concept)
+        spread = int(self.count[group]) * self.squares.exact(group, concept) - total * total
+        return np.longdouble(float(max(spread, Fraction(0))))
+
     def values(self, part: slice = slice(None)) -> MomentArrays:
         """Return the moments of some groups: float32."""
         count = self.count[part]
         some = np.maximum(count, 1)[:, None]
-        low, high = self.low[part], self.high[part]
+        low, high = (one[part] + np.float32(0) for one in (self.low, self.high))  # of two zeros, that without a sign
         total = self.sum.total(part)
         mean = np.clip((total / some).astype("f4"), low, high)
-        variance = np.maximum(some * self.squares.total(part) - total * total, 0) / (some * some)
+        spread = np.maximum(some * self.squares.total(part) - total * total, 0)
+        varied = (low != high) & (count[:, None] > 0)
+        for group, concept in zip(*np.nonzero(varied & (spread < _CANCELLED * total * total)), strict=True):
+            spread[group, concept] = self._exact_spread((part.start or 0) + int(group), int(concept))
+        variance = spread / (some * some)
         std = np.where(low == high, 0, np.sqrt(variance)).astype("f4")
         empty = count[:, None] == 0
         return MomentArrays(count, *(np.where(empty, np.float32(np.nan), one) for one in (mean, std, low, high)))
 
 
-class _ExactSum:
-    """Sums of floats that are associative, because they are sums of integers.
+_CANCELLED = 2.0**-32
+"""Where a difference is this much smaller than what it is the difference of, it is taken of whole numbers."""
 
-    A value is cut into limbs of 32 bits, at places that are the same for the whole array: the highest limb is that of
-    the largest magnitude seen, two follow, and what lies below is cut off from every value alike: 64 bits or more under
-    the largest magnitude. Each limb has an int64 of its own, with room for 2^31 values. When a larger magnitude comes,
-    the lowest limb is dropped, as if that magnitude had come first. The idea of reproducible summation in bins is that
-    of J. Demmel and H. D. Nguyen (Parallel Reproducible Summation, IEEE Transactions on Computers 64, 2015).
+
+class _ExactSum:
+    """Sums of floats, for each group and concept, that are associative, because they are sums of integers.
+
+    A value is cut into limbs of 32 bits, at places that are the same for all values of a sum: the highest limb is that
+    of the largest magnitude seen, two follow, and what lies below is cut off from every value alike: 64 bits or more
+    under the largest magnitude. Each limb has an int64 of its own, with room for 2^31 values. When a larger magnitude
+    comes, the lowest limb is dropped, as if that magnitude had come first. The idea of reproducible summation in bins
+    is that of J. Demmel and H. D. Nguyen (Parallel Reproducible Summation, IEEE Transactions on Computers 64, 2015).
     """
 
     _WIDTH, _LIMBS = 32, 3
-    _NONE = -(1 << 30)
+    _NONE = -(1 << 14)
+    """Place of the highest limb of a sum that has seen nothing but zeros."""
 
     def __init__(self, shape: tuple[int, int], allocate: Allocate) -> None:
         self.limbs: Integers = allocate((self._LIMBS, *shape), "i8", 0)
-        self.top: Integers = np.full((), self._NONE, "i8")
+        self.top: Integers = allocate(shape, "i2", self._NONE)
 
     @property
     def arrays(self) -> dict[str, Array]:
@@ -215,42 +231,53 @@ class _ExactSum:
 
     def add(self, groups: Integers, starts: Integers, values: Floats) -> None:
         """Add rows that are sorted by group: those from starts[i] on belong to groups[i]."""
-        largest = float(np.abs(values).max(initial=0))
-        if largest == 0:
-            return
-        self._raise_to((int(np.frexp(largest)[1]) - 1) // self._WIDTH)
-        rest = np.ldexp(values, -self._WIDTH * int(self.top))
+        largest = np.maximum.reduceat(np.abs(values), starts, axis=0)
+        needed = np.where(largest > 0, (np.frexp(largest)[1] - 1) // self._WIDTH, self._NONE)
+        self._raise_to(groups, needed)
+        places = self._WIDTH * np.repeat(self.top[groups].astype("i4"), np.diff(starts, append=len(values)), axis=0)
+        rest = np.ldexp(values, np.where(values != 0, -places, 0))
         for limb in self.limbs:
             whole = np.trunc(rest)
             limb[groups] += np.add.reduceat(whole, starts, axis=0).astype("i8")
             rest = np.ldexp(rest - whole, self._WIDTH)
 
     def merge(self, other: Mapping[str, Array]) -> None:
-        top = int(other["top"])
-        if top == self._NONE:
-            return
-        self._raise_to(top)
-        lower = int(self.top) - top
-        for limb in range(lower, self._LIMBS):
-            for part in _blocks(self.limbs.shape[1:]):
-                self.limbs[(limb, *part)] += other["limbs"][(limb - lower, *part)]
+        for part in _blocks(self.top.shape):
+            top = other["top"][part]
+            self._raise_to(part, top)
+            limbs = other["limbs"][(slice(None), *part)]
+            self.limbs[(slice(None), *part)] += self._lowered(limbs, self.top[part] - top)
 
-    def _raise_to(self, top: int) -> None:
-        """Make room for values below 2^(32 (top + 1))."""
-        shift = top - int(self.top)
-        if int(self.top) == self._NONE:
-            self.top[...] = top
-        elif shift > 0:
-            kept = max(0, self._LIMBS - shift)
-            for limb in reversed(range(self._LIMBS)):
-                self.limbs[limb] = self.limbs[limb - shift] if limb >= self._LIMBS - kept else 0
-            self.top[...] = top
+    def _raise_to(self, part: Any, needed: Integers) -> None:
+        """Make room in some groups and concepts for values below 2^(32 (needed + 1))."""
+        top = self.top[part]
+        shift = np.where(top == self._NONE, 0, needed - top)
+        if (shift > 0).any():
+            index = (slice(None), *(part if isinstance(part, tuple) else (part,)))
+            self.limbs[index] = self._lowered(self.limbs[index], np.maximum(shift, 0))
+        self.top[part] = np.maximum(top, needed)
+
+    def _lowered(self, limbs: Integers, shift: Integers) -> Integers:
+        """Return limbs (limb, group, concept) as many places lower as `shift` says, without those that fall out."""
+        if not shift.any():
+            return limbs
+        kept = np.zeros_like(limbs)
+        for limb in range(self._LIMBS):
+            for by in range(limb + 1):
+                kept[limb] += np.where(shift == by, limbs[limb - by], 0)
+        return kept
 
     def total(self, part: slice) -> Floats:
         """Return the sums of some groups, in the longest float there is."""
-        if int(self.top) == self._NONE:
-            return np.zeros_like(self.limbs[0, part], dtype=np.longdouble)
-        places = [self._WIDTH * (int(self.top) - limb) for limb in range(self._LIMBS)]
-        parts = [np.ldexp(self.limbs[i, part].astype(np.longdouble), place) for i, place in enumerate(places)]
+        top = np.where(self.top[part] == self._NONE, 0, self.top[part]).astype("i4")
+        parts = [
+            np.ldexp(self.limbs[i, part].astype(np.longdouble), self._WIDTH * (top - i)) for i in range(self._LIMBS)
+        ]
         total: Floats = parts[0] + (parts[1] + parts[2])
         return total
+
+    def exact(self, group: int, concept: int) -> Fraction:
+        """Return one sum as it is."""
+        limbs = [int(one) for one in self.limbs[:, group, concept]]
+        whole = sum(limb << (self._WIDTH * (self._LIMBS - 1 - i)) for i, limb in enumerate(limbs))
+        return whole * Fraction(2) ** (self._WIDTH * (int(self.top[group, concept]) - self._LIMBS + 1))

@@ -170,7 +170,11 @@ class ConceptAtlas:
         if isinstance(cls, str):
             if cls not in self.classes:
                 raise InputError(f"no class is named {cls!r}; the first ones are {', '.join(self.classes[:5])}")
+            if self.classes.count(cls) > 1:
+                several = [str(number) for number, name in enumerate(self.classes) if name == cls]
+                raise InputError(f"several classes are named {cls!r}: give a number, {' or '.join(several)}")
             return self.classes.index(cls)
+        _check_whole("a class is a name or a whole number", cls)
         if not 0 <= cls < self.header.n_classes:
             raise ConceptRangeError("y", [int(cls)], self.header.n_classes, what="class")
         return int(cls)
@@ -406,6 +410,7 @@ class ScoreAtlas:
 
     @staticmethod
     def _ranking(found: dict[str, Column], k: int | None, most: int) -> SampleRanking:
+        _check_whole("k is a whole number", 1 if k is None else k)
         if k is not None and not 1 <= k <= most:
             raise InputError(f"the atlas holds {most} per ranking; k is 1 to {most}, got {k}")
         held = found["sample"][: k or most] >= 0
@@ -500,6 +505,7 @@ class ScoreAtlas:
         return self._file.array(f"{self._base}/matrix")
 
     def _concept(self, concept: int) -> int:
+        _check_whole("a concept is a whole number", concept)
         if not 0 <= concept < self.layer.n_concepts:
             raise ConceptRangeError(self.layer.name, [int(concept)], self.layer.n_concepts, what="concept")
         return int(concept)
@@ -508,8 +514,16 @@ class ScoreAtlas:
         return f"ScoreAtlas {self.kind} of {self.layer.name!r}: top, class_top, classes, concepts, moments, statistics"
 
 
+def _check_whole(said: str, value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+        raise InputError(f"{said}; got {value!r}")
+
+
 def _best(values: Column, k: int | None) -> Column:
     """Return the numbers of the highest values, best first, without those that are not-a-number."""
+    _check_whole("k is a whole number", 1 if k is None else k)
+    if k is not None and k < 1:
+        raise InputError(f"k is at least 1; got {k}")
     order = np.argsort(-values, kind="stable")
     return order[~np.isnan(values[order])][:k]
 
@@ -517,7 +531,9 @@ def _best(values: Column, k: int | None) -> Column:
 def _joined(moments: MomentArrays) -> MomentArrays:
     """Return the moments of all groups together, as one group."""
     held = moments.count > 0
-    count = moments.count[held].astype("f8")[:, None]
+    if not held.any():
+        held[:1] = True  # whose moments are not-a-number
+    count = np.maximum(moments.count[held], 0).astype("f8")[:, None]
     total = max(float(count.sum()), 1.0)
     mean = (count * moments.mean[held]).sum(0, keepdims=True) / total
     spread = moments.std[held].astype("f8") ** 2 + (moments.mean[held] - mean) ** 2

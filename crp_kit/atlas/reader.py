@@ -68,7 +68,7 @@ def _check(file: H5File, incomplete: bool) -> None:
 
 def _check_arrays(file: H5File, header: Header, layers: tuple[LayerInfo, ...]) -> None:
     wanted = shapes(header, {layer_path(number): info for number, info in enumerate(layers)})
-    rows = file.array("/samples/index").shape[0]
+    rows = next(iter(file.array("/samples/index").shape), 0)
     for path, shape in wanted.items():
         array = file.array(path)
         expected = tuple(rows if size == -1 else size for size in shape)
@@ -77,6 +77,18 @@ def _check_arrays(file: H5File, header: Header, layers: tuple[LayerInfo, ...]) -
         kind = array.dtype.kind
         if kind != _kind(path):
             raise AtlasError(f"its array {path} has the type {array.dtype}, which is of another kind")
+    _check_texts(file, "/classes/name", header.n_classes)
+    _check_texts(file, "/samples/id", rows)
+    if file.has("/skipped/sample"):
+        shape = file.array("/skipped/sample").shape
+        _check_texts(file, "/skipped/reason", next(iter(shape), 0))
+
+
+def _check_texts(file: H5File, path: str, count: int) -> None:
+    if file.has(path):
+        array = file.array(path)
+        if array.shape != (count,) or array.dtype.kind not in "SO":
+            raise AtlasError(f"its array {path} should be {count} texts; it is {array.shape} of {array.dtype}")
 
 
 def _kind(path: str) -> str:

@@ -6,6 +6,7 @@ import difflib
 import fnmatch
 import re
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from torch import nn
 
@@ -39,9 +40,13 @@ def select_layers(run: Run, model: nn.Module, wanted: LayerChoice | Iterable[Lay
     InputError
         If nothing is chosen.
     """
-    several: Sequence[LayerChoice] = [wanted] if isinstance(wanted, (str, type)) else list(wanted)
+    one = isinstance(wanted, (str, type)) or not isinstance(wanted, Iterable)
+    several: Sequence[Any] = [wanted] if one else list(wanted)  # type: ignore[arg-type]
     if not several:
         raise InputError("no layers: name one at least, by its name, a pattern or a module type")
+    for choice in several:
+        if not isinstance(choice, (str, type)):
+            raise InputError(f"a layer is chosen by a name, a pattern or a module type; got {type(choice).__name__}")
     suitable = _suitable(run)
     found: dict[Ref, str] = {}
     for choice in several:

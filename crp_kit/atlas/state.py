@@ -145,7 +145,7 @@ class _KindState:
     def exact(self, base: str) -> Iterator[tuple[str, ArraySpec]]:
         """Yield what a merge needs beyond that."""
         for name, array in self.moments.arrays.items():
-            yield f"{base}/exact/{name}", array_spec(array.reshape(array.shape or (1,)))
+            yield f"{base}/exact/{name}", array_spec(array)
 
     def merge(self, base: str, read: Read, start: int) -> None:
         """Take in a part whose samples begin at place `start`."""
@@ -153,8 +153,7 @@ class _KindState:
         self.class_top.merge(
             {name: _ClassesFirst(read(f"{base}/class_top/{name}")) for name in self.class_top.arrays}  # type: ignore[misc]
         )
-        exact = {name: read(f"{base}/exact/{name}") for name in self.moments.arrays}
-        self.moments.merge({name: value[0] if name.endswith("_top") else value for name, value in exact.items()})
+        self.moments.merge({name: read(f"{base}/exact/{name}") for name in self.moments.arrays})
         if self.matrix is not None:
             found = read(f"{base}/matrix")
             for row in range(0, found.shape[0], _ROWS_AT_ONCE):

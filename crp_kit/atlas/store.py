@@ -206,9 +206,7 @@ class H5File:
         """Return whether there is, or was, such a dataset, sound or not."""
         group, _, name = path.rpartition("/")
         with self.explained():
-            if group.rpartition("/")[2] not in self._h5:
-                return False
-            return name in self.names(group) or f"{name}_sha256" in self.attributes(group)
+            return group in self._h5 and (name in self.names(group) or f"{name}_sha256" in self.attributes(group))
 
     def array(self, path: str) -> Any:
         """Return a dataset that is read when it is cut."""

@@ -90,7 +90,7 @@ class NumberedSamples(Dataset[Any]):
             raise
         except Exception as error:  # noqa: BLE001 - a dataset may fail in any way
             kind = "" if isinstance(error, CrpKitError) else f"{type(error).__name__}: "
-            return Failure(number, f"{kind}{error}")
+            return Failure(number, _writable(f"{kind}{error}"))
 
     def __getitems__(self, numbers: Sequence[int]) -> list[Any]:
         """Give several samples, through the dataset's own way of giving several where that works."""
@@ -123,11 +123,12 @@ class NumberedSamples(Dataset[Any]):
 
     def identifiers(self) -> list[str] | None:
         """Return a name for every sample, such as a path in its folder, or ``None`` where the dataset has none."""
-        files = getattr(self.dataset, "samples", None) or getattr(self.dataset, "imgs", None)
-        if not isinstance(files, Sequence) or len(files) != len(self) or not all(_is_file_entry(one) for one in files):
+        kept = (getattr(self.dataset, name, None) for name in ("samples", "imgs"))
+        files = next((one for one in kept if isinstance(one, Sequence)), ())
+        if not files or len(files) != len(self) or not all(_is_file_entry(one) for one in files):
             return None
         root = Path(str(getattr(self.dataset, "root", "")))
-        return [_relative(Path(str(one[0])), root) for one in files]
+        return [_writable(_relative(Path(str(one[0])), root)) for one in files]
 
     def class_names(self) -> tuple[str, ...]:
         """Return the names of the classes that the dataset has, if it has any."""
@@ -142,6 +143,11 @@ def _is_file_entry(entry: Any) -> bool:
 
 def _relative(path: Path, root: Path) -> str:
     return path.relative_to(root).as_posix() if path.is_relative_to(root) else path.as_posix()
+
+
+def _writable(text: str) -> str:
+    """Return a text that can be written as UTF-8, as file names need not be: what cannot is spelt out."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _parts(given: Any) -> tuple[Any, Any]:
@@ -169,7 +175,10 @@ def label_ids(label: Any) -> tuple[int, ...] | None:
         if isinstance(label, str):
             raise InputError(f"a label is a class id or several; got the text {label!r}")
         return None
-    values = torch.as_tensor(label)
+    try:
+        values = torch.as_tensor(label)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InputError(f"a label is a class id or several; got {label!r:.80}") from error
     if values.ndim > 1 and values.numel() > 1:
         raise InputError(f"a label is a class id, several, or a vector of zeros and ones; got {tuple(values.shape)}")
     flat = values.reshape(-1)
@@ -180,7 +189,7 @@ def label_ids(label: Any) -> tuple[int, ...] | None:
     numbers = flat.tolist()
     if any(math.isnan(one) or one < 0 for one in numbers):
         return None
-    if any(one != int(one) for one in numbers):
+    if any(math.isinf(one) or one != int(one) for one in numbers):
         raise InputError(f"a label is a whole number, the class id; got {label!r}")
     return tuple(dict.fromkeys(map(int, numbers)))
 
