@@ -226,8 +226,8 @@ def test_the_memory_of_the_process_stays_small_when_the_state_is_on_disk(tmp_pat
         grown[limit] = int(ran.stdout)
     neurons, classes = 16 * 32 * 32, 8
     state = 2 * neurons * (40 * 20 + classes * (8 * 16 + 2 * 4 + 6 * 8))
-    assert grown[1 << 32] > 0.9 * state
-    assert grown[0] < 0.4 * state
+    assert grown[1 << 32] > 0.6 * state  # some of it lies where freed memory was
+    assert grown[0] < 0.3 * state, grown
 
 
 @pytest.mark.parametrize("processes", [2, 3])
