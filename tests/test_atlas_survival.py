@@ -279,7 +279,7 @@ def test_a_process_of_torchrun_that_dies_is_started_again_and_resumes(tmp_path: 
         """)
     )
     command = [
-        *(sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--max-restarts=1", "--standalone"),
+        *(sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--max-restarts=3", "--standalone"),
         *(
             "-m",
             "crp_kit",
