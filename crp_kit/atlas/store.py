@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import io
 import os
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +22,8 @@ __all__ = ["H5File", "write_tree"]
 
 # Since HDF5 1.10 the format has checksums over all metadata.
 _FORMAT = ("v110", "v110")
+_HEAPS_WITHIN, _HEAP_ENTRY = 1 << 22, 16
+"""Bytes: where heaps of texts are, and what stands before each text."""
 
 
 def write_tree(path: Path, tree: Tree, *, compress: bool) -> None:
@@ -144,6 +147,37 @@ def _reason(error: Exception) -> str:
     return getattr(error, "strerror", None) or str(error).splitlines()[0]
 
 
+def _check_heaps(path: Path) -> None:
+    """Make sure that HDF5 can walk through the heaps in which it keeps texts: in a damaged one it walks without end.
+
+    There is no checksum over heaps. Those of an atlas lie at its beginning, since attributes are written first.
+
+    Raises
+    ------
+    AtlasError
+        If the entries of one do not fill it.
+    """
+    with open(path, "rb") as file:
+        for found in re.finditer(rb"GCOL\x01\0{3}", file.read(_HEAPS_WITHIN)):
+            file.seek(found.end())
+            size = int.from_bytes(file.read(8), "little")
+            file.seek(found.start())
+            heap = file.read(min(size, _HEAPS_WITHIN))
+            if len(heap) != size or not _is_filled(heap):
+                raise AtlasError("the texts in it are damaged")
+
+
+def _is_filled(heap: bytes) -> bool:
+    """Return whether the entries of a heap, the last of which is free space, end where the heap does."""
+    place = _HEAP_ENTRY
+    while place + _HEAP_ENTRY <= len(heap):
+        size = int.from_bytes(heap[place + 8 : place + _HEAP_ENTRY], "little")
+        if heap[place : place + 2] == b"\0\0":
+            return place + size == len(heap)
+        place += _HEAP_ENTRY + -(-size // 8) * 8
+    return place <= len(heap)
+
+
 class H5File:
     """An HDF5 file to read from. Every mistake of the file is an `AtlasError`."""
 
@@ -154,7 +188,8 @@ class H5File:
         if path.is_dir():
             raise AtlasError(f"{str(path)!r} is a folder, not an atlas file")
         with self.explained():
-            self._h5 = h5py.File(path, "r", locking=False)
+            _check_heaps(path)
+            self._h5 = h5py.File(path, "r")
 
     def __enter__(self) -> H5File:
         return self

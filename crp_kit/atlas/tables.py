@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from ..errors import InputError
+
 if TYPE_CHECKING:
     from typing_extensions import Self
 
@@ -58,8 +60,17 @@ class Table:
         return importlib.import_module("pandas").DataFrame(self.columns())
 
     def sorted(self, by: str, k: int | None = None) -> Self:
-        """Return the first `k` rows, those with the highest values of a column first."""
-        column = self.columns()[by]
+        """Return the first `k` rows, those with the highest values of a column first, texts in reversed alphabet.
+
+        Raises
+        ------
+        InputError
+            If there is no such column.
+        """
+        columns = self.columns()
+        if by not in columns:
+            raise InputError(f"no column {by!r}; there are {', '.join(columns)}")
+        column = columns[by] if columns[by].dtype.kind in "if" else np.unique(columns[by], return_inverse=True)[1]
         order = np.argsort(-column, kind="stable")[:k]
         return type(self)(**{name: values[order] for name, values in self.columns().items()})
 

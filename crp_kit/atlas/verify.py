@@ -34,7 +34,11 @@ def verify_atlas(path: str | Path) -> tuple[str, ...]:
         header = read_header(file)
         found = list(_sample_problems(file, header))
         samples = file.array("/samples/index")[:]
-        for number, info in enumerate(read_layers(file)):
+        layers = read_layers(file)
+        halves = [layer_path(number, kind) for number in range(len(layers)) for kind in KINDS]
+        if len({tuple(file.array(f"{half}/moments/count")[:].tolist()) for half in halves}) > 1:
+            found.append("its moments count different numbers of samples")
+        for number, info in enumerate(layers):
             for kind in KINDS:
                 check = _KindCheck(file, header, info, kind, layer_path(number, kind), samples)
                 found += [f"{kind} of {info.name!r}: {one}" for one in check.problems()]
@@ -94,7 +98,12 @@ class _KindCheck:
             yield f"{name} has scores without samples, samples without scores, or infinite scores"
         if not np.isin(sample[held], self.samples).all():
             yield f"{name} names samples that were not looked at"
+        number = np.arange(sample.shape[-1])
+        if (np.diff(np.sort(np.where(held, sample, -1 - number), -1), axis=-1) == 0).any():
+            yield f"{name} names a sample twice"
         size = int(np.prod(self.info.output_shape)) if self.info.output_shape else np.iinfo(position.dtype).max
+        if self.info.concept.startswith("ChannelConcept("):
+            size //= self.info.n_concepts
         if (held & ((position < 0) | (position >= size))).any():
             yield f"{name} has positions outside of the layer"
         both = held[..., 1:]
@@ -120,6 +129,19 @@ class _KindCheck:
             yield "the best of class_top is not the maximum"
         highest = np.fmax.reduce(np.where(count > 0, moments["max"], -np.inf), axis=1)
         if self.kind == "relevance" and not np.array_equal(top["score"][:, 0], highest):
+            yield "the best of top is not the maximum over the classes"
+        if self.kind == "activation":
+            yield from self._activation_problems(top, highest)
+
+    def _activation_problems(self, top: dict[str, Array], highest: Array) -> Iterator[str]:
+        """Yield what contradicts that a sample's activation counts once, with its first target."""
+        target = self.file.array("/samples/target")[:]
+        held = top["sample"] >= 0
+        places = np.minimum(np.searchsorted(self.samples, top["sample"][held]), len(self.samples) - 1)
+        if (target[places] != top["target"][held]).any():
+            yield "top has targets that are not those of its samples"
+        best, looked_at = top["score"][:, 0], self.file.array("/samples/prediction")[:] >= 0
+        if (best < highest).any() or ((target[looked_at] >= 0).all() and not np.array_equal(best, highest)):
             yield "the best of top is not the maximum over the classes"
 
 
