@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import os
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
-import torch.distributed
+from torch.distributed.rendezvous import rendezvous
 
 from ..errors import AtlasError, InputError
 from .merge import merge_atlases
@@ -17,8 +16,8 @@ from .query import ConceptAtlas
 
 __all__ = ["build_in_processes", "is_distributed", "shard_of_job_array", "shard_path"]
 
-_PATIENCE = dt.timedelta(days=30)
-"""How long a process that is done waits for the others; the default of torch would be minutes."""
+_PAUSE = 0.2
+"""Seconds between two looks at whether the other processes are done."""
 
 
 def is_distributed() -> bool:
@@ -88,28 +87,17 @@ def build_in_processes(
         if not (resume or again):
             raise AtlasError(f"{path} exists; overwrite replaces it, or choose another name")
         return build(path, (0, 1), True) if rank == 0 else None
-    with _group():
-        build(part, (rank, world), resume or again)
-        torch.distributed.barrier()
-        if rank != 0:
-            torch.distributed.barrier()
-            return None
-        parts = [shard_path(path, number, world) for number in range(world)]
-        merged = merge_atlases(parts, path, overwrite=overwrite, command=f"torchrun, {world} processes")
-        for one in parts:
-            one.unlink()
-        torch.distributed.barrier()
-    return merged
-
-
-@contextmanager
-def _group() -> Iterator[None]:
-    """Join the other processes."""
-    cuda = torch.cuda.is_available()
-    if cuda:
+    if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
-    torch.distributed.init_process_group("nccl" if cuda else "gloo", timeout=_PATIENCE)
-    try:
-        yield
-    finally:
-        torch.distributed.destroy_process_group()
+    store = next(rendezvous("env://"))[0]
+    build(part, (rank, world), resume or again).close()
+    store.set(f"built/{rank}", "1")
+    if rank != 0:
+        return None
+    while not store.check([f"built/{number}" for number in range(world)]):
+        time.sleep(_PAUSE)
+    parts = [shard_path(path, number, world) for number in range(world)]
+    merged = merge_atlases(parts, path, overwrite=overwrite, command=f"torchrun, {world} processes")
+    for one in parts:
+        one.unlink()
+    return merged
