@@ -13,10 +13,12 @@ if TYPE_CHECKING:
     from . import atlas, data, image, plot
     from .atlas import ConceptAtlas, build_atlas, merge_atlases, verify_atlas
     from .attribution import CondAttribution
-    from .concepts import ChannelConcept, Concept, NeuronConcept
+    from .concepts import ChannelConcept, Concept, HeadConcept, NeuronConcept, TokenConcept
     from .conditions import ConditionSet
+    from .diagnostics import ConservationReport
     from .errors import CrpKitError, CrpKitWarning
     from .graph.trace import ModelGraph, get_layer_names, trace_model_graph
+    from .inspection import check_model, rule_table, show_layer_indices
     from .result import Attribution
 
 __all__ = [
@@ -26,18 +28,24 @@ __all__ = [
     "ConceptAtlas",
     "CondAttribution",
     "ConditionSet",
+    "ConservationReport",
     "CrpKitError",
     "CrpKitWarning",
+    "HeadConcept",
     "ModelGraph",
     "NeuronConcept",
+    "TokenConcept",
     "__version__",
     "atlas",
     "build_atlas",
+    "check_model",
     "data",
     "get_layer_names",
     "image",
     "merge_atlases",
     "plot",
+    "rule_table",
+    "show_layer_indices",
     "trace_model_graph",
     "verify_atlas",
 ]
@@ -49,13 +57,19 @@ _HOME = {
     "ConceptAtlas": "atlas",
     "CondAttribution": "attribution",
     "ConditionSet": "conditions",
+    "ConservationReport": "diagnostics",
     "CrpKitError": "errors",
     "CrpKitWarning": "errors",
+    "HeadConcept": "concepts",
     "ModelGraph": "graph.trace",
     "NeuronConcept": "concepts",
+    "TokenConcept": "concepts",
     "build_atlas": "atlas",
+    "check_model": "inspection",
     "get_layer_names": "graph.trace",
     "merge_atlases": "atlas",
+    "rule_table": "inspection",
+    "show_layer_indices": "inspection",
     "trace_model_graph": "graph.trace",
     "verify_atlas": "atlas",
 }

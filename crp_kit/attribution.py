@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,13 +13,16 @@ from .concepts import Concept
 from .conditions import Chunk, Pairing, chunk_rows, parse_conditions, resolve_pairing
 from .engine import Engine
 from .errors import ConditionError, InputError
+from .graph.elementwise import Elementwise
 from .graph.nodes import Graph
 from .graph.record import OutputSelector
 from .result import Attribution, join
+from .rules.assign import BatchNormRule
 from .rules.presets import Composite, preset
 from .slices import InitialRelevance, Mask, Request, Slice
 
 _ROWS_AT_ONCE = 16
+_WORTH_A_WARNING = 0.01
 
 
 class CondAttribution:
@@ -31,6 +34,13 @@ class CondAttribution:
         It is never changed: it runs as a copy that shares its tensors, in evaluation mode.
     output : str, int or callable, optional
         Which part of the model's output is attributed, if that is not one tensor: a key, an index, or a function.
+    elementwise : module types, str, or several of them, optional
+        Modules whose forward works value by value, such as activations spelled out in other operations: types, names,
+        or patterns for names. Each becomes one node with the rule of activations, unless a composite has another rule
+        for its type or name; LRP's presets pass relevance through it unchanged. It is tried whether they do so.
+    batch_norm : {"affine", "pass", "epsilon", "threshold"}, optional
+        What is done under LRP at a BatchNorm that belongs to no convolution or linear layer, as in DenseNet; see
+        `crp_kit.rules.assign.BatchNormRule`. A composite's own rule for it (other than zennit's Pass) comes first.
 
     Examples
     --------
@@ -42,11 +52,18 @@ class CondAttribution:
     torch.Size([1, 64, 64])
     """
 
-    def __init__(self, model: torch.nn.Module, output: OutputSelector = None) -> None:
+    def __init__(
+        self,
+        model: torch.nn.Module,
+        output: OutputSelector = None,
+        *,
+        elementwise: Elementwise | Iterable[Elementwise] = (),
+        batch_norm: BatchNormRule = "affine",
+    ) -> None:
         if not isinstance(model, torch.nn.Module):
             raise InputError(f"model is a torch.nn.Module; got {type(model).__name__}")
         self.model = model
-        self.engine = Engine(model, output)
+        self.engine = Engine(model, output, elementwise, batch_norm)
         self._presets: dict[str, Composite | None] = {}
 
     def __getstate__(self) -> dict[str, Any]:
@@ -68,6 +85,7 @@ class CondAttribution:
         pairing: Pairing = "auto",
         batch_size: int | None = None,
         verbose: bool = False,
+        diagnose: bool | float = False,
     ) -> Attribution:
         """Return the attribution of all rows.
 
@@ -102,6 +120,10 @@ class CondAttribution:
             Rows that are computed at once; it changes memory and time, not results beyond rounding.
         verbose : bool, optional
             Show a progress bar.
+        diagnose : bool or float, optional
+            Keep books of where relevance goes, in ``Attribution.conservation``; rows are then computed one by one, and
+            relevance that is not finite is reported there instead of being an error. A number is the share of the start
+            from which relevance that no rule explains is worth a warning, instead of 0.01.
 
         Returns
         -------
@@ -128,6 +150,7 @@ class CondAttribution:
                 pairing=pairing,
                 batch_size=_ROWS_AT_ONCE if batch_size is None else batch_size,
                 verbose=verbose,
+                diagnose=diagnose,
             )
         )
         return parts[0] if len(parts) == 1 else join(parts)
@@ -147,6 +170,7 @@ class CondAttribution:
         pairing: Pairing = "auto",
         batch_size: int = _ROWS_AT_ONCE,
         verbose: bool = False,
+        diagnose: bool | float = False,
     ) -> Iterator[Attribution]:
         """Return an iterator over slices of the rows, at most `batch_size` each; parameters as in a call.
 
@@ -169,9 +193,11 @@ class CondAttribution:
             exclude_parallel=exclude_parallel,
             pairing=paired,
             samples=samples,
+            diagnose=_threshold(diagnose),
         )
         _check_start(request)
-        chunks = list(chunk_rows(paired, samples, len(parsed), int(batch_size)))
+        at_once = int(batch_size) if request.diagnose is None else 1
+        chunks = list(chunk_rows(paired, samples, len(parsed), at_once))
         return self._slices(data, request, chunks, verbose)
 
     def _slices(self, data: Any, request: Request, chunks: list[Chunk], verbose: bool) -> Iterator[Attribution]:
@@ -183,6 +209,8 @@ class CondAttribution:
                     run, ran = self.engine.run(part, request.composite), chunk.samples
                 assert run is not None
                 slice_ = Slice(run, request, chunk).attribution()
+                for problem in slice_.conservation.warnings() if slice_.conservation else ():
+                    self.engine.say(problem)
                 bar.update(len(slice_))
                 yield slice_
 
@@ -204,6 +232,15 @@ class CondAttribution:
         _check_data(sample)
         run = self.engine.run(sample, None)
         return run.channel_axes[run.graph.find(layer)]
+
+
+def _threshold(diagnose: bool | float) -> float | None:
+    """Return the share from which what no rule explains is worth a warning, or None if no books are to be kept."""
+    if isinstance(diagnose, bool):
+        return _WORTH_A_WARNING if diagnose else None
+    if not isinstance(diagnose, (int, float)) or not diagnose >= 0:
+        raise ConditionError(f"diagnose is True, False, or a share of at least 0; got {diagnose!r}")
+    return float(diagnose)
 
 
 def _layer_names(names: Any) -> tuple[str, ...]:

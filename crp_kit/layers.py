@@ -8,10 +8,10 @@ import torch
 
 from .concepts import ChannelConcept
 from .conditions import OUTPUT
-from .engine import Run
 from .errors import ConceptAxisError, ConditionError, UnreachableLayerError
 from .graph.axes import MIXED
 from .graph.nodes import Graph, Ref
+from .passes import Run
 
 __all__ = ["channel_concept", "find_layer", "is_folded", "per_sample", "recordable"]
 

@@ -9,10 +9,11 @@ from typing import Any
 import torch
 
 from .concepts import ChannelConcept, Concept
-from .engine import Engine, Run
+from .engine import Engine
 from .errors import ConceptRangeError, ConditionError
 from .graph.nodes import Ref
 from .layers import channel_concept, per_sample, recordable
+from .passes import Run
 from .rules.presets import Composite
 
 __all__ = ["Observation", "Targets", "observe"]

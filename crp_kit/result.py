@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from .conditions import ConditionSet
+from .diagnostics import ConservationReport, join_reports
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -36,6 +37,8 @@ class Attribution:
         Index into the data, by row.
     gradient_nodes : tuple of str
         Nodes that handed relevance on as plain gradient, because no rule is known for their operation.
+    conservation : ConservationReport or None
+        Where relevance went, node by node, if that was asked for with ``diagnose=True``.
     """
 
     heatmap: torch.Tensor
@@ -46,6 +49,7 @@ class Attribution:
     conditions: tuple[ConditionSet, ...]
     samples: tuple[int, ...]
     gradient_nodes: tuple[str, ...] = ()
+    conservation: ConservationReport | None = None
 
     def __len__(self) -> int:
         return len(self.conditions)
@@ -98,4 +102,5 @@ def join(parts: list[Attribution]) -> Attribution:
         conditions=tuple(one for part in parts for one in part.conditions),
         samples=tuple(one for part in parts for one in part.samples),
         gradient_nodes=tuple(sorted({name for part in parts for name in part.gradient_nodes})),
+        conservation=join_reports([part.conservation for part in parts if part.conservation is not None]),
     )

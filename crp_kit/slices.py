@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -12,10 +12,12 @@ import torch
 
 from .concepts import ChannelConcept, Concept
 from .conditions import OUTPUT, Chunk, ConditionSet
-from .engine import Passed, Run
+from .diagnostics import ConservationReport, conservation
 from .errors import ConditionError, ModelError
 from .graph.nodes import Ref
 from .layers import channel_concept, find_layer, is_folded, per_sample, recordable
+from .ledger import Ledger
+from .passes import Passed, Run
 from .result import Attribution
 from .rules.presets import Composite
 
@@ -37,6 +39,7 @@ class Request:
     exclude_parallel: bool
     pairing: Literal["zip", "product"]
     samples: int
+    diagnose: float | None = None
 
     @property
     def rows(self) -> int:
@@ -88,7 +91,8 @@ class Slice:
 
     def attribution(self) -> Attribution:
         """Return the result of this slice."""
-        passes = [self._pass(group) for group in self._groups()]
+        ledger = Ledger() if self.request.diagnose is not None else None
+        passes = [self._pass(group, ledger) for group in self._groups()]
         main_input = next(iter(passes[0][1].inputs))
         main = self._ordered([(group, passed.inputs[main_input]) for group, passed in passes])
         self._tell_of_other_inputs(passes, main_input)
@@ -97,7 +101,7 @@ class Slice:
             for name, ref in self.recorded.items()
         }
         recording = self.run.recording
-        return Attribution(
+        made = Attribution(
             heatmap=main.sum(self._input_axis(main_input)) if main.ndim > 2 else main,
             input_relevance=main,
             relevances=relevances,
@@ -107,6 +111,11 @@ class Slice:
             samples=tuple(self.samples) if self.zip else tuple(s for s in self.samples for _ in self.sets),
             gradient_nodes=tuple(sorted({name for _, passed in passes for name in passed.unknown})),
         )
+        if ledger is None or self.request.diagnose is None:
+            return made
+        which = f"sample {self.samples[0]}: " if self.request.samples > 1 else ""
+        row = conservation(self.run, ledger, title=which + made.titles()[0].replace("\n", "; "))
+        return replace(made, conservation=ConservationReport((row,), self.request.diagnose))
 
     def _tell_of_other_inputs(self, passes: list[tuple[list[int], Passed]], main: Ref) -> None:
         """Warn if relevance reaches inputs that the heatmap does not show."""
@@ -165,8 +174,8 @@ class Slice:
 
     # ------------------------------------------------------------------ one pass
 
-    def _pass(self, group: list[int]) -> tuple[list[int], Passed]:
-        """Run the condition sets of one group."""
+    def _pass(self, group: list[int], ledger: Ledger | None) -> tuple[list[int], Passed]:
+        """Run the condition sets of one group; books are kept of slices of one row only."""
         seeds, rows = self._zip_seeds(group) if self.zip else self._product_seeds(group)
         passed = self.run.passed(
             self.start,
@@ -175,6 +184,7 @@ class Slice:
             masks=self._masks(group),
             record=list(self.recorded.values()),
             exclude_parallel=self.request.exclude_parallel,
+            ledger=ledger,
         )
         return group, passed
 

@@ -1,15 +1,19 @@
-"""How right LRP-epsilon is on one torchvision family: the one computation behind the test and the printed table."""
+"""How right LRP-epsilon is on a model, beside an oracle: the one computation behind the tests and the tables."""
 
 from __future__ import annotations
 
 import copy
 import math
 import warnings
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import torch
+from oracles import zoo
 from oracles.families import build
-from oracles.start import output_tensor, scalar_start
+from oracles.signals import Data
+from oracles.start import called, output_tensor, scalar_start
 from oracles.whole_model import whole_model_relevance
 from torch import nn
 from zennit.canonizers import SequentialMergeBatchNorm
@@ -31,8 +35,9 @@ def lrp_zero(**options: object) -> Composite:
 
 
 def attribution_of(model: nn.Module, output: object) -> crp_kit.CondAttribution:
-    """Return the attribution of a family's model; segmentation models give a dictionary."""
-    return crp_kit.CondAttribution(model, output="out" if isinstance(output, dict) else None)
+    """Return the attribution of a model; some give a dictionary."""
+    part = next((key for key in ("out", "logits") if key in output), None) if isinstance(output, Mapping) else None
+    return crp_kit.CondAttribution(model, output=part)
 
 
 @dataclass(frozen=True)
@@ -43,26 +48,44 @@ class Check:
     conservation: float
     nodes: int
 
+    def right(self, limit: float) -> bool:
+        """Return whether both errors are numbers below a limit."""
+        return self.error < limit and self.conservation < limit
+
 
 def check(name: str, *, full: bool = False) -> Check:
     """Compare crp-kit with the whole-model oracle on one family."""
-    model, x = build(name, full=full)
+    return check_built(partial(build, name, full=full))
+
+
+def check_entry(group: str, name: str) -> Check:
+    """Compare crp-kit with the whole-model oracle on one model of a group."""
+    return check_built(partial(zoo.build, zoo.entry(group, name)))
+
+
+def check_built(make: Callable[..., tuple[nn.Module, Data]]) -> Check:
+    """Compare crp-kit with the whole-model oracle on what a function makes, with biases and without."""
+    error, nodes = oracle_error(*make())
+    return Check(error, conservation_error(*make(biases=False)), nodes)
+
+
+def oracle_error(model: nn.Module, data: Data) -> tuple[float, int]:
+    """Return the relative error of the input relevance, and the number of nodes."""
     with torch.no_grad():
-        raw = model(x)
+        raw = called(model, data)
     _, selection = scalar_start(raw)
-    expected, _ = whole_model_relevance(model, x, selection)
+    expected, _ = whole_model_relevance(model, data, selection)
     attribution = attribution_of(model, raw)
-    found = attribution(x, {}, lrp_zero(), init_rel=lambda value: value * selection).input_relevance
-    return Check(relative(found, expected), conservation(name, full=full), len(attribution.graph(x)))
+    found = attribution(data, {}, lrp_zero(), init_rel=lambda value: value * selection).input_relevance
+    return relative(found, expected), len(attribution.graph(data))
 
 
-def conservation(name: str, *, full: bool = False) -> float:
-    """Return how far the relevance of a family without biases is from summing to the logit."""
-    model, x = build(name, biases=False, full=full)
+def conservation_error(model: nn.Module, data: Data) -> float:
+    """Return how far the relevance of a model without biases is from summing to the logit."""
     with torch.no_grad():
-        raw = model(x)
+        raw = called(model, data)
     output, selection = scalar_start(raw)
-    found = attribution_of(model, raw)(x, {}, lrp_zero(), init_rel=lambda value: value * selection)
+    found = attribution_of(model, raw)(data, {}, lrp_zero(), init_rel=lambda value: value * selection)
     logit = float((output * selection).sum())
     return abs(float(found.input_relevance.sum()) - logit) / abs(logit)
 

@@ -746,7 +746,7 @@ def test_an_unknown_preset_is_answered_with_the_nearest() -> None:
         CompositeError, match="no composite named 'epsilon_plus_falt'; did you mean 'epsilon_plus_flat'"
     ):
         preset("epsilon_plus_falt")
-    with pytest.raises(CompositeError, match="no composite named 'zzz'; known are gradient, beta_smooth"):
+    with pytest.raises(CompositeError, match="no composite named 'zzz'; known are gradient, attnlrp, beta_smooth"):
         preset("zzz")
 
 

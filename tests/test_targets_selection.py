@@ -26,9 +26,9 @@ from crp_kit import CondAttribution
 from crp_kit.atlas.selection import select_layers
 from crp_kit.atlas.targets import UnlabelledError, target_policy
 from crp_kit.data import demo_resnet
-from crp_kit.engine import Run
 from crp_kit.errors import InputError, UnknownLayerError, UnreachableLayerError
 from crp_kit.layers import recordable
+from crp_kit.passes import Run
 from crp_kit.rules.describe import describe_hook, describe_plan
 
 ROOT = Path(__file__).parent.parent

@@ -16,10 +16,10 @@ import torch
 from ..attribution import CondAttribution
 from ..concepts import Aggregate, Concept
 from ..data.samples import Failure, NumberedSamples, fingerprint
-from ..engine import Run
 from ..errors import InputError
 from ..layers import per_sample
 from ..observation import layer_concepts
+from ..passes import Run
 from ..preprocess import Preprocess
 from ..rules.describe import describe_plan
 from ..rules.presets import Composite

@@ -13,10 +13,10 @@ import torch
 from ..attribution import CondAttribution
 from ..concepts import Concept, NeuronConcept
 from ..data.samples import Failure, NumberedSamples, fingerprint
-from ..engine import Run
 from ..errors import AtlasError, InputError
 from ..layers import per_sample
 from ..observation import layer_concepts
+from ..passes import Run
 from ..preprocess import Preprocess
 from ..rules.presets import Composite
 from ..rules.receptive import receptive_field_rules

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import difflib
-import fnmatch
-import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from torch import nn
 
-from ..engine import Run
 from ..errors import InputError, UnknownLayerError
 from ..graph.nodes import Graph, Ref
 from ..graph.ops import Kind
+from ..graph.patterns import is_plain, matching
 from ..graph.shadow import unwrap
+from ..passes import Run
 
 __all__ = ["LayerChoice", "select_layers"]
 
@@ -81,20 +80,12 @@ def _matching(graph: Graph, model: nn.Module, choice: LayerChoice, suitable: dic
         *suitable,
         *(name for name in graph.names if name not in suitable and graph.names[name] in suitable.values()),
     ]
-    matches = _matches(choice)
-    found = [name for name in known if matches.fullmatch(name)] or fnmatch.filter(known, choice)
+    found = matching(choice, known)
     if not found:
-        if re.fullmatch(r"[\w.:]+", choice):
+        if is_plain(choice):
             raise UnknownLayerError(choice, graph.names)
         near = difflib.get_close_matches(choice, known, n=2)
         raise InputError(
             f"no layer matches the pattern {choice!r}; the names are like {', '.join(near or list(suitable)[:3])}"
         )
     return found
-
-
-def _matches(text: str) -> re.Pattern[str]:
-    try:
-        return re.compile(text)
-    except re.error:
-        return re.compile(re.escape(text))

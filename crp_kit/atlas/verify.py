@@ -102,7 +102,7 @@ class _KindCheck:
         if (np.diff(np.sort(np.where(held, sample, -1 - number), -1), axis=-1) == 0).any():
             yield f"{name} names a sample twice"
         size = int(np.prod(self.info.output_shape)) if self.info.output_shape else np.iinfo(position.dtype).max
-        if self.info.concept.startswith("ChannelConcept("):
+        if self.info.concept.startswith(("ChannelConcept(", "HeadConcept(", "TokenConcept(")):
             size //= self.info.n_concepts
         if (held & ((position < 0) | (position >= size))).any():
             yield f"{name} has positions outside of the layer"

@@ -9,6 +9,7 @@ from .demo import demo
 from .group import CrpGroup
 from .heatmap import heatmap
 from .layers import layers
+from .rules import check, rules
 
 __all__ = ["main"]
 
@@ -21,9 +22,9 @@ def main() -> None:
     """Which concepts a vision model used, and where in the image.
 
     Results go to stdout, messages and progress to stderr. No file is overwritten without --overwrite. The exit status
-    is 0, or 2 for a mistake in what was asked, or 130 when interrupted.
+    is 0, or 2 for a mistake in what was asked, or 130 when interrupted; 1 for a check that found something.
     """
 
 
-for _command in (demo, layers, heatmap, atlas):
+for _command in (demo, layers, rules, check, heatmap, atlas):
     main.add_command(_command)

@@ -14,7 +14,16 @@ import click
 
 from ..errors import AtlasError, InputError
 from .group import say
-from .options import composite_option, data_option, device_option, loaded_on, model_options, numbers, overwrite_option
+from .options import (
+    attribution_of,
+    data_option,
+    device_option,
+    loaded_on,
+    model_options,
+    numbers,
+    overwrite_option,
+    rule_options,
+)
 
 if TYPE_CHECKING:
     from ..atlas import ConceptAtlas
@@ -44,7 +53,7 @@ output_option = click.option(
     metavar="NAME",
     help="A layer, a pattern such as 'layer[34].*conv3' or 'features.*', or a module type such as Conv2d. Repeatable.",
 )
-@composite_option
+@rule_options
 @click.option("-k", "k", type=click.IntRange(min=1), default=40, show_default=True, help="Samples in each ranking.")
 @click.option("--k-class", type=click.IntRange(min=1), default=8, show_default=True, help="The same by class.")
 @click.option(
@@ -119,7 +128,6 @@ def build(*, model: str, weights: str | None, data: str, output: Path, **options
 def _task(model: str, weights: str | None, data: str, **options: Any) -> Any:
     """Return the build as a function of path and shard."""
     from ..atlas import Origin, build_atlas
-    from ..attribution import CondAttribution
     from ..data.sources import load_dataset
     from ..rules.presets import preset
 
@@ -129,7 +137,7 @@ def _task(model: str, weights: str | None, data: str, **options: Any) -> Any:
     rules = preset(options["composite"], low=preprocess.low.to(device), high=preprocess.high.to(device))
     origin = Origin(" ".join(filter(None, [model, weights])), data, " ".join(sys.argv), loaded.classes)
     dataset = load_dataset(data, preprocess)
-    attribution = CondAttribution(loaded.model, loaded.output)
+    attribution = attribution_of(loaded, options)
     layers = [_layer(loaded.model, name) for name in options["layers"]]
     names = ("target", "k", "k_class", "aggregate", "abs_norm", "batch_size", "overwrite", "matrix", "limit")
     chosen = {name: options[name] for name in (*names, "skip_unreadable", "checkpoint")}

@@ -11,7 +11,16 @@ import click
 
 from ..errors import InputError
 from .files import check_outputs, write_file
-from .options import composite_option, data_option, device_option, loaded_on, model_options, numbers, overwrite_option
+from .options import (
+    attribution_of,
+    data_option,
+    device_option,
+    loaded_on,
+    model_options,
+    numbers,
+    overwrite_option,
+    rule_options,
+)
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -52,7 +61,7 @@ _SUFFIXES = (".png", ".pdf", ".svg", ".jpg")
     help="Heatmaps below the images, images dimmed or covered where the relevance is low, or receptive fields cut "
     "out.  [default: heatmap, or crop with --receptive-field]",
 )
-@composite_option
+@rule_options
 @device_option
 @overwrite_option
 @click.option(
@@ -107,7 +116,6 @@ def _found(
     from tqdm import tqdm
 
     from ..atlas import ConceptAtlas
-    from ..attribution import CondAttribution
     from ..data.sources import load_dataset
     from ..rules.presets import preset
 
@@ -120,7 +128,7 @@ def _found(
         dataset = load_dataset(data, preprocess)
         rules = preset(options["composite"], low=preprocess.low.to(device), high=preprocess.high.to(device))
         asked = {
-            "attribution": CondAttribution(loaded.model, loaded.output),
+            "attribution": attribution_of(loaded, options),
             "composite": rules,
             "preprocess": preprocess,
             "cls": int(cls) if cls is not None and cls.isdigit() else cls,

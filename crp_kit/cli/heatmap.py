@@ -14,7 +14,14 @@ from ..conditions import OUTPUT, parse_condition_text
 from ..errors import ConditionError, InputError
 from .files import check_outputs, write_file
 from .group import say
-from .options import composite_option, device_option, loaded_on, model_options, overwrite_option
+from .options import (
+    attribution_of,
+    device_option,
+    loaded_on,
+    model_options,
+    overwrite_option,
+    rule_options,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -39,6 +46,9 @@ class _Asked:
     layer: str | None
     top: int
     options: dict[str, Any]
+    """What the attribution is called with."""
+    rules: dict[str, Any]
+    """What it is made with."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +70,7 @@ class _Maps:
 @click.option("--each", multiple=True, metavar="LAYER:IDS", help="One heatmap for each of these ids. Repeatable.")
 @click.option("--layer", metavar="LAYER", help="One heatmap for each of the most relevant channels of this layer.")
 @click.option("--top", type=click.IntRange(min=1), help="How many of them.  [default: 6]")
-@composite_option
+@rule_options
 @click.option(
     "--exclude-parallel/--parallel",
     default=True,
@@ -145,7 +155,8 @@ def _parsed(options: dict[str, Any]) -> _Asked:
                 f"{name} is named by --condition and by {'--layer' if name == layer else '--each'}; name it once"
             )
     passed = {name: options[name] for name in ("composite", "exclude_parallel", "batch_size")}
-    return _Asked(base, tuple(each), layer, options["top"] or 6, passed)
+    made_with = {name: options[name] for name in ("batch_norm", "elementwise")}
+    return _Asked(base, tuple(each), layer, options["top"] or 6, passed, made_with)
 
 
 def _computed(
@@ -153,7 +164,6 @@ def _computed(
 ) -> tuple[LoadedModel, list[_Maps]]:
     from tqdm import tqdm
 
-    from ..attribution import CondAttribution
     from ..models import load_images
     from ..rules.presets import preset
 
@@ -164,7 +174,7 @@ def _computed(
     low, high = (one.to(device) for one in (loaded.preprocess.low, loaded.preprocess.high))
     options = {**asked.options, "composite": preset(asked.options["composite"], low=low, high=high)}
     asked = replace(asked, options=options)
-    attribution = CondAttribution(loaded.model, output=loaded.output)
+    attribution = attribution_of(loaded, asked.rules)
     found: list[_Maps] = []
     for path in tqdm(images, unit="image", disable=len(images) == 1 or None):
         batch = load_images([path], loaded.preprocess)

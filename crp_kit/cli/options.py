@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -10,16 +11,22 @@ import click
 from ..errors import InputError
 
 if TYPE_CHECKING:
+    import torch
+
+    from ..attribution import CondAttribution
     from ..models import LoadedModel
 
 __all__ = [
-    "composite_option",
+    "attribution_of",
     "data_option",
     "device_option",
     "loaded_on",
     "model_options",
     "numbers",
     "overwrite_option",
+    "rule_options",
+    "sample_of",
+    "size_option",
 ]
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
@@ -44,14 +51,38 @@ data_option = click.option(
     help="imagefolder:DIR, torchvision:NAME:ROOT, demo:shapes, package.module:factory or file.py:factory.",
 )
 device_option = click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:1, mps, …")
-composite_option = click.option(
-    "--composite", default="epsilon_plus_flat", show_default=True, help="Rules: a zennit composite, or gradient."
+_COMPOSITE = click.option(
+    "--composite",
+    default="epsilon_plus_flat",
+    show_default=True,
+    help="Rules: a preset of zennit, attnlrp, or gradient.",
+)
+_BATCH_NORM = click.option(
+    "--batch-norm",
+    type=click.Choice(["affine", "pass", "epsilon", "threshold"]),
+    default="affine",
+    show_default=True,
+    help="What is done at a BatchNorm that belongs to no convolution or linear layer, as in DenseNet.",
+)
+size_option = click.option(
+    "--size", metavar="HEIGHT[xWIDTH]", help="Size of the input image, if not the one that the model was made for."
+)
+_ELEMENTWISE = click.option(
+    "--elementwise",
+    multiple=True,
+    metavar="MODULE",
+    help="An activation that the model spells out: a module's name or type, such as NewGELU, or a pattern. Repeatable.",
 )
 
 
 def model_options(command: _Command) -> _Command:
     """Add ``--model`` and ``--weights`` to a command."""
     return _MODEL(_WEIGHTS(command))
+
+
+def rule_options(command: _Command) -> _Command:
+    """Add ``--composite``, ``--batch-norm`` and ``--elementwise`` to a command."""
+    return _COMPOSITE(_BATCH_NORM(_ELEMENTWISE(command)))
 
 
 def loaded_on(device: str, model: str, weights: str | None) -> LoadedModel:
@@ -74,6 +105,32 @@ def loaded_on(device: str, model: str, weights: str | None) -> LoadedModel:
     except (RuntimeError, AssertionError) as error:
         raise InputError(f"device {device!r} cannot be used: {str(error).splitlines()[0]}") from error
     return loaded
+
+
+def attribution_of(loaded: LoadedModel, options: Mapping[str, Any]) -> CondAttribution:
+    """Return the attribution of a model, with what `rule_options` say of it."""
+    from ..attribution import CondAttribution
+
+    types = {type(module).__name__: type(module) for module in loaded.model.modules()}
+    declared = [types.get(one, one) for one in options["elementwise"]]
+    return CondAttribution(loaded.model, loaded.output, elementwise=declared, batch_norm=options["batch_norm"])
+
+
+def sample_of(loaded: LoadedModel, size: str | None) -> torch.Tensor:
+    """Return an input for a model, of its own size or another.
+
+    Raises
+    ------
+    InputError
+        If the size is none.
+    """
+    sample = loaded.sample()
+    if size is None:
+        return sample
+    if not re.fullmatch(r"[1-9]\d*(x[1-9]\d*)?", size):
+        raise InputError(f"--size is written like 224 or 480x640; got {size!r}")
+    height, _, width = size.partition("x")
+    return sample.new_zeros((*sample.shape[:2], int(height), int(width or height)))
 
 
 def numbers(text: str) -> list[int]:

@@ -8,11 +8,36 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from .nodes import Graph, Node, Ref
 from .ops import Kind
 
 _TRANSPARENT = frozenset({"dropout", "dropout1d", "dropout2d", "dropout3d", "contiguous", "clone"})
+_RESHAPES = frozenset({"flatten", "reshape", "view", "squeeze"})
+_POOLS = frozenset({"avg_pool1d", "avg_pool2d", "avg_pool3d"})
+_ADAPTIVE_POOLS = frozenset({"adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d"})
+
+
+@dataclass(frozen=True)
+class Fold:
+    """A BatchNorm that belongs to a linear layer behind it.
+
+    Parameters
+    ----------
+    norm : int
+    relu : int or None
+        The ReLU between them, if there is one: norm and ReLU are then a ReLU with a threshold, whose scale and shift
+        go to the linear layer (Binder; Pahde et al., CVPR workshops 2023, "Optimizing explanations by network
+        canonization and hyperparameter search").
+    between : tuple of int
+        Every other node between them, in execution order: dropout, and behind a ReLU also average pooling and
+        flattening.
+    """
+
+    norm: int
+    relu: int | None = None
+    between: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -24,34 +49,57 @@ class Units:
     behind : dict
         Linear node to the BatchNorm node that its output goes through.
     before : dict
-        Linear node to the BatchNorm node that its input came through.
+        Linear node to the BatchNorm that its input came through.
     """
 
     behind: Mapping[int, int] = field(default_factory=dict)
-    before: Mapping[int, int] = field(default_factory=dict)
+    before: Mapping[int, Fold] = field(default_factory=dict)
 
-    @property
+    @cached_property
     def folded(self) -> frozenset[int]:
         """Every BatchNorm that is part of a linear unit."""
-        return frozenset(self.behind.values()) | frozenset(self.before.values())
+        return frozenset(self.behind.values()) | {fold.norm for fold in self.before.values()}
 
 
-def group(graph: Graph) -> Units:
-    """Find the units of a recorded graph."""
+def group(graph: Graph, *, thresholds: bool = False) -> Units:
+    """Find the units of a recorded graph.
+
+    Parameters
+    ----------
+    graph : Graph
+    thresholds : bool, optional
+        A BatchNorm with a ReLU between it and linear layers belongs to them too.
+    """
     behind: dict[int, int] = {}
-    before: dict[int, int] = {}
+    before: dict[int, Fold] = {}
     norms = [node for node in graph if node.kind is Kind.BATCH_NORM and _is_constant(node)]
     for norm in norms:
         linear = _producer(graph, norm)
         if linear is not None and linear.index not in behind and _channels_agree(linear, norm):
             behind[linear.index] = norm.index
     for norm in norms:
-        if norm.index in behind.values():
-            continue
-        readers = _consumers(graph, Ref(norm.index))
-        if readers and all(_takes_norm(reader, norm) for reader in readers):
-            before.update((reader.index, norm.index) for reader in readers)
+        if norm.index not in behind.values():
+            before.update(_before(graph, norm, Ref(norm.index), None))
+            relu = _only_relu(graph, norm) if thresholds else None
+            if relu is not None:
+                before.update(_before(graph, norm, Ref(relu.index), relu))
     return Units(behind, before)
+
+
+def _before(graph: Graph, norm: Node, ref: Ref, relu: Node | None) -> dict[int, Fold]:
+    """Return, for each linear node that reads a BatchNorm, how it does; nothing unless all that read it are linear."""
+    paths = _consumers(graph, ref, pools=relu is not None)
+    if not paths or not all(_takes_norm(graph, graph.nodes[path[-1]], norm) for path in paths):
+        return {}
+    return {path[-1]: Fold(norm.index, relu.index if relu else None, path[:-1]) for path in paths}
+
+
+def _only_relu(graph: Graph, norm: Node) -> Node | None:
+    """Return the ReLU that alone reads a BatchNorm."""
+    readers = graph.users.get(Ref(norm.index), ())
+    if len(readers) != 1 or Ref(norm.index) == graph.output or graph.nodes[readers[0]].op != "relu":
+        return None
+    return graph.nodes[readers[0]]
 
 
 def _is_constant(norm: Node) -> bool:
@@ -72,19 +120,41 @@ def _producer(graph: Graph, norm: Node) -> Node | None:
     return None
 
 
-def _consumers(graph: Graph, ref: Ref) -> list[Node]:
-    """Return the nodes that read an output, also through dropout; none if it is the model's output."""
-    found: list[Node] = []
+def _consumers(graph: Graph, ref: Ref, *, pools: bool) -> list[tuple[int, ...]]:
+    """Return the paths to the nodes that read an output, also through dropout; none if it is the model's output."""
+    found: list[tuple[int, ...]] = []
     for index in graph.users.get(ref, ()):
         node = graph.nodes[index]
-        if node.op in _TRANSPARENT:
-            below = _consumers(graph, Ref(index))
+        if node.op in _TRANSPARENT or (pools and _keeps_channels(graph, node)):
+            below = _consumers(graph, Ref(index), pools=pools)
             if not below:
                 return []
-            found += below
+            found += [(index, *path) for path in below]
         else:
-            found.append(node)
+            found.append((index,))
     return [] if ref == graph.output else found
+
+
+def _keeps_channels(graph: Graph, node: Node) -> bool:
+    """Return whether what scales and shifts a channel in front of a node does just that behind it."""
+    before = graph.shape(node.inputs[0])
+    if node.op in _ADAPTIVE_POOLS:
+        return True
+    if node.op in _POOLS:
+        padding, divided = node.argument("padding", default=0), node.op != "avg_pool1d"
+        padded = any(padding if isinstance(padding, (tuple, list)) else (padding,))
+        other_divisor = divided and node.argument("divisor_override") is not None
+        return not (padded or other_divisor or node.argument("ceil_mode", default=False))
+    if node.op == "mean":
+        return 1 not in _axes(node, len(before)) and 0 not in _axes(node, len(before))
+    return node.op in _RESHAPES and len(node.shape) == 2 and node.shape[0] == before[0]
+
+
+def _axes(node: Node, ndim: int) -> tuple[int, ...]:
+    """Return the axes over which a mean goes."""
+    dim = node.argument("dim")
+    several = range(ndim) if dim is None else dim if isinstance(dim, (tuple, list)) else (dim,)
+    return tuple(axis % ndim for axis in several)
 
 
 def _channels_agree(linear: Node, norm: Node) -> bool:
@@ -92,10 +162,11 @@ def _channels_agree(linear: Node, norm: Node) -> bool:
     return linear.op != "linear" or len(norm.shape) == 2
 
 
-def _takes_norm(reader: Node, norm: Node) -> bool:
+def _takes_norm(graph: Graph, reader: Node, norm: Node) -> bool:
     """Return whether a BatchNorm can be folded into the weights of the node that reads it."""
     if reader.kind is not Kind.LINEAR or len(reader.inputs) != 1 or reader.op.startswith("conv_transpose"):
         return False
-    if not isinstance(reader.argument("input"), Ref):
+    given = reader.argument("input")
+    if not isinstance(given, Ref):
         return False
-    return len(norm.shape) == 2 if reader.op == "linear" else len(norm.shape) == len(reader.shape)
+    return len(graph.shape(given)) == 2 if reader.op == "linear" else len(norm.shape) == len(reader.shape)

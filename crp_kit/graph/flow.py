@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 from .nodes import Graph, Node, Ref
-from .ops import GATE_SOURCES, Kind
+from .ops import DEVIATIONS, GATE_SOURCES, Kind
+from .tree import leaves
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,10 +22,13 @@ class Flow:
     gradient : bool
         Every differentiable edge carries (plain gradients), instead of those that LRP uses: signals, not the gates that
         multiply them, numerators, not denominators, values, not attention weights.
+    shared : frozenset of int, optional
+        Products whose factors all carry, gates and attention weights included; deviations and denominators do not.
     """
 
     graph: Graph
     gradient: bool = False
+    shared: frozenset[int] = frozenset()
 
     @cached_property
     def carrying(self) -> tuple[tuple[Ref, ...], ...]:
@@ -37,21 +40,28 @@ class Flow:
             return ()
         if self.gradient or node.kind is not Kind.PRODUCT:
             return node.inputs
-        return signals(self.graph, node, self._is_gate)
+        if node.index in self.shared:
+            return signals(self.graph, node, self._behind(DEVIATIONS), every=True)
+        return signals(self.graph, node, self._gates)
 
     @cached_property
     def _gates(self) -> frozenset[int]:
-        """Nodes whose output is that of a gate, perhaps scaled, shifted, moved around."""
+        weights = self._behind(frozenset({"softmax"}), through=(Kind.LINEAR, Kind.BATCH_NORM, Kind.NORM))
+        return self._behind(GATE_SOURCES) | weights
+
+    def _behind(self, sources: frozenset[str], *, through: tuple[Kind, ...] = ()) -> frozenset[int]:
+        """Nodes whose output is that of one of the operations, perhaps scaled, shifted, moved around.
+
+        Attention weights stay such also `through` layers that mix them between heads. What is behind a sigmoid and
+        then a layer is a signal: in many models sigmoid is an activation.
+        """
         found: set[int] = set()
         for node in self.graph:
-            handed_on = node.kind in (Kind.STRUCTURAL, Kind.AFFINE, Kind.SUM) or node.op in ("mul", "div")
+            handed_on = node.kind in (Kind.STRUCTURAL, Kind.AFFINE, Kind.SUM, *through) or node.op in ("mul", "div")
             behind = bool(node.inputs) and all(ref.node in found for ref in node.inputs)
-            if node.op in GATE_SOURCES or (handed_on and behind):
+            if node.op in sources or (handed_on and behind):
                 found.add(node.index)
         return frozenset(found)
-
-    def _is_gate(self, operand: Any) -> bool:
-        return isinstance(operand, Ref) and operand.node in self._gates
 
     # ------------------------------------------------------------------ reachability
 
@@ -83,17 +93,27 @@ class Flow:
         return frozenset(reached)
 
 
-def signals(graph: Graph, node: Node, is_gate: Any) -> tuple[Ref, ...]:
+def signals(graph: Graph, node: Node, gates: Collection[int], *, every: bool = False) -> tuple[Ref, ...]:
     """Return the operands of a product that are signals.
 
     A gate (something behind a sigmoid, softmax or reciprocal deviation) multiplies a signal; of two operands of
     different size the smaller, broadcast one is the gate; in a hand-written activation, ``h * g(h)``, ``g(h)`` is; two
     signals of one size share.
+
+    Parameters
+    ----------
+    graph : Graph
+    node : Node
+    gates : collection of int
+        Nodes whose outputs are gates.
+    every : bool, optional
+        All other operands are signals, whatever their sizes, queries and keys included.
     """
     if node.op == "div":
         return tuple(ref for ref in node.args[:1] if isinstance(ref, Ref))
     if node.op == "scaled_dot_product_attention":
-        return tuple(ref for ref in (node.argument("value"),) if isinstance(ref, Ref))
+        names = ("query", "key", "value") if every else ("value",)
+        return tuple(dict.fromkeys(ref for name in names if isinstance(ref := node.argument(name), Ref)))
     if node.op == "einsum":
         operands = node.args[1] if len(node.args) == 2 and isinstance(node.args[1], (tuple, list)) else node.args[1:]
     elif node.op == "baddbmm":
@@ -101,11 +121,12 @@ def signals(graph: Graph, node: Node, is_gate: Any) -> tuple[Ref, ...]:
     else:
         operands = (*node.args[:2], *node.kwargs.values())
     live = tuple(dict.fromkeys(one for one in operands if isinstance(one, Ref)))
-    kept = tuple(ref for ref in live if not is_gate(ref)) or live[:1]
+    kept = tuple(ref for ref in live if ref.node not in gates) or live[:1]
     if node.op == "mul" and len(kept) == 2:
         sizes = [math.prod(graph.shape(ref)) for ref in kept]
-        kept = (kept[sizes.index(max(sizes))],) if sizes[0] != sizes[1] else _without_own_gate(graph, kept)
-    if node.op == "baddbmm" and isinstance(node.args[0], Ref) and not is_gate(node.args[0]):
+        wider = kept[sizes.index(max(sizes))]
+        kept = _without_own_gate(graph, kept) if every or sizes[0] == sizes[1] else (wider,)
+    if node.op == "baddbmm" and isinstance(node.args[0], Ref) and node.args[0].node not in gates:
         kept = (node.args[0], *kept)
     return kept
 
@@ -120,13 +141,17 @@ def _without_own_gate(graph: Graph, factors: tuple[Ref, ...]) -> tuple[Ref, ...]
 
 
 def _value_by_value(graph: Graph, ref: Ref) -> dict[Ref, bool]:
-    """Return the outputs of which an output is a function value by value, and whether that is not a mere factor."""
-    found, bent = {ref: False}, False
+    """Return the outputs of which alone an output is a function value by value, and whether that is no mere factor."""
+    found, bent, shape = {ref: False}, False, graph.shape(ref)
+    needed = {ref}
     while True:
-        node = graph.node(ref)
+        last = max(needed)
+        node = graph.node(last)
         steps = node.kind is Kind.ACTIVATION or node.op in ("add", "sub", "mul", "div", "pow", "square", "erf", "exp")
-        if not steps or len(node.inputs) != 1 or graph.shape(node.inputs[0]) != graph.shape(ref):
+        if not steps or not node.inputs or any(graph.shape(one) != shape for one in node.inputs):
             return found
-        bent = bent or node.op not in ("mul", "div")
-        ref = node.inputs[0]
-        found[ref] = bent
+        operands = [one for one in leaves((node.args, dict(node.kwargs))) if isinstance(one, Ref)]
+        bent = bent or node.op not in ("mul", "div") or len(operands) > 1
+        needed = needed - {last} | set(node.inputs)
+        if len(needed) == 1:
+            found[next(iter(needed))] = bent

@@ -32,6 +32,8 @@ class ModuleCall:
         Whether it has no modules in it.
     start, stop : int
         Range of the nodes that were recorded meanwhile.
+    whole : bool
+        Whether it is one node whose inside is not looked into.
     result : Ref or None
         Its first output that depends on the input.
     """
@@ -42,14 +44,16 @@ class ModuleCall:
     childless: bool
     start: int
     stop: int = 0
+    whole: bool = False
     result: Ref | None = None
 
     @property
     def is_leaf(self) -> bool:
-        """Whether the call as a whole has the module's name: torch's own layers, and modules that made one call."""
+        """Whether the call as a whole has the module's name: torch's own layers, modules of one call or one node."""
         of_torch = self.kind.__module__.startswith(("torch.nn", "torch.ao.nn"))
         container = issubclass(self.kind, (torch.nn.Sequential, torch.nn.ModuleList, torch.nn.ModuleDict))
-        return (of_torch and not container) or (self.childless and self.stop - self.start == 1)
+        one_call = self.stop - self.start == 1 and (self.childless or (self.whole and bool(self.path)))
+        return (of_torch and not container) or one_call
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from ..errors import ConditionError, UnknownLayerError
-from .ops import Kind, argument, kind_of
+from .ops import ELEMENTWISE, OPAQUE, Kind, argument, kind_of
 from .tree import Ref, leaves, mapped
 
 __all__ = ["INPUT_NAME", "Graph", "Node", "Ref"]
@@ -53,6 +53,11 @@ class Node:
     @property
     def kind(self) -> Kind:
         return kind_of(self.op)
+
+    @property
+    def is_module(self) -> bool:
+        """Whether a whole module is the node, and its inside is not looked into."""
+        return self.op in (OPAQUE, ELEMENTWISE)
 
     @property
     def shape(self) -> torch.Size:
@@ -148,10 +153,11 @@ class Graph:
     def _absence(self, name: str) -> str:
         """Say why a module of the model is no node."""
         for node in self.nodes:
-            if node.kind is Kind.OPAQUE and (not node.owner or name.startswith(f"{node.owner}.")):
+            if node.is_module and (not node.owner or name.startswith(f"{node.owner}.")):
                 return (
                     f"{name!r} lies inside {node.name!r}, which is one node: its inside cannot be seen (a scripted "
-                    f"module, a custom autograd function, complex numbers), or the composite has one rule for it"
+                    f"module, a custom autograd function, complex numbers), the composite has one rule for it, or it "
+                    f"is declared elementwise"
                 )
         return f"the forward never runs {name!r}, or makes no tensor there that depends on the input"
 

@@ -52,6 +52,11 @@ _NAMES: dict[str, tuple[str, ...]] = {
         "input", "running_mean", "running_var", "weight", "bias", "use_input_stats", "momentum", "eps",
     ),
     "local_response_norm": ("input", "size", "alpha", "beta", "k"),
+    "normalize": ("input", "p", "dim", "eps"),
+    "avg_pool1d": ("input", "kernel_size", "stride", "padding", "ceil_mode", "count_include_pad"),
+    "avg_pool2d": ("input", "kernel_size", "stride", "padding", "ceil_mode", "count_include_pad", "divisor_override"),
+    "avg_pool3d": ("input", "kernel_size", "stride", "padding", "ceil_mode", "count_include_pad", "divisor_override"),
+    "mean": ("input", "dim", "keepdim"),
     "scaled_dot_product_attention": (
         "query", "key", "value", "attn_mask", "dropout_p", "is_causal", "scale", "enable_gqa",
     ),
@@ -62,7 +67,7 @@ _KINDS: dict[Kind, str] = {
     Kind.INPUT: "input",
     Kind.LINEAR: "linear conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d",
     Kind.BATCH_NORM: "batch_norm",
-    Kind.NORM: "layer_norm group_norm rms_norm instance_norm local_response_norm",
+    Kind.NORM: "layer_norm group_norm rms_norm instance_norm local_response_norm normalize",
     Kind.SUM: "add sub addcmul",
     Kind.AFFINE: (
         "mean sum avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d "
@@ -72,7 +77,7 @@ _KINDS: dict[Kind, str] = {
     Kind.ACTIVATION: (
         "relu relu6 hardtanh clamp clamp_min clamp_max hardswish silu gelu elu celu selu leaky_relu prelu rrelu mish "
         "softplus softsign softshrink hardshrink tanhshrink tanh logsigmoid log_sigmoid threshold sigmoid hardsigmoid "
-        "abs neg"
+        "abs neg elementwise"
     ),
     Kind.STRUCTURAL: (
         "view reshape flatten unflatten permute transpose swapaxes swapdims movedim moveaxis t T mT H squeeze "
@@ -91,6 +96,8 @@ _KINDS: dict[Kind, str] = {
     Kind.DETACHED: "detach data zero sign floor ceil round trunc",
     Kind.OPAQUE: "opaque",
 }
+OPAQUE, ELEMENTWISE = "opaque", "elementwise"
+"""Operations that are whole modules: not looked into, or declared to work value by value."""
 _KIND_OF = {name: kind for kind, names in _KINDS.items() for name in names.split()}
 
 CONSTANTS = frozenset(
@@ -99,7 +106,9 @@ CONSTANTS = frozenset(
 )
 """Operations that take only shape, type and device from their input."""
 
-GATE_SOURCES = frozenset("sigmoid hardsigmoid softmax log_softmax rsqrt reciprocal var std norm vector_norm".split())
+DEVIATIONS = frozenset("rsqrt reciprocal var std norm vector_norm".split())
+"""Operations whose value normalises others."""
+GATE_SOURCES = DEVIATIONS | frozenset("sigmoid hardsigmoid softmax log_softmax".split())
 """Operations whose value is a factor for others, and so carries no relevance where it multiplies a signal."""
 
 _SYNONYMS = {

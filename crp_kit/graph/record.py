@@ -54,6 +54,7 @@ def record(
     *,
     output: OutputSelector = None,
     opaque: frozenset[str] = frozenset(),
+    elementwise: frozenset[str] = frozenset(),
     probe: Probe | None = None,
 ) -> Recording:
     """Run the shadow copy once and return its recorded graph.
@@ -69,6 +70,8 @@ def record(
         Which part of the model's output is attributed: a key, an index, an attribute, or a function of the output.
     opaque : frozenset of str, optional
         Paths of modules that become one node each.
+    elementwise : frozenset of str, optional
+        Paths of modules that become one node each, as activations.
     probe : {"dependence", "gradients"}, optional
         Run with gradients, to find dependences on the input that no torch call shows; with ``"gradients"`` also custom
         autograd functions whose calls can be seen.
@@ -82,7 +85,7 @@ def record(
     ModelError
         If the forward fails, or its output is no tensor that depends on the input.
     """
-    recorder = Recorder(shadow, opaque, probe)
+    recorder = Recorder(shadow, opaque, probe, elementwise)
     with (
         recorder.hooks(),
         recorder.tape.own.restored(),
@@ -110,6 +113,7 @@ def seen_through(
     *,
     output: OutputSelector = None,
     opaque: frozenset[str] = frozenset(),
+    elementwise: frozenset[str] = frozenset(),
     gradients: bool = False,
 ) -> frozenset[str]:
     """Return the paths of modules that must be opaque nodes, because some dependence inside them cannot be seen.
@@ -118,7 +122,7 @@ def seen_through(
 
     Parameters
     ----------
-    shadow, data, output, opaque
+    shadow, data, output, opaque, elementwise
         As for `record`; the result contains `opaque`.
     gradients : bool, optional
         Plain gradients are wanted: a module with a custom autograd function is opaque even if every call in it can be
@@ -128,13 +132,13 @@ def seen_through(
     probe: Probe = "gradients" if gradients else "dependence"
     while True:
         try:
-            record(shadow, data, output=output, opaque=opaque, probe=probe)
+            record(shadow, data, output=output, opaque=opaque, elementwise=elementwise, probe=probe)
         except UnseenDependenceError as found:
             if found.path in opaque:
                 raise ModelError(f"what module {found.path!r} returns depends on the input in a hidden way") from found
             opaque |= {found.path}
         except ModelError as failure:
-            record(shadow, data, output=output, opaque=opaque)
+            record(shadow, data, output=output, opaque=opaque, elementwise=elementwise)
             warnings.warn(
                 f"the model cannot run with gradients, so custom autograd functions in it would go unseen: {failure}",
                 CrpKitWarning,

@@ -17,9 +17,9 @@ from .chance import takes_batch_statistics, without_dropout
 from .inplace import overwrite, rebind, value_after
 from .names import ModuleCall
 from .nodes import INPUT_NAME
-from .ops import CONSTANTS, RESHAPING, canonical_name, in_reading_order, is_inplace, raw_name
+from .ops import CONSTANTS, ELEMENTWISE, OPAQUE, RESHAPING, canonical_name, in_reading_order, is_inplace, raw_name
 from .probe import Detector, Probe
-from .shadow import ModelTensors
+from .shadow import ModelTensors, ModuleRun, state_tensors
 from .tape import Draft, Tape
 from .tree import mapped, tensors
 
@@ -29,11 +29,12 @@ _CONVOLVED_AXES = {"conv1d": 1, "conv2d": 2, "conv3d": 3}
 
 @dataclass
 class _Frame:
-    """A module that is running, and what it was called with."""
+    """A module that is running, what it was called with, and the copies that one which is not looked into got."""
 
     call: ModuleCall
     inputs: tuple[Any, ...] = ()
     kwargs: dict[str, Any] = field(default_factory=dict)
+    copies: Any = ()
 
 
 class Recorder(TorchFunctionMode):
@@ -46,6 +47,8 @@ class Recorder(TorchFunctionMode):
         Paths of modules that become one node each.
     probe : str or None
         The forward runs with gradients; a tensor that has one without a seen call raises `UnseenDependenceError`.
+    elementwise : frozenset of str, optional
+        Paths of modules that become one node each, as activations.
 
     Attributes
     ----------
@@ -57,9 +60,15 @@ class Recorder(TorchFunctionMode):
         What was done about the model that the user should know.
     """
 
-    def __init__(self, shadow: torch.nn.Module, opaque: frozenset[str], probe: Probe | None) -> None:
+    def __init__(
+        self,
+        shadow: torch.nn.Module,
+        opaque: frozenset[str],
+        probe: Probe | None,
+        elementwise: frozenset[str] = frozenset(),
+    ) -> None:
         super().__init__()
-        self.shadow, self.opaque = shadow, opaque
+        self.shadow, self.opaque, self.elementwise = shadow, opaque | elementwise, elementwise
         self.tape = Tape(ModelTensors(shadow))
         self.calls: list[ModuleCall] = []
         self.notes: list[str] = []
@@ -123,12 +132,16 @@ class Recorder(TorchFunctionMode):
             number = self._counts.get(path, 0)
             self._counts[path] = number + 1
             childless = not any(True for _ in module.children())
-            call = ModuleCall(path, number, type(module), childless, len(self.tape.drafts))
+            call = ModuleCall(path, number, type(module), childless, len(self.tape.drafts), whole=path in self.opaque)
             self._frames.append(_Frame(call, args, kwargs))
             if path not in self.opaque:
                 return None
             self._paused = True
-            return mapped((args, kwargs), lambda tensor: tensor.clone())
+            for tensor in state_tensors(module):
+                self.tape.own.remember(tensor)
+                tensor.data = tensor.data.clone()
+            self._frames[-1].copies = mapped((args, kwargs), lambda tensor: tensor.clone())
+            return self._frames[-1].copies
 
         return hook
 
@@ -148,13 +161,23 @@ class Recorder(TorchFunctionMode):
         call = frame.call
         if call.path in self.opaque:
             result = mapped(result, lambda tensor: tensor.view_as(tensor))
-            result = self._record(Draft("opaque", call.path, _ModuleCall(module), frame.inputs, frame.kwargs), result)
+            op = ELEMENTWISE if call.path in self.elementwise else OPAQUE
+            run = ModuleRun(module, own_state=op == ELEMENTWISE)
+            result = self._record(Draft(op, call.path, run, frame.inputs, frame.kwargs), result)
+            self._overwrite_inputs(frame, result)
         self._detector.check(result, call.path)
         refs = [self.tape.ref(value) for value in tensors(result)]
         call.stop = len(self.tape.drafts)
         call.result = next((ref for ref in refs if ref is not None), None)
         self.calls.append(call)
         return result
+
+    def _overwrite_inputs(self, frame: _Frame, result: Any) -> None:
+        """Let what a module that works in place was given be what it returned."""
+        given = zip(tensors((frame.inputs, frame.kwargs)), tensors(frame.copies), strict=True)
+        for own, copy in given:
+            if copy._version and isinstance(result, torch.Tensor) and torch.equal(copy, result):
+                self._write(own, result)
 
     # ------------------------------------------------------------------ calls
 
@@ -209,14 +232,15 @@ class Recorder(TorchFunctionMode):
         if quiet is not None:
             self.notes.append(f"dropout that is on in evaluation mode (in {self._path!r}) was switched off")
             args, kwargs = quiet
-        if takes_batch_statistics(op, args, kwargs):
+        signal = args[0] if args else kwargs.get("input")
+        live = isinstance(signal, torch.Tensor) and self.tape.ref(signal) is not None
+        if live and takes_batch_statistics(op, args, kwargs):
             raise ModelError(
                 f"BatchNorm {self._path!r} normalises by the statistics of the batch, also in evaluation mode: one "
                 f"sample's relevance would depend on the others. Give it running statistics (track_running_stats=True)"
             )
         axes = _CONVOLVED_AXES.get(op)
-        signal = args[0] if args else kwargs.get("input")
-        shape = signal.shape if isinstance(signal, torch.Tensor) and self.tape.ref(signal) is not None else ()
+        shape = signal.shape if isinstance(signal, torch.Tensor) and live else ()
         if axes is not None and len(shape) == axes + 1 and self._input_ranks == {axes + 1}:
             raise InputError(
                 f"data needs a batch axis in front: {op} at {self._path!r} got shape {tuple(shape)} where it takes "
@@ -252,16 +276,6 @@ class Recorder(TorchFunctionMode):
         """Let a tensor of the model be the new value; return it."""
         self._detector.mark(overwrite(self.tape, target, new, owner=self._path))
         return target
-
-
-class _ModuleCall:
-    """A module as a function of its inputs."""
-
-    def __init__(self, module: torch.nn.Module) -> None:
-        self.module, self.__name__ = module, type(module).__name__
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return self.module(*args, **kwargs)
 
 
 def _input_value(*, name: str) -> torch.Tensor:

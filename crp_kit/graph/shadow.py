@@ -70,6 +70,19 @@ class ModelTensors:
                 self._tensors[key].data = old
 
 
+def state_tensors(module: torch.nn.Module) -> list[torch.Tensor]:
+    """Return what a module may write to as it runs: its buffers and tensor attributes, not its parameters."""
+    return [one for one in shared_tensors(module).values() if not isinstance(one, torch.nn.Parameter)]
+
+
+def with_own_state(module: torch.nn.Module) -> torch.nn.Module:
+    """Return a copy of a module that shares its parameters; its buffers and attributes are its own to write to."""
+    tensors = shared_tensors(module).values()
+    shared = [one for one in tensors if isinstance(one, torch.nn.Parameter) or not one.is_leaf]
+    scripted = [one for one in module.modules() if isinstance(one, ScriptedModule)]
+    return copy.deepcopy(module, {id(one): one for one in (*shared, *scripted)})
+
+
 @contextmanager
 def attributes_kept(model: torch.nn.Module) -> Iterator[None]:
     """Give the modules of a tree the attributes back that they had, with what was in their lists and dictionaries."""
@@ -135,6 +148,17 @@ class ScriptedModule(torch.nn.Module):
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         return self._scripted[0](*args, **kwargs)
+
+
+class ModuleRun:
+    """A module as a function of its inputs; with `own_state` each run writes to a copy."""
+
+    def __init__(self, module: torch.nn.Module, *, own_state: bool) -> None:
+        self.module, self.own_state, self.__name__ = module, own_state, type(module).__name__
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        module = with_own_state(self.module) if self.own_state else self.module
+        return module(*args, **kwargs)
 
 
 def _hookable(module: torch.nn.Module) -> torch.nn.Module:

@@ -1,5 +1,6 @@
-"""Matplotlib figures: conditional heatmaps, the most relevant concepts, reference samples, and the demo's."""
+"""Matplotlib figures: conditional heatmaps, relevant concepts, reference samples, conservation, and the demo's."""
 
+from .conservation import conservation
 from .demo import ConceptView, SampleView, demo_figure
 from .maps import concept_bars, heatmaps
 from .panels import to_png
@@ -13,6 +14,7 @@ __all__ = [
     "Viewable",
     "compare_modes",
     "concept_bars",
+    "conservation",
     "demo_figure",
     "heatmaps",
     "references",

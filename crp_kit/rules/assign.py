@@ -9,8 +9,8 @@ gradient, as in zennit.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -22,10 +22,22 @@ from ..graph.canonize import Units, group
 from ..graph.flow import Flow
 from ..graph.nodes import Graph, Node, Ref
 from ..graph.ops import Kind
+from .attention import AttentionStep
+from .attnlrp import Uniform
 from .linear import HookStep, LinearStep, StackedStep
+from .rule_map import NodeRules, RuleMap, resolved
 from .stand_ins import FAMILY, STAND_INS
-from .step import Step
+from .step import Quality, Step
 from .structural import ContributionStep, Factor, GateStep, GradientStep, PassStep, StopStep
+
+BatchNormRule = Literal["affine", "pass", "epsilon", "threshold"]
+"""What is done at a BatchNorm that belongs to no linear layer.
+
+``"affine"``: it is the affine map ``a x + c`` under an epsilon rule, with the stabilizer of sums; the shift takes its
+share. ``"epsilon"``: zennit's Epsilon on the module, with a stabilizer of 1e-6. ``"pass"``: relevance passes unchanged;
+the shift takes nothing. ``"threshold"``: with the ReLU behind it, and the linear layers behind that, it becomes a ReLU
+with a threshold (`crp_kit.graph.canonize.Fold`); elsewhere it is affine.
+"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,9 +61,9 @@ class Plan:
     unknown: tuple[str, ...]
 
 
-def stabilized(epsilon: float = 1e-6) -> Factor:
+def stabilized(epsilon: float | Stabilizer = 1e-6) -> Factor:
     """Return the factor ``1 / (z + sign(z) epsilon)``, where the sign of zero is positive."""
-    stabilize = Stabilizer(epsilon)
+    stabilize = Stabilizer.ensure(epsilon)
     return lambda z: 1 / stabilize(z)
 
 
@@ -82,6 +94,8 @@ class _Chooser:
 
     def rule(self, node: Node) -> Hook | None:
         """Return the rule of a node, by its module, its stand-in or its family."""
+        if isinstance(self.composite, NodeRules):
+            return self.composite.rules.get(node.name)
         stand_in = STAND_INS.get(node.op)
         shown = [node.module] if node.module is not None else []
         if stand_in is not None and not any(isinstance(module, type(stand_in())) for module in shown):
@@ -115,37 +129,45 @@ def is_lrp(composite: Composite | None) -> bool:
 
 def mapped_containers(composite: Composite | None, shadow: nn.Module) -> frozenset[str]:
     """Return the paths of modules with modules inside that a composite gives a rule of their own."""
-    if composite is None:
+    if composite is None or isinstance(composite, RuleMap):
         return frozenset()
     return frozenset(
         path
         for path, module in shadow.named_modules()
         if any(True for _ in module.children())
-        and not isinstance(module, nn.MultiheadAttention)
+        and not isinstance(module, (nn.MultiheadAttention, nn.modules.batchnorm._BatchNorm))  # calls in it have rules
         and composite.module_map({}, path, module) is not None
     )
 
 
-def make_plan(graph: Graph, composite: Composite | None) -> Plan:
-    """Give each node of a recorded graph its step."""
+def make_plan(graph: Graph, composite: Composite | None, batch_norm: BatchNormRule = "affine") -> Plan:
+    """Give each node of a recorded graph its step.
+
+    Raises
+    ------
+    CompositeError, UnknownLayerError
+        If the composite asks for layers that the graph does not have.
+    """
+    composite = resolved(composite, graph)
     chooser = _Chooser(composite, graph)
     hooks = [None if node.kind is Kind.INPUT else chooser.rule(node) for node in graph]
     named = any(hook is not None for node, hook in zip(graph, hooks, strict=True) if node.kind is Kind.LINEAR)
     relevance = composite is not None and (named or is_lrp(composite))
-    units = _units(graph, hooks) if relevance else Units()
-    maker = _Maker(graph, Flow(graph, gradient=not relevance), units, relevance, _common_factor(chooser))
+    units = _units(graph, hooks, thresholds=batch_norm == "threshold") if relevance else Units()
+    shared = frozenset(index for index, hook in enumerate(hooks) if relevance and isinstance(hook, Uniform))
+    flow = Flow(graph, gradient=not relevance, shared=shared)
+    maker = _Maker(graph, flow, units, relevance, _common_factor(chooser), batch_norm)
     steps = tuple(maker.step(node, hook) for node, hook in zip(graph, hooks, strict=True))
     unknown = tuple(node.name for node, step in zip(graph, steps, strict=True) if step.rule == _UNKNOWN)
-    return Plan(steps, maker.flow, maker.units, unknown)
+    return Plan(steps, flow, units, unknown)
 
 
-def _units(graph: Graph, hooks: Sequence[Hook | None]) -> Units:
-    """Return the units of a graph, without the BatchNorms to which the composite gives a rule that is not Pass."""
-    found = group(graph)
+def _units(graph: Graph, hooks: Sequence[Hook | None], *, thresholds: bool) -> Units:
+    """Return the units of a graph, without the norms and ReLUs to which the composite gives a rule that is not Pass."""
+    found = group(graph, thresholds=thresholds)
     own = {i for i, hook in enumerate(hooks) if hook is not None and type(hook) is not zennit_rules.Pass}
-    behind, before = (
-        {linear: norm for linear, norm in pairs.items() if norm not in own} for pairs in (found.behind, found.before)
-    )
+    behind = {linear: norm for linear, norm in found.behind.items() if norm not in own}
+    before = {linear: fold for linear, fold in found.before.items() if own.isdisjoint({fold.norm, fold.relu})}
     return Units(behind, before)
 
 
@@ -179,12 +201,17 @@ class _Maker:
     units: Units
     relevance: bool
     factor: Factor
+    batch_norm: BatchNormRule
 
     def step(self, node: Node, hook: Hook | None) -> Step:
         """Return the step of one node."""
         to = self.flow.carrying[node.index]
         if node.kind is Kind.INPUT or not to:
-            return StopStep(node.index, "")
+            return StopStep(node.index, "", quality="")
+        made = self._made(node, hook, to)
+        return replace(made, quality=_quality(node, made))
+
+    def _made(self, node: Node, hook: Hook | None, to: tuple[Ref, ...]) -> Step:
         makers: Mapping[Kind, Callable[[Node, Hook | None, tuple[Ref, ...]], Step | None]] = {
             Kind.LINEAR: self._linear,
             Kind.BATCH_NORM: self._batch_norm,
@@ -226,8 +253,12 @@ class _Maker:
     def _batch_norm(self, node: Node, hook: Hook | None, to: tuple[Ref, ...]) -> Step | None:
         if node.index in self.units.folded:
             return PassStep(node.index, "part of a linear layer", to[0])
-        if hook is not None and type(hook) is not zennit_rules.Pass:
+        if (hook is not None and type(hook) is not zennit_rules.Pass) or not self.relevance:
             return None
+        if self.batch_norm == "pass" and len(to) == 1:
+            return PassStep(node.index, "Pass", to[0])
+        if self.batch_norm == "epsilon" and len(to) == 1:
+            return HookStep(node.index, "Epsilon", to[0], zennit_rules.Epsilon())
         return self._contribution(node, "Epsilon (affine)", to)
 
     def _norm(self, node: Node, hook: Hook | None, to: tuple[Ref, ...]) -> Step | None:
@@ -245,6 +276,23 @@ class _Maker:
     def _product(self, node: Node, hook: Hook | None, to: tuple[Ref, ...]) -> Step | None:
         if not self.relevance:
             return None
+        if isinstance(hook, Uniform):
+            uniform = AttentionStep if node.op == "scaled_dot_product_attention" else ContributionStep
+            return uniform(node.index, rule_name(hook), to, stabilized(hook.stabilizer_fn))
         if node.op in ("mul", "div"):
             return GateStep(node.index, "gate" if len(to) == 1 else "equal split", to)
         return self._contribution(node, "Epsilon (weights detached)", to)
+
+
+_OWN_RULE = (Kind.LINEAR, Kind.BATCH_NORM, Kind.SUM, Kind.AFFINE, Kind.ACTIVATION, Kind.STRUCTURAL)
+"""Operations for which LRP has rules: affine maps, what moves values, and what works value by value."""
+
+
+def _quality(node: Node, step: Step) -> Quality:
+    """Return how well a rule is defined at a node."""
+    linear = node.kind is Kind.PRODUCT and len(node.inputs) == 1
+    if isinstance(step, PassStep) or (linear and not isinstance(step, GradientStep)):
+        return "exact"
+    if step.rule in ("gradient", _UNKNOWN):
+        return "exact" if node.kind is Kind.STRUCTURAL else "gradient"
+    return "exact" if node.kind in _OWN_RULE else "approximate"

@@ -6,16 +6,18 @@ import functools
 import hashlib
 from collections.abc import Iterator
 from types import BuiltinFunctionType, CodeType, FunctionType, MethodType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from zennit.core import Hook
 
 from ..graph.nodes import Graph
-from .assign import Plan
 
-__all__ = ["describe_hook", "describe_plan"]
+if TYPE_CHECKING:
+    from .assign import Plan
+
+__all__ = ["describe_hook", "describe_plan", "epsilon_in"]
 
 _STATE = ("active", "stored_tensors", "tensor_handles")
 """Attributes of a zennit hook that belong to a run, not to the rule."""
@@ -46,6 +48,12 @@ def describe_hook(hook: Hook) -> str:
     True
     """
     return f"{type(hook).__name__}({_listed(hook)})"
+
+
+def epsilon_in(value: Any) -> str | None:
+    """Return the epsilon that a function or rule adds to its denominators, if it holds one number of that name."""
+    found = {text for name, text in _parameters(value, "", ()) if name == "epsilon"}
+    return found.pop() if len(found) == 1 else None
 
 
 def _listed(value: Any) -> str:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ..graph.nodes import Node, Ref
 from ..graph.ops import Kind
@@ -26,10 +28,12 @@ def true_function(node: Node, recording: Recording, refs: Sequence[Ref]) -> Func
     if node.kind is Kind.BATCH_NORM:
         return affine_norm(node)
     floats = [i for i, shape in enumerate(node.shapes) if shape is not None]
-    own_precision = node.kind is Kind.OPAQUE
+    own_precision = node.is_module
     recorded = {ref: recording.value(ref) for ref in node.inputs}
     fixed = recorded if own_precision else {ref: working(value) for ref, value in recorded.items()}
     promoted = node if own_precision else _promoted(node)
+    if node.op == "scaled_dot_product_attention":
+        promoted = replace(promoted, func=partial(_attention_in_steps, promoted.func))
 
     def run(*values: torch.Tensor) -> list[torch.Tensor]:
         given = {ref: value.to(fixed[ref].dtype) for ref, value in zip(refs, values, strict=True)}
@@ -57,6 +61,12 @@ def _with_fixed_weights(node: Node, recording: Recording) -> Node:
     positional = [fixed.get(name, given) for name, given in zip(("query", "key"), node.args[:2], strict=False)]
     named = {name: fixed.get(name, given) for name, given in node.kwargs.items()}
     return replace(node, args=(*positional, *node.args[2:]), kwargs=named)
+
+
+def _attention_in_steps(func: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """Return attention made of products and a softmax: the fused kernels cannot be transposed for many rows at once."""
+    with sdpa_kernel(SDPBackend.MATH):
+        return func(*args, **kwargs)
 
 
 def _promoted(node: Node) -> Node:
@@ -159,10 +169,17 @@ def _local_response_norm(node: Node, x: torch.Tensor) -> Function:
     return lambda v: [v * ratio]
 
 
+def _normalize(node: Node, x: torch.Tensor) -> Function:
+    p, dim, eps = node.argument("p", 2.0), node.argument("dim", 1), node.argument("eps", 1e-12)
+    scale = 1 / torch.linalg.vector_norm(x, p, dim, keepdim=True).clamp_min(eps)
+    return lambda v: [v * scale]
+
+
 _NORMS: dict[str, Callable[[Node, torch.Tensor], Function]] = {
     "layer_norm": _layer_norm,
     "rms_norm": _rms_norm,
     "group_norm": _group_norm,
     "instance_norm": _instance_norm,
     "local_response_norm": _local_response_norm,
+    "normalize": _normalize,
 }

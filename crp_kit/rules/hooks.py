@@ -18,7 +18,7 @@ from zennit import rules as zennit_rules
 from zennit.core import BasicHook, Hook, ParamMod
 
 from ..errors import CompositeError, CrpKitError
-from .step import Pull, Transposed
+from .step import Losses, Pull, Transposed
 from .units import LinearUnit, linear_transpose
 
 _EXACT = (
@@ -116,12 +116,44 @@ def modified_parameters(rule: BasicHook, unit: torch.nn.Module, *, where: str) -
     return found
 
 
-def _basic(rule: BasicHook, unit: torch.nn.Module, x: torch.Tensor, *, parameters: Parameters, hidden: bool) -> Pull:
-    modifiers = list(zip(rule.input_modifiers, rule.output_modifiers, parameters, strict=True))
-    terms = [
+def hook_losses(rule: Hook, unit: torch.nn.Module, x: torch.Tensor, *, where: str) -> Losses | None:
+    """Return what a rule keeps at a unit that is an affine map, or None for a rule that is not such a sum of terms.
+
+    Relevance ``R`` goes with a factor ``f_t`` to each term ``z_t = A_t h_t + b_t``, and comes back as ``c_t h_t`` times
+    the gradient. Constants take ``sum_t c_t f_t b_t`` of it, and the stabilizer ``1 - sum_t c_t f_t z_t``.
+    """
+    if not isinstance(rule, BasicHook):
+        return None
+    parameters = modified_parameters(rule, unit, where=where)
+    terms = _terms(rule, unit, x, parameters, hidden=False)
+    inputs, outputs = [term.input for term in terms], [term.output for term in terms]
+    if _shared_inputs(inputs) or not (_is_zennits(rule) or _multiplies(rule, inputs, outputs)):
+        return None
+    signs = [factor.flatten()[0] for factor in _reducer_factors(rule, [torch.ones_like(value) for value in inputs])]
+    expected = zip(_reducer_factors(rule, inputs), signs, inputs, strict=True)
+    if not all(torch.allclose(h, sign * value) for h, sign, value in expected):
+        return None
+    above = _as_list(rule.gradient_mapper(torch.ones_like(outputs[0]), outputs), len(terms))
+    constants, kept = torch.zeros_like(outputs[0]), torch.zeros_like(outputs[0])
+    for term, changed, sign, factor in zip(terms, parameters, signs, above, strict=True):
+        zero = torch.func.functional_call(unit, changed, (torch.zeros_like(term.input),))
+        constants = constants + sign * factor * zero
+        kept = kept + sign * factor * term.output
+    return Losses(constants, 1 - kept)
+
+
+def _terms(
+    rule: BasicHook, unit: torch.nn.Module, x: torch.Tensor, parameters: Parameters, *, hidden: bool
+) -> list[_Term]:
+    modifiers = zip(rule.input_modifiers, rule.output_modifiers, parameters, strict=True)
+    return [
         _term(unit, modify_input(x), modify_output, changed, hidden=hidden)
         for modify_input, modify_output, changed in modifiers
     ]
+
+
+def _basic(rule: BasicHook, unit: torch.nn.Module, x: torch.Tensor, *, parameters: Parameters, hidden: bool) -> Pull:
+    terms = _terms(rule, unit, x, parameters, hidden=hidden)
     inputs, outputs = [term.input for term in terms], [term.output for term in terms]
     if not _shared_inputs(inputs) and (_is_zennits(rule) or _multiplies(rule, inputs, outputs)):
         return _factored(rule, terms)

@@ -9,12 +9,15 @@ from typing import Any
 import torch
 from zennit.core import BasicHook, Hook
 
+from ..graph.canonize import Fold
 from ..graph.nodes import Node, Ref
-from ..graph.ops import Kind
+from ..graph.ops import ELEMENTWISE, Kind
 from ..graph.record import Recording
+from ..graph.shadow import with_own_state
+from .folds import factors_in_front
 from .functions import true_function, values_of
-from .hooks import Parameters, hook_backward, modified_parameters
-from .step import Backward, Given, Message, Pull, Step, Transposed, only, sum_to, working
+from .hooks import Parameters, hook_backward, hook_losses, modified_parameters
+from .step import Backward, Given, Losses, Message, Pull, Step, Transposed, only, sum_to, working
 from .units import CallUnit, LinearUnit, NormUnit, effective_unit, layer_of, linear_transpose, state_key, state_of
 
 
@@ -27,22 +30,21 @@ class LinearStep(Step):
     to : Ref
         The linear node's input.
     hook : zennit Hook or None
-    behind, before : int or None
-        The BatchNorm nodes that belong to it.
+    behind : int or None
+        The BatchNorm node that belongs to it and is read behind it.
+    before : Fold or None
+        The BatchNorm that belongs to it and is in front of it; the recording is then a restated one.
     """
 
     to: Ref
     hook: Hook | None
     behind: int | None = None
-    before: int | None = None
+    before: Fold | None = None
     _kept: dict[str, Any] = field(default_factory=dict)
 
     def prepare(self, recording: Recording) -> Backward:
         unit, parameters = self._unit(recording)
         (x,) = values_of(recording, [self.to])
-        if self.before is not None:
-            norm = recording.graph.nodes[self.before]
-            (x,) = values_of(recording, [norm.argument("input")])
         if self.hook is None:
             pull = linear_transpose(unit, unit.weight, x) or _transposed(unit, x)
         else:
@@ -52,14 +54,21 @@ class LinearStep(Step):
         dtype = unit.weight.dtype
         return lambda message: [(self.to, pull(only(message).to(dtype)))]
 
+    def losses(self, recording: Recording) -> Losses | None:
+        if self.hook is None:
+            return None
+        unit, _ = self._unit(recording)
+        (x,) = values_of(recording, [self.to])
+        return hook_losses(self.hook, unit, x, where=self.node(recording).name)
+
     def _unit(self, recording: Recording) -> tuple[LinearUnit, Parameters | None]:
         """Return the unit with its modified parameters, remade when a weight has changed."""
-        node = self.node(recording)
-        behind, before = (recording.graph.nodes[i] if i is not None else None for i in (self.behind, self.before))
-        sources = state_of(node, behind, before)
-        key = (state_key(sources), before.shape[1:] if before is not None else None)
+        graph, node, fold = recording.graph, self.node(recording), self.before
+        behind = None if self.behind is None else graph.nodes[self.behind]
+        sources = state_of(node, behind, None if fold is None else graph.nodes[fold.norm])
+        key = (state_key(sources), None if fold is None else graph.shape(self.to)[1:])
         if self._kept.get("key") != key:
-            unit = effective_unit(node, behind, before)
+            unit = effective_unit(node, behind, None if fold is None else factors_in_front(graph, node, fold))
             rule = self.hook if isinstance(self.hook, BasicHook) else None
             parameters = modified_parameters(rule, unit, where=node.name) if rule is not None else None
             self._kept.update(key=key, unit=unit, parameters=parameters, sources=sources)
@@ -81,9 +90,16 @@ class HookStep(Step):
     def prepare(self, recording: Recording) -> Backward:
         node = self.node(recording)
         (x,) = values_of(recording, [self.to])
-        hidden = node.kind is Kind.OPAQUE
-        pull = hook_backward(self.hook, self._unit(recording, node), x, where=node.name, hidden=hidden)
+        unit = self._unit(recording, node)
+        pull = hook_backward(self.hook, unit, x, where=node.name, hidden=node.is_module)
         return lambda message: [(self.to, pull(working(only(message))))]
+
+    def losses(self, recording: Recording) -> Losses | None:
+        node = self.node(recording)
+        if node.kind not in (Kind.BATCH_NORM, Kind.AFFINE, Kind.SUM):
+            return None
+        (x,) = values_of(recording, [self.to])
+        return hook_losses(self.hook, self._unit(recording, node), x, where=node.name)
 
     def _unit(self, recording: Recording, node: Node) -> torch.nn.Module:
         """Return the module itself, where calling it does what the node did; in-place modules would overwrite."""
@@ -92,8 +108,11 @@ class HookStep(Step):
         value = recording.value(self.to)
         plain = node.args == (self.to,) and not node.kwargs and not getattr(node.module, "inplace", False)
         if node.module is not None and plain and working(value) is value:
-            return node.module
+            return with_own_state(node.module) if node.op == ELEMENTWISE else node.module
         return CallUnit(true_function(node, recording, [self.to]))
+
+
+_SUM = CallUnit(lambda x: [x.sum(-1)])
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,9 +127,7 @@ class StackedStep(Step):
 
     def prepare(self, recording: Recording) -> Backward:
         node = self.node(recording)
-        summands = list(self._summands(node, recording))
-        stacked = torch.stack(torch.broadcast_tensors(*summands), -1)  # type: ignore[no-untyped-call]
-        pull = hook_backward(self.hook, CallUnit(lambda x: [x.sum(-1)]), stacked, where=node.name)
+        pull = hook_backward(self.hook, _SUM, self._stacked(recording), where=node.name)
 
         def backward(message: Message) -> Given:
             parts = pull(working(only(message))).unbind(-1)
@@ -121,6 +138,21 @@ class StackedStep(Step):
             ]
 
         return backward
+
+    def losses(self, recording: Recording) -> Losses | None:
+        stacked = self._stacked(recording)
+        found = hook_losses(self.hook, _SUM, stacked, where=self.node(recording).name)
+        fixed = torch.tensor([not isinstance(one, Ref) for one in self.node(recording).args])
+        if found is None or not bool(fixed.any()):
+            return found
+        ones = torch.ones_like(recording.values[self.index][0])[None]
+        taken = hook_backward(self.hook, _SUM, stacked, where=self.node(recording).name)(ones)[0]
+        return Losses(taken[..., fixed.to(taken.device)].sum(-1), found.stabilizer)
+
+    def _stacked(self, recording: Recording) -> torch.Tensor:
+        """Return the summands side by side, (*shape, summand)."""
+        summands = list(self._summands(self.node(recording), recording))
+        return torch.stack(torch.broadcast_tensors(*summands), -1)  # type: ignore[no-untyped-call]
 
     @staticmethod
     def _summands(node: Node, recording: Recording) -> Iterator[torch.Tensor]:

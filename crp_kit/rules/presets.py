@@ -1,4 +1,4 @@
-"""zennit's composites by name."""
+"""Composites by name: zennit's, and those of crp-kit."""
 
 from __future__ import annotations
 
@@ -6,19 +6,21 @@ import difflib
 from typing import Any
 
 import torch
-from zennit.composites import COMPOSITES
+from zennit.composites import COMPOSITES as ZENNIT
 from zennit.core import Composite
 
 from ..errors import CompositeError
+from .attnlrp import AttnLRP
 
 __all__ = ["GRADIENT", "Composite", "preset", "preset_names"]
 
 GRADIENT = "gradient"
+_COMPOSITES = {**ZENNIT, "attnlrp": AttnLRP}
 
 
 def preset_names() -> list[str]:
     """Return the names that `preset` knows."""
-    return [GRADIENT, *sorted(COMPOSITES)]
+    return [GRADIENT, *sorted(_COMPOSITES)]
 
 
 def preset(
@@ -54,7 +56,7 @@ def preset(
         raise CompositeError(f"composite is a zennit Composite, a preset name or None; got {type(composite).__name__}")
     if composite == GRADIENT:
         return None
-    if composite not in COMPOSITES:
+    if composite not in _COMPOSITES:
         near = difflib.get_close_matches(composite, preset_names(), n=2)
         hint = f"did you mean {' or '.join(map(repr, near))}?" if near else "known are " + ", ".join(preset_names())
         raise CompositeError(f"no composite named {composite!r}; {hint}")
@@ -66,4 +68,4 @@ def preset(
                 "zennit.composites.EpsilonGammaBox(low=..., high=...)"
             )
         options = {"low": low, "high": high}
-    return COMPOSITES[composite](**options)
+    return _COMPOSITES[composite](**options)

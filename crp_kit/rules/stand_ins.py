@@ -9,6 +9,13 @@ from zennit.layer import Sum
 
 from ..graph.ops import Kind
 
+__all__ = ["FAMILY", "STAND_INS", "Product"]
+
+
+class Product(nn.Module):
+    """A product of values of the model, ``a * b`` or ``a @ b``, attention's own included; shows it to a composite."""
+
+
 _ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "relu": nn.ReLU, "relu6": nn.ReLU6, "hardtanh": nn.Hardtanh, "clamp": nn.Hardtanh, "clamp_min": nn.ReLU,
     "clamp_max": nn.Hardtanh, "hardswish": nn.Hardswish, "silu": nn.SiLU, "gelu": nn.GELU, "elu": nn.ELU,
@@ -45,6 +52,7 @@ _LAYERS: dict[str, Callable[[], nn.Module]] = {
     "adaptive_max_pool2d": lambda: nn.AdaptiveMaxPool2d(1),
     "softmax": lambda: nn.Softmax(-1),
     "flatten": nn.Flatten,
+    **dict.fromkeys(("mul", "matmul", "mm", "bmm", "baddbmm", "einsum", "scaled_dot_product_attention"), Product),
     "dropout": nn.Dropout,
 }
 STAND_INS: dict[str, Callable[[], nn.Module]] = {**_ACTIVATIONS, **_LAYERS}

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 import torch
 
@@ -23,6 +23,31 @@ Given = list[tuple[Ref, torch.Tensor]]
 Backward = Callable[[Message], Given]
 Pull = Callable[[torch.Tensor], torch.Tensor]
 """From relevance or factors at an output to those at an input, (row, *shape) each."""
+Quality = Literal["exact", "approximate", "gradient", ""]
+"""How well a rule is defined at a node.
+
+``"exact"``: the node is affine in what receives relevance, moves it, or works value by value, so the rule is LRP's own.
+``"approximate"``: a factor that depends on the input counts as a constant (gates, attention weights, deviations of
+norms), or several signals share a product. ``"gradient"``: no rule is known, relevance passes as plain gradient. Empty:
+no relevance arrives.
+"""
+
+
+@dataclass(frozen=True, eq=False)
+class Losses:
+    """What a node keeps of the relevance at its output, instead of handing it on.
+
+    Parameters
+    ----------
+    constants : torch.Tensor or None
+        The part that biases and other constants take, which broadcasts to the output; ``None`` if all that is missing
+        goes to them.
+    stabilizer : torch.Tensor or float
+        The part that the stabilized denominator takes.
+    """
+
+    constants: torch.Tensor | None = None
+    stabilizer: torch.Tensor | float = 0.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,14 +60,21 @@ class Step(ABC):
         Index of the node.
     rule : str
         What is done there, for people.
+    quality : str
+        How well the rule is defined there, see `Quality`.
     """
 
     index: int
     rule: str
+    quality: Quality = field(default="exact", kw_only=True)
 
     @abstractmethod
     def prepare(self, recording: Recording) -> Backward:
         """Compute what all conditions share, and return the function that hands relevance on."""
+
+    def losses(self, recording: Recording) -> Losses | None:
+        """Return what the rule keeps, from its own formula; ``None`` where it cannot be told apart."""
+        return None
 
     def node(self, recording: Recording) -> Node:
         return recording.graph.nodes[self.index]

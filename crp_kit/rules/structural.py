@@ -13,7 +13,7 @@ from ..graph.ops import Kind
 from ..graph.record import Recording
 from ..graph.tree import leaves
 from .functions import linearised_function, true_function, values_of
-from .step import Backward, Given, Message, Step, Transposed, only, sum_to
+from .step import Backward, Given, Losses, Message, Step, Transposed, only, sum_to
 
 Factor = Callable[[torch.Tensor], torch.Tensor]
 """From a node's output to the factor that its relevance is multiplied with, such as ``1 / stabilized output``."""
@@ -33,6 +33,9 @@ class PassStep(Step):
                 f"got {tuple(shape)}"
             )
         return lambda message: [(self.to, sum_to(only(message), shape))]
+
+    def losses(self, recording: Recording) -> Losses:
+        return Losses(torch.zeros(()))
 
 
 def _broadcasts(shape: torch.Size, target: torch.Size) -> bool:
@@ -59,15 +62,21 @@ class GradientStep(Step):
 
     def prepare(self, recording: Recording) -> Backward:
         node = self.node(recording)
-        hidden = node.kind is Kind.OPAQUE
         function = true_function(node, recording, self.to)
-        pull = Transposed(function, values_of(recording, self.to), hidden=hidden)
+        pull = Transposed(function, values_of(recording, self.to), hidden=node.is_module)
         floats = [i for i, shape in enumerate(node.shapes) if shape is not None]
+        alone = len(self.to) == 1 and recording.graph.shape(self.to[0]) == node.shape
+        if node.kind is Kind.ACTIVATION and alone and not node.is_module:
+            (slope,) = pull([torch.ones_like(pull.outputs[0])[None]])
+            return lambda message: [(self.to[0], only(message).to(slope.dtype) * slope)]
 
         def backward(message: Message) -> Given:
             return list(zip(self.to, pull([message[i] for i in floats]), strict=True))
 
         return backward
+
+    def losses(self, recording: Recording) -> Losses | None:
+        return Losses() if self.node(recording).kind is Kind.STRUCTURAL else None
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,6 +117,13 @@ class ContributionStep(Step):
 
         return backward
 
+    def losses(self, recording: Recording) -> Losses:
+        run = linearised_function(self.node(recording), recording, self.to)
+        inputs = values_of(recording, self.to)
+        (z,), (constant,) = run(*inputs), run(*map(torch.zeros_like, inputs))
+        factor = self.factor(z)
+        return Losses(constant * factor, 1 - z * factor)
+
 
 def shares(node: Node, to: tuple[Ref, ...]) -> list[float]:
     """Return the part of its contribution that each input of a node keeps: equal parts for the factors of a product."""
@@ -137,3 +153,6 @@ class GateStep(Step):
             return [(ref, sum_to(part, shape)) for ref, shape in zip(self.to, shapes, strict=True)]
 
         return backward
+
+    def losses(self, recording: Recording) -> Losses:
+        return Losses(torch.zeros(()))

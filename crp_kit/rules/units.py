@@ -90,22 +90,25 @@ def optional_argument(node: Node, name: str) -> Any:
 # ---------------------------------------------------------------------- effective weights
 
 
-def effective_unit(node: Node, behind: Node | None = None, before: Node | None = None) -> LinearUnit:
+def effective_unit(
+    node: Node, behind: Node | None = None, before: tuple[torch.Tensor, torch.Tensor] | None = None
+) -> LinearUnit:
     """Return a linear node together with the BatchNorms that belong to it.
 
     Parameters
     ----------
     node : Node
-    behind, before : Node or None
-        The BatchNorm that its output goes through, and the one that its input came through.
+    behind : Node or None
+        The BatchNorm that its output goes through.
+    before : tuple of torch.Tensor or None
+        What the BatchNorm in front does to its input: scale, (channel,), and shift, (1, *shape).
     """
     weight = working(node.argument("weight")).detach()
     bias = node.argument("bias")
     bias = working(bias).detach() if bias is not None else None
     if before is not None:
-        scale, shift = batch_norm_factors(before)
-        constant = per_channel(shift, len(before.shape)).expand(1, *before.shape[1:])
-        bias = LinearUnit(node, weight, bias)(constant).detach()
+        scale, shift = before
+        bias = LinearUnit(node, weight, bias)(shift).detach()
         weight = weight * _per_second_axis(node, scale, weight)
     if behind is not None:
         scale, shift = batch_norm_factors(behind)

@@ -25,6 +25,7 @@ ACTIVATIONS = {
     "clamp_min", "clamp_max", "clip", "abs", "pow", "square", "local_response_norm",
 }  # fmt: skip
 PRODUCTS = {"mul", "multiply", "matmul", "bmm", "mm", "einsum"}
+SUMS_WITH_PRODUCTS = {"addmm": torch.mm, "baddbmm": torch.bmm, "addcmul": torch.mul}
 QUOTIENTS = {"div", "divide", "true_divide", "truediv"}
 LINEAR = {
     "conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d", "linear", "add", "sub",
@@ -95,6 +96,8 @@ class DetachedNonlinearities(TorchFunctionMode):
             return self._product(func, args, kwargs, elementwise=name in {"mul", "multiply"})
         if name in QUOTIENTS:
             return self._quotient(func, args, kwargs)
+        if name in SUMS_WITH_PRODUCTS:
+            return self._sum_with_product(name, *args, **kwargs)
         if name in NORMS and func is not torch.batch_norm:
             return NORMS[name](self.constant, *args, **kwargs)
         if name == "scaled_dot_product_attention":
@@ -135,6 +138,13 @@ class DetachedNonlinearities(TorchFunctionMode):
             return func(*_replaced(args, gate, self.constant), **kwargs)
         halves = [func(*_replaced(args, place, self.constant), **kwargs) for place in places]
         return (halves[0] + halves[1]) / 2
+
+    def _sum_with_product(
+        self, name: str, summand: torch.Tensor, one: torch.Tensor, other: torch.Tensor, **factors: float
+    ) -> torch.Tensor:
+        """Sum of a signal and a product, each by its own rule."""
+        product = self._product(SUMS_WITH_PRODUCTS[name], (one, other), {}, elementwise=name == "addcmul")
+        return summand * factors.get("beta", 1) + product * factors.get("alpha", factors.get("value", 1))
 
     def _quotient(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> torch.Tensor:
         """Quotient with a constant denominator."""

@@ -11,6 +11,7 @@ from torchvision import models
 from torchvision.ops import SqueezeExcitation
 
 from . import architectures as small
+from .start import called
 
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 CALIBRATION_SAMPLES = 4
@@ -118,7 +119,7 @@ def build(
             module.weight[torch.rand(module.weight.shape, generator=generator) < 0.15] *= -1
     if not biases:
         _remove_constants(model)
-    _calibrate(model, torch.randn(CALIBRATION_SAMPLES, 3, size, size, generator=generator), generator, centred=biases)
+    calibrate(model, torch.randn(CALIBRATION_SAMPLES, 3, size, size, generator=generator), generator, centred=biases)
     x = torch.randn(1, 3, size, size, generator=generator)
     return model.to(dtype).eval(), x.to(dtype)
 
@@ -142,10 +143,10 @@ def _remove_constants(model: nn.Module) -> None:
             parameter.zero_()
 
 
-def _calibrate(model: nn.Module, samples: torch.Tensor, generator: torch.Generator, *, centred: bool) -> None:
+def calibrate(model: nn.Module, samples: Any, generator: torch.Generator, *, centred: bool) -> None:
     """Give batch norms random statistics near those of samples; means are zero unless ``centred``."""
 
-    def calibrate(norm: Any, args: tuple[torch.Tensor, ...]) -> None:
+    def adjust(norm: Any, args: tuple[torch.Tensor, ...]) -> None:
         signal = args[0].transpose(0, 1).flatten(1)
         mean = signal.mean(1) if centred else torch.zeros(len(signal))
         variance = (signal - mean[:, None]).square().mean(1)
@@ -155,9 +156,9 @@ def _calibrate(model: nn.Module, samples: torch.Tensor, generator: torch.Generat
         norm.running_var.copy_(variance * (0.5 + torch.rand(mean.shape, generator=generator)))
 
     batch_norms = [module for module in model.modules() if isinstance(module, BATCH_NORMS)]
-    handles = [norm.register_forward_pre_hook(calibrate) for norm in batch_norms]
+    handles = [norm.register_forward_pre_hook(adjust) for norm in batch_norms]
     if batch_norms:
         with torch.no_grad():
-            model.eval()(samples)
+            called(model.eval(), samples)
     for handle in handles:
         handle.remove()

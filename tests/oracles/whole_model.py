@@ -16,7 +16,8 @@ from torch.autograd.graph import GradientEdge, get_gradient_edge, saved_tensors_
 from torch.utils.hooks import RemovableHandle
 
 from .detached import DetachedNonlinearities
-from .start import output_tensor
+from .signals import Data, declare_activations, signal_of, with_signal
+from .start import called, output_tensor
 
 Mask = Callable[[torch.Tensor], torch.Tensor]
 FORWARD_TOLERANCE = 1e-12
@@ -29,8 +30,8 @@ class OracleRun:
     ----------
     model : nn.Module
         A model in evaluation mode; it is copied and stays as it is.
-    x : Tensor
-        Input (batch, channel, height, width).
+    x : Tensor or dict
+        Input (batch, channel, height, width), or named arguments of which one is floating point: the signal.
     selection : Tensor
         Factor of each output neuron in the start value, of the output's shape; usually one-hot for each sample.
     names : iterable of str
@@ -53,18 +54,19 @@ class OracleRun:
         If a module does not run, or the detached copy gives another output than the model.
     """
 
-    def __init__(self, model: nn.Module, x: torch.Tensor, selection: torch.Tensor, names: Iterable[str] = ()) -> None:
+    def __init__(self, model: nn.Module, x: Data, selection: torch.Tensor, names: Iterable[str] = ()) -> None:
         own = float64_copy(model)
-        self._leaf = x.detach().double().clone().requires_grad_()
+        self._leaf = signal_of(x).detach().double().clone().requires_grad_()
         self.edges: dict[str, GradientEdge] = {}
         self.values: dict[str, torch.Tensor] = {}
         with torch.no_grad():
-            expected = output_tensor(own(x.detach().double().clone()))
+            expected = output_tensor(called(own, with_signal(x, self._leaf.detach().clone())))
+        declare_activations(own)
         kept = {tensor.untyped_storage().data_ptr() for tensor in (*own.parameters(), *own.buffers())}
         handles = self._register(own, names)
         keeping = saved_tensors_hooks(lambda tensor: _frozen(tensor, kept), lambda tensor: tensor)
         with torch.enable_grad(), keeping, DetachedNonlinearities():
-            output = output_tensor(own(self._leaf.clone()))
+            output = output_tensor(called(own, with_signal(x, self._leaf.clone())))
         for handle in handles:
             handle.remove()
         self.selection = selection.detach().double()
@@ -152,24 +154,22 @@ class OracleRun:
         return type(output)((value, *output[1:])) if isinstance(output, (tuple, list)) else value
 
 
-def whole_model_relevance(
-    model: nn.Module, x: torch.Tensor, selection: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
+def whole_model_relevance(model: nn.Module, x: Data, selection: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """LRP-0 relevance of the input and the start value of each sample.
 
     Parameters
     ----------
     model : nn.Module
         A model in evaluation mode.
-    x : Tensor
-        Input (batch, channel, height, width).
+    x : Tensor or dict
+        Input (batch, channel, height, width), or named arguments of which one is floating point.
     selection : Tensor
         Tensor of the output's shape, usually one-hot for each sample.
 
     Returns
     -------
     relevance, start : Tensor
-        Relevance of each input value in float64, (batch, channel, height, width), and start values (batch,).
+        Relevance of each value of the signal in float64, of its shape, and start values (batch,).
     """
     run = OracleRun(model, x, selection)
     return run.relevance(), run.start

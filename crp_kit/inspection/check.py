@@ -1,0 +1,283 @@
+"""What to know about a model before a run: what has no rule, what does not conserve relevance, what never runs."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, get_args
+
+import torch
+
+from ..attribution import CondAttribution
+from ..errors import ModelError
+from ..graph.nodes import Node
+from ..graph.ops import Kind
+from ..graph.record import OutputSelector
+from ..graph.shadow import unwrap
+from ..graph.tree import leaves
+from ..passes import Run
+from ..rules.attention import AttentionStep
+from ..rules.presets import Composite
+from ..rules.structural import GateStep
+from .layers import attribution_of
+
+__all__ = ["Finding", "ModelCheck", "check_model"]
+
+Level = Literal["error", "warning", "note"]
+_SHOWN = 3
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something about a model that matters for its relevance.
+
+    Parameters
+    ----------
+    level : {"error", "warning", "note"}
+        An error makes relevance wrong there; a warning is a choice that changes it; a note is good to know.
+    what : str
+    nodes : tuple of str
+        Where, by name of node or module.
+    advice : str
+    """
+
+    level: Level
+    what: str
+    nodes: tuple[str, ...]
+    advice: str
+
+    def __str__(self) -> str:
+        more = f" and {len(self.nodes) - _SHOWN} more" if len(self.nodes) > _SHOWN else ""
+        where = f" ({', '.join(self.nodes[:_SHOWN])}{more})" if self.nodes else ""
+        return f"{self.level}: {self.what}{where}: {self.advice}"
+
+
+@dataclass(frozen=True, repr=False)
+class ModelCheck:
+    """What was found about a model. Made by `check_model`.
+
+    Parameters
+    ----------
+    findings : tuple of Finding
+        Errors first.
+    composite : str
+        Name of the composite.
+    """
+
+    findings: tuple[Finding, ...]
+    composite: str
+
+    @property
+    def ok(self) -> bool:
+        """Whether there is no error."""
+        return not any(finding.level == "error" for finding in self.findings)
+
+    def __len__(self) -> int:
+        return len(self.findings)
+
+    def __iter__(self) -> Iterator[Finding]:
+        return iter(self.findings)
+
+    def as_dicts(self) -> list[dict[str, Any]]:
+        """Return the findings as dictionaries of texts and lists."""
+        return [{**asdict(finding), "nodes": list(finding.nodes)} for finding in self.findings]
+
+    def __repr__(self) -> str:
+        return "\n".join([self._summary(), *map(str, self.findings)])
+
+    def _summary(self) -> str:
+        counts = {level: sum(finding.level == level for finding in self.findings) for level in get_args(Level)}
+        said = ", ".join(f"{count} {level}{'s' if count > 1 else ''}" for level, count in counts.items() if count)
+        return f"ModelCheck under {self.composite}: {said or 'nothing to say'}"
+
+    def _repr_html_(self) -> str:
+        rows = "".join(
+            f"<tr><td>{finding.level}</td><td>{html.escape(finding.what)}</td>"
+            f"<td>{html.escape(', '.join(finding.nodes))}</td><td>{html.escape(finding.advice)}</td></tr>"
+            for finding in self.findings
+        )
+        head = "<tr><th>level</th><th>what</th><th>where</th><th>advice</th></tr>"
+        summary = html.escape(self._summary())
+        return f"<table><caption>{summary}</caption><thead>{head}</thead><tbody>{rows}</tbody></table>"
+
+
+def check_model(
+    model: torch.nn.Module | CondAttribution,
+    sample: Any,
+    composite: Composite | str | None = None,
+    *,
+    output: OutputSelector = None,
+) -> ModelCheck:
+    """Return what to know about a model before a run, each with advice. One forward is run, no relevance is computed.
+
+    Parameters
+    ----------
+    model : torch.nn.Module or CondAttribution
+        It is left as it is. A `CondAttribution` counts with all that it was made with.
+    sample : torch.Tensor, tuple or dict
+        Model input, (batch, channel, height, width) for images; a batch of one is enough.
+    composite : zennit Composite or str, optional
+        Rules; a preset name; ``None`` for plain gradients.
+    output : str, int or callable, optional
+        Which part of the model's output counts, if that is not one tensor.
+
+    Returns
+    -------
+    ModelCheck
+        A model that cannot be attributed at all is an error among the findings.
+
+    Raises
+    ------
+    InputError
+        If the model is no module, or the sample has no tensor.
+    CompositeError
+        If there is no such composite.
+
+    Examples
+    --------
+    >>> from torch import nn
+    >>> model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(16, 2))
+    >>> for finding in check_model(model.eval(), torch.zeros(1, 3, 4, 4), "epsilon_plus"):
+    ...     print(finding.level, finding.nodes, finding.what)
+    warning ('2',) BatchNorms that belong to no convolution or linear layer
+    """
+    attribution = attribution_of(model, output)
+    chosen = attribution.resolve_composite(composite)
+    name = "plain gradients" if chosen is None else type(chosen).__name__.strip("_")
+    try:
+        run = attribution.engine.run(sample, chosen)
+    except ModelError as error:
+        return ModelCheck((Finding("error", "the model cannot be attributed", (), str(error)),), name)
+    found = [finding for look in _LOOKS for finding in look(_View(run))]
+    return ModelCheck(tuple(sorted(found, key=lambda one: get_args(Level).index(one.level))), name)
+
+
+class _View:
+    """A planned run, and the nodes of it that relevance reaches."""
+
+    def __init__(self, run: Run) -> None:
+        self.run, self.plan, self.graph = run, run.plan, run.graph
+        reached = {ref.node for ref in run.plan.flow.from_start(run.graph.output)}
+        self.nodes = [node for node in run.graph if node.index in reached and node.kind is not Kind.INPUT]
+        self.relevance = not run.plan.flow.gradient
+
+    def names(self, which: Callable[[Node], bool]) -> tuple[str, ...]:
+        return tuple(node.name for node in self.nodes if which(node))
+
+    def finding(self, level: Level, what: str, which: Callable[[Node], bool], advice: str) -> Iterable[Finding]:
+        names = self.names(which)
+        return [Finding(level, what, names, advice)] if names else []
+
+
+def _without_rule(view: _View) -> Iterator[Finding]:
+    """Yield nodes where relevance passes as plain gradient."""
+    if not view.relevance:
+        return
+    gradient = {node.index for node in view.nodes if view.plan.steps[node.index].quality == "gradient"}
+    unknown = set(view.plan.unknown)
+    yield from view.finding(
+        "error",
+        f"no rule is known for {_ops(view, lambda node: node.name in unknown)}; relevance passes as plain gradient",
+        lambda node: node.name in unknown,
+        "if the module works value by value, declare it: CondAttribution(model, elementwise=...); otherwise write it "
+        "with operations that have rules",
+    )
+    yield from view.finding(
+        "error",
+        "modules that cannot be looked into and have no rule",
+        lambda node: node.kind is Kind.OPAQUE and node.index in gradient,
+        "scripted modules and custom autograd functions hide what they compute: give the composite a rule for the "
+        "module, declare it with elementwise=..., or use a plain implementation",
+    )
+    yield from view.finding(
+        "warning",
+        "a softmax or another non-linear function lies on the way of relevance",
+        lambda node: node.kind is Kind.GRADIENT and node.index in gradient,
+        "relevance passes it as plain gradient; start at the logits: leave the function out, or start_layer=...",
+    )
+    yield from view.finding(
+        "error",
+        "layers to which the composite gives no rule",
+        lambda node: (
+            node.index in gradient and node.name not in unknown and node.kind not in (Kind.OPAQUE, Kind.GRADIENT)
+        ),
+        "relevance passes as plain gradient; give the composite a rule for their types, such as zennit.types.Linear",
+    )
+
+
+def _ops(view: _View, which: Callable[[Node], bool]) -> str:
+    return ", ".join(sorted({node.op for node in view.nodes if which(node)}))
+
+
+def _norms(view: _View) -> Iterator[Finding]:
+    """Yield BatchNorms that are not folded."""
+    if view.relevance:
+        yield from view.finding(
+            "warning",
+            "BatchNorms that belong to no convolution or linear layer",
+            lambda node: node.kind is Kind.BATCH_NORM and node.index not in view.plan.units.folded,
+            f"they are treated as {view.run.engine.batch_norm!r}; CondAttribution(model, batch_norm=...) also knows "
+            "'affine', 'pass', 'epsilon' and 'threshold', which differ in what their shifts take",
+        )
+
+
+def _shares(view: _View) -> Iterator[Finding]:
+    """Yield what divides relevance by convention, or does not conserve it."""
+    if not view.relevance:
+        return
+    steps = view.plan.steps
+    divided = {node.index for node in view.nodes if isinstance(s := steps[node.index], GateStep) and len(s.to) > 1}
+    softmax = {node.index for node in view.nodes if isinstance(steps[node.index], AttentionStep)} | {
+        node.index for node in view.nodes if node.op == "softmax" and steps[node.index].quality == "approximate"
+    }
+    yield from view.finding(
+        "warning",
+        "products of signals that share relevance equally",
+        lambda node: node.index in divided,
+        "no factor of these products is a gate (behind a sigmoid or softmax, smaller, or a function of the other)",
+    )
+    yield from view.finding(
+        "warning",
+        "attention whose softmax does not conserve relevance",
+        lambda node: node.index in softmax,
+        "AttnLRP's Taylor expansion has a constant part; other composites hold attention weights fixed, and conserve",
+    )
+    yield from view.finding(
+        "note",
+        "factors that depend on the input and are held fixed (gates, attention weights, deviations of norms)",
+        lambda node: steps[node.index].quality == "approximate" and node.index not in divided | softmax,
+        "this is what LRP does there; the rule table says which",
+    )
+
+
+def _never_run(view: _View) -> Iterator[Finding]:
+    """Yield modules that the forward does not run, or whose output does not depend on the input."""
+    ran = set(view.graph.names) | {node.owner for node in view.graph}
+    inside = tuple(f"{node.owner}." for node in view.graph if node.is_module)
+    read = {id(one) for node in view.graph for one in leaves((node.args, node.kwargs))}
+    idle = tuple(
+        name
+        for name, module in unwrap(view.run.engine.model).named_modules()
+        if name
+        and not any(True for _ in module.children())
+        and name not in ran
+        and not name.startswith(inside)
+        and not any(id(parameter) in read for parameter in module.parameters())
+    )
+    if idle:
+        advice = "they cannot be conditioned or recorded; parts used in training only are of this kind"
+        yield Finding("note", "modules that never run, or make nothing that depends on the input", idle, advice)
+
+
+def _modes(view: _View) -> Iterator[Finding]:
+    """Yield what differs between the model and the copy that is attributed."""
+    if any(module.training for module in unwrap(view.run.engine.model).modules()):
+        advice = "it is attributed as a copy in evaluation mode; call model.eval() if its own predictions should agree"
+        yield Finding("note", "the model is in training mode", (), advice)
+    if view.run.recording.value(view.graph.output).dtype in (torch.float16, torch.bfloat16):
+        advice = "its forward keeps that precision; rules are computed in float32"
+        yield Finding("note", "the model runs in half precision", (), advice)
+
+
+_LOOKS = (_without_rule, _norms, _shares, _never_run, _modes)

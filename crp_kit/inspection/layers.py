@@ -1,0 +1,130 @@
+"""The layers of a model by the indices that rules can be given by."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import takewhile
+from typing import Any
+
+import torch
+
+from ..attribution import CondAttribution
+from ..errors import InputError
+from ..graph.record import OutputSelector
+from ..rules.indices import Layers
+from ..rules.maps import GlobalMap
+
+__all__ = ["LayerIndex", "LayerIndices", "attribution_of", "show_layer_indices"]
+
+
+def attribution_of(model: torch.nn.Module | CondAttribution, output: OutputSelector) -> CondAttribution:
+    """Return how a model is attributed, for a model or what is that already.
+
+    Raises
+    ------
+    InputError
+        If it is neither, or `output` is given although the attribution has its own.
+    """
+    if not isinstance(model, CondAttribution):
+        return CondAttribution(model, output)
+    if output is not None:
+        raise InputError("output belongs to the CondAttribution that is given: CondAttribution(model, output=...)")
+    return model
+
+
+@dataclass(frozen=True)
+class LayerIndex:
+    """A layer that a rule can be given to.
+
+    Parameters
+    ----------
+    index : int
+    name : str
+    type : str
+        The class that types are compared with: of its module, or of a module that does the same (``Sum`` for ``+``);
+        the operation, where there is none.
+    """
+
+    index: int
+    name: str
+    type: str
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter((self.index, self.name, self.type))
+
+
+@dataclass(frozen=True, repr=False)
+class LayerIndices:
+    """The layers of a model by index. Made by `show_layer_indices`; it unpacks to (index, name, type).
+
+    Parameters
+    ----------
+    layers : tuple of LayerIndex
+    """
+
+    layers: tuple[LayerIndex, ...]
+
+    def __len__(self) -> int:
+        return len(self.layers)
+
+    def __iter__(self) -> Iterator[LayerIndex]:
+        return iter(self.layers)
+
+    def __getitem__(self, index: int) -> LayerIndex:
+        return self.layers[index]
+
+    def __repr__(self) -> str:
+        width = len(str(len(self) - 1))
+        lines: list[str] = []
+        within: list[str] = []
+        for index, name, type_ in self:
+            *path, own = name.split(".")
+            shared = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(path, within, strict=False)))
+            lines += [" " * (width + 2 + 2 * depth) + path[depth] for depth in range(shared, len(path))]
+            lines.append(f"{index:>{width}}  {'  ' * len(path)}{own} {type_}")
+            within = path
+        return "\n".join([f"LayerIndices of {len(self)} layers", *lines])
+
+
+def show_layer_indices(
+    model: torch.nn.Module | CondAttribution, sample: Any, *, output: OutputSelector = None
+) -> LayerIndices:
+    """Return the layers of a model with the indices by which `crp_kit.rules.maps` give them rules.
+
+    Every node that computes has one, in the order of execution, and one for each time it runs; what only moves values
+    (reshapes, slices, concatenations, dropout) has none.
+
+    Parameters
+    ----------
+    model : torch.nn.Module or CondAttribution
+        It is left as it is. A `CondAttribution` counts with all that it was made with.
+    sample : torch.Tensor, tuple or dict
+        Model input; a batch of one is enough.
+    output : str, int or callable, optional
+        Which part of the model's output counts, if that is not one tensor.
+
+    Returns
+    -------
+    LayerIndices
+
+    Raises
+    ------
+    InputError
+        If the model is no module, the sample has no tensor, or `output` is given for a `CondAttribution`.
+    ModelError
+        If the forward fails or the output is no tensor.
+
+    Examples
+    --------
+    >>> from torch import nn
+    >>> features = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU())
+    >>> show_layer_indices(nn.Sequential(features, nn.Flatten(), nn.Linear(16, 2)), torch.zeros(1, 3, 4, 4))
+    LayerIndices of 3 layers
+       0
+    0    0 Conv2d
+    1    1 ReLU
+    2  2 Linear
+    """
+    graph = attribution_of(model, output).engine.run(sample, GlobalMap(None)).graph  # as maps see it
+    return LayerIndices(tuple(LayerIndex(layer.index, layer.name, layer.type) for layer in Layers(graph)))

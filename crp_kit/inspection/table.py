@@ -1,0 +1,262 @@
+"""Which rule each node of a model gets."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+
+from ..attribution import CondAttribution
+from ..errors import ConditionError
+from ..graph.nodes import Graph, Node, Ref
+from ..graph.record import OutputSelector
+from ..passes import Run
+from ..rules.indices import Layers
+from ..rules.parameters import step_texts
+from ..rules.presets import Composite
+from .layers import attribution_of
+
+__all__ = ["RuleRow", "RuleTable", "rule_table"]
+
+_WIDTH = 100
+_GRADIENT = "plain gradient"
+_HEADS = ("index", "name", "type", "shape", "rule", "canonization", "quality")
+_WANTED = {1: 21, 2: 11, 4: 24, 5: 15}
+"""Columns whose texts are shortened where a line would be too long, and the width that each should keep."""
+_NARROWEST = 8
+
+
+@dataclass(frozen=True)
+class RuleRow:
+    """What is done at one node.
+
+    Parameters
+    ----------
+    index : int or None
+        The index by which `crp_kit.rules.maps` give it a rule; ``None`` for what only moves values.
+    name : str
+    type : str
+        Class of its module, or the operation.
+    shape : tuple of int
+        Of its output, without batch.
+    rule : str
+        The rule with its parameters. ``"routed"``: relevance goes where the values came from, as in reshapes and max
+        pooling. Empty where no relevance arrives.
+    canonization : str
+        What it is part of, what is part of it, and what counts as a constant.
+    quality : str
+        ``"exact"``, ``"approximate"`` or ``"plain gradient"``; empty where no relevance arrives.
+    """
+
+    index: int | None
+    name: str
+    type: str
+    shape: tuple[int, ...]
+    rule: str
+    canonization: str
+    quality: str
+
+    def cells(self, *, relative: bool = False) -> tuple[str, ...]:
+        """Return the values as texts, on request with other nodes named from the node's own module on: ``…bn1``."""
+        index = "" if self.index is None else str(self.index)
+        path = self.name.rpartition(".")[0]
+        others = self.canonization.replace("BatchNorm ", "") if relative else self.canonization
+        others = others.replace(f"{path}.", "…") if relative and path else others
+        return (index, self.name, self.type, _shape_text(self.shape), self.rule, others, self.quality)
+
+
+@dataclass(frozen=True, repr=False)
+class RuleTable:
+    """The rule of each node of a recorded graph, in execution order. Made by `rule_table`.
+
+    Parameters
+    ----------
+    rows : tuple of RuleRow
+    composite : str
+        Name of the composite.
+    lrp : bool
+        Whether relevance is what flows, not a gradient.
+    """
+
+    rows: tuple[RuleRow, ...]
+    composite: str
+    lrp: bool = True
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __iter__(self) -> Iterator[RuleRow]:
+        return iter(self.rows)
+
+    @property
+    def improper(self) -> tuple[RuleRow, ...]:
+        """The rows of nodes without a proper rule: relevance of LRP passes there as plain gradient."""
+        return tuple(row for row in self.rows if self.lrp and row.quality == _GRADIENT)
+
+    def as_dicts(self) -> list[dict[str, Any]]:
+        """Return the rows as dictionaries of numbers, texts and lists."""
+        return [{**asdict(row), "shape": list(row.shape)} for row in self.rows]
+
+    def __repr__(self) -> str:
+        lines = _aligned([_HEADS, *(row.cells(relative=True) for row in self.rows)], _WIDTH)
+        return "\n".join([self._summary(), *lines])
+
+    def _summary(self) -> str:
+        counts = {name: sum(row.quality == name for row in self.rows) for name in ("exact", "approximate", _GRADIENT)}
+        said = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
+        return f"RuleTable of {len(self)} nodes under {self.composite}: {said or 'no relevance flows'}"
+
+    def _repr_html_(self) -> str:
+        head = "".join(f"<th>{name}</th>" for name in _HEADS)
+        body = "".join(
+            f"<tr{_STYLES.get(row.quality, '')}>"
+            + "".join(f'<td style="text-align:left">{html.escape(cell)}</td>' for cell in row.cells())
+            + "</tr>"
+            for row in self.rows
+        )
+        summary = html.escape(self._summary())
+        return f"<table><caption>{summary}</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+_STYLES = {"": ' style="color:gray"', _GRADIENT: ' style="font-weight:bold"'}
+
+
+def rule_table(
+    model: torch.nn.Module | CondAttribution,
+    sample: Any,
+    composite: Composite | str | None = None,
+    *,
+    output: OutputSelector = None,
+) -> RuleTable:
+    """Return which rule each node of a model gets from a composite. No relevance is computed.
+
+    Parameters
+    ----------
+    model : torch.nn.Module or CondAttribution
+        It is left as it is. A `CondAttribution` counts with all that it was made with.
+    sample : torch.Tensor, tuple or dict
+        Model input, (batch, channel, height, width) for images; a batch of one is enough.
+    composite : zennit Composite or str, optional
+        Rules, maps of `crp_kit.rules.maps` included; a preset name; ``None`` for plain gradients.
+    output : str, int or callable, optional
+        Which part of the model's output counts, if that is not one tensor.
+
+    Returns
+    -------
+    RuleTable
+
+    Raises
+    ------
+    InputError
+        If the model is no module, the sample has no tensor, or `output` is given for a `CondAttribution`.
+    CompositeError
+        If there is no such composite, or it asks for layers that the model does not have.
+    ModelError
+        If the forward fails or the output is no tensor.
+
+    Examples
+    --------
+    >>> from torch import nn
+    >>> model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(16, 2))
+    >>> rule_table(model.eval(), torch.zeros(1, 3, 4, 4), "epsilon_plus")
+    RuleTable of 6 nodes under EpsilonPlus: 5 exact
+    index  name   type         shape  rule                    canonization  quality
+           input  input        3x4x4
+    0      0      Conv2d       4x2x2  ZPlus                   with 1        exact
+    1      1      BatchNorm2d  4x2x2  Pass                    part of 0     exact
+    2      2      ReLU         4x2x2  Pass                                  exact
+           3      Flatten      16     routed                                exact
+    3      4      Linear       2      Epsilon(epsilon=1e-06)                exact
+    """
+    attribution = attribution_of(model, output)
+    chosen = attribution.resolve_composite(composite)
+    run = attribution.engine.run(sample, chosen)
+    layers, notes = Layers(run.graph), _notes(run)
+    reached = {ref.node for ref in run.plan.flow.from_start(run.graph.output)}
+    rows = tuple(
+        _row(
+            run,
+            node,
+            index=layers.index_of(node.name),
+            notes=notes.get(node.index, []),
+            arrives=node.index in reached,
+        )
+        for node in run.graph
+    )
+    name = "plain gradients" if chosen is None else type(chosen).__name__.strip("_")
+    return RuleTable(rows, name, not run.plan.flow.gradient)
+
+
+def _row(run: Run, node: Node, *, index: int | None, notes: list[str], arrives: bool) -> RuleRow:
+    step = run.plan.steps[node.index]
+    rule, remark = step_texts(step)
+    quality = _GRADIENT if step.quality == "gradient" else step.quality
+    if not arrives:
+        rule, remark, quality = "", "", ""
+    elif node.index in run.plan.units.folded:
+        rule, remark = "Pass", ""
+    elif rule == "gradient" and step.quality == "exact" and not run.plan.flow.gradient:
+        rule = "routed"
+    return RuleRow(
+        index=index,
+        name=node.name,
+        type=type(node.module).__name__ if node.module is not None else node.op,
+        shape=_shape(run.graph, node),
+        rule=rule,
+        canonization=", ".join([*notes, *([remark] if remark else [])]),
+        quality=quality,
+    )
+
+
+def _notes(run: Run) -> dict[int, list[str]]:
+    """Return by node which BatchNorms belong to it, or which linear layers it belongs to."""
+    found: dict[int, list[str]] = {}
+    nodes, units = run.graph.nodes, run.plan.units
+    pairs = [(linear, fold.norm) for linear, fold in units.before.items()] + list(units.behind.items())
+    for linear, norm in pairs:
+        found.setdefault(linear, []).append(f"with BatchNorm {nodes[norm].name}")
+        found.setdefault(norm, []).append(f"part of {nodes[linear].name}")
+    for fold in units.before.values():
+        if fold.relu is not None:
+            found[fold.relu] = [f"with the threshold of BatchNorm {nodes[fold.norm].name}"]
+    return found
+
+
+def _shape(graph: Graph, node: Node) -> tuple[int, ...]:
+    output = next(i for i, shape in enumerate(node.shapes) if shape is not None)
+    try:
+        return tuple(graph.sample_shape(Ref(node.index, output)))
+    except ConditionError:  # the batch is not the first axis: nothing can be left out
+        return tuple(node.shape)
+
+
+# ---------------------------------------------------------------------- texts
+
+
+def _shape_text(shape: Sequence[int]) -> str:
+    return "x".join(map(str, shape)) or "1"
+
+
+def _aligned(rows: Sequence[Sequence[str]], width: int) -> list[str]:
+    """Return rows as lines of equal columns, long texts shortened so that lines are no wider than `width`."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    while sum(widths) + 2 * (len(widths) - 1) > width:
+        candidates = [column for column in _WANTED if widths[column] > _NARROWEST]
+        if not candidates:
+            break
+        widths[max(candidates, key=lambda column: widths[column] - _WANTED[column])] -= 1
+    return [
+        "  ".join(f"{_shortened(cell, size):<{size}}" for cell, size in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
+
+
+def _shortened(text: str, size: int) -> str:
+    """Return a text with its middle left out if it is too long."""
+    if len(text) <= size:
+        return text
+    tail = (size - 1) * 2 // 3  # the end of a name says more than its beginning
+    return f"{text[: size - 1 - tail]}…{text[len(text) - tail :]}"
