@@ -91,6 +91,8 @@ class Slice:
 
     def attribution(self) -> Attribution:
         """Return the result of this slice."""
+        if self.request.diagnose is not None and self.run.plan.flow.gradient:
+            raise ConditionError("diagnose asks where relevance goes, but gradients flow: give a composite for LRP")
         ledger = Ledger() if self.request.diagnose is not None else None
         passes = [self._pass(group, ledger) for group in self._groups()]
         main_input = next(iter(passes[0][1].inputs))

@@ -197,6 +197,12 @@ def test_a_threshold_that_is_none_is_refused(wrong: Any) -> None:
         CondAttribution(mlp())(random(1, 5), [{"y": [0]}], "epsilon_plus", diagnose=wrong)
 
 
+@pytest.mark.parametrize("composite", [None, "guided_backprop"])
+def test_gradients_have_no_books(composite: str | None) -> None:
+    with pytest.raises(ConditionError, match="gradients flow: give a composite for LRP"):
+        CondAttribution(mlp())(random(1, 5), [{"y": [0]}], composite, diagnose=True)
+
+
 def test_the_first_node_that_is_not_finite_is_named_and_ends_nothing() -> None:
     model, x = mlp(), random(1, 5)
     model[0].weight.data[2], model[0].bias.data[2] = 0, 0
