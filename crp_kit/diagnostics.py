@@ -135,18 +135,19 @@ class Conservation:
 
     def summary(self) -> str:
         """Return in one sentence where relevance went."""
-        found = [(self.share(self.lost(sink)), _SINK_TEXTS[sink]) for sink in SINKS]
-        taken = [f"{text} {_percent(share)}" for share, text in found if not abs(share) < _PERCENT]
         broken = self.first_non_finite
-        return (
-            f"{self.title}: {self.start:.4g} at the start, {_percent(self.share(self.input))} of it at the input"
-            + (f" ({', '.join(taken)})" if taken else "")
-            + (f"; not finite from {broken.name!r} ({broken.rule}) on" if broken else "")
-        )
+        if broken is not None:
+            return f"{self.title}: {self.start:.4g} at the start, not finite from {broken.name!r} ({broken.rule}) on"
+        found = [(self.share(self.lost(sink)), _SINK_TEXTS[sink]) for sink in SINKS]
+        taken = [f"{text} {_percent(share)}" for share, text in found if abs(share) >= _PERCENT]
+        at_input = f"{self.title}: {self.start:.4g} at the start, {_percent(self.share(self.input))} of it at the input"
+        return at_input + (f" ({', '.join(taken)})" if taken else "")
 
     def __repr__(self) -> str:
-        strongest = sorted(self.nodes, key=self._losses, reverse=True)[:_SHOWN]
-        kept = [node for node in self.nodes if node in strongest and self._losses(node) >= _PERCENT]
+        broken = self.first_non_finite
+        nodes = self.nodes[: self.nodes.index(broken) + 1] if broken is not None else self.nodes
+        strongest = sorted(nodes, key=self._losses, reverse=True)[:_SHOWN]
+        kept = [node for node in nodes if node in strongest and self._losses(node) >= _PERCENT]
         if not kept:
             return self.summary()
         return "\n".join([self.summary(), *_aligned([_HEADS, *map(self._cells, kept)])])
@@ -277,7 +278,7 @@ def join_reports(reports: Sequence[ConservationReport]) -> ConservationReport | 
 def _percent(share: float) -> str:
     if abs(share) < _PERCENT:
         return "0"
-    return f"{share:.1%}" if not abs(share) >= _MANY else f"{share:.3g} times"
+    return f"{share:.1%}" if abs(share) < _MANY else f"{share:.3g} times"
 
 
 def _aligned(rows: list[tuple[str, ...]]) -> list[str]:

@@ -31,7 +31,7 @@ class Entry:
     handed_on : float
         Handed to all other inputs.
     lowest, highest : float
-        Smallest and largest value that arrived at an element; infinite while nothing did.
+        Smallest and largest value that arrived at an element; NaN if one is.
     finite : bool
         Whether all values that arrived, and all that were handed on, are finite.
     """
@@ -63,8 +63,8 @@ class Ledger:
         """Note relevance that arrived at an output, before the node's own mask."""
         entry = self.entries.setdefault(index, Entry())
         entry.arrived += total(relevance)
-        entry.lowest = min(entry.lowest, float(relevance.min()))
-        entry.highest = max(entry.highest, float(relevance.max()))
+        entry.lowest = min(float(relevance.min()), entry.lowest)  # a NaN stays, since nothing is below it
+        entry.highest = max(float(relevance.max()), entry.highest)
         entry.finite = entry.finite and _is_finite(relevance)
 
     def mask(self, index: int, before: torch.Tensor, after: torch.Tensor) -> None:

@@ -244,7 +244,8 @@ class _Task:
         masked = self._expanded(relevance) * masks[ref] if ref in masks else relevance
         if self.ledger is not None:
             self.ledger.arrive(ref.node, relevance)
-            self.ledger.mask(ref.node, relevance, masked)
+            if ref in masks:
+                self.ledger.mask(ref.node, relevance, masked)
         return masked
 
     def _handed_on(self, index: int, message: Message) -> list[tuple[Ref, torch.Tensor]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import time
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -41,6 +42,16 @@ def attribution_of(model: nn.Module, output: object) -> crp_kit.CondAttribution:
 
 
 @dataclass(frozen=True)
+class Measured:
+    """A check, the seconds that it took, what crp-kit warned of, and zennit's error where it was asked for."""
+
+    check: Check
+    seconds: float
+    warnings: tuple[str, ...]
+    zennit: float | None = None
+
+
+@dataclass(frozen=True)
 class Check:
     """Relative error of the input relevance to the oracle, relative error of its sum to the logit, number of nodes."""
 
@@ -53,14 +64,26 @@ class Check:
         return self.error < limit and self.conservation < limit
 
 
-def check(name: str, *, full: bool = False) -> Check:
-    """Compare crp-kit with the whole-model oracle on one family."""
-    return check_built(partial(build, name, full=full))
+def maker(label: str, *, full: bool = False) -> Callable[..., tuple[nn.Module, Data]]:
+    """Return what builds a model: ``group:name`` of the zoo, or the name of a family."""
+    group, _, name = label.rpartition(":")
+    return partial(zoo.build, zoo.entry(group, name)) if group else partial(build, name, full=full)
 
 
-def check_entry(group: str, name: str) -> Check:
-    """Compare crp-kit with the whole-model oracle on one model of a group."""
-    return check_built(partial(zoo.build, zoo.entry(group, name)))
+def check(label: str, *, full: bool = False) -> Check:
+    """Compare crp-kit with the whole-model oracle on one model."""
+    return check_built(maker(label, full=full))
+
+
+def measure(label: str, *, full: bool = False, zennit: bool = False) -> Measured:
+    """Check one model, with warnings kept instead of shown."""
+    start = time.perf_counter()
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        found = check(label, full=full)
+    seconds = time.perf_counter() - start
+    kept = dict.fromkeys(str(one.message) for one in said if issubclass(one.category, crp_kit.CrpKitWarning))
+    return Measured(found, seconds, tuple(kept), zennit_error(label, full=full) if zennit else None)
 
 
 def check_built(make: Callable[..., tuple[nn.Module, Data]]) -> Check:
@@ -81,12 +104,20 @@ def oracle_error(model: nn.Module, data: Data) -> tuple[float, int]:
 
 
 def conservation_error(model: nn.Module, data: Data) -> float:
-    """Return how far the relevance of a model without biases is from summing to the logit."""
+    """Return how far the relevance of a model without biases is from summing to the logit.
+
+    Raises
+    ------
+    ValueError
+        If the logit is zero, so that there is nothing to conserve.
+    """
     with torch.no_grad():
         raw = called(model, data)
     output, selection = scalar_start(raw)
     found = attribution_of(model, raw)(data, {}, lrp_zero(), init_rel=lambda value: value * selection)
     logit = float((output * selection).sum())
+    if not logit:
+        raise ValueError("without biases, the model's logit is zero: there is nothing to conserve")
     return abs(float(found.input_relevance.sum()) - logit) / abs(logit)
 
 

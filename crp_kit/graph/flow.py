@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from .nodes import Graph, Node, Ref
-from .ops import DEVIATIONS, GATE_SOURCES, Kind
+from .ops import DEVIATIONS, GATE_SOURCES, SHAPED_LIKE, Kind
 from .tree import leaves
 
 
@@ -39,7 +39,7 @@ class Flow:
         if node.kind is Kind.DETACHED:
             return ()
         if self.gradient or node.kind is not Kind.PRODUCT:
-            return node.inputs
+            return _read(node)
         if node.index in self.shared:
             return signals(self.graph, node, self._behind(DEVIATIONS), every=True)
         return signals(self.graph, node, self._gates)
@@ -58,7 +58,7 @@ class Flow:
         found: set[int] = set()
         for node in self.graph:
             handed_on = node.kind in (Kind.STRUCTURAL, Kind.AFFINE, Kind.SUM, *through) or node.op in ("mul", "div")
-            behind = bool(node.inputs) and all(ref.node in found for ref in node.inputs)
+            behind = bool(node.inputs) and all(ref.node in found for ref in _read(node))
             if node.op in sources or (handed_on and behind):
                 found.add(node.index)
         return frozenset(found)
@@ -91,6 +91,11 @@ class Flow:
             if any(Ref(index, output) in reached for output in range(len(node.shapes))):
                 reached.update(self.carrying[index])
         return frozenset(reached)
+
+
+def _read(node: Node) -> tuple[Ref, ...]:
+    """Return the outputs whose values a node reads, without one of which it takes only the shape or the type."""
+    return node.inputs[:1] if node.op in SHAPED_LIKE and isinstance(node.args[0], Ref) else node.inputs
 
 
 def signals(graph: Graph, node: Node, gates: Collection[int], *, every: bool = False) -> tuple[Ref, ...]:

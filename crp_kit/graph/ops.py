@@ -106,6 +106,8 @@ CONSTANTS = frozenset(
 )
 """Operations that take only shape, type and device from their input."""
 
+SHAPED_LIKE = frozenset("expand_as view_as reshape_as type_as".split())
+"""Operations that give their first argument the shape or the type of the second."""
 DEVIATIONS = frozenset("rsqrt reciprocal var std norm vector_norm".split())
 """Operations whose value normalises others."""
 GATE_SOURCES = DEVIATIONS | frozenset("sigmoid hardsigmoid softmax log_softmax".split())

@@ -17,6 +17,7 @@ from ..graph.record import OutputSelector
 from ..graph.shadow import unwrap
 from ..graph.tree import leaves
 from ..passes import Run
+from ..rules.assign import BatchNormRule
 from ..rules.attention import AttentionStep
 from ..rules.presets import Composite
 from ..rules.structural import GateStep
@@ -212,13 +213,15 @@ def _ops(view: _View, which: Callable[[Node], bool]) -> str:
 
 def _norms(view: _View) -> Iterator[Finding]:
     """Yield BatchNorms that are not folded."""
+    chosen = view.run.engine.batch_norm
+    others = ", ".join(repr(one) for one in get_args(BatchNormRule) if one != chosen)
     if view.relevance:
         yield from view.finding(
             "warning",
             "BatchNorms that belong to no convolution or linear layer",
             lambda node: node.kind is Kind.BATCH_NORM and node.index not in view.plan.units.folded,
-            f"they are treated as {view.run.engine.batch_norm!r}; CondAttribution(model, batch_norm=...) also knows "
-            "'affine', 'pass', 'epsilon' and 'threshold', which differ in what their shifts take",
+            f"they are treated as {chosen!r}; CondAttribution(model, batch_norm=...) also knows {others}, which differ "
+            "in what their shifts take",
         )
 
 

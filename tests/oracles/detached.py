@@ -96,8 +96,6 @@ class DetachedNonlinearities(TorchFunctionMode):
             return self._product(func, args, kwargs, elementwise=name in {"mul", "multiply"})
         if name in QUOTIENTS:
             return self._quotient(func, args, kwargs)
-        if name in SUMS_WITH_PRODUCTS:
-            return self._sum_with_product(name, *args, **kwargs)
         if name in NORMS and func is not torch.batch_norm:
             return NORMS[name](self.constant, *args, **kwargs)
         if name == "scaled_dot_product_attention":
@@ -108,10 +106,18 @@ class DetachedNonlinearities(TorchFunctionMode):
             if kwargs.get("training", args[2] if len(args) > 2 else False):
                 raise NotImplementedError("the oracle wants a model in evaluation mode")
             return args[0].clone()
+        return self._apply_linear_rule(name, func, args, kwargs)
+
+    def _apply_linear_rule(
+        self, name: str, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        """Result of a function that is linear in the signal, but for products in it."""
         if name in LINEAR:
             return func(*args, **kwargs)
         if name in VIEWS_OF_MANY:
             return _plain_views(name, func, args, kwargs)
+        if name in SUMS_WITH_PRODUCTS:
+            return self._sum_with_product(name, *args, **kwargs)
         raise NotImplementedError(f"the oracle has no rule for {name} ({func}) of a live signal")
 
     def _activation(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> torch.Tensor:
