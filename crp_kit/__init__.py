@@ -13,19 +13,24 @@ if TYPE_CHECKING:
     from . import atlas, data, image, plot
     from .atlas import ConceptAtlas, build_atlas, merge_atlases, verify_atlas
     from .attribution import CondAttribution
+    from .concept_graph import ConceptGraph
     from .concepts import ChannelConcept, Concept, HeadConcept, NeuronConcept, TokenConcept
     from .conditions import ConditionSet
     from .diagnostics import ConservationReport
     from .errors import CrpKitError, CrpKitWarning
     from .graph.trace import ModelGraph, get_layer_names, trace_model_graph
     from .inspection import check_model, rule_table, show_layer_indices
+    from .regions import RegionMap, region_map
+    from .report import build_report
     from .result import Attribution
+    from .virelay import export_virelay
 
 __all__ = [
     "Attribution",
     "ChannelConcept",
     "Concept",
     "ConceptAtlas",
+    "ConceptGraph",
     "CondAttribution",
     "ConditionSet",
     "ConservationReport",
@@ -34,16 +39,20 @@ __all__ = [
     "HeadConcept",
     "ModelGraph",
     "NeuronConcept",
+    "RegionMap",
     "TokenConcept",
     "__version__",
     "atlas",
     "build_atlas",
+    "build_report",
     "check_model",
     "data",
+    "export_virelay",
     "get_layer_names",
     "image",
     "merge_atlases",
     "plot",
+    "region_map",
     "rule_table",
     "show_layer_indices",
     "trace_model_graph",
@@ -55,6 +64,7 @@ _HOME = {
     "ChannelConcept": "concepts",
     "Concept": "concepts",
     "ConceptAtlas": "atlas",
+    "ConceptGraph": "concept_graph",
     "CondAttribution": "attribution",
     "ConditionSet": "conditions",
     "ConservationReport": "diagnostics",
@@ -63,11 +73,15 @@ _HOME = {
     "HeadConcept": "concepts",
     "ModelGraph": "graph.trace",
     "NeuronConcept": "concepts",
+    "RegionMap": "regions",
     "TokenConcept": "concepts",
     "build_atlas": "atlas",
+    "build_report": "report",
     "check_model": "inspection",
+    "export_virelay": "virelay",
     "get_layer_names": "graph.trace",
     "merge_atlases": "atlas",
+    "region_map": "regions",
     "rule_table": "inspection",
     "show_layer_indices": "inspection",
     "trace_model_graph": "graph.trace",

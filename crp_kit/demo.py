@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from tqdm import tqdm
 
-from .atlas import Origin, build_atlas
+from .atlas import ConceptAtlas, Origin, build_atlas
 from .attribution import CondAttribution
 from .concepts import ChannelConcept
 from .data import ShapesDataset, demo_preprocess, demo_resnet
@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from .atlas.references import References
+    from .report import BuiltReport
 
-__all__ = ["DemoConcept", "DemoResult", "DemoSample", "demo_atlas", "run_demo"]
+__all__ = ["DemoConcept", "DemoResult", "DemoSample", "demo_atlas", "demo_report", "run_demo"]
 
 LAYER = "layer2.1.conv2"
 """In the middle of the network the channels' heatmaps differ most. Near the output, rules that keep positive
@@ -31,7 +32,8 @@ _COMPOSITE = "epsilon_plus_flat"
 _TOP = 4
 _MEANING_SAMPLES = 256
 _ROWS_AT_ONCE = 32
-_ATLAS_SAMPLES = 1000
+_ATLAS_SAMPLES = 500
+_ATLAS_LAYERS = ("layer1.1.conv2", "layer2.1.conv2", "layer3.1.conv2")
 _SHOWN_CONCEPTS = 3
 _SHOWN_REFERENCES = 6
 
@@ -249,7 +251,7 @@ def demo_atlas(
     Parameters
     ----------
     path : Path
-        The atlas to make: of the layer of `result`, over 1,000 images.
+        The atlas to make: of the layer of `result` and one of each part of the network, over 500 images.
     result : DemoResult
     seed : int, optional
         Of the images.
@@ -270,9 +272,10 @@ def demo_atlas(
         attribution,
         data,
         path,
-        layers=result.layer,
+        layers=[*_ATLAS_LAYERS, result.layer],
         composite=_COMPOSITE,
         preprocess=demo_preprocess,
+        matrix=True,
         overwrite=overwrite,
         verbose=verbose,
         origin=origin,
@@ -289,6 +292,45 @@ def demo_atlas(
             )
             for channel in chosen
         ]
+
+
+def demo_report(
+    path: Path, atlas: Path, *, seed: int = 0, overwrite: bool = False, verbose: bool = False
+) -> BuiltReport:
+    """Make the report of the atlas that `demo_atlas` has made, and return where it is.
+
+    Parameters
+    ----------
+    path : Path
+        The folder to make.
+    atlas : Path
+    seed : int, optional
+        Of the images, as for the atlas.
+    overwrite : bool, optional
+        Replace an earlier report.
+    verbose : bool, optional
+        Show a progress bar, where somebody watches.
+
+    Raises
+    ------
+    InputError
+        If the folder cannot be written, or exists.
+    """
+    from .report import build_report
+
+    with ConceptAtlas(atlas) as opened:
+        return build_report(
+            opened,
+            ShapesDataset(_ATLAS_SAMPLES, seed=seed, split="test"),
+            path,
+            attribution=CondAttribution(demo_resnet()),
+            composite=_COMPOSITE,
+            preprocess=demo_preprocess,
+            references=_SHOWN_REFERENCES,
+            title="What the demo model uses",
+            overwrite=overwrite,
+            verbose=verbose,
+        )
 
 
 def _check_layer(attribution: CondAttribution, sample: torch.Tensor, layer: str) -> None:

@@ -223,12 +223,15 @@ class ArraySpec:
     read : callable
         From a slice of the first axis to that part of the values.
     chunks : tuple of int
+    attributes : dict, optional
+        Of the dataset itself; an atlas has none.
     """
 
     shape: tuple[int, ...]
     dtype: Any
     read: Callable[[slice], Array]
     chunks: tuple[int, ...]
+    attributes: Mapping[str, Any] = field(default_factory=dict)
 
     def blocks(self) -> Iterator[tuple[slice, Array]]:
         """Yield the values in blocks of whole chunks, of bounded size."""

@@ -122,6 +122,8 @@ def _write(h5: Any, tree: Tree, compress: bool, sink: _Sink) -> None:
             h5.create_dataset(path, shape=spec.shape, dtype=dtype)
             continue
         array = h5.create_dataset(path, shape=spec.shape, dtype=dtype, chunks=spec.chunks, fletcher32=True, **packing)
+        for name, value in spec.attributes.items():
+            array.attrs[name] = value
         for part, values in spec.blocks():
             array[part] = values.astype(dtype) if dtype is not spec.dtype else values
             if sink.failed:

@@ -6,9 +6,13 @@ import click
 
 from .atlas import atlas
 from .demo import demo
+from .export import export
+from .graph import graph
 from .group import CrpGroup
 from .heatmap import heatmap
 from .layers import layers
+from .regions import regions
+from .report import report
 from .rules import check, rules
 
 __all__ = ["main"]
@@ -26,5 +30,5 @@ def main() -> None:
     """
 
 
-for _command in (demo, layers, rules, check, heatmap, atlas):
+for _command in (demo, layers, rules, check, heatmap, graph, regions, atlas, report, export):
     main.add_command(_command)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["demo"]
 
 _FOLDER = "crp-kit-demo"
+_REPORT = "report"
 _FILES = ("concepts.png", "concepts.json", "heatmaps.npz", "atlas.h5", "references.png")
 
 
@@ -34,33 +35,40 @@ _FILES = ("concepts.png", "concepts.json", "heatmaps.npz", "atlas.h5", "referenc
 @click.option("--seed", type=int, default=0, show_default=True, help="Another seed makes other images.")
 @click.option("--images", "samples", type=click.IntRange(1, 8), default=4, show_default=True, help="How many images.")
 @click.option("--layer", help="Layer whose channels are looked at.  [default: layer2.1.conv2]")
+@click.option("--report/--no-report", default=True, show_default=True, help="Make the report, which takes longest.")
 @overwrite_option
-def demo(*, output: Path | None, seed: int, samples: int, layer: str | None, overwrite: bool) -> None:
-    """Show the whole job on built-in images and a built-in model; it takes seconds and needs no download.
+def demo(*, output: Path | None, seed: int, samples: int, layer: str | None, report: bool, overwrite: bool) -> None:
+    """Show the whole job on built-in images and a built-in model; it takes a minute and needs no download.
 
     Writes a figure of a few images, the channels that the model's predictions rest on, and where in the image each of
-    them looks; the same as numbers; the heatmaps as arrays; a concept atlas of 1,000 images; what these channels look
-    like in them; and the few images, to try crp-kit heatmap on.
+    them looks; the same as numbers; the heatmaps as arrays; a concept atlas of 500 images; what these channels look
+    like in them; the few images, to try crp-kit heatmap on; and a report of the atlas, to open in a browser.
     """
     from .. import plot
-    from ..demo import LAYER, demo_atlas, run_demo
+    from ..demo import LAYER, demo_atlas, demo_report, run_demo
+    from ..report.folder import check_folder
 
     folder = output if output is not None else _default_folder(overwrite=overwrite)
     images = [f"image-{number}.png" for number in range(samples)]
     paths = [folder / name for name in (*_FILES, *images)]
     _make(folder)
     check_outputs(paths, overwrite=overwrite)
+    check_folder(folder / _REPORT, overwrite=overwrite)
     result = run_demo(seed=seed, samples=samples, layer=layer or LAYER, verbose=True)
     _write([*paths[:3], *paths[5:]], result)
     atlas, figure = paths[3:5]
     references = demo_atlas(atlas, result, seed=seed, overwrite=overwrite, verbose=True)
     drawn = plot.references([one.view() for one in references])
     write_file(figure, lambda path: drawn.savefig(path, dpi=110))
+    made = demo_report(folder / _REPORT, atlas, seed=seed, overwrite=overwrite, verbose=True) if report else None
     _report(result)
     for path in paths[:5]:
         click.echo(path)
     say(f"try: crp-kit atlas stats {atlas} --layer {result.layer} --class 0 --top 5")
     say(f"try: crp-kit heatmap {paths[5]} --model demo:resnet --layer {result.layer} -o {folder / 'mine.png'}")
+    if made is not None:
+        size = f"{made.concepts} concepts, {made.size / 1e6:.1f} MB, {made.seconds:.0f} seconds"
+        say(f"report ({size}): open {made.index.resolve().as_uri()}")
 
 
 def _default_folder(*, overwrite: bool) -> Path:

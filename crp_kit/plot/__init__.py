@@ -1,22 +1,28 @@
-"""Matplotlib figures: conditional heatmaps, relevant concepts, reference samples, conservation, and the demo's."""
+"""Matplotlib figures: heatmaps, relevant concepts, reference samples, region maps, conservation, and the demo's."""
 
+from .concept_graph import concept_graph
 from .conservation import conservation
 from .demo import ConceptView, SampleView, demo_figure
 from .maps import concept_bars, heatmaps
 from .panels import to_png
+from .regions import ReferencePicture, RegionView, regions
 from .samples import Viewable, compare_modes, references
 from .sheets import ReferenceView
 
 __all__ = [
     "ConceptView",
+    "ReferencePicture",
     "ReferenceView",
+    "RegionView",
     "SampleView",
     "Viewable",
     "compare_modes",
     "concept_bars",
+    "concept_graph",
     "conservation",
     "demo_figure",
     "heatmaps",
     "references",
+    "regions",
     "to_png",
 ]

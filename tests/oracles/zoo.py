@@ -115,26 +115,20 @@ def _torchvision(name: str) -> Entry:
 # ---------------------------------------------------------------------- timm
 
 TIMM: dict[str, int | None] = dict.fromkeys(
-    "resnet26d resnet50_gn seresnext26d_32x4d resnetv2_50 resnetv2_50x1_bit resnetrs50 resnest14d skresnet18 "
-    "ecaresnet26t gcresnext26ts res2net50_14w_8s selecsls42b hrnet_w18_small dla34 densenet121 "
-    "densenetblur121d rdnet_tiny vgg11_bn efficientnet_b0 tf_efficientnetv2_b0 mobilenetv3_small_050 "
-    "mobilenetv4_conv_small mobilenetv4_hybrid_medium fbnetc_100 lcnet_050 mixnet_s regnetx_002 regnety_002 "
-    "regnetz_b16 eca_nfnet_l0 dm_nfnet_f0 nf_regnet_b0 repvgg_a0 mobileone_s0 ghostnet_100 ghostnetv2_100 "
-    "hardcorenas_a dpn68 xception41 legacy_xception inception_v4 inception_resnet_v2 convnext_atto convnextv2_atto "
-    "convmixer_768_32 poolformer_s12 caformer_s18 convformer_s18 edgenext_xx_small repvit_m0_9 repghostnet_050 "
-    "starnet_s1 inception_next_atto hgnetv2_b0 ese_vovnet19b_dw cspresnet50 mambaout_femto swiftformer_xs shvit_s1 "
-    "fasternet_t0 tresnet_m gernet_s fastvit_t8 efficientvit_b0 mobilevit_xxs mobilevitv2_050 pvt_v2_b0 nextvit_small "
-    "davit_tiny".split(),
+    "resnet26d resnet50_gn seresnext26d_32x4d resnetv2_50 resnetv2_50x1_bit resnest14d ecaresnet26t "
+    "res2net50_14w_8s hrnet_w18_small dla34 densenet121 rdnet_tiny efficientnet_b0 mobilenetv3_small_050 "
+    "mobilenetv4_hybrid_medium regnetz_b16 eca_nfnet_l0 repvgg_a0 mobileone_s0 ghostnet_100 hardcorenas_a dpn68 "
+    "xception41 inception_v4 convnextv2_atto convmixer_768_32 poolformer_s12 caformer_s18 edgenext_xx_small "
+    "repvit_m0_9 inception_next_atto cspresnet50 mambaout_femto swiftformer_xs fasternet_t0 tresnet_m fastvit_t8 "
+    "mobilevit_xxs pvt_v2_b0 davit_tiny".split(),
     96,
 ) | dict.fromkeys(
     "mixer_s32_224 resmlp_12_224 gmlp_ti16_224 vit_tiny_patch16_224 vit_relpos_small_patch16_224 "
-    "deit_tiny_patch16_224 deit_tiny_distilled_patch16_224 deit3_small_patch16_224 beit_base_patch16_224 "
-    "eva02_tiny_patch14_224 cait_xxs24_224 xcit_nano_12_p16_224 swin_tiny_patch4_window7_224 "
-    "swinv2_tiny_window8_256 swinv2_cr_tiny_ns_224 maxvit_nano_rw_256 coatnet_pico_rw_224 coat_tiny convit_tiny "
-    "levit_128s efficientformer_l1 efficientformerv2_s0 efficientvit_m0 focalnet_tiny_srf hiera_tiny_224 volo_d1_224 "
-    "twins_svt_small twins_pcpvt_small tnt_s_patch16_224 visformer_tiny crossvit_tiny_240 sequencer2d_s nest_tiny "
-    "gcvit_xxtiny tiny_vit_5m_224 halonet26t lambda_resnet26t botnet26t_256 vitamin_small_224 mvitv2_tiny "
-    "bat_resnext26ts".split()
+    "deit_tiny_distilled_patch16_224 beit_base_patch16_224 eva02_tiny_patch14_224 cait_xxs24_224 "
+    "xcit_nano_12_p16_224 swin_tiny_patch4_window7_224 swinv2_tiny_window8_256 maxvit_nano_rw_256 "
+    "coatnet_pico_rw_224 coat_tiny levit_128s efficientformer_l1 focalnet_tiny_srf hiera_tiny_224 volo_d1_224 "
+    "twins_svt_small tnt_s_patch16_224 visformer_tiny crossvit_tiny_240 sequencer2d_s nest_tiny halonet26t "
+    "mvitv2_tiny".split()
 )
 """Architectures of timm, one or two of each kind, and the side of their input in pixels; None: the one they have."""
 

@@ -1,0 +1,104 @@
+"""``crp-kit export``: files for other programs."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from .group import say
+from .options import (
+    attribution_of,
+    data_option,
+    device_option,
+    loaded_on,
+    model_options,
+    numbers,
+    overwrite_option,
+    rule_options,
+)
+
+__all__ = ["export"]
+
+
+@click.group(short_help="Write files for other programs.")
+def export() -> None:
+    """Write files for other programs. Tables of an atlas are written by: crp-kit atlas export."""
+
+
+@export.command(short_help="Write a project for ViRelAy.")
+@click.argument("file", type=click.Path(path_type=Path), metavar="ATLAS")
+@model_options
+@data_option
+@click.option("--layer", required=True, metavar="LAYER")
+@click.option("--concept", metavar="IDS", help="Such as 3, or 3,8,12, or 0-31; by default the strongest ones.")
+@click.option("--top", type=click.IntRange(min=1), default=6, show_default=True, help="How many these are.")
+@click.option("-k", "k", type=click.IntRange(min=3), default=40, show_default=True, help="Samples of each concept.")
+@click.option(
+    "--mode",
+    type=click.Choice(["relevance", "activation"]),
+    default="relevance",
+    show_default=True,
+    help="Ranked by relevance (RelMax) or by activation (ActMax).",
+)
+@click.option(
+    "--conditioned-on",
+    type=click.Choice(["class", "prediction"]),
+    default="class",
+    show_default=True,
+    help="Where the relevance starts.",
+)
+@rule_options
+@click.option("--batch-size", type=click.IntRange(min=1), default=16, show_default=True, help="Computed at once.")
+@device_option
+@overwrite_option
+@click.option("--json", "as_json", is_flag=True, help="Print what was written as JSON.")
+@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), metavar="FOLDER")
+def virelay(*, file: Path, model: str, weights: str | None, data: str, **options: Any) -> None:
+    """Write the reference samples of concepts, with their conditional heatmaps, as a project for ViRelAy.
+
+    \b
+    Example:
+      crp-kit export virelay atlas.h5 --model demo:resnet --data demo:shapes --layer layer2.1.conv2 \\
+          --concept 24,19 -o project
+      virelay project/project.yaml
+
+    Every concept is a category there, one more has all samples. They lie together by the shares of all concepts in the
+    relevance of the layer: principal components, a spectral embedding, and k-means clusters where scikit-learn is
+    installed. ViRelAy is a program of its own: pip install virelay, in an environment of its own.
+    """  # noqa: D301
+    from ..atlas import ConceptAtlas
+    from ..data.sources import load_dataset
+    from ..rules.presets import preset
+    from ..virelay import export_virelay
+    from ..virelay.files import FILES, check_folder
+
+    output, device = options["output"], options["device"]
+    check_folder(output, overwrite=options["overwrite"])
+    with ConceptAtlas(file) as atlas:
+        loaded = loaded_on(device, model, weights)
+        preprocess = loaded.preprocess
+        rules = preset(options["composite"], low=preprocess.low.to(device), high=preprocess.high.to(device))
+        project = export_virelay(
+            atlas,
+            load_dataset(data, preprocess),
+            output,
+            attribution=attribution_of(loaded, options),
+            composite=rules,
+            composite_name=options["composite"],
+            concepts=None if options["concept"] is None else numbers(options["concept"]),
+            preprocess=preprocess,
+            verbose=sys.stderr.isatty(),
+            **{
+                name: options[name]
+                for name in ("layer", "top", "k", "mode", "conditioned_on", "batch_size", "overwrite")
+            },
+        )
+    if options["as_json"]:
+        click.echo(json.dumps({"project": str(project), "files": [str(output / one) for one in FILES]}, indent=1))
+        return
+    say(f"open it with: virelay {project}")
+    click.echo(project)

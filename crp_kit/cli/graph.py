@@ -1,0 +1,188 @@
+"""``crp-kit graph``: a class or a concept of an image, decomposed into lower concepts."""
+
+from __future__ import annotations
+
+import json
+import re
+from contextlib import nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ..conditions import OUTPUT, parse_condition_text
+from ..errors import InputError
+from .files import check_outputs, write_file
+from .group import say
+from .options import attribution_of, device_option, loaded_on, model_options, overwrite_option, rule_options
+
+if TYPE_CHECKING:
+    from ..concept_graph import ConceptGraph
+    from ..models import LoadedModel
+    from ..preprocess import ImageBatch
+
+__all__ = ["graph"]
+
+_PICTURES = (".png", ".svg", ".pdf", ".jpg")
+_SUFFIXES = (*_PICTURES, ".json", ".dot")
+
+
+@click.command(short_help="Decompose a class or a concept into lower concepts.")
+@click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="IMAGE...")
+@model_options
+@click.option("--class", "cls", metavar="CLASS", help="Number or name.  [default: the predicted class]")
+@click.option(
+    "--start", metavar="LAYER:CONCEPT", help="Decompose this concept instead of a class; with --class, for it."
+)
+@click.option(
+    "--layers",
+    multiple=True,
+    metavar="LAYERS",
+    help="Names, patterns or module types of the layers to decompose into. Repeatable.  [default: all convolutions "
+    "and linear layers]",
+)
+@click.option("--width", default="5,3", show_default=True, metavar="N,N,…", help="Children kept at each level.")
+@click.option("--min-share", type=click.FloatRange(min=0), default=0.0, help="Leave out children below this share.")
+@click.option(
+    "--rank",
+    type=click.Choice(["absolute", "signed"]),
+    default="absolute",
+    show_default=True,
+    help="Keep the children with most relevance of either sign, or most for the start.",
+)
+@rule_options
+@click.option(
+    "--atlas", type=click.Path(path_type=Path), metavar="FILE", help="Show references of this atlas in figures."
+)
+@click.option("--data", metavar="SPEC", help="The dataset of the atlas.")
+@click.option("-k", "k", type=click.IntRange(min=1), default=1, show_default=True, help="References of each concept.")
+@click.option("--heatmaps", is_flag=True, help="Show conditional heatmaps of the image in figures.")
+@click.option("--batch-size", type=click.IntRange(min=1), default=16, show_default=True, help="Rows computed at once.")
+@device_option
+@click.option(
+    "-o",
+    "--output",
+    "outputs",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="A figure (.png, .svg, .pdf, .jpg), .json, or .dot for Graphviz. Repeatable; without it the graph is printed.",
+)
+@overwrite_option
+@click.option("--json", "as_json", is_flag=True, help="Print the graph as JSON.")
+def graph(images: tuple[Path, ...], model: str, weights: str | None, **options: Any) -> None:
+    """Decompose a class, or a concept, of an image into the concepts of the layers before it.
+
+    \b
+    Examples:
+      crp-kit graph cat.jpg --model torchvision:resnet50 --weights DEFAULT --class 282 --layers 'layer[34].*conv3' \\
+          --width 4,3,2 -o graph.png -o graph.json
+      crp-kit graph cat.jpg --model demo:resnet --start layer3.1.conv2:36 --class 0
+      crp-kit graph image.png --model demo:resnet --atlas atlas.h5 --data demo:shapes -o graph.svg
+
+    Several images give the mean graph, with the spread of each share: of a --class, or of a --start concept.
+    """  # noqa: D301
+    outputs: tuple[Path, ...] = options["outputs"]
+    for path in outputs:
+        if path.suffix.lower() not in _SUFFIXES:
+            raise InputError(f"the graph {str(path)!r} needs one of the endings {', '.join(_SUFFIXES)}")
+    check_outputs(outputs, overwrite=options["overwrite"])
+    if (options["atlas"] is None) != (options["data"] is None):
+        raise InputError("--atlas and --data belong together: the references of an atlas are in its dataset")
+    if options["atlas"] is not None and not any(path.suffix.lower() in _PICTURES for path in outputs):
+        raise InputError(f"--atlas shows references in a figure: add -o with one of {', '.join(_PICTURES)}")
+    asked = {"layers": [_layer(one) for one in options["layers"]] or None, "width": _widths(options["width"])}
+    loaded, found, batch = _computed(images, (model, weights), asked, options)
+    drawn = any(path.suffix.lower() in _PICTURES for path in outputs)
+    figure = _figure(loaded, found, batch, options) if drawn else None
+    for path in outputs:
+        _write(path, found, figure, loaded)
+    if options["as_json"]:
+        click.echo(json.dumps(found.to_json(), indent=1))
+    elif not outputs:
+        click.echo(found.to_text(classes=loaded.classes))
+    else:
+        for path in outputs:
+            click.echo(path)
+
+
+def _layer(text: str) -> Any:
+    """Return a name or pattern, or torch's module type of that name."""
+    from torch import nn
+
+    kind = getattr(nn, text, None)
+    return kind if isinstance(kind, type) and issubclass(kind, nn.Module) else text
+
+
+def _widths(text: str) -> tuple[int, ...]:
+    if not re.fullmatch(r"\s*[1-9]\d*\s*(,\s*[1-9]\d*\s*)*", text):
+        raise InputError(f"--width is written like 5,3: children at each level, at least 1; got {text!r}")
+    return tuple(int(one) for one in text.split(","))
+
+
+def _start(options: dict[str, Any], loaded: LoadedModel) -> dict[str, list[int]] | None:
+    """Return what --start and --class say together."""
+    start: dict[str, list[int]] = {}
+    if options["start"] is not None:
+        layer, ids = parse_condition_text(options["start"])
+        start[layer] = ids
+    if options["cls"] is not None:
+        start[OUTPUT] = [_class(options["cls"], loaded)]
+    return start or None
+
+
+def _class(text: str, loaded: LoadedModel) -> int:
+    if text.isdigit():
+        return int(text)
+    if loaded.classes is None or text not in loaded.classes:
+        known = f"; the first ones are {', '.join(loaded.classes[:3])}" if loaded.classes else ": give a number"
+        raise InputError(f"no class is named {text!r}{known}")
+    return loaded.classes.index(text)
+
+
+def _computed(
+    images: tuple[Path, ...], named: tuple[str, str | None], asked: dict[str, Any], options: dict[str, Any]
+) -> tuple[LoadedModel, ConceptGraph, ImageBatch]:
+    from ..concept_graph import ConceptGraph
+    from ..models import load_images
+    from ..rules.presets import preset
+
+    for path in images:
+        if not path.exists():
+            raise InputError(f"no image file {str(path)!r}")
+    device = options["device"]
+    loaded = loaded_on(device, *named)
+    start = _start(options, loaded)
+    if len(images) > 1 and start is None:
+        raise InputError("several images give the mean graph of one class: say which with --class, or give --start")
+    batch = load_images(list(images), loaded.preprocess)
+    low, high = (one.to(device) for one in (loaded.preprocess.low, loaded.preprocess.high))
+    rules = preset(options["composite"], low=low, high=high)
+    asked |= {"start": start, **{name: options[name] for name in ("min_share", "rank", "batch_size")}}
+    attribution, inputs = attribution_of(loaded, options), batch.inputs.to(device)
+    make = ConceptGraph if len(images) == 1 else ConceptGraph.over
+    found = make(attribution, inputs, rules, **asked)
+    say(f"{found.root.layer} {found.root.name}: {len(found)} concepts, {len(found.edges)} edges")
+    return loaded, found, batch
+
+
+def _figure(loaded: LoadedModel, found: ConceptGraph, batch: ImageBatch, options: dict[str, Any]) -> Any:
+    from ..atlas import ConceptAtlas
+    from ..data.sources import load_dataset
+
+    shown: dict[str, Any] = {name: options[name] for name in ("heatmaps", "k")}
+    if options["data"] is not None:
+        shown |= {"dataset": load_dataset(options["data"], loaded.preprocess), "preprocess": loaded.preprocess}
+    image = batch.views[0] if found.samples == 1 else None
+    with nullcontext() if options["atlas"] is None else ConceptAtlas(options["atlas"]) as atlas:
+        return found.plot(atlas=atlas, image=image, classes=loaded.classes, **shown)
+
+
+def _write(path: Path, found: ConceptGraph, figure: Any, loaded: LoadedModel) -> None:
+    ending = path.suffix.lower()
+    if ending == ".json":
+        write_file(path, lambda beside: beside.write_text(json.dumps(found.to_json(), indent=1) + "\n"))
+    elif ending == ".dot":
+        write_file(path, lambda beside: beside.write_text(found.to_dot(classes=loaded.classes)))
+    else:
+        write_file(path, lambda beside: figure.savefig(beside, dpi=150))

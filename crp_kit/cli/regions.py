@@ -1,0 +1,176 @@
+"""``crp-kit regions``: which concept of a layer is the most relevant one where in an image."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ..errors import InputError
+from .files import check_outputs, write_file
+from .options import attribution_of, device_option, loaded_on, model_options, overwrite_option, rule_options
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from ..attribution import CondAttribution
+    from ..models import LoadedModel
+    from ..regions import RegionMap
+
+__all__ = ["regions"]
+
+_SUFFIXES = (".png", ".pdf", ".svg", ".jpg")
+
+
+@click.command(short_help="Map which concept dominates where in an image.")
+@click.argument("image", type=click.Path(path_type=Path))
+@model_options
+@click.option("--layer", required=True, metavar="LAYER")
+@click.option("--class", "cls", type=click.IntRange(min=0), metavar="N", help="[default: the predicted class]")
+@click.option(
+    "--regions",
+    "kind",
+    type=click.Choice(["grid", "pixels", "slic"]),
+    default="grid",
+    show_default=True,
+    help="Rectangles, single pixels, or superpixels (needs scikit-image).",
+)
+@click.option("--count", metavar="N[xM]", help="About how many, or rows x columns of a grid.  [default: 64]")
+@click.option("--cell", metavar="N[xM]", help="Side length of a grid's cells in pixels, or their height x width.")
+@click.option("--top", type=click.IntRange(min=1), metavar="N", help="Only the N channels most relevant in the layer.")
+@click.option("--signed", is_flag=True, help="Relevance against the class counts as much as relevance for it.")
+@click.option(
+    "--most", type=click.IntRange(1, 9), default=9, show_default=True, help="Channels with a colour of their own."
+)
+@click.option(
+    "--atlas", type=click.Path(path_type=Path), metavar="FILE", help="Show reference samples of each channel from it."
+)
+@click.option("--data", metavar="SPEC", help="The data that the atlas was made from.")
+@rule_options
+@click.option(
+    "--batch-size", type=click.IntRange(min=1), default=16, show_default=True, help="Heatmaps computed at once."
+)
+@device_option
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), metavar="FILE", help="The figure: .png, .pdf, .svg or .jpg."
+)
+@click.option("--save-array", type=click.Path(path_type=Path), metavar="FILE", help="The map, as NumPy's .npz.")
+@overwrite_option
+@click.option("--json", "as_json", is_flag=True, help="Print what was found as JSON instead of as text.")
+def regions(*, image: Path, model: str, weights: str | None, **options: Any) -> None:
+    """Map, for each region of an image, the channel of a layer with the highest conditional relevance there.
+
+    \b
+    Examples:
+      crp-kit regions cat.jpg --model torchvision:resnet50 --weights DEFAULT --layer layer4.2.conv3 \\
+          --regions slic --count 100 --top 64 -o regions.png
+      crp-kit regions cat.jpg --model demo:resnet --layer layer2.1.conv2 --atlas atlas.h5 --data demo:shapes
+
+    One conditional heatmap is computed for each channel, or for the --top ones. With an atlas of the model, the figure
+    shows what each channel stands for.
+    """  # noqa: D301
+    output, array = options["output"], options["save_array"]
+    if output is None and array is None and not options["as_json"]:
+        output = Path("regions.png")
+    if output is not None and output.suffix.lower() not in _SUFFIXES:
+        raise InputError(f"the figure {str(output)!r} needs one of the endings {', '.join(_SUFFIXES)}")
+    if array is not None and array.suffix != ".npz":
+        raise InputError(f"the array file {str(array)!r} needs the ending .npz")
+    if (options["atlas"] is None) != (options["data"] is None):
+        raise InputError("reference samples need both: --atlas, and --data that it was made from")
+    files = [one for one in (output, array) if one is not None]
+    check_outputs(files, overwrite=options["overwrite"])
+    loaded, attribution, found = _computed(image, (model, weights), options)
+    if output is not None:
+        figure = _figure(loaded, attribution, found, options)
+        write_file(output, lambda path: figure.savefig(path, dpi=150))
+    if array is not None:
+        write_file(array, lambda path: _save_array(path, found))
+    if options["as_json"]:
+        click.echo(json.dumps({"image": str(image), **found.as_dict(), "files": list(map(str, files))}, indent=1))
+        return
+    click.echo(repr(found), err=True)
+    for file in files:
+        click.echo(file)
+
+
+def _computed(
+    image: Path, named: tuple[str, str | None], options: dict[str, Any]
+) -> tuple[LoadedModel, CondAttribution, RegionMap]:
+    from ..models import load_images
+    from ..regions import region_map
+    from ..rules.presets import preset
+
+    count, cell = (_size(f"--{name}", options[name]) for name in ("count", "cell"))
+    loaded = loaded_on(options["device"], *named)
+    batch = load_images([image], loaded.preprocess)
+    low, high = (one.to(options["device"]) for one in (loaded.preprocess.low, loaded.preprocess.high))
+    attribution = attribution_of(loaded, options)
+    if options["atlas"] is not None:
+        _check_atlas(loaded, options)
+    found = region_map(
+        attribution,
+        batch.inputs.to(options["device"]),
+        options["layer"],
+        composite=preset(options["composite"], low=low, high=high),
+        target=options["cls"],
+        regions=options["kind"],
+        image=batch.views[0],
+        verbose=sys.stderr.isatty() and not options["as_json"],
+        count=count,
+        cell=cell,
+        **{name: options[name] for name in ("top", "signed", "batch_size")},
+    )
+    return loaded, attribution, found
+
+
+def _check_atlas(loaded: LoadedModel, options: dict[str, Any]) -> None:
+    """Make sure that the atlas fits, before anything takes time."""
+    from ..atlas import ConceptAtlas
+    from ..data.samples import NumberedSamples, fingerprint
+    from ..data.sources import load_dataset
+    from ..state import state_digest
+
+    samples = NumberedSamples(load_dataset(options["data"], loaded.preprocess), loaded.preprocess.view)
+    with ConceptAtlas(options["atlas"]) as atlas:
+        atlas.check_belongs(model_sha256=state_digest(loaded.model), dataset_sha256=fingerprint(samples))
+        atlas[options["layer"]]
+
+
+def _size(name: str, text: str | None) -> int | tuple[int, int] | None:
+    """Return what a text such as ``8`` or ``6x8`` means."""
+    if text is None:
+        return None
+    if not re.fullmatch(r"[1-9]\d*(x[1-9]\d*)?", text):
+        raise InputError(f"{name} is written like 64 or 6x8; got {text!r}")
+    first, _, second = text.partition("x")
+    return (int(first), int(second)) if second else int(first)
+
+
+def _figure(loaded: LoadedModel, attribution: CondAttribution, found: RegionMap, options: dict[str, Any]) -> Figure:
+    from ..plot import regions as draw
+
+    title = f"{found.layer}, class {loaded.class_name(found.target)}"
+    references = {}
+    if options["atlas"] is not None:
+        from ..atlas import ConceptAtlas
+        from ..data.sources import load_dataset
+
+        dataset = load_dataset(options["data"], loaded.preprocess)
+        with ConceptAtlas(options["atlas"]) as atlas:
+            references = found.references(
+                atlas, dataset, preprocess=loaded.preprocess, attribution=attribution, most=options["most"]
+            )
+    return draw(replace(found.view(references=references), title=title), most=options["most"])
+
+
+def _save_array(path: Path, found: RegionMap) -> None:
+    """Write the map: labels, and by region its dominant concept and that concept's relevance."""
+    import numpy as np
+
+    np.savez_compressed(path, labels=found.labels, dominant=found.dominant, relevance=found.relevance)

@@ -1,0 +1,124 @@
+"""``crp-kit report``: a static site of an atlas."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ..errors import InputError
+from .group import say
+from .options import (
+    attribution_of,
+    data_option,
+    device_option,
+    loaded_on,
+    model_options,
+    numbers,
+    overwrite_option,
+    rule_options,
+)
+
+__all__ = ["report"]
+
+
+@click.command(short_help="Make a site of an atlas, to open in a browser from disk.")
+@click.argument("file", type=click.Path(path_type=Path))
+@model_options
+@data_option
+@click.option("--layers", multiple=True, metavar="NAME", help="A layer of the atlas, or a pattern. Repeatable.")
+@click.option(
+    "--concepts",
+    multiple=True,
+    metavar="[LAYER:]IDS",
+    help="Only these, such as 3,8,12 or 0-31 of every layer, or layer2.1.conv2:0-31 of one. Repeatable.",
+)
+@click.option(
+    "--references",
+    type=click.IntRange(min=1),
+    default=8,
+    show_default=True,
+    metavar="N",
+    help="Samples of each concept by relevance, and as many by activation.",
+)
+@click.option(
+    "--conditioned-on",
+    type=click.Choice(["class", "prediction", "layer"]),
+    default="class",
+    show_default=True,
+    help="Where the relevance of the heatmaps starts.",
+)
+@click.option(
+    "--receptive-field/--no-receptive-field",
+    default=True,
+    show_default=True,
+    help="Show what the strongest neuron sees of each sample.",
+)
+@click.option("--title", help="Of the report.  [default: model and dataset]")
+@click.option("--picture-size", type=click.IntRange(16, 512), default=112, show_default=True, metavar="PIXELS")
+@click.option("--batch-size", type=click.IntRange(min=1), default=16, show_default=True)
+@rule_options
+@device_option
+@overwrite_option
+@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), metavar="FOLDER", help="The site.")
+@click.option("--quiet", is_flag=True, help="No progress bar and no summary.")
+def report(*, file: Path, model: str, weights: str | None, data: str, **options: Any) -> None:
+    """Make a site of an atlas: its layers, concepts and classes, with reference samples and heatmaps.
+
+    \b
+    Example:
+      crp-kit report atlas.h5 --model demo:resnet --data demo:shapes -o report
+
+    FOLDER/index.html opens in a browser from disk, without a server or a network. FOLDER appears when all is done; only
+    an earlier report is ever replaced.
+    """  # noqa: D301
+    from ..atlas import ConceptAtlas
+    from ..data.sources import load_dataset
+    from ..report import build_report
+    from ..rules.presets import preset
+
+    output: Path = options["output"]
+    with ConceptAtlas(file) as atlas:
+        ids = _concept_ids(options["concepts"])
+        loaded = loaded_on(options["device"], model, weights)
+        preprocess = loaded.preprocess
+        low, high = (one.to(options["device"]) for one in (preprocess.low, preprocess.high))
+        names = ("references", "conditioned_on", "receptive_field", "title", "picture_size", "batch_size", "overwrite")
+        made = build_report(
+            atlas,
+            load_dataset(data, preprocess),
+            output,
+            attribution=attribution_of(loaded, options),
+            composite=preset(options["composite"], low=low, high=high),
+            preprocess=preprocess,
+            layers=options["layers"] or None,
+            concept_ids=ids,
+            verbose=not options["quiet"],
+            **{name: options[name] for name in names},
+        )
+    if not options["quiet"]:
+        say(f"{made.concepts:,} concepts, {made.files:,} files, {made.size / 1e6:,.1f} MB, {made.seconds:,.0f} seconds")
+    click.echo(made.index)
+
+
+def _concept_ids(texts: Sequence[str]) -> Any:
+    """Return concepts of every layer, or by layer, as the option says.
+
+    Raises
+    ------
+    InputError
+        If both forms are mixed.
+    """
+    if not texts:
+        return None
+    pairs = [text.rpartition(":") for text in texts]
+    if not any(colon for _, colon, _ in pairs):
+        return [one for _, _, ids in pairs for one in numbers(ids)]
+    if not all(colon for _, colon, _ in pairs):
+        raise InputError("--concepts names layers (LAYER:IDS) or is for all of them (IDS); choose one form")
+    found: dict[str, list[int]] = {}
+    for layer, _, ids in pairs:
+        found.setdefault(layer, []).extend(numbers(ids))
+    return found

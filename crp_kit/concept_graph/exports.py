@@ -1,0 +1,205 @@
+"""A concept graph in the forms of others: plain dictionaries for JSON, networkx, Graphviz, and text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from ..conditions import OUTPUT
+from ..errors import CrpKitError, InputError
+from .decompose import Decomposition
+from .parts import ConceptEdge, ConceptNode, Key, Start
+
+if TYPE_CHECKING:
+    import networkx as nx
+
+__all__ = ["Classes", "as_dict", "as_dot", "as_networkx", "as_text", "called", "class_names", "from_dict"]
+
+Classes: TypeAlias = Sequence[str] | Mapping[int, str] | None
+"""Names of the classes, in order or by number."""
+
+_FORMAT = "crp-kit-concept-graph"
+_VERSION = 1
+_FOR, _AGAINST = "#ca342f", "#096bd3"
+"""The red and the blue of `crp_kit.image.DEFAULT_CMAP`, of one lightness."""
+
+
+def as_dict(found: Decomposition) -> dict[str, Any]:
+    """Return a concept graph as plain values that JSON can hold."""
+    return {
+        "format": _FORMAT,
+        "version": _VERSION,
+        "start": [list(stage) for stage in found.start.stages],
+        "samples": found.samples,
+        "layers": list(found.layers),
+        "nodes": [asdict(node) for node in found.nodes],
+        "edges": [asdict(edge) | {"source": list(edge.source), "target": list(edge.target)} for edge in found.edges],
+    }
+
+
+def from_dict(given: Any) -> Decomposition:
+    """Return the concept graph that `as_dict` has made plain.
+
+    Raises
+    ------
+    InputError
+        If it is something else, is of a newer version, or has parts missing.
+    """
+    if not isinstance(given, Mapping) or given.get("format") != _FORMAT:
+        raise InputError(f"no concept graph: a dictionary with 'format': {_FORMAT!r} is expected")
+    if given.get("version") != _VERSION:
+        raise InputError(
+            f"a concept graph of version {given.get('version')!r}, and this crp-kit reads version {_VERSION}"
+        )
+    try:
+        found = Decomposition(
+            Start(tuple(_key(stage) for stage in given["start"])),
+            tuple(map(str, given["layers"])),
+            tuple(ConceptNode(**node) for node in given["nodes"]),
+            tuple(
+                ConceptEdge(**{**edge, "source": _key(edge["source"]), "target": _key(edge["target"])})
+                for edge in given["edges"]
+            ),
+            int(given["samples"]),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"a concept graph with a part missing or wrong: {error}") from error
+    known = {node.key for node in found.nodes}
+    missing = {key for edge in found.edges for key in (edge.source, edge.target)} - known
+    if missing or not known or found.nodes[0].key != found.start.root:
+        raise InputError(
+            f"a concept graph whose parts do not fit: {sorted(missing) or 'its first node is not its start'}"
+        )
+    return found
+
+
+def _key(given: Any) -> Key:
+    layer, concept = given
+    return str(layer), int(concept)
+
+
+def as_networkx(found: Decomposition) -> nx.DiGraph:
+    """Return a concept graph for networkx: nodes are (layer, concept), attributes those of the dataclasses.
+
+    Raises
+    ------
+    CrpKitError
+        If networkx is not installed.
+    """
+    try:
+        import networkx as nx
+    except ImportError as error:
+        raise CrpKitError("to_networkx needs networkx: pip install 'crp-kit[graph]'") from error
+    graph = nx.DiGraph(start=found.start.condition(), samples=found.samples)
+    graph.add_nodes_from((node.key, asdict(node)) for node in found.nodes)
+    for edge in found.edges:
+        values = {name: value for name, value in asdict(edge).items() if name not in ("source", "target")}
+        graph.add_edge(edge.source, edge.target, **values)
+    return graph
+
+
+def as_dot(found: Decomposition, classes: Mapping[int, str]) -> str:
+    """Return a concept graph in Graphviz's language, layers as columns."""
+    lines = ["digraph concepts {", "  rankdir=LR;", '  node [shape=box, style=rounded, fontname="sans-serif"];']
+    for layer in reversed(found.layers):
+        named = [node for node in found.nodes if node.layer == layer]
+        lines.append("  { rank=same;")
+        for node in named:
+            text = "\n".join([*([] if layer == OUTPUT else [layer]), called(node, classes), f"{node.share:.0%}"])
+            lines.append(f"    {_quoted(_identifier(node.key))} [label={_quoted(text)}];")
+        lines.append("  }")
+    for edge in found.edges:
+        colour = _FOR if edge.relevance > 0 else _AGAINST
+        lines.append(
+            f"  {_quoted(_identifier(edge.source))} -> {_quoted(_identifier(edge.target))} "
+            f'[label={_quoted(f"{edge.share:.0%}")}, color="{colour}", penwidth={_width(edge.share):.2f}];'
+        )
+    return "\n".join([*lines, "}", ""])
+
+
+def class_names(classes: Classes) -> dict[int, str]:
+    """Return the names of the classes that have one, by number.
+
+    Raises
+    ------
+    InputError
+        If they are one text.
+    """
+    if isinstance(classes, str):
+        raise InputError(f"classes are names of all classes, or a dictionary of some; got one text, {classes!r}")
+    return dict(classes if isinstance(classes, Mapping) else enumerate(classes or ()))
+
+
+def called(node: ConceptNode, classes: Mapping[int, str]) -> str:
+    """Return what to call a node: a class by its name, where one is known."""
+    return classes.get(node.concept, node.name) if node.layer == OUTPUT else node.name
+
+
+def _identifier(key: Key) -> str:
+    return f"{key[0]}:{key[1]}"
+
+
+def _quoted(text: str) -> str:
+    r"""Return a text as a quoted string of Graphviz's language.
+
+    Examples
+    --------
+    >>> print(_quoted('a "b" \\n'))
+    "a \"b\" \\n"
+    """
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n").replace("\r", " ")
+    return f'"{escaped}"'
+
+
+def _width(share: float) -> float:
+    return 0.5 + 7.5 * min(abs(share), 1.0)
+
+
+def as_text(found: Decomposition, classes: Mapping[int, str]) -> str:
+    """Return a concept graph as an indented tree; a concept that was met before is not written out again."""
+    nodes = {node.key: node for node in found.nodes}
+    children: dict[Key, list[ConceptEdge]] = {}
+    for edge in found.edges:
+        children.setdefault(edge.source, []).append(edge)
+    root = found.nodes[0]
+    head = (
+        f"ConceptGraph of {_of(found, classes)}: {len(found.nodes)} concepts in {len(found.layers)} layers, "
+        f"{len(found.edges)} edges{'' if found.samples == 1 else f'; means of {found.samples} samples'}"
+    )
+    seen: set[Key] = set()
+
+    def below(key: Key, indent: str) -> Iterator[str]:
+        if key in seen:
+            return
+        seen.add(key)
+        node, edges = nodes[key], children.get(key, [])
+        for place, edge in enumerate(edges):
+            last = place == len(edges) - 1 and node.unexplained is None
+            again = " (above)" if edge.target in seen and edge.target in children else ""
+            spread = "" if edge.share_std is None else f" ± {edge.share_std:.1%}"
+            stem, deeper = ("└─ ", "   ") if last else ("├─ ", "│  ")
+            yield f"{indent}{stem}{edge.share:.1%}{spread}  {edge.target[0]} {nodes[edge.target].name}{again}"
+            yield from below(edge.target, indent + deeper)
+        if node.unexplained is not None:
+            yield f"{indent}└─ {_left(node)}"
+
+    return "\n".join(
+        [head, f"{root.layer} {called(root, classes)}, relevance {root.relevance:.4g}", *below(root.key, "")]
+    )
+
+
+def _of(found: Decomposition, classes: Mapping[int, str]) -> str:
+    layer = found.start.root[0]
+    if layer == OUTPUT:
+        return called(found.nodes[0], classes)
+    target = found.start.target
+    text = f"{found.nodes[0].name} of {layer!r}"
+    return text if target is None else f"{text} for {classes.get(target, f'class {target}')}"
+
+
+def _left(node: ConceptNode) -> str:
+    """Say what the children do not get."""
+    others = node.others or 0.0
+    rest = (node.unexplained or 0.0) - others
+    return f"{node.unexplained:.1%}  not shown (other concepts {others:.1%}, biases and other paths {rest:.1%})"

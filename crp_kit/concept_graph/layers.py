@@ -1,0 +1,111 @@
+"""The layers of a concept graph, and which of them feed which."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from torch import nn
+
+from ..errors import ConditionError, InputError, UnreachableLayerError
+from ..graph.flow import Flow
+from ..graph.nodes import Ref
+from ..graph.ops import Kind
+from ..layers import find_layer
+from ..passes import Run
+
+__all__ = ["LayerGraph", "feeding"]
+
+
+class LayerGraph:
+    """The layers below a root, by name, and for each those that feed it with no other of them between.
+
+    Parameters
+    ----------
+    run : Run
+    model : torch.nn.Module
+    root : str
+        ``"y"`` for the model output.
+    wanted : str, module type, sequence of them, or None
+        As `crp_kit.build_atlas` takes them; ``None`` for all convolutions and linear layers below the root.
+
+    Raises
+    ------
+    UnknownLayerError
+        If a name or pattern matches nothing.
+    UnreachableLayerError
+        If a layer that is named does not feed the root, or none does.
+    """
+
+    def __init__(self, run: Run, model: nn.Module, root: str, wanted: Any) -> None:
+        self.root = root
+        self.refs = {root: find_layer(run, root)}
+        below = run.plan.flow.from_start(self.refs[root]) - {self.refs[root]}
+        chosen = _linear_layers(run, below) if wanted is None else _chosen(run, model, wanted, self.refs[root])
+        if not chosen:
+            raise UnreachableLayerError(f"no layer feeds {root!r}, so there is nothing to decompose it into")
+        self.refs |= chosen
+        names = {ref: name for name, ref in self.refs.items()}
+        fed = feeding(run.plan.flow, list(names))
+        self.children = {name: tuple(names[one] for one in fed[ref]) for name, ref in self.refs.items()}
+
+    def within(self, steps: int) -> list[str]:
+        """Return the layers at most so many steps below the root, in execution order, the root last."""
+        found = {self.root}
+        for _ in range(steps):
+            found |= {child for name in found for child in self.children[name]}
+        return sorted(found, key=self.refs.__getitem__)
+
+
+def feeding(flow: Flow, layers: Sequence[Ref]) -> Mapping[Ref, tuple[Ref, ...]]:
+    """Return for each of the layers those that hand it their signal with none of them between, in execution order.
+
+    Only connections that carry relevance count: a layer inside a gate feeds nothing.
+    """
+    listed = set(layers)
+    nearest: list[frozenset[Ref]] = []
+    for node in flow.graph:
+        found: set[Ref] = set()
+        for ref in flow.carrying[node.index]:
+            found |= {ref} if ref in listed else nearest[ref.node]
+        nearest.append(frozenset(found))
+    return {ref: tuple(sorted(nearest[ref.node])) for ref in layers}
+
+
+def _linear_layers(run: Run, below: frozenset[Ref]) -> dict[str, Ref]:
+    """Return the convolutions and linear layers among the outputs that can be decomposed further."""
+    suitable = sorted(below & run.plan.flow.reaching_input)
+    return {
+        run.graph.label(ref): ref
+        for ref in suitable
+        if run.graph.node(ref).kind is Kind.LINEAR and run.channel_axes.get(ref) is not None
+    }
+
+
+def _chosen(run: Run, model: nn.Module, wanted: Any, root: Ref) -> dict[str, Ref]:
+    """Return the layers that names, patterns and module types mean, among those that feed the root."""
+    from ..atlas.selection import select_layers
+
+    one = isinstance(wanted, (str, type)) or not isinstance(wanted, Iterable)
+    choices = [wanted] if one else list(wanted)
+    if not choices:
+        raise InputError("no layers to decompose into: name one at least, or leave layers out for all that feed")
+    below, found = run.plan.flow.from_start(root) - {root}, dict[Ref, str]()
+    for choice in choices:
+        named = isinstance(choice, str) and choice in run.graph.names
+        for name in select_layers(run, model, choice):
+            ref = find_layer(run, name)
+            if ref in below:
+                other = found.setdefault(ref, name)
+                if named and other != name:
+                    raise ConditionError(f"{other!r} and {name!r} are one node: name it once")
+            elif named and ref != root:
+                raise UnreachableLayerError(
+                    f"{name!r} does not feed {_shown(run, root)}: no relevance reaches it from there. It lies "
+                    f"behind it, beside it, or inside a gate (a factor that multiplies a signal)"
+                )
+    return {found[ref]: ref for ref in sorted(found)}
+
+
+def _shown(run: Run, root: Ref) -> str:
+    return "the model output" if root == run.graph.output else repr(run.graph.label(root))

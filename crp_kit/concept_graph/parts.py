@@ -1,0 +1,168 @@
+"""What a concept graph consists of: nodes, edges, and what it starts from. Pure data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from ..conditions import OUTPUT, ConditionSet
+from ..errors import ConditionError
+
+__all__ = ["ConceptEdge", "ConceptNode", "Key", "Start"]
+
+Key: TypeAlias = tuple[str, int]
+"""Layer and concept: what names a node. The class is a concept of ``"y"``."""
+
+
+@dataclass(frozen=True)
+class ConceptNode:
+    """One concept in a concept graph.
+
+    For a graph over many samples, every number is the mean over the samples.
+
+    Parameters
+    ----------
+    layer : str
+        ``"y"`` for the model output.
+    concept : int
+        Number of the concept in its layer: a channel by default; the class, for ``"y"``.
+    depth : int
+        Steps from the root, along the shortest way.
+    relevance : float
+        Relevance that reaches the concept from the root, along all paths.
+    share : float
+        The same as a share of the root's relevance.
+    unexplained : float or None
+        Share of this concept's relevance that its children do not get, so that this and the shares of the edges to the
+        children sum to 1; ``None`` for a concept that was not decomposed.
+    others : float or None
+        The part of `unexplained` that goes to other concepts of the layers below. The rest stays in biases and
+        stabilizers, or takes paths to the input that pass none of these layers.
+    share_std : float or None
+        Standard deviation of `share` over the samples; ``None`` for fewer than two.
+    n : int
+        Samples in which the concept carries relevance.
+    kind : str
+        What the concept is: ``"channel"``, ``"class"``, ``"head"``, …
+    """
+
+    layer: str
+    concept: int
+    depth: int
+    relevance: float
+    share: float
+    unexplained: float | None = None
+    others: float | None = None
+    share_std: float | None = None
+    n: int = 1
+    kind: str = "channel"
+
+    @property
+    def key(self) -> Key:
+        """Layer and concept."""
+        return self.layer, self.concept
+
+    @property
+    def decomposed(self) -> bool:
+        """Whether it is known what the concept is made of."""
+        return self.unexplained is not None
+
+    @property
+    def name(self) -> str:
+        """What to call it beside its layer: ``"channel 23"``, or ``"class 207"``."""
+        return f"{self.kind} {self.concept}"
+
+
+@dataclass(frozen=True)
+class ConceptEdge:
+    """What one concept takes from another one below it.
+
+    Parameters
+    ----------
+    source : (str, int)
+        Layer and concept that hands relevance on, nearer to the class.
+    target : (str, int)
+        Layer and concept that receives it, nearer to the input.
+    relevance : float
+        Signed relevance of the target under the condition of the source; the mean over the samples.
+    share : float
+        That relevance as a share of all that passes the source: positive where the two have one sign. The mean over
+        the samples in which the source carries relevance.
+    share_std : float or None
+        Standard deviation of `share` over these samples; ``None`` for fewer than two.
+    n : int
+        How many these are.
+    """
+
+    source: Key
+    target: Key
+    relevance: float
+    share: float
+    share_std: float | None = None
+    n: int = 1
+
+
+@dataclass(frozen=True)
+class Start:
+    """What is decomposed: a class, a concept, or a concept as it serves a class.
+
+    Parameters
+    ----------
+    stages : tuple of (str, int)
+        Where relevance starts, and what it then has to pass; the last one is the root of the graph.
+    """
+
+    stages: tuple[Key, ...]
+
+    @classmethod
+    def of(cls, given: Any) -> Start:
+        """Return what a user means by a condition set or by a pair of layer and concept.
+
+        Raises
+        ------
+        ConditionError
+            If it is neither, or not just one concept, one class, or one of both.
+        """
+        if isinstance(given, tuple) and len(given) == 2 and isinstance(given[0], str):
+            given = {given[0]: given[1]}
+        if not isinstance(given, Mapping):
+            raise ConditionError(
+                f"start is a layer and a concept, such as ('layer4.1.conv2', 23), or a condition set, such as "
+                f"{{'layer4.1.conv2': [23], 'y': [207]}}; got {given!r}"
+            )
+        parsed = ConditionSet.of(given)
+        named = [*parsed.layers] if parsed.targets is None else [(OUTPUT, parsed.targets), *parsed.layers]
+        wrong = [(name, ids) for name, ids in named if len(ids) != 1]
+        if wrong:
+            raise ConditionError(
+                f"a concept graph decomposes one concept; start names {len(wrong[0][1])} of {wrong[0][0]!r}"
+            )
+        if not 1 <= len(named) <= 1 + (parsed.targets is not None):
+            raise ConditionError(
+                f"start is one concept, one class, or one concept and one class; got {parsed.as_dict()!r}"
+            )
+        ids = [ids[0] for _, ids in named]
+        if not all(isinstance(one, int) for one in ids):
+            raise ConditionError(f"a concept of a concept graph is a whole number; got {parsed.as_dict()!r}")
+        return cls(tuple((name, one) for (name, _), one in zip(named, ids, strict=True)))
+
+    @property
+    def root(self) -> Key:
+        return self.stages[-1]
+
+    @property
+    def target(self) -> int | None:
+        """The class that relevance starts from, if it does."""
+        layer, concept = self.stages[0]
+        return concept if layer == OUTPUT else None
+
+    def condition(self) -> dict[str, list[int]]:
+        """Return the condition set that the whole graph is under."""
+        return {layer: [concept] for layer, concept in reversed(self.stages)}
+
+    def __str__(self) -> str:
+        layer, concept = self.root
+        if layer == OUTPUT:
+            return f"class {concept}"
+        return f"concept {concept} of {layer}" + (f", for class {self.target}" if self.target is not None else "")

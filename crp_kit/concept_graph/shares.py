@@ -1,0 +1,223 @@
+"""The relevance passes of a concept graph: how much reaches each concept, and what each hands to the layers below."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+
+from ..attribution import CondAttribution, _part
+from ..concepts import ChannelConcept, Concept
+from ..conditions import OUTPUT
+from ..errors import ConceptAxisError, ConditionError, UnknownLayerError
+from ..graph.nodes import Ref
+from ..layers import find_layer, is_folded, per_sample
+from ..observation import layer_concepts
+from ..passes import Run
+from ..rules.presets import Composite
+from .layers import LayerGraph
+from .parts import Key, Start
+
+__all__ = ["Flows", "Samples"]
+
+Concepts = Concept | Mapping[str, Concept] | None
+
+
+@dataclass(frozen=True, eq=False)
+class Samples:
+    """Model inputs in slices, each with its relevance passes.
+
+    Parameters
+    ----------
+    attribution : CondAttribution
+    data : torch.Tensor, tuple or dict
+        What the model takes, (sample, ...).
+    count : int
+        Number of samples.
+    composite : zennit Composite or None
+    batch_size : int
+        Rows (concept and sample) computed at once.
+    """
+
+    attribution: CondAttribution
+    data: Any
+    count: int
+    composite: Composite | None
+    batch_size: int
+
+    def runs(self) -> Iterator[Run]:
+        """Yield one recorded forward for each slice. That of a single slice is kept."""
+        if self.count <= self.batch_size:
+            yield self._only
+            return
+        for first in range(0, self.count, self.batch_size):
+            yield self._run(slice(first, min(first + self.batch_size, self.count)))
+
+    @cached_property
+    def _only(self) -> Run:
+        return self._run(slice(0, self.count))
+
+    def first(self) -> Run:
+        """Return the recorded forward of the first slice."""
+        return next(self.runs())
+
+    def _run(self, samples: slice) -> Run:
+        return self.attribution.engine.run(_part(self.data, samples, self.count), self.composite)
+
+
+class Flows:
+    """Relevance of one slice of samples, given a start.
+
+    Parameters
+    ----------
+    run : Run
+    start : Start
+    layers : LayerGraph
+    concepts : Concept, dict of Concept by layer, or None
+    exclude_parallel : bool
+        Whether what passes a concept is only what goes through it.
+    batch_size : int
+        Rows (concept and sample) computed at once.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        start: Start,
+        layers: LayerGraph,
+        *,
+        concepts: Concepts,
+        exclude_parallel: bool,
+        batch_size: int,
+    ) -> None:
+        self.run, self.start, self.layers, self.exclude_parallel = run, start, layers, exclude_parallel
+        self.refs = {name: find_layer(run, name) for name in {**layers.refs, **dict(start.stages)}}
+        self.concepts = concepts_of(run, list(self.refs), concepts)
+        self.at_once = max(1, batch_size // run.graph.batch)
+        self._arrived: dict[str, torch.Tensor] = {}
+
+    def arrive(self, names: Sequence[str]) -> None:
+        """Carry relevance from the start to the root, and on to the named layers."""
+        (first, _), *others = self.start.stages
+        value = self.run.recording.value(self.refs[first])
+        value = value if value.dtype in (torch.float32, torch.float64) else value.float()
+        self._arrived = {first: value.detach()[None]}
+        for above, (name, _) in zip(self.start.stages, others, strict=False):
+            self._arrived[name] = self._passed(above, [name])[name]
+        self._arrived |= self._passed(self.start.root, [name for name in names if name not in self._arrived])
+
+    def _passed(self, source: Key, names: Sequence[str]) -> dict[str, torch.Tensor]:
+        """Return the relevance that passes one concept above all others and arrives at layers below."""
+        if not names:
+            return {}
+        layer, concept = source
+        return self._run(layer, self._seeds(layer, [concept]), {}, names)
+
+    def totals(self, layer: str) -> torch.Tensor:
+        """Return the relevance that reaches each concept of a layer from the start: (sample, concept)."""
+        return self._by_concept(layer, self._arrived[layer])[0]
+
+    def handed_on(self, layer: str, ids: Sequence[int]) -> dict[str, torch.Tensor]:
+        """Return what passes each of some concepts and reaches those of the layers below, by layer.
+
+        With paths past the concept cut, the way ends at the first of these layers that it meets, so that nothing counts
+        twice.
+
+        Returns
+        -------
+        dict of torch.Tensor
+            (row, sample, concept), one row for each of `ids`.
+        """
+        below = self.layers.children[layer]
+        parts: dict[str, list[torch.Tensor]] = {name: [] for name in below}
+        for first in range(0, len(ids), self.at_once):
+            some = ids[first : first + self.at_once]
+            found = self._from_concept(layer, some, below) if self.exclude_parallel else self._along(layer, some, below)
+            for name in below:
+                parts[name].append(self._by_concept(name, found[name]))
+        return {name: torch.cat(several) for name, several in parts.items()}
+
+    def _from_concept(self, layer: str, ids: Sequence[int], below: Sequence[str]) -> dict[str, torch.Tensor]:
+        """Start at the concepts themselves, with what reaches them, and stop at the layers below."""
+        seeds = self._seeds(layer, ids)
+        stops = {self.refs[name]: seeds.new_zeros(1) for name in below}
+        return self._run(layer, seeds, stops, below)
+
+    def _along(self, layer: str, ids: Sequence[int], below: Sequence[str]) -> dict[str, torch.Tensor]:
+        """Start where the graph starts, with a mask at the layer and nothing else cut."""
+        (first, concept), *others = self.start.stages
+        seeds = self._seeds(first, [concept])
+        masks = {self.refs[name]: self._mask(name, [one], seeds) for name, one in others}
+        if layer != first:
+            masks[self.refs[layer]] = self._mask(layer, ids, seeds)
+        return self._run(first, seeds, masks, below, rows=len(ids))
+
+    def _run(
+        self,
+        source: str,
+        seeds: torch.Tensor,
+        masks: Mapping[Ref, torch.Tensor],
+        names: Sequence[str],
+        *,
+        rows: int | None = None,
+    ) -> dict[str, torch.Tensor]:
+        """Return the relevance that arrives at layers: (row, *shape) by layer."""
+        each = torch.arange(len(seeds)) if rows is None else torch.zeros(rows, dtype=torch.long)
+        passed = self.run.passed(
+            self.refs[source],
+            seeds,
+            rows=each.to(seeds.device),
+            masks=masks,
+            record=[self.refs[name] for name in names],
+            exclude_parallel=False,
+            to_input=False,
+        )
+        return {name: passed.recorded[self.refs[name]] for name in names}
+
+    def _seeds(self, layer: str, ids: Sequence[int]) -> torch.Tensor:
+        """Return what reaches each of some concepts: (row, *shape)."""
+        arrived = self._arrived[layer]
+        return arrived * self._mask(layer, ids, arrived)
+
+    def _mask(self, layer: str, ids: Sequence[int], like: torch.Tensor) -> torch.Tensor:
+        """Return the masks of some concepts: (row, *shape), each axis of its own size or 1."""
+        ref, graph = self.refs[layer], self.run.graph
+        shape = graph.sample_shape(ref)
+        each = [self.concepts[layer].mask([one], shape, layer_name=layer) for one in ids]
+        if is_folded(graph, ref):
+            whole = torch.stack([one.expand(shape) for one in each])[:, None].expand(-1, graph.batch, *shape)
+            return whole.reshape(len(ids), *graph.shape(ref)).to(like)
+        return torch.stack([one.reshape(*(1,) * (len(shape) - one.ndim), *one.shape) for one in each])[:, None].to(like)
+
+    def _by_concept(self, layer: str, relevance: torch.Tensor) -> torch.Tensor:
+        """Return relevance by concept, in double precision: (row, sample, concept)."""
+        rows = torch.cat([per_sample(self.run.graph, row) for row in relevance])
+        found = self.concepts[layer].attribute(rows, abs_norm=False).detach().cpu().double()
+        return found.reshape(len(relevance), self.run.graph.batch, -1)
+
+
+def concepts_of(run: Run, names: Sequence[str], given: Concepts) -> dict[str, Concept]:
+    """Return what a concept is in each layer; for the model output, a class."""
+    if isinstance(given, Mapping):
+        for name in given:
+            if name not in names:
+                raise UnknownLayerError(name, names, f"concepts= names {name!r}, which is no layer of this graph")
+    found = layer_concepts(run, [name for name in names if name != OUTPUT], given)
+    if OUTPUT in names:
+        found[OUTPUT] = _class_concept(run)
+    return found
+
+
+def _class_concept(run: Run) -> Concept:
+    shape = run.graph.shape(run.graph.output)
+    if len(shape) < 2 or shape[0] != run.graph.batch:
+        raise ConditionError(
+            f"the model's output has shape {tuple(shape)}; (sample, class) is needed: choose with output=..."
+        )
+    axis = run.channel_axes.get(run.graph.output)
+    if axis is None and len(shape) == 3:
+        raise ConceptAxisError(f"the graph cannot tell which axis of the model's output {tuple(shape)} has the classes")
+    return ChannelConcept(axis=axis or 1)

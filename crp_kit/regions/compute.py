@@ -1,0 +1,204 @@
+"""The region map of one image: which concept of a layer is the most relevant one where."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..attribution import CondAttribution
+from ..concepts import Concept
+from ..errors import ConditionError, InputError
+from ..observation import layer_concepts, observe
+from ..rules.presets import Composite
+from .result import NONE, Floats, RegionMap
+from .segments import Integers, Regions, segment
+
+__all__ = ["region_map"]
+
+
+def region_map(
+    attribution: CondAttribution,
+    sample: torch.Tensor,
+    layer: str,
+    *,
+    composite: Composite | str | None = None,
+    target: int | None = None,
+    regions: Regions = "grid",
+    count: int | tuple[int, int] | None = None,
+    cell: int | tuple[int, int] | None = None,
+    image: Any = None,
+    concepts: Concept | None = None,
+    top: int | None = None,
+    signed: bool = False,
+    exclude_parallel: bool = True,
+    batch_size: int = 16,
+    verbose: bool = False,
+) -> RegionMap:
+    """Return which concept of a layer has the highest conditional relevance in each region of an image.
+
+    For every concept its conditional heatmap is computed and summed over each region's pixels; never more than a batch
+    of heatmaps is kept. Achtibat et al. (Nature Machine Intelligence 5, 2023, Fig. 3c) call this a concept atlas; here
+    it is a region map, and a concept atlas is the file that a whole dataset makes.
+
+    Parameters
+    ----------
+    attribution : CondAttribution
+    sample : torch.Tensor
+        One model input: (1, channel, height, width).
+    layer : str
+    composite : zennit Composite, str or None
+        Rules of the heatmaps, as for `CondAttribution`.
+    target : int, optional
+        The class whose relevance it is; by default the one that the model predicts.
+    regions : {"grid", "pixels", "slic"} or array, optional
+        Rectangles; single pixels; superpixels, which follow the edges in the image and need scikit-image; or labels of
+        another segmentation, whole numbers (height, width), which are numbered anew from 0 in their own order.
+    count : int or (int, int), optional
+        About how many regions a grid or SLIC makes, 64 by default; for a grid also its rows and columns.
+    cell : int or (int, int), optional
+        Side length of a grid's cells in pixels, or their height and width, instead of `count`.
+    image : PIL image, torch.Tensor or array, optional
+        What the model saw, before normalisation (`crp_kit.image.picture`): SLIC follows its edges, and it is drawn. By
+        default the sample itself, scaled to [0, 1].
+    concepts : Concept, optional
+        What a concept is in the layer; by default its channels.
+    top : int, optional
+        Only the concepts with the largest shares in the relevance of the layer, by magnitude if `signed`.
+    signed : bool, optional
+        Let the largest magnitude win, so that concepts against the class may dominate. Otherwise the highest relevance
+        wins, and where none is positive there is no dominant concept.
+    exclude_parallel : bool, optional
+        As for `CondAttribution`.
+    batch_size : int, optional
+        Heatmaps that are computed at once.
+    verbose : bool, optional
+        Show a progress bar.
+
+    Returns
+    -------
+    RegionMap
+        Of equal concepts the lowest number dominates.
+
+    Raises
+    ------
+    InputError
+        If the sample is not one image, the image has another size, or the regions are none; see
+        `crp_kit.regions.segments.segment`.
+    UnknownLayerError, UnreachableLayerError, ConceptAxisError, ConceptRangeError
+        If there is no such layer, no relevance arrives there, its channels cannot be told, or there is no such class.
+    ConditionError
+        If `top` is not at least 1.
+
+    Examples
+    --------
+    >>> from crp_kit.data import ShapesDataset, demo_preprocess, demo_resnet
+    >>> image, label = ShapesDataset(1)[0]
+    >>> attribution = CondAttribution(demo_resnet())
+    >>> found = region_map(attribution, demo_preprocess(image)[None], "layer2.1.conv2", composite="epsilon_plus_flat",
+    ...                    image=image, count=(4, 4), top=8)
+    >>> found.dominant.shape, found.concept_map.shape
+    ((16,), (64, 64))
+    """
+    if top is not None and (isinstance(top, bool) or not isinstance(top, int) or top < 1):
+        raise ConditionError(f"top is a whole number of at least 1; got {top!r}")
+    rules = attribution.resolve_composite(composite)
+    below = _drawn(image, sample)
+    labels = segment(regions, below.permute(1, 2, 0).double().numpy(), count=count, cell=cell)
+    kind, cls, shares = _shares(attribution, sample, layer, composite=rules, target=target, concepts=concepts)
+    ids = _chosen(shares, top, signed=signed)
+    best = _Best(labels, signed=signed)
+    for part in attribution.generate(
+        sample,
+        [{layer: [one], "y": [cls]} for one in ids],
+        rules,
+        mask_map={layer: kind},
+        exclude_parallel=exclude_parallel,
+        pairing="product",
+        batch_size=batch_size,
+        on_device="cpu",
+        verbose=verbose,
+    ):
+        best.add(part.heatmap)
+    dominant = np.append(ids, NONE)[best.row]
+    counted = np.bincount(dominant[labels].ravel() + 1, minlength=len(shares) + 1)[1:]
+    order = [int(one) for one in np.argsort(-counted, kind="stable") if counted[one]]
+    areas = counted[order] / labels.size
+    return RegionMap(
+        labels, dominant, best.relevance, tuple(order), areas, shares[order], layer, cls, signed, below, composite
+    )
+
+
+class _Best:
+    """The strongest of all heatmaps so far, region by region."""
+
+    def __init__(self, labels: Integers, *, signed: bool) -> None:
+        self.flat = torch.from_numpy(labels.ravel())
+        self.signed, self.seen = signed, 0
+        self.row = np.full(int(labels.max()) + 1, -1)
+        self.relevance = np.zeros(len(self.row))
+
+    def add(self, heatmaps: torch.Tensor) -> None:
+        """Compare with further heatmaps, (row, height, width); of equals the first stays."""
+        sums = torch.zeros(len(heatmaps), len(self.row), dtype=torch.float64)
+        sums.index_add_(1, self.flat, heatmaps.detach().flatten(1).double())
+        values = sums.numpy()
+        row = (np.abs(values) if self.signed else values).argmax(0)
+        found = values[row, np.arange(len(self.row))]
+        better = np.abs(found) > np.abs(self.relevance) if self.signed else found > self.relevance
+        self.row[better] = row[better] + self.seen
+        self.relevance[better] = found[better]
+        self.seen += len(heatmaps)
+
+
+def _drawn(image: Any, sample: torch.Tensor) -> torch.Tensor:
+    """Return the image, or the sample scaled to [0, 1]: (channel, height, width)."""
+    from ..image import picture
+
+    if not isinstance(sample, torch.Tensor) or sample.ndim != 4 or sample.shape[0] != 1:
+        shown = tuple(sample.shape) if isinstance(sample, torch.Tensor) else type(sample).__name__
+        raise InputError(f"a region map is of one image: (1, channel, height, width); got {shown}")
+    if image is None:
+        plain = torch.nan_to_num(sample[0].detach().cpu().float())
+        plain = plain if len(plain) in (1, 3) else plain.mean(0, keepdim=True)
+        low, high = plain.min(), plain.max()
+        image = (plain - low) / (high - low).clamp_min(1e-12)
+    pixels = torch.from_numpy(np.array(picture(image))).permute(2, 0, 1) / 255
+    if pixels.shape[1:] != sample.shape[2:]:
+        raise InputError(
+            f"the image has {pixels.shape[1]}x{pixels.shape[2]} pixels and the sample {sample.shape[2]}x"
+            f"{sample.shape[3]}: give the image as the model saw it (resized and cropped)"
+        )
+    return pixels
+
+
+def _shares(
+    attribution: CondAttribution,
+    sample: torch.Tensor,
+    layer: str,
+    *,
+    composite: Composite | None,
+    target: int | None,
+    concepts: Concept | None,
+) -> tuple[Concept, int, Floats]:
+    """Return what a concept is in a layer, the class, and the share of each concept in the layer's relevance."""
+    attribution.graph(sample, composite)  # says what is wrong with the sample
+    kind = layer_concepts(attribution.engine.run(sample, composite), [layer], concepts)[layer]
+
+    def start(output: torch.Tensor) -> torch.Tensor:
+        if target is None and output.ndim != 2:
+            raise ConditionError("the model's output is not one number for each class: say what to explain with target")
+        return output.argmax(1)[:, None] if target is None else torch.full((1, 1), target, device=output.device)
+
+    if target is not None and (isinstance(target, bool) or not isinstance(target, (int, np.integer)) or target < 0):
+        raise ConditionError(f"target is the number of a class; got {target!r}")
+    seen = observe(attribution.engine, sample, start, composite=composite, layers=[layer])
+    shares = kind.attribute(seen.relevances[layer][0])[0]
+    return kind, int(seen.targets[0, 0]), shares.detach().cpu().double().numpy()
+
+
+def _chosen(shares: Floats, top: int | None, *, signed: bool) -> list[int]:
+    """Return the numbers of the concepts to compare, ascending."""
+    order = np.argsort(-(np.abs(shares) if signed else shares), kind="stable")
+    return sorted(order[:top].tolist())

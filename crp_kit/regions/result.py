@@ -1,0 +1,243 @@
+"""The region map as a result: which concept dominates where, and how it shows itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from ..errors import InputError
+from ..rules.presets import Composite
+from .segments import Integers
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from ..atlas import ConceptAtlas
+    from ..attribution import CondAttribution
+    from ..plot import ReferencePicture, RegionView
+
+__all__ = ["NONE", "Floats", "RegionMap"]
+
+Floats = npt.NDArray[np.float64]
+
+NONE = -1
+"""Stands for no concept."""
+_LISTED = 10
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class RegionMap:
+    """Which concept of a layer is the most relevant one in each region of an image.
+
+    Parameters
+    ----------
+    labels : array
+        Region of each pixel, numbered from 0: (height, width).
+    dominant : array
+        Concept with the highest relevance in each region, -1 where none has any: (region,).
+    relevance : array
+        Its relevance there, summed over the region's pixels, 0 where none has any: (region,).
+    concepts : tuple of int
+        The concepts that dominate somewhere, by the size of the area, largest first.
+    areas : array
+        Share of the image's pixels that each of them dominates, in [0, 1]: (concept,).
+    shares : array
+        Share of each of them in the relevance of the layer, of either sign; the magnitudes over all concepts of the
+        layer sum to 1: (concept,).
+    layer : str
+    target : int
+        The class whose relevance it is.
+    signed : bool
+        Whether relevance against the class counts as much as relevance for it.
+    image : torch.Tensor
+        What is drawn below, values in [0, 1]: (channel, height, width).
+    composite : zennit Composite, str or None
+        Rules of the heatmaps.
+    """
+
+    labels: Integers
+    dominant: Integers
+    relevance: Floats
+    concepts: tuple[int, ...]
+    areas: Floats
+    shares: Floats
+    layer: str
+    target: int
+    signed: bool
+    image: torch.Tensor
+    composite: Composite | str | None = None
+
+    def __len__(self) -> int:
+        """Return the number of regions."""
+        return len(self.dominant)
+
+    @property
+    def concept_map(self) -> Integers:
+        """The dominant concept at each pixel, -1 for none: (height, width)."""
+        return self.dominant[self.labels]
+
+    def concept_at(self, y: int, x: int) -> int | None:
+        """Return the dominant concept at a pixel, or ``None`` where there is none.
+
+        Raises
+        ------
+        InputError
+            If the pixel lies outside of the image.
+        """
+        height, width = self.labels.shape
+        if not (0 <= y < height and 0 <= x < width):
+            raise InputError(f"pixel ({y}, {x}) lies outside of the image of {height}x{width} pixels")
+        found = int(self.dominant[self.labels[y, x]])
+        return None if found == NONE else found
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return everything but the arrays over pixels, ready for JSON."""
+        return {
+            "layer": self.layer,
+            "target": self.target,
+            "signed": self.signed,
+            "regions": len(self),
+            "concepts": [
+                {
+                    "concept": concept,
+                    "area": area,
+                    "share": share,
+                    "regions": int((self.dominant == concept).sum()),
+                    "relevance": float(self.relevance[self.dominant == concept].sum()),
+                }
+                for concept, area, share in zip(self.concepts, self.areas.tolist(), self.shares.tolist(), strict=True)
+            ],
+            "none": float((self.concept_map == NONE).mean()),
+        }
+
+    def view(self, image: Any = None, references: Mapping[int, Sequence[ReferencePicture]] | None = None) -> RegionView:
+        """Return what `crp_kit.plot.regions` draws; parameters as in `plot`."""
+        from ..plot import RegionView
+
+        return RegionView(
+            title=f"{self.layer}, class {self.target}",
+            image=self.image if image is None else image,
+            labels=self.labels,
+            dominant=self.dominant,
+            relevance=self.relevance,
+            concepts=self.concepts,
+            areas=self.areas,
+            shares=self.shares,
+            references=references or {},
+        )
+
+    def plot(
+        self,
+        image: Any = None,
+        *,
+        atlas: ConceptAtlas | None = None,
+        dataset: Any = None,
+        preprocess: Any = None,
+        attribution: CondAttribution | None = None,
+        most: int = 9,
+        k: int = 4,
+    ) -> Figure:
+        """Return a matplotlib Figure: the image, its regions in the colours of their concepts, and what these are.
+
+        Parameters
+        ----------
+        image : PIL image, torch.Tensor or array, optional
+            What to draw instead of `image`, of the same height and width; see `crp_kit.image.picture`.
+        atlas : ConceptAtlas, optional
+            Show, beside each concept, samples in which it is most relevant.
+        dataset : map-style dataset, optional
+            The one that the atlas was made from.
+        preprocess : callable or Preprocess, optional
+            As in `crp_kit.build_atlas`.
+        attribution : CondAttribution, optional
+            Of the model that the atlas was made from: reference samples are then dark where the concept has little
+            relevance, instead of shown as they are.
+        most : int, optional
+            Concepts that get a colour of their own, at most 9; the others are grey.
+        k : int, optional
+            Reference samples of each concept.
+
+        Raises
+        ------
+        InputError
+            If the image has another size, a number is out of range, or an atlas comes without its dataset.
+        AtlasError
+            If the atlas was not made from this dataset or model.
+        UnknownLayerError
+            If it has not this layer.
+        """
+        from .. import plot
+
+        if (atlas is None) != (dataset is None):
+            raise InputError("reference samples need both: the atlas, and the dataset that it was made from")
+        found: Mapping[int, Sequence[ReferencePicture]] = {}
+        if atlas is not None:
+            found = self.references(atlas, dataset, preprocess=preprocess, attribution=attribution, most=most, k=k)
+        return plot.regions(self.view(image, found), most=most)
+
+    def references(
+        self,
+        atlas: ConceptAtlas,
+        dataset: Any,
+        *,
+        preprocess: Any = None,
+        attribution: CondAttribution | None = None,
+        most: int = 9,
+        k: int = 4,
+    ) -> dict[int, Sequence[ReferencePicture]]:
+        """Return, by concept, the samples in which it is most relevant, as `view` takes them; parameters as in `plot`.
+
+        Raises
+        ------
+        AtlasError, UnknownLayerError
+            As in `plot`.
+        """
+        k = min(k, atlas.header.k)
+        if attribution is None:
+            return self._plain_references(atlas, dataset, preprocess, self.concepts[:most], k=k)
+        asked: dict[str, Any] = {"attribution": attribution, "composite": self.composite, "preprocess": preprocess}
+        found: dict[int, Sequence[ReferencePicture]] = {}
+        for concept in self.concepts[:most]:
+            several = atlas.references(dataset, self.layer, concept, check=not found, k=k, **asked)
+            found[concept] = list(zip(several.images, several.heatmaps, strict=True))
+        return found
+
+    def _plain_references(
+        self, atlas: ConceptAtlas, dataset: Any, preprocess: Any, concepts: Sequence[int], *, k: int
+    ) -> dict[int, Sequence[ReferencePicture]]:
+        """Return samples as they are."""
+        from ..atlas.job import preprocessing
+        from ..atlas.references import _image
+        from ..data.samples import NumberedSamples, fingerprint
+
+        scores = atlas[self.layer].relevance
+        samples = NumberedSamples(dataset, preprocessing(preprocess)[0])
+        atlas.check_belongs(dataset_sha256=fingerprint(samples) if atlas.header.dataset_sha256 else None)
+        numbers = {concept: scores.top(concept, k).sample.tolist() for concept in concepts}
+        return {concept: [(_image(samples, one), None) for one in several] for concept, several in numbers.items()}
+
+    def _repr_png_(self) -> bytes:
+        """Show the map in a notebook."""
+        from .. import plot
+
+        return plot.to_png(self.plot())
+
+    def __repr__(self) -> str:
+        kind = "largest magnitude of relevance" if self.signed else "highest relevance"
+        lines = [
+            f"RegionMap of {self.layer!r} for class {self.target}: {len(self)} regions, {kind} in each",
+            *(
+                f"  concept {concept:>4}: {area:6.1%} of the image, {share:+6.1%} of the layer's relevance"
+                for concept, area, share in zip(self.concepts, self.areas, self.shares, strict=True)
+            ),
+        ]
+        left = len(lines) - 1 - _LISTED
+        if left > 0:
+            lines[_LISTED + 1 :] = [f"  and {left} more concepts"]
+        empty = float((self.concept_map == NONE).mean())
+        return "\n".join([*lines, *[f"  no concept:   {empty:6.1%} of the image"] * bool(empty)])

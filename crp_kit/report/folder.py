@@ -1,0 +1,133 @@
+"""A folder of a report: made beside its name and renamed when it is whole; what is replaced was a report."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from ..errors import InputError
+
+__all__ = ["Site", "check_folder", "made_whole"]
+
+MANIFEST = "report.json"
+_ENCODING = {"encoding-type": "crp-kit-report", "encoding-version": "1"}
+_ENTRIES = {MANIFEST, "index.html", "report.css", "report.js", "data", "pictures"}
+
+
+class Site:
+    """The files of a report that is being made.
+
+    Parameters
+    ----------
+    folder : Path
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        for name in ("data", "pictures"):
+            (folder / name).mkdir()
+        (folder / MANIFEST).write_text(json.dumps(_ENCODING) + "\n", encoding="utf-8")
+
+    def script(self, name: str, data: Any) -> None:
+        """Write data as a script that hands it to the page: a page from disk may load scripts, but fetch nothing."""
+        text = json.dumps(data, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
+        (self.folder / "data" / f"{name}.js").write_text(f'crpKit.put("{name}",{text});\n', encoding="ascii")
+
+    def picture(self, name: str) -> Path:
+        """Return the path for a picture."""
+        return self.folder / "pictures" / f"{name}.webp"
+
+    def measure(self) -> tuple[int, int]:
+        """Return how many files there are, and their bytes."""
+        files = [one for one in self.folder.rglob("*") if one.is_file()]
+        return len(files), sum(one.stat().st_size for one in files)
+
+
+def check_folder(path: Path, *, overwrite: bool) -> None:
+    """Refuse what could not be written at the end, before any work is done.
+
+    Raises
+    ------
+    InputError
+        If there is no folder to write into, or the path exists and may not be replaced, or is not an earlier report
+        and nothing but it.
+    """
+    if not path.parent.is_dir():
+        raise InputError(f"cannot write {path}: there is no folder {path.parent}; make it first")
+    if not os.access(path.parent, os.W_OK):
+        raise InputError(f"cannot write {path}: no permission to write into {path.parent}")
+    if path.is_symlink() or (path.exists() and not path.is_dir()):
+        raise InputError(f"cannot write {path}: a report is a folder, and this is a file; choose another name")
+    if not path.exists() or not any(path.iterdir()):
+        return
+    if not overwrite:
+        raise InputError(f"{path} exists; overwrite replaces it, or choose another name")
+    if not _is_report(path):
+        raise InputError(f"{path} is no report of crp-kit and is not replaced; choose another name")
+    foreign = sorted(one.name for one in path.iterdir() if one.name not in _ENTRIES)
+    if foreign:
+        raise InputError(
+            f"{path} holds files that are not of a report ({', '.join(foreign[:3])}) and is not replaced; move them, "
+            f"or choose another name"
+        )
+
+
+def _is_report(path: Path) -> bool:
+    try:
+        found = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(found, dict) and found.get("encoding-type") == _ENCODING["encoding-type"]
+
+
+@contextmanager
+def made_whole(path: Path, *, overwrite: bool) -> Iterator[Path]:
+    """Give an empty folder beside `path` that takes its name at the end, or is gone after an error.
+
+    A process that is killed outright leaves a folder ``.NAME.partial-…``, never one under the final name.
+
+    Raises
+    ------
+    InputError
+        As for `check_folder`, or if a file cannot be written.
+    """
+    check_folder(path, overwrite=overwrite)
+    try:
+        beside = Path(tempfile.mkdtemp(prefix=f".{path.name}.partial-", dir=path.parent))
+        try:
+            yield beside
+            beside.chmod(0o777 & ~_umask())
+            check_folder(path, overwrite=overwrite)
+            _replace(beside, path)
+        finally:
+            shutil.rmtree(beside, ignore_errors=True)
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def _replace(made: Path, path: Path) -> None:
+    """Give a folder its final name; an earlier one has another until then."""
+    if not path.exists():
+        made.rename(path)
+        return
+    before = Path(tempfile.mkdtemp(prefix=f".{path.name}.before-", dir=path.parent))
+    path.rename(before / path.name)
+    try:
+        made.rename(path)
+    except BaseException:
+        (before / path.name).rename(path)
+        raise
+    finally:
+        shutil.rmtree(before, ignore_errors=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,9 @@
+"""Export to ViRelAy: a project folder that shows conditional heatmaps of reference samples, and how these lie together.
+
+ViRelAy (Anders et al., arXiv 2106.13200) is a viewer in the browser. Nothing of it is needed here: it reads the files
+that are written.
+"""
+
+from .export import export_virelay
+
+__all__ = ["export_virelay"]

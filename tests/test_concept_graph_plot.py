@@ -1,0 +1,173 @@
+"""Drawings of concept graphs: every concept and edge is there, nothing lies on something else, signs have colours."""
+
+from __future__ import annotations
+
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from matplotlib._pylab_helpers import Gcf
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from matplotlib.patches import FancyBboxPatch, PathPatch
+
+from crp_kit import ConceptAtlas, ConceptGraph, CondAttribution, build_atlas
+from crp_kit.data import ShapesDataset, demo_preprocess, demo_resnet
+from crp_kit.errors import InputError
+from crp_kit.plot import concept_graph
+from crp_kit.plot.columns import arrange
+
+RULES = "epsilon_plus_flat"
+LAYERS = ["layer3.0.conv2", "layer3.1.conv2"]
+DATA = ShapesDataset(12, seed=3, split="test")
+
+
+@pytest.fixture(scope="module")
+def attribution() -> CondAttribution:
+    return CondAttribution(demo_resnet())
+
+
+@pytest.fixture(scope="module")
+def graph(attribution: CondAttribution) -> ConceptGraph:
+    sample = demo_preprocess(DATA[5][0])[None]
+    return ConceptGraph(attribution, sample, RULES, layers=LAYERS, width=(5, 3))
+
+
+@pytest.fixture(scope="module")
+def atlas(attribution: CondAttribution, tmp_path_factory: pytest.TempPathFactory) -> ConceptAtlas:
+    path = tmp_path_factory.mktemp("atlas") / "atlas.h5"
+    return build_atlas(attribution, DATA, path, layers=LAYERS[:1], composite=RULES, preprocess=demo_preprocess,
+                       verbose=False)  # fmt: skip
+
+
+def boxes(figure: Figure) -> list[FancyBboxPatch]:
+    return [one for one in figure.axes[0].patches if isinstance(one, FancyBboxPatch)]
+
+
+def lines(figure: Figure) -> list[PathPatch]:
+    return [one for one in figure.axes[0].patches if isinstance(one, PathPatch)]
+
+
+def texts(figure: Figure) -> list[str]:
+    return [one.get_text() for one in figure.axes[0].texts]
+
+
+def test_every_concept_has_a_box_and_every_edge_a_line(graph: ConceptGraph) -> None:
+    figure = graph.plot()
+    assert len(boxes(figure)) == len(graph)
+    assert len(lines(figure)) == len(graph.edges)
+    joined = "\n".join(texts(figure))
+    for node in graph:
+        assert node.name in joined
+    for layer in LAYERS:
+        assert layer in joined
+
+
+def test_texts_and_boxes_do_not_overlap_and_lie_inside_of_the_figure(graph: ConceptGraph) -> None:
+    figure = graph.plot()
+    renderer = FigureCanvasAgg(figure).get_renderer()
+    places = [one.get_window_extent(renderer) for one in figure.axes[0].texts]
+    places.append(figure.axes[0].get_legend().get_window_extent(renderer))
+    for first, second in combinations(places, 2):
+        assert not first.overlaps(second)
+    for first, second in combinations([one.get_window_extent(renderer) for one in boxes(figure)], 2):
+        assert not first.overlaps(second)
+    whole = figure.bbox
+    for place in places:
+        assert whole.x0 <= place.x0 <= place.x1 <= whole.x1
+        assert whole.y0 <= place.y0 <= place.y1 <= whole.y1
+
+
+def test_signs_are_red_and_blue_and_widths_grow_with_shares(graph: ConceptGraph) -> None:
+    plain = graph.to_json()
+    for edge, (relevance, share) in zip(plain["edges"][:3], [(2.0, 0.9), (-1.0, -0.4), (0.1, 0.01)], strict=True):
+        edge.update(relevance=relevance, share=share)
+    for edge in plain["edges"][3:]:
+        edge.update(relevance=0.01, share=0.001)
+    figure = ConceptGraph.from_json(plain).plot()
+    strong, against, weak = lines(figure)[:3]
+    assert strong.get_linewidth() > against.get_linewidth() > weak.get_linewidth()
+    red, blue = to_rgb(strong.get_edgecolor()), to_rgb(against.get_edgecolor())
+    assert red[0] > red[2]
+    assert blue[2] > blue[0]
+    words = [one.get_text() for one in figure.axes[0].get_legend().get_texts()]
+    assert words == ["speaks for the start", "speaks against it", "5 %", "20 %", "50 %"]
+
+
+def test_pictures_stand_in_their_nodes(graph: ConceptGraph, atlas: ConceptAtlas) -> None:
+    lower = sum(node.layer == LAYERS[0] for node in graph)
+    options = {"atlas": atlas, "dataset": DATA, "preprocess": demo_preprocess}
+    assert len(graph.plot(**options).axes[0].images) == lower
+    figure = graph.plot(**options, heatmaps=True, image=DATA[5][0])
+    assert len(figure.axes[0].images) == lower + len(graph) + 1
+    inside = [one.get_bbox() for one in boxes(figure)]
+    for image in figure.axes[0].images:
+        left, right, bottom, top = image.get_extent()
+        assert any(one.x0 <= left and right <= one.x1 and one.y0 <= bottom and top <= one.y1 for one in inside)
+
+
+def test_heatmaps_are_those_under_the_conditions_of_the_nodes(
+    graph: ConceptGraph, attribution: CondAttribution, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: dict[tuple[str, int], torch.Tensor] = {}
+    monkeypatch.setattr("crp_kit.plot.concept_graph", lambda _, *, heatmaps, **rest: seen.update(heatmaps))
+    graph.plot(heatmaps=True)
+    node = graph.nodes[1]
+    sample = demo_preprocess(DATA[5][0])[None]
+    expected = attribution(sample, [{node.layer: [node.concept], **graph.start}], RULES).heatmap[0]
+    assert torch.allclose(seen[node.key], expected, atol=1e-6)
+
+
+def test_names_of_classes_stand_in_the_node_and_dollar_signs_are_no_formulas(graph: ConceptGraph) -> None:
+    figure = graph.plot(classes={graph.root.concept: "a $1 note_$2"})
+    assert any("a" in text and r"\$1" in text for text in texts(figure))
+    figure.savefig("/dev/null", format="png")
+
+
+def test_axes_of_the_caller_are_drawn_into(graph: ConceptGraph) -> None:
+    mine = Figure()
+    place = mine.add_subplot()
+    assert graph.plot(ax=place) is mine
+    assert len(boxes(mine)) == len(graph)
+
+
+def test_a_notebook_shows_a_png_and_pyplot_never_hears_of_it(graph: ConceptGraph) -> None:
+    before = dict(Gcf.figs)
+    assert graph._repr_png_().startswith(b"\x89PNG")
+    assert dict(Gcf.figs) == before
+
+
+def test_means_show_their_spread(attribution: CondAttribution) -> None:
+    images = demo_preprocess(DATA.batch(range(3))[0])
+    graph = ConceptGraph.over(attribution, images, RULES, start={"y": [0]}, layers=LAYERS, width=2)
+    figure = graph.plot()
+    assert sum("±" in text for text in texts(figure)) == 2
+    with pytest.raises(InputError, match="heatmaps show one sample, and this graph is about 3"):
+        graph.plot(heatmaps=True)
+
+
+def test_what_cannot_be_drawn_is_refused(graph: ConceptGraph, atlas: ConceptAtlas, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="give dataset= too"):
+        graph.plot(atlas=atlas)
+    read = ConceptGraph.from_json(graph.to_json())
+    with pytest.raises(InputError, match="knows no sample"):
+        read.plot(heatmaps=True)
+    with pytest.raises(InputError, match="give attribution= and composite= too"):
+        read.plot(atlas=atlas, dataset=DATA)
+    with pytest.raises(InputError, match=r"a heatmap is \(height, width\)"):
+        concept_graph(graph, heatmaps={graph.root.key: torch.zeros(2, 3, 4)})
+    with pytest.raises(InputError, match="classes are names of all classes"):
+        graph.plot(classes="cat")
+
+
+def test_columns_have_few_crossings_and_room_for_edges_that_pass_them() -> None:
+    places = arrange([["a"], ["b", "c"], ["d", "e"]], [("a", "b"), ("a", "c"), ("b", "e"), ("c", "d"), ("a", "d")],
+                     dict.fromkeys("abcde", 1.0), lane=0.5)  # fmt: skip
+    order = np.sign([places.heights["b"] - places.heights["c"], places.heights["e"] - places.heights["d"]])
+    assert order[0] == order[1] != 0
+    (way,) = places.ways["a", "d"]
+    assert all(abs(way - places.heights[one]) >= 0.75 for one in "bc")
+    assert places.total == 2.5

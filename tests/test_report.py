@@ -1,0 +1,467 @@
+"""The report: what its files hold, that nothing in it trusts a name, and that a folder is whole or absent."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner, Result
+from PIL import Image
+
+import crp_kit as crp
+from crp_kit.cli import main
+from crp_kit.errors import AtlasError, ConceptRangeError, InputError, UnknownLayerError
+from crp_kit.image import DEFAULT_CMAP, overlay, picture
+from crp_kit.report import Link, Links, co_relevance
+from crp_kit.report import samples as samples_module
+from crp_kit.report.facts import layer_facts
+from crp_kit.report.links import cosines
+from crp_kit.report.samples import SampleSource
+from crp_kit.report.sprites import Sheet, thumbnail
+from tests.report_case import (
+    ATTRIBUTION,
+    CLASSES,
+    DATA,
+    LAYERS,
+    MARKUP,
+    ODD,
+    RULES,
+    Noise,
+    odd_atlas,
+    odd_model,
+    odd_report,
+)
+
+SOURCE = {
+    "attribution": ATTRIBUTION, "composite": RULES, "preprocess": None, "concepts": None, "conditioned_on": "class",
+    "references": 3, "receptive_field": True, "batch_size": 32, "size": 48, "check": True,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def atlas(tmp_path_factory: pytest.TempPathFactory) -> Iterator[crp.ConceptAtlas]:
+    with odd_atlas(tmp_path_factory.mktemp("report") / "atlas.h5") as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def site(atlas: crp.ConceptAtlas, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return odd_report(atlas, tmp_path_factory.mktemp("site") / "report").path
+
+
+def data_of(site: Path, name: str) -> Any:
+    text = (site / "data" / f"{name}.js").read_text()
+    start = f'crpKit.put("{name}",'
+    assert text.startswith(start)
+    assert text.endswith(");\n")
+    assert text.isascii()
+    assert "<" not in text
+    return json.loads(text[len(start) : -3])
+
+
+class Page(HTMLParser):
+    """Every element of a page, with its attributes."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.texts: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.texts.append(data.strip())
+
+
+class TestThePage:
+    def test_has_nothing_inline_and_names_only_files_that_are_there(self, site: Path) -> None:
+        page = Page((site / "index.html").read_text(encoding="utf-8"))
+        for tag, attributes in page.elements:
+            assert tag not in ("style", "iframe", "object", "base", "form", "img"), tag
+            assert not [name for name in attributes if name.startswith("on") or name == "style"]
+            if tag in ("script", "link"):
+                named = attributes.get("src") or attributes["href"]
+                assert named is not None
+                assert (site / named).is_file()
+        policy = next(one["content"] for _, one in page.elements if one.get("http-equiv") == "Content-Security-Policy")
+        assert policy is not None
+        assert policy.startswith("default-src 'none'; script-src 'self' file:;")
+        assert "unsafe" not in policy
+        assert "http" not in policy
+
+    def test_tells_every_attribute_of_the_atlas_and_its_rules(self, site: Path, atlas: crp.ConceptAtlas) -> None:
+        said = Page((site / "index.html").read_text(encoding="utf-8")).texts
+        for name, value in atlas.attributes.items():
+            if name == "composite":
+                assert set(json.loads(value)) <= set(said)
+            elif isinstance(value, str) and value:
+                assert value in said, name
+        assert "The heatmaps have the rules that the atlas was made with." in said
+        assert any(
+            re.fullmatch(r"Report built .* UTC by crp-kit .* seconds; [\d,]+ files, [\d.]+ MB", one) for one in said
+        )
+
+    def test_says_when_its_heatmaps_have_other_rules(self, atlas: crp.ConceptAtlas, tmp_path: Path) -> None:
+        made = odd_report(atlas, tmp_path / "report", composite=None, concept_ids=[0], references=1)
+        assert "<strong>The heatmaps have other rules than the atlas</strong>" in made.index.read_text(encoding="utf-8")
+
+    def test_signed_colours_are_those_of_every_picture(self, site: Path) -> None:
+        stops = ", ".join(f"#{one}" for one in re.findall("[0-9a-f]{6}", DEFAULT_CMAP))
+        assert stops in (site / "report.css").read_text()
+
+
+class TestTheData:
+    def test_tables_say_what_the_atlas_says(self, site: Path, atlas: crp.ConceptAtlas) -> None:
+        about = data_of(site, "report")
+        assert [one["name"] for one in about["layers"]] == list(LAYERS)
+        assert about["classes"] == list(CLASSES)
+        for number, name in enumerate(LAYERS):
+            table, layer = data_of(site, f"layer-{number}")["table"], atlas[name]
+            statistics = layer.relevance.statistics()
+            assert table["concept"] == list(range(layer.n_concepts))
+            assert table["relevance"] == pytest.approx(statistics.mean.tolist(), rel=1e-3)
+            assert table["spread"] == pytest.approx(statistics.std.tolist(), rel=1e-3)
+            assert table["activation"] == pytest.approx(layer.activation.statistics().mean.tolist(), rel=1e-3)
+            for concept, cls in enumerate(table["cls"]):
+                best = layer.classes(concept)
+                assert cls == (best.cls[0] if best.mean[0] > 0 else -1)
+                assert table["served"][concept] == (best.mean >= best.mean[0] / 2).sum() * (best.mean[0] > 0)
+
+    def test_concepts_have_the_samples_of_their_rankings(self, site: Path, atlas: crp.ConceptAtlas) -> None:
+        for number, name in enumerate(LAYERS):
+            for page in pages_of(site, number):
+                for mode in ("relevance", "activation"):
+                    top = atlas[name].score(mode).top(page["concept"], 3)  # type: ignore[arg-type]
+                    names = [DATA.samples[one][0] for one in top.sample]
+                    assert [one[0] for one in page["references"][mode]] == names
+                    assert [one[2] for one in page["references"][mode]] == pytest.approx(top.score.tolist(), rel=1e-3)
+
+    def test_histograms_are_class_means(self, site: Path, atlas: crp.ConceptAtlas) -> None:
+        for page in pages_of(site, 1):
+            best = atlas[ODD].classes(page["concept"])
+            assert page["histogram"]["cls"] == best.cls.tolist()
+            assert page["histogram"]["mean"] == pytest.approx(best.mean.tolist(), rel=1e-3)
+            assert page["histogram"]["rest"] == 0
+
+    def test_class_pages_have_the_concepts_that_serve_the_class(self, site: Path, atlas: crp.ConceptAtlas) -> None:
+        classes = data_of(site, "classes-0")
+        assert len(classes) == len(CLASSES)
+        assert classes[4] == [[], []]  # no sample has this class
+        for number, name in enumerate(LAYERS):
+            assert [one[0] for one in classes[2][number]] == atlas[name].concepts(2, 12).concept.tolist()
+
+    def test_every_cell_lies_on_a_picture_that_is_there(self, site: Path) -> None:
+        about = data_of(site, "report")
+        pitch = about["cell"]["size"] + 2 * about["cell"]["gutter"]
+        for number in range(2):
+            for path in sorted((site / "data").glob(f"layer-{number}-*.js")):
+                chunk = data_of(site, path.stem)
+                file, columns, rows = chunk["sheet"]
+                with Image.open(site / "pictures" / file) as sheet:
+                    assert sheet.size == (columns * pitch, rows * pitch)
+                cells = {cell for page in chunk["concepts"] for entries in page["references"].values()
+                         for entry in entries for cell in entry[3]}  # fmt: skip
+                assert cells == set(range(len(cells)))
+                assert columns * (rows - 1) < len(cells) <= columns * rows
+            layer = data_of(site, f"layer-{number}")
+            assert all((site / "pictures" / file).is_file() for file, _, _ in layer["sheets"])
+            assert len(layer["covers"]) == len(layer["table"]["concept"])
+
+
+def pages_of(site: Path, number: int) -> list[Any]:
+    paths = (site / "data").glob(f"layer-{number}-*.js")
+    pages = [page for path in paths for page in data_of(site, path.stem)["concepts"]]
+    return sorted(pages, key=lambda page: int(page["concept"]))
+
+
+class TestSamples:
+    def test_heatmaps_and_receptive_fields_are_those_of_references(self, atlas: crp.ConceptAtlas) -> None:
+        source = SampleSource(atlas, DATA, **SOURCE)  # type: ignore[arg-type]
+        found = source.of(ODD, range(4))
+        for (concept, mode), several in found.items():
+            asked = {"attribution": ATTRIBUTION, "composite": RULES, "mode": mode, "k": 3}
+            one_by_one = atlas.references(DATA, ODD, concept, **asked)  # type: ignore[arg-type]
+            fields = atlas.references(DATA, ODD, concept, receptive_field=True, **asked)  # type: ignore[arg-type]
+            assert [one.sample for one in several] == one_by_one.table.sample.tolist()
+            assert fields.boxes is not None
+            for shown, image, heatmap, box in zip(
+                several, one_by_one.images, one_by_one.heatmaps, fields.boxes, strict=True
+            ):
+                assert shown.box == box
+                strongest = float(heatmap.abs().flatten().quantile(0.99)) or None
+                wanted = thumbnail(overlay(image, heatmap, vmax=strongest), 48)
+                # Other batches round otherwise: a level of colour at most, after scaling.
+                assert np.abs(np.asarray(shown.heatmap, "i4") - np.asarray(wanted, "i4")).max() <= 3
+                top, left, bottom, right = box
+                assert shown.crop is not None
+                assert shown.crop == thumbnail(picture(image).crop((left, top, right, bottom)), 48)
+
+    def test_images_of_several_shapes_keep_theirs(self, tmp_path: Path) -> None:
+        data = Noise(12, sizes=(16, 12))
+        with odd_atlas(tmp_path / "atlas.h5", data, batch_size=1) as atlas:
+            found = SampleSource(atlas, data, **{**SOURCE, "references": 6}).of(MARKUP, range(6))  # type: ignore[arg-type]
+        sizes = {one.image.size for several in found.values() for one in several}
+        assert sizes == {(48, 48), (48, 36)}
+
+    def test_preprocessing_that_resizes_leaves_crops_out(self, tmp_path: Path) -> None:
+        def smaller(images: torch.Tensor) -> torch.Tensor:
+            return images[..., ::2, ::2]
+
+        with odd_atlas(tmp_path / "atlas.h5", preprocess=smaller) as atlas:
+            found = SampleSource(atlas, DATA, **{**SOURCE, "preprocess": smaller}).of(MARKUP, [0])  # type: ignore[arg-type]
+            odd_report(atlas, tmp_path / "report", preprocess=smaller, concept_ids=[0])
+        assert all(one.crop is None for several in found.values() for one in several)
+        entry = data_of(tmp_path / "report", "layer-0-0")["concepts"][0]["references"]["relevance"][0]
+        assert entry[3][2] == -1
+
+    @pytest.mark.parametrize("start", ["prediction", "layer"])
+    def test_relevance_may_start_elsewhere(self, atlas: crp.ConceptAtlas, tmp_path: Path, start: str) -> None:
+        odd_report(atlas, tmp_path / "report", conditioned_on=start, receptive_field=False, concept_ids={ODD: [1]})
+        page = data_of(tmp_path / "report", "layer-0-0")["concepts"][0]
+        assert all(entry[3][2] == -1 for entry in page["references"]["relevance"])
+
+    def test_what_has_no_receptive_field_is_said(self, atlas: crp.ConceptAtlas, monkeypatch: Any) -> None:
+        def refuse(*_: Any, **__: Any) -> list[int]:
+            raise InputError("no neurons here")
+
+        monkeypatch.setattr(samples_module, "_neurons", refuse)
+        source = SampleSource(atlas, DATA, **SOURCE)  # type: ignore[arg-type]
+        assert all(one.crop is None for several in source.of(ODD, [0]).values() for one in several)
+        assert source.remarks == {ODD: "Some concepts are shown without receptive fields: no neurons here."}
+
+
+class TestSimilarityAndLinks:
+    def test_cosines_are_those_of_the_definition(self) -> None:
+        left, right = np.random.default_rng(0).normal(size=(2, 50, 4)) + 1
+        left[3, 1] = np.nan
+        held = np.arange(50) != 3
+        a, b = left[held], right[held]
+        wanted = (a.T @ b) / np.outer(np.linalg.norm(a, axis=0), np.linalg.norm(b, axis=0))
+        assert np.allclose(cosines(left, right, centred=False), wanted)
+        assert np.allclose(cosines(left, right, centred=True), np.corrcoef(a.T, b.T)[:4, 4:])
+        assert (cosines(np.zeros((5, 2)), np.ones((5, 2)), centred=True) == 0).all()
+
+    def test_similarity_is_by_sample_where_there_is_a_matrix_and_else_by_class(self, tmp_path: Path) -> None:
+        for matrix in (True, False):
+            with odd_atlas(tmp_path / f"{matrix}.h5", matrix=matrix) as atlas:
+                layer = atlas[ODD]
+                means = layer.relevance.moments.mean[:4]
+                profile = np.asarray(layer.relevance.matrix[:] if matrix else means, "f8")
+                facts = layer_facts(atlas, ODD, [0, 2, 5])
+                norm = np.maximum(np.linalg.norm(profile, axis=0), 1e-30)
+                wanted = (profile.T @ profile / np.outer(norm, norm))[np.ix_([0, 2, 5], [0, 2, 5])]
+                assert np.allclose(facts.similarity, wanted, atol=1e-6)
+                assert all(concept != 2 for concept, _ in facts.similar(2))
+                made = odd_report(atlas, tmp_path / f"report-{matrix}", references=1)
+            about = data_of(made.path, "report")
+            assert about["similar"] == ("relevance in every sample" if matrix else "mean relevance by class")
+            assert (about["links"] is not None) == matrix
+
+    def test_links_are_the_strongest_correlations_both_ways(self, atlas: crp.ConceptAtlas) -> None:
+        links = co_relevance(atlas, {MARKUP: range(6), ODD: range(9)}, k=2)
+        assert links is not None
+        with np.errstate(invalid="ignore"):  # a concept that never has relevance
+            both = np.corrcoef(atlas[MARKUP].relevance.matrix[:].T, atlas[ODD].relevance.matrix[:].T)[:6, 6:]
+        both = np.nan_to_num(both)
+        up, down = links.of(MARKUP, 1)
+        wanted = [int(one) for one in np.argsort(-both[1])[:2] if both[1, one] >= 0.1]
+        assert [one.concept for one in up] == wanted
+        assert [one.weight for one in up] == pytest.approx([both[1, one] for one in wanted], abs=1e-5)
+        assert all(one.layer == ODD for one in up)
+        assert not down
+        assert co_relevance(atlas, {ODD: range(9)}) is None
+
+    def test_links_may_come_from_elsewhere(self, atlas: crp.ConceptAtlas, tmp_path: Path) -> None:
+        links = Links("From elsewhere.", lambda layer, concept: ([Link(ODD, 2, -0.5), Link("fc", 1, 0.25)], []))
+        odd_report(atlas, tmp_path / "report", links=links, references=1)
+        page = data_of(tmp_path / "report", "layer-0-0")["concepts"][0]
+        assert page["up"] == [[1, ODD, 2, -0.5], [-1, "fc", 1, 0.25]]
+        assert data_of(tmp_path / "report", "report")["links"] == "From elsewhere."
+
+
+def test_a_histogram_of_many_classes_shows_the_strongest_and_bounds_the_rest(atlas: crp.ConceptAtlas) -> None:
+    facts = layer_facts(atlas, ODD, [0])
+    object.__setattr__(facts, "profile", np.linspace(-1, 2, 100)[:, None])
+    object.__setattr__(facts, "deviation", np.zeros((100, 1)))
+    object.__setattr__(facts, "counts", np.ones(100, "i8"))
+    shown = facts.histogram(0)
+    assert shown["cls"] == list(range(99, 83, -1))
+    assert shown["rest"] == 84
+    assert shown["below"] == pytest.approx(np.linspace(-1, 2, 100)[83], rel=1e-3)
+
+
+def test_a_sheet_keeps_each_picture_once_and_repeats_borders(tmp_path: Path) -> None:
+    sheet = Sheet(8)
+    red, wide = Image.new("RGB", (8, 8), "red"), Image.new("RGB", (8, 4), "blue")
+    assert [sheet.cell("a", red), sheet.cell("b", wide), sheet.cell("a", wide)] == [0, 1, 0]
+    assert sheet.geometry == (2, 1)
+    sheet.save(tmp_path / "sheet.webp")
+    with Image.open(tmp_path / "sheet.webp") as made:
+        assert made.size == (24, 12)
+        assert made.getpixel((0, 0))[3] == 255  # type: ignore[index]
+        assert made.getpixel((18, 0))[3] == 0  # type: ignore[index]
+
+
+class TestBuilding:
+    def test_two_builds_differ_in_one_line(self, site: Path, atlas: crp.ConceptAtlas, tmp_path: Path) -> None:
+        again = odd_report(atlas, tmp_path / "again").path
+        files = sorted(one.relative_to(site) for one in site.rglob("*"))
+        assert files == sorted(one.relative_to(again) for one in again.rglob("*"))
+        for file in files:
+            if (site / file).is_dir() or file.name == "index.html":
+                continue
+            assert (site / file).read_bytes() == (again / file).read_bytes(), file
+        lines = zip(
+            *((one / "index.html").read_text(encoding="utf-8").splitlines() for one in (site, again)), strict=True
+        )
+        assert all('id="built"' in a for a, b in lines if a != b)
+
+    def test_only_what_was_chosen_is_in_it(self, atlas: crp.ConceptAtlas, tmp_path: Path) -> None:
+        made = odd_report(atlas, tmp_path / "report", layers=ODD, concept_ids=[7, 2, 7], references=99)
+        about = data_of(made.path, "report")
+        assert made.concepts == 2
+        assert [(one["name"], one["ids"]) for one in about["layers"]] == [(ODD, [2, 7])]
+        assert len(data_of(made.path, "layer-0-0")["concepts"][0]["references"]["relevance"]) == 6
+        assert made.size == sum(one.stat().st_size for one in made.path.rglob("*") if one.is_file())
+        assert str(made).startswith(f"{made.index}: 2 concepts in ")
+
+    @pytest.mark.parametrize(
+        ("options", "error", "message"),
+        [
+            ({"layers": []}, InputError, "no layers: name one at least"),
+            ({"layers": "conv9"}, UnknownLayerError, "has no layer 'conv9'"),
+            ({"layers": "conv.*9"}, UnknownLayerError, "has no layer"),
+            ({"layers": ODD, "concept_ids": {MARKUP: [1]}}, UnknownLayerError, "which is no layer of the report"),
+            ({"concept_ids": []}, InputError, "no concepts of"),
+            ({"concept_ids": [1, 6]}, ConceptRangeError, "concept 6 of"),
+            ({"concept_ids": [-1]}, ConceptRangeError, "concept -1 of"),
+            ({"concept_ids": [1.5]}, InputError, "a concept is a whole number; got 1.5"),
+            ({"references": 0}, InputError, "references is a whole number from 1"),
+            ({"picture_size": 9999}, InputError, "picture_size is a whole number from 16 to 512"),
+            ({"batch_size": True}, InputError, "batch_size is a whole number"),
+            ({"conditioned_on": "nothing"}, InputError, "conditioned_on is 'class', 'prediction' or 'layer'"),
+            ({"attribution": crp.CondAttribution(odd_model(1))}, AtlasError, "a model with other weights"),
+            ({"dataset": Noise(seed=1)}, AtlasError, "another dataset"),
+        ],
+    )
+    def test_mistakes_are_told_before_anything_is_written(
+        self, atlas: crp.ConceptAtlas, tmp_path: Path, options: dict[str, Any], error: type[Exception], message: str
+    ) -> None:
+        with pytest.raises(error, match=re.escape(message)):
+            odd_report(atlas, tmp_path / "report", **options)
+        assert not list(tmp_path.iterdir())
+
+
+class TestTheFolder:
+    def test_an_earlier_report_is_replaced_only_when_asked(self, atlas: crp.ConceptAtlas, tmp_path: Path) -> None:
+        made = odd_report(atlas, tmp_path / "report", concept_ids=[0], references=1)
+        before = made.index.read_bytes()
+        with pytest.raises(InputError, match="exists; overwrite replaces it"):
+            odd_report(atlas, made.path)
+        assert made.index.read_bytes() == before
+        again = odd_report(atlas, made.path, concept_ids=[0, 1], references=1, overwrite=True)
+        assert again.concepts == 4
+        assert list(tmp_path.iterdir()) == [made.path]
+
+    def test_nothing_else_is_ever_replaced(self, atlas: crp.ConceptAtlas, tmp_path: Path) -> None:
+        (tmp_path / "mine").mkdir()
+        (tmp_path / "mine" / "notes.txt").write_text("precious")
+        (tmp_path / "file").write_text("precious")
+        with pytest.raises(InputError, match="is no report of crp-kit and is not replaced"):
+            odd_report(atlas, tmp_path / "mine", overwrite=True)
+        with pytest.raises(InputError, match="a report is a folder, and this is a file"):
+            odd_report(atlas, tmp_path / "file", overwrite=True)
+        with pytest.raises(InputError, match="there is no folder"):
+            odd_report(atlas, tmp_path / "none" / "report")
+        made = odd_report(atlas, tmp_path / "report", concept_ids=[0], references=1)
+        (made.path / "notes.txt").write_text("precious")
+        with pytest.raises(InputError, match=r"holds files that are not of a report \(notes.txt\)"):
+            odd_report(atlas, made.path, overwrite=True)
+        assert (made.path / "notes.txt").read_text() == "precious"
+
+    def test_an_empty_folder_is_used(self, atlas: crp.ConceptAtlas, tmp_path: Path) -> None:
+        (tmp_path / "report").mkdir()
+        assert odd_report(atlas, tmp_path / "report", concept_ids=[0], references=1).index.is_file()
+
+    @pytest.mark.parametrize(
+        ("number", "raised"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit), (None, InputError)]
+    )
+    def test_an_end_on_the_way_leaves_what_was_there(
+        self, atlas: crp.ConceptAtlas, tmp_path: Path, monkeypatch: Any, number: int | None, raised: type[BaseException]
+    ) -> None:
+        made = odd_report(atlas, tmp_path / "report", concept_ids=[0], references=1)
+        before = made.index.read_bytes()
+        usual = SampleSource.of
+
+        def ended(self: SampleSource, layer: str, ids: Any) -> Any:
+            if number is None:
+                raise InputError("sample 3 cannot be read")
+            os.kill(os.getpid(), number)
+            return usual(self, layer, ids)
+
+        monkeypatch.setattr(SampleSource, "of", ended)
+        for path in (made.path, tmp_path / "new"):
+            with pytest.raises(raised):
+                odd_report(atlas, path, references=1, overwrite=True)
+        assert list(tmp_path.iterdir()) == [made.path]
+        assert made.index.read_bytes() == before
+
+
+def crp_kit(*arguments: Any) -> Result:
+    return CliRunner().invoke(main, [*map(str, arguments)])
+
+
+NAMED = ("--model", "demo:resnet", "--data", "demo:shapes:24")
+
+
+@pytest.fixture(scope="module")
+def demo_atlas(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("cli") / "atlas.h5"
+    made = crp_kit("atlas", "build", *NAMED, "--layers", "layer[23].1.conv2", "--workers", 0, "-o", path)
+    assert made.exit_code == 0, made.output
+    return path
+
+
+class TestTheCommand:
+    def test_makes_a_site_and_says_where_and_how_large(self, demo_atlas: Path, tmp_path: Path) -> None:
+        asked = ("--concepts", "layer2.1.conv2:3,5", "--concepts", "layer3.1.conv2:0-1", "--references", 2)
+        made = crp_kit("report", demo_atlas, *NAMED, *asked, "-o", tmp_path / "report")
+        assert made.exit_code == 0, (made.output, made.exception)
+        assert made.stdout == f"{tmp_path / 'report' / 'index.html'}\n"
+        assert re.search(r"4 concepts, \d+ files, \d+\.\d MB, \d+ seconds", made.stderr)
+        about = data_of(tmp_path / "report", "report")
+        assert [one["ids"] for one in about["layers"]] == [[3, 5], [0, 1]]
+        assert about["title"] == "demo:resnet on demo:shapes:24"
+
+    @pytest.mark.parametrize(
+        ("asked", "message"),
+        [
+            (("--layers", "layer9"), "has no layer 'layer9'"),
+            (("--concepts", "99"), "concept 99 of 'layer2.1.conv2' is out of range"),
+            (("--concepts", "layer2.1.conv2:1", "--concepts", "2"), "choose one form"),
+            (("--concepts", "one"), "numbers are written like 0-9,20"),
+            (("--data", "demo:shapes:25"), "was made from another dataset"),
+        ],
+    )
+    def test_mistakes_are_one_line(self, demo_atlas: Path, tmp_path: Path, asked: Any, message: str) -> None:
+        result = crp_kit("report", demo_atlas, *NAMED, *asked, "-o", tmp_path / "report")
+        assert result.exit_code == 2
+        assert message in result.stderr
+        assert result.stderr.count("\n") == 1
+        assert not (tmp_path / "report").exists()
+
+    def test_an_existing_folder_is_told_with_the_option(self, demo_atlas: Path, tmp_path: Path) -> None:
+        (tmp_path / "notes.txt").write_text("mine")
+        result = crp_kit("report", demo_atlas, *NAMED, "-o", tmp_path)
+        assert "exists; --overwrite replaces it" in result.stderr

@@ -1,0 +1,312 @@
+"""The report in a real browser, from disk: it loads, obeys its policy, can be searched, sorted and used by keyboard."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, unquote, urlsplit
+
+import pytest
+
+from tests.report_case import CLASSES, LAYERS, MARKUP, ODD, odd_atlas, odd_report
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+FOUND = next(filter(None, map(shutil.which, BROWSERS)), None)
+pytestmark = pytest.mark.skipif(
+    FOUND is None, reason=f"no browser to look with: none of {', '.join(BROWSERS)} is on the PATH"
+)
+CONCEPT = 5
+NARROW, WIDE = {"width": 320, "height": 700}, {"width": 1280, "height": 900}
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> str:
+    # Blanks and a hash in the path: an address has to survive both.
+    folder = tmp_path_factory.mktemp("browser") / "a report #1"
+    folder.mkdir()
+    with odd_atlas(folder / "atlas.h5") as atlas:
+        return odd_report(atlas, folder / "report").index.as_uri()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as driver:
+        opened = driver.chromium.launch(executable_path=FOUND, args=["--no-sandbox", "--disable-dev-shm-usage"])
+        yield opened
+        opened.close()
+
+
+class Tab:
+    """A page of the report that collects everything that goes wrong in it."""
+
+    def __init__(self, browser: Browser, site: str, **options: Any) -> None:
+        self.site, self.wrong = site, []  # type: tuple[str, list[str]]
+        self.context = browser.new_context(**{"viewport": WIDE, **options})
+        self.context.set_default_timeout(10_000)
+        self.page: Page = self.context.new_page()
+        self.page.add_init_script(
+            "document.addEventListener('securitypolicyviolation', (e) => console.error('CSP', e.violatedDirective));"
+        )
+        self.page.on("console", lambda said: self.wrong.append(said.text))
+        self.page.on("pageerror", lambda error: self.wrong.append(str(error)))
+        self.page.on("dialog", lambda dialog: (self.wrong.append(f"dialog {dialog.message}"), dialog.dismiss()))
+        # A picture that is still on its way when somebody leaves the page is no failure.
+        self.page.on("requestfailed", lambda one: "ABORTED" in str(one.failure) or self.wrong.append(one.url))
+        self.page.on(
+            "request", lambda request: None if request.url.startswith("file:") else self.wrong.append(request.url)
+        )
+
+    def open(self, address: str = "", title: str | None = None) -> Page:
+        """Go to an address and wait for its title."""
+        self.page.goto(f"{self.site}{address}")
+        self.page.wait_for_function("'view' in document.documentElement.dataset")
+        if title is not None:
+            self.wait(title)
+        return self.page
+
+    def wait(self, title: str) -> None:
+        self.page.wait_for_function("(title) => document.title.startsWith(title)", arg=title)
+
+    def wait_view(self, kind: str) -> None:
+        self.page.wait_for_function("(kind) => document.documentElement.dataset.view === kind", arg=kind)
+
+    def loaded_widths(self) -> list[int]:
+        """Scroll through the page and return the natural width of every picture, when all have come."""
+        self.page.evaluate("document.querySelectorAll('main img').forEach((one) => one.scrollIntoView())")
+        self.page.wait_for_function("[...document.querySelectorAll('#view img')].every((one) => one.complete)")
+        widths: list[int] = self.page.evaluate("[...document.querySelectorAll('#view img')].map((i) => i.naturalWidth)")
+        return widths
+
+
+@pytest.fixture
+def tab(browser: Browser, site: str) -> Iterator[Tab]:
+    opened = Tab(browser, site)
+    yield opened
+    opened.context.close()
+    assert opened.wrong == []
+
+
+def address(layer: str, concept: int | None = None) -> str:
+    return f"#/{quote(layer, safe='')}" + ("" if concept is None else f"/{concept}")
+
+
+def column(page: Page, number: int) -> list[str]:
+    return page.locator(f".concepts tbody tr > :nth-child({number})").all_inner_texts()
+
+
+def test_the_overview_names_layers_and_classes_as_they_are(tab: Tab) -> None:
+    page = tab.open("", f"model {MARKUP}")
+    assert page.locator("nav.layers bdi").all_inner_texts() == list(LAYERS)
+    # A line separator in a name is white space to the reader.
+    shown = [" ".join(one.split()) for one in page.locator(".chips a").all_text_contents()]
+    assert shown == [" ".join(one.split()) for one in CLASSES]
+    assert page.locator("#view").is_hidden()
+    page.locator("summary").first.click()
+    assert page.get_by_text("Report built").is_visible()
+
+
+@pytest.mark.parametrize(("layer", "concept"), [(MARKUP, CONCEPT), (ODD, 0), (ODD, 8)])
+def test_the_address_of_a_concept_opens_it(tab: Tab, layer: str, concept: int) -> None:
+    page = tab.open(address(layer, concept), f"{layer}, concept {concept} – model")
+    assert page.locator("h1:visible").inner_text() == f"{layer}, concept {concept}"
+    widths = tab.loaded_widths()
+    assert len(widths) >= 2 * 3 * 3
+    assert min(widths) > 0
+    samples = page.locator(".samples img")
+    assert all(samples.nth(one).get_attribute("alt") for one in range(samples.count()))
+    assert page.locator(".bars tbody tr").count() == 4
+    assert page.locator("nav.layers a[aria-current]").count() == 1
+
+
+def test_each_layer_links_to_its_concepts_and_they_to_each_other(tab: Tab) -> None:
+    page = tab.open()
+    tab.wait_view("overview")
+    page.locator(".card").nth(1).click()
+    tab.wait(ODD)
+    page.locator(".concepts tbody th a").first.click()
+    tab.wait(f"{ODD}, concept")
+    before = page.title()
+    page.locator(".tiles a").first.click()
+    page.wait_for_function("(before) => document.title !== before", arg=before)
+    page.locator(".bars a").first.click()
+    tab.wait_view("class")
+    page.locator(".tiles a").first.click()
+    tab.wait_view("concept")
+    page.go_back()
+    tab.wait_view("class")
+
+
+def test_a_table_sorts_by_every_column(tab: Tab) -> None:
+    page = tab.open(address(ODD), ODD)
+    relevances = [float(one.removesuffix("\u00a0%").replace("−", "-").replace("<", "")) for one in column(page, 3)]
+    assert relevances == sorted(relevances, reverse=True)
+    assert page.locator("[aria-sort]").inner_text() == "Relevance"
+    page.get_by_role("button", name="Concept", exact=True).click()
+    assert column(page, 2) == [str(one) for one in range(9)]
+    page.get_by_role("button", name="Concept", exact=True).click()
+    assert column(page, 2) == [str(one) for one in reversed(range(9))]
+    assert page.locator("[aria-sort=descending]").inner_text() == "Concept"
+    for name in ("Spread", "Activation", "Main class", "Classes served"):
+        page.get_by_role("button", name=name).click()
+        assert len(set(column(page, 2))) == 9
+        assert page.locator("[aria-sort]").inner_text() == name
+
+
+def test_a_table_filters_by_number_and_class_and_remembers(tab: Tab) -> None:
+    page = tab.open(address(ODD), ODD)
+    page.get_by_label("Filter").fill("7")
+    assert column(page, 2) == ["7"]
+    assert page.get_by_role("status").inner_text() == "1 of 9 concepts"
+    page.get_by_label("Filter").fill("no such thing")
+    assert page.get_by_text("No concept has this number").is_visible()
+    page.get_by_label("Filter").fill("IMG SRC")
+    assert set(column(page, 7)) <= {MARKUP}
+    kept = column(page, 2)
+    page.locator(".home").click()
+    tab.wait_view("overview")
+    page.go_back()
+    tab.wait_view("layer")
+    assert column(page, 2) == kept
+
+
+@pytest.mark.parametrize(
+    ("typed", "title"),
+    [("שכבה", ODD), ("img 4", f"{MARKUP}, concept 4"), ("日本", "日本語"), ("</script><script>alert(3)", "</script>")],
+)
+def test_search_finds_layers_concepts_and_classes(tab: Tab, typed: str, title: str) -> None:
+    page = tab.open()
+    tab.wait_view("overview")
+    page.keyboard.press("/")
+    assert page.evaluate("document.activeElement.id") == "search"
+    page.keyboard.type(typed)
+    assert page.locator("#found [data-to]").count() >= 1
+    page.keyboard.press("Enter")
+    tab.wait(title)
+    assert page.locator("#found").is_hidden()
+
+
+def test_search_is_led_by_arrows_and_left_by_escape(tab: Tab) -> None:
+    page = tab.open("", "model")
+    page.locator("#search").fill("3")
+    options = page.locator("#found [data-to]")
+    assert options.count() >= 2
+    page.keyboard.press("ArrowDown")
+    assert options.nth(1).get_attribute("aria-selected") == "true"
+    assert page.locator("#search").get_attribute("aria-activedescendant") == "found-1"
+    page.keyboard.press("Escape")
+    assert page.locator("#found").is_hidden()
+    page.locator("#search").fill("nothing at all")
+    assert page.get_by_text("Nothing found").is_visible()
+    page.locator("#search").fill("3")
+    options.nth(0).click()
+    tab.wait(f"{MARKUP}, concept 3")
+
+
+def test_arrows_go_to_neighbours_and_through_rows(tab: Tab) -> None:
+    page = tab.open(address(ODD, 0), f"{ODD}, concept 0")
+    page.keyboard.press("ArrowRight")
+    tab.wait(f"{ODD}, concept 1")
+    assert page.evaluate("document.activeElement.tagName") == "H1"
+    page.keyboard.press("ArrowLeft")
+    tab.wait(f"{ODD}, concept 0")
+    page.keyboard.press("ArrowLeft")  # there is none before the first
+    page.goto(f"{tab.site}{address(ODD)}")
+    tab.wait_view("layer")
+    rows = page.locator(".concepts tbody th a")
+    rows.first.focus()
+    page.keyboard.press("ArrowDown")
+    assert rows.nth(1).evaluate("(one) => one === document.activeElement")
+    outline = rows.nth(1).evaluate("(one) => getComputedStyle(one).outlineStyle")
+    assert outline == "solid"
+
+
+def test_the_first_tab_skips_to_the_content(tab: Tab) -> None:
+    page = tab.open(address(ODD, 0), ODD)
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.id") == "skip"
+    page.keyboard.press("Enter")
+    assert page.evaluate("document.activeElement.id") == "main"
+    assert page.title().startswith(f"{ODD}, concept 0")
+
+
+@pytest.mark.parametrize(
+    ("where", "said"),
+    [("#/none", "no layer none"), (address(ODD, 99), "no concept 99 of"), ("#class/99", "no class 99"),
+     ("#/%E0%A4%A", "no layer %E0%A4%A"), (f"{address(ODD)}/x", "no concept x of")],
+)  # fmt: skip
+def test_an_address_that_is_not_there_is_told(tab: Tab, where: str, said: str) -> None:
+    page = tab.open(where, "Nothing here")
+    assert page.get_by_text(f"This report has {said}").is_visible()
+
+
+def test_a_class_without_samples_says_so(tab: Tab) -> None:
+    page = tab.open("#class/4", "日本語")
+    assert page.get_by_text("The atlas has no sample of this class").is_visible()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_nothing_scrolls_sideways_on_a_narrow_screen(browser: Browser, site: str, scheme: Any) -> None:
+    tab = Tab(browser, site, viewport=NARROW, color_scheme=scheme)
+    for where, title in (
+        ("", "model"),
+        (address(ODD), ODD),
+        (address(MARKUP, 2), f"{MARKUP}, concept 2"),
+        ("#class/1", "</s"),
+    ):
+        page = tab.open(where, title)
+        assert page.evaluate("document.documentElement.scrollWidth") <= NARROW["width"], where
+    tab.context.close()
+    assert tab.wrong == []
+
+
+def test_light_and_dark_follow_the_system_and_the_button(browser: Browser, site: str) -> None:
+    tab = Tab(browser, site, color_scheme="dark")
+    page = tab.open("", "model")
+
+    def brightness() -> int:
+        colour: str = page.evaluate("getComputedStyle(document.body).backgroundColor")
+        return int(re.findall(r"\d+", colour)[0])
+
+    assert brightness() < 60
+    page.locator("#theme").click()
+    assert brightness() > 200
+    page.locator("#theme").click()
+    assert brightness() < 60
+    tab.context.close()
+    assert tab.wrong == []
+
+
+def test_what_is_not_allowed_is_refused(browser: Browser, site: str) -> None:
+    tab = Tab(browser, site)
+    page = tab.open("", "model")
+    page.evaluate(
+        "() => { const s = document.createElement('script'); s.textContent = 'document.title = \"broken\"';"
+        " document.head.append(s);"
+        " const i = new Image(); i.src = 'https://example.invalid/x.png'; document.body.append(i);"
+        " document.body.insertAdjacentHTML('beforeend', '<b onclick=\"document.title = 1\" id=b>x</b>');"
+        " document.getElementById('b').click(); }"
+    )
+    page.wait_for_timeout(100)
+    assert page.title().startswith("model")
+    assert {one.removeprefix("CSP ") for one in tab.wrong if one.startswith("CSP ")} >= {"script-src-elem", "img-src"}
+    tab.context.close()
+
+
+def test_a_file_that_is_missing_is_told(site: str, browser: Browser, tmp_path: Path) -> None:
+    source = Path(unquote(urlsplit(site).path)).parent
+    copied = shutil.copytree(source, tmp_path / "report")
+    (copied / "data" / "layer-0.js").unlink()
+    tab = Tab(browser, (copied / "index.html").as_uri())
+    page = tab.open(address(MARKUP), "Cannot be shown")
+    assert (
+        page.get_by_role("alert").inner_text() == "data/layer-0.js cannot be read; the report's folder is not complete"
+    )
+    tab.context.close()
