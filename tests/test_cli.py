@@ -236,14 +236,14 @@ def test_the_demo_writes_its_results_and_can_be_run_again(folder: Path) -> None:
         assert arrays["heatmap"].shape == (2, 64, 64)
         assert arrays["conditional"].shape == (2, 4, 64, 64)
 
-    again = crp_kit("demo", "--images", 2)
+    again = crp_kit("demo", "--images", 2, "--no-report")
     assert again.stdout.split()[0] == "crp-kit-demo-2/concepts.png"
     assert (folder / "crp-kit-demo-2" / "concepts.json").read_bytes() == content
     assert "concepts.png exists; --overwrite replaces it" in mistake("demo", "-o", "crp-kit-demo")
 
 
 def test_the_demo_s_images_can_be_given_to_heatmap(folder: Path) -> None:
-    crp_kit("demo", "--images", 1, "-o", "out/here", "--seed", 3)
+    crp_kit("demo", "--images", 1, "-o", "out/here", "--seed", 3, "--no-report")
     found = json.loads((folder / "out/here/concepts.json").read_text(encoding="utf-8"))
     result = crp_kit("heatmap", "out/here/image-0.png", *DEMO, "--layer", LAYER, "--top", 4, "--json")
     rows = json.loads(result.stdout)["images"][0]["heatmaps"]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -53,14 +55,16 @@ def demo(*, output: Path | None, seed: int, samples: int, layer: str | None, rep
     paths = [folder / name for name in (*_FILES, *images)]
     _make(folder)
     check_outputs(paths, overwrite=overwrite)
-    check_folder(folder / _REPORT, overwrite=overwrite)
-    result = run_demo(seed=seed, samples=samples, layer=layer or LAYER, verbose=True)
-    _write([*paths[:3], *paths[5:]], result)
+    if report:
+        check_folder(folder / _REPORT, overwrite=overwrite)
     atlas, figure = paths[3:5]
-    references = demo_atlas(atlas, result, seed=seed, overwrite=overwrite, verbose=True)
-    drawn = plot.references([one.view() for one in references])
-    write_file(figure, lambda path: drawn.savefig(path, dpi=110))
-    made = demo_report(folder / _REPORT, atlas, seed=seed, overwrite=overwrite, verbose=True) if report else None
+    with _one_thread():
+        result = run_demo(seed=seed, samples=samples, layer=layer or LAYER, verbose=True)
+        _write([*paths[:3], *paths[5:]], result)
+        references = demo_atlas(atlas, result, seed=seed, overwrite=overwrite, verbose=True)
+        drawn = plot.references([one.view() for one in references])
+        write_file(figure, lambda path: drawn.savefig(path, dpi=110))
+        made = demo_report(folder / _REPORT, atlas, seed=seed, overwrite=overwrite, verbose=True) if report else None
     _report(result)
     for path in paths[:5]:
         click.echo(path)
@@ -69,6 +73,19 @@ def demo(*, output: Path | None, seed: int, samples: int, layer: str | None, rep
     if made is not None:
         size = f"{made.concepts} concepts, {made.size / 1e6:.1f} MB, {made.seconds:.0f} seconds"
         say(f"report ({size}): open {made.index.resolve().as_uri()}")
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Let torch use one thread: for images this small, and on a busy machine, more threads wait for each other."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _default_folder(*, overwrite: bool) -> Path:
