@@ -178,7 +178,7 @@ class CondAttribution:
         if the iterator is abandoned.
         """
         parsed = parse_conditions(conditions)
-        samples = _check_data(data)
+        samples = check_data(data)
         if not isinstance(batch_size, (int, np.integer)) or isinstance(batch_size, bool) or batch_size < 1:
             raise ConditionError(f"batch_size is a whole number of at least 1; got {batch_size!r}")
         paired = resolve_pairing(pairing, samples, len(parsed))
@@ -205,7 +205,7 @@ class CondAttribution:
         with tqdm(total=request.rows, unit="map", disable=not verbose) as bar:
             for chunk in chunks:
                 if ran != chunk.samples:
-                    part = _part(data, chunk.samples, request.samples)
+                    part = part_of_data(data, chunk.samples, request.samples)
                     run, ran = self.engine.run(part, request.composite), chunk.samples
                 assert run is not None
                 slice_ = Slice(run, request, chunk).attribution()
@@ -216,7 +216,7 @@ class CondAttribution:
 
     def graph(self, sample: Any, composite: Composite | str | None = None) -> Graph:
         """Return the recorded graph for a sample, with all names that conditions can use."""
-        _check_data(sample)
+        check_data(sample)
         return self.engine.run(sample, self.resolve_composite(composite)).graph
 
     def resolve_composite(self, composite: Composite | str | None) -> Composite | None:
@@ -229,7 +229,7 @@ class CondAttribution:
 
     def channel_axis(self, sample: Any, layer: str) -> int | None:
         """Return the axis along which a node keeps its channels, the batch axis counted, or None if it is unknown."""
-        _check_data(sample)
+        check_data(sample)
         run = self.engine.run(sample, None)
         return run.channel_axes[run.graph.find(layer)]
 
@@ -260,7 +260,7 @@ def _device(name: torch.device | str | None) -> torch.device | None:
         raise InputError(f"on_device={name!r} cannot be used: {str(error).splitlines()[0]}") from error
 
 
-def _check_data(data: Any) -> int:
+def check_data(data: Any) -> int:
     """Check model inputs and return the number of samples."""
     if isinstance(data, list) and len(data) > 1 and all(isinstance(one, torch.Tensor) for one in data):
         raise InputError(
@@ -298,7 +298,7 @@ def _check_start(request: Request) -> None:
             )
 
 
-def _part(data: Any, samples: slice, total: int) -> Any:
+def part_of_data(data: Any, samples: slice, total: int) -> Any:
     """Return the samples of a slice from every input that has one entry per sample."""
 
     def cut(value: Any) -> Any:

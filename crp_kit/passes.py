@@ -58,7 +58,6 @@ class Run:
     def __init__(self, recording: Recording, plan: Plan, engine: Engine) -> None:
         self.recording, self.plan, self.engine = recording, plan, engine
         self.graph = recording.graph
-        self._restated = restated(recording, plan.units)
         self._prepared: dict[int, Backward] = {}
 
     def passed(
@@ -129,6 +128,11 @@ class Run:
                 raise ModelError(
                     f"the model's own forward makes values that are NaN or infinite, first at {node.name!r} ({node.op})"
                 )
+
+    @cached_property
+    def _restated(self) -> Recording:
+        """The recording as the steps see it."""
+        return restated(self.recording, self.plan.units)
 
     @cached_property
     def channel_axes(self) -> Mapping[Ref, int | None]:

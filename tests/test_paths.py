@@ -241,9 +241,7 @@ class TestRows:
     @pytest.mark.parametrize("batch_size", [None, 1, 2, 4, 100])
     def test_product_is_sample_by_sample_with_conditions_fastest(self, attribution, images, batch_size) -> None:
         sets = list(self.SETS)
-        attr = attribution(
-            images, sets, "epsilon_plus_flat", record_layer=["layer1.0.conv1"], batch_size=batch_size
-        )
+        attr = attribution(images, sets, "epsilon_plus_flat", record_layer=["layer1.0.conv1"], batch_size=batch_size)
         assert attr.samples == tuple(sample for sample in range(3) for _ in sets)
         for row, (sample, one) in enumerate((sample, one) for sample in images for one in sets):
             expected = self.single(attribution, sample, one)

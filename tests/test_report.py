@@ -235,7 +235,7 @@ class TestSamples:
         def refuse(*_: Any, **__: Any) -> list[int]:
             raise InputError("no neurons here")
 
-        monkeypatch.setattr(samples_module, "_neurons", refuse)
+        monkeypatch.setattr(samples_module, "neurons_at", refuse)
         source = SampleSource(atlas, DATA, **SOURCE)  # type: ignore[arg-type]
         assert all(one.crop is None for several in source.of(ODD, [0]).values() for one in several)
         assert source.remarks == {ODD: "Some concepts are shown without receptive fields: no neurons here."}

@@ -48,8 +48,7 @@ def test_node_names_are_those_of_torchvision(name: str) -> None:
     beside = {
         one
         for one in theirs - set(ours)
-        if type(modules.get(one)).__name__ not in silent
-        and not one.rpartition(".")[2].startswith(values)
+        if type(modules.get(one)).__name__ not in silent and not one.rpartition(".")[2].startswith(values)
     }
     assert not beside
 

@@ -2,28 +2,31 @@
 
 from __future__ import annotations
 
-import re
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import torch
 
 from ..attribution import CondAttribution
-from ..concepts import Concept, NeuronConcept
-from ..data.samples import Failure, NumberedSamples, fingerprint
-from ..errors import AtlasError, InputError
-from ..layers import per_sample
-from ..observation import layer_concepts
-from ..passes import Run
+from ..concepts import Concept
+from ..data.samples import NumberedSamples
+from ..errors import InputError
 from ..preprocess import Preprocess
 from ..rules.presets import Composite
-from ..rules.receptive import receptive_field_rules
-from ..state import state_digest
 from .collect import Normalise
-from .job import place_of, preprocessing
-from .schema import Kind, LayerInfo
+from .job import preprocessing
+from .reference_maps import (
+    Box,
+    ConditionedOn,
+    ReferenceMaps,
+    check_origin,
+    of_one_shape,
+    reference_image,
+    reference_labels,
+)
+from .schema import Kind
 from .tables import SampleRanking
 
 if TYPE_CHECKING:
@@ -33,10 +36,6 @@ if TYPE_CHECKING:
     from .query import ConceptAtlas
 
 __all__ = ["Box", "ConditionedOn", "References", "find_references"]
-
-ConditionedOn = Literal["class", "prediction", "layer"]
-Box = tuple[int, int, int, int]
-"""Top, left, bottom, right: rows top to bottom - 1, columns left to right - 1."""
 
 _CAPTION = 22
 """Characters in a line above a picture."""
@@ -199,14 +198,14 @@ def find_references(
     view, normalise = preprocessing(preprocess)
     samples = NumberedSamples(dataset, view)
     if check:
-        _check_origin(atlas, attribution, samples)
-    images = tuple(_image(samples, number) for number in table.sample.tolist())
-    labels = _labels(atlas, table, conditioned_on)
+        check_origin(atlas, attribution, samples)
+    images = tuple(reference_image(samples, number) for number in table.sample.tolist())
+    labels = reference_labels(atlas, table, conditioned_on)
     starts = [None if conditioned_on == "layer" else label for label in labels]
-    maps = _Maps(attribution, composite, atlas[layer].info, int(concept), concepts, normalise, batch_size)
+    maps = ReferenceMaps(attribution, composite, atlas[layer].info, int(concept), concepts, normalise, batch_size)
     heatmaps: dict[int, torch.Tensor] = {}
     boxes: dict[int, Box] = {}
-    for places in _of_one_shape(images):
+    for places in of_one_shape(images):
         inputs = maps.inputs([images[place] for place in places])
         positions = table.position[places].tolist() if receptive_field else None
         found = maps.of(inputs, [starts[place] for place in places], positions)
@@ -226,163 +225,3 @@ def find_references(
         tuple(heatmaps[place] for place in order),
         tuple(boxes[place] for place in order) if receptive_field else None,
     )
-
-
-def _check_origin(atlas: ConceptAtlas, attribution: CondAttribution, samples: NumberedSamples) -> None:
-    """Make sure that model and dataset are those that an atlas was made from."""
-    if not atlas.header.model_sha256 or not atlas.header.dataset_sha256:
-        raise AtlasError(f"{atlas.path} does not say what model and dataset it comes from; check=False trusts yours")
-    atlas.check_belongs(model_sha256=state_digest(attribution.model), dataset_sha256=fingerprint(samples))
-
-
-def _image(samples: NumberedSamples, number: int) -> torch.Tensor:
-    read = samples[number]
-    if isinstance(read, Failure):
-        raise InputError(f"sample {number} cannot be read: {read.reason}")
-    if read[1].ndim != 3:
-        raise InputError(
-            f"references show images (channel, height, width); sample {number} has shape {tuple(read[1].shape)}"
-        )
-    return read[1]
-
-
-def _labels(atlas: ConceptAtlas, table: SampleRanking, conditioned_on: ConditionedOn) -> tuple[int, ...]:
-    """Return the class that each sample stands for; -1 for none, which only the layer as a start allows."""
-    targets: list[int] = table.target.tolist()
-    if conditioned_on == "layer":
-        return tuple(targets)
-    predicted: list[int] = atlas.predictions[atlas.places(table.sample)].tolist()
-    if conditioned_on == "prediction":
-        labels = predicted
-    else:
-        labels = [target if target >= 0 else guess for target, guess in zip(targets, predicted, strict=True)]
-    if any(label < 0 for label in labels):
-        nameless = table.sample[labels.index(min(labels))]
-        raise AtlasError(
-            f"{atlas.path} knows neither target nor prediction of sample {nameless}, so that no class is there to "
-            f"start from; use conditioned_on='layer'"
-        )
-    return tuple(labels)
-
-
-def _of_one_shape(images: Sequence[torch.Tensor]) -> Iterator[list[int]]:
-    """Yield the places of the images that can go together."""
-    for shape in dict.fromkeys(image.shape for image in images):
-        yield [place for place, image in enumerate(images) if image.shape == shape]
-
-
-@dataclass(frozen=True, eq=False)
-class _Maps:
-    """Makes the heatmaps of one concept."""
-
-    attribution: CondAttribution
-    composite: Composite | str | None
-    info: LayerInfo
-    concept: int
-    concepts: Concept | Mapping[str, Concept] | None
-    normalise: Normalise
-    batch_size: int
-
-    def inputs(self, images: Sequence[torch.Tensor]) -> torch.Tensor:
-        """Return model inputs: (sample, channel, height, width)."""
-        made = self.normalise(torch.stack(list(images)))
-        if made.ndim != 4:
-            raise InputError(
-                f"references show heatmaps (height, width), from model inputs (sample, channel, height, width); "
-                f"preprocess gives {tuple(made.shape)}"
-            )
-        return made.to(*place_of(self.attribution.model))
-
-    def of(
-        self, inputs: torch.Tensor, starts: Sequence[int | None], positions: Sequence[int] | None
-    ) -> tuple[torch.Tensor, list[Box]]:
-        """Return heatmaps (sample, height, width) of the concept, or of its neurons at positions, and those' boxes."""
-        layer = self.info.name
-        run = self.attribution.engine.run(inputs[:1], self.attribution.resolve_composite(self.composite))
-        kind = self._kind(run)
-        ids, boxes = [self.concept] * len(inputs), []
-        if positions is not None:
-            shape = per_sample(run.graph, run.recording.value(run.graph.find(layer))).shape[1:]
-            ids, kind = _neurons(kind, self.info, self.concept, shape=shape, positions=positions), NeuronConcept()
-            boxes = self._boxes(inputs[:1], ids)
-        conditions = [
-            {layer: [one]} if start is None else {layer: [one], "y": [start]}
-            for one, start in zip(ids, starts, strict=True)
-        ]
-        attr = self.attribution(
-            inputs,
-            conditions,
-            self.composite,
-            mask_map={layer: kind},
-            start_layer=layer if starts[0] is None else None,
-            pairing="zip",
-            batch_size=self.batch_size,
-            on_device="cpu",
-        )
-        return attr.heatmap.detach(), boxes
-
-    def _kind(self, run: Run) -> Concept:
-        """Return the layer's own concept, if it still is what it was when the atlas was made."""
-        layer, known = self.info.name, self.info.concept
-        kind = layer_concepts(run, [layer], self.concepts)[layer]
-        if _placeless(repr(kind)) != _placeless(known):
-            raise AtlasError(
-                f"in the atlas a concept of {layer!r} is {known}, here it would be {kind!r}; "
-                f"pass concepts={{{layer!r}: …}} as it was when the atlas was built"
-            )
-        return kind
-
-    def _boxes(self, like: torch.Tensor, neurons: Sequence[int]) -> list[Box]:
-        """Return the receptive fields of neurons, for an input of one shape.
-
-        They belong to the architecture, so one sample is enough, and noise shows them best: no value of it is zero.
-        """
-        layer = self.info.name
-        noise = torch.rand(like.shape, generator=torch.Generator().manual_seed(0)).to(like)
-        distinct = list(dict.fromkeys(neurons))
-        parts = self.attribution.generate(
-            noise,
-            [{layer: [neuron]} for neuron in distinct],
-            receptive_field_rules(),
-            mask_map={layer: NeuronConcept()},
-            start_layer=layer,
-            init_rel=1.0,
-            batch_size=self.batch_size,
-            on_device="cpu",
-        )
-        seen = torch.cat([part.input_relevance.ne(0).any(1) for part in parts])
-        found = {neuron: _box(one, layer) for neuron, one in zip(distinct, seen, strict=True)}
-        return [found[neuron] for neuron in neurons]
-
-
-def _placeless(text: str) -> str:
-    """Take out addresses in memory, which Python's own repr of an object has."""
-    return re.sub(r" at 0x[0-9a-fA-F]+", "", text)
-
-
-def _neurons(kind: Concept, info: LayerInfo, concept: int, *, shape: torch.Size, positions: Sequence[int]) -> list[int]:
-    """Return flat indices into a layer's output of the neurons that lie at positions in the concept's own map.
-
-    A concept's own map is the neurons that its mask lets pass, in the order of the output.
-    """
-    mask = kind.mask([concept], shape, layer_name=info.name).expand(shape).flatten()
-    own = mask.nonzero().flatten().tolist()
-    if not bool(((mask == 0) | (mask == 1)).all()):
-        raise InputError(
-            f"receptive fields belong to neurons, and {kind!r} weighs those of {info.name!r} instead of choosing some; "
-            f"use receptive_field=False"
-        )
-    if max(positions) >= len(own):
-        raise InputError(
-            f"position {max(positions)} of concept {concept} of {info.name!r} lies outside of its {len(own)} neurons: "
-            f"the layer's output is {tuple(shape)} here and {info.output_shape} in the atlas; preprocess as it was"
-        )
-    return [own[position] for position in positions]
-
-
-def _box(seen: torch.Tensor, layer: str) -> Box:
-    """Return the smallest box around what is seen: (height, width), boolean."""
-    rows, columns = (seen.any(axis).nonzero().flatten().tolist() for axis in (1, 0))
-    if not rows:
-        raise InputError(f"a neuron of {layer!r} sees nothing of the input, only padding; use receptive_field=False")
-    return rows[0], columns[0], rows[-1] + 1, columns[-1] + 1

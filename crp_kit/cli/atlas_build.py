@@ -16,6 +16,7 @@ from ..errors import AtlasError, InputError
 from .group import say
 from .options import (
     attribution_of,
+    composite_of,
     data_option,
     device_option,
     loaded_on,
@@ -129,12 +130,11 @@ def _task(model: str, weights: str | None, data: str, **options: Any) -> Any:
     """Return the build as a function of path and shard."""
     from ..atlas import Origin, build_atlas
     from ..data.sources import load_dataset
-    from ..rules.presets import preset
 
     device = _device(options["device"])
     loaded = loaded_on(device, model, weights)
     preprocess = loaded.preprocess
-    rules = preset(options["composite"], low=preprocess.low.to(device), high=preprocess.high.to(device))
+    rules = composite_of(loaded, options["composite"], device)
     origin = Origin(" ".join(filter(None, [model, weights])), data, " ".join(sys.argv), loaded.classes)
     dataset = load_dataset(data, preprocess)
     attribution = attribution_of(loaded, options)

@@ -13,6 +13,7 @@ from ..errors import InputError
 from .files import check_outputs, write_file
 from .options import (
     attribution_of,
+    composite_of,
     data_option,
     device_option,
     loaded_on,
@@ -117,7 +118,6 @@ def _found(
 
     from ..atlas import ConceptAtlas
     from ..data.sources import load_dataset
-    from ..rules.presets import preset
 
     model, weights, data = named
     device, cls = options["device"], options["cls"]
@@ -126,7 +126,7 @@ def _found(
         loaded = loaded_on(device, model, weights)
         preprocess = loaded.preprocess
         dataset = load_dataset(data, preprocess)
-        rules = preset(options["composite"], low=preprocess.low.to(device), high=preprocess.high.to(device))
+        rules = composite_of(loaded, options["composite"], device)
         asked = {
             "attribution": attribution_of(loaded, options),
             "composite": rules,

@@ -12,6 +12,7 @@ import click
 from .group import say
 from .options import (
     attribution_of,
+    composite_of,
     data_option,
     device_option,
     loaded_on,
@@ -72,7 +73,6 @@ def virelay(*, file: Path, model: str, weights: str | None, data: str, **options
     """  # noqa: D301
     from ..atlas import ConceptAtlas
     from ..data.sources import load_dataset
-    from ..rules.presets import preset
     from ..virelay import export_virelay
     from ..virelay.files import FILES, check_folder
 
@@ -81,7 +81,7 @@ def virelay(*, file: Path, model: str, weights: str | None, data: str, **options
     with ConceptAtlas(file) as atlas:
         loaded = loaded_on(device, model, weights)
         preprocess = loaded.preprocess
-        rules = preset(options["composite"], low=preprocess.low.to(device), high=preprocess.high.to(device))
+        rules = composite_of(loaded, options["composite"], device)
         project = export_virelay(
             atlas,
             load_dataset(data, preprocess),

@@ -14,7 +14,15 @@ from ..conditions import OUTPUT, parse_condition_text
 from ..errors import InputError
 from .files import check_outputs, write_file
 from .group import say
-from .options import attribution_of, device_option, loaded_on, model_options, overwrite_option, rule_options
+from .options import (
+    attribution_of,
+    composite_of,
+    device_option,
+    loaded_on,
+    model_options,
+    overwrite_option,
+    rule_options,
+)
 
 if TYPE_CHECKING:
     from ..concept_graph import ConceptGraph
@@ -145,7 +153,6 @@ def _computed(
 ) -> tuple[LoadedModel, ConceptGraph, ImageBatch]:
     from ..concept_graph import ConceptGraph
     from ..models import load_images
-    from ..rules.presets import preset
 
     for path in images:
         if not path.exists():
@@ -156,8 +163,7 @@ def _computed(
     if len(images) > 1 and start is None:
         raise InputError("several images give the mean graph of one class: say which with --class, or give --start")
     batch = load_images(list(images), loaded.preprocess)
-    low, high = (one.to(device) for one in (loaded.preprocess.low, loaded.preprocess.high))
-    rules = preset(options["composite"], low=low, high=high)
+    rules = composite_of(loaded, options["composite"], device)
     asked |= {"start": start, **{name: options[name] for name in ("min_share", "rank", "batch_size")}}
     attribution, inputs = attribution_of(loaded, options), batch.inputs.to(device)
     make = ConceptGraph if len(images) == 1 else ConceptGraph.over

@@ -16,6 +16,7 @@ from .files import check_outputs, write_file
 from .group import say
 from .options import (
     attribution_of,
+    composite_of,
     device_option,
     loaded_on,
     model_options,
@@ -165,14 +166,12 @@ def _computed(
     from tqdm import tqdm
 
     from ..models import load_images
-    from ..rules.presets import preset
 
     for path in images:
         if not path.exists():
             raise InputError(f"no image file {str(path)!r}")
     loaded = loaded_on(device, *named)
-    low, high = (one.to(device) for one in (loaded.preprocess.low, loaded.preprocess.high))
-    options = {**asked.options, "composite": preset(asked.options["composite"], low=low, high=high)}
+    options = {**asked.options, "composite": composite_of(loaded, asked.options["composite"], device)}
     asked = replace(asked, options=options)
     attribution = attribution_of(loaded, asked.rules)
     found: list[_Maps] = []

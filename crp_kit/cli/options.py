@@ -15,9 +15,11 @@ if TYPE_CHECKING:
 
     from ..attribution import CondAttribution
     from ..models import LoadedModel
+    from ..rules.presets import Composite
 
 __all__ = [
     "attribution_of",
+    "composite_of",
     "data_option",
     "device_option",
     "loaded_on",
@@ -114,6 +116,14 @@ def attribution_of(loaded: LoadedModel, options: Mapping[str, Any]) -> CondAttri
     types = {type(module).__name__: type(module) for module in loaded.model.modules()}
     declared = [types.get(one, one) for one in options["elementwise"]]
     return CondAttribution(loaded.model, loaded.output, elementwise=declared, batch_norm=options["batch_norm"])
+
+
+def composite_of(loaded: LoadedModel, name: str, device: str = "cpu") -> Composite | None:
+    """Return the composite of ``--composite``, with the range that the model's inputs have."""
+    from ..rules.presets import preset
+
+    low, high = (one.to(device) for one in (loaded.preprocess.low, loaded.preprocess.high))
+    return preset(name, low=low, high=high)
 
 
 def sample_of(loaded: LoadedModel, size: str | None) -> torch.Tensor:

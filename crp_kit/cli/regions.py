@@ -13,7 +13,15 @@ import click
 
 from ..errors import InputError
 from .files import check_outputs, write_file
-from .options import attribution_of, device_option, loaded_on, model_options, overwrite_option, rule_options
+from .options import (
+    attribution_of,
+    composite_of,
+    device_option,
+    loaded_on,
+    model_options,
+    overwrite_option,
+    rule_options,
+)
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -104,12 +112,10 @@ def _computed(
 ) -> tuple[LoadedModel, CondAttribution, RegionMap]:
     from ..models import load_images
     from ..regions import region_map
-    from ..rules.presets import preset
 
     count, cell = (_size(f"--{name}", options[name]) for name in ("count", "cell"))
     loaded = loaded_on(options["device"], *named)
     batch = load_images([image], loaded.preprocess)
-    low, high = (one.to(options["device"]) for one in (loaded.preprocess.low, loaded.preprocess.high))
     attribution = attribution_of(loaded, options)
     if options["atlas"] is not None:
         _check_atlas(loaded, options)
@@ -117,7 +123,7 @@ def _computed(
         attribution,
         batch.inputs.to(options["device"]),
         options["layer"],
-        composite=preset(options["composite"], low=low, high=high),
+        composite=composite_of(loaded, options["composite"], options["device"]),
         target=options["cls"],
         regions=options["kind"],
         image=batch.views[0],

@@ -12,6 +12,7 @@ from ..errors import InputError
 from .group import say
 from .options import (
     attribution_of,
+    composite_of,
     data_option,
     device_option,
     loaded_on,
@@ -77,21 +78,19 @@ def report(*, file: Path, model: str, weights: str | None, data: str, **options:
     from ..atlas import ConceptAtlas
     from ..data.sources import load_dataset
     from ..report import build_report
-    from ..rules.presets import preset
 
     output: Path = options["output"]
     with ConceptAtlas(file) as atlas:
         ids = _concept_ids(options["concepts"])
         loaded = loaded_on(options["device"], model, weights)
         preprocess = loaded.preprocess
-        low, high = (one.to(options["device"]) for one in (preprocess.low, preprocess.high))
         names = ("references", "conditioned_on", "receptive_field", "title", "picture_size", "batch_size", "overwrite")
         made = build_report(
             atlas,
             load_dataset(data, preprocess),
             output,
             attribution=attribution_of(loaded, options),
-            composite=preset(options["composite"], low=low, high=high),
+            composite=composite_of(loaded, options["composite"], options["device"]),
             preprocess=preprocess,
             layers=options["layers"] or None,
             concept_ids=ids,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .group import say
-from .options import attribution_of, model_options, rule_options, sample_of, size_option
+from .options import attribution_of, composite_of, model_options, rule_options, sample_of, size_option
 
 if TYPE_CHECKING:
     import torch
@@ -79,8 +79,7 @@ def check(context: click.Context, /, *, as_json: bool, **options: Any) -> None:
 def _looked_at(options: dict[str, Any]) -> tuple[CondAttribution, torch.Tensor, Composite | None]:
     """Return what the options name: attribution, sample and composite."""
     from ..models import load_model
-    from ..rules.presets import preset
 
     loaded = load_model(options["model"], options["weights"])
-    composite = preset(options["composite"], low=loaded.preprocess.low, high=loaded.preprocess.high)
+    composite = composite_of(loaded, options["composite"])
     return attribution_of(loaded, options), sample_of(loaded, options["size"]), composite

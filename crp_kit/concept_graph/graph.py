@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from ..attribution import CondAttribution, _check_data
+from ..attribution import CondAttribution, check_data
 from ..errors import ConditionError, InputError
 from ..rules.presets import Composite
 from .decompose import Asked, Rank, decompose
@@ -103,7 +103,7 @@ class ConceptGraph(GraphView):
         batch_size: int = 16,
         verbose: bool = False,
     ) -> None:
-        count = _check_data(sample)
+        count = check_data(sample)
         if count != 1:
             raise InputError(f"a concept graph is of one sample; got {count}. ConceptGraph.over averages over several")
         asked = Asked(
@@ -164,7 +164,7 @@ class ConceptGraph(GraphView):
         >>> graph.samples == len(mine), len(graph.edges)
         (True, 3)
         """
-        _check_data(samples)
+        check_data(samples)
         made = cls.__new__(cls)
         asked = Asked(
             start=Start.of(start),
@@ -188,7 +188,7 @@ class ConceptGraph(GraphView):
         asked: Asked,
         batch_size: int,
     ) -> None:
-        rules, count = attribution.resolve_composite(composite), _check_data(data)
+        rules, count = attribution.resolve_composite(composite), check_data(data)
         if not isinstance(batch_size, int) or isinstance(batch_size, bool) or batch_size < 1:
             raise ConditionError(f"batch_size is a whole number of at least 1; got {batch_size!r}")
         samples = Samples(attribution, data, count, composite=rules, batch_size=batch_size)

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from ..attribution import CondAttribution, _part
+from ..attribution import CondAttribution, part_of_data
 from ..concepts import ChannelConcept, Concept
 from ..conditions import OUTPUT
 from ..errors import ConceptAxisError, ConditionError, UnknownLayerError
@@ -65,7 +65,7 @@ class Samples:
         return next(self.runs())
 
     def _run(self, samples: slice) -> Run:
-        return self.attribution.engine.run(_part(self.data, samples, self.count), self.composite)
+        return self.attribution.engine.run(part_of_data(self.data, samples, self.count), self.composite)
 
 
 class Flows:

@@ -212,14 +212,16 @@ class RegionMap:
     ) -> dict[int, Sequence[ReferencePicture]]:
         """Return samples as they are."""
         from ..atlas.job import preprocessing
-        from ..atlas.references import _image
+        from ..atlas.reference_maps import reference_image
         from ..data.samples import NumberedSamples, fingerprint
 
         scores = atlas[self.layer].relevance
         samples = NumberedSamples(dataset, preprocessing(preprocess)[0])
         atlas.check_belongs(dataset_sha256=fingerprint(samples) if atlas.header.dataset_sha256 else None)
         numbers = {concept: scores.top(concept, k).sample.tolist() for concept in concepts}
-        return {concept: [(_image(samples, one), None) for one in several] for concept, several in numbers.items()}
+        return {
+            concept: [(reference_image(samples, one), None) for one in several] for concept, several in numbers.items()
+        }
 
     def _repr_png_(self) -> bytes:
         """Show the map in a notebook."""

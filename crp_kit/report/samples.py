@@ -13,7 +13,17 @@ import torch
 from PIL import Image
 
 from ..atlas.job import preprocessing
-from ..atlas.references import Box, ConditionedOn, _check_origin, _image, _labels, _Maps, _neurons, _of_one_shape
+from ..atlas.reference_maps import (
+    Box,
+    ConditionedOn,
+    ReferenceMaps,
+    check_origin,
+    neurons_at,
+    of_one_shape,
+    own_concept,
+    reference_image,
+    reference_labels,
+)
 from ..atlas.schema import KINDS, Kind
 from ..concepts import Concept
 from ..data.samples import NumberedSamples
@@ -118,7 +128,7 @@ class SampleSource:
         view, self._normalise = preprocessing(preprocess)
         samples = NumberedSamples(dataset, view)
         if check:
-            _check_origin(atlas, attribution, samples)
+            check_origin(atlas, attribution, samples)
         self.atlas, self.attribution, self.composite = atlas, attribution, composite
         self.conditioned_on: ConditionedOn = conditioned_on
         self.references, self.receptive_field, self.size = references, receptive_field, size
@@ -127,7 +137,7 @@ class SampleSource:
         self.same_rules = True
         """Whether the heatmaps have the rules that the atlas was made with."""
         self._concepts, self._batch_size = concepts, batch_size
-        self._read = lru_cache(_KEPT_IMAGES)(lambda number: _image(samples, number))
+        self._read = lru_cache(_KEPT_IMAGES)(lambda number: reference_image(samples, number))
 
     def of(self, layer: str, ids: Sequence[int]) -> dict[tuple[int, Kind], list[Shown]]:
         """Return the reference samples of concepts of a layer, by concept and ranking, best first."""
@@ -143,7 +153,7 @@ class SampleSource:
         }
 
     def _entries(self, concept: int, table: SampleRanking) -> list[_Entry]:
-        labels = _labels(self.atlas, table, self.conditioned_on)
+        labels = reference_labels(self.atlas, table, self.conditioned_on)
         columns = zip(table.sample.tolist(), labels, table.position.tolist(), table.score.tolist(), strict=True)
         return [_Entry(sample, concept, *rest) for sample, *rest in columns]
 
@@ -152,15 +162,17 @@ class SampleSource:
     ) -> tuple[dict[Row, torch.Tensor], dict[tuple[int, int, int], Box]]:
         """Return heatmaps (height, width) by row, and boxes by neuron."""
         info, rules = self.atlas[layer].info, self.attribution.resolve_composite(self.composite)
-        maps = _Maps(self.attribution, self.composite, info, 0, self._concepts, self._normalise, self._batch_size)
+        maps = ReferenceMaps(
+            self.attribution, self.composite, info, 0, self._concepts, self._normalise, self._batch_size
+        )
         heatmaps: dict[Row, torch.Tensor] = {}
         boxes: dict[tuple[int, int, int], Box] = {}
         images = [self._read(sample) for sample, _, _ in rows]
-        for places in _of_one_shape(images):
+        for places in of_one_shape(images):
             inputs = maps.inputs([images[place] for place in places])
             run = self.attribution.engine.run(inputs[:1], rules)
             self.same_rules &= json.dumps(describe_plan(run.graph, run.plan)) == self.atlas.header.composite
-            kind = maps._kind(run)
+            kind = own_concept(run, info, self._concepts)
             mine = [rows[place] for place in places]
             heatmaps |= dict(zip(mine, self._heatmaps(layer, kind, inputs, mine), strict=True))
             held = {sample for sample, _, _ in mine}
@@ -184,7 +196,7 @@ class SampleSource:
         return found.heatmap.detach()
 
     def _boxes(
-        self, maps: _Maps, kind: Concept, like: tuple[torch.Tensor, torch.Size], seen: Sequence[_Entry]
+        self, maps: ReferenceMaps, kind: Concept, like: tuple[torch.Tensor, torch.Size], seen: Sequence[_Entry]
     ) -> dict[tuple[int, int, int], Box]:
         """Return what neurons see, as far as it can be said."""
         by_concept: dict[int, list[_Entry]] = {}
@@ -194,9 +206,9 @@ class SampleSource:
         try:
             for concept, several in by_concept.items():
                 positions = [one.position for one in several]
-                neurons = _neurons(kind, maps.info, concept, shape=like[1], positions=positions)
+                neurons = neurons_at(kind, maps.info, concept, shape=like[1], positions=positions)
                 found |= {one.neuron: neuron for one, neuron in zip(several, neurons, strict=True)}
-            return dict(zip(found, maps._boxes(like[0], list(found.values())), strict=True)) if found else {}
+            return dict(zip(found, maps.boxes(like[0], list(found.values())), strict=True)) if found else {}
         except InputError as error:
             self.remarks[maps.info.name] = f"Some concepts are shown without receptive fields: {error}."
             return {}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ..atlas.collect import Normalise
 from ..atlas.job import preprocessing
-from ..atlas.references import _check_origin
+from ..atlas.reference_maps import check_origin
 from ..atlas.schema import Kind
 from ..attribution import CondAttribution
 from ..concepts import Concept
@@ -122,7 +122,7 @@ def export_virelay(
     view, normalise = preprocessing(preprocess)
     samples = NumberedSamples(dataset, view)
     if check:
-        _check_origin(atlas, attribution, samples)
+        check_origin(atlas, attribution, samples)
     rows = choose_rows(atlas, layer, concepts, top=top, k=k, mode=mode, conditioned_on=conditioned_on)
     rules = attribution.resolve_composite(composite)
     maker = Maker(attribution, rules, atlas[layer].info, samples, normalise, kinds)

@@ -13,13 +13,12 @@ from tqdm import tqdm
 
 from ..atlas.collect import Normalise
 from ..atlas.job import place_of
-from ..atlas.references import _image, _labels, _placeless
+from ..atlas.reference_maps import own_concept, reference_image, reference_labels
 from ..atlas.schema import Kind, LayerInfo
 from ..attribution import CondAttribution
 from ..concepts import Concept
 from ..data.samples import NumberedSamples
-from ..errors import AtlasError, InputError
-from ..observation import layer_concepts
+from ..errors import InputError
 from ..rules.presets import Composite
 
 if TYPE_CHECKING:
@@ -100,7 +99,7 @@ class Maker:
         return Shown(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
     def _batch(self, rows: Rows, part: slice) -> tuple[Array, Array, Array, Array]:
-        images = [_image(self.samples, number) for number in rows.sample[part].tolist()]
+        images = [reference_image(self.samples, number) for number in rows.sample[part].tolist()]
         if len({one.shape for one in images}) > 1:
             raise InputError("ViRelAy shows images of one size; these differ: let the dataset resize and crop")
         inputs = self.normalise(torch.stack(images)).to(*place_of(self.attribution.model))
@@ -109,7 +108,8 @@ class Maker:
                 f"an image of {tuple(images[0].shape[1:])} pixels becomes a model input of {tuple(inputs.shape[2:])}, "
                 f"and ViRelAy shows both in one size; let the dataset resize and crop, not preprocess"
             )
-        layer, kind = self.info.name, self._kind(inputs[:1])
+        layer, run = self.info.name, self.attribution.engine.run(inputs[:1], self.composite)
+        kind = own_concept(run, self.info, self.kinds, parameter="kinds")
         pairs = zip(rows.concept[part].tolist(), rows.start[part].tolist(), strict=True)
         attr = self.attribution(
             inputs,
@@ -128,18 +128,6 @@ class Maker:
             prediction.detach().float().numpy(),
             kind.attribute(attr.relevances[layer]).double().numpy(),
         )
-
-    def _kind(self, like: torch.Tensor) -> Concept:
-        """Return the layer's own concept, if it still is what it was when the atlas was made."""
-        layer, known = self.info.name, self.info.concept
-        run = self.attribution.engine.run(like, self.composite)
-        kind = layer_concepts(run, [layer], self.kinds)[layer]
-        if _placeless(repr(kind)) != _placeless(known):
-            raise AtlasError(
-                f"in the atlas a concept of {layer!r} is {known}, here it would be {kind!r}; "
-                f"pass kinds={{{layer!r}: …}} as it was when the atlas was built"
-            )
-        return kind
 
 
 def _pixels(image: torch.Tensor) -> Array:
@@ -183,7 +171,7 @@ def choose_rows(
             )
         places = atlas.places(table.sample)
         own, guess = atlas.targets[places], atlas.predictions[places]
-        start = np.array(_labels(atlas, table, conditioned_on))
+        start = np.array(reference_labels(atlas, table, conditioned_on))
         label = np.where(own >= 0, own, np.where(guess >= 0, guess, start))
         parts.append((np.full(len(table), concept), table.sample, start, label, table.score))
     return Rows(*(np.concatenate(column) for column in zip(*parts, strict=True)))
