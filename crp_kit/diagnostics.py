@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from .graph.ops import Kind
 from .ledger import Ledger
+from .notebook import html_table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -28,6 +28,8 @@ _SINK_TEXTS = {
     "other": "rules that do not conserve",
 }
 _SHOWN = 12
+_TABLES, _ROWS = 3, 50
+"""In a notebook: rows that have a table of their own, and rows in one table, if there are more."""
 _PERCENT = 0.0005
 """Smaller shares are not worth a line."""
 _MANY = 10
@@ -144,13 +146,22 @@ class Conservation:
         return at_input + (f" ({', '.join(taken)})" if taken else "")
 
     def __repr__(self) -> str:
-        broken = self.first_non_finite
-        nodes = self.nodes[: self.nodes.index(broken) + 1] if broken is not None else self.nodes
-        strongest = sorted(nodes, key=self._losses, reverse=True)[:_SHOWN]
-        kept = [node for node in nodes if node in strongest and self._losses(node) >= _PERCENT]
+        kept, _ = self._worth_telling()
         if not kept:
             return self.summary()
         return "\n".join([self.summary(), *_aligned([_HEADS, *map(self._cells, kept)])])
+
+    def _repr_html_(self) -> str:
+        kept, left = self._worth_telling()
+        return html_table(_HEADS, [*map(self._cells, kept)], texts=_HEADS[:2], caption=self.summary(), hidden=left)
+
+    def _worth_telling(self) -> tuple[list[NodeRelevance], int]:
+        """Return the nodes that lost most, in their order, and how many others lost something."""
+        broken = self.first_non_finite
+        nodes = self.nodes[: self.nodes.index(broken) + 1] if broken is not None else self.nodes
+        losing = [node for node in nodes if self._losses(node) >= _PERCENT]
+        strongest = sorted(losing, key=self._losses, reverse=True)[:_SHOWN]
+        return [node for node in losing if node in strongest], len(losing) - len(strongest)
 
 
 _HEADS = ("node", "rule", "arrived", *SINKS, "remaining", "lowest", "highest")
@@ -217,19 +228,17 @@ class ConservationReport:
         return "\n".join([f"ConservationReport of {len(self)} rows", *(row.summary() for row in self.rows)])
 
     def _repr_html_(self) -> str:
-        parts = []
-        for row in self.rows:
-            kept = [node for node in row.nodes if row._losses(node) >= _PERCENT]
-            head = "".join(f"<th>{head}</th>" for head in _HEADS)
-            body = "".join(
-                "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row._cells(node)) + "</tr>"
-                for node in kept
-            )
-            parts.append(
-                f"<table><caption>{html.escape(row.summary())}</caption><thead><tr>{head}</tr></thead>"
-                f"<tbody>{body}</tbody></table>"
-            )
-        return "".join(parts)
+        if len(self) <= _TABLES:
+            return "".join(row._repr_html_() for row in self.rows)
+        lines = []
+        for row in self.rows[:_ROWS]:
+            broken = row.first_non_finite
+            shares = [row.share(row.input), *(row.share(row.lost(sink)) for sink in SINKS)]
+            title = f"{row.title} (not finite from {broken.name!r} on)" if broken is not None else row.title
+            lines.append((title, f"{row.start:.4g}", *map(_percent, shares)))
+        said = f"ConservationReport of {len(self)} rows"
+        heads = ("row", "start", "input", *SINKS)
+        return html_table(heads, lines, texts=heads[:1], caption=said, hidden=len(self) - len(lines))
 
 
 def conservation(run: Run, ledger: Ledger, *, title: str) -> Conservation:
@@ -276,6 +285,8 @@ def join_reports(reports: Sequence[ConservationReport]) -> ConservationReport | 
 
 
 def _percent(share: float) -> str:
+    if not math.isfinite(share):
+        return str(share)
     if abs(share) < _PERCENT:
         return "0"
     return f"{share:.1%}" if abs(share) < _MANY else f"{share:.3g} times"

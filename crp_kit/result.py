@@ -10,9 +10,14 @@ import torch
 
 from .conditions import ConditionSet
 from .diagnostics import ConservationReport, join_reports
+from .notebook import html_table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+
+_PICTURES, _ROWS = 24, 50
+"""Heatmaps, and rows of a table, that a notebook shows of itself."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,11 +82,34 @@ class Attribution:
             f"{tuple(self.prediction.shape)}" + (f", relevance at {layers}" if layers else "")
         )
 
+    @property
+    def _drawable(self) -> bool:
+        """Whether the heatmaps are pictures."""
+        return self.heatmap.ndim == 3 and self.heatmap.numel() > 0 and bool(self.heatmap.isfinite().all())
+
     def _repr_png_(self) -> bytes | None:
-        """Show the heatmaps in a notebook, where they are pictures."""
+        """Show the heatmaps in a notebook, where they are pictures; of many the first."""
         from . import plot
 
-        return plot.to_png(self.plot()) if self.heatmap.ndim == 3 else None
+        if not self._drawable:
+            return None
+        figure = plot.heatmaps(self.heatmap[:_PICTURES], titles=self.titles()[:_PICTURES])
+        if len(self) > _PICTURES:
+            figure.supxlabel(f"… {len(self) - _PICTURES:,} more of {len(self):,} rows", fontsize="small")
+        return plot.to_png(figure)
+
+    def _repr_html_(self) -> str | None:
+        """Show a table in a notebook, where the heatmaps are no pictures."""
+        if self._drawable:
+            return None
+        totals = self.input_relevance.flatten(1).sum(1).tolist()[:_ROWS]
+        conditions = ("; ".join(_condition_text(one).splitlines()) for one in self.conditions)
+        rows = [
+            (str(sample), condition, f"{total:.4g}")
+            for sample, condition, total in zip(self.samples, conditions, totals, strict=False)
+        ]
+        heads = ("sample", "condition", "relevance at the input")
+        return html_table(heads, rows, texts=heads[1:2], caption=repr(self), hidden=len(self) - len(rows))
 
 
 def _condition_text(condition: ConditionSet) -> str:

@@ -97,6 +97,29 @@ def test_signs_are_red_and_blue_and_widths_grow_with_shares(graph: ConceptGraph)
     assert words == ["speaks for the start", "speaks against it", "5 %", "20 %", "50 %"]
 
 
+@pytest.mark.parametrize(
+    ("largest", "legend"),
+    [(0.03, ["0.5 %", "2 %", "5 %"]), (0.2, ["1 %", "4 %", "10 %"]), (0.3, ["2 %", "8 %", "20 %"]),
+     (1.7, ["5 %", "20 %", "50 %"])],
+)  # fmt: skip
+def test_widths_have_a_scale_that_suits_the_largest_share_and_the_legend_says_it(
+    graph: ConceptGraph, largest: float, legend: list[str]
+) -> None:
+    plain = graph.to_json()
+    for edge in plain["edges"]:
+        edge.update(share=-largest / 2)
+    plain["edges"][0].update(share=largest)
+    figure = ConceptGraph.from_json(plain).plot()
+    drawn = figure.axes[0].get_legend()
+    assert [one.get_text() for one in drawn.get_texts()][-3:] == legend
+    shares, widths = (
+        [float(text.split()[0]) / 100 for text in legend],
+        [one.get_linewidth() for one in drawn.get_lines()],
+    )
+    expected = np.interp(min(largest, 1.0), [0, *shares, 2 * shares[-1]], [0.5, *widths[-3:], 11.0])
+    assert lines(figure)[0].get_linewidth() == pytest.approx(expected)
+
+
 def test_pictures_stand_in_their_nodes(graph: ConceptGraph, atlas: ConceptAtlas) -> None:
     lower = sum(node.layer == LAYERS[0] for node in graph)
     options = {"atlas": atlas, "dataset": DATA, "preprocess": demo_preprocess}

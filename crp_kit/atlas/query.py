@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from ..errors import AtlasError, ConceptRangeError, InputError, UnknownLayerError
+from ..notebook import html_table
 from .accumulate import MomentArrays
 from .reader import open_atlas, read_classes, read_failures, read_header, read_layers, read_progress
 from .schema import KINDS, Header, Kind, LayerInfo, layer_path
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
     from .references import ConditionedOn, References
 
 __all__ = ["ConceptAtlas", "LayerAtlas", "ScoreAtlas"]
+
+_SHOWN = 100
+"""Layers in a notebook."""
 
 
 class ConceptAtlas:
@@ -61,6 +65,8 @@ class ConceptAtlas:
         self._file = open_atlas(path, incomplete=incomplete)
         self.header: Header = read_header(self._file)
         self._infos = {info.name: (number, info) for number, info in enumerate(read_layers(self._file))}
+        progress = read_progress(self._file)
+        self._state = "" if self.complete else f" (batches {progress.first} to {progress.done} of {progress.batches})"
 
     def __enter__(self) -> ConceptAtlas:
         return self
@@ -72,6 +78,7 @@ class ConceptAtlas:
 
     def close(self) -> None:
         """Close the file. What was read stays."""
+        self._state = " (closed)"
         self._file.close()
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -146,16 +153,28 @@ class ConceptAtlas:
         return read_failures(self._file)
 
     def __repr__(self) -> str:
-        head, progress = self.header, read_progress(self._file)
-        state = "" if self.complete else f" (batches {progress.first} to {progress.done} of {progress.batches})"
-        lines = [
-            f"ConceptAtlas {self.path}{state}",
-            f"  {head.n_samples} samples of {head.dataset}, {head.n_classes} classes; model {head.model}",
-            f"  {head.target} targets, {head.aggregate}{', normalised' if head.abs_norm else ''}; "
+        layers = (f"{name}: {info.n_concepts} concepts" for name, (_, info) in self._infos.items())
+        return "\n  ".join([*self._facts(), *layers])
+
+    def _repr_html_(self) -> str:
+        rows = [
+            (name, info.concept, str(info.n_concepts), "x".join(map(str, info.output_shape)))
+            for name, (_, info) in self._infos.items()
+        ]
+        heads = ("layer", "concept", "concepts", "shape")
+        return html_table(
+            heads, rows[:_SHOWN], texts=heads[:2], caption="; ".join(self._facts()), hidden=max(len(rows) - _SHOWN, 0)
+        )
+
+    def _facts(self) -> list[str]:
+        """Say where the atlas is and what it is of."""
+        head = self.header
+        return [
+            f"ConceptAtlas {self.path}{self._state}",
+            f"{head.n_samples} samples of {head.dataset}, {head.n_classes} classes; model {head.model}",
+            f"{head.target} targets, {head.aggregate}{', normalised' if head.abs_norm else ''}; "
             f"k = {head.k}, {head.k_class} by class",
         ]
-        lines += [f"  {name}: {info.n_concepts} concepts" for name, (_, info) in self._infos.items()]
-        return "\n".join(lines)
 
     def class_number(self, cls: int | str) -> int:
         """Return the number of a class given by number or name.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import importlib
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
@@ -13,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import InputError
+from ..notebook import html_table, more_rows
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -85,19 +85,18 @@ class Table:
         return "\n".join(map("  ".join, padded))
 
     def __repr__(self) -> str:
-        return f"{self.text()}\n{self._more()}" if len(self) > _SHOWN else self.text()
+        return f"{self.text()}\n{more_rows(self._hidden)}" if self._hidden else self.text()
 
     def _repr_html_(self) -> str:
-        head = "".join(f"<th>{html.escape(name)}</th>" for name in self.columns())
-        rows = (
-            "<tr>" + "".join(f"<td>{html.escape(_shown(value))}</td>" for value in row.values()) + "</tr>"
-            for row in islice(self.rows(), _SHOWN)
-        )
-        more = f"<p>{self._more()}</p>" if len(self) > _SHOWN else ""
-        return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>{more}"
+        columns = self.columns()
+        texts = [name for name, column in columns.items() if column.dtype.kind not in "iuf"]
+        rows = [list(map(_shown, row.values())) for row in islice(self.rows(), _SHOWN)]
+        return html_table(list(columns), rows, texts=texts, hidden=self._hidden)
 
-    def _more(self) -> str:
-        return f"… {len(self) - _SHOWN} more rows"
+    @property
+    def _hidden(self) -> int:
+        """How many rows are not shown."""
+        return max(len(self) - _SHOWN, 0)
 
 
 def _shown(value: Any) -> str:

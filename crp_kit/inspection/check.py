@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
@@ -16,6 +15,7 @@ from ..graph.ops import Kind
 from ..graph.record import OutputSelector
 from ..graph.shadow import unwrap
 from ..graph.tree import leaves
+from ..notebook import html_table
 from ..passes import Run
 from ..rules.assign import BatchNormRule
 from ..rules.attention import AttentionStep
@@ -49,9 +49,13 @@ class Finding:
     advice: str
 
     def __str__(self) -> str:
-        more = f" and {len(self.nodes) - _SHOWN} more" if len(self.nodes) > _SHOWN else ""
-        where = f" ({', '.join(self.nodes[:_SHOWN])}{more})" if self.nodes else ""
+        where = f" ({self.where()})" if self.nodes else ""
         return f"{self.level}: {self.what}{where}: {self.advice}"
+
+    def where(self) -> str:
+        """Return the first few nodes, and how many more there are."""
+        more = f" and {len(self.nodes) - _SHOWN} more" if len(self.nodes) > _SHOWN else ""
+        return ", ".join(self.nodes[:_SHOWN]) + more
 
 
 @dataclass(frozen=True, repr=False)
@@ -93,14 +97,9 @@ class ModelCheck:
         return f"ModelCheck under {self.composite}: {said or 'nothing to say'}"
 
     def _repr_html_(self) -> str:
-        rows = "".join(
-            f"<tr><td>{finding.level}</td><td>{html.escape(finding.what)}</td>"
-            f"<td>{html.escape(', '.join(finding.nodes))}</td><td>{html.escape(finding.advice)}</td></tr>"
-            for finding in self.findings
-        )
-        head = "<tr><th>level</th><th>what</th><th>where</th><th>advice</th></tr>"
-        summary = html.escape(self._summary())
-        return f"<table><caption>{summary}</caption><thead>{head}</thead><tbody>{rows}</tbody></table>"
+        rows = [(finding.level, finding.what, finding.where(), finding.advice) for finding in self.findings]
+        heads = ("level", "what", "where", "advice")
+        return html_table(heads, rows, texts=heads, caption=self._summary())
 
 
 def check_model(

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import html
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -13,6 +12,7 @@ from ..attribution import CondAttribution
 from ..errors import ConditionError
 from ..graph.nodes import Graph, Node, Ref
 from ..graph.record import OutputSelector
+from ..notebook import Tone, html_table
 from ..passes import Run
 from ..rules.indices import Layers
 from ..rules.parameters import step_texts
@@ -27,6 +27,10 @@ _HEADS = ("index", "name", "type", "shape", "rule", "canonization", "quality")
 _WANTED = {1: 21, 2: 11, 4: 24, 5: 15}
 """Columns whose texts are shortened where a line would be too long, and the width that each should keep."""
 _NARROWEST = 8
+_SHOWN = 200
+"""Rows in a notebook."""
+_TONES: Mapping[str, Tone] = {"": "quiet", _GRADIENT: "loud"}
+"""How rows of each quality stand out there."""
 
 
 @dataclass(frozen=True)
@@ -110,18 +114,15 @@ class RuleTable:
         return f"RuleTable of {len(self)} nodes under {self.composite}: {said or 'no relevance flows'}"
 
     def _repr_html_(self) -> str:
-        head = "".join(f"<th>{name}</th>" for name in _HEADS)
-        body = "".join(
-            f"<tr{_STYLES.get(row.quality, '')}>"
-            + "".join(f'<td style="text-align:left">{html.escape(cell)}</td>' for cell in row.cells())
-            + "</tr>"
-            for row in self.rows
+        shown = self.rows[:_SHOWN]
+        return html_table(
+            _HEADS,
+            [row.cells() for row in shown],
+            texts=_HEADS[1:],
+            caption=self._summary(),
+            hidden=len(self) - len(shown),
+            tones={place: _TONES[row.quality] for place, row in enumerate(shown) if row.quality in _TONES},
         )
-        summary = html.escape(self._summary())
-        return f"<table><caption>{summary}</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-
-
-_STYLES = {"": ' style="color:gray"', _GRADIENT: ' style="font-weight:bold"'}
 
 
 def rule_table(

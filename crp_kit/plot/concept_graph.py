@@ -42,8 +42,11 @@ _MARGIN = 0.15
 _NARROWEST = 4.6
 _LETTERS_PER_INCH = 13
 _WIDEST, _THINNEST = 11.0, 0.5
-"""Width in points of an edge of a share of 1 or more, and of 0."""
+"""Width in points of an edge of the full share or more, and of none."""
+_FULL = (0.1, 0.2, 0.4, 1.0)
+"""Shares that the widest edge may stand for: the first that no edge of the graph exceeds."""
 _LEGEND = (0.05, 0.2, 0.5)
+"""Parts of it that the legend shows."""
 
 
 def concept_graph(
@@ -58,8 +61,9 @@ def concept_graph(
 ) -> Figure:
     """Return a figure of a concept graph: layers as columns, from the start at the left to the lowest at the right.
 
-    The width of an edge is the share that the lower concept gets of what passes the upper one, its colour the sign of
-    the relevance. The number at a node is its share of all relevance of the start.
+    The width of an edge is the share that the lower concept gets of what passes the upper one, on a scale that suits
+    the largest of them and stands below; its colour is the sign of the relevance. The number at a node is its share of
+    all relevance of the start.
 
     Parameters
     ----------
@@ -129,6 +133,8 @@ class _Drawing:
     ) -> None:
         self.graph, self.classes, self.boxes = graph, classes, Boxes(graph, pictures, classes)
         self.with_maps = with_maps
+        largest = max((abs(edge.share) for edge in graph.edges), default=1.0)
+        self.full = next((one for one in _FULL if one >= largest), _FULL[-1])
         signs = colours(np.array([0.72, -0.72]), cmap=cmap, vmax=1) / 255
         self.for_it, self.against_it = (tuple(one) for one in signs)
         self.layers = list(reversed(graph.layers))
@@ -224,7 +230,7 @@ class _Drawing:
             Path(steps, codes),
             fill=False,
             edgecolor=colour,
-            linewidth=_points(edge.share),
+            linewidth=_points(edge.share / self.full),
             alpha=0.75,
             capstyle="butt",
             zorder=1,
@@ -246,7 +252,9 @@ class _Drawing:
         signs = {edge.relevance > 0 for edge in self.graph.edges}
         handles = [Line2D([], [], color=self.for_it, linewidth=4, label="speaks for the start")] * (True in signs)
         handles += [Line2D([], [], color=self.against_it, linewidth=4, label="speaks against it")] * (False in signs)
-        handles += [Line2D([], [], color="#999999", linewidth=_points(one), label=percent(one)) for one in _LEGEND]
+        handles += [
+            Line2D([], [], color="#999999", linewidth=_points(one), label=percent(one * self.full)) for one in _LEGEND
+        ]
         bottom = -self.places.total / 2
         legend = ax.legend(
             handles=handles,
@@ -268,8 +276,9 @@ class _Drawing:
         ax.text(_MARGIN, bottom - 0.36, _wrapped_words(words, self.size[0]), fontsize=7, va="top", color=GREY)
 
 
-def _points(share: float) -> float:
-    return _THINNEST + (_WIDEST - _THINNEST) * min(abs(share), 1.0)
+def _points(part: float) -> float:
+    """Return the width of an edge whose share is this part of the full one."""
+    return _THINNEST + (_WIDEST - _THINNEST) * min(abs(part), 1.0)
 
 
 def _wrapped(name: str, width: float) -> str:

@@ -28,7 +28,7 @@ ReferencePicture: TypeAlias = tuple[Any, Any]
 _COLOURS = ("#332288", "#ddcc77", "#117733", "#cc6677", "#88ccee", "#882255", "#44aa99", "#999933", "#aa4499")
 """Paul Tol's "muted" scheme, which colour-blind people can tell apart; neighbours in the order differ in lightness."""
 _OTHERS, _NOTHING = "#8c8c8c", "none"
-_PALEST, _STRONGEST = 0.42, 0.95
+_PALEST, _STRONGEST = 0.25, 0.95
 """Opacity of a colour where relevance is nearly zero, and where it is highest."""
 _PANEL, _ROW, _TEXT, _PICTURE = 3.3, 0.5, 1.45, 0.82
 """Inches: width of a panel, height of a line of the legend, width of its text, of a reference sample."""
