@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import re
+import runpy
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted((ROOT / "tutorials").glob("*.md"))
+FIGURES = ROOT / "scripts" / "make_readme_figures"
 _BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_PICTURE = re.compile(r"!\[([^\]]*)\]\(([^)\s]+)\)\n\n(\S?)")
+"""Words for who does not see it, file, and how what stands below it begins."""
 _LINK = re.compile(r"\]\(([^)#\s]+)[^)]*\)")
 
 
@@ -47,3 +55,26 @@ def test_links_to_files_lead_somewhere(page: Path) -> None:
     links = _LINK.findall(_BLOCK.sub("", page.read_text(encoding="utf-8")))
     missing = [link for link in links if "://" not in link and not (page.parent / link).exists()]
     assert not missing
+
+
+def test_pictures_of_the_readme_have_words_and_a_caption_and_come_from_the_script() -> None:
+    shown = _PICTURE.findall((ROOT / "README.md").read_text(encoding="utf-8"))
+    assert len(shown) == 3
+    assert all(len(words) > 40 and below == "*" for words, _, below in shown)
+    made = runpy.run_path(str(FIGURES))
+    assert {ROOT / file for _, file, _ in shown} == {made["FOLDER"] / name for name in made["PICTURES"]}
+    for _, file, _ in shown:
+        assert (ROOT / file).stat().st_size <= made["LARGEST"]
+        with Image.open(ROOT / file) as picture:
+            picture.verify()
+            assert picture.format == "PNG"
+
+
+def test_the_script_of_the_pictures_says_when_there_is_no_browser(tmp_path: Path) -> None:
+    nowhere = {"PATH": str(tmp_path), "PLAYWRIGHT_BROWSERS_PATH": str(tmp_path / "none")}
+    command = [sys.executable, FIGURES, "-o", tmp_path / "made"]
+    ran = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, **nowhere})
+    assert ran.returncode == 1
+    assert ran.stderr.startswith("make_readme_figures: error: no Chromium starts")
+    assert ran.stderr.count("\n") == 1
+    assert not (tmp_path / "made").exists()

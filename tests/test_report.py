@@ -266,7 +266,9 @@ class TestSimilarityAndLinks:
                 made = odd_report(atlas, tmp_path / f"report-{matrix}", references=1)
             about = data_of(made.path, "report")
             assert about["similar"] == ("relevance in every sample" if matrix else "mean relevance by class")
-            assert (about["links"] is not None) == matrix
+            assert about["linked"] == matrix
+            if not matrix:
+                assert about["links"].startswith("None in this report: it has one layer only, or its atlas was built")
 
     def test_links_are_the_strongest_correlations_both_ways(self, atlas: crp.ConceptAtlas) -> None:
         links = co_relevance(atlas, {MARKUP: range(6), ODD: range(9)}, k=2)
@@ -281,6 +283,56 @@ class TestSimilarityAndLinks:
         assert all(one.layer == ODD for one in up)
         assert not down
         assert co_relevance(atlas, {ODD: range(9)}) is None
+
+    def test_links_from_concept_graphs_are_edges_of_mean_graphs_both_ways(
+        self, atlas: crp.ConceptAtlas, tmp_path: Path
+    ) -> None:
+        made = odd_report(atlas, tmp_path / "report", links="graph", references=1)
+        shares = np.zeros((9, 6))
+        for concept in range(9):
+            cls = int(atlas[ODD].classes(concept, 1).cls[0])
+            top = atlas[ODD].relevance.class_top(concept, cls, 2)
+            images = [DATA[one][0] for one in top.sample[top.score > 0]]
+            if images:
+                start = {ODD: [concept], "y": [cls]}
+                graph = crp.ConceptGraph.over(
+                    ATTRIBUTION, torch.stack(images), RULES, start=start, layers=MARKUP, width=6
+                )
+                for edge in graph.edges:
+                    shares[concept, edge.target[1]] = edge.share
+        assert (shares > 0).sum() > 20
+        for page in pages_of(made.path, 0):
+            self.strongest(page["up"], [1, ODD], shares[:, page["concept"]])
+            assert page["down"] == []
+        for page in pages_of(made.path, 1):
+            self.strongest(page["down"], [0, MARKUP], shares[page["concept"]])
+            assert page["up"] == []
+        about = data_of(made.path, "report")
+        assert about["linked"]
+        assert about["linkShares"]
+        assert "2 at most" in about["links"]
+
+    @staticmethod
+    def strongest(links: list[Any], layer: list[Any], shares: Any) -> None:
+        """Links of one concept are the strongest positive shares, best first."""
+        wanted = [int(one) for one in np.argsort(-shares, kind="stable")[:6] if shares[one] > 0]
+        assert [one[:3] for one in links] == [[*layer, one] for one in wanted]
+        assert [one[3] for one in links] == pytest.approx([shares[one] for one in wanted], rel=1e-3)
+
+    def test_links_from_concept_graphs_need_a_layer_that_feeds_another(
+        self, atlas: crp.ConceptAtlas, tmp_path: Path
+    ) -> None:
+        made = odd_report(atlas, tmp_path / "report", links="graph", layers=ODD, references=1)
+        about = data_of(made.path, "report")
+        assert not about["linked"]
+        assert about["links"] == "None in this report: no layer of it feeds another one."
+
+    def test_concepts_without_relevance_have_no_links_down(self, tmp_path: Path) -> None:
+        with odd_atlas(tmp_path / "atlas.h5") as atlas:
+            made = odd_report(atlas, tmp_path / "report", links="graph", references=1)
+            dead = [one for one in range(9) if not (atlas[ODD].relevance.top(one).score > 0).any()]
+        assert dead
+        assert all(page["down"] == [] for page in pages_of(made.path, 1) if page["concept"] in dead)
 
     def test_links_may_come_from_elsewhere(self, atlas: crp.ConceptAtlas, tmp_path: Path) -> None:
         links = Links("From elsewhere.", lambda layer, concept: ([Link(ODD, 2, -0.5), Link("fc", 1, 0.25)], []))
@@ -350,6 +402,7 @@ class TestBuilding:
             ({"references": 0}, InputError, "references is a whole number from 1"),
             ({"picture_size": 9999}, InputError, "picture_size is a whole number from 16 to 512"),
             ({"batch_size": True}, InputError, "batch_size is a whole number"),
+            ({"links": "hyper"}, InputError, "links is 'correlation', 'graph' or Links; got 'hyper'"),
             ({"conditioned_on": "nothing"}, InputError, "conditioned_on is 'class', 'prediction' or 'layer'"),
             ({"attribution": crp.CondAttribution(odd_model(1))}, AtlasError, "a model with other weights"),
             ({"dataset": Noise(seed=1)}, AtlasError, "another dataset"),
@@ -443,6 +496,13 @@ class TestTheCommand:
         about = data_of(tmp_path / "report", "report")
         assert [one["ids"] for one in about["layers"]] == [[3, 5], [0, 1]]
         assert about["title"] == "demo:resnet on demo:shapes:24"
+
+    def test_links_come_from_concept_graphs_where_asked(self, demo_atlas: Path, tmp_path: Path) -> None:
+        asked = ("--concepts", "0-3", "--references", 1, "--links", "graph")
+        made = crp_kit("report", demo_atlas, *NAMED, *asked, "-o", tmp_path / "report")
+        assert made.exit_code == 0, (made.output, made.exception)
+        assert data_of(tmp_path / "report", "report")["links"].startswith("From concept graphs: ")
+        assert any(page["down"] for page in pages_of(tmp_path / "report", 1))
 
     @pytest.mark.parametrize(
         ("asked", "message"),

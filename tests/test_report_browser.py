@@ -67,7 +67,7 @@ class Tab:
     def open(self, address: str = "", title: str | None = None) -> Page:
         """Go to an address and wait for its title."""
         self.page.goto(f"{self.site}{address}")
-        self.page.wait_for_function("'view' in document.documentElement.dataset")
+        self.page.wait_for_function("() => 'view' in document.documentElement.dataset")
         if title is not None:
             self.wait(title)
         return self.page
@@ -81,7 +81,7 @@ class Tab:
     def loaded_widths(self) -> list[int]:
         """Scroll through the page and return the natural width of every picture, when all have come."""
         self.page.evaluate("document.querySelectorAll('main img').forEach((one) => one.scrollIntoView())")
-        self.page.wait_for_function("[...document.querySelectorAll('#view img')].every((one) => one.complete)")
+        self.page.wait_for_function("() => [...document.querySelectorAll('#view img')].every((one) => one.complete)")
         widths: list[int] = self.page.evaluate("[...document.querySelectorAll('#view img')].map((i) => i.naturalWidth)")
         return widths
 
@@ -263,6 +263,102 @@ def test_nothing_scrolls_sideways_on_a_narrow_screen(browser: Browser, site: str
     ):
         page = tab.open(where, title)
         assert page.evaluate("document.documentElement.scrollWidth") <= NARROW["width"], where
+    tab.context.close()
+    assert tab.wrong == []
+
+
+CONTRASTS = """() => {
+  const canvas = new OffscreenCanvas(1, 1).getContext("2d", { willReadFrequently: true });
+  const pixel = (colour) => {
+    canvas.clearRect(0, 0, 1, 1);
+    canvas.fillStyle = colour;
+    canvas.fillRect(0, 0, 1, 1);
+    return [...canvas.getImageData(0, 0, 1, 1).data];
+  };
+  const bright = (rgb) => {
+    const linear = (one) => (one <= 0.04045 ? one / 12.92 : ((one + 0.055) / 1.055) ** 2.4);
+    const [r, g, b] = rgb.map((one) => linear(one / 255));
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  const behind = (one) => {
+    for (let at = one; at; at = at.parentElement) {
+      const colour = pixel(getComputedStyle(at).backgroundColor);
+      if (colour[3] === 255) return colour.slice(0, 3);
+    }
+  };
+  const ratio = (one, colour) => {
+    const [low, high] = [bright(pixel(colour).slice(0, 3)), bright(behind(one))].sort((a, b) => a - b);
+    return (high + 0.05) / (low + 0.05);
+  };
+  const found = [];
+  for (const one of document.querySelectorAll("body *")) {
+    if (!one.checkVisibility()) continue;
+    if (one.tagName === "INPUT") {
+      found.push([ratio(one, getComputedStyle(one, "::placeholder").color) / 4.5, "placeholder"]);
+      found.push([ratio(one.parentElement, getComputedStyle(one).borderTopColor) / 3, "border of a field"]);
+    }
+    if ([...one.childNodes].some((child) => child.nodeType === 3 && child.textContent.trim()))
+      found.push([ratio(one, getComputedStyle(one).color) / 4.5, one.outerHTML.slice(0, 80)]);
+  }
+  return found;
+}"""
+"""Contrast of every visible text and field, as a share of what WCAG 2.2 asks for at level AA, and what it is."""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_contrast_is_high_enough_everywhere(browser: Browser, site: str, scheme: Any) -> None:
+    tab = Tab(browser, site, color_scheme=scheme)
+    for where, title in (
+        ("", "model"),
+        (address(ODD), ODD),
+        (address(ODD, 1), f"{ODD}, concept 1"),
+        ("#class/1", "</s"),
+    ):
+        found = tab.open(where, title).evaluate(CONTRASTS)
+        assert len(found) > 20
+        assert [one for one in found if one[0] < 1] == []
+    tab.page.locator("#search").fill("3")
+    assert [one for one in tab.page.evaluate(CONTRASTS) if one[0] < 1] == []
+    tab.context.close()
+    assert tab.wrong == []
+
+
+def test_pages_explain_their_words(tab: Tab) -> None:
+    page = tab.open(address(ODD, 1), f"{ODD}, concept 1")
+    for said in ("contributes most to the model's output", "responds most, whether the model used it or not",
+                 "starting from the class that is named below", "red bars for it, blue against it",
+                 "Correlation of relevance over the 30 samples"):  # fmt: skip
+        assert page.locator("#view").get_by_text(said).is_visible(), said
+    assert all(page.locator(f".legend :text('{one}')").is_visible() for one in ("against (−)", "for (+)"))
+    page.goto(f"{tab.site}{address(ODD)}")
+    tab.wait_view("layer")
+    assert page.get_by_text("Relevance is a concept's share of all relevance in this layer").is_visible()
+    page.get_by_text("What the columns mean").click()
+    tab.wait_view("overview")
+    heading = page.locator("#reading")
+    assert heading.evaluate("(one) => one === document.activeElement")
+    assert heading.bounding_box()["y"] >= page.locator(".top").bounding_box()["height"]  # type: ignore[index]
+
+
+def test_what_is_found_has_the_width_of_a_narrow_screen(browser: Browser, site: str) -> None:
+    tab = Tab(browser, site, viewport=NARROW)
+    page = tab.open("", "model")
+    assert page.get_by_role("button", name="Theme: auto").is_visible()
+    page.locator("#search").fill("3")
+    box = page.locator("#found").bounding_box()
+    assert box is not None
+    assert box["x"] >= 0
+    assert 0.9 * NARROW["width"] < box["width"] < NARROW["width"]
+    tab.context.close()
+    assert tab.wrong == []
+
+
+def test_links_that_are_shares_are_shown_in_percent(browser: Browser, tmp_path: Path) -> None:
+    with odd_atlas(tmp_path / "atlas.h5") as atlas:
+        tab = Tab(browser, odd_report(atlas, tmp_path / "report", links="graph", references=1).index.as_uri())
+    shown = tab.open(address(MARKUP, 1), f"{MARKUP}, concept 1").locator(".tiles a:has(bdi) small:last-child")
+    assert shown.count() >= 1
+    assert all(re.fullmatch(r"[\d.]+\u00a0%", one) for one in shown.all_inner_texts())
     tab.context.close()
     assert tab.wrong == []
 

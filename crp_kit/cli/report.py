@@ -57,6 +57,14 @@ __all__ = ["report"]
     show_default=True,
     help="Show what the strongest neuron sees of each sample.",
 )
+@click.option(
+    "--links",
+    type=click.Choice(["correlation", "graph"]),
+    default="correlation",
+    show_default=True,
+    help="What links concepts of different layers: the correlation of their relevance over all samples, if the atlas "
+    "has a matrix; or concept graphs of at most 4 samples of each concept, for a third to a half more time in all.",
+)
 @click.option("--title", help="Of the report.  [default: model and dataset]")
 @click.option("--picture-size", type=click.IntRange(16, 512), default=112, show_default=True, metavar="PIXELS")
 @click.option("--batch-size", type=click.IntRange(min=1), default=16, show_default=True)
@@ -84,7 +92,16 @@ def report(*, file: Path, model: str, weights: str | None, data: str, **options:
         ids = _concept_ids(options["concepts"])
         loaded = loaded_on(options["device"], model, weights)
         preprocess = loaded.preprocess
-        names = ("references", "conditioned_on", "receptive_field", "title", "picture_size", "batch_size", "overwrite")
+        names = (
+            "references",
+            "conditioned_on",
+            "receptive_field",
+            "links",
+            "title",
+            "picture_size",
+            "batch_size",
+            "overwrite",
+        )
         made = build_report(
             atlas,
             load_dataset(data, preprocess),

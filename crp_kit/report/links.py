@@ -13,10 +13,10 @@ import numpy.typing as npt
 if TYPE_CHECKING:
     from ..atlas import ConceptAtlas
 
-__all__ = ["Link", "LinkSource", "Links", "co_relevance", "cosines", "strongest"]
+__all__ = ["LINKS", "Link", "LinkSource", "Links", "co_relevance", "cosines", "strongest"]
 
 _ROWS = 4096
-_LINKS = 6
+LINKS = 6
 _WEAKEST = 0.1
 """Correlations below this are no links."""
 
@@ -55,6 +55,8 @@ class Links:
     of : callable
         From a layer and a concept to its links up (nearer to the output) and down (nearer to the input), strongest
         first. A layer or concept that is not in the report is shown without an address.
+    shares : bool, optional
+        Whether weights are shares, which are shown in percent.
 
     Examples
     --------
@@ -65,9 +67,10 @@ class Links:
 
     said: str
     of: LinkSource
+    shares: bool = False
 
 
-def co_relevance(atlas: ConceptAtlas, chosen: Mapping[str, Sequence[int]], *, k: int = _LINKS) -> Links | None:
+def co_relevance(atlas: ConceptAtlas, chosen: Mapping[str, Sequence[int]], *, k: int = LINKS) -> Links | None:
     """Return links between neighbouring layers by the correlation of relevance over all samples.
 
     Parameters

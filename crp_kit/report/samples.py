@@ -136,7 +136,7 @@ class SampleSource:
         """By layer: why something is not shown."""
         self.same_rules = True
         """Whether the heatmaps have the rules that the atlas was made with."""
-        self._concepts, self._batch_size = concepts, batch_size
+        self.concepts, self.batch_size = concepts, batch_size
         self._read = lru_cache(_KEPT_IMAGES)(lambda number: reference_image(samples, number))
 
     def of(self, layer: str, ids: Sequence[int]) -> dict[tuple[int, Kind], list[Shown]]:
@@ -152,6 +152,16 @@ class SampleSource:
             for key, entries in found.items()
         }
 
+    def inputs(self, layer: str, samples: Sequence[int]) -> torch.Tensor:
+        """Return model inputs, (sample, channel, height, width): of the samples that have the first one's shape."""
+        images = [self._read(sample) for sample in samples]
+        return self._reference_maps(layer).inputs([images[place] for place in next(of_one_shape(images))])
+
+    def _reference_maps(self, layer: str) -> ReferenceMaps:
+        return ReferenceMaps(
+            self.attribution, self.composite, self.atlas[layer].info, 0, self.concepts, self._normalise, self.batch_size
+        )
+
     def _entries(self, concept: int, table: SampleRanking) -> list[_Entry]:
         labels = reference_labels(self.atlas, table, self.conditioned_on)
         columns = zip(table.sample.tolist(), labels, table.position.tolist(), table.score.tolist(), strict=True)
@@ -162,9 +172,7 @@ class SampleSource:
     ) -> tuple[dict[Row, torch.Tensor], dict[tuple[int, int, int], Box]]:
         """Return heatmaps (height, width) by row, and boxes by neuron."""
         info, rules = self.atlas[layer].info, self.attribution.resolve_composite(self.composite)
-        maps = ReferenceMaps(
-            self.attribution, self.composite, info, 0, self._concepts, self._normalise, self._batch_size
-        )
+        maps = self._reference_maps(layer)
         heatmaps: dict[Row, torch.Tensor] = {}
         boxes: dict[tuple[int, int, int], Box] = {}
         images = [self._read(sample) for sample, _, _ in rows]
@@ -172,7 +180,7 @@ class SampleSource:
             inputs = maps.inputs([images[place] for place in places])
             run = self.attribution.engine.run(inputs[:1], rules)
             self.same_rules &= json.dumps(describe_plan(run.graph, run.plan)) == self.atlas.header.composite
-            kind = own_concept(run, info, self._concepts)
+            kind = own_concept(run, info, self.concepts)
             mine = [rows[place] for place in places]
             heatmaps |= dict(zip(mine, self._heatmaps(layer, kind, inputs, mine), strict=True))
             held = {sample for sample, _, _ in mine}
@@ -190,7 +198,7 @@ class SampleSource:
             mask_map={layer: kind},
             start_layer=layer if alone else None,
             pairing="zip",
-            batch_size=self._batch_size,
+            batch_size=self.batch_size,
             on_device="cpu",
         )
         return found.heatmap.detach()
@@ -223,7 +231,7 @@ class SampleSource:
         strongest = float(heatmap.abs().flatten().quantile(_STRONGEST)) or None
         drawn = overlay(image, heatmap, vmax=strongest) if fits else heatmap_image(heatmap, vmax=strongest)
         names = self.atlas.identifiers
-        name = f"sample {entry.sample}"
+        name = f"sample\u00a0{entry.sample}"
         if names is not None:
             name = names[int(self.atlas.places(np.array([entry.sample]))[0])]
         small, over = (thumbnail(one, self.size) for one in (image, drawn))

@@ -4,7 +4,7 @@
 
 const crpKit = (() => {
   const ROWS = 100;
-  const COVERS = 256; // on one sheet, as crp_kit.report.build has it
+  const COVERS = 256; // on one sheet, as crp_kit.report.writer has it
   const FOUND = 30;
   const arrived = new Map(); // data by name
   const waiting = new Map(); // promises by name, with how to keep them
@@ -84,12 +84,12 @@ const crpKit = (() => {
 
   const digits = (value) => (value === null ? "–" : String(Number(value.toPrecision(3))).replace("-", "−"));
   const whole = (value) => value.toLocaleString("en");
-  const relevance = (value) => {
-    if (value === null || !about.share) return digits(value);
-    const percent = 100 * value;
-    if (percent !== 0 && Math.abs(percent) < 0.005) return `${percent < 0 ? "−" : ""}<0.01\u00a0%`;
-    return `${percent.toFixed(Math.abs(percent) < 9.995 ? 2 : 1).replace("-", "−")}\u00a0%`;
+  const percent = (value) => {
+    const shown = 100 * value;
+    if (shown !== 0 && Math.abs(shown) < 0.005) return `${shown < 0 ? "−" : ""}<0.01\u00a0%`;
+    return `${shown.toFixed(Math.abs(shown) < 9.995 ? 2 : 1).replace("-", "−")}\u00a0%`;
   };
+  const relevance = (value) => (value === null || !about.share ? digits(value) : percent(value));
   const named = (cls) => (cls < 0 ? "none" : about.classes[cls]);
   const counted = (count, word, words) => `${whole(count)} ${count === 1 ? word : words}`;
 
@@ -216,12 +216,19 @@ const crpKit = (() => {
       parts: [
         heading(bdi(info.name)),
         el("p", { class: "lead" }, `Output ${info.shape.join(" × ")}; a concept is ${KINDS[info.concept.replace(/\(.*/, "")] ?? info.concept}.`),
+        el("p", { class: "hint" }, `${tableHint()} `, el("a", { href: "#reading" }, "What the columns mean")),
         info.remark ? el("p", { class: "note" }, info.remark) : null,
         el("div", { class: "tools" }, el("label", {}, "Filter", filter), count),
         el("table", { class: "concepts" }, el("thead", {}, el("tr", {}, head)), body),
         more,
       ],
     };
+  }
+
+  function tableHint() {
+    const share = about.share ? "a concept's share of all relevance in this layer, the mean over all samples" : "the mean over all samples";
+    const seen = about.field ? "what the concept's strongest neuron sees in the most relevant sample" : "the most relevant sample";
+    return `Relevance is ${share}. The picture is ${seen}.`;
   }
 
   /** Places of the rows that pass the filter, in order; rows without a value come last. */
@@ -257,17 +264,17 @@ const crpKit = (() => {
         heading(bdi(name), `, ${said}`),
         moments(page.moments),
         el("h2", {}, "RelMax: where it is most relevant"),
+        el("p", { class: "hint" }, `The samples in which it contributes most to the model's output. The number is its ${about.share ? "share of all relevance in this layer" : "relevance"} there.`),
         legend(),
         references(page.references.relevance, chunk.sheet, said, "relevance"),
         el("h2", {}, "ActMax: where it is most active"),
+        el("p", { class: "hint" }, "The samples in which it responds most, whether the model used it or not. The number is its activation."),
         references(page.references.activation, chunk.sheet, said, "activation"),
         remark ? el("p", { class: "note" }, remark) : null,
         el("div", { class: "columns" }, histogram(page.histogram), el("div", {}, similar(page.similar, number, layer))),
         el("h2", {}, "Links"),
-        about.links === null
-          ? el("p", { class: "note" }, "No links: the report has one layer only, or its atlas was built without the scores of every sample (matrix).")
-          : el("p", { class: "hint" }, about.links),
-        about.links === null ? null : el("div", { class: "columns" }, links("Up, towards the output", page.up, layers), links("Down, towards the image", page.down, layers)),
+        el("p", { class: about.linked ? "hint" : "note" }, about.links),
+        about.linked ? el("div", { class: "columns" }, links("Up, towards the output", page.up, layers), links("Down, towards the image", page.down, layers)) : null,
       ],
     };
   }
@@ -288,8 +295,8 @@ const crpKit = (() => {
 
   function moments({ relevance: rel, activation: act }) {
     const one = (name, [mean, std, low, high], words) =>
-      el("div", {}, el("dt", {}, name), el("dd", {}, words(mean), el("small", {}, `± ${words(std)}, ${words(low)} to ${words(high)}`)));
-    return el("dl", { class: "moments" }, one("Mean relevance", rel, relevance), one("Mean activation", act, digits));
+      el("div", {}, el("dt", {}, name), el("dd", {}, words(mean), el("small", {}, `± ${words(std)} over all samples, from ${words(low)} to ${words(high)}`)));
+    return el("dl", { class: "moments" }, one(about.share ? "Mean relevance (share of its layer)" : "Mean relevance", rel, relevance), one("Mean activation", act, digits));
   }
 
   function legend() {
@@ -297,7 +304,7 @@ const crpKit = (() => {
     return el(
       "div",
       { class: "legend" },
-      el("p", { class: "hint" }, `Image, heatmap of this concept (starting from ${about.start})${about.field ? ", and what its strongest neuron sees" : ""}.`),
+      el("p", { class: "hint" }, `Each sample: the image; where in it this concept's relevance comes from, starting from ${about.start}${about.field ? "; what its strongest neuron sees" : ""}.`),
       el("span", { class: "scale" }, el("span", { class: "ramp" }), el("span", { class: "ends" }, ends)),
     );
   }
@@ -330,7 +337,8 @@ const crpKit = (() => {
     );
     const others = rest ? el("p", { class: "hint" }, `${counted(rest, "other class", "other classes")}: at most ${relevance(below)} in magnitude.`) : null;
     const empty = rows.length ? null : el("p", { class: "note" }, "No class of the samples is known.");
-    return el("section", {}, el("h2", {}, "Mean relevance by class"), el("table", { class: "bars" }, el("tbody", {}, rows)), others, empty);
+    const hint = el("p", { class: "hint" }, "Over the samples in which relevance starts from the class: red bars for it, blue against it.");
+    return el("section", {}, el("h2", {}, "Mean relevance by class"), rows.length ? hint : null, el("table", { class: "bars" }, el("tbody", {}, rows)), others, empty);
   }
 
   /** A concept to go to: its cover, number, layer unless that is plain, and what is said of it. */
@@ -347,13 +355,13 @@ const crpKit = (() => {
     const tiles = entries.map(([concept, value]) => tile(number, layer, concept, null, digits(value)));
     return [
       el("h2", {}, "Similar concepts"),
-      el("p", { class: "hint" }, `Cosine similarity of ${about.similar}, within this layer.`),
+      el("p", { class: "hint" }, `Cosine similarity of ${about.similar}, within this layer; 1 at most.`),
       tiles.length ? el("ul", { class: "tiles" }, tiles) : el("p", { class: "note" }, "No concept of this layer is similar."),
     ];
   }
 
   function links(title, entries, layers) {
-    const tiles = entries.map(([target, name, concept, weight]) => tile(target, layers.get(target), concept, name, digits(weight)));
+    const tiles = entries.map(([target, name, concept, weight]) => tile(target, layers.get(target), concept, name, about.linkShares ? percent(weight) : digits(weight)));
     return el("section", {}, el("h3", {}, title), tiles.length ? el("ul", { class: "tiles" }, tiles) : el("p", { class: "hint" }, "None."));
   }
 
@@ -411,8 +419,12 @@ const crpKit = (() => {
       else link.removeAttribute("aria-current");
     }
     const anchor = wanted.anchor ? byId(wanted.anchor) : null;
-    if (anchor) anchor.scrollIntoView();
-    else if (!first) {
+    if (anchor) {
+      anchor.tabIndex = -1;
+      anchor.scrollIntoView();
+      anchor.focus({ preventScroll: true });
+    }
+    if (!anchor && !first) {
       window.scrollTo(0, 0);
       (view.querySelector("h1") ?? byId("main")).focus({ preventScroll: true });
     }
@@ -522,6 +534,7 @@ const crpKit = (() => {
       if (theme === "auto") delete document.documentElement.dataset.theme;
       else document.documentElement.dataset.theme = theme;
       button.lastChild.textContent = theme;
+      button.setAttribute("aria-label", `Theme: ${theme}`);
     };
     const kept = (theme) => {
       try {

@@ -1,0 +1,213 @@
+"""Whatever happens to a build of a report, an earlier report is whole, and what is left lying is cleared away."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import crp_kit as crp
+from crp_kit.errors import InputError
+from crp_kit.report import folder as folder_module
+from crp_kit.report.folder import made_whole
+from tests.report_case import odd_atlas, odd_report
+
+ROOT = Path(__file__).parent.parent
+
+PROCESSES = """
+    import json, os, random, resource, shutil, signal, sys, time
+    from pathlib import Path
+    import torch
+    torch.set_num_threads(1)
+    import crp_kit as crp
+    from crp_kit.report.folder import Site
+    from tests.report_case import odd_report
+    from tests.test_report_survival import contents
+
+    def build(path, overwrite=True):
+        with crp.ConceptAtlas(sys.argv[1]) as opened:
+            odd_report(opened, path, references=1, overwrite=overwrite)
+
+    def forked(work, *arguments):
+        # Do something in a process of its own.
+        child = os.fork()
+        if child == 0:
+            try:
+                work(*arguments)
+            except crp.errors.InputError as error:
+                os._exit(2)
+            os._exit(0)
+        return child
+
+    def status(child):
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+    def killed_at(path, owner, name, number, after):
+        # Build, and be killed at one of the calls of a function.
+        usual, calls = getattr(owner, name), []
+        def counted(*arguments, **options):
+            calls.append(1)
+            if len(calls) == number and not after:
+                os.kill(os.getpid(), signal.SIGKILL)
+            done = usual(*arguments, **options)
+            if len(calls) == number:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return done
+        setattr(owner, name, counted)
+        build(path)
+
+    def steps(path):
+        for owner, name, number, after in (
+            (Site, "script", 1, False), (Site, "script", 4, False), (Site, "picture", 3, True),  # while it is made
+            (Path, "rename", 1, False), (Path, "rename", 1, True),  # before and after the earlier one goes away
+            (Path, "rename", 2, True), (shutil, "rmtree", 3, False),  # the new one is there, the earlier one not gone
+        ):
+            killed = status(forked(killed_at, path, owner, name, number, after))
+            left = contents(path)
+            yield killed, left, status(forked(build, path, False)), contents(path)
+
+    def times(path):
+        draw = random.Random(3)
+        for _ in range(4):
+            child = forked(build, path)
+            time.sleep(draw.uniform(0.1, 0.7))
+            os.kill(child, signal.SIGKILL)
+            status(child)
+            yield contents(path)
+
+    def limited(path):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000))
+        build(path)
+
+    found = {}
+    for work in (steps, times):
+        path = Path(sys.argv[2]) / work.__name__ / "report"
+        found[work.__name__] = list(work(path))
+        assert status(forked(build, path)) == 0
+    path = Path(sys.argv[2]) / "limited" / "report"
+    found["limited"] = status(forked(limited, path))
+    print(json.dumps(found))
+"""
+"""Builds that are killed at given steps, at random times, or cannot write: what was left of each."""
+SIGKILLED = -9
+
+
+def contents(path: Path) -> dict[str, str] | None:
+    """What a folder holds, without the line that differs between two builds."""
+    if not path.exists():
+        return None
+    found = {}
+    for one in sorted(path.rglob("*")):
+        if one.is_file():
+            lines = one.read_bytes().decode("latin-1").splitlines()
+            found[str(one.relative_to(path))] = "\n".join(line for line in lines if 'id="built"' not in line)
+    return found
+
+
+@pytest.fixture(scope="module")
+def atlas(tmp_path_factory: pytest.TempPathFactory) -> Iterator[crp.ConceptAtlas]:
+    with odd_atlas(tmp_path_factory.mktemp("atlas") / "atlas.h5") as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def renewed(atlas: crp.ConceptAtlas, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str] | None:
+    """What an undisturbed build makes."""
+    return contents(odd_report(atlas, tmp_path_factory.mktemp("undisturbed") / "report", references=1).path)
+
+
+class Disturbed:
+    """What happened to builds over an earlier report, each in a folder of its own."""
+
+    def __init__(self, atlas: crp.ConceptAtlas, folder: Path) -> None:
+        self.folder = folder
+        for name in ("steps", "times", "limited"):
+            (folder / name).mkdir()
+            made = odd_report(atlas, folder / name / "report", concept_ids=[0], references=1)
+        self.old = contents(made.path)
+        ran = subprocess.run(
+            [sys.executable, "-c", textwrap.dedent(PROCESSES), str(atlas.path), str(folder)],
+            capture_output=True, text=True, check=False, timeout=120,
+            env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        )  # fmt: skip
+        assert ran.returncode == 0, ran.stderr
+        self.found = json.loads(ran.stdout)
+
+    def left(self, name: str) -> tuple[list[str], dict[str, str] | None]:
+        """What lies in a folder now, and what its report holds."""
+        return os.listdir(self.folder / name), contents(self.folder / name / "report")
+
+
+@pytest.fixture(scope="module")
+def disturbed(atlas: crp.ConceptAtlas, tmp_path_factory: pytest.TempPathFactory) -> Disturbed:
+    return Disturbed(atlas, tmp_path_factory.mktemp("disturbed"))
+
+
+def test_a_kill_at_any_step_leaves_a_whole_report(disturbed: Disturbed, renewed: dict[str, str]) -> None:
+    old, found = disturbed.old, disturbed.found["steps"]
+    assert [killed for killed, *_ in found] == [SIGKILLED] * 7
+    # Between the two renamings the place is empty, until the next build puts the earlier report back.
+    assert [left for _, left, _, _ in found] == [old, old, old, old, None, renewed, renewed]
+    assert [refused for _, _, refused, _ in found] == [2] * 7
+    assert [then for *_, then in found] == [old, old, old, old, old, renewed, renewed]
+
+
+def test_kills_at_random_times_leave_the_old_or_the_new_report(disturbed: Disturbed, renewed: dict[str, str]) -> None:
+    found = disturbed.found["times"]
+    assert len(found) == 4
+    assert all(one in (disturbed.old, renewed) for one in found)
+
+
+@pytest.mark.parametrize("name", ["steps", "times"])
+def test_the_next_build_clears_up(disturbed: Disturbed, renewed: dict[str, str], name: str) -> None:
+    assert disturbed.left(name) == (["report"], renewed)
+
+
+def test_a_file_that_cannot_be_written_is_told_and_nothing_is_lost(disturbed: Disturbed) -> None:
+    # A limit of the size of files ends a write as a full disk does, with an error of the system.
+    assert disturbed.found["limited"] == 2
+    assert disturbed.left("limited") == (["report"], disturbed.old)
+
+
+def test_two_processes_do_not_make_one_report(tmp_path: Path) -> None:
+    with made_whole(tmp_path / "report", overwrite=False) as made:
+        (made / "index.html").write_text("first")
+        with (
+            pytest.raises(InputError, match="another process is making"),
+            made_whole(tmp_path / "report", overwrite=True),
+        ):
+            pass
+    assert contents(tmp_path / "report") == {"index.html": "first"}
+    assert os.listdir(tmp_path) == ["report"]
+
+
+def test_what_others_keep_beside_a_report_stays(tmp_path: Path) -> None:
+    beside = tmp_path / ".report.partial"
+    beside.mkdir()
+    (beside / "notes.txt").write_text("precious")
+    with made_whole(tmp_path / "report", overwrite=False):
+        pass
+    assert contents(beside) == {"notes.txt": "precious"}
+
+
+def test_a_lock_of_a_folder_that_is_gone_is_no_lock(tmp_path: Path) -> None:
+    with open(tmp_path / "lock", "wb") as lock:
+        assert folder_module._held(lock)
+        (tmp_path / "lock").unlink()
+        assert not folder_module._held(lock)
+
+
+def test_the_folder_where_one_stands_is_used_if_it_is_empty(
+    atlas: crp.ConceptAtlas, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    odd_report(atlas, Path(), concept_ids=[0], references=1)
+    assert (tmp_path / "here" / "index.html").is_file()
+    assert os.listdir(tmp_path) == ["here"]
