@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+import math
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -18,12 +20,17 @@ from .graph.record import Recording
 from .ledger import Ledger, total
 from .rules.assign import Plan
 from .rules.folds import restated
-from .rules.step import Backward, Given, Losses, Message
+from .rules.relevance import Relevance
+from .rules.step import Backward, Losses, Message
 
 if TYPE_CHECKING:
     from .engine import Engine
 
 __all__ = ["Passed", "Run"]
+
+_VALUES_ON_CPU = 4 << 20
+"""Values of one map that are carried at once: larger ones fit neither the cache nor what malloc keeps for reuse."""
+_VALUES_ELSEWHERE = 64 << 20
 
 
 @dataclass(frozen=True)
@@ -103,18 +110,17 @@ class Run:
         walk = Walk(self.plan.flow, start, tuple(masks))
         walk.check()
 
-        def task(watch: bool) -> _Task:
-            made = _Task(self, walk, masks=masks, rows=rows, wanted=set(record), to_input=to_input, watch=watch)
-            made.run(seeds, exclude_parallel, ledger)
-            return made
+        def passed_through(watch: bool) -> Passed:
+            task = _Task(self, walk, wanted=set(record), to_input=to_input, watch=watch, ledger=ledger)
+            return _joined(list(task.parts(seeds, rows, masks, exclude_parallel=exclude_parallel)))
 
         exact = torch.autocast(seeds.device.type, enabled=False)
         with torch.inference_mode(False), torch.no_grad(), exact:
-            passed = task(watch=False).result()
+            passed = passed_through(watch=False)
             parts = (*passed.inputs.values(), *passed.recorded.values())
             if ledger is None and not all(bool(torch.isfinite(part).all()) for part in parts):
                 self._check_forward()
-                task(watch=True)
+                passed_through(watch=True)
         self.engine.warn_of_unknown(passed.unknown, self.graph)
         return passed
 
@@ -132,7 +138,7 @@ class Run:
     @cached_property
     def _restated(self) -> Recording:
         """The recording as the steps see it."""
-        return restated(self.recording, self.plan.units)
+        return restated(self.recording, self.plan.units, self.plan.maps)
 
     @cached_property
     def channel_axes(self) -> Mapping[Ref, int | None]:
@@ -143,6 +149,15 @@ class Run:
     def batch_axes(self) -> Mapping[Ref, int | None]:
         """For each output, the axis along which its samples lie, or None if it is unknown."""
         return batch_axes(self.graph)
+
+    @cached_property
+    def rows_at_once(self) -> int:
+        """How many rows are carried at once: as many as keep the largest map of them small."""
+        largest = max(
+            (math.prod(shape) for node in self.graph for shape in node.shapes if shape is not None), default=1
+        )
+        on_cpu = self.recording.value(self.graph.output).device.type == "cpu"
+        return max(1, (_VALUES_ON_CPU if on_cpu else _VALUES_ELSEWHERE) // max(1, largest))
 
     def backward(self, index: int) -> Backward:
         """Return the prepared step of a node."""
@@ -155,44 +170,64 @@ class Run:
         return self.plan.steps[index].losses(self._restated)
 
 
+def _joined(parts: Sequence[Passed]) -> Passed:
+    """Put the rows of several passes one behind the other."""
+    if len(parts) == 1:
+        return parts[0]
+    inputs, recorded = (
+        {ref: torch.cat([one[ref] for one in several]) for ref in several[0]}
+        for several in ([part.inputs for part in parts], [part.recorded for part in parts])
+    )
+    return Passed(inputs, recorded, frozenset().union(*(part.unknown for part in parts)))
+
+
 class _Task:
-    """One walk of relevance for one batch of rows."""
+    """One walk of relevance: above the masks with a row for each seed, below them with one for each condition."""
 
     def __init__(
-        self,
-        run: Run,
-        walk: Walk,
-        *,
-        masks: Mapping[Ref, torch.Tensor],
-        rows: torch.Tensor,
-        wanted: set[Ref],
-        to_input: bool,
-        watch: bool = False,
+        self, run: Run, walk: Walk, *, wanted: set[Ref], to_input: bool, watch: bool, ledger: Ledger | None
     ) -> None:
-        self.job, self.walk, self.masks, self.rows, self.wanted, self.watch = run, walk, masks, rows, wanted, watch
+        self.job, self.walk, self.wanted, self.watch, self.ledger = run, walk, wanted, watch, ledger
         self.graph, self.to_input = run.graph, to_input
-        self.ledger: Ledger | None = None
-        self.arrived: dict[Ref, torch.Tensor] = {}
-        self.recorded: dict[Ref, torch.Tensor] = {}
-        self.inputs: dict[Ref, torch.Tensor] = {}
+        self.arrived: dict[Ref, Relevance] = {}
+        self.recorded: dict[Ref, Relevance] = {}
+        self.inputs: dict[Ref, Relevance] = {}
         self.unknown: set[str] = set()
+        self.rows: list[int] = []
         self.lowest = 0 if to_input else min((ref.node for ref in wanted), default=walk.start.node)
 
-    def run(self, seeds: torch.Tensor, exclude_parallel: bool, ledger: Ledger | None) -> None:
-        """Walk all segments, the start with one row per seed."""
-        start, self.ledger = self.walk.start, ledger
-        self._watch(start.node, seeds)
-        if not exclude_parallel:
-            self.arrived[start] = self._expanded(seeds) if self.masks else seeds
-            self._walk(Segment(start, (), frozenset(range(start.node + 1))), self.masks)
-            return
-        self.arrived[start] = seeds
-        for segment in self.walk.segments():
-            if segment.source in self.arrived:
-                mask = self.masks.get(segment.source)
-                self._walk(segment, {} if mask is None else {segment.source: mask})
+    def parts(
+        self, seeds: torch.Tensor, rows: torch.Tensor, masks: Mapping[Ref, torch.Tensor], *, exclude_parallel: bool
+    ) -> Iterator[Passed]:
+        """Yield what some rows at a time collect; those that start from one seed share what lies above the masks."""
+        start = self.walk.start
+        segments = self.walk.segments() if exclude_parallel else (Segment(start, (), frozenset(range(start.node + 1))),)
+        shared = int(start not in masks and (exclude_parallel or not masks))
+        used: list[int] = []
+        for first in range(0, len(rows), self.job.rows_at_once):
+            part = slice(first, first + self.job.rows_at_once)
+            mine = rows[part].tolist()
+            if used != [mine[0]] or set(mine) != set(used):
+                used = list(dict.fromkeys(mine))
+                self._begin(seeds[used])
+                for segment in segments[:shared]:
+                    self._walk(segment, {})
+            below = copy(self)
+            below.rows = [used.index(one) for one in mine]
+            below.arrived, below.recorded, below.inputs = dict(self.arrived), dict(self.recorded), dict(self.inputs)
+            cut = {ref: mask[part] for ref, mask in masks.items()}
+            for segment in segments[shared:]:
+                if segment.source in below.arrived:
+                    below._walk(segment, cut if not exclude_parallel else {segment.source: cut[segment.source]})
+            yield below._result()
 
-    def result(self) -> Passed:
+    def _begin(self, seeds: torch.Tensor) -> None:
+        start = self.walk.start
+        self._watch(start.node, Relevance(seeds))
+        self.rows, self.arrived = list(range(len(seeds))), {start: Relevance(seeds)}
+        self.recorded, self.inputs = {}, {}
+
+    def _result(self) -> Passed:
         """Return what was collected, each (row, *shape); outputs that no relevance reached are zero."""
         inputs = [Ref(node.index) for node in self.graph if node.kind is Kind.INPUT] if self.to_input else []
         return Passed(
@@ -201,24 +236,26 @@ class _Task:
             frozenset(self.unknown),
         )
 
-    def _whole(self, found: Mapping[Ref, torch.Tensor], ref: Ref) -> torch.Tensor:
+    def _whole(self, found: Mapping[Ref, Relevance], ref: Ref) -> torch.Tensor:
         if ref in found:
-            return self._expanded(found[ref])
-        return self.arrived[self.walk.start].new_zeros((len(self.rows), *self.graph.shape(ref)))
+            return self._expanded(found[ref]).whole().contiguous()
+        return self.arrived[self.walk.start].rows.new_zeros((len(self.rows), *self.graph.shape(ref)))
 
-    def _expanded(self, relevance: torch.Tensor) -> torch.Tensor:
+    def _expanded(self, relevance: Relevance) -> Relevance:
         """Return one row per condition from one row per seed; seeds are numbered as they first appear."""
-        return relevance if relevance.shape[0] == len(self.rows) else relevance[self.rows]
+        if len(relevance.rows) == len(self.rows):
+            return relevance
+        return Relevance(relevance.rows[self.rows], relevance.factor, owned=True)
 
-    def _add(self, store: dict[Ref, torch.Tensor], ref: Ref, relevance: torch.Tensor) -> None:
+    def _add(self, store: dict[Ref, Relevance], ref: Ref, relevance: Relevance) -> None:
         before = store.get(ref)
-        if before is not None and before.shape[0] != relevance.shape[0]:
+        if before is not None and len(before.rows) != len(relevance.rows):
             before, relevance = self._expanded(before), self._expanded(relevance)
-        store[ref] = relevance if before is None else before + relevance
+        store[ref] = relevance if before is None else before.plus(relevance)
 
     def _walk(self, segment: Segment, masks: Mapping[Ref, torch.Tensor]) -> None:
         """Carry relevance from a segment's source to its targets, or to the input."""
-        pending: dict[Ref, torch.Tensor] = {segment.source: self.arrived[segment.source]}
+        pending: dict[Ref, Relevance] = {segment.source: self.arrived[segment.source].shared()}
         for index in range(segment.source.node, self.lowest - 1, -1):
             node = self.graph.nodes[index]
             message: Message = [self._arriving(pending, Ref(index, i), masks) for i in range(len(node.shapes))]
@@ -228,50 +265,57 @@ class _Task:
                 self._add(self.inputs, Ref(index), message[0])
             elif index > self.lowest or self.to_input:
                 for ref, relevance in self._handed_on(index, message):
-                    if ref in segment.targets:
-                        self._add(self.arrived, ref, relevance)
-                    elif ref.node in segment.nodes:
-                        self._add(pending, ref, relevance)
+                    store = self.arrived if ref in segment.targets else pending
+                    counted = store is self.arrived or ref.node in segment.nodes
                     if self.ledger is not None:
-                        counted = ref in segment.targets or ref.node in segment.nodes
-                        self.ledger.hand_on(index, relevance, counted=counted)
+                        self.ledger.hand_on(index, relevance.whole(), counted=counted)
+                    if counted:
+                        self._add(store, ref, relevance)
 
-    def _arriving(
-        self, pending: dict[Ref, torch.Tensor], ref: Ref, masks: Mapping[Ref, torch.Tensor]
-    ) -> torch.Tensor | None:
+    def _arriving(self, pending: dict[Ref, Relevance], ref: Ref, masks: Mapping[Ref, torch.Tensor]) -> Relevance | None:
         """Take the relevance that arrived at an output, note it if it is wanted, and mask it."""
         relevance = pending.pop(ref, None)
         if relevance is None:
             return None
         if ref in self.wanted:
+            relevance = Relevance(relevance.whole())
             self._add(self.recorded, ref, relevance)
-        masked = self._expanded(relevance) * masks[ref] if ref in masks else relevance
+        masked = relevance
+        if ref in masks:
+            expanded = self._expanded(relevance)
+            masked = Relevance(expanded.rows * masks[ref], expanded.factor, owned=True)
         if self.ledger is not None:
-            self.ledger.arrive(ref.node, relevance)
+            self.ledger.arrive(ref.node, relevance.whole())
             if ref in masks:
-                self.ledger.mask(ref.node, relevance, masked)
+                self.ledger.mask(ref.node, relevance.whole(), masked.whole())
         return masked
 
-    def _handed_on(self, index: int, message: Message) -> list[tuple[Ref, torch.Tensor]]:
+    def _handed_on(self, index: int, message: Message) -> list[tuple[Ref, Relevance]]:
         node = self.graph.nodes[index]
         if node.name in self.job.plan.unknown:
             self.unknown.add(node.name)
-        given = self.job.backward(index)(message)
+        kept = message if self.ledger is None else [part and Relevance(part.whole()) for part in message]
+        given = [
+            (ref, part if isinstance(part, Relevance) else Relevance(part))
+            for ref, part in self.job.backward(index)(kept)
+        ]
         if self.ledger is not None:
-            self._note_losses(self.ledger, index, message, given)
+            self._note_losses(self.ledger, index, kept, given)
         for _, relevance in given:
             self._watch(index, relevance)
         return given
 
-    def _watch(self, index: int, relevance: torch.Tensor) -> None:
-        if self.watch and not bool(torch.isfinite(relevance).all()):
+    def _watch(self, index: int, relevance: Relevance) -> None:
+        if self.watch and not bool(torch.isfinite(relevance.whole()).all()):
             raise NonFiniteRelevanceError(self.graph.nodes[index].name, self.job.plan.steps[index].rule or "start")
 
-    def _note_losses(self, ledger: Ledger, index: int, message: Message, given: Given) -> None:
+    def _note_losses(
+        self, ledger: Ledger, index: int, message: Message, given: Sequence[tuple[Ref, Relevance]]
+    ) -> None:
         """Write down what the rule of a node kept of the relevance of its outputs."""
-        parts = [part for part in message if part is not None]
+        parts = [part.whole() for part in message if part is not None]
         losses = self.job.losses(index) if len(parts) == 1 or self.job.plan.steps[index].quality == "exact" else None
-        handed_on = sum(total(relevance) for _, relevance in given)
+        handed_on = sum(total(relevance.whole()) for _, relevance in given)
         if len(parts) > 1:
             parts = [torch.cat([part.flatten() for part in parts])]
         ledger.lose(index, parts[0], handed_on, losses)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -36,11 +36,17 @@ class Recording:
         For each node, its outputs.
     notes : tuple of str
         What was done about the model that the user should know.
+    maps : frozenset of Ref, optional
+        Outputs that are maps of channels, (sample, channel, height, width).
+    working : dict, optional
+        Where rules keep outputs in the form in which they use them.
     """
 
     graph: Graph
     values: list[list[Any]]
     notes: tuple[str, ...] = ()
+    maps: frozenset[Ref] = frozenset()
+    working: dict[Ref, torch.Tensor] = field(default_factory=dict)
 
     def value(self, ref: Ref) -> torch.Tensor:
         """Return the value of an output."""

@@ -18,6 +18,7 @@ from zennit import rules as zennit_rules
 from zennit.core import Composite, Hook, Stabilizer
 from zennit.layer import Sum
 
+from ..graph.axes import channel_axes
 from ..graph.canonize import Units, group
 from ..graph.flow import Flow
 from ..graph.nodes import Graph, Node, Ref
@@ -53,12 +54,15 @@ class Plan:
     units : Units
     unknown : tuple of str
         Names of nodes whose operation has no rule and that hand relevance on as plain gradient.
+    maps : frozenset of Ref
+        Outputs that are maps of channels, (sample, channel, height, width), in a network with convolutions.
     """
 
     steps: tuple[Step, ...]
     flow: Flow
     units: Units
     unknown: tuple[str, ...]
+    maps: frozenset[Ref]
 
 
 def stabilized(epsilon: float | Stabilizer = 1e-6) -> Factor:
@@ -159,7 +163,13 @@ def make_plan(graph: Graph, composite: Composite | None, batch_norm: BatchNormRu
     maker = _Maker(graph, flow, units, relevance, _common_factor(chooser), batch_norm)
     steps = tuple(maker.step(node, hook) for node, hook in zip(graph, hooks, strict=True))
     unknown = tuple(node.name for node, step in zip(graph, steps, strict=True) if step.rule == _UNKNOWN)
-    return Plan(steps, flow, units, unknown)
+    return Plan(steps, flow, units, unknown, _maps(graph))
+
+
+def _maps(graph: Graph) -> frozenset[Ref]:
+    if not any(node.op in ("conv2d", "conv_transpose2d") for node in graph):
+        return frozenset()
+    return frozenset(ref for ref, axis in channel_axes(graph).items() if axis == 1 and len(graph.shape(ref)) == 4)
 
 
 def _units(graph: Graph, hooks: Sequence[Hook | None], *, thresholds: bool) -> Units:

@@ -10,7 +10,8 @@ import torch
 
 from ..graph.nodes import Node, Ref
 from ..graph.record import Recording
-from .step import Backward, Given, Message, Step, only, sum_to, working
+from .relevance import Scaling
+from .step import Backward, Given, Message, Step, arriving, sum_to, working
 from .structural import Factor
 
 __all__ = ["AttentionStep"]
@@ -44,11 +45,11 @@ class AttentionStep(Step):
         scores = query @ key.transpose(-1, -2)
         weights = torch.softmax(_masked(node, recording, scores), -1)
         out = weights @ value
-        above, within = self.factor(out), scores * self.factor(scores) * weights / 4
+        scaled, within = Scaling(self.factor(out)), scores * self.factor(scores) * weights / 4
         refs = [node.argument(name) for name in ("query", "key", "value")]
 
         def backward(message: Message) -> Given:
-            factors = only(message) * above
+            factors = scaled(arriving(message))
             upon_weights = factors @ value.transpose(-1, -2)
             upon_scores = within * (upon_weights - (weights * upon_weights).sum(-1, keepdim=True))
             parts = (

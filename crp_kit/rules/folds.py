@@ -15,7 +15,7 @@ from .step import working
 __all__ = ["factors_in_front", "restated"]
 
 
-def restated(recording: Recording, units: Units) -> Recording:
+def restated(recording: Recording, units: Units, maps: frozenset[Ref] = frozenset()) -> Recording:
     """Return a recording in which what lies between a BatchNorm and its linear layers is not yet scaled and shifted.
 
     The value ``h = a v + c`` of each such node is replaced by ``v``. Behind a BatchNorm alone that is its input; behind
@@ -25,9 +25,11 @@ def restated(recording: Recording, units: Units) -> Recording:
     ----------
     recording : Recording
     units : Units
+    maps : frozenset of Ref, optional
+        Outputs whose values the rules lay out as maps, see `crp_kit.rules.step.laid_out`.
     """
     if not units.before:
-        return recording
+        return replace(recording, maps=maps, working={})
     values = list(recording.values)
     for fold in units.before.values():
         norm = recording.graph.nodes[fold.norm]
@@ -36,7 +38,7 @@ def restated(recording: Recording, units: Units) -> Recording:
             values[fold.norm] = [x]
         else:
             values[fold.relu] = [_over_threshold(norm, x, recording.value(Ref(fold.relu)))]
-    made = replace(recording, values=values)
+    made = replace(recording, values=values, maps=maps, working={})
     for index in sorted({index for fold in units.before.values() for index in fold.between}):
         node = recording.graph.nodes[index]
         values[index] = true_function(node, made, node.inputs[:1])(*values_of(made, node.inputs[:1]))

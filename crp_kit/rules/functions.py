@@ -13,14 +13,22 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from ..graph.nodes import Node, Ref
 from ..graph.ops import Kind
 from ..graph.record import Recording
-from .step import working
+from .step import laid_out, working
 
 Function = Callable[..., list[torch.Tensor]]
 
 
 def values_of(recording: Recording, refs: Sequence[Ref]) -> list[torch.Tensor]:
-    """Return the recorded values in working precision."""
-    return [working(recording.value(ref)) for ref in refs]
+    """Return the recorded values as rules use them, the same tensor each time: in working precision, maps laid out."""
+    return [_value_of(recording, ref) for ref in refs]
+
+
+def _value_of(recording: Recording, ref: Ref) -> torch.Tensor:
+    known = recording.working
+    if ref not in known:
+        value = working(recording.value(ref))
+        known[ref] = laid_out(value) if ref in recording.maps else value
+    return known[ref]
 
 
 def true_function(node: Node, recording: Recording, refs: Sequence[Ref]) -> Function:

@@ -8,7 +8,7 @@ that all conditions share. A term whose factors are zero is left out. Any other 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +18,8 @@ from zennit import rules as zennit_rules
 from zennit.core import BasicHook, Hook, ParamMod
 
 from ..errors import CompositeError, CrpKitError
-from .step import Losses, Pull, Transposed
+from .relevance import Relevance, Scaling
+from .step import Losses, Pull, Transposed, working
 from .units import LinearUnit, linear_transpose
 
 _EXACT = (
@@ -44,8 +45,8 @@ def hook_backward(
     where: str,
     parameters: Parameters | None = None,
     hidden: bool = False,
-) -> Pull:
-    """Return the function from the relevance at a unit's output to that at its input, (row, *shape) each.
+) -> Callable[[Relevance], Relevance]:
+    """Return the function from the relevance at a unit's output to that at its input.
 
     Parameters
     ----------
@@ -72,13 +73,13 @@ def hook_backward(
         else:
             pull = _foreign(rule, unit, x)
 
-    def guarded(relevance: torch.Tensor) -> torch.Tensor:
+    def guarded(relevance: Relevance) -> Relevance:
         with _blamed(rule, where):
             found = pull(relevance)
-        if found.shape[1:] != x.shape:
+        if found.rows.shape[1:] != x.shape:
             raise CompositeError(
-                f"the rule {type(rule).__name__} at {where!r} gives relevance of shape {tuple(found.shape[1:])} for an "
-                f"input of shape {tuple(x.shape)}"
+                f"the rule {type(rule).__name__} at {where!r} gives relevance of shape {tuple(found.rows.shape[1:])} "
+                f"for an input of shape {tuple(x.shape)}"
             )
         return found
 
@@ -104,6 +105,8 @@ class _Term:
     input: torch.Tensor
     output: torch.Tensor
     pull: Pull
+    fresh: bool = False
+    """Whether what `pull` returns is the caller's own."""
 
 
 def modified_parameters(rule: BasicHook, unit: torch.nn.Module, *, where: str) -> Parameters:
@@ -152,12 +155,15 @@ def _terms(
     ]
 
 
-def _basic(rule: BasicHook, unit: torch.nn.Module, x: torch.Tensor, *, parameters: Parameters, hidden: bool) -> Pull:
+def _basic(
+    rule: BasicHook, unit: torch.nn.Module, x: torch.Tensor, *, parameters: Parameters, hidden: bool
+) -> Callable[[Relevance], Relevance]:
     terms = _terms(rule, unit, x, parameters, hidden=hidden)
     inputs, outputs = [term.input for term in terms], [term.output for term in terms]
     if not _shared_inputs(inputs) and (_is_zennits(rule) or _multiplies(rule, inputs, outputs)):
-        return _factored(rule, terms)
-    return _row_by_row(rule, terms)
+        return _factored(rule, terms, x)
+    by_row = _row_by_row(rule, terms)
+    return lambda relevance: Relevance(by_row(working(relevance.whole())), owned=True)
 
 
 def _term(
@@ -168,7 +174,7 @@ def _term(
         plain = torch.func.functional_call(unit, parameters, (x,))
         pull, output = linear_transpose(unit, parameters["weight"], x), modify_output(plain)
         if pull is not None and output is plain:
-            return _Term(x, output, pull)
+            return _Term(x, output, pull, fresh=True)
 
     def run(value: torch.Tensor) -> list[torch.Tensor]:
         return [modify_output(torch.func.functional_call(unit, parameters, (value,)))]
@@ -210,22 +216,28 @@ def _row_by_row(rule: BasicHook, terms: Sequence[_Term]) -> Pull:
     return pull
 
 
-def _factored(rule: BasicHook, terms: Sequence[_Term]) -> Pull:
-    """Return the rule as a sum of terms with two factors each, leaving out those that are zero."""
+def _factored(rule: BasicHook, terms: Sequence[_Term], x: torch.Tensor) -> Callable[[Relevance], Relevance]:
+    """Return the rule as a sum of terms with two factors each, leaving out those that are zero.
+
+    Terms with the same factor at the input are summed before it. Where that is the input itself, the very tensor is the
+    factor, so that what other readers of it send up can be summed before it too.
+    """
     inputs, outputs = [term.input for term in terms], [term.output for term in terms]
     above = _as_list(rule.gradient_mapper(torch.ones_like(outputs[0]), outputs), len(terms))
-    below = _reducer_factors(rule, inputs)
-    kept = [
-        (f, term.pull, h) for f, term, h in zip(above, terms, below, strict=True) if bool(f.any()) and bool(h.any())
-    ]
-    zero = torch.zeros_like(inputs[0])
+    kept: list[tuple[Scaling, _Term, torch.Tensor]] = []
+    for f, term, h in zip(above, terms, _reducer_factors(rule, inputs), strict=True):
+        if bool(f.any()) and bool(h.any()):
+            same = (one for one in (x, *(other for _, _, other in kept)) if torch.equal(one, h))
+            kept.append((Scaling(f), term, next(same, h)))
+    zero = x.new_zeros(())
 
-    def pull(relevance: torch.Tensor) -> torch.Tensor:
-        total: torch.Tensor | None = None
-        for f, transpose, h in kept:
-            part = transpose((relevance * f).to(f.dtype)) * h
-            total = part if total is None else total + part
-        return zero.expand(relevance.shape[0], *zero.shape) if total is None else total
+    def pull(relevance: Relevance) -> Relevance:
+        total: Relevance | None = None
+        for place, (scaled, term, h) in enumerate(kept):
+            arriving = relevance if place + 1 == len(kept) else relevance.shared()
+            part = Relevance(term.pull(scaled(arriving)), h, owned=term.fresh)
+            total = part if total is None else total.plus(part)
+        return Relevance(zero.expand(len(relevance.rows), *x.shape)) if total is None else total
 
     return pull
 
@@ -274,7 +286,7 @@ def _same(first: torch.Tensor, second: torch.Tensor) -> bool:
 # ---------------------------------------------------------------------- any other Hook
 
 
-def _foreign(hook: Hook, unit: torch.nn.Module, x: torch.Tensor) -> Pull:
+def _foreign(hook: Hook, unit: torch.nn.Module, x: torch.Tensor) -> Callable[[Relevance], Relevance]:
     """Return what zennit's own hook does, through autograd on this unit alone, row by row."""
 
     def one_row(relevance: torch.Tensor) -> torch.Tensor:
@@ -289,4 +301,4 @@ def _foreign(hook: Hook, unit: torch.nn.Module, x: torch.Tensor) -> Pull:
             handles.remove()
         return found
 
-    return lambda relevance: torch.stack([one_row(row) for row in relevance])
+    return lambda relevance: Relevance(torch.stack([one_row(row) for row in working(relevance.whole())]), owned=True)

@@ -17,7 +17,8 @@ from ..graph.shadow import with_own_state
 from .folds import factors_in_front
 from .functions import true_function, values_of
 from .hooks import Parameters, hook_backward, hook_losses, modified_parameters
-from .step import Backward, Given, Losses, Message, Pull, Step, Transposed, only, sum_to, working
+from .relevance import Relevance
+from .step import Backward, Given, Losses, Message, Pull, Step, Transposed, arriving, only, sum_to, working
 from .units import CallUnit, LinearUnit, NormUnit, effective_unit, layer_of, linear_transpose, state_key, state_of
 
 
@@ -46,13 +47,12 @@ class LinearStep(Step):
         unit, parameters = self._unit(recording)
         (x,) = values_of(recording, [self.to])
         if self.hook is None:
-            pull = linear_transpose(unit, unit.weight, x) or _transposed(unit, x)
-        else:
-            node = self.node(recording)
-            seen = unit if isinstance(self.hook, BasicHook) else layer_of(node, unit)
-            pull = hook_backward(self.hook, seen, x, where=node.name, parameters=parameters)
-        dtype = unit.weight.dtype
-        return lambda message: [(self.to, pull(only(message).to(dtype)))]
+            transpose, dtype = linear_transpose(unit, unit.weight, x) or _transposed(unit, x), unit.weight.dtype
+            return lambda message: [(self.to, transpose(only(message).to(dtype)))]
+        node = self.node(recording)
+        seen = unit if isinstance(self.hook, BasicHook) else layer_of(node, unit)
+        pull = hook_backward(self.hook, seen, x, where=node.name, parameters=parameters)
+        return lambda message: [(self.to, pull(arriving(message)))]
 
     def losses(self, recording: Recording) -> Losses | None:
         if self.hook is None:
@@ -92,7 +92,7 @@ class HookStep(Step):
         (x,) = values_of(recording, [self.to])
         unit = self._unit(recording, node)
         pull = hook_backward(self.hook, unit, x, where=node.name, hidden=node.is_module)
-        return lambda message: [(self.to, pull(working(only(message))))]
+        return lambda message: [(self.to, pull(arriving(message)))]
 
     def losses(self, recording: Recording) -> Losses | None:
         node = self.node(recording)
@@ -130,7 +130,7 @@ class StackedStep(Step):
         pull = hook_backward(self.hook, _SUM, self._stacked(recording), where=node.name)
 
         def backward(message: Message) -> Given:
-            parts = pull(working(only(message))).unbind(-1)
+            parts = pull(arriving(message)).whole().unbind(-1)
             return [
                 (ref, sum_to(part, recording.graph.shape(ref)))
                 for ref, part in zip(node.args, parts, strict=True)
@@ -146,7 +146,7 @@ class StackedStep(Step):
         if found is None or not bool(fixed.any()):
             return found
         ones = torch.ones_like(recording.values[self.index][0])[None]
-        taken = hook_backward(self.hook, _SUM, stacked, where=self.node(recording).name)(ones)[0]
+        taken = hook_backward(self.hook, _SUM, stacked, where=self.node(recording).name)(Relevance(ones)).whole()[0]
         return Losses(taken[..., fixed.to(taken.device)].sum(-1), found.stabilizer)
 
     def _stacked(self, recording: Recording) -> torch.Tensor:

@@ -15,11 +15,12 @@ import torch
 
 from ..graph.nodes import Node, Ref
 from ..graph.record import Recording
+from .relevance import Relevance
 
-Message = list[torch.Tensor | None]
-"""Relevance at each output of a node, (row, *shape), or None where none arrived."""
-Given = list[tuple[Ref, torch.Tensor]]
-"""Relevance for inputs of the node."""
+Message = list[Relevance | None]
+"""Relevance at each output of a node, or None where none arrived."""
+Given = Sequence[tuple[Ref, Relevance | torch.Tensor]]
+"""Relevance for inputs of the node; a tensor is (row, *shape) and may be another's."""
 Backward = Callable[[Message], Given]
 Pull = Callable[[torch.Tensor], torch.Tensor]
 """From relevance or factors at an output to those at an input, (row, *shape) each."""
@@ -85,9 +86,20 @@ def working(value: torch.Tensor) -> torch.Tensor:
     return value if value.dtype in (torch.float32, torch.float64) else value.float()
 
 
-def only(message: Message) -> torch.Tensor:
+def laid_out(value: torch.Tensor) -> torch.Tensor:
+    """Return a map, (sample, channel, height, width), in the order in which convolutions on the CPU are fastest."""
+    on_cpu = value.device.type == "cpu" and value.ndim == 4
+    return value.contiguous(memory_format=torch.channels_last) if on_cpu else value
+
+
+def arriving(message: Message) -> Relevance:
     """Return the relevance of a node with one output."""
     return next(part for part in message if part is not None)
+
+
+def only(message: Message) -> torch.Tensor:
+    """Return the relevance of a node with one output, (row, *shape)."""
+    return arriving(message).whole()
 
 
 def sum_to(relevance: torch.Tensor, shape: torch.Size) -> torch.Tensor:
@@ -132,7 +144,7 @@ class Transposed:
             self._live = self.func(*(leaf.clone() for leaf in self._leaves))
         self.outputs = [output.detach() for output in self._live]
 
-    def __call__(self, message: Message) -> tuple[torch.Tensor, ...]:
+    def __call__(self, message: Sequence[torch.Tensor | None]) -> tuple[torch.Tensor, ...]:
         """Return (row, *shape) for each input, from (row, *shape) or None for each output."""
         rows = next(part.shape[0] for part in message if part is not None)
         full = tuple(

@@ -13,7 +13,8 @@ from ..graph.ops import Kind
 from ..graph.record import Recording
 from ..graph.tree import leaves
 from .functions import linearised_function, true_function, values_of
-from .step import Backward, Given, Losses, Message, Step, Transposed, only, sum_to
+from .relevance import Relevance, Scaling
+from .step import Backward, Given, Losses, Message, Step, Transposed, arriving, only, sum_to
 
 Factor = Callable[[torch.Tensor], torch.Tensor]
 """From a node's output to the factor that its relevance is multiplied with, such as ``1 / stabilized output``."""
@@ -32,6 +33,8 @@ class PassStep(Step):
                 f"the rule Pass at {node.name!r} needs an input of its output's shape {tuple(node.shape)}; "
                 f"got {tuple(shape)}"
             )
+        if shape == node.shape:
+            return lambda message: [(self.to, arriving(message))]
         return lambda message: [(self.to, sum_to(only(message), shape))]
 
     def losses(self, recording: Recording) -> Losses:
@@ -68,10 +71,12 @@ class GradientStep(Step):
         alone = len(self.to) == 1 and recording.graph.shape(self.to[0]) == node.shape
         if node.kind is Kind.ACTIVATION and alone and not node.is_module:
             (slope,) = pull([torch.ones_like(pull.outputs[0])[None]])
-            return lambda message: [(self.to[0], only(message).to(slope.dtype) * slope)]
+            scaled = Scaling(slope[0])
+            return lambda message: [(self.to[0], Relevance(scaled(arriving(message)), owned=True))]
 
         def backward(message: Message) -> Given:
-            return list(zip(self.to, pull([message[i] for i in floats]), strict=True))
+            parts = [None if part is None else part.whole() for part in message]
+            return list(zip(self.to, pull([parts[i] for i in floats]), strict=True))
 
         return backward
 
@@ -95,25 +100,23 @@ class ContributionStep(Step):
         if node.op in ("add", "sub") and not node.kwargs and len(node.args) == 2 and len(self.to) == 2:
             return self._sum(recording, inputs, sign=-1 if node.op == "sub" else 1)
         pull = Transposed(linearised_function(node, recording, self.to), inputs)
-        factor = self.factor(pull.outputs[0])
-        scaled = [x * share for x, share in zip(inputs, shares(node, self.to), strict=True)]
+        scaled = Scaling(self.factor(pull.outputs[0]))
+        factors = [x if share == 1 else x * share for x, share in zip(inputs, shares(node, self.to), strict=True)]
 
         def backward(message: Message) -> Given:
-            pulled = pull([only(message) * factor])
-            return [(ref, x * part) for ref, x, part in zip(self.to, scaled, pulled, strict=True)]
+            pulled = pull([scaled(arriving(message))])
+            return [(ref, Relevance(part, x)) for ref, part, x in zip(self.to, pulled, factors, strict=True)]
 
         return backward
 
     def _sum(self, recording: Recording, inputs: list[torch.Tensor], *, sign: int) -> Backward:
         first, second = inputs
-        factor = self.factor(first + sign * second)
-        parts = first * factor, sign * second * factor
+        scaled = Scaling(self.factor(first + sign * second))
+        factors = first, second if sign == 1 else -second
 
         def backward(message: Message) -> Given:
-            relevance = only(message)
-            return [
-                (ref, sum_to(relevance * part, x.shape)) for ref, part, x in zip(self.to, parts, inputs, strict=True)
-            ]
+            rows = scaled(arriving(message))
+            return [(ref, _summed(rows, x)) for ref, x in zip(self.to, factors, strict=True)]
 
         return backward
 
@@ -123,6 +126,13 @@ class ContributionStep(Step):
         (z,), (constant,) = run(*inputs), run(*map(torch.zeros_like, inputs))
         factor = self.factor(z)
         return Losses(constant * factor, 1 - z * factor)
+
+
+def _summed(rows: torch.Tensor, factor: torch.Tensor) -> Relevance:
+    """Return rows times a factor, summed over what the factor's shape was broadcast along."""
+    if rows.shape[1:] == factor.shape:
+        return Relevance(rows, factor)
+    return Relevance(sum_to(rows * factor, factor.shape), owned=True)
 
 
 def shares(node: Node, to: tuple[Ref, ...]) -> list[float]:
@@ -147,6 +157,8 @@ class GateStep(Step):
 
     def prepare(self, recording: Recording) -> Backward:
         shapes = [recording.graph.shape(ref) for ref in self.to]
+        if shapes == [self.node(recording).shape]:
+            return lambda message: [(self.to[0], arriving(message))]
 
         def backward(message: Message) -> Given:
             part = only(message) / len(self.to)

@@ -9,7 +9,7 @@ import torch
 
 from ..graph.nodes import Node
 from .functions import batch_norm_factors, per_channel
-from .step import Pull, working
+from .step import Pull, laid_out, working
 
 _OPTIONS = ("stride", "padding", "dilation", "groups", "output_padding")
 _STATE = ("weight", "bias", "running_mean", "running_var")
@@ -29,7 +29,7 @@ class LinearUnit(torch.nn.Module):
 
     def __init__(self, node: Node, weight: torch.Tensor, bias: torch.Tensor | None) -> None:
         super().__init__()
-        self.weight = torch.nn.Parameter(weight, requires_grad=False)
+        self.weight = torch.nn.Parameter(laid_out(weight), requires_grad=False)
         self.bias = torch.nn.Parameter(bias, requires_grad=False) if bias is not None else None
         self.op = node.op
         given = {name: optional_argument(node, name) for name in _OPTIONS} if node.op != "linear" else {}
@@ -135,7 +135,10 @@ def _per_output(node: Node, scale: torch.Tensor, weight: torch.Tensor) -> torch.
 
 
 def linear_transpose(unit: LinearUnit, weight: torch.Tensor, x: torch.Tensor) -> Pull | None:
-    """Return the transpose of a linear unit, batched over rows, or None where no direct one is known."""
+    """Return the transpose of a linear unit, batched over rows, or None where no direct one is known.
+
+    What it returns is the caller's own.
+    """
     if unit.op == "linear":
         return lambda s: s @ weight
     dims = weight.ndim - 2
@@ -146,19 +149,37 @@ def linear_transpose(unit: LinearUnit, weight: torch.Tensor, x: torch.Tensor) ->
         value = unit.options.get(name, default)
         return [value] * dims if isinstance(value, int) else list(value) * (dims if len(value) == 1 else 1)
 
-    transposed = unit.op.startswith("conv_transpose")
-    geometry = (each("stride", 1), each("padding", 0), each("dilation", 1), transposed, each("output_padding", 0))
+    stride, padding, dilation = each("stride", 1), each("padding", 0), each("dilation", 1)
     groups = unit.options.get("groups", 1)
+    if unit.op.startswith("conv_transpose"):
+        geometry = (None, stride, padding, dilation, True, each("output_padding", 0), groups, [True, False, False])
+
+        def back(s: torch.Tensor) -> torch.Tensor:
+            like = x.expand(s.shape[0], *x.shape).flatten(0, 1)
+            found: torch.Tensor = torch.ops.aten.convolution_backward(s.flatten(0, 1), like, weight, *geometry)[0]
+            return found.view(s.shape[0], *x.shape)
+
+        return back
+    alike = groups == 1 and _all_alike(weight)
+    kernel = weight[:1, :1] if alike else weight
 
     def pull(s: torch.Tensor) -> torch.Tensor:
-        rows = s.shape[0]
-        sizes = x.expand(rows, *x.shape).flatten(0, 1)
-        back: torch.Tensor = torch.ops.aten.convolution_backward(
-            s.flatten(0, 1), sizes, weight, None, *geometry, groups, [True, False, False]
-        )[0]
-        return back.view(rows, *x.shape)
+        flat = s.flatten(0, 1).sum(1, keepdim=True) if alike else s.flatten(0, 1)
+        sizes = zip(x.shape[2:], flat.shape[2:], weight.shape[2:], stride, padding, dilation, strict=True)
+        rest = [to - ((of - 1) * step - 2 * edge + wide * (k - 1) + 1) for to, of, k, step, edge, wide in sizes]
+        back: torch.Tensor = torch.ops.aten.convolution(
+            flat, kernel, None, stride, padding, dilation, True, rest, groups
+        )
+        if alike:
+            back = back.repeat(1, x.shape[1], *(1,) * dims)
+        return back.view(s.shape[0], *x.shape)
 
     return pull
+
+
+def _all_alike(weight: torch.Tensor) -> bool:
+    """Return whether all weights are the same number, as under the Flat rule: every channel then gives as much."""
+    return all(bool((part == weight[(0,) * weight.ndim]).all()) for part in (weight[0], weight))
 
 
 def layer_of(node: Node, unit: LinearUnit) -> torch.nn.Module:

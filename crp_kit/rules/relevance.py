@@ -1,0 +1,98 @@
+"""Relevance on its way through the graph: rows of values times a factor that all rows share.
+
+Most rules end with a multiplication by the input and begin with one by ``1 / z``. Neither depends on the condition, so
+the two are multiplied once, and the rows of all conditions once with their product, in place where nobody else reads
+them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+__all__ = ["Relevance", "Scaling"]
+
+
+@dataclass(eq=False)
+class Relevance:
+    """Relevance at one output.
+
+    Parameters
+    ----------
+    rows : torch.Tensor
+        (row, *shape).
+    factor : torch.Tensor or None
+        What every row is still to be multiplied with: (*shape).
+    owned : bool
+        Nobody else reads the rows, so they may be overwritten.
+    """
+
+    rows: torch.Tensor
+    factor: torch.Tensor | None = None
+    owned: bool = False
+
+    def whole(self) -> torch.Tensor:
+        """Return the relevance itself, (row, *shape)."""
+        if self.factor is None:
+            return self.rows
+        if not self.owned:
+            return self.rows * self.factor
+        self.rows, self.factor = _times(self.rows, self.factor, owned=True), None
+        return self.rows
+
+    def shared(self) -> Relevance:
+        """Return the same relevance for one reader of several."""
+        return Relevance(self.rows, self.factor)
+
+    def plus(self, other: Relevance) -> Relevance:
+        """Return the sum of two relevances of the same rows."""
+        if self.factor is other.factor:
+            first, second = (self, other) if self.owned else (other, self)
+            return Relevance(_plus(first.rows, second.rows, owned=first.owned), self.factor, owned=True)
+        if other.factor is None:
+            return other.plus_whole(self)
+        return self.plus_whole(other)
+
+    def plus_whole(self, other: Relevance) -> Relevance:
+        """Return the sum, without a factor."""
+        fresh = self.owned or self.factor is not None
+        total = self.whole()
+        if other.factor is not None and fresh and total.dtype == other.rows.dtype == other.factor.dtype:
+            return Relevance(total.addcmul_(other.rows, other.factor), owned=True)
+        return Relevance(_plus(total, other.whole(), owned=fresh), owned=True)
+
+
+class Scaling:
+    """The multiplication of relevance with a factor; its products with the factors that arrive are kept.
+
+    Parameters
+    ----------
+    factor : torch.Tensor
+        (*shape).
+    """
+
+    def __init__(self, factor: torch.Tensor) -> None:
+        self.factor = factor
+        self._products: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
+
+    def __call__(self, relevance: Relevance) -> torch.Tensor:
+        """Return all of it multiplied, (row, *shape), as values that only the caller has."""
+        rows, above = relevance.rows, relevance.factor
+        if above is None:
+            return _times(rows, self.factor, owned=relevance.owned)
+        if len(rows) == 1:  # a product for one row would cost what it saves
+            return _times(_times(rows, above, owned=relevance.owned), self.factor, owned=True)
+        if id(above) not in self._products:
+            self._products[id(above)] = above, above * self.factor  # with `above`, so that its id stays its own
+        return _times(rows, self._products[id(above)][1], owned=relevance.owned)
+
+
+def _times(rows: torch.Tensor, factor: torch.Tensor, *, owned: bool) -> torch.Tensor:
+    if owned and rows.dtype == factor.dtype:
+        return rows.mul_(factor)
+    return (rows * factor).to(factor.dtype)
+
+
+def _plus(first: torch.Tensor, second: torch.Tensor, *, owned: bool) -> torch.Tensor:
+    return first.add_(second) if owned and first.dtype == second.dtype else first + second
