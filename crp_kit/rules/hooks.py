@@ -149,10 +149,11 @@ def _terms(
     rule: BasicHook, unit: torch.nn.Module, x: torch.Tensor, parameters: Parameters, *, hidden: bool
 ) -> list[_Term]:
     modifiers = zip(rule.input_modifiers, rule.output_modifiers, parameters, strict=True)
-    return [
-        _term(unit, modify_input(x), modify_output, changed, hidden=hidden)
-        for modify_input, modify_output, changed in modifiers
-    ]
+    found: list[_Term] = []
+    for modify_input, modify_output, changed in modifiers:
+        like = found[0].output if found else None
+        found.append(_term(unit, modify_input(x), modify_output, changed, like=like, hidden=hidden))
+    return found
 
 
 def _basic(
@@ -167,11 +168,20 @@ def _basic(
 
 
 def _term(
-    unit: torch.nn.Module, x: torch.Tensor, modify_output: Any, parameters: dict[str, torch.Tensor], *, hidden: bool
+    unit: torch.nn.Module,
+    x: torch.Tensor,
+    modify_output: Any,
+    parameters: dict[str, torch.Tensor],
+    *,
+    like: torch.Tensor | None,
+    hidden: bool,
 ) -> _Term:
-    """Evaluate one modified forward and its transpose."""
+    """Evaluate one modified forward, whose output is `like` another, and its transpose."""
     if isinstance(unit, LinearUnit):
-        plain = torch.func.functional_call(unit, parameters, (x,))
+        if like is not None and not bool(x.any()):  # the half of an input that a ReLU left nothing of
+            plain = unit.of_zeros(parameters, like)
+        else:
+            plain = torch.func.functional_call(unit, parameters, (x,))
         pull, output = linear_transpose(unit, parameters["weight"], x), modify_output(plain)
         if pull is not None and output is plain:
             return _Term(x, output, pull, fresh=True)

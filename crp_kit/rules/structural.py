@@ -13,6 +13,7 @@ from ..graph.ops import Kind
 from ..graph.record import Recording
 from ..graph.tree import leaves
 from .functions import linearised_function, true_function, values_of
+from .pooling import max_pool_transpose
 from .relevance import Relevance, Scaling
 from .step import Backward, Given, Losses, Message, Step, Transposed, arriving, only, sum_to
 
@@ -65,8 +66,11 @@ class GradientStep(Step):
 
     def prepare(self, recording: Recording) -> Backward:
         node = self.node(recording)
-        function = true_function(node, recording, self.to)
-        pull = Transposed(function, values_of(recording, self.to), hidden=node.is_module)
+        values = values_of(recording, self.to)
+        pooled = max_pool_transpose(node, values[0])
+        if pooled is not None:
+            return lambda message: [(self.to[0], Relevance(pooled(only(message)), owned=True))]
+        pull = Transposed(true_function(node, recording, self.to), values, hidden=node.is_module)
         floats = [i for i, shape in enumerate(node.shapes) if shape is not None]
         alone = len(self.to) == 1 and recording.graph.shape(self.to[0]) == node.shape
         if node.kind is Kind.ACTIVATION and alone and not node.is_module:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 
 from ..graph.nodes import Node
 from .functions import batch_norm_factors, per_channel
-from .step import Pull, laid_out, working
+from .step import Pull, as_batch, laid_out, working
 
 _OPTIONS = ("stride", "padding", "dilation", "groups", "output_padding")
 _STATE = ("weight", "bias", "running_mean", "running_var")
@@ -41,6 +41,15 @@ class LinearUnit(torch.nn.Module):
         function = getattr(torch.nn.functional, self.op)
         output: torch.Tensor = function(input, self.weight, self.bias if plain else None, **self.options)
         return output if self.bias is None or plain else output + self.bias
+
+    @staticmethod
+    def of_zeros(parameters: Mapping[str, torch.Tensor], like: torch.Tensor) -> torch.Tensor:
+        """Return the output for an input of zeros under other parameters, in the shape of another output."""
+        weight, bias = parameters["weight"], parameters.get("bias")
+        if bias is None:
+            return torch.zeros_like(like)
+        plain = bias.view(-1, *(1,) * (weight.ndim - 2)) if bias.ndim == 1 else bias
+        return plain.expand_as(like)
 
 
 class NormUnit(torch.nn.Module):
@@ -156,7 +165,7 @@ def linear_transpose(unit: LinearUnit, weight: torch.Tensor, x: torch.Tensor) ->
 
         def back(s: torch.Tensor) -> torch.Tensor:
             like = x.expand(s.shape[0], *x.shape).flatten(0, 1)
-            found: torch.Tensor = torch.ops.aten.convolution_backward(s.flatten(0, 1), like, weight, *geometry)[0]
+            found: torch.Tensor = torch.ops.aten.convolution_backward(as_batch(s), like, weight, *geometry)[0]
             return found.view(s.shape[0], *x.shape)
 
         return back
@@ -164,7 +173,7 @@ def linear_transpose(unit: LinearUnit, weight: torch.Tensor, x: torch.Tensor) ->
     kernel = weight[:1, :1] if alike else weight
 
     def pull(s: torch.Tensor) -> torch.Tensor:
-        flat = s.flatten(0, 1).sum(1, keepdim=True) if alike else s.flatten(0, 1)
+        flat = as_batch(s).sum(1, keepdim=True) if alike else as_batch(s)
         sizes = zip(x.shape[2:], flat.shape[2:], weight.shape[2:], stride, padding, dilation, strict=True)
         rest = [to - ((of - 1) * step - 2 * edge + wide * (k - 1) + 1) for to, of, k, step, edge, wide in sizes]
         back: torch.Tensor = torch.ops.aten.convolution(
