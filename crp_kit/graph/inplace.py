@@ -35,6 +35,7 @@ def rebind(tape: Tape, target: torch.Tensor, new: torch.Tensor) -> None:
     tape.own.remember(target)
     tape.assign(target, tape.ref(new))
     target.data = new
+    tape.place(target)
 
 
 def overwrite(tape: Tape, target: torch.Tensor, new: torch.Tensor, *, owner: str) -> list[torch.Tensor]:
@@ -58,11 +59,11 @@ def overwrite(tape: Tape, target: torch.Tensor, new: torch.Tensor, *, owner: str
     """
     _make_private(tape, target)
     ref = tape.ref(new)
-    known = {id(one): one for one in (*tape.objects(), *tape.own)}.values()
-    aliases = [other for other in known if other is not target and overlaps(other, target)]
+    aliases = [other for other in tape.lying_at(memory_of(target)) if other is not target and overlaps(other, target)]
     dead = ref is None and tape.ref(target) is None and all(tape.ref(alias) is None for alias in aliases)
     if not aliases and not dead and new.shape == target.shape:
         target.data = _like(new.detach(), target)
+        tape.place(target)
     else:
         tape.keep_old_values(target)
         before = [] if dead else [(alias, alias.detach().clone()) for alias in aliases]
@@ -77,16 +78,15 @@ def overwrite(tape: Tape, target: torch.Tensor, new: torch.Tensor, *, owner: str
 
 def _make_private(tape: Tape, target: torch.Tensor) -> None:
     """Move everything that lies in the memory about to be overwritten out of the model's own memory."""
-    address = memory_of(target)
-    owners = [one for one in tape.own if tape.own.untouched(one) and memory_of(one) == address != 0]
-    if not owners:
+    found = tape.lying_at(memory_of(target))
+    if not any(tape.own.untouched(one) for one in found):
         return
     storage = target.untyped_storage().clone()  # type: ignore[no-untyped-call]
-    members = {id(one): one for one in (*owners, *tape.objects(), target) if memory_of(one) == address}
-    for member in members.values():
+    for member in {id(one): one for one in (*found, target)}.values():
         tape.own.remember(member)
         place = member.storage_offset(), member.shape, member.stride()
         member.data = torch.empty(0, dtype=member.dtype, device=member.device).set_(storage, *place)
+        tape.place(member)
 
 
 def _write_alias(

@@ -138,7 +138,9 @@ _INPLACE_OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
     "__idiv__": operator.truediv,
     "__ipow__": operator.pow,
 }
-_METADATA_METHODS = frozenset({"requires_grad_", "retain_grad", "resize_", "set_", "rename_"})
+MOVING = frozenset({"resize_", "set_"})
+"""Methods that let a tensor stand for other memory."""
+_METADATA_METHODS = MOVING | {"requires_grad_", "retain_grad", "rename_"}
 RESHAPING = frozenset("squeeze_ unsqueeze_ transpose_ t_ swapaxes_ swapdims_ as_strided_ detach_".split())
 """In-place calls that give a tensor another shape and leave its memory as it is."""
 

@@ -17,7 +17,17 @@ from .chance import takes_batch_statistics, without_dropout
 from .inplace import overwrite, rebind, value_after
 from .names import ModuleCall
 from .nodes import INPUT_NAME
-from .ops import CONSTANTS, ELEMENTWISE, OPAQUE, RESHAPING, canonical_name, in_reading_order, is_inplace, raw_name
+from .ops import (
+    CONSTANTS,
+    ELEMENTWISE,
+    MOVING,
+    OPAQUE,
+    RESHAPING,
+    canonical_name,
+    in_reading_order,
+    is_inplace,
+    raw_name,
+)
 from .probe import Detector, Probe
 from .shadow import ModelTensors, ModuleRun, state_tensors
 from .tape import Draft, Tape
@@ -140,6 +150,7 @@ class Recorder(TorchFunctionMode):
             for tensor in state_tensors(module):
                 self.tape.own.remember(tensor)
                 tensor.data = tensor.data.clone()
+                self.tape.place(tensor)
             self._frames[-1].copies = mapped((args, kwargs), lambda tensor: tensor.clone())
             return self._frames[-1].copies
 
@@ -204,7 +215,10 @@ class Recorder(TorchFunctionMode):
         if writes and args and isinstance(args[0], torch.Tensor) and is_inplace(raw, func, args, kwargs):
             return self._inplace(raw, func, args, kwargs)
         replay, operands = in_reading_order(raw, func, args)
-        return self._record(self._draft(op, replay, operands, kwargs), func(*args, **kwargs))
+        result = self._record(self._draft(op, replay, operands, kwargs), func(*args, **kwargs))
+        if raw in MOVING:
+            self.tape.place(args[0])
+        return result
 
     def _draft(self, op: str, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Draft:
         return Draft(op, self._path, func, args, kwargs)

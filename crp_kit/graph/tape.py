@@ -47,7 +47,10 @@ class Tape:
         self.drafts: list[Draft] = []
         self.values: list[list[Any]] = []
         self._known: Any = WeakIdKeyDictionary()
+        self._places: dict[int, Any] = {}
         self._held: set[int] = set()
+        for tensor in own:
+            self.place(tensor)
 
     def ref(self, value: Any) -> Ref | None:
         """Return which output a tensor is, or None if it does not depend on the input."""
@@ -56,16 +59,21 @@ class Tape:
     def assign(self, tensor: torch.Tensor, ref: Ref | None) -> None:
         """Let a tensor object be an output from now on, or something that does not depend on the input."""
         self._known[tensor] = ref
+        self.place(tensor)
+
+    def place(self, tensor: torch.Tensor) -> None:
+        """Take note of where a tensor object lies, again whenever it is made to stand for other memory."""
+        self._places.setdefault(memory_of(tensor), WeakIdKeyDictionary())[tensor] = None
 
     def notice(self, constants: Iterable[torch.Tensor]) -> None:
         """Take note of tensors that are no outputs, since a later write to their memory may make them depend."""
         for value in constants:
             if value not in self._known:
-                self._known[value] = None
+                self.assign(value, None)
 
-    def objects(self) -> list[torch.Tensor]:
-        """Return the tensor objects known so far that the forward still has."""
-        return list(self._known.keys())
+    def lying_at(self, address: int) -> list[torch.Tensor]:
+        """Return the tensor objects in one piece of memory: the model's own, and those that the forward still has."""
+        return [one for one in self._places.get(address, ()) if memory_of(one) == address != 0]
 
     def add(self, draft: Draft, result: Any) -> int:
         """Make a node of a call, with its result for value; return its index."""
@@ -75,7 +83,7 @@ class Tape:
         self.values.append([value.detach() if isinstance(value, torch.Tensor) else value for value in parts])
         for output, value in enumerate(parts):
             if isinstance(value, torch.Tensor):
-                self._known[value] = Ref(index, output) if value.is_floating_point() else None
+                self.assign(value, Ref(index, output) if value.is_floating_point() else None)
                 self._held.add(memory_of(value))
         return index
 

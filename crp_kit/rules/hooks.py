@@ -107,6 +107,8 @@ class _Term:
     pull: Pull
     fresh: bool = False
     """Whether what `pull` returns is the caller's own."""
+    silent: bool = False
+    """Whether the modified input is known to be zero everywhere."""
 
 
 def modified_parameters(rule: BasicHook, unit: torch.nn.Module, *, where: str) -> Parameters:
@@ -178,19 +180,25 @@ def _term(
 ) -> _Term:
     """Evaluate one modified forward, whose output is `like` another, and its transpose."""
     if isinstance(unit, LinearUnit):
-        if like is not None and not bool(x.any()):  # the half of an input that a ReLU left nothing of
+        silent = like is not None and _is_zero(x)  # the half of an input that a ReLU left nothing of
+        if silent and like is not None:
             plain = unit.of_zeros(parameters, like)
         else:
             plain = torch.func.functional_call(unit, parameters, (x,))
         pull, output = linear_transpose(unit, parameters["weight"], x), modify_output(plain)
         if pull is not None and output is plain:
-            return _Term(x, output, pull, fresh=True)
+            return _Term(x, output, pull, fresh=True, silent=silent)
 
     def run(value: torch.Tensor) -> list[torch.Tensor]:
         return [modify_output(torch.func.functional_call(unit, parameters, (value,)))]
 
     transposed = Transposed(run, [x], hidden=hidden)
     return _Term(x, transposed.outputs[0], lambda s: transposed([s])[0])
+
+
+def _is_zero(value: torch.Tensor) -> bool:
+    """Return whether all values are zero; a NaN is none. Much faster on the CPU than ``any``."""
+    return value.numel() == 0 or not any(torch.stack(torch.aminmax(value)).tolist())
 
 
 def _is_zennits(rule: BasicHook) -> bool:
@@ -234,11 +242,13 @@ def _factored(rule: BasicHook, terms: Sequence[_Term], x: torch.Tensor) -> Calla
     """
     inputs, outputs = [term.input for term in terms], [term.output for term in terms]
     above = _as_list(rule.gradient_mapper(torch.ones_like(outputs[0]), outputs), len(terms))
-    kept: list[tuple[Scaling, _Term, torch.Tensor]] = []
-    for f, term, h in zip(above, terms, _reducer_factors(rule, inputs), strict=True):
-        if bool(f.any()) and bool(h.any()):
-            same = (one for one in (x, *(other for _, _, other in kept)) if torch.equal(one, h))
-            kept.append((Scaling(f), term, next(same, h)))
+    below = _known_factors(rule, inputs) if _is_zennits(rule) else _reducer_factors(rule, inputs)
+    kept: list[tuple[Scaling, _Term, torch.Tensor | None]] = []
+    for f, term, h in zip(above, terms, below, strict=True):
+        if (h is not None and (term.silent or _is_zero(h))) or _is_zero(f):
+            continue
+        alike = (one for one in (x, *(other for _, _, other in kept)) if _are_equal(one, h))
+        kept.append((Scaling(f), term, next(alike, h)))
     zero = x.new_zeros(())
 
     def pull(relevance: Relevance) -> Relevance:
@@ -269,6 +279,28 @@ def _reducer_factors(rule: BasicHook, inputs: Sequence[torch.Tensor]) -> list[to
         gradients = [torch.ones_like(value) if i == place else zeros[i] for i, value in enumerate(inputs)]
         factors.append(rule.reducer(inputs, gradients))
     return factors
+
+
+def _known_factors(rule: BasicHook, inputs: Sequence[torch.Tensor]) -> list[torch.Tensor | None]:
+    """Return the same for zennit's own rules, without a factor of one.
+
+    Their reducers multiply a gradient with a number, or with a number times the modified input: two numbers tell which.
+    """
+    at_one, at_two = (
+        [float(factor) for factor in _reducer_factors(rule, [value.new_full((), number) for value in inputs])]
+        for number in (1, 2)
+    )
+    found: list[torch.Tensor | None] = []
+    for value, one, two in zip(inputs, at_one, at_two, strict=True):
+        if one == two:
+            found.append(None if one == 1 else torch.full_like(value, one))
+        else:
+            found.append(value if one == 1 else value * one)
+    return found
+
+
+def _are_equal(first: torch.Tensor | None, second: torch.Tensor | None) -> bool:
+    return first is second or (first is not None and second is not None and torch.equal(first, second))
 
 
 def _multiplies(rule: BasicHook, inputs: Sequence[torch.Tensor], outputs: Sequence[torch.Tensor]) -> bool:

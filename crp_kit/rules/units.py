@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -229,5 +230,10 @@ def _checksum(tensor: torch.Tensor) -> torch.Tensor:
     """Return a sum in which every place has a weight of its own."""
     values = working(tensor.detach())
     values = values.reshape(values.shape[0], -1) if values.ndim else values.reshape(1, 1)
-    rows, columns = (torch.arange(size, device=values.device, dtype=values.dtype).cos() for size in values.shape)
+    rows, columns = (_place_weights(size, values.device, values.dtype) for size in values.shape)
     return (rows @ (values @ columns)).double()
+
+
+@lru_cache(maxsize=256)
+def _place_weights(size: int, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
+    return torch.arange(size, device=device, dtype=dtype).cos()
