@@ -22,6 +22,7 @@ from .rules.presets import Composite, preset
 from .slices import InitialRelevance, Mask, Request, Slice
 
 _ROWS_AT_ONCE = 16
+_ROWS_OF_ONE_SAMPLE = 64
 _WORTH_A_WARNING = 0.01
 
 
@@ -117,7 +118,8 @@ class CondAttribution:
             ``"zip"``: row i is sample i under condition set i. ``"product"``: every sample under every set, sets
             fastest. ``"auto"``: zip when the lengths agree, else product.
         batch_size : int, optional
-            Rows that are computed at once; it changes memory and time, not results beyond rounding.
+            Rows of a slice, which share a forward; it changes memory and time, not results beyond rounding. Below the
+            conditioned layers fewer of them are carried at once where their maps are large.
         verbose : bool, optional
             Show a progress bar.
         diagnose : bool or float, optional
@@ -148,7 +150,7 @@ class CondAttribution:
                 on_device=on_device,
                 exclude_parallel=exclude_parallel,
                 pairing=pairing,
-                batch_size=_ROWS_AT_ONCE if batch_size is None else batch_size,
+                batch_size=batch_size,
                 verbose=verbose,
                 diagnose=diagnose,
             )
@@ -168,17 +170,21 @@ class CondAttribution:
         on_device: torch.device | str | None = None,
         exclude_parallel: bool = True,
         pairing: Pairing = "auto",
-        batch_size: int = _ROWS_AT_ONCE,
+        batch_size: int | None = None,
         verbose: bool = False,
         diagnose: bool | float = False,
     ) -> Iterator[Attribution]:
         """Return an iterator over slices of the rows, at most `batch_size` each; parameters as in a call.
+
+        By default a slice has 16 rows, or 64 if all belong to one sample.
 
         What can be checked without running the model is checked at once, not at the first slice. Nothing is left behind
         if the iterator is abandoned.
         """
         parsed = parse_conditions(conditions)
         samples = check_data(data)
+        if batch_size is None:
+            batch_size = _ROWS_OF_ONE_SAMPLE if samples == 1 else _ROWS_AT_ONCE
         if not isinstance(batch_size, (int, np.integer)) or isinstance(batch_size, bool) or batch_size < 1:
             raise ConditionError(f"batch_size is a whole number of at least 1; got {batch_size!r}")
         paired = resolve_pairing(pairing, samples, len(parsed))

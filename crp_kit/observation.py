@@ -115,7 +115,9 @@ def _relevances(
     chosen.scatter_(2, slots.clamp_min(0)[..., None], (slots >= 0).to(output.dtype)[..., None])
     seeds = output * chosen.reshape(*chosen.shape, *(1,) * (output.ndim - 2))
     rows = torch.arange(len(slots), device=output.device)
-    passed = run.passed(run.graph.output, seeds, rows=rows, masks={}, record=list(refs.values()), to_input=False)
+    passed = run.passed(
+        run.graph.output, seeds, rows=rows, masks={}, record=list(refs.values()), to_input=False, again=False
+    )
     return {
         name: torch.stack([per_sample(run.graph, slot) for slot in passed.recorded[ref]]) for name, ref in refs.items()
     }

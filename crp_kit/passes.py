@@ -78,6 +78,7 @@ class Run:
         exclude_parallel: bool = True,
         to_input: bool = True,
         ledger: Ledger | None = None,
+        again: bool = True,
     ) -> Passed:
         """Run relevance from `start` down.
 
@@ -99,6 +100,8 @@ class Run:
             Walk on to the model input; otherwise stop at the lowest node of `record`.
         ledger : Ledger, optional
             Books to keep; relevance that is not finite is then noted there instead of being an error.
+        again : bool
+            More passes will follow: keep what this one prepares. Otherwise memory is freed on the way.
 
         Raises
         ------
@@ -111,7 +114,8 @@ class Run:
         walk.check()
 
         def passed_through(watch: bool) -> Passed:
-            task = _Task(self, walk, wanted=set(record), to_input=to_input, watch=watch, ledger=ledger)
+            keep = again or len(rows) > self.rows_at_once
+            task = _Task(self, walk, wanted=set(record), to_input=to_input, watch=watch, ledger=ledger, keep=keep)
             return _joined(list(task.parts(seeds, rows, masks, exclude_parallel=exclude_parallel)))
 
         exact = torch.autocast(seeds.device.type, enabled=False)
@@ -165,6 +169,12 @@ class Run:
             self._prepared[index] = self.plan.steps[index].prepare(self._restated)
         return self._prepared[index]
 
+    def forget(self, index: int) -> None:
+        """Drop what was prepared for a node and for those that read it."""
+        self._prepared.pop(index, None)
+        for output in range(len(self.graph.nodes[index].shapes)):
+            self._restated.working.pop(Ref(index, output), None)
+
     def losses(self, index: int) -> Losses | None:
         """Return what the rule of a node keeps."""
         return self.plan.steps[index].losses(self._restated)
@@ -185,9 +195,17 @@ class _Task:
     """One walk of relevance: above the masks with a row for each seed, below them with one for each condition."""
 
     def __init__(
-        self, run: Run, walk: Walk, *, wanted: set[Ref], to_input: bool, watch: bool, ledger: Ledger | None
+        self,
+        run: Run,
+        walk: Walk,
+        *,
+        wanted: set[Ref],
+        to_input: bool,
+        watch: bool,
+        ledger: Ledger | None,
+        keep: bool,
     ) -> None:
-        self.job, self.walk, self.wanted, self.watch, self.ledger = run, walk, wanted, watch, ledger
+        self.job, self.walk, self.wanted, self.watch, self.ledger, self.keep = run, walk, wanted, watch, ledger, keep
         self.graph, self.to_input = run.graph, to_input
         self.arrived: dict[Ref, Relevance] = {}
         self.recorded: dict[Ref, Relevance] = {}
@@ -271,6 +289,8 @@ class _Task:
                         self.ledger.hand_on(index, relevance.whole(), counted=counted)
                     if counted:
                         self._add(store, ref, relevance)
+            if not self.keep:
+                self.job.forget(index)
 
     def _arriving(self, pending: dict[Ref, Relevance], ref: Ref, masks: Mapping[Ref, torch.Tensor]) -> Relevance | None:
         """Take the relevance that arrived at an output, note it if it is wanted, and mask it."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from .allocator import keep_freed_memory
 from .atlas import atlas
 from .demo import demo
 from .export import export
@@ -28,6 +29,7 @@ def main() -> None:
     Results go to stdout, messages and progress to stderr. No file is overwritten without --overwrite. The exit status
     is 0, or 2 for a mistake in what was asked, or 130 when interrupted; 1 for a check that found something.
     """
+    keep_freed_memory()
 
 
 for _command in (demo, layers, rules, check, heatmap, graph, regions, atlas, report, export):

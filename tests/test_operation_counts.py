@@ -1,0 +1,141 @@
+"""What conditional heatmaps cost, counted in operations: the same on every machine."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+from collections import Counter
+from typing import Any
+
+import pytest
+import torch
+import torchvision
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import FlopCounterMode
+
+import crp_kit
+
+LAYER, COMPOSITE = "layer4.1.conv2", "epsilon_plus_flat"
+SIZE = 64
+
+
+class Operations(TorchDispatchMode):
+    """Counts calls of aten operations, and the bytes of the new tensors that they make."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: Counter[str] = Counter()
+        self.allocated = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        given = {
+            one.untyped_storage().data_ptr() for one in tree_leaves((args, kwargs)) if isinstance(one, torch.Tensor)
+        }
+        for one in tree_leaves(result):
+            if isinstance(one, torch.Tensor) and one.untyped_storage().data_ptr() not in given:
+                self.allocated += one.untyped_storage().nbytes()
+        self.calls[str(func.overloadpacket)] += 1
+        return result
+
+
+@pytest.fixture(scope="module")
+def attribution() -> crp_kit.CondAttribution:
+    torch.manual_seed(0)
+    return crp_kit.CondAttribution(torchvision.models.resnet18(weights=None).eval())
+
+
+@pytest.fixture(scope="module")
+def image() -> torch.Tensor:
+    return torch.randn(1, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(0))
+
+
+def conditions(count: int, layer: str = LAYER) -> list[dict[str, list[int]]]:
+    return [{layer: [channel], "y": [7]} for channel in range(count)]
+
+
+def flops_of(attribution: crp_kit.CondAttribution, image: torch.Tensor, count: int, layer: str = LAYER) -> int:
+    with FlopCounterMode(display=False) as counter:
+        attribution(image, conditions(count, layer), COMPOSITE)
+    return counter.get_total_flops()
+
+
+def counted(attribution: crp_kit.CondAttribution, image: torch.Tensor, count: int) -> Operations:
+    with Operations() as operations:
+        attribution(image, conditions(count), COMPOSITE)
+    return operations
+
+
+def forward_flops(attribution: crp_kit.CondAttribution, image: torch.Tensor) -> int:
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        attribution.model(image)
+    return counter.get_total_flops()
+
+
+def test_a_condition_costs_no_more_than_the_transposed_convolutions_below_its_layer(attribution, image):
+    attribution(image, conditions(1), COMPOSITE)
+    forward = forward_flops(attribution, image)
+    one, nine = flops_of(attribution, image, 1), flops_of(attribution, image, 9)
+    assert 0.8 * forward < (nine - one) / 8 <= forward  # this layer is the last but for the classifier
+    assert one <= 3.05 * forward  # the model's own forward, that with positive weights, and the way back
+
+
+def test_the_cost_of_a_condition_ends_where_its_layer_begins(attribution, image):
+    attribution(image, conditions(1, "layer1.0.conv1"), COMPOSITE)
+    one, nine = (flops_of(attribution, image, count, "layer1.0.conv1") for count in (1, 9))
+    model = attribution.model
+    below = torch.nn.Sequential(model.conv1, model.bn1, model.relu, model.maxpool, model.layer1[0].conv1)
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        below(image)
+    assert (nine - one) / 8 <= counter.get_total_flops()
+
+
+def test_calls_grow_by_parts_of_rows_and_not_by_rows(attribution, image):
+    attribution(image, conditions(1), COMPOSITE)
+    rows = attribution.engine.run(image, attribution.resolve_composite(COMPOSITE)).rows_at_once
+    assert rows >= 8
+    calls = {count: counted(attribution, image, count).calls["aten.convolution"] for count in (1, 8, 16)}
+    assert calls[1] == calls[8] > 0
+    assert calls[16] - calls[8] <= (20 if rows < 16 else 0)  # at most once more through the twenty convolutions
+
+
+def test_memory_moved_for_a_condition_is_a_small_multiple_of_its_maps(attribution, image):
+    attribution(image, conditions(1), COMPOSITE)
+    graph = attribution.graph(image)
+    maps = 4 * sum(shape.numel() for node in graph if node.op == "conv2d" for shape in node.shapes)
+    one, nine = (counted(attribution, image, count).allocated for count in (1, 9))
+    assert 0 < (nine - one) / 8 < 2.5 * maps
+
+
+FAULTS = """
+import resource, sys
+import torch
+from crp_kit.cli.allocator import keep_freed_memory
+
+def work():
+    for _ in range(10):
+        torch.empty(16 << 20).fill_(1)
+
+assert keep_freed_memory() or sys.argv[1:] == ["left"]
+work()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+work()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+def page_faults(environment: dict[str, str], *options: str) -> int:
+    found = subprocess.run(
+        [sys.executable, "-c", FAULTS, *options], capture_output=True, text=True, check=True, env=environment
+    )
+    return int(found.stdout)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library is left as it is")
+def test_the_command_line_keeps_freed_memory_unless_the_user_has_tuned_it():
+    plain = {name: value for name, value in os.environ.items() if not name.startswith(("MALLOC_", "GLIBC_"))}
+    assert page_faults(plain) < 1000
+    assert page_faults({**plain, "MALLOC_TRIM_THRESHOLD_": "131072"}, "left") > 10000
