@@ -1,0 +1,134 @@
+"""Measure crp-kit beside zennit-crp 0.6.0, zennit's Gradient attributor and the arithmetic floor.
+
+  scripts/benchmark --quick                       a small set, minutes
+  scripts/benchmark --figure --markdown table.md  everything, hours
+  scripts/benchmark --only heatmaps --models resnet18,resnet50 --device cuda
+
+The sides take turns, each in a long-lived process of its own; models are untrained, images are noise, everything is
+float32 and the same for all. The table goes to stdout, progress to stderr. zennit-crp lives in .venv-peers, which is
+made from PyPI with the torch of .venv. The command fails if results disagree.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from .cases import PARTS, Case, all_cases, chosen, quick_cases
+from .environment import peers_python
+from .figure import draw
+from .machine import machine
+from .report import markdown
+from .rounds import Record, Rounds, record_of, say
+from .workers import SCRIPTS, WorkerError, Workers
+
+FIGURE = SCRIPTS.parent / "tutorials" / "images" / "benchmark.png"
+
+
+def _listed(text: str) -> list[str]:
+    return [one for one in text.split(",") if one]
+
+
+def parsed(arguments: list[str] | None) -> tuple[argparse.Namespace, list[Case]]:
+    """Return the options and the cases that they choose."""
+    parser = argparse.ArgumentParser(
+        prog="scripts/benchmark", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--quick", action="store_true", help="the small set")
+    parser.add_argument("--only", type=_listed, default=[], metavar="PART,...", help=f"of {', '.join(PARTS)}")
+    parser.add_argument("--models", type=_listed, default=[], metavar="MODEL,...", help="only these")
+    parser.add_argument("--size", type=int, metavar="N", help="height and width of all images, for a look")
+    parser.add_argument("--rounds", type=int, default=3, metavar="N", help="[default: 3]")
+    parser.add_argument("--peer-rounds", type=int, default=1, metavar="N", help="of zennit-crp [default: 1]")
+    parser.add_argument(
+        "--least", type=float, default=0.3, metavar="SECONDS", help="a shorter run is repeated [default: 0.3]"
+    )
+    parser.add_argument("--device", default="cpu", help="[default: cpu]")
+    parser.add_argument("--peers", type=Path, metavar="PATH", help="an environment that has zennit-crp")
+    parser.add_argument("--no-peers", action="store_true", help="without zennit-crp")
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the table there as well")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write everything that was measured there")
+    parser.add_argument("--figure", type=Path, nargs="?", const=FIGURE, metavar="FILE", help=f"[default: {FIGURE}]")
+    options = parser.parse_args(arguments)
+    every = quick_cases() if options.quick else all_cases()
+    known = {case.model for case in every}
+    for given, all_of_them, what in ((options.only, set(PARTS), "part"), (options.models, known, "model")):
+        if unknown := sorted(set(given) - all_of_them):
+            parser.error(f"no {what} {', '.join(unknown)} here; there are {', '.join(sorted(all_of_them))}")
+    if options.rounds < 1 or options.peer_rounds < 1:
+        parser.error("a round is the least")
+    without = ["peer"] if options.no_peers else []
+    cases = chosen(every, only=options.only, models=options.models, without=without)
+    return options, [replace(case, size=options.size or case.size) for case in cases]
+
+
+def measured(options: argparse.Namespace, cases: list[Case]) -> dict[str, Any]:
+    """Return everything that was measured."""
+    pythons = dict.fromkeys(("ours", "gradient", "floor"), sys.executable)
+    if not options.no_peers:
+        pythons["peer"] = peers_python(options.peers)
+    with Workers(pythons, options.device) as workers, tempfile.TemporaryDirectory() as folder:
+        workers.start({side for case in cases for side in case.sides})
+        rounds = Rounds(options.rounds, options.peer_rounds, options.least)
+        records = [record_of(case, workers, Path(folder), rounds) for case in cases]
+        about = {side: workers[side].ask("about") for side in pythons if any(side in one["sides"] for one in records)}
+    return {
+        "command": _command(options),
+        "machine": machine(),
+        "about": about,
+        "rounds": options.rounds,
+        "peer_rounds": min(options.peer_rounds, options.rounds),
+        "cases": records,
+    }
+
+
+def _command(options: argparse.Namespace) -> str:
+    """Return the command with the options that matter for what is measured."""
+    lists = {"--only": ",".join(options.only), "--models": ",".join(options.models), "--size": options.size}
+    always = {"--rounds": options.rounds, "--peer-rounds": options.peer_rounds, "--device": options.device}
+    flags = [flag for flag, given in (("--quick", options.quick), ("--no-peers", options.no_peers)) if given]
+    return " ".join(
+        ["scripts/benchmark", *flags, *(f"{name} {value}" for name, value in (lists | always).items() if value)]
+    )
+
+
+def disagreements(records: Iterable[Record]) -> list[str]:
+    """Return a sentence for each result that is too far from another one."""
+    return [
+        f"{record['name']}: {one['error']:.2g} from {one['other']}, where {one['limit']:g} is the limit"
+        for record in records
+        for one in record["agreement"]
+        if not one["ok"]
+    ]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Measure, report, and return 1 if results disagree."""
+    options, cases = parsed(arguments)
+    try:
+        report = measured(options, cases)
+    except WorkerError as error:
+        say(f"{error}\nbenchmark: error: crp-kit fails")
+        return 1
+    text = markdown(report)
+    print(text)
+    if options.markdown:
+        options.markdown.write_text(text)
+    if options.json:
+        options.json.write_text(json.dumps(report, indent=1))
+    if options.figure:
+        draw(report["cases"], options.figure)
+    wrong = disagreements(report["cases"])
+    for one in wrong:
+        say(f"benchmark: results disagree: {one}")
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

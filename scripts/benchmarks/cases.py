@@ -1,0 +1,186 @@
+"""What is measured: one `Case` a row of the table. Pure data, for both environments."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+LAYERS = {
+    "small_cnn": "features.8",
+    "resnet18": "layer4.1.conv2",
+    "resnet50": "layer4.2.conv2",
+    "vgg16_bn": "features.40",
+    "densenet121": "features.denseblock4.denselayer16.conv2",
+}
+"""Where concepts are conditioned: the last convolution but for ResNet50."""
+TRACED = ("resnet18", "resnet50", "densenet121", "densenet201")
+SHALLOW = "layer1.0.conv1"
+TARGET = 7
+"""The class that relevance starts from; every model has at least 10."""
+CONCEPT, WIDTH = 0, (4, 2)
+"""Root of the concept graph, and how many children are kept at each level."""
+ROWS_AT_ONCE = 16
+"""The largest batch of zennit-crp, zennit and the floor."""
+BATCH, K, K_CLASS = 32, 40, 8
+"""Images a batch, and lengths of rankings, of an atlas; zennit-crp has 40 for both lengths."""
+PARTS = {
+    "heatmaps": ("heatmaps",),
+    "atlas": ("atlas",),
+    "graph": ("graph",),
+    "tracing": ("trace", "plan"),
+    "query": ("open", "top", "class_top"),
+}
+"""The parts that --only names, and the kinds of cases in each."""
+SIDES = {
+    "heatmaps": ("ours", "peer", "gradient", "floor"),
+    "atlas": ("ours", "peer", "floor"),
+    "graph": ("ours", "peer"),
+    "trace": ("ours", "peer", "floor"),
+    "plan": ("ours", "floor"),
+    "open": ("ours",),
+    "top": ("ours",),
+    "class_top": ("ours",),
+}
+"""Who does each kind of work. The floor of an atlas is forward + gradient, that of a traced graph one forward."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """One piece of work.
+
+    Parameters
+    ----------
+    kind : str
+        A key of `SIDES`.
+    model : str
+        A key of `LAYERS`, or another classifier of torchvision.
+    count : int
+        Heatmaps, images of an atlas, or concepts of the file that is asked.
+    size : int
+        Height and width of an image.
+    classes : int
+    layer : str
+        Where heatmaps are conditioned, or the root of the concept graph.
+    composite : str
+        zennit's name of the rules.
+    layers : int
+        Convolutions that an atlas has, 0 for all.
+    left_out : tuple of str
+        Sides that do not take part.
+    memory : bool
+        Whether peak memory is measured as well.
+    growth : tuple of str
+        The panels of the figure in which this case is a point.
+    """
+
+    kind: str
+    model: str
+    count: int = 1
+    size: int = 224
+    classes: int = 1000
+    layer: str = ""
+    composite: str = "epsilon_plus_flat"
+    layers: int = 0
+    left_out: tuple[str, ...] = ()
+    memory: bool = False
+    growth: tuple[str, ...] = ()
+
+    @property
+    def sides(self) -> tuple[str, ...]:
+        return tuple(side for side in SIDES[self.kind] if side not in self.left_out)
+
+    @property
+    def part(self) -> str:
+        return next(part for part, kinds in PARTS.items() if self.kind in kinds)
+
+    @property
+    def name(self) -> str:
+        """What the row of the table is called."""
+        match self.kind:
+            case "heatmaps":
+                rules = "" if self.composite == "epsilon_plus_flat" else f", {self.composite}"
+                return f"{self.count} heatmap{'s' if self.count > 1 else ''}, {self.model} {self.layer}{rules}"
+            case "atlas":
+                layers = f"{self.layers} layers" if self.layers else "all convolutions"
+                return f"{self.count} images, {self.model}, {layers}, {self.classes} classes"
+            case "graph":
+                return f"{self.model} {self.layer}, width {list(WIDTH)}"
+            case "trace":
+                return f"{self.model}, traced graph"
+            case "plan":
+                return f"{self.model}, recorded, canonized and planned"
+        words = {"open": "open it", "top": f"the {K} references of a concept", "class_top": "the same for one class"}
+        return f"file of {self.count} concepts, {self.classes} classes: {words[self.kind]}"
+
+
+def all_cases() -> list[Case]:
+    """Return everything, for hours."""
+    return [
+        *_heatmaps("vgg16_bn"),
+        *_heatmaps("resnet18"),
+        Case("heatmaps", "resnet18", 64, layer=SHALLOW),
+        Case("heatmaps", "resnet18", 64, layer=LAYERS["resnet18"], composite="epsilon_gamma_box"),
+        Case("heatmaps", "resnet18", 64, layer=LAYERS["resnet18"], composite="epsilon_alpha2_beta1_flat"),
+        *_heatmaps("resnet50"),
+        *_heatmaps("densenet121"),
+        *(Case("atlas", "small_cnn", 512, size=64, classes=classes) for classes in (10, 1000)),
+        Case("atlas", "resnet18", 128, classes=10, growth=("images", "layers", "classes")),
+        Case("atlas", "resnet18", 128, classes=1000, growth=("classes",)),
+        *(Case("atlas", "vgg16_bn", 64, classes=classes) for classes in (10, 1000)),
+        *(_growing("images", count=count) for count in (32, 64, 256)),
+        *(_growing("layers", layers=layers) for layers in (1, 5, 10)),
+        _growing("classes", classes=100),
+        Case("graph", "resnet18", layer=LAYERS["resnet18"]),
+        *(Case(kind, model) for model in TRACED for kind in PARTS["tracing"]),
+        *_query(4096, 1000),
+    ]
+
+
+def quick_cases() -> list[Case]:
+    """Return a small set, for minutes."""
+    return [
+        *_heatmaps("small_cnn", counts=(1, 10, 64), size=64),
+        *_heatmaps("resnet18", counts=(1, 10)),
+        *(Case("atlas", "small_cnn", count, size=64, classes=10, growth=("images",)) for count in (64, 128)),
+        Case("atlas", "resnet18", 32, classes=10),
+        Case("graph", "small_cnn", size=64, layer=LAYERS["small_cnn"]),
+        Case("graph", "resnet18", layer=LAYERS["resnet18"]),
+        *(Case(kind, "small_cnn", size=64) for kind in PARTS["tracing"]),
+        *(Case(kind, "resnet18") for kind in PARTS["tracing"]),
+        *_query(256, 100),
+    ]
+
+
+def _heatmaps(model: str, *, counts: tuple[int, ...] = (1, 10, 64, 512), size: int = 224) -> Iterable[Case]:
+    """Yield cases of so many heatmaps, those of 512 without who would take hours."""
+    for count in counts:
+        yield Case(
+            "heatmaps",
+            model,
+            count,
+            size=size,
+            layer=LAYERS[model],
+            left_out=("peer", "gradient") if count == 512 else (),
+            memory=count == 10 and model != "small_cnn",
+            growth=("heatmaps",),
+        )
+
+
+def _growing(what: str, **given: int) -> Case:
+    """Return one point of how an atlas's time grows; the points of all curves meet in one case."""
+    return replace(Case("atlas", "resnet18", 128, classes=10, growth=(what,), left_out=("peer",)), **given)
+
+
+def _query(concepts: int, classes: int) -> Iterable[Case]:
+    for kind in PARTS["query"]:
+        yield Case(kind, "synthetic", concepts, classes=classes)
+
+
+def chosen(cases: Iterable[Case], *, only: Iterable[str], models: Iterable[str], without: Iterable[str]) -> list[Case]:
+    """Return the cases of some parts and models, without some sides. Files to ask belong to no model."""
+    parts, names = set(only), set(models)
+    return [
+        replace(case, left_out=tuple(dict.fromkeys([*case.left_out, *without])))
+        for case in cases
+        if (not parts or case.part in parts) and (not names or case.part == "query" or case.model in names)
+    ]

@@ -1,0 +1,191 @@
+"""crp-kit's side."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import crp_kit
+from crp_kit.atlas import build
+from crp_kit.atlas.job import Job
+
+from .asked_file import asked_file, expected
+from .cases import BATCH, CONCEPT, K_CLASS, TARGET, WIDTH, Case, K
+from .models import Images, atlas_layers, convolutions, images, make_composite, make_model
+from .work import Work, disk, follow
+
+COMPARED = 2
+"""Heatmaps that are computed in float64 as well."""
+QUERIES = 100
+LAYER = "layer"
+
+
+def heatmaps(case: Case, device: str, _: Path) -> Work:
+    model, image = make_model(case, device), images(1, case.size).to(device)
+    with torch.no_grad():
+        model(image)
+    attribution, composite = crp_kit.CondAttribution(model), make_composite(case)
+    conditions = [{case.layer: [channel], "y": [TARGET]} for channel in range(case.count)]
+
+    def exact() -> torch.Tensor:
+        double = crp_kit.CondAttribution(make_model(case, device).double())
+        return double(image.double(), conditions[:COMPARED], make_composite(case)).heatmap
+
+    return Work(
+        run=lambda: attribution(image, conditions, composite).heatmap,
+        warm=lambda: attribution(image, conditions[:1], composite),
+        result=lambda found: {"heatmaps": found.cpu().numpy(), "double": exact().cpu().numpy()},
+    )
+
+
+def atlas(case: Case, device: str, folder: Path) -> Work:
+    model, data = make_model(case, device), Images(case)
+    attribution, composite, layers = crp_kit.CondAttribution(model), make_composite(case), atlas_layers(case, model)
+    place, around = folder / "ours", _around_the_loop()
+
+    def clear() -> None:
+        around.clear()
+        shutil.rmtree(place, ignore_errors=True)
+        place.mkdir()
+
+    def run(limit: int | None = None) -> None:
+        crp_kit.build_atlas(
+            attribution,
+            data,
+            place / "atlas.h5",
+            layers=layers,
+            composite=composite,
+            k=K,
+            k_class=K_CLASS,
+            batch_size=BATCH,
+            limit=limit,
+            overwrite=True,
+            verbose=False,
+        ).close()
+
+    def warm() -> None:
+        clear()
+        run(min(BATCH, case.count))
+
+    return Work(
+        run,
+        warm,
+        before=clear,
+        result=lambda _: _best_scores(place / "atlas.h5"),
+        facts=lambda: {"around": sum(around), "layers": len(layers), **disk(place)},
+    )
+
+
+def _around_the_loop() -> list[float]:
+    """Return where is noted how long everything takes that is done once: checks, empty tables, writing the file."""
+    seconds: list[float] = []
+    for owner, name in ((build, "prepare"), (Job, "empty_state"), (build, "write_tree")):
+        follow(owner, name, seconds)
+    return seconds
+
+
+def _best_scores(path: Path) -> dict[str, Any]:
+    """Return the highest relevances of every concept, (place, concept), by layer."""
+    with crp_kit.ConceptAtlas(path) as found:
+        return {
+            layer: np.array(
+                [_filled(found[layer].relevance.top(concept).score) for concept in range(found[layer].n_concepts)]
+            ).T
+            for layer in found.layers
+        }
+
+
+def _filled(scores: np.ndarray) -> np.ndarray:
+    return np.pad(scores, (0, K - len(scores)))
+
+
+def graph(case: Case, device: str, _: Path) -> Work:
+    model, image = make_model(case, device), images(1, case.size).to(device)
+    attribution, composite = crp_kit.CondAttribution(model), make_composite(case)
+
+    def run() -> Any:
+        return crp_kit.ConceptGraph(
+            attribution,
+            image,
+            composite,
+            start={case.layer: [CONCEPT], "y": [TARGET]},
+            layers=torch.nn.Conv2d,
+            width=WIDTH,
+            rank="signed",
+            exclude_parallel=False,  # as zennit-crp does
+        )
+
+    def edges(found: Any) -> dict[str, Any]:
+        return {"edges": [[*edge.source, *edge.target, edge.relevance] for edge in found.edges]}
+
+    return Work(run, warm=run, result=edges)
+
+
+def trace(case: Case, device: str, _: Path) -> Work:
+    model, image = make_model(case, device), images(1, case.size).to(device)
+    names = convolutions(model)
+
+    def run() -> dict[str, list[str]]:
+        found = crp_kit.trace_model_graph(model, image, names)
+        return {name: found.find_input_layers(name) for name in names}
+
+    nodes = len(crp_kit.trace_model_graph(model, image))
+    return Work(run, warm=run, result=lambda found: {"inputs": found}, facts=lambda: {"nodes": nodes})
+
+
+def plan(case: Case, device: str, _: Path) -> Work:
+    model, image = make_model(case, device), images(1, case.size).to(device)
+    composite = make_composite(case)
+
+    def run() -> Any:
+        return crp_kit.CondAttribution(model).graph(image, composite)
+
+    nodes = len(run().nodes)
+    return Work(run, warm=run, facts=lambda: {"nodes": nodes})
+
+
+def opened(case: Case, _: str, folder: Path) -> Work:
+    path = asked_file(case, folder, LAYER)
+    size = path.stat().st_size
+    return Work(lambda: crp_kit.ConceptAtlas(path).close(), facts=lambda: {"files": 1, "bytes": size})
+
+
+def query(case: Case, folder: Path, ask: Callable[[Any, int, int], Any]) -> Work:
+    """Return the work of asking an open file about some concepts and classes."""
+    relevance = crp_kit.ConceptAtlas(asked_file(case, folder, LAYER))[LAYER].relevance
+    random = np.random.default_rng(0)
+    cells = [(int(random.integers(case.count)), int(random.integers(case.classes))) for _ in range(QUERIES)]
+
+    def scores(found: list[Any]) -> dict[str, Any]:
+        written = [expected(case, concept, cls if case.kind == "class_top" else None) for concept, cls in cells]
+        return {"scores": np.stack([one.score for one in found]), "written": np.stack(written)}
+
+    def run() -> list[Any]:
+        return [ask(relevance, concept, cls) for concept, cls in cells]
+
+    return Work(run, warm=run, result=scores, per=QUERIES)
+
+
+def top(case: Case, _: str, folder: Path) -> Work:
+    return query(case, folder, lambda relevance, concept, _: relevance.top(concept, K))
+
+
+def class_top(case: Case, _: str, folder: Path) -> Work:
+    return query(case, folder, lambda relevance, concept, cls: relevance.class_top(concept, cls))
+
+
+WORKS = {
+    "heatmaps": heatmaps,
+    "atlas": atlas,
+    "graph": graph,
+    "trace": trace,
+    "plan": plan,
+    "open": opened,
+    "top": top,
+    "class_top": class_top,
+}

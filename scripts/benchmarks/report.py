@@ -1,0 +1,172 @@
+"""What was measured, as Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from .agreement import not_compared
+from .cases import BATCH, K_CLASS, PARTS, Case, K
+
+Record = Mapping[str, Any]
+NONE = "–"
+TITLES = {
+    "heatmaps": "Conditional heatmaps of one image",
+    "atlas": "Atlas: one pass over a dataset",
+    "graph": "Concept graph",
+    "tracing": "Recording and planning",
+    "query": "Asking an atlas file",
+}
+NOTES = {
+    "heatmaps": """
+The floor is one forward of the plain model and, for every heatmap, one gradient of the input of each convolution up to
+the layer (`aten.convolution_backward`), nothing else. zennit's Gradient attributor has no conditions: it runs a batch
+of so many equal images. Peak memory is the most that a fresh process holds, less what it holds before.""",
+    "atlas": f"""
+Relevance and activation of every concept, over all images and by class. The floor is forward + plain gradient, down to
+the image. Batches of {BATCH}, k = {K}, {K_CLASS} by class (zennit-crp: {K}); checks, hashes and files are included. In
+the loop: the ratio without what is done once.""",
+    "graph": """
+crp-kit runs with `exclude_parallel=False`, as zennit-crp does. Time begins with the traced graph at hand.""",
+    "tracing": """
+Traced: which convolutions feed which. The floor is one forward. crp-kit starts from nothing each time.""",
+    "query": """
+The file is synthetic and holds random numbers; it has just been written, so that the system has it in memory.""",
+}
+Column = tuple[str, Callable[[Record], str]]
+
+
+def markdown(report: Mapping[str, Any]) -> str:
+    """Return the whole report."""
+    parts = [_about(report)]
+    for part in PARTS:
+        records = [record for record in report["cases"] if record["part"] == part]
+        if records:
+            parts += [f"### {TITLES[part]}", _table(records), NOTES[part].strip()]
+    return "\n\n".join([*parts, *_missing(report["cases"])]) + "\n"
+
+
+def seconds(value: float) -> str:
+    """Return a time with three digits, in a unit that suits it."""
+    for unit, factor in (("s", 1), ("ms", 1e3)):
+        if value * factor >= 0.1:
+            return f"{_three(value * factor)} {unit}"
+    return f"{_three(value * 1e6)} µs"
+
+
+def _three(value: float) -> str:
+    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def size(value: float) -> str:
+    """Return so many bytes."""
+    return f"{value / 1e9:.2f} GB" if value >= 1e9 else f"{_three(value / 1e6)} MB"
+
+
+def _about(report: Mapping[str, Any]) -> str:
+    machine = report["machine"]
+    lines = [
+        f"{machine['cpu']}, {machine['cores']} cores, {size(machine['memory'])} of memory, {machine['system']}.",
+        f"`{report['command']}`: medians of {report['rounds']} rounds (zennit-crp: {report['peer_rounds']}), with the "
+        f"least and the most; ratios are medians of the ratios of each round.",
+    ]
+    sides: dict[str, list[str]] = {}
+    for side, about in report["about"].items():
+        versions = ", ".join(f"{name} {number}" for name, number in about["versions"].items())
+        sides.setdefault(f"on {about['device']}, {about['threads']} threads: {versions}.", []).append(SIDES[side])
+    return "  \n".join([*lines, *(f"{', '.join(names)} {where}" for where, names in sides.items())])
+
+
+SIDES = {"ours": "crp-kit", "peer": "zennit-crp", "gradient": "zennit's Gradient", "floor": "floor"}
+
+
+def _spread(side: str) -> Callable[[Record], str]:
+    def cell(record: Record) -> str:
+        several = record["sides"][side]["wall"]
+        spread = f" ({seconds(min(several))} to {seconds(max(several))})" if len(several) > 1 else ""
+        return seconds(record["median"][side]) + spread
+
+    return _known(side, cell)
+
+
+def _known(side: str, cell: Callable[[Record], str]) -> Callable[[Record], str]:
+    return lambda record: cell(record) if side in record["sides"] else NONE
+
+
+def _ratio(side: str) -> Callable[[Record], str]:
+    return _known(side, lambda record: _three(record["ratio"][side]))
+
+
+def _noted(side: str, what: str, shown: Callable[[Any], str]) -> Callable[[Record], str]:
+    return lambda record: shown(record["sides"][side][what]) if what in record["sides"].get(side, {}) else NONE
+
+
+def _used(side: str) -> Callable[[Record], str]:
+    return lambda record: size(record["memory"][side]) if side in record["memory"] else NONE
+
+
+def _in_the_loop(record: Record) -> str:
+    """Return how many times as fast crp-kit's last round is without what is done once."""
+    if record["part"] != "atlas" or "peer" not in record["sides"]:
+        return NONE
+    mine, theirs = (record["sides"][side]["wall"][-1] - record["sides"][side]["around"] for side in ("ours", "peer"))
+    return _three(theirs / mine)
+
+
+def _images(record: Record) -> str:
+    return _three(record["case"]["count"] / record["median"]["ours"]) if record["part"] == "atlas" else NONE
+
+
+def _differences(record: Record) -> str:
+    said = [f"{one['error']:.0e} {one['other']}{'' if one['ok'] else ' **DIFFERS**'}" for one in record["agreement"]]
+    return "; ".join(said) or NONE
+
+
+COLUMNS: tuple[Column, ...] = (
+    ("work", lambda record: record["name"]),
+    ("crp-kit", _spread("ours")),
+    ("its CPU time", _noted("ours", "cpu", lambda several: seconds(sorted(several)[len(several) // 2]))),
+    ("images/s", _images),
+    ("nodes", _noted("ours", "nodes", str)),
+    ("zennit-crp", _spread("peer")),
+    ("zennit-crp / crp-kit", _ratio("peer")),
+    ("in the loop", _in_the_loop),
+    ("Gradient", _spread("gradient")),
+    ("Gradient / crp-kit", _ratio("gradient")),
+    ("floor", _spread("floor")),
+    ("crp-kit / floor", _known("floor", lambda record: _three(1 / record["ratio"]["floor"]))),
+    ("peak memory, crp-kit", _used("ours")),
+    ("zennit-crp", _used("peer")),
+    ("Gradient", _used("gradient")),
+    ("files, crp-kit", _noted("ours", "files", str)),
+    ("on disk", _noted("ours", "bytes", size)),
+    ("files, zennit-crp", _noted("peer", "files", str)),
+    ("on disk", _noted("peer", "bytes", size)),
+    ("difference to", _differences),
+)
+
+
+def _table(records: list[Record]) -> str:
+    """Return a table, without the columns that have nothing."""
+    columns = [(title, [cell(record) for record in records]) for title, cell in COLUMNS]
+    columns = [(title, cells) for title, cells in columns if set(cells) != {NONE}]
+    rows = [
+        [title for title, _ in columns],
+        ["---"] * len(columns),
+        *zip(*(cells for _, cells in columns), strict=True),
+    ]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def _missing(records: Iterable[Record]) -> list[str]:
+    """Say what a dash stands for."""
+    said: dict[str, None] = {}
+    for record in records:
+        case = Case(**{**record["case"], "left_out": tuple(record["case"]["left_out"])})
+        if case.kind == "heatmaps" and "peer" in case.left_out and "gradient" in case.left_out:
+            said[f"{case.count} heatmaps: zennit-crp and Gradient would take hours; nothing is extrapolated."] = None
+        if "peer" in record["sides"] and (reason := not_compared(case)):
+            said[f"{case.name}: zennit-crp's time stands here, its maps are not compared: {reason}."] = None
+        for side, error in record["failed"].items():
+            said[f"{case.name}: {SIDES[side]} fails: `{error}`."] = None
+    return ["\n".join(f"- {one}" for one in said)] if said else []

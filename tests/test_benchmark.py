@@ -1,0 +1,158 @@
+"""The benchmark that everyone can run: what it writes, and that it fails when results disagree."""
+
+import importlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
+TINY = ["--quick", "--models", "small_cnn", "--size", "16", "--least", "0"]
+KINDS = {"heatmaps", "atlas", "graph", "trace", "plan", "open", "top", "class_top"}
+
+
+@pytest.fixture
+def part(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], ModuleType]:
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    return lambda name: importlib.import_module(f"benchmarks.{name}")
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
+    """A run of everything on a small model and small images, without zennit-crp."""
+    folder = tmp_path_factory.mktemp("benchmark")
+    options = ["--markdown", "table.md", "--json", "all.json", "--figure", "growth.png", "--rounds", "2", "--no-peers"]
+    ended = subprocess.run(
+        [sys.executable, "-m", "benchmarks", *TINY, *options],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(SCRIPTS), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr
+    return SimpleNamespace(folder=folder, report=json.loads((folder / "all.json").read_text()), said=ended)
+
+
+def test_every_part_is_measured_in_every_round_and_compared(ran: SimpleNamespace) -> None:
+    cases = ran.report["cases"]
+    assert {one["case"]["kind"] for one in cases} == KINDS
+    for one in cases:
+        expected = {"heatmaps": {"ours", "gradient", "floor"}, "graph": {"ours"}, "query": {"ours"}}
+        assert set(one["sides"]) == expected.get(one["part"], {"ours", "floor"})
+        for side in one["sides"].values():
+            assert len(side["wall"]) == len(side["cpu"]) == 2
+            assert min(side["wall"]) > 0
+        if one["case"]["kind"] in ("heatmaps", "top", "class_top"):
+            assert one["agreement"]
+        assert all(found["ok"] and found["error"] <= found["limit"] for found in one["agreement"])
+    counts = [one["case"]["count"] for one in cases if one["part"] == "heatmaps"]
+    assert counts == [1, 10, 64]
+
+
+def test_medians_and_ratios_are_those_of_the_rounds(ran: SimpleNamespace) -> None:
+    for one in ran.report["cases"]:
+        ours = one["sides"]["ours"]["wall"]
+        assert one["median"]["ours"] == np.median(ours)
+        for side, ratio in one["ratio"].items():
+            np.testing.assert_allclose(ratio, np.median(np.divide(one["sides"][side]["wall"], ours)))
+
+
+def test_the_report_says_on_what_and_with_what_it_was_measured(ran: SimpleNamespace) -> None:
+    machine, about = ran.report["machine"], ran.report["about"]["ours"]
+    assert machine["cores"] >= 1
+    assert machine["memory"] > 1 << 28
+    assert about["threads"] == 1
+    assert {"crp-kit", "zennit", "torch", "numpy"} <= set(about["versions"])
+    options = "--models small_cnn --size 16 --rounds 2 --peer-rounds 1 --device cpu"
+    assert ran.report["command"] == f"scripts/benchmark --quick --no-peers {options}"
+
+
+def test_the_table_has_a_row_for_each_case(ran: SimpleNamespace) -> None:
+    text = (ran.folder / "table.md").read_text()
+    assert ran.said.stdout.strip() == text.strip()
+    assert f"torch {ran.report['about']['ours']['versions']['torch']}" in text
+    for one in ran.report["cases"]:
+        (row,) = [line for line in text.splitlines() if line.startswith(f"| {one['name']} |")]
+        assert row.split(" | ")[1].split()[1] in ("s", "ms", "µs")
+    tables = [[line for line in block.splitlines() if line[:1] == "|"] for block in text.split("\n\n")]
+    for table in filter(None, tables):
+        assert len({line.count("|") for line in table}) == 1
+    assert "zennit-crp / crp-kit" not in text  # it took no part
+    assert (ran.folder / "growth.png").stat().st_size > 5000
+
+
+def test_results_that_disagree_fail_the_run_and_a_side_that_fails_is_named(
+    part: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    workers, asked = part("workers"), part("workers").Worker.ask
+
+    def ask(worker: Any, do: str, **given: Any) -> Any:
+        found = asked(worker, do, **given)
+        if do == "result" and worker.side == "gradient":
+            with np.load(given["path"]) as arrays:
+                changed = {name: 1.01 * array for name, array in arrays.items()}
+            np.savez(given["path"], **changed)
+        return found
+
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "python").write_text("#!/bin/sh\necho no zennit-crp >&2; exit 3\n")
+    (tmp_path / "bin" / "python").chmod(0o755)
+    monkeypatch.setattr(workers.Worker, "ask", ask)
+    monkeypatch.setattr(part("__main__"), "quick_cases", lambda: part("cases").quick_cases()[:1])
+    assert part("__main__").main([*TINY, "--rounds", "1", "--peers", str(tmp_path)]) == 1
+    out, said = capsys.readouterr()
+    assert "results disagree: 1 heatmap, small_cnn features.8: 0.0099 from zennit, float64" in said
+    assert "1e-02 zennit, float64 **DIFFERS**" in out
+    assert "no zennit-crp" in said
+    assert "1 heatmap, small_cnn features.8: zennit-crp fails: `its process ended with 3`" in out
+
+
+def test_512_heatmaps_are_measured_without_the_slow_sides_and_nothing_is_extrapolated(part: Any) -> None:
+    several = [case for case in part("cases").all_cases() if case.kind == "heatmaps" and case.count == 512]
+    assert {case.model for case in several} == {"vgg16_bn", "resnet18", "resnet50", "densenet121"}
+    assert all(case.sides == ("ours", "floor") for case in several)
+
+
+def test_parts_and_models_are_chosen_and_unknown_ones_refused(part: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    parsed = part("__main__").parsed
+    _, cases = parsed(["--only", "graph,tracing", "--models", "resnet18", "--no-peers"])
+    assert [(case.kind, case.model) for case in cases] == [(kind, "resnet18") for kind in ("graph", "trace", "plan")]
+    assert all("peer" not in case.sides for case in cases)
+    for wrong in (["--only", "heatmap"], ["--models", "resnet19"]):
+        with pytest.raises(SystemExit):
+            parsed(wrong)
+        assert wrong[1] in capsys.readouterr().err
+
+
+def test_edges_agree_if_they_are_the_strongest_and_in_the_same_proportion(part: Any) -> None:
+    error = part("agreement").edges_error
+    theirs = {"edges": [["top", 0, "low", 5, 0.4], ["top", 0, "low", 2, 0.2], ["top", 0, "low", 9, 0.1]]}
+    assert error({"edges": [["top", 0, "low", 5, 80.0], ["top", 0, "low", 2, 40.0]]}, theirs)[0] == pytest.approx(0)
+    assert error({"edges": [["top", 0, "low", 5, 80.0], ["top", 0, "low", 2, 50.0]]}, theirs)[0] == pytest.approx(0.25)
+    assert error({"edges": [["top", 0, "low", 5, 80.0], ["top", 0, "low", 9, 20.0]]}, theirs)[0] == float("inf")
+    assert error({"edges": [["top", 1, "low", 5, 80.0]]}, theirs)[0] == float("inf")
+
+
+def test_traced_graphs_agree_if_all_layers_are_fed_by_the_same(part: Any) -> None:
+    error = part("agreement").inputs_error
+    theirs = {"inputs": {"a": [], "b": ["a", "a"], "c": ["b", "a"]}}
+    assert error({"inputs": {"a": [], "b": ["a"], "c": ["a", "b"]}}, theirs)[0] == 0
+    assert error({"inputs": {"a": [], "b": [], "c": ["b"]}}, theirs)[0] == 2
+
+
+def test_the_floor_runs_all_convolutions_up_to_the_layer_and_no_other(part: Any) -> None:
+    cases, floor, models = part("cases"), part("floor"), part("models")
+    case = cases.Case("heatmaps", "resnet18", size=32, layer=cases.SHALLOW)
+    model = models.make_model(case, "cpu")
+    names = {module: name for name, module in model.named_modules()}
+    steps = floor._convolutions(model, models.images(1, case.size), case.layer)
+    assert [names[module] for module, _, _ in steps] == [cases.SHALLOW, "conv1"]
+    assert [tuple(after) for _, _, after in steps] == [(1, 64, 8, 8), (1, 64, 16, 16)]
