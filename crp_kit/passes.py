@@ -191,6 +191,11 @@ def _joined(parts: Sequence[Passed]) -> Passed:
     return Passed(inputs, recorded, frozenset().union(*(part.unknown for part in parts)))
 
 
+def _shared(found: Mapping[Ref, Relevance]) -> dict[Ref, Relevance]:
+    """Return the same relevance for one reader of several."""
+    return {ref: relevance.shared() for ref, relevance in found.items()}
+
+
 class _Task:
     """One walk of relevance: above the masks with a row for each seed, below them with one for each condition."""
 
@@ -232,7 +237,7 @@ class _Task:
                     self._walk(segment, {})
             below = copy(self)
             below.rows = [used.index(one) for one in mine]
-            below.arrived, below.recorded, below.inputs = dict(self.arrived), dict(self.recorded), dict(self.inputs)
+            below.arrived, below.recorded, below.inputs = map(_shared, (self.arrived, self.recorded, self.inputs))
             cut = {ref: mask[part] for ref, mask in masks.items()}
             for segment in segments[shared:]:
                 if segment.source in below.arrived:

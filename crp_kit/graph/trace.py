@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -59,15 +60,12 @@ class ModelGraph:
             If there is no such layer.
         """
         ref = self._graph.find(layer_name)
-        layers = self._layers if ref in self._layers else sorted([*self._layers, ref])
-        return [self._label(one) for one in nearest_upstream(self._flow, layers)[ref]]
+        return [self._label(one) for one in self._feeding(ref)[ref]]
 
     def find_users(self, layer_name: str) -> list[str]:
         """Return the layers that a layer feeds, with none of the graph's layers between."""
         ref = self._graph.find(layer_name)
-        layers = self._layers if ref in self._layers else sorted([*self._layers, ref])
-        nearest = nearest_upstream(self._flow, layers)
-        return [self._label(one) for one in layers if ref in nearest[one]]
+        return [self._label(one) for one, feeding in self._feeding(ref).items() if ref in feeding]
 
     def shape(self, layer_name: str) -> torch.Size:
         """Return the shape of a layer's output for one sample, without the batch axis."""
@@ -119,6 +117,14 @@ class ModelGraph:
         walk.check()
         return walk
 
+    @cached_property
+    def _nearest(self) -> Mapping[Ref, tuple[Ref, ...]]:
+        return nearest_upstream(self._flow, self._layers)
+
+    def _feeding(self, ref: Ref) -> Mapping[Ref, tuple[Ref, ...]]:
+        """Return what feeds each of the layers, and `ref`, which may be one more."""
+        return self._nearest if ref in self._nearest else nearest_upstream(self._flow, sorted([*self._layers, ref]))
+
     def _label(self, ref: Ref) -> str:
         return self._asked.get(ref) or self._graph.label(ref)
 
@@ -126,11 +132,10 @@ class ModelGraph:
         return len(self._layers)
 
     def __repr__(self) -> str:
-        nearest = nearest_upstream(self._flow, self._layers)
         graph = self._graph
         rows = [
             (self._label(ref), graph.node(ref).op, _shape_text(graph.shape(ref)), _joined(map(self._label, up)))
-            for ref, up in nearest.items()
+            for ref, up in self._nearest.items()
         ]
         widths = [max((len(row[i]) for row in rows), default=0) for i in range(3)]
         lines = [f"{a:<{widths[0]}}  {b:<{widths[1]}}  {c:<{widths[2]}}  <- {d}" for a, b, c, d in rows]
