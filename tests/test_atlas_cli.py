@@ -2,33 +2,23 @@
 
 import csv
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from click.testing import CliRunner, Result
 from PIL import Image
 
 import crp_kit as crp
-from crp_kit.cli import main
+from tests.command_line import invoke, refused
 from tests.test_atlas_build import same_bits
 
 LAYER = "layer2.1.conv2"
 MODEL = ("--model", "demo:resnet", "--data", "demo:shapes:40")
 
 
-def crp_kit(*arguments: Any) -> Result:
-    return CliRunner().invoke(main, ["atlas", *map(str, arguments)])
-
-
-def mistake(*arguments: Any) -> str:
-    result = crp_kit(*arguments)
-    assert result.exit_code == 2, (result.output, result.exception)
-    assert result.stderr.startswith("crp-kit: error: "), result.stderr
-    assert result.stderr.count("\n") == 1, result.stderr
-    assert result.stdout == ""
-    return result.stderr
+crp_kit, mistake = partial(invoke, "atlas"), partial(refused, "atlas")
 
 
 @pytest.fixture(scope="module")

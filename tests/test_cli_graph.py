@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner, Result
 
 from crp_kit import ConceptGraph, CondAttribution, build_atlas
-from crp_kit.cli import main
 from crp_kit.data import ShapesDataset
 from crp_kit.image import picture
 from crp_kit.models import load_images, load_model
+from tests.command_line import invoke
 
 DEMO = ("--model", "demo:resnet")
 LAYERS = "layer3.*conv2"
@@ -27,8 +27,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def crp_kit(*arguments: object) -> Result:
-    return CliRunner().invoke(main, ["graph", *(str(one) for one in arguments)])
+crp_kit = partial(invoke, "graph")
 
 
 def test_prints_the_graph_of_the_library(folder: Path) -> None:

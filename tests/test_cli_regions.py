@@ -1,12 +1,12 @@
 """``crp-kit regions``: what the library finds, as files and as JSON, and every mistake in one line."""
 
 import json
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import CliRunner
 from PIL import Image
 
 import crp_kit as crp
@@ -14,22 +14,13 @@ from crp_kit.cli import main
 from crp_kit.data import ShapesDataset
 from crp_kit.image import picture
 from crp_kit.models import load_images, load_model
+from tests.command_line import invoke, refused
 
 LAYER = "layer2.1.conv2"
 ASKED = ("--model", "demo:resnet", "--layer", LAYER)
 
 
-def crp_kit(*arguments: Any) -> Result:
-    return CliRunner().invoke(main, ["regions", *map(str, arguments)])
-
-
-def mistake(*arguments: Any) -> str:
-    result = crp_kit(*arguments)
-    assert result.exit_code == 2, (result.output, result.exception)
-    assert result.stderr.startswith("crp-kit: error: "), result.stderr
-    assert result.stderr.count("\n") == 1, result.stderr
-    assert result.stdout == ""
-    return result.stderr
+crp_kit, mistake = partial(invoke, "regions"), partial(refused, "regions")
 
 
 @pytest.fixture(autouse=True)

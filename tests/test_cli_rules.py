@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
-from click.testing import CliRunner, Result
 
 import crp_kit as crp
-from crp_kit.cli import main
 from crp_kit.models import load_model
+from tests.command_line import invoke
 
 DEMO = ("--model", "demo:resnet")
 
 
-def crp_kit(*arguments: object) -> Result:
-    return CliRunner().invoke(main, ["rules", *(str(one) for one in arguments)])
+crp_kit = partial(invoke, "rules")
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import InputError
-from .files import check_outputs, write_file
+from .files import FIGURE_ENDINGS, check_outputs, write_file
 from .options import (
     attribution_of,
     composite_of,
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     from ..atlas.references import References
 
 __all__ = ["references"]
-
-_SUFFIXES = (".png", ".pdf", ".svg", ".jpg")
 
 
 @click.command(short_help="Draw the samples in which concepts are strongest.")
@@ -84,9 +82,11 @@ def references(*, file: Path, model: str, weights: str | None, data: str, **opti
     """  # noqa: D301
     concepts = numbers(options["concept"])
     output: Path = options["output"]
-    single = output.suffix.lower() in _SUFFIXES
+    single = output.suffix.lower() in FIGURE_ENDINGS
     if not single and output.suffix:
-        raise InputError(f"the figure {str(output)!r} needs one of the endings {', '.join(_SUFFIXES)}, or is a folder")
+        raise InputError(
+            f"the figure {str(output)!r} needs one of the endings {', '.join(FIGURE_ENDINGS)}, or is a folder"
+        )
     if not single:
         output.mkdir(parents=True, exist_ok=True)
     paths = [output] if single else [output / f"concept-{one}.png" for one in concepts]

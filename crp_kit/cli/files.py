@@ -9,7 +9,16 @@ from pathlib import Path
 
 from ..errors import InputError
 
-__all__ = ["check_outputs", "write_file"]
+__all__ = ["FIGURE_ENDINGS", "check_figure", "check_outputs", "write_file"]
+
+
+FIGURE_ENDINGS = (".png", ".pdf", ".svg", ".jpg")
+
+
+def check_figure(path: Path) -> None:
+    """Refuse a figure's file name whose ending says no kind of picture."""
+    if path.suffix.lower() not in FIGURE_ENDINGS:
+        raise InputError(f"the figure {str(path)!r} needs one of the endings {', '.join(FIGURE_ENDINGS)}")
 
 
 def check_outputs(paths: Sequence[Path], *, overwrite: bool) -> None:

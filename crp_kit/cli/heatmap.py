@@ -12,7 +12,7 @@ import click
 
 from ..conditions import OUTPUT, parse_condition_text
 from ..errors import ConditionError, InputError
-from .files import check_outputs, write_file
+from .files import check_figure, check_outputs, write_file
 from .group import say
 from .options import (
     attribution_of,
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 
 __all__ = ["heatmap"]
 
-_SUFFIXES = (".png", ".pdf", ".svg", ".jpg")
 _LINE = 27  # characters above a panel
 _Set = dict[str, list[int]]
 
@@ -110,8 +109,8 @@ def heatmap(images: tuple[Path, ...], model: str, weights: str | None, **options
     output, array = options["output"], options["save_array"]
     if output is None and array is None and not options["as_json"]:
         output = Path("heatmap.png")
-    if output is not None and output.suffix.lower() not in _SUFFIXES:
-        raise InputError(f"the figure {str(output)!r} needs one of the endings {', '.join(_SUFFIXES)}")
+    if output is not None:
+        check_figure(output)
     if array is not None and array.suffix != ".npz":
         raise InputError(f"the array file {str(array)!r} needs the ending .npz")
     files = [one for one in (output, array) if one is not None]

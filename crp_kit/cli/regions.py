@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import InputError
-from .files import check_outputs, write_file
+from .files import check_figure, check_outputs, write_file
 from .options import (
     attribution_of,
     composite_of,
@@ -31,8 +31,6 @@ if TYPE_CHECKING:
     from ..regions import RegionMap
 
 __all__ = ["regions"]
-
-_SUFFIXES = (".png", ".pdf", ".svg", ".jpg")
 
 
 @click.command(short_help="Map which concept dominates where in an image.")
@@ -85,8 +83,8 @@ def regions(*, image: Path, model: str, weights: str | None, **options: Any) -> 
     output, array = options["output"], options["save_array"]
     if output is None and array is None and not options["as_json"]:
         output = Path("regions.png")
-    if output is not None and output.suffix.lower() not in _SUFFIXES:
-        raise InputError(f"the figure {str(output)!r} needs one of the endings {', '.join(_SUFFIXES)}")
+    if output is not None:
+        check_figure(output)
     if array is not None and array.suffix != ".npz":
         raise InputError(f"the array file {str(array)!r} needs the ending .npz")
     if (options["atlas"] is None) != (options["data"] is None):
