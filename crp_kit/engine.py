@@ -6,15 +6,16 @@ import threading
 import warnings
 from collections import OrderedDict
 from collections.abc import Collection, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, get_args
 
 import torch
 
-from .errors import CompositeError, CrpKitWarning
+from .errors import CompositeError, CrpKitWarning, InputError, ModelError
 from .graph.elementwise import Elementwise, check_elementwise, declarations, declared_paths
 from .graph.nodes import Graph
-from .graph.record import OutputSelector, Recording, record, seen_through
+from .graph.record import OutputSelector, Recording, first_sample, record, seen_through
 from .graph.shadow import fingerprint, make_shadow, unwrap
 from .passes import Run
 from .rules.assign import BatchNormRule, Plan, make_plan, mapped_containers
@@ -36,6 +37,14 @@ class _View:
 
     def record(self, data: Any, output: OutputSelector) -> Recording:
         return record(self.shadow, data, output=output, opaque=self.opaque, elementwise=self.elementwise)
+
+    def record_if_known(self, data: Any, output: OutputSelector) -> Recording | None:
+        """Return the recording of a forward, or None if it fails or its structure has not been looked at."""
+        with suppress(ModelError):
+            recording = self.record(data, output)
+            if recording.structure in self.looked:
+                return recording
+        return None
 
 
 @dataclass
@@ -64,6 +73,11 @@ class Engine:
     ------
     CompositeError
         If there is no such rule for BatchNorms.
+
+    Attributes
+    ----------
+    values_at_once : int or None
+        How many values of one map relevance passes carry at once, since memory did not suffice for more; None before.
     """
 
     def __init__(
@@ -77,6 +91,7 @@ class Engine:
             raise CompositeError(f"batch_norm is one of {', '.join(get_args(BatchNormRule))}; got {batch_norm!r}")
         self.model, self.output, self.elementwise = model, output, declarations(elementwise)
         self.batch_norm = batch_norm
+        self.values_at_once: int | None = None
         self._shadow: torch.nn.Module | None = None
         self._views: dict[tuple[frozenset[str], bool], _View] = {}
         self._planned: OrderedDict[int, _Planned] = OrderedDict()
@@ -122,26 +137,33 @@ class Engine:
 
     def _record(self, view: _View, data: Any) -> Recording:
         """Record a forward; one whose structure is new is searched for modules whose inside cannot be seen."""
-        if not view.looked:
+        looked = view.looked or self._look_at_one(view, data)
+        recording = view.record_if_known(data, self.output) if looked else None
+        if recording is None:
             self._look(view, data)
-        recording = view.record(data, self.output)
-        if view.looked and recording.graph.signature not in view.looked and self._look(view, data):
             recording = view.record(data, self.output)
-        view.looked.add(recording.graph.signature)
+            view.looked.add(recording.structure)
         return recording
 
-    def _look(self, view: _View, data: Any) -> bool:
-        """Find modules whose inside cannot be seen; return whether there are new ones."""
-        before = view.opaque
+    def _look_at_one(self, view: _View, data: Any) -> bool:
+        """Look at one sample of several, which takes less; return whether that is possible."""
+        sample = first_sample(data)
+        if sample is not None:
+            with suppress(ModelError, InputError):
+                self._look(view, sample)
+                view.looked.add(view.record(sample, self.output).structure)
+        return bool(view.looked)
+
+    def _look(self, view: _View, data: Any) -> None:
+        """Find modules whose inside cannot be seen."""
         view.opaque = seen_through(
             view.shadow,
             data,
             output=self.output,
-            opaque=before,
+            opaque=view.opaque,
             elementwise=view.elementwise,
             gradients=view.gradients,
         )
-        return view.opaque != before
 
     def _planned_for(self, composite: Composite | None) -> _Planned:
         """Return what is kept for a composite, made anew when the model's parts were replaced.

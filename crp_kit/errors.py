@@ -97,6 +97,24 @@ class NonFiniteRelevanceError(CrpKitError, ArithmeticError):
         )
 
 
+class DeviceMemoryError(CrpKitError, MemoryError):
+    """The memory of the device does not suffice, not even for the smallest piece of what was asked for.
+
+    Parameters
+    ----------
+    work : str
+        What it was needed for.
+    samples : int
+        How many samples were in it together.
+    """
+
+    def __init__(self, work: str, samples: int) -> None:
+        self.work, self.samples = work, samples
+        shown = "one sample" if samples == 1 else f"{samples} samples at once"
+        fewer = "" if samples == 1 else "fewer samples (a smaller batch_size) or "
+        super().__init__(f"the device's memory does not suffice for {work} of {shown}; {fewer}smaller inputs need less")
+
+
 class AtlasError(CrpKitError, ValueError):
     """An atlas file that is none, is damaged, is not finished, or does not belong to what it is used with."""
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from .errors import ModelError, NonFiniteRelevanceError
+from .errors import DeviceMemoryError, ModelError, NonFiniteRelevanceError
 from .graph.axes import batch_axes, channel_axes
 from .graph.nodes import Ref
 from .graph.ops import Kind
@@ -97,9 +97,9 @@ class Run:
         exclude_parallel : bool
             Count only paths on which the conditioned nodes are a maximal chain.
         to_input : bool
-            Walk on to the model input; otherwise stop at the lowest node of `record`.
+            Walk on to the model input; otherwise only towards the outputs of `record`.
         ledger : Ledger, optional
-            Books to keep; relevance that is not finite is then noted there instead of being an error.
+            Books to keep, of one row; relevance that is not finite is then noted there instead of being an error.
         again : bool
             More passes will follow: keep what this one prepares. Otherwise memory is freed on the way.
 
@@ -109,14 +109,25 @@ class Run:
             If a conditioned node cannot be passed.
         NonFiniteRelevanceError
             If relevance becomes infinite or not-a-number.
+        DeviceMemoryError
+            If memory does not suffice to carry one row.
         """
         walk = Walk(self.plan.flow, start, tuple(masks))
         walk.check()
 
         def passed_through(watch: bool) -> Passed:
             keep = again or len(rows) > self.rows_at_once
-            task = _Task(self, walk, wanted=set(record), to_input=to_input, watch=watch, ledger=ledger, keep=keep)
-            return _joined(list(task.parts(seeds, rows, masks, exclude_parallel=exclude_parallel)))
+            task = _Task(
+                self,
+                walk,
+                exclude_parallel=exclude_parallel,
+                wanted=set(record),
+                to_input=to_input,
+                watch=watch,
+                ledger=ledger,
+                keep=keep,
+            )
+            return _joined(list(task.parts(seeds, rows, masks)))
 
         exact = torch.autocast(seeds.device.type, enabled=False)
         with torch.inference_mode(False), torch.no_grad(), exact:
@@ -155,13 +166,26 @@ class Run:
         return batch_axes(self.graph)
 
     @cached_property
+    def _largest(self) -> int:
+        """Values of the largest map of one row."""
+        sizes = (math.prod(shape) for node in self.graph for shape in node.shapes if shape is not None)
+        return max(1, *sizes)
+
+    @property
     def rows_at_once(self) -> int:
         """How many rows are carried at once: as many as keep the largest map of them small."""
-        largest = max(
-            (math.prod(shape) for node in self.graph for shape in node.shapes if shape is not None), default=1
-        )
         on_cpu = self.recording.value(self.graph.output).device.type == "cpu"
-        return max(1, (_VALUES_ON_CPU if on_cpu else _VALUES_ELSEWHERE) // max(1, largest))
+        values = self.engine.values_at_once or (_VALUES_ON_CPU if on_cpu else _VALUES_ELSEWHERE)
+        return max(1, values // self._largest)
+
+    def carry_fewer(self, rows: int) -> None:
+        """Halve a number of rows for which memory did not suffice, for this and all later passes of the engine."""
+        torch.cuda.empty_cache()
+        self.engine.values_at_once = rows // 2 * self._largest
+        self.engine.say(
+            "the device's memory did not suffice for the rows that were carried at once: half as many are from now on, "
+            "and half of those if need be. Results change by no more than rounding"
+        )
 
     def backward(self, index: int) -> Backward:
         """Return the prepared step of a node."""
@@ -204,6 +228,7 @@ class _Task:
         run: Run,
         walk: Walk,
         *,
+        exclude_parallel: bool,
         wanted: set[Ref],
         to_input: bool,
         watch: bool,
@@ -211,43 +236,58 @@ class _Task:
         keep: bool,
     ) -> None:
         self.job, self.walk, self.wanted, self.watch, self.ledger, self.keep = run, walk, wanted, watch, ledger, keep
-        self.graph, self.to_input = run.graph, to_input
+        self.graph, self.to_input, self.exclude_parallel = run.graph, to_input, exclude_parallel
+        start, conditioned = walk.start, walk.conditioned
+        everything = Segment(start, (), frozenset(range(start.node + 1)))
+        self.segments = walk.segments() if exclude_parallel else (everything,)
+        self.shared = int(start not in conditioned and (exclude_parallel or not conditioned))
+        self.used: list[int] = []
         self.arrived: dict[Ref, Relevance] = {}
         self.recorded: dict[Ref, Relevance] = {}
         self.inputs: dict[Ref, Relevance] = {}
         self.unknown: set[str] = set()
         self.rows: list[int] = []
         self.lowest = 0 if to_input else min((ref.node for ref in wanted), default=walk.start.node)
+        self.leading = walk.flow.upstream_marks(list(wanted))
 
-    def parts(
-        self, seeds: torch.Tensor, rows: torch.Tensor, masks: Mapping[Ref, torch.Tensor], *, exclude_parallel: bool
-    ) -> Iterator[Passed]:
-        """Yield what some rows at a time collect; those that start from one seed share what lies above the masks."""
-        start = self.walk.start
-        segments = self.walk.segments() if exclude_parallel else (Segment(start, (), frozenset(range(start.node + 1))),)
-        shared = int(start not in masks and (exclude_parallel or not masks))
-        used: list[int] = []
-        for first in range(0, len(rows), self.job.rows_at_once):
-            part = slice(first, first + self.job.rows_at_once)
-            mine = rows[part].tolist()
-            if used != [mine[0]] or set(mine) != set(used):
-                used = list(dict.fromkeys(mine))
-                self._begin(seeds[used])
-                for segment in segments[:shared]:
-                    self._walk(segment, {})
-            below = copy(self)
-            below.rows = [used.index(one) for one in mine]
-            below.arrived, below.recorded, below.inputs = map(_shared, (self.arrived, self.recorded, self.inputs))
-            cut = {ref: mask[part] for ref, mask in masks.items()}
-            for segment in segments[shared:]:
-                if segment.source in below.arrived:
-                    below._walk(segment, cut if not exclude_parallel else {segment.source: cut[segment.source]})
-            yield below._result()
+    def parts(self, seeds: torch.Tensor, rows: torch.Tensor, masks: Mapping[Ref, torch.Tensor]) -> Iterator[Passed]:
+        """Yield what some rows at a time collect; where memory does not suffice for as many, half of them."""
+        first = 0
+        while first < len(rows):
+            part = slice(first, min(first + self.job.rows_at_once, len(rows)))
+            passed = None
+            try:
+                passed = self._part(seeds, rows[part].tolist(), {ref: mask[part] for ref, mask in masks.items()})
+            except torch.cuda.OutOfMemoryError as error:
+                if part.stop - first == 1:
+                    raise DeviceMemoryError("the relevance", self.graph.batch) from error
+            if passed is not None:
+                yield passed
+                first = part.stop
+            else:  # only here, where the error and with it all that the part held is gone, memory is free again
+                self._begin([], seeds[:0])
+                self.job.carry_fewer(part.stop - first)
 
-    def _begin(self, seeds: torch.Tensor) -> None:
+    def _part(self, seeds: torch.Tensor, rows: list[int], masks: Mapping[Ref, torch.Tensor]) -> Passed:
+        """Return what some rows collect; those that start from one seed share what lies above the masks."""
+        if self.used != [rows[0]] or set(rows) != set(self.used):
+            used = list(dict.fromkeys(rows))
+            self._begin(used, seeds[used])
+            for segment in self.segments[: self.shared]:
+                self._walk(segment, {})
+        below = copy(self)
+        below.rows = [self.used.index(one) for one in rows]
+        below.arrived, below.recorded, below.inputs = map(_shared, (self.arrived, self.recorded, self.inputs))
+        for segment in self.segments[self.shared :]:
+            if segment.source in below.arrived:
+                below._walk(segment, {segment.source: masks[segment.source]} if self.exclude_parallel else masks)
+        return below._result()
+
+    def _begin(self, used: list[int], seeds: torch.Tensor) -> None:
+        """Start anew, from some of the seeds."""
         start = self.walk.start
         self._watch(start.node, Relevance(seeds))
-        self.rows, self.arrived = list(range(len(seeds))), {start: Relevance(seeds)}
+        self.used, self.rows, self.arrived = used, list(range(len(seeds))), {start: Relevance(seeds)}
         self.recorded, self.inputs = {}, {}
 
     def _result(self) -> Passed:
@@ -286,7 +326,7 @@ class _Task:
                 continue
             if node.kind is Kind.INPUT and message[0] is not None:
                 self._add(self.inputs, Ref(index), message[0])
-            elif index > self.lowest or self.to_input:
+            elif self.to_input or self.leading[index]:
                 for ref, relevance in self._handed_on(index, message):
                     store = self.arrived if ref in segment.targets else pending
                     counted = store is self.arrived or ref.node in segment.nodes

@@ -45,7 +45,8 @@ def test_every_part_is_measured_in_every_round_and_compared(ran: SimpleNamespace
     cases = ran.report["cases"]
     assert {one["case"]["kind"] for one in cases} == KINDS
     for one in cases:
-        expected = {"heatmaps": {"ours", "gradient", "floor"}, "graph": {"ours"}, "query": {"ours"}}
+        alone = {part: {"ours"} for part in ("graph", "query", "growth")}
+        expected = {"heatmaps": {"ours", "gradient", "floor"}, **alone}
         assert set(one["sides"]) == expected.get(one["part"], {"ours", "floor"})
         for side in one["sides"].values():
             assert len(side["wall"]) == len(side["cpu"]) == 2
@@ -72,7 +73,7 @@ def test_the_report_says_on_what_and_with_what_it_was_measured(ran: SimpleNamesp
     assert about["threads"] == 1
     assert {"crp-kit", "zennit", "torch", "numpy"} <= set(about["versions"])
     options = "--models small_cnn --size 16 --rounds 2 --peer-rounds 1 --device cpu"
-    assert ran.report["command"] == f"scripts/benchmark --quick --no-peers {options}"
+    assert ran.report["commands"] == [f"scripts/benchmark --quick --no-peers {options}"]
 
 
 def test_the_table_has_a_row_for_each_case(ran: SimpleNamespace) -> None:
@@ -87,6 +88,63 @@ def test_the_table_has_a_row_for_each_case(ran: SimpleNamespace) -> None:
         assert len({line.count("|") for line in table}) == 1
     assert "zennit-crp / crp-kit" not in text  # it took no part
     assert (ran.folder / "growth.png").stat().st_size > 5000
+
+
+@pytest.fixture
+def half(ran: SimpleNamespace, tmp_path: Path) -> Path:
+    """What is left behind by a run that ended too early."""
+    path = tmp_path / "half.json"
+    path.write_text(json.dumps({**ran.report, "cases": ran.report["cases"][:-1]}))
+    return path
+
+
+def test_a_run_goes_on_where_another_one_ended(
+    part: Any, ran: SimpleNamespace, half: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = []
+
+    def record_of(case: Any, *_: Any) -> Any:
+        names.append(case.name)
+        return ran.report["cases"][-1]
+
+    monkeypatch.setattr(part("__main__"), "record_of", record_of)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setenv("PYTHONPATH", str(SCRIPTS))
+    assert part("__main__").main([*TINY, "--no-peers", "--json", str(half), "--resume"]) == 0
+    assert names == [ran.report["cases"][-1]["name"]]
+    found, said = json.loads(half.read_text()), capsys.readouterr().out
+    assert found["cases"] == ran.report["cases"]
+    assert len(found["commands"]) == 2
+    assert all(f"`{command}`" in said for command in found["commands"])
+
+
+def test_measurements_of_another_machine_are_not_gone_on_with(part: Any, ran: SimpleNamespace, half: Path) -> None:
+    machine = {**ran.report["machine"], "cpu": "another"}
+    half.write_text(json.dumps({**ran.report, "machine": machine}))
+    with pytest.raises(SystemExit, match="another machine: cpu differ"):
+        part("__main__").main([*TINY, "--no-peers", "--json", str(half), "--resume"])
+
+
+def test_time_grows_by_one_number_at_a_time(part: Any, ran: SimpleNamespace) -> None:
+    grown = part("figure").growth(ran.report["cases"])
+    assert {what: [number for number, _ in found["crp-kit"]] for what, found in grown.items()} == {
+        "conditions": [1, 64],
+        "images": [32, 128],
+        "layers": [1, 3],
+        "classes": [10, 100],
+    }
+    assert {what for what, found in grown.items() if "the pass alone" in found} == {"images", "layers", "classes"}
+    table = (ran.folder / "table.md").read_text().partition("### How time grows")[2]
+    assert table.split("\n\n")[1].startswith("| work | crp-kit | for each | of it once |")
+
+
+@pytest.mark.parametrize("parts", [{"growth"}, {"heatmaps"}, {"graph"}])
+def test_the_figure_shows_the_parts_that_were_measured(
+    part: Any, ran: SimpleNamespace, tmp_path: Path, parts: set[str]
+) -> None:
+    records = [record for record in ran.report["cases"] if record["part"] in parts]
+    part("figure").draw(records, tmp_path / "figure.png")
+    assert (tmp_path / "figure.png").stat().st_size > 500
 
 
 def test_results_that_disagree_fail_the_run_and_a_side_that_fails_is_named(

@@ -435,3 +435,16 @@ class Joined(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         value: torch.Tensor = self.head(torch.cat([self.left(x), self.right(x)], 1).relu().mean((2, 3)))
         return value
+
+
+def test_concepts_carried_a_few_at_a_time_get_the_same_shares(sample: torch.Tensor) -> None:
+    def edges(values_at_once: int | None) -> dict[tuple[Any, Any], float]:
+        attribution = CondAttribution(demo_resnet())
+        attribution.engine.values_at_once = values_at_once
+        start = {SERIES[1]: [0], "y": [2]}
+        graph = ConceptGraph(attribution, sample, RULES, start=start, width=(6, 2), exclude_parallel=False)
+        return {(edge.source, edge.target): edge.relevance for edge in graph.edges}
+
+    together, alone = edges(None), edges(1)
+    assert len(together) > 6
+    assert alone == pytest.approx(together, rel=1e-4)

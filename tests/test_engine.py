@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import copy
+from dataclasses import replace
+from typing import Any
+
 import pytest
 import torch
+import torchvision
 from torch import nn
 from zennit.composites import EpsilonPlusFlat, NameMapComposite
 from zennit.core import Hook
 
 import crp_kit
 from crp_kit.data import demo_resnet
+from crp_kit.engine import Engine
+from crp_kit.graph.record import Recording
 
 CONDITIONS = [{"layer2.1.conv2": [channel], "y": [1]} for channel in range(5)]
 
@@ -88,3 +95,28 @@ def test_relevance_stops_at_the_lowest_layer_that_is_asked_for(image: torch.Tens
     assert min(run._prepared) >= layer.node
     full = run.passed(run.graph.output, value[None], rows=torch.zeros(1, dtype=torch.long), masks={}, record=[layer])
     assert torch.equal(passed.recorded[layer], full.recorded[layer])
+
+
+@pytest.mark.parametrize("layer", ["layer4.1.conv2", "layer3.0.conv1"])
+def test_relevance_in_float32_loses_little_of_what_the_forward_left(
+    monkeypatch: pytest.MonkeyPatch, image: torch.Tensor, layer: str
+) -> None:
+    """The values of a forward in float32 are taken for both: their own rounding can weigh more for a single row."""
+    torch.manual_seed(0)
+    model = torchvision.models.resnet18(weights=None).eval()
+    conditions = [{layer: [channel], "y": [7]} for channel in range(24)]
+    found = crp_kit.CondAttribution(model)(image, conditions, EpsilonPlusFlat()).heatmap
+    values = crp_kit.CondAttribution(model).engine.run(image, EpsilonPlusFlat()).recording.values
+    record = Engine._record
+
+    def with_those_values(*given: Any) -> Recording:
+        doubled = [[one.double() if one.is_floating_point() else one for one in several] for several in values]
+        return replace(record(*given), values=doubled, working={})
+
+    monkeypatch.setattr(Engine, "_record", with_those_values)
+    expected = crp_kit.CondAttribution(copy.deepcopy(model).double())(image.double(), conditions, EpsilonPlusFlat())
+    size = expected.heatmap.flatten(1).norm(dim=1)
+    errors = ((found - expected.heatmap).flatten(1).norm(dim=1) / size)[size > 0]
+    assert len(errors) > 12
+    assert float(errors.median()) < 2e-6
+    assert float(errors.max()) < 1e-4

@@ -15,6 +15,9 @@ import torchvision
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
+from zennit.composites import LayerMapComposite
+from zennit.rules import Epsilon, Gamma, Pass
+from zennit.types import Activation, Linear
 
 import crp_kit
 
@@ -108,6 +111,49 @@ def test_memory_moved_for_a_condition_is_a_small_multiple_of_its_maps(attributio
     maps = 4 * sum(shape.numel() for node in graph if node.op == "conv2d" for shape in node.shapes)
     one, nine = (counted(attribution, image, count).allocated for count in (1, 9))
     assert 0 < (nine - one) / 8 < 2.5 * maps
+
+
+def plain_network() -> torch.nn.Module:
+    torch.manual_seed(0)
+    return torch.nn.Sequential(
+        torch.nn.Conv2d(3, 8, 3),
+        torch.nn.ReLU(),
+        torch.nn.Conv2d(8, 8, 3),
+        torch.nn.BatchNorm2d(8),
+        torch.nn.ReLU(),
+        torch.nn.Conv2d(8, 8, 3),
+        torch.nn.ReLU(),
+        torch.nn.Flatten(),
+        torch.nn.Linear(8 * 100, 4),
+    ).eval()
+
+
+def convolutions(composite: object) -> tuple[int, int]:
+    """Return how many convolutions a heatmap takes, without the model's own, and how many of these are transposed."""
+    attribution = crp_kit.CondAttribution(plain_network())
+    x = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    attribution(x, [{"y": [1]}], composite)
+    transposed = []
+
+    class Calls(TorchDispatchMode):
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            if func is torch.ops.aten.convolution.default:
+                transposed.append(args[6])
+            return func(*args, **(kwargs or {}))
+
+    with Calls():
+        attribution(x, [{"y": [1]}], composite)
+    return len(transposed) - 3, sum(transposed)
+
+
+def test_a_rule_without_modifications_takes_the_output_that_the_forward_made():
+    assert convolutions(LayerMapComposite([(Activation, Pass()), (Linear, Epsilon())])) == (3, 3)
+
+
+def test_of_a_gamma_rule_nothing_is_computed_for_outputs_that_a_relu_leaves_nothing_of():
+    composite = LayerMapComposite([(Activation, Pass()), (torch.nn.Conv2d, Gamma()), (torch.nn.Linear, Epsilon())])
+    forwards = 2 * 3  # no input has negative values, and the outputs of the plain weights are known
+    assert convolutions(composite) == (forwards + 3, 3)
 
 
 FAULTS = """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import islice, pairwise
 from typing import Any, Literal, get_args
 
 import torch
@@ -199,9 +199,9 @@ class _Task:
     def _best(self, shares: torch.Tensor, whole: float, width: int) -> list[int]:
         """Return the places of the concepts to keep, best first."""
         score = shares.abs() if self.asked.rank == "absolute" else shares * (-1 if whole < 0 else 1)
-        order = score.argsort(descending=True, stable=True).tolist()
-        large = [place for place in order if shares[place] != 0 and abs(float(shares[place])) >= self.asked.min_share]
-        return large[:width]
+        order, sizes = score.argsort(descending=True, stable=True).tolist(), shares.abs().tolist()
+        large = (place for place in order if sizes[place] and sizes[place] >= self.asked.min_share)
+        return list(islice(large, width))
 
     def result(self) -> Decomposition:
         """Return what was found."""

@@ -150,7 +150,7 @@ class Flows:
         """Start where the graph starts, with a mask at the layer and nothing else cut."""
         (first, concept), *others = self.start.stages
         seeds = self._seeds(first, [concept])
-        masks = {self.refs[name]: self._mask(name, [one], seeds) for name, one in others}
+        masks = {self.refs[name]: self._mask(name, [one] * len(ids), seeds) for name, one in others}
         if layer != first:
             masks[self.refs[layer]] = self._mask(layer, ids, seeds)
         return self._run(first, seeds, masks, below, rows=len(ids))

@@ -14,13 +14,13 @@ from typing import Any
 
 import torch
 
-from ..errors import CrpKitWarning, InputError, ModelError
+from ..errors import CrpKitWarning, DeviceMemoryError, InputError, ModelError
 from .names import assign_names
 from .nodes import Graph, Node, Ref
 from .probe import Probe, UnseenDependenceError
 from .recorder import Recorder
 from .shadow import ScriptedModule, attributes_kept
-from .tree import tensors
+from .tree import mapped, tensors
 
 OutputSelector = None | str | int | Callable[[Any], torch.Tensor]
 
@@ -52,6 +52,11 @@ class Recording:
         """Return the value of an output."""
         value: torch.Tensor = self.values[ref.node][ref.output]
         return value
+
+    @property
+    def structure(self) -> tuple[Any, ...]:
+        """Equal for two recordings of the same calls, whatever their shapes."""
+        return (self.graph.output, *((node.op, node.owner, node.name, node.inputs) for node in self.graph))
 
 
 def record(
@@ -90,6 +95,8 @@ def record(
         If the data has no tensor, or no batch axis.
     ModelError
         If the forward fails, or its output is no tensor that depends on the input.
+    DeviceMemoryError
+        If memory does not suffice for the forward.
     """
     recorder = Recorder(shadow, opaque, probe, elementwise)
     with (
@@ -104,6 +111,8 @@ def record(
                 result = _select(shadow(*args, **kwargs), output)
         except (UnseenDependenceError, ModelError, InputError):
             raise
+        except torch.cuda.OutOfMemoryError as error:
+            raise DeviceMemoryError("the model's forward", batch) from error
         except Exception as error:
             shapes = ", ".join(str(tuple(t.shape)) for t in tensors((args, kwargs)))
             raise ModelError(f"the model's forward failed for input of shape {shapes}: {error}") from error
@@ -143,16 +152,25 @@ def seen_through(
             if found.path in opaque:
                 raise ModelError(f"what module {found.path!r} returns depends on the input in a hidden way") from found
             opaque |= {found.path}
-        except ModelError as failure:
-            record(shadow, data, output=output, opaque=opaque, elementwise=elementwise)
-            warnings.warn(
-                f"the model cannot run with gradients, so custom autograd functions in it would go unseen: {failure}",
-                CrpKitWarning,
-                stacklevel=2,
-            )
-            return opaque
+        except (ModelError, DeviceMemoryError) as error:
+            failure = str(error)
+            break
         else:
             return opaque
+    record(shadow, data, output=output, opaque=opaque, elementwise=elementwise)
+    warnings.warn(
+        f"the model cannot run with gradients, so custom autograd functions in it would go unseen: {failure}",
+        CrpKitWarning,
+        stacklevel=2,
+    )
+    return opaque
+
+
+def first_sample(data: Any) -> Any:
+    """Return the first of several samples, or None if not all tensors of the data have as many of them."""
+    counts = {tensor.shape[:1] for tensor in tensors(data)}
+    several = len(counts) == 1 and max(counts) > (1,)
+    return mapped(data, lambda tensor: tensor[:1]) if several else None
 
 
 def _select(result: Any, output: OutputSelector) -> torch.Tensor:

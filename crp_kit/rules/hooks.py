@@ -10,15 +10,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cache, lru_cache, partial
 from typing import Any
 
 import torch
 from zennit import rules as zennit_rules
 from zennit.core import BasicHook, Hook, ParamMod
+from zennit.rules import NoMod
 
 from ..errors import CompositeError, CrpKitError
-from .relevance import Relevance, Scaling
+from .relevance import Relevance, Scaling, is_zero
 from .step import Losses, Pull, Transposed, working
 from .units import LinearUnit, linear_transpose
 
@@ -34,7 +36,37 @@ _EXACT = (
 )
 """Rules whose mapper and reducer are known to multiply element by element."""
 
-Parameters = list[dict[str, torch.Tensor]]
+
+@dataclass(eq=False)
+class ModifiedParameters:
+    """The parameters of a unit as each term of a rule modifies them, made when they are first asked for.
+
+    Of a term that a unit's input is silent for, nothing but the bias is kept.
+
+    Parameters
+    ----------
+    rule : zennit BasicHook
+    make : callable
+        Returns the unit with its own parameters.
+    known : dict, optional
+        Where they are kept, by term and whether the bias is all of them.
+    """
+
+    rule: BasicHook
+    make: Callable[[], torch.nn.Module]
+    known: dict[tuple[int, bool], dict[str, torch.Tensor]] = field(default_factory=dict)
+
+    def of(self, term: int, *, bias_only: bool = False) -> dict[str, torch.Tensor]:
+        """Return the parameters of a term, by name."""
+        if (term, bias_only) not in self.known:
+            with ParamMod.ensure(self.rule.param_modifiers[term])(self.make()) as modified:
+                found = {name: value.detach() for name, value in modified.named_parameters(recurse=False)}
+            self.known[term, bias_only] = {k: v for k, v in found.items() if not bias_only or k == "bias"}
+        return self.known[term, bias_only]
+
+
+def nothing() -> None:
+    """Know nothing."""
 
 
 def hook_backward(
@@ -43,7 +75,8 @@ def hook_backward(
     x: torch.Tensor,
     *,
     where: str,
-    parameters: Parameters | None = None,
+    parameters: ModifiedParameters | None = None,
+    output: Callable[[], torch.Tensor | None] = nothing,
     hidden: bool = False,
 ) -> Callable[[Relevance], Relevance]:
     """Return the function from the relevance at a unit's output to that at its input.
@@ -56,8 +89,10 @@ def hook_backward(
         The unit's input.
     where : str
         Name of the node, for errors.
-    parameters : list of dict, optional
-        From `modified_parameters`, if they are known already.
+    parameters : ModifiedParameters, optional
+        Those of a `BasicHook`, if some may be known already.
+    output : callable, optional
+        Returns the unit's own output for `x` if it is known already, otherwise None.
     hidden : bool, optional
         ``torch.func`` cannot follow the unit.
 
@@ -68,18 +103,20 @@ def hook_backward(
     """
     with _blamed(rule, where):
         if isinstance(rule, BasicHook):
-            known = modified_parameters(rule, unit, where=where) if parameters is None else parameters
-            pull = _basic(rule, unit, x, parameters=known, hidden=hidden)
+            terms = _terms(rule, unit, x, parameters, output=output, hidden=hidden)
+            pull = _basic(rule, terms, x)
         else:
             pull = _foreign(rule, unit, x)
+
+    shape = x.shape
 
     def guarded(relevance: Relevance) -> Relevance:
         with _blamed(rule, where):
             found = pull(relevance)
-        if found.rows.shape[1:] != x.shape:
+        if found.rows.shape[1:] != shape:
             raise CompositeError(
                 f"the rule {type(rule).__name__} at {where!r} gives relevance of shape {tuple(found.rows.shape[1:])} "
-                f"for an input of shape {tuple(x.shape)}"
+                f"for an input of shape {tuple(shape)}"
             )
         return found
 
@@ -111,17 +148,15 @@ class _Term:
     """Whether the modified input is known to be zero everywhere."""
 
 
-def modified_parameters(rule: BasicHook, unit: torch.nn.Module, *, where: str) -> Parameters:
-    """Return, for each term of a rule, the parameters of the unit as the rule modifies them."""
-    found = []
-    with _blamed(rule, where):
-        for modifier in rule.param_modifiers:
-            with ParamMod.ensure(modifier)(unit) as modified:
-                found.append({name: value.detach() for name, value in modified.named_parameters(recurse=False)})
-    return found
-
-
-def hook_losses(rule: Hook, unit: torch.nn.Module, x: torch.Tensor, *, where: str) -> Losses | None:
+def hook_losses(
+    rule: Hook,
+    unit: torch.nn.Module,
+    x: torch.Tensor,
+    *,
+    where: str,
+    parameters: ModifiedParameters | None = None,
+    output: Callable[[], torch.Tensor | None] = nothing,
+) -> Losses | None:
     """Return what a rule keeps at a unit that is an affine map, or None for a rule that is not such a sum of terms.
 
     Relevance ``R`` goes with a factor ``f_t`` to each term ``z_t = A_t h_t + b_t``, and comes back as ``c_t h_t`` times
@@ -129,8 +164,9 @@ def hook_losses(rule: Hook, unit: torch.nn.Module, x: torch.Tensor, *, where: st
     """
     if not isinstance(rule, BasicHook):
         return None
-    parameters = modified_parameters(rule, unit, where=where)
-    terms = _terms(rule, unit, x, parameters, hidden=False)
+    known = ModifiedParameters(rule, lambda: unit) if parameters is None else parameters
+    with _blamed(rule, where):
+        terms = _terms(rule, unit, x, known, output=output)
     inputs, outputs = [term.input for term in terms], [term.output for term in terms]
     if _shared_inputs(inputs) or not (_is_zennits(rule) or _multiplies(rule, inputs, outputs)):
         return None
@@ -140,28 +176,38 @@ def hook_losses(rule: Hook, unit: torch.nn.Module, x: torch.Tensor, *, where: st
         return None
     above = _as_list(rule.gradient_mapper(torch.ones_like(outputs[0]), outputs), len(terms))
     constants, kept = torch.zeros_like(outputs[0]), torch.zeros_like(outputs[0])
-    for term, changed, sign, factor in zip(terms, parameters, signs, above, strict=True):
-        zero = torch.func.functional_call(unit, changed, (torch.zeros_like(term.input),))
+    for place, (term, sign, factor) in enumerate(zip(terms, signs, above, strict=True)):
+        zero = torch.func.functional_call(unit, known.of(place), (torch.zeros_like(term.input),))
         constants = constants + sign * factor * zero
         kept = kept + sign * factor * term.output
     return Losses(constants, 1 - kept)
 
 
 def _terms(
-    rule: BasicHook, unit: torch.nn.Module, x: torch.Tensor, parameters: Parameters, *, hidden: bool
+    rule: BasicHook,
+    unit: torch.nn.Module,
+    x: torch.Tensor,
+    parameters: ModifiedParameters | None = None,
+    *,
+    output: Callable[[], torch.Tensor | None] = nothing,
+    hidden: bool = False,
 ) -> list[_Term]:
-    modifiers = zip(rule.input_modifiers, rule.output_modifiers, parameters, strict=True)
+    """Evaluate the modified forwards and their transposes."""
+    known = ModifiedParameters(rule, lambda: unit) if parameters is None else parameters
+    modifiers = zip(rule.input_modifiers, rule.param_modifiers, rule.output_modifiers, strict=True)
     found: list[_Term] = []
-    for modify_input, modify_output, changed in modifiers:
-        like = found[0].output if found else None
-        found.append(_term(unit, modify_input(x), modify_output, changed, like=like, hidden=hidden))
+    for place, (modify_input, modify_parameters, modify_output) in enumerate(modifiers):
+        h, changed = modify_input(x), partial(known.of, place)
+        if isinstance(unit, LinearUnit):
+            unmodified = h is x and type(modify_parameters) is NoMod and not modify_parameters.zero_params
+            like, plain = found[0].output if found else None, output() if unmodified else None
+            found.append(_linear_term(unit, h, modify_output, changed, like=like, plain=plain))
+        else:
+            found.append(_term(unit, h, modify_output, changed(), hidden=hidden))
     return found
 
 
-def _basic(
-    rule: BasicHook, unit: torch.nn.Module, x: torch.Tensor, *, parameters: Parameters, hidden: bool
-) -> Callable[[Relevance], Relevance]:
-    terms = _terms(rule, unit, x, parameters, hidden=hidden)
+def _basic(rule: BasicHook, terms: Sequence[_Term], x: torch.Tensor) -> Callable[[Relevance], Relevance]:
     inputs, outputs = [term.input for term in terms], [term.output for term in terms]
     if not _shared_inputs(inputs) and (_is_zennits(rule) or _multiplies(rule, inputs, outputs)):
         return _factored(rule, terms, x)
@@ -169,36 +215,44 @@ def _basic(
     return lambda relevance: Relevance(by_row(working(relevance.whole())), owned=True)
 
 
+def _linear_term(
+    unit: LinearUnit,
+    x: torch.Tensor,
+    modify_output: Callable[[torch.Tensor], torch.Tensor],
+    parameters: Callable[..., dict[str, torch.Tensor]],
+    *,
+    like: torch.Tensor | None = None,
+    plain: torch.Tensor | None = None,
+) -> _Term:
+    """Evaluate one modified forward of a linear unit, unless it is `plain` or, for an input of zeros, `like` others."""
+    if like is not None and is_zero(x):  # the half of an input that a ReLU left nothing of
+        full = cache(lambda: _linear_term(unit, x, modify_output, parameters))
+        output = modify_output(unit.of_zeros(parameters(bias_only=True), like))
+        return _Term(x, output, lambda s: full().pull(s), silent=True)
+    changed = parameters()
+    if plain is None:
+        plain = torch.func.functional_call(unit, changed, (x,))
+    output, pull = modify_output(plain), linear_transpose(unit, changed["weight"], x.shape)
+    if pull is None or output is not plain:
+        return _term(unit, x, modify_output, changed)
+    return _Term(x, output, pull, fresh=True)
+
+
 def _term(
     unit: torch.nn.Module,
     x: torch.Tensor,
-    modify_output: Any,
+    modify_output: Callable[[torch.Tensor], torch.Tensor],
     parameters: dict[str, torch.Tensor],
     *,
-    like: torch.Tensor | None,
-    hidden: bool,
+    hidden: bool = False,
 ) -> _Term:
-    """Evaluate one modified forward, whose output is `like` another, and its transpose."""
-    if isinstance(unit, LinearUnit):
-        silent = like is not None and _is_zero(x)  # the half of an input that a ReLU left nothing of
-        if silent and like is not None:
-            plain = unit.of_zeros(parameters, like)
-        else:
-            plain = torch.func.functional_call(unit, parameters, (x,))
-        pull, output = linear_transpose(unit, parameters["weight"], x), modify_output(plain)
-        if pull is not None and output is plain:
-            return _Term(x, output, pull, fresh=True, silent=silent)
+    """Evaluate one modified forward and its transpose."""
 
     def run(value: torch.Tensor) -> list[torch.Tensor]:
         return [modify_output(torch.func.functional_call(unit, parameters, (value,)))]
 
     transposed = Transposed(run, [x], hidden=hidden)
     return _Term(x, transposed.outputs[0], lambda s: transposed([s])[0])
-
-
-def _is_zero(value: torch.Tensor) -> bool:
-    """Return whether all values are zero; a NaN is none. Much faster on the CPU than ``any``."""
-    return value.numel() == 0 or not any(torch.stack(torch.aminmax(value)).tolist())
 
 
 def _is_zennits(rule: BasicHook) -> bool:
@@ -241,23 +295,26 @@ def _factored(rule: BasicHook, terms: Sequence[_Term], x: torch.Tensor) -> Calla
     factor, so that what other readers of it send up can be summed before it too.
     """
     inputs, outputs = [term.input for term in terms], [term.output for term in terms]
-    above = _as_list(rule.gradient_mapper(torch.ones_like(outputs[0]), outputs), len(terms))
-    below = _known_factors(rule, inputs) if _is_zennits(rule) else _reducer_factors(rule, inputs)
-    kept: list[tuple[Scaling, _Term, torch.Tensor | None]] = []
+    known = _is_zennits(rule)
+    one = outputs[0].new_ones(()) if known else torch.ones_like(outputs[0])
+    above = _as_list(rule.gradient_mapper(one, outputs), len(terms))
+    below = _known_factors(rule, inputs) if known else _reducer_factors(rule, inputs)
+    kept: list[tuple[Scaling, Pull, bool, torch.Tensor | None]] = []
     for f, term, h in zip(above, terms, below, strict=True):
-        if (h is not None and (term.silent or _is_zero(h))) or _is_zero(f):
+        if (h is not None and (term.silent or is_zero(h))) or is_zero(f):
             continue
-        alike = (one for one in (x, *(other for _, _, other in kept)) if _are_equal(one, h))
-        kept.append((Scaling(f), term, next(alike, h)))
-    zero = x.new_zeros(())
+        alike = (one for one in (x, *(other for *_, other in kept)) if _are_equal(one, h))
+        kept.append((Scaling(f), term.pull, term.fresh, next(alike, h)))
+    zero, shape = x.new_zeros(()), x.shape
 
     def pull(relevance: Relevance) -> Relevance:
         total: Relevance | None = None
-        for place, (scaled, term, h) in enumerate(kept):
-            arriving = relevance if place + 1 == len(kept) else relevance.shared()
-            part = Relevance(term.pull(scaled(arriving)), h, owned=term.fresh)
+        heard = [one for one in kept if not one[0].silences(relevance)] or kept[-1:] if len(kept) > 1 else kept
+        for place, (scaled, transpose, fresh, h) in enumerate(heard):
+            arriving = relevance if place + 1 == len(heard) else relevance.shared()
+            part = Relevance(transpose(scaled(arriving)), h, owned=fresh)
             total = part if total is None else total.plus(part)
-        return Relevance(zero.expand(len(relevance.rows), *x.shape)) if total is None else total
+        return Relevance(zero.expand(len(relevance.rows), *shape)) if total is None else total
 
     return pull
 
@@ -282,21 +339,28 @@ def _reducer_factors(rule: BasicHook, inputs: Sequence[torch.Tensor]) -> list[to
 
 
 def _known_factors(rule: BasicHook, inputs: Sequence[torch.Tensor]) -> list[torch.Tensor | None]:
-    """Return the same for zennit's own rules, without a factor of one.
-
-    Their reducers multiply a gradient with a number, or with a number times the modified input: two numbers tell which.
-    """
-    at_one, at_two = (
-        [float(factor) for factor in _reducer_factors(rule, [value.new_full((), number) for value in inputs])]
-        for number in (1, 2)
-    )
+    """Return the same for zennit's own rules, without a factor of one."""
     found: list[torch.Tensor | None] = []
-    for value, one, two in zip(inputs, at_one, at_two, strict=True):
+    for value, (one, two) in zip(inputs, _factors_at_numbers(rule), strict=True):
         if one == two:
             found.append(None if one == 1 else torch.full_like(value, one))
         else:
             found.append(value if one == 1 else value * one)
     return found
+
+
+@lru_cache(maxsize=256)
+def _factors_at_numbers(rule: BasicHook) -> list[tuple[float, float]]:
+    """Return the factors of a reducer for inputs of one and of two.
+
+    The reducers of zennit's own rules multiply a gradient with a number, or with a number times the modified input:
+    these two tell which.
+    """
+    at_one, at_two = (
+        [float(factor) for factor in _reducer_factors(rule, [torch.tensor(number)] * len(rule.input_modifiers))]
+        for number in (1.0, 2.0)
+    )
+    return list(zip(at_one, at_two, strict=True))
 
 
 def _are_equal(first: torch.Tensor | None, second: torch.Tensor | None) -> bool:

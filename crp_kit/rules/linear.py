@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -16,9 +17,9 @@ from ..graph.record import Recording
 from ..graph.shadow import with_own_state
 from .folds import factors_in_front
 from .functions import true_function, values_of
-from .hooks import Parameters, hook_backward, hook_losses, modified_parameters
+from .hooks import ModifiedParameters, hook_backward, hook_losses
 from .relevance import Relevance
-from .step import Backward, Given, Losses, Message, Pull, Step, Transposed, arriving, only, sum_to, working
+from .step import Backward, Given, Losses, Message, Pull, Step, Transposed, arriving, laid_out, only, sum_to, working
 from .units import CallUnit, LinearUnit, NormUnit, effective_unit, layer_of, linear_transpose, state_key, state_of
 
 
@@ -47,32 +48,48 @@ class LinearStep(Step):
         unit, parameters = self._unit(recording)
         (x,) = values_of(recording, [self.to])
         if self.hook is None:
-            transpose, dtype = linear_transpose(unit, unit.weight, x) or _transposed(unit, x), unit.weight.dtype
+            transpose, dtype = linear_transpose(unit, unit.weight, x.shape) or _transposed(unit, x), unit.weight.dtype
             return lambda message: [(self.to, transpose(only(message).to(dtype)))]
         node = self.node(recording)
-        seen = unit if isinstance(self.hook, BasicHook) else layer_of(node, unit)
-        pull = hook_backward(self.hook, seen, x, where=node.name, parameters=parameters)
+        seen = layer_of(node, unit) if parameters is None else unit
+        output = partial(self._output, recording)
+        pull = hook_backward(self.hook, seen, x, where=node.name, parameters=parameters, output=output)
         return lambda message: [(self.to, pull(arriving(message)))]
 
     def losses(self, recording: Recording) -> Losses | None:
         if self.hook is None:
             return None
-        unit, _ = self._unit(recording)
+        unit, parameters = self._unit(recording)
         (x,) = values_of(recording, [self.to])
-        return hook_losses(self.hook, unit, x, where=self.node(recording).name)
+        where, output = self.node(recording).name, partial(self._output, recording)
+        return hook_losses(self.hook, unit, x, where=where, parameters=parameters, output=output)
 
-    def _unit(self, recording: Recording) -> tuple[LinearUnit, Parameters | None]:
-        """Return the unit with its modified parameters, remade when a weight has changed."""
+    def _output(self, recording: Recording) -> torch.Tensor | None:
+        """Return the unit's output as the forward made it, if it is as precise as what rules make."""
+        ref = Ref(self.index if self.behind is None else self.behind)
+        value = recording.value(ref)
+        if working(value) is not value:
+            return None
+        return laid_out(value) if ref in recording.maps else value
+
+    def _unit(self, recording: Recording) -> tuple[LinearUnit, ModifiedParameters | None]:
+        """Return the unit; for a `BasicHook` with modified parameters instead of its own. A changed weight counts."""
         graph, node, fold = recording.graph, self.node(recording), self.before
         behind = None if self.behind is None else graph.nodes[self.behind]
+
+        def effective() -> LinearUnit:
+            return effective_unit(node, behind, None if fold is None else factors_in_front(graph, node, fold))
+
         sources = state_of(node, behind, None if fold is None else graph.nodes[fold.norm])
         key = (state_key(sources), None if fold is None else graph.shape(self.to)[1:])
         if self._kept.get("key") != key:
-            unit = effective_unit(node, behind, None if fold is None else factors_in_front(graph, node, fold))
-            rule = self.hook if isinstance(self.hook, BasicHook) else None
-            parameters = modified_parameters(rule, unit, where=node.name) if rule is not None else None
-            self._kept.update(key=key, unit=unit, parameters=parameters, sources=sources)
-        return self._kept["unit"], self._kept["parameters"]
+            unit = effective()
+            if isinstance(self.hook, BasicHook):
+                unit.without_values()
+            self._kept.update(key=key, sources=sources, unit=unit, modified={})
+        if not isinstance(self.hook, BasicHook):
+            return self._kept["unit"], None
+        return self._kept["unit"], ModifiedParameters(self.hook, effective, self._kept["modified"])
 
 
 def _transposed(unit: LinearUnit, x: torch.Tensor) -> Pull:

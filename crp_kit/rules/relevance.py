@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import torch
 
-__all__ = ["Relevance", "Scaling"]
+__all__ = ["Relevance", "Scaling", "is_zero"]
 
 
 @dataclass(eq=False)
@@ -75,17 +75,40 @@ class Scaling:
     def __init__(self, factor: torch.Tensor) -> None:
         self.factor = factor
         self._products: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
+        self._silenced: dict[int, bool] = {}
 
     def __call__(self, relevance: Relevance) -> torch.Tensor:
         """Return all of it multiplied, (row, *shape), as values that only the caller has."""
         rows, above = relevance.rows, relevance.factor
         if above is None:
             return _times(rows, self.factor, owned=relevance.owned)
-        if len(rows) == 1:  # a product for one row would cost what it saves
+        if len(rows) == 1 and id(above) not in self._products:  # a product for one row would cost what it saves
             return _times(_times(rows, above, owned=relevance.owned), self.factor, owned=True)
+        return _times(rows, self._product(above), owned=relevance.owned)
+
+    def silences(self, relevance: Relevance) -> bool:
+        """Return whether nothing is left of any row, since the factor is zero wherever the relevance is not."""
+        above = relevance.factor
+        if above is None:
+            return is_zero((relevance.rows != 0).any(0) * self.factor)
+        if id(above) not in self._silenced:
+            self._silenced[id(above)] = is_zero(self._product(above))
+        return self._silenced[id(above)]
+
+    def _product(self, above: torch.Tensor) -> torch.Tensor:
         if id(above) not in self._products:
             self._products[id(above)] = above, above * self.factor  # with `above`, so that its id stays its own
-        return _times(rows, self._products[id(above)][1], owned=relevance.owned)
+        return self._products[id(above)][1]
+
+
+def is_zero(value: torch.Tensor) -> bool:
+    """Return whether all values are zero; a NaN is none."""
+    if value.numel() == 0:
+        return True
+    if value.ndim and bool(value[..., 0].any()):  # mostly, a few values tell
+        return False
+    lying = value if value.is_contiguous() or value.ndim != 4 else value.permute(0, 2, 3, 1)  # aminmax copies others
+    return not any(torch.stack(torch.aminmax(lying)).tolist())
 
 
 def _times(rows: torch.Tensor, factor: torch.Tensor, *, owned: bool) -> torch.Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache
+from functools import cache, lru_cache, partial
 from typing import Any
 
 import torch
@@ -11,6 +11,7 @@ import torch
 from ..graph.nodes import Node
 from .functions import batch_norm_factors, per_channel
 from .step import Pull, as_batch, laid_out, working
+from .winograd import winograd_transpose, winograd_wins
 
 _OPTIONS = ("stride", "padding", "dilation", "groups", "output_padding")
 _STATE = ("weight", "bias", "running_mean", "running_var")
@@ -31,6 +32,7 @@ class LinearUnit(torch.nn.Module):
     def __init__(self, node: Node, weight: torch.Tensor, bias: torch.Tensor | None) -> None:
         super().__init__()
         self.weight = torch.nn.Parameter(laid_out(weight), requires_grad=False)
+        self.dims = weight.ndim - 2
         self.bias = torch.nn.Parameter(bias, requires_grad=False) if bias is not None else None
         self.op = node.op
         given = {name: optional_argument(node, name) for name in _OPTIONS} if node.op != "linear" else {}
@@ -43,14 +45,18 @@ class LinearUnit(torch.nn.Module):
         output: torch.Tensor = function(input, self.weight, self.bias if plain else None, **self.options)
         return output if self.bias is None or plain else output + self.bias
 
-    @staticmethod
-    def of_zeros(parameters: Mapping[str, torch.Tensor], like: torch.Tensor) -> torch.Tensor:
-        """Return the output for an input of zeros under other parameters, in the shape of another output."""
-        weight, bias = parameters["weight"], parameters.get("bias")
+    def of_zeros(self, parameters: Mapping[str, torch.Tensor], like: torch.Tensor) -> torch.Tensor:
+        """Return the output for an input of zeros under another bias, in the shape of another output."""
+        bias = parameters.get("bias")
         if bias is None:
             return torch.zeros_like(like)
-        plain = bias.view(-1, *(1,) * (weight.ndim - 2)) if bias.ndim == 1 else bias
+        plain = bias.view(-1, *(1,) * self.dims) if bias.ndim == 1 else bias
         return plain.expand_as(like)
+
+    def without_values(self) -> LinearUnit:
+        """Give the weights back; other parameters can still be put in their place."""
+        self.weight = torch.nn.Parameter(self.weight.new_empty(0), requires_grad=False)
+        return self
 
 
 class NormUnit(torch.nn.Module):
@@ -144,15 +150,15 @@ def _per_output(node: Node, scale: torch.Tensor, weight: torch.Tensor) -> torch.
     return _per_second_axis(node, scale, weight)
 
 
-def linear_transpose(unit: LinearUnit, weight: torch.Tensor, x: torch.Tensor) -> Pull | None:
-    """Return the transpose of a linear unit, batched over rows, or None where no direct one is known.
+def linear_transpose(unit: LinearUnit, weight: torch.Tensor, shape: torch.Size) -> Pull | None:
+    """Return the transpose of a linear unit for inputs of a shape, batched over rows, or None where none is known.
 
     What it returns is the caller's own.
     """
     if unit.op == "linear":
         return lambda s: s @ weight
     dims = weight.ndim - 2
-    if isinstance(unit.options.get("padding", 0), str) or x.ndim != weight.ndim:
+    if isinstance(unit.options.get("padding", 0), str) or len(shape) != weight.ndim:
         return None
 
     def each(name: str, default: int) -> list[int]:
@@ -165,24 +171,30 @@ def linear_transpose(unit: LinearUnit, weight: torch.Tensor, x: torch.Tensor) ->
         geometry = (None, stride, padding, dilation, True, each("output_padding", 0), groups, [True, False, False])
 
         def back(s: torch.Tensor) -> torch.Tensor:
-            like = x.expand(s.shape[0], *x.shape).flatten(0, 1)
+            like = weight.new_empty(1).expand(s.shape[0] * shape[0], *shape[1:])
             found: torch.Tensor = torch.ops.aten.convolution_backward(as_batch(s), like, weight, *geometry)[0]
-            return found.view(s.shape[0], *x.shape)
+            return found.view(s.shape[0], *shape)
 
         return back
     alike = groups == 1 and _all_alike(weight)
     kernel = weight[:1, :1] if alike else weight
+    plain = (
+        weight.shape[2:] == (3, 3) and groups == 1 and stride == dilation == [1, 1] and max(padding) <= 2 and not alike
+    )
+    fast = cache(partial(winograd_transpose, weight, padding))
 
     def pull(s: torch.Tensor) -> torch.Tensor:
+        if plain and winograd_wins(weight, s):
+            return fast()(as_batch(s)).view(s.shape[0], *shape)
         flat = as_batch(s).sum(1, keepdim=True) if alike else as_batch(s)
-        sizes = zip(x.shape[2:], flat.shape[2:], weight.shape[2:], stride, padding, dilation, strict=True)
+        sizes = zip(shape[2:], flat.shape[2:], weight.shape[2:], stride, padding, dilation, strict=True)
         rest = [to - ((of - 1) * step - 2 * edge + wide * (k - 1) + 1) for to, of, k, step, edge, wide in sizes]
         back: torch.Tensor = torch.ops.aten.convolution(
             flat, kernel, None, stride, padding, dilation, True, rest, groups
         )
         if alike:
-            back = back.repeat(1, x.shape[1], *(1,) * dims)
-        return back.view(s.shape[0], *x.shape)
+            back = back.repeat(1, shape[1], *(1,) * dims)
+        return back.view(s.shape[0], *shape)
 
     return pull
 

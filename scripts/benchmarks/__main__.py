@@ -3,6 +3,8 @@
   scripts/benchmark --quick                       a small set, minutes
   scripts/benchmark --figure --markdown table.md  everything, hours
   scripts/benchmark --only heatmaps --models resnet18,resnet50 --device cuda
+  scripts/benchmark --only growth --figure        how crp-kit's own time grows, minutes
+  scripts/benchmark --json all.json --resume      everything that all.json does not have yet
 
 The sides take turns, each in a long-lived process of its own; models are untrained, images are noise, everything is
 float32 and the same for all. The table goes to stdout, progress to stderr. zennit-crp lives in .venv-peers, which is
@@ -15,8 +17,9 @@ import argparse
 import json
 import sys
 import tempfile
-from collections.abc import Iterable
-from dataclasses import replace
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +56,8 @@ def parsed(arguments: list[str] | None) -> tuple[argparse.Namespace, list[Case]]
     parser.add_argument("--peers", type=Path, metavar="PATH", help="an environment that has zennit-crp")
     parser.add_argument("--no-peers", action="store_true", help="without zennit-crp")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the table there as well")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write everything that was measured there")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write what was measured there, after every case")
+    parser.add_argument("--resume", action="store_true", help="keep what the file of --json has, and go on")
     parser.add_argument("--figure", type=Path, nargs="?", const=FIGURE, metavar="FILE", help=f"[default: {FIGURE}]")
     options = parser.parse_args(arguments)
     every = quick_cases() if options.quick else all_cases()
@@ -63,29 +67,55 @@ def parsed(arguments: list[str] | None) -> tuple[argparse.Namespace, list[Case]]
             parser.error(f"no {what} {', '.join(unknown)} here; there are {', '.join(sorted(all_of_them))}")
     if options.rounds < 1 or options.peer_rounds < 1:
         parser.error("a round is the least")
+    if options.resume and not options.json:
+        parser.error("--resume goes on with the file of --json")
     without = ["peer"] if options.no_peers else []
     cases = chosen(every, only=options.only, models=options.models, without=without)
     return options, [replace(case, size=options.size or case.size) for case in cases]
 
 
 def measured(options: argparse.Namespace, cases: list[Case]) -> dict[str, Any]:
-    """Return everything that was measured."""
+    """Return everything that was measured, with what the file of an earlier run has."""
+    earlier = json.loads(options.json.read_text()) if options.resume and options.json.exists() else {}
+    known = {record["name"]: record for record in earlier.get("cases", ())}
+    due = [case for case in cases if known.get(case.name, {}).get("case") != json.loads(json.dumps(asdict(case)))]
     pythons = dict.fromkeys(("ours", "gradient", "floor"), sys.executable)
     if not options.no_peers:
         pythons["peer"] = peers_python(options.peers)
+    report = {"commands": [*earlier.get("commands", ()), _command(options)], "machine": machine()}
     with Workers(pythons, options.device) as workers, tempfile.TemporaryDirectory() as folder:
-        workers.start({side for case in cases for side in case.sides})
+        workers.start(sides := sorted({side for case in due for side in case.sides}))
+        report["about"] = earlier.get("about", {}) | dict(_about(workers, sides))
+        _check_same(report, earlier)
         rounds = Rounds(options.rounds, options.peer_rounds, options.least)
-        records = [record_of(case, workers, Path(folder), rounds) for case in cases]
-        about = {side: workers[side].ask("about") for side in pythons if any(side in one["sides"] for one in records)}
-    return {
-        "command": _command(options),
-        "machine": machine(),
-        "about": about,
-        "rounds": options.rounds,
-        "peer_rounds": min(options.peer_rounds, options.rounds),
-        "cases": records,
-    }
+        for case in due:
+            known[case.name] = record_of(case, workers, Path(folder), rounds)
+            report["cases"] = list(known.values())
+            if options.json:
+                _replace(options.json, json.dumps(report, indent=1))
+    return {**report, "cases": list(known.values())}
+
+
+def _about(workers: Workers, sides: Iterable[str]) -> Iterator[tuple[str, Any]]:
+    """Yield what each side's process says of itself; of one that fails its cases will say so."""
+    for side in sides:
+        with suppress(WorkerError):
+            yield side, workers[side].ask("about")
+
+
+def _replace(path: Path, text: str) -> None:
+    """Write a file so that there is always a whole one."""
+    new = path.with_name(f"{path.name}.new")
+    new.write_text(text)
+    new.replace(path)
+
+
+def _check_same(report: dict[str, Any], earlier: dict[str, Any]) -> None:
+    """Refuse to put measurements of different machines or versions into one table."""
+    for part, what in (("machine", "machine"), ("about", "environment")):
+        before, now = earlier.get(part, {}), report[part]
+        if changed := sorted(name for name, value in before.items() if value != now[name]):
+            raise SystemExit(f"benchmark: error: the file of --json is of another {what}: {', '.join(changed)} differ")
 
 
 def _command(options: argparse.Namespace) -> str:
@@ -120,8 +150,6 @@ def main(arguments: list[str] | None = None) -> int:
     print(text)
     if options.markdown:
         options.markdown.write_text(text)
-    if options.json:
-        options.json.write_text(json.dumps(report, indent=1))
     if options.figure:
         draw(report["cases"], options.figure)
     wrong = disagreements(report["cases"])

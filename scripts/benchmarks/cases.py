@@ -29,8 +29,11 @@ PARTS = {
     "graph": ("graph",),
     "tracing": ("trace", "plan"),
     "query": ("open", "top", "class_top"),
+    "growth": ("heatmaps", "atlas"),
 }
 """The parts that --only names, and the kinds of cases in each."""
+GROWTH = {"conditions": ("count", 1), "images": ("count", 1), "layers": ("layers", 1), "classes": ("classes", 0)}
+"""With what time may grow: the number of a case, and the power of it that the time is expected to follow."""
 SIDES = {
     "heatmaps": ("ours", "peer", "gradient", "floor"),
     "atlas": ("ours", "peer", "floor"),
@@ -69,8 +72,8 @@ class Case:
         Sides that do not take part.
     memory : bool
         Whether peak memory is measured as well.
-    growth : tuple of str
-        The panels of the figure in which this case is a point.
+    growth : str
+        A key of `GROWTH`, if this is a point of how crp-kit's time grows.
     """
 
     kind: str
@@ -83,19 +86,22 @@ class Case:
     layers: int = 0
     left_out: tuple[str, ...] = ()
     memory: bool = False
-    growth: tuple[str, ...] = ()
+    growth: str = ""
 
     @property
     def sides(self) -> tuple[str, ...]:
-        return tuple(side for side in SIDES[self.kind] if side not in self.left_out)
+        sides = ("ours",) if self.growth else SIDES[self.kind]
+        return tuple(side for side in sides if side not in self.left_out)
 
     @property
     def part(self) -> str:
-        return next(part for part, kinds in PARTS.items() if self.kind in kinds)
+        return "growth" if self.growth else next(part for part, kinds in PARTS.items() if self.kind in kinds)
 
     @property
     def name(self) -> str:
         """What the row of the table is called."""
+        if self.growth:
+            return f"{self.model}, {self.growth}: {getattr(self, GROWTH[self.growth][0])}"
         match self.kind:
             case "heatmaps":
                 rules = "" if self.composite == "epsilon_plus_flat" else f", {self.composite}"
@@ -124,15 +130,18 @@ def all_cases() -> list[Case]:
         *_heatmaps("resnet50"),
         *_heatmaps("densenet121"),
         *(Case("atlas", "small_cnn", 512, size=64, classes=classes) for classes in (10, 1000)),
-        Case("atlas", "resnet18", 128, classes=10, growth=("images", "layers", "classes")),
-        Case("atlas", "resnet18", 128, classes=1000, growth=("classes",)),
+        *(Case("atlas", "resnet18", 128, classes=classes) for classes in (10, 1000)),
         *(Case("atlas", "vgg16_bn", 64, classes=classes) for classes in (10, 1000)),
-        *(_growing("images", count=count) for count in (32, 64, 256)),
-        *(_growing("layers", layers=layers) for layers in (1, 5, 10)),
-        _growing("classes", classes=100),
         Case("graph", "resnet18", layer=LAYERS["resnet18"]),
         *(Case(kind, model) for model in TRACED for kind in PARTS["tracing"]),
         *_query(4096, 1000),
+        *_growing(
+            Case("atlas", "resnet18", 128, size=64, classes=10, layers=5),
+            conditions=(1, 4, 16, 64, 256),
+            images=(32, 64, 128, 256),
+            layers=(1, 5, 10, 20),
+            classes=(10, 100, 1000),
+        ),
     ]
 
 
@@ -141,13 +150,20 @@ def quick_cases() -> list[Case]:
     return [
         *_heatmaps("small_cnn", counts=(1, 10, 64), size=64),
         *_heatmaps("resnet18", counts=(1, 10)),
-        *(Case("atlas", "small_cnn", count, size=64, classes=10, growth=("images",)) for count in (64, 128)),
+        *(Case("atlas", "small_cnn", count, size=64, classes=10) for count in (64, 128)),
         Case("atlas", "resnet18", 32, classes=10),
         Case("graph", "small_cnn", size=64, layer=LAYERS["small_cnn"]),
         Case("graph", "resnet18", layer=LAYERS["resnet18"]),
         *(Case(kind, "small_cnn", size=64) for kind in PARTS["tracing"]),
         *(Case(kind, "resnet18") for kind in PARTS["tracing"]),
         *_query(256, 100),
+        *_growing(
+            Case("atlas", "small_cnn", 64, size=64, classes=10, layers=3),
+            conditions=(1, 64),
+            images=(32, 128),
+            layers=(1, 3),
+            classes=(10, 100),
+        ),
     ]
 
 
@@ -162,13 +178,16 @@ def _heatmaps(model: str, *, counts: tuple[int, ...] = (1, 10, 64, 512), size: i
             layer=LAYERS[model],
             left_out=("peer", "gradient") if count == 512 else (),
             memory=count == 10 and model != "small_cnn",
-            growth=("heatmaps",),
         )
 
 
-def _growing(what: str, **given: int) -> Case:
-    """Return one point of how an atlas's time grows; the points of all curves meet in one case."""
-    return replace(Case("atlas", "resnet18", 128, classes=10, growth=(what,), left_out=("peer",)), **given)
+def _growing(atlas: Case, **numbers: tuple[int, ...]) -> Iterable[Case]:
+    """Yield an atlas, and heatmaps of the same model, again and again, each with another value of one number."""
+    heatmaps = Case("heatmaps", atlas.model, size=atlas.size, layer=LAYERS[atlas.model])
+    for what, several in numbers.items():
+        field, _ = GROWTH[what]
+        for number in several:
+            yield replace(heatmaps if what == "conditions" else atlas, growth=what, **{field: number})
 
 
 def _query(concepts: int, classes: int) -> Iterable[Case]:

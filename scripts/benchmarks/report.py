@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from .agreement import not_compared
-from .cases import BATCH, K_CLASS, PARTS, Case, K
+from .cases import BATCH, GROWTH, K_CLASS, PARTS, Case, K
 
 Record = Mapping[str, Any]
 NONE = "–"
@@ -16,6 +16,7 @@ TITLES = {
     "graph": "Concept graph",
     "tracing": "Recording and planning",
     "query": "Asking an atlas file",
+    "growth": "How time grows",
 }
 NOTES = {
     "heatmaps": """
@@ -32,6 +33,9 @@ crp-kit runs with `exclude_parallel=False`, as zennit-crp does. Time begins with
 Traced: which convolutions feed which. The floor is one forward. crp-kit starts from nothing each time.""",
     "query": """
 The file is synthetic and holds random numbers; it has just been written, so that the system has it in memory.""",
+    "growth": """
+Heatmaps of one image by conditions, an atlas by the rest; one number changes at a time. Once: checks, empty tables and
+the file, which has a place for every layer and class.""",
 }
 Column = tuple[str, Callable[[Record], str]]
 
@@ -42,7 +46,8 @@ def markdown(report: Mapping[str, Any]) -> str:
     for part in PARTS:
         records = [record for record in report["cases"] if record["part"] == part]
         if records:
-            parts += [f"### {TITLES[part]}", _table(records), NOTES[part].strip()]
+            columns = GROWN if part == "growth" else COLUMNS
+            parts += [f"### {TITLES[part]}", _table(records, columns), NOTES[part].strip()]
     return "\n\n".join([*parts, *_missing(report["cases"])]) + "\n"
 
 
@@ -67,8 +72,8 @@ def _about(report: Mapping[str, Any]) -> str:
     machine = report["machine"]
     lines = [
         f"{machine['cpu']}, {machine['cores']} cores, {size(machine['memory'])} of memory, {machine['system']}.",
-        f"`{report['command']}`: medians of {report['rounds']} rounds (zennit-crp: {report['peer_rounds']}), with the "
-        f"least and the most; ratios are medians of the ratios of each round.",
+        f"{', '.join(f'`{command}`' for command in report['commands'])}: medians of the rounds, with the least and the "
+        f"most; ratios are medians of the ratios of each round.",
     ]
     sides: dict[str, list[str]] = {}
     for side, about in report["about"].items():
@@ -122,6 +127,11 @@ def _differences(record: Record) -> str:
     return "; ".join(said) or NONE
 
 
+def _each(record: Record) -> str:
+    field, power = GROWTH[record["case"]["growth"]]
+    return seconds(record["median"]["ours"] / record["case"][field]) if power else NONE
+
+
 COLUMNS: tuple[Column, ...] = (
     ("work", lambda record: record["name"]),
     ("crp-kit", _spread("ours")),
@@ -144,16 +154,18 @@ COLUMNS: tuple[Column, ...] = (
     ("on disk", _noted("peer", "bytes", size)),
     ("difference to", _differences),
 )
+GROWN: tuple[Column, ...] = (*COLUMNS[:2], ("for each", _each), ("of it once", _noted("ours", "around", seconds)))
+"""The columns of how time grows."""
 
 
-def _table(records: list[Record]) -> str:
+def _table(records: list[Record], columns: Iterable[Column]) -> str:
     """Return a table, without the columns that have nothing."""
-    columns = [(title, [cell(record) for record in records]) for title, cell in COLUMNS]
-    columns = [(title, cells) for title, cells in columns if set(cells) != {NONE}]
+    filled = [(title, [cell(record) for record in records]) for title, cell in columns]
+    filled = [(title, cells) for title, cells in filled if set(cells) != {NONE}]
     rows = [
-        [title for title, _ in columns],
-        ["---"] * len(columns),
-        *zip(*(cells for _, cells in columns), strict=True),
+        [title for title, _ in filled],
+        ["---"] * len(filled),
+        *zip(*(cells for _, cells in filled), strict=True),
     ]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
