@@ -20,7 +20,7 @@ from .graph.record import Recording
 from .ledger import Ledger, total
 from .rules.assign import Plan
 from .rules.folds import restated
-from .rules.relevance import Relevance
+from .rules.relevance import Relevance, one_channel
 from .rules.step import Backward, Losses, Message
 
 if TYPE_CHECKING:
@@ -348,7 +348,8 @@ class _Task:
         masked = relevance
         if ref in masks:
             expanded = self._expanded(relevance)
-            masked = Relevance(expanded.rows * masks[ref], expanded.factor, owned=True)
+            channel = one_channel(masks[ref], expanded.rows)
+            masked = Relevance(expanded.rows * masks[ref], expanded.factor, owned=True, channel=channel)
         if self.ledger is not None:
             self.ledger.arrive(ref.node, relevance.whole())
             if ref in masks:

@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn.functional import conv2d, conv_transpose2d
 
 import crp_kit
-from crp_kit.rules import units, winograd
+from crp_kit.rules import transposes, winograd
 from crp_kit.rules.presets import preset
 from crp_kit.rules.winograd import winograd_transpose
 
@@ -84,7 +84,7 @@ def used(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         transpose = winograd_transpose(*given)
         return lambda rows: (maps.append(len(rows)), transpose(rows))[1]
 
-    monkeypatch.setattr(units, "winograd_transpose", followed)
+    monkeypatch.setattr(transposes, "winograd_transpose", followed)
     return maps
 
 
@@ -100,7 +100,7 @@ def test_heatmaps_are_those_of_convolutions(monkeypatch: pytest.MonkeyPatch, mod
     maps = used(monkeypatch)
     fast = heatmaps()
     assert maps
-    monkeypatch.setattr("crp_kit.rules.units.winograd_wins", lambda weight, rows: False)
+    monkeypatch.setattr("crp_kit.rules.transposes.winograd_wins", lambda weight, rows: False)
     assert error(fast, heatmaps()) < 1e-5
 
 

@@ -22,7 +22,8 @@ from zennit.rules import NoMod
 from ..errors import CompositeError, CrpKitError
 from .relevance import Relevance, Scaling, is_zero
 from .step import Losses, Pull, Transposed, working
-from .units import LinearUnit, linear_transpose
+from .transposes import ChannelPull, channel_transpose, linear_transpose
+from .units import LinearUnit
 
 _EXACT = (
     zennit_rules.Epsilon,
@@ -137,13 +138,33 @@ def _blamed(rule: Hook, where: str) -> Iterator[None]:
 # ---------------------------------------------------------------------- BasicHook
 
 
+@dataclass(frozen=True)
+class _Part:
+    """A term of which something is left: what its relevance is multiplied with above and below its transpose."""
+
+    above: Scaling
+    pull: Pull
+    pull_channel: ChannelPull | None
+    fresh: bool
+    below: torch.Tensor | None
+
+    def __call__(self, relevance: Relevance) -> Relevance:
+        if relevance.channel is None or self.pull_channel is None:
+            rows = self.pull(self.above(relevance))
+        else:
+            rows = self.pull_channel(self.above.in_channel(relevance, relevance.channel), relevance.channel)
+        return Relevance(rows, self.below, owned=self.fresh)
+
+
 @dataclass
 class _Term:
     input: torch.Tensor
     output: torch.Tensor
     pull: Pull
+    pull_channel: ChannelPull | None = None
+    """The same from one channel of each row, where that is known to take less."""
     fresh: bool = False
-    """Whether what `pull` returns is the caller's own."""
+    """Whether what is pulled is the caller's own."""
     silent: bool = False
     """Whether the modified input is known to be zero everywhere."""
 
@@ -232,10 +253,11 @@ def _linear_term(
     changed = parameters()
     if plain is None:
         plain = torch.func.functional_call(unit, changed, (x,))
-    output, pull = modify_output(plain), linear_transpose(unit, changed["weight"], x.shape)
+    output, weight = modify_output(plain), changed["weight"]
+    pull = linear_transpose(unit, weight, x.shape)
     if pull is None or output is not plain:
         return _term(unit, x, modify_output, changed)
-    return _Term(x, output, pull, fresh=True)
+    return _Term(x, output, pull, channel_transpose(unit, weight, x.shape), fresh=True)
 
 
 def _term(
@@ -299,21 +321,20 @@ def _factored(rule: BasicHook, terms: Sequence[_Term], x: torch.Tensor) -> Calla
     one = outputs[0].new_ones(()) if known else torch.ones_like(outputs[0])
     above = _as_list(rule.gradient_mapper(one, outputs), len(terms))
     below = _known_factors(rule, inputs) if known else _reducer_factors(rule, inputs)
-    kept: list[tuple[Scaling, Pull, bool, torch.Tensor | None]] = []
+    kept: list[_Part] = []
     for f, term, h in zip(above, terms, below, strict=True):
         if (h is not None and (term.silent or is_zero(h))) or is_zero(f):
             continue
-        alike = (one for one in (x, *(other for *_, other in kept)) if _are_equal(one, h))
-        kept.append((Scaling(f), term.pull, term.fresh, next(alike, h)))
+        alike = (one for one in (x, *(part.below for part in kept)) if _are_equal(one, h))
+        kept.append(_Part(Scaling(f), term.pull, term.pull_channel, term.fresh, next(alike, h)))
     zero, shape = x.new_zeros(()), x.shape
 
     def pull(relevance: Relevance) -> Relevance:
         total: Relevance | None = None
-        heard = [one for one in kept if not one[0].silences(relevance)] or kept[-1:] if len(kept) > 1 else kept
-        for place, (scaled, transpose, fresh, h) in enumerate(heard):
-            arriving = relevance if place + 1 == len(heard) else relevance.shared()
-            part = Relevance(transpose(scaled(arriving)), h, owned=fresh)
-            total = part if total is None else total.plus(part)
+        heard = [part for part in kept if not part.above.silences(relevance)] or kept[-1:] if len(kept) > 1 else kept
+        for part in heard:
+            given = part(relevance if part is heard[-1] else relevance.shared())
+            total = given if total is None else total.plus(given)
         return Relevance(zero.expand(len(relevance.rows), *shape)) if total is None else total
 
     return pull

@@ -20,7 +20,8 @@ from .functions import true_function, values_of
 from .hooks import ModifiedParameters, hook_backward, hook_losses
 from .relevance import Relevance
 from .step import Backward, Given, Losses, Message, Pull, Step, Transposed, arriving, laid_out, only, sum_to, working
-from .units import CallUnit, LinearUnit, NormUnit, effective_unit, layer_of, linear_transpose, state_key, state_of
+from .transposes import linear_transpose
+from .units import CallUnit, LinearUnit, NormUnit, effective_unit, layer_of, state_key, state_of
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import torch
 
-__all__ = ["Relevance", "Scaling", "is_zero"]
+__all__ = ["Relevance", "Scaling", "is_zero", "one_channel"]
 
 
 @dataclass(eq=False)
@@ -26,11 +26,14 @@ class Relevance:
         What every row is still to be multiplied with: (*shape).
     owned : bool
         Nobody else reads the rows, so they may be overwritten.
+    channel : torch.Tensor or None
+        (row,), the only channel in which a row is not zero, where a mask has left one: axis 2 of the rows.
     """
 
     rows: torch.Tensor
     factor: torch.Tensor | None = None
     owned: bool = False
+    channel: torch.Tensor | None = None
 
     def whole(self) -> torch.Tensor:
         """Return the relevance itself, (row, *shape)."""
@@ -43,7 +46,7 @@ class Relevance:
 
     def shared(self) -> Relevance:
         """Return the same relevance for one reader of several."""
-        return Relevance(self.rows, self.factor)
+        return Relevance(self.rows, self.factor, channel=self.channel)
 
     def plus(self, other: Relevance) -> Relevance:
         """Return the sum of two relevances of the same rows."""
@@ -86,6 +89,14 @@ class Scaling:
             return _times(_times(rows, above, owned=relevance.owned), self.factor, owned=True)
         return _times(rows, self._product(above), owned=relevance.owned)
 
+    def in_channel(self, relevance: Relevance, channel: torch.Tensor) -> torch.Tensor:
+        """Return one channel of each row multiplied, (row, sample, ...)."""
+        found = relevance.rows[torch.arange(len(channel), device=channel.device), :, channel]
+        for factor in (relevance.factor, self.factor):
+            if factor is not None:
+                found = found * factor[:, channel].transpose(0, 1)
+        return found.to(self.factor.dtype)
+
     def silences(self, relevance: Relevance) -> bool:
         """Return whether nothing is left of any row, since the factor is zero wherever the relevance is not."""
         above = relevance.factor
@@ -99,6 +110,22 @@ class Scaling:
         if id(above) not in self._products:
             self._products[id(above)] = above, above * self.factor  # with `above`, so that its id stays its own
         return self._products[id(above)][1]
+
+
+def one_channel(mask: torch.Tensor, rows: torch.Tensor) -> torch.Tensor | None:
+    """Return the one channel that a mask leaves of each row, (row,), or None if it leaves more of some row.
+
+    Parameters
+    ----------
+    mask : torch.Tensor
+        (row, sample or 1, channel, ...).
+    rows : torch.Tensor
+        What is masked: (row, sample, channel, ...).
+    """
+    if mask.ndim < 4 or mask.shape[2] != rows.shape[2]:
+        return None
+    left = (mask != 0).flatten(3).any(3).any(1)
+    return left.int().argmax(1).expand(len(rows)) if int(left.sum(1).max()) == 1 else None
 
 
 def is_zero(value: torch.Tensor) -> bool:

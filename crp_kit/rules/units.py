@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache, lru_cache, partial
+from functools import lru_cache
 from typing import Any
 
 import torch
 
 from ..graph.nodes import Node
 from .functions import batch_norm_factors, per_channel
-from .step import Pull, as_batch, laid_out, working
-from .winograd import winograd_transpose, winograd_wins
+from .step import laid_out, working
 
 _OPTIONS = ("stride", "padding", "dilation", "groups", "output_padding")
 _STATE = ("weight", "bias", "running_mean", "running_var")
@@ -148,60 +147,6 @@ def _per_output(node: Node, scale: torch.Tensor, weight: torch.Tensor) -> torch.
     if not node.op.startswith("conv_transpose"):
         return scale.view(-1, *(1,) * (weight.ndim - 1))
     return _per_second_axis(node, scale, weight)
-
-
-def linear_transpose(unit: LinearUnit, weight: torch.Tensor, shape: torch.Size) -> Pull | None:
-    """Return the transpose of a linear unit for inputs of a shape, batched over rows, or None where none is known.
-
-    What it returns is the caller's own.
-    """
-    if unit.op == "linear":
-        return lambda s: s @ weight
-    dims = weight.ndim - 2
-    if isinstance(unit.options.get("padding", 0), str) or len(shape) != weight.ndim:
-        return None
-
-    def each(name: str, default: int) -> list[int]:
-        value = unit.options.get(name, default)
-        return [value] * dims if isinstance(value, int) else list(value) * (dims if len(value) == 1 else 1)
-
-    stride, padding, dilation = each("stride", 1), each("padding", 0), each("dilation", 1)
-    groups = unit.options.get("groups", 1)
-    if unit.op.startswith("conv_transpose"):
-        geometry = (None, stride, padding, dilation, True, each("output_padding", 0), groups, [True, False, False])
-
-        def back(s: torch.Tensor) -> torch.Tensor:
-            like = weight.new_empty(1).expand(s.shape[0] * shape[0], *shape[1:])
-            found: torch.Tensor = torch.ops.aten.convolution_backward(as_batch(s), like, weight, *geometry)[0]
-            return found.view(s.shape[0], *shape)
-
-        return back
-    alike = groups == 1 and _all_alike(weight)
-    kernel = weight[:1, :1] if alike else weight
-    plain = (
-        weight.shape[2:] == (3, 3) and groups == 1 and stride == dilation == [1, 1] and max(padding) <= 2 and not alike
-    )
-    fast = cache(partial(winograd_transpose, weight, padding))
-
-    def pull(s: torch.Tensor) -> torch.Tensor:
-        if plain and winograd_wins(weight, s):
-            return fast()(as_batch(s)).view(s.shape[0], *shape)
-        flat = as_batch(s).sum(1, keepdim=True) if alike else as_batch(s)
-        sizes = zip(shape[2:], flat.shape[2:], weight.shape[2:], stride, padding, dilation, strict=True)
-        rest = [to - ((of - 1) * step - 2 * edge + wide * (k - 1) + 1) for to, of, k, step, edge, wide in sizes]
-        back: torch.Tensor = torch.ops.aten.convolution(
-            flat, kernel, None, stride, padding, dilation, True, rest, groups
-        )
-        if alike:
-            back = back.repeat(1, shape[1], *(1,) * dims)
-        return back.view(s.shape[0], *shape)
-
-    return pull
-
-
-def _all_alike(weight: torch.Tensor) -> bool:
-    """Return whether all weights are the same number, as under the Flat rule: every channel then gives as much."""
-    return all(bool((part == weight[(0,) * weight.ndim]).all()) for part in (weight[0], weight))
 
 
 def layer_of(node: Node, unit: LinearUnit) -> torch.nn.Module:

@@ -1,0 +1,111 @@
+"""Transposes of convolutions for rows of one channel, against the definition and against the general one."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from torch.nn.functional import conv2d
+from torchvision.models import resnet18
+
+import crp_kit
+from crp_kit import passes
+from crp_kit.rules.relevance import one_channel
+from crp_kit.rules.transposes import channel_transpose, linear_transpose
+
+GEOMETRIES = [
+    {},
+    {"padding": (1, 1)},
+    {"padding": 2, "stride": 2},
+    {"stride": (2, 3), "padding": (0, 1)},
+    {"dilation": 2, "padding": (3, 0)},
+    {"stride": (3,), "dilation": (1, 2)},
+    {"stride": 4, "padding": 1, "kernel": (1, 1)},
+    {"kernel": (7, 5), "padding": (3, 1), "stride": 2},
+]
+
+
+def normal(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+@pytest.mark.parametrize("geometry", GEOMETRIES)
+@pytest.mark.parametrize("size", [(13, 13), (14, 17)])
+def test_rows_of_one_channel_are_transposed_as_rows_of_all(geometry: dict[str, Any], size: tuple[int, int]) -> None:
+    options = {name: value for name, value in geometry.items() if name != "kernel"}
+    weight, x = normal(5, 4, *geometry.get("kernel", (3, 3))), normal(2, 4, *size, seed=1)
+    unit: Any = SimpleNamespace(op="conv2d", options=options, dims=2)
+    alone, general = (make(unit, weight, x.shape) for make in (channel_transpose, linear_transpose))
+    channel = torch.tensor([3, 0, 3, 4])
+    places = conv2d(x, weight, **options).shape[2:]
+    s = normal(4, 2, *places, seed=2)
+    rows = torch.zeros(4, 2, 5, *places, dtype=torch.float64)
+    rows[torch.arange(4), :, channel] = s
+    found = alone(s, channel)
+    assert found.shape == (4, *x.shape)
+    torch.testing.assert_close(found, general(rows), rtol=1e-12, atol=1e-12)
+    for row, back in zip(rows, found, strict=True):
+        leaf = x.clone().requires_grad_()
+        (expected,) = torch.autograd.grad(conv2d(leaf, weight, **options), leaf, row)
+        torch.testing.assert_close(back, expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("options", [{"groups": 2}, {"padding": "same"}])
+def test_other_convolutions_are_left_to_the_general_way(options: dict[str, Any]) -> None:
+    unit: Any = SimpleNamespace(op="conv2d", options=options, dims=2)
+    assert channel_transpose(unit, normal(4, 2, 3, 3), torch.Size((1, 4, 8, 8))) is None
+    assert channel_transpose(unit, normal(4, 2, 3, 3), torch.Size((4, 8, 8))) is None
+
+
+def test_a_mask_of_one_channel_is_known_by_its_values() -> None:
+    rows, mask = torch.ones(3, 2, 4, 5, 5), torch.zeros(3, 1, 4, 1, 1)
+    for row, channel in enumerate((2, 0, 2)):
+        mask[row, :, channel] = 0.5
+    found = one_channel(mask, rows)
+    assert found is not None
+    assert found.tolist() == [2, 0, 2]
+    places = mask.expand(3, 2, 4, 5, 5).clone()
+    places[0, :, :, 1:] = 0
+    assert one_channel(places, rows).tolist() == [2, 0, 2]
+    assert one_channel(mask[:1], rows).tolist() == [2, 2, 2]
+    for more in (torch.ones(3, 1, 1, 1, 1), mask + mask.roll(1, 2), torch.zeros(3, 1, 4, 1, 1), torch.ones(3, 4)):
+        assert one_channel(more, rows) is None
+    samples = mask.expand(3, 2, 4, 1, 1).clone()
+    samples[0, 1] = samples[0, 1].roll(1, 0)
+    assert one_channel(samples, rows) is None
+
+
+CONDITIONS = {
+    "strided": [{"layer2.0.conv1": [channel], "y": [1]} for channel in (3, 0, 3, 9)],
+    "twice the same": [{"layer2.0.conv1": [3, 3], "y": [1]}],
+    "two in series": [{"layer3.0.conv1": [channel], "layer2.0.conv2": [channel], "y": [1]} for channel in range(8)],
+    "behind the ReLU": [{"layer1.1.relu_1": [channel], "y": [1]} for channel in range(3)],
+    "read by two": [{"layer1.1.conv2": [channel], "y": [1]} for channel in range(3)],
+    "some with two": [{"layer1.0.conv1": ids, "y": [1]} for ids in ([3], [4, 5])],
+}
+
+
+@pytest.fixture(scope="module")
+def model() -> nn.Module:
+    torch.manual_seed(0)
+    return resnet18(weights=None).eval().double()
+
+
+@pytest.mark.parametrize("composite", ["epsilon_plus_flat", "epsilon_alpha2_beta1"])
+@pytest.mark.parametrize("name", CONDITIONS)
+def test_heatmaps_of_one_channel_are_those_of_the_general_way(
+    monkeypatch: pytest.MonkeyPatch, model: nn.Module, name: str, composite: str
+) -> None:
+    images = normal(2, 3, 48, 48, seed=1)
+
+    def heatmaps() -> torch.Tensor:
+        return crp_kit.CondAttribution(model)(images, CONDITIONS[name], composite, pairing="product").heatmap
+
+    found = heatmaps()
+    monkeypatch.setattr(passes, "one_channel", lambda mask, rows: None)
+    expected = heatmaps()
+    assert float(expected.norm()) > 0
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-12 * float(expected.abs().max()))
