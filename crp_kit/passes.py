@@ -53,7 +53,7 @@ class Passed:
 
 
 class Run:
-    """One recorded forward, ready for many relevance passes. Made by `Engine.run`.
+    """One recorded forward, ready for many relevance passes, as long as no weight changes. Made by `Engine.run`.
 
     Parameters
     ----------
@@ -127,7 +127,10 @@ class Run:
                 ledger=ledger,
                 keep=keep,
             )
-            return _joined(list(task.parts(seeds, rows, masks)))
+            try:
+                return _joined(list(task.parts(seeds, rows, masks)))
+            except torch.cuda.OutOfMemoryError as error:
+                raise DeviceMemoryError("the heatmaps", self.graph.batch) from error
 
         exact = torch.autocast(seeds.device.type, enabled=False)
         with torch.inference_mode(False), torch.no_grad(), exact:
@@ -267,6 +270,7 @@ class _Task:
             else:  # only here, where the error and with it all that the part held is gone, memory is free again
                 self._begin([], seeds[:0])
                 self.job.carry_fewer(part.stop - first)
+                self.keep = True
 
     def _part(self, seeds: torch.Tensor, rows: list[int], masks: Mapping[Ref, torch.Tensor]) -> Passed:
         """Return what some rows collect; those that start from one seed share what lies above the masks."""
@@ -348,7 +352,7 @@ class _Task:
         masked = relevance
         if ref in masks:
             expanded = self._expanded(relevance)
-            channel = one_channel(masks[ref], expanded.rows)
+            channel = one_channel(masks[ref], expanded.rows) if relevance.is_finite() else None
             masked = Relevance(expanded.rows * masks[ref], expanded.factor, owned=True, channel=channel)
         if self.ledger is not None:
             self.ledger.arrive(ref.node, relevance.whole())

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
 TINY = ["--quick", "--models", "small_cnn", "--size", "16", "--least", "0"]
@@ -138,13 +139,20 @@ def test_time_grows_by_one_number_at_a_time(part: Any, ran: SimpleNamespace) -> 
     assert table.split("\n\n")[1].startswith("| work | crp-kit | for each | of it once |")
 
 
-@pytest.mark.parametrize("parts", [{"growth"}, {"heatmaps"}, {"graph"}])
+GROWN = ["Heatmaps, by conditions", "Atlas, by images", "Atlas, by layers", "Atlas, by classes"]
+PANELS = {"growth": GROWN, "heatmaps": ["Conditional heatmaps of one image"], "graph": []}
+
+
+@pytest.mark.parametrize("parts", [["growth"], ["heatmaps"], ["heatmaps", "graph", "growth"], ["graph"]])
 def test_the_figure_shows_the_parts_that_were_measured(
-    part: Any, ran: SimpleNamespace, tmp_path: Path, parts: set[str]
+    part: Any, ran: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, parts: list[str]
 ) -> None:
-    records = [record for record in ran.report["cases"] if record["part"] in parts]
-    part("figure").draw(records, tmp_path / "figure.png")
-    assert (tmp_path / "figure.png").stat().st_size > 500
+    drawn: list[Figure] = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, *_, **__: drawn.append(figure))
+    part("figure").draw([record for record in ran.report["cases"] if record["part"] in parts], Path("figure.png"))
+    titles = [axes.get_title() for figure in drawn for axes in figure.axes]
+    assert titles == [title for name in parts for title in PANELS[name]]
+    assert all(len(axes.lines[0].get_xdata()) > 1 for figure in drawn for axes in figure.axes)
 
 
 def test_results_that_disagree_fail_the_run_and_a_side_that_fails_is_named(

@@ -812,3 +812,33 @@ def test_a_rule_that_fails_is_named_with_its_node(case: str) -> None:
     with pytest.raises(CompositeError, match=message):
         relevance_of(model, drawn(1, 3, 8, 8), composite)
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+
+
+def test_factors_of_a_rule_are_exact_in_float64() -> None:
+    """1.1 and 0.1 are no sums of powers of two."""
+    torch.manual_seed(0)
+    layer = nn.Linear(6, 4, bias=False).double()
+    x = torch.randn(1, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    rule = composites.LayerMapComposite([(nn.Linear, rules.AlphaBeta(1.1, 0.1, stabilizer=1e-300))])
+    found = CondAttribution(nn.Sequential(layer))(x, [{"y": [2]}], rule).input_relevance
+    terms = layer.weight.detach()[2] * x[0]
+    shares = 1.1 * terms.clamp(min=0) / terms.clamp(min=0).sum() - 0.1 * terms.clamp(max=0) / terms.clamp(max=0).sum()
+    torch.testing.assert_close(found[0], shares * terms.sum(), rtol=1e-13, atol=0)
+
+
+def test_a_rule_of_ones_own_that_writes_to_its_arguments_leaves_the_forward_alone() -> None:
+    class Clamped(BasicHook):
+        def __init__(self) -> None:
+            super().__init__(
+                input_modifiers=[lambda value: value.clone()],
+                param_modifiers=[rules.NoMod()],
+                output_modifiers=[lambda value: value.clamp_(min=0.5)],
+                gradient_mapper=lambda gradient, outputs: gradient / outputs[0],
+                reducer=lambda inputs, gradients: inputs[0] * gradients[0],
+            )
+
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 4))
+    x = torch.randn(1, 6, generator=torch.Generator().manual_seed(1))
+    found = CondAttribution(model)(x, [{"y": [2]}], composites.LayerMapComposite([(nn.Linear, Clamped())]))
+    assert torch.equal(found.prediction, model(x).detach())

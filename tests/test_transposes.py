@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,10 +11,14 @@ import torch
 from torch import nn
 from torch.nn.functional import conv2d
 from torchvision.models import resnet18
+from zennit.composites import LayerMapComposite
+from zennit.rules import Epsilon
+from zennit.types import Linear
 
 import crp_kit
 from crp_kit import passes
-from crp_kit.rules.relevance import one_channel
+from crp_kit.errors import NonFiniteRelevanceError
+from crp_kit.rules.relevance import Scaling, one_channel
 from crp_kit.rules.transposes import channel_transpose, linear_transpose
 
 GEOMETRIES = [
@@ -36,7 +41,7 @@ def normal(*shape: int, seed: int = 0) -> torch.Tensor:
 @pytest.mark.parametrize("size", [(13, 13), (14, 17)])
 def test_rows_of_one_channel_are_transposed_as_rows_of_all(geometry: dict[str, Any], size: tuple[int, int]) -> None:
     options = {name: value for name, value in geometry.items() if name != "kernel"}
-    weight, x = normal(5, 4, *geometry.get("kernel", (3, 3))), normal(2, 4, *size, seed=1)
+    weight, x = normal(5, 36, *geometry.get("kernel", (3, 3))), normal(2, 36, *size, seed=1)
     unit: Any = SimpleNamespace(op="conv2d", options=options, dims=2)
     alone, general = (make(unit, weight, x.shape) for make in (channel_transpose, linear_transpose))
     channel = torch.tensor([3, 0, 3, 4])
@@ -60,6 +65,12 @@ def test_other_convolutions_are_left_to_the_general_way(options: dict[str, Any])
     assert channel_transpose(unit, normal(4, 2, 3, 3), torch.Size((4, 8, 8))) is None
 
 
+def test_kernels_with_more_places_than_the_input_has_channels_are_too() -> None:
+    unit: Any = SimpleNamespace(op="conv2d", options={}, dims=2)
+    assert channel_transpose(unit, normal(4, 8, 3, 3), torch.Size((1, 8, 8, 8))) is None
+    assert channel_transpose(unit, normal(4, 9, 3, 3), torch.Size((1, 9, 8, 8))) is not None
+
+
 def test_a_mask_of_one_channel_is_known_by_its_values() -> None:
     rows, mask = torch.ones(3, 2, 4, 5, 5), torch.zeros(3, 1, 4, 1, 1)
     for row, channel in enumerate((2, 0, 2)):
@@ -78,11 +89,37 @@ def test_a_mask_of_one_channel_is_known_by_its_values() -> None:
     assert one_channel(samples, rows) is None
 
 
+@pytest.mark.parametrize("channels", [[1], [1, 2]])
+def test_what_is_not_finite_in_another_channel_is_told_for_any_mask(channels: list[int]) -> None:
+    """A depthwise convolution divides zero by zero in channel 3 alone."""
+    torch.manual_seed(0)
+    first, depthwise = nn.Conv2d(9, 12, 3), nn.Conv2d(12, 12, 1, groups=12, bias=False)
+    with torch.no_grad():
+        depthwise.weight[3] = 0
+    model = nn.Sequential(first, depthwise, nn.Flatten(), nn.Linear(12 * 36, 3)).eval()
+    attribution, rules = crp_kit.CondAttribution(model), LayerMapComposite([(Linear, Epsilon(0.0))])
+    with pytest.raises(NonFiniteRelevanceError):
+        attribution(normal(1, 9, 8, 8).float(), [{"0": channels, "y": [1]}], rules)
+
+
+@pytest.mark.parametrize(
+    "stabilizer", [lambda z: z.abs().amax(), lambda z: z.abs().flatten(1).amax(1).view(-1, *(1,) * (z.ndim - 1))]
+)
+def test_denominators_may_have_fewer_axes_than_the_output(stabilizer: Callable[[torch.Tensor], torch.Tensor]) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(9, 12, 3), nn.Flatten(), nn.Linear(12 * 36, 3)).eval().double()
+    rules = LayerMapComposite([(Linear, Epsilon(stabilizer))])
+    conditions, x = [{"0": [channel], "y": [1]} for channel in range(3)], normal(2, 9, 8, 8)
+    found = crp_kit.CondAttribution(model)(x, conditions, rules, pairing="product").heatmap
+    both = crp_kit.CondAttribution(model)(x, [{"0": [0, 1, 2], "y": [1]}], rules).heatmap
+    torch.testing.assert_close(found.view(2, 3, 8, 8).sum(1), both)
+
+
 CONDITIONS = {
     "strided": [{"layer2.0.conv1": [channel], "y": [1]} for channel in (3, 0, 3, 9)],
     "twice the same": [{"layer2.0.conv1": [3, 3], "y": [1]}],
     "two in series": [{"layer3.0.conv1": [channel], "layer2.0.conv2": [channel], "y": [1]} for channel in range(8)],
-    "behind the ReLU": [{"layer1.1.relu_1": [channel], "y": [1]} for channel in range(3)],
+    "above a sum": [{"layer1.1.relu_1": [channel], "y": [1]} for channel in range(3)],
     "read by two": [{"layer1.1.conv2": [channel], "y": [1]} for channel in range(3)],
     "some with two": [{"layer1.0.conv1": ids, "y": [1]} for ids in ([3], [4, 5])],
 }
@@ -99,12 +136,15 @@ def model() -> nn.Module:
 def test_heatmaps_of_one_channel_are_those_of_the_general_way(
     monkeypatch: pytest.MonkeyPatch, model: nn.Module, name: str, composite: str
 ) -> None:
-    images = normal(2, 3, 48, 48, seed=1)
+    images, taken = normal(2, 3, 48, 48, seed=1), []
+    of_channel = Scaling.in_channel
+    monkeypatch.setattr(Scaling, "in_channel", lambda *given: taken.append(1) or of_channel(*given))
 
     def heatmaps() -> torch.Tensor:
         return crp_kit.CondAttribution(model)(images, CONDITIONS[name], composite, pairing="product").heatmap
 
     found = heatmaps()
+    assert bool(taken) == (name not in ("above a sum", "some with two"))
     monkeypatch.setattr(passes, "one_channel", lambda mask, rows: None)
     expected = heatmaps()
     assert float(expected.norm()) > 0

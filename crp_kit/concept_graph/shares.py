@@ -143,7 +143,8 @@ class Flows:
     def _from_concept(self, layer: str, ids: Sequence[int], below: Sequence[str]) -> dict[str, torch.Tensor]:
         """Start at the concepts themselves, with what reaches them, and stop at the layers below."""
         seeds = self._seeds(layer, ids)
-        stops = {self.refs[name]: seeds.new_zeros(1) for name in below}
+        shapes = {self.refs[name]: self.run.graph.shape(self.refs[name]) for name in below}
+        stops = {ref: seeds.new_zeros((len(ids), *(1,) * len(shape))) for ref, shape in shapes.items()}
         return self._run(layer, seeds, stops, below)
 
     def _along(self, layer: str, ids: Sequence[int], below: Sequence[str]) -> dict[str, torch.Tensor]:

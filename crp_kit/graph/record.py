@@ -167,9 +167,10 @@ def seen_through(
 
 
 def first_sample(data: Any) -> Any:
-    """Return the first of several samples, or None if not all tensors of the data have as many of them."""
-    counts = {tensor.shape[:1] for tensor in tensors(data)}
-    several = len(counts) == 1 and max(counts) > (1,)
+    """Return the first of several samples, or None if tensors of the data differ in number, or may point at others."""
+    parts = tensors(data)
+    counts = {tensor.shape[:1] for tensor in parts}
+    several = len(counts) == 1 and max(counts) > (1,) and all(tensor.is_floating_point() for tensor in parts)
     return mapped(data, lambda tensor: tensor[:1]) if several else None
 
 

@@ -40,9 +40,9 @@ _EXACT = (
 
 @dataclass(eq=False)
 class ModifiedParameters:
-    """The parameters of a unit as each term of a rule modifies them, made when they are first asked for.
+    """The parameters of a unit as each term of a rule modifies them, made when they are first asked for, and kept.
 
-    Of a term that a unit's input is silent for, nothing but the bias is kept.
+    A term whose input is zero needs the bias alone.
 
     Parameters
     ----------
@@ -198,7 +198,10 @@ def hook_losses(
     above = _as_list(rule.gradient_mapper(torch.ones_like(outputs[0]), outputs), len(terms))
     constants, kept = torch.zeros_like(outputs[0]), torch.zeros_like(outputs[0])
     for place, (term, sign, factor) in enumerate(zip(terms, signs, above, strict=True)):
-        zero = torch.func.functional_call(unit, known.of(place), (torch.zeros_like(term.input),))
+        if isinstance(unit, LinearUnit):
+            zero = unit.of_zeros(known.of(place, bias_only=True), term.output)
+        else:
+            zero = torch.func.functional_call(unit, known.of(place), (torch.zeros_like(term.input),))
         constants = constants + sign * factor * zero
         kept = kept + sign * factor * term.output
     return Losses(constants, 1 - kept)
@@ -221,7 +224,7 @@ def _terms(
         h, changed = modify_input(x), partial(known.of, place)
         if isinstance(unit, LinearUnit):
             unmodified = h is x and type(modify_parameters) is NoMod and not modify_parameters.zero_params
-            like, plain = found[0].output if found else None, output() if unmodified else None
+            like, plain = found[0].output if found else None, output() if unmodified and _is_zennits(rule) else None
             found.append(_linear_term(unit, h, modify_output, changed, like=like, plain=plain))
         else:
             found.append(_term(unit, h, modify_output, changed(), hidden=hidden))
@@ -322,7 +325,7 @@ def _factored(rule: BasicHook, terms: Sequence[_Term], x: torch.Tensor) -> Calla
     above = _as_list(rule.gradient_mapper(one, outputs), len(terms))
     below = _known_factors(rule, inputs) if known else _reducer_factors(rule, inputs)
     kept: list[_Part] = []
-    for f, term, h in zip(above, terms, below, strict=True):
+    for f, term, h in zip((one.expand_as(outputs[0]) for one in above), terms, below, strict=True):
         if (h is not None and (term.silent or is_zero(h))) or is_zero(f):
             continue
         alike = (one for one in (x, *(part.below for part in kept)) if _are_equal(one, h))
@@ -378,8 +381,8 @@ def _factors_at_numbers(rule: BasicHook) -> list[tuple[float, float]]:
     these two tell which.
     """
     at_one, at_two = (
-        [float(factor) for factor in _reducer_factors(rule, [torch.tensor(number)] * len(rule.input_modifiers))]
-        for number in (1.0, 2.0)
+        [float(factor) for factor in _reducer_factors(rule, [number] * len(rule.input_modifiers))]
+        for number in torch.tensor([1, 2], dtype=torch.float64)
     )
     return list(zip(at_one, at_two, strict=True))
 

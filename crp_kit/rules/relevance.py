@@ -44,6 +44,11 @@ class Relevance:
         self.rows, self.factor = _times(self.rows, self.factor, owned=True), None
         return self.rows
 
+    def is_finite(self) -> bool:
+        """Return whether all of it is, rows and factor."""
+        parts = [self.rows] if self.factor is None else [self.rows, self.factor]
+        return all(bool(torch.isfinite(part).all()) for part in parts)
+
     def shared(self) -> Relevance:
         """Return the same relevance for one reader of several."""
         return Relevance(self.rows, self.factor, channel=self.channel)

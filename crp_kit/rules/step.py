@@ -170,6 +170,8 @@ class Transposed:
             try:
                 batched: tuple[torch.Tensor, ...] = torch.vmap(self._pull)(full)
                 return batched
+            except torch.cuda.OutOfMemoryError:
+                raise
             except RuntimeError:
                 pulled = [self._pull(tuple(part[row] for part in full)) for row in range(rows)]
         return tuple(torch.stack(parts) for parts in zip(*pulled, strict=True))

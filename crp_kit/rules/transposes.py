@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import cache, partial
 
@@ -15,7 +16,7 @@ from .winograd import winograd_transpose, winograd_wins
 __all__ = ["ChannelPull", "channel_transpose", "linear_transpose"]
 
 ChannelPull = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
-"""The same from one channel of each row, (row, sample, height, width), and which channels these are, (row,)."""
+"""What a `Pull` gives, from the one channel of each row, (row, sample, height, width), and which it is, (row,)."""
 
 
 def linear_transpose(unit: LinearUnit, weight: torch.Tensor, shape: torch.Size) -> Pull | None:
@@ -61,12 +62,15 @@ def linear_transpose(unit: LinearUnit, weight: torch.Tensor, shape: torch.Size) 
 
 
 def channel_transpose(unit: LinearUnit, weight: torch.Tensor, shape: torch.Size) -> ChannelPull | None:
-    """Return the transpose of a 2-D convolution for rows of one channel each, or None for another unit.
+    """Return the transpose of a 2-D convolution for rows of one channel each, or None where that would not take less.
 
     Each place of the input gets, from the places of that channel that see it, as many weights' products: a matrix
-    product with k * k terms instead of k * k * channels.
+    product with k * k terms instead of k * k * channels. The k * k values at each place are no more than the channels
+    of the input.
     """
     if unit.op != "conv2d" or not _has_geometry(unit, weight, shape) or unit.options.get("groups", 1) != 1:
+        return None
+    if math.prod(weight.shape[2:]) > shape[1]:
         return None
     stride, padding, dilation = map(tuple, _geometry(unit))
     kernel = tuple(weight.shape[2:])

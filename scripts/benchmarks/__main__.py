@@ -78,7 +78,8 @@ def measured(options: argparse.Namespace, cases: list[Case]) -> dict[str, Any]:
     """Return everything that was measured, with what the file of an earlier run has."""
     earlier = json.loads(options.json.read_text()) if options.resume and options.json.exists() else {}
     known = {record["name"]: record for record in earlier.get("cases", ())}
-    due = [case for case in cases if known.get(case.name, {}).get("case") != json.loads(json.dumps(asdict(case)))]
+    done = {name: record["case"] for name, record in known.items() if not record["failed"]}
+    due = [case for case in cases if done.get(case.name) != json.loads(json.dumps(asdict(case)))]
     pythons = dict.fromkeys(("ours", "gradient", "floor"), sys.executable)
     if not options.no_peers:
         pythons["peer"] = peers_python(options.peers)

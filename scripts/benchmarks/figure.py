@@ -17,7 +17,7 @@ WIDTH, HEIGHT, DPI = 9.0, 3.0, 100
 
 
 def draw(records: list[Record], path: Path) -> None:
-    """Draw the time of heatmaps by side, and below it how crp-kit's own time grows, as far as they were measured."""
+    """Draw the time of heatmaps by side, and below it how crp-kit's own time grows; nothing if neither was measured."""
     from matplotlib.figure import Figure
 
     compared, grown = curves(records), growth(records)
@@ -26,9 +26,10 @@ def draw(records: list[Record], path: Path) -> None:
         [partial(_grown, what=what, found=found) for what, found in grown.items()],
     ]
     rows = [row for row in rows if row]
-    figure = Figure(figsize=(WIDTH, HEIGHT * max(1, len(rows))), layout="constrained")
-    for number, row in enumerate(rows):
-        part = figure.subfigures(len(rows), squeeze=False)[number, 0]
+    if not rows:
+        return
+    figure = Figure(figsize=(WIDTH, HEIGHT * len(rows)), layout="constrained")
+    for part, row in zip(figure.subfigures(len(rows), squeeze=False)[:, 0], rows, strict=True):
         for panel, axes in zip(row, part.subplots(1, len(row), squeeze=False)[0], strict=True):
             panel(axes)
     figure.savefig(path, dpi=DPI)
@@ -51,10 +52,10 @@ def growth(records: Iterable[Record]) -> dict[str, dict[str, Points]]:
     found: dict[str, dict[str, Points]] = {}
     for record in records:
         if what := record["case"]["growth"]:
-            number, ours, curves = record["case"][GROWTH[what][0]], record["sides"]["ours"], found.setdefault(what, {})
-            curves.setdefault("crp-kit", []).append((number, record["median"]["ours"]))
+            number, ours, lines = record["case"][GROWTH[what][0]], record["sides"]["ours"], found.setdefault(what, {})
+            lines.setdefault("crp-kit", []).append((number, record["median"]["ours"]))
             if "around" in ours:
-                curves.setdefault("the pass alone", []).append((number, ours["wall"][-1] - ours["around"]))
+                lines.setdefault("the pass alone", []).append((number, ours["wall"][-1] - ours["around"]))
     return found
 
 
