@@ -15,7 +15,9 @@ from torch.utils.data import Dataset
 from zennit.composites import EpsilonPlus, EpsilonPlusFlat
 
 import crp_kit as crp
+from crp_kit.atlas import collect
 from crp_kit.data import ShapesDataset, demo_preprocess, demo_resnet
+from crp_kit.passes import Run
 from tests.oracles.atlas import LayerAtlas, Ranking, Summary, reference_atlas, residual_canonizer
 
 LAYERS = ["layer2.1.conv2", "layer3.0.conv1"]
@@ -256,6 +258,26 @@ def test_another_batch_size_changes_last_bits_only(tmp_path: Path, whole: Path) 
         if values.dtype.kind == "f":
             np.testing.assert_allclose(two[name], values, rtol=1e-4, atol=1e-6, err_msg=name)
     assert (one["layers/0/relevance/top/sample"] == two["layers/0/relevance/top/sample"]).mean() > 0.99
+
+
+@pytest.mark.parametrize("target", ["label", "prediction", "top:1e-6"])
+def test_batches_of_large_maps_go_through_the_model_in_parts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, target: str
+) -> None:
+    """The numbers are those of batches as small as the parts."""
+    sizes: list[int] = []
+    observe, rows_at_once = collect.observe, Run.rows_at_once.fget
+
+    def observed(engine: Any, data: torch.Tensor, *more: Any, **named: Any) -> Any:
+        sizes.append(len(data))
+        return observe(engine, data, *more, **named)
+
+    monkeypatch.setattr(Run, "rows_at_once", property(lambda run: 2 if run.graph.batch == 1 else rows_at_once(run)))
+    build(tmp_path / "small.h5", matrix=True, batch_size=4, target=target).close()
+    monkeypatch.setattr(collect, "observe", observed)
+    build(tmp_path / "parts.h5", matrix=True, batch_size=12, target=target).close()
+    assert sizes == [4] * (SAMPLES // 4) + [SAMPLES % 4] * bool(SAMPLES % 4)
+    assert same_bits(tmp_path / "small.h5", tmp_path / "parts.h5")
 
 
 class Stops(Labelled):

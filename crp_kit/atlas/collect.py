@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -42,6 +43,9 @@ class Collector:
     abs_norm : bool
     device : torch.device
     dtype : torch.dtype
+    at_once : int, optional
+        How many samples of a batch go through the model at once: maps that are too large for memory to be reused cost
+        more than what larger batches save. All by default.
     """
 
     engine: Engine
@@ -53,6 +57,7 @@ class Collector:
     abs_norm: bool
     device: torch.device
     dtype: torch.dtype
+    at_once: int = sys.maxsize
 
     def inputs(self, images: torch.Tensor) -> torch.Tensor:
         """Return model inputs.
@@ -80,6 +85,20 @@ class Collector:
         InputError
             If a sample cannot be used; the message names it.
         """
+        seen = _joined([self._seen(part) for part in batch.parts(self.at_once)])
+        sample = np.array(batch.samples, "i8")
+        first = seen.slots[0] if len(seen.slots) else np.full(len(sample), -1)
+        layers: dict[str, Mapping[Kind, KindScores]] = {}
+        for name in self.concepts:
+            score, position = (values[0] for values in seen.activations[name])
+            layers[name] = {
+                "relevance": _relevance_scores(sample, seen.slots, *seen.relevances[name]),
+                "activation": _activation_scores(Rows(sample, first, score, position), seen.slots),
+            }
+        return BatchScores(sample, first.astype("i8"), seen.prediction, layers)
+
+    def _seen(self, batch: Batch) -> _Seen:
+        """Return what some samples show."""
         assert batch.images is not None
         chosen: list[tuple[int, ...]] = []
 
@@ -98,19 +117,13 @@ class Collector:
             raise InputError(f"sample {wrong[0]}: {error}" if wrong else str(error)) from error
         except CrpKitError as error:
             raise _about(batch, error) from error
-        sample = np.array(batch.samples, "i8")
-        slots = seen.targets.T.cpu().numpy()
-        first = slots[0] if len(slots) else np.full(len(sample), -1)
         prediction = seen.prediction if seen.prediction.ndim == 2 else seen.prediction.flatten(2).sum(2)
-        layers: dict[str, Mapping[Kind, KindScores]] = {}
-        for name, concept in self.concepts.items():
-            activation = self._measured(seen.activations[name][None], concept)
-            relevance = self._measured(seen.relevances[name], concept)
-            layers[name] = {
-                "relevance": _relevance_scores(sample, slots, *relevance),
-                "activation": _activation_scores(Rows(sample, first, *(values[0] for values in activation)), slots),
-            }
-        return BatchScores(sample, first.astype("i8"), prediction.argmax(1).cpu().numpy(), layers)
+        return _Seen(
+            seen.targets.T.cpu().numpy(),
+            prediction.argmax(1).cpu().numpy(),
+            {name: self._measured(seen.activations[name][None], concept) for name, concept in self.concepts.items()},
+            {name: self._measured(seen.relevances[name], concept) for name, concept in self.concepts.items()},
+        )
 
     def _measured(self, values: torch.Tensor, concept: Concept) -> tuple[Array, Array]:
         """Return score and position, (slot, sample, concept), of values (slot, sample, *shape)."""
@@ -127,6 +140,42 @@ class Collector:
             score.reshape(shape).cpu().numpy(),
             reference.position.reshape(shape).to(torch.int32).cpu().numpy(),
         )
+
+
+@dataclass(frozen=True, eq=False)
+class _Seen:
+    """Targets (slot, sample), predicted classes (sample,), and by layer score and position, (slot, sample, concept)."""
+
+    slots: Integers
+    prediction: Integers
+    activations: Mapping[str, tuple[Array, Array]]
+    relevances: Mapping[str, tuple[Array, Array]]
+
+
+def _joined(parts: Sequence[_Seen]) -> _Seen:
+    """Put samples side by side; those with fewer slots get empty ones."""
+    if len(parts) == 1:
+        return parts[0]
+    most = max(len(part.slots) for part in parts)
+
+    def beside(arrays: Sequence[Array], slots: int, fill: int = 0) -> Array:
+        wide = (
+            np.pad(one, [(0, slots - len(one)), *[(0, 0)] * (one.ndim - 1)], constant_values=fill) for one in arrays
+        )
+        return np.concatenate(list(wide), 1)
+
+    def layers(several: Sequence[Mapping[str, tuple[Array, Array]]], slots: int) -> dict[str, tuple[Array, Array]]:
+        return {
+            name: (beside([one[name][0] for one in several], slots), beside([one[name][1] for one in several], slots))
+            for name in several[0]
+        }
+
+    return _Seen(
+        beside([part.slots for part in parts], most, fill=-1),
+        np.concatenate([part.prediction for part in parts]),
+        layers([part.activations for part in parts], 1),
+        layers([part.relevances for part in parts], most),
+    )
 
 
 def _padded(ids: Sequence[tuple[int, ...]]) -> torch.Tensor:

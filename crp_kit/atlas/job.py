@@ -150,7 +150,8 @@ def prepare(attribution: CondAttribution, dataset: Any, options: Options) -> Job
     )
     run = attribution.engine.run(collector.inputs(_first_image(samples, index)), rules)
     names = select_layers(run, attribution.model, options.layers)
-    collector = replace(collector, concepts=layer_concepts(run, names, options.concepts))
+    concepts = layer_concepts(run, names, options.concepts)
+    collector = replace(collector, concepts=concepts, at_once=2 * run.rows_at_once)
     target, origin = options.target, options.origin
     header = Header(
         model=origin.model or type(attribution.model).__name__,

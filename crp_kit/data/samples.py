@@ -62,6 +62,13 @@ class Batch:
     labels: tuple[tuple[int, ...] | None, ...]
     failures: tuple[Failure, ...]
 
+    def parts(self, size: int) -> Iterator[Batch]:
+        """Yield the samples that could be read, at most so many at a time."""
+        if self.images is not None:
+            for first in range(0, len(self.samples), size):
+                some = slice(first, first + size)
+                yield Batch(self.samples[some], self.images[some], self.labels[some], ())
+
 
 @dataclass(frozen=True, eq=False)
 class NumberedSamples(Dataset[Any]):

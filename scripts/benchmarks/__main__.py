@@ -91,10 +91,16 @@ def measured(options: argparse.Namespace, cases: list[Case]) -> dict[str, Any]:
         rounds = Rounds(options.rounds, options.peer_rounds, options.least)
         for case in due:
             known[case.name] = record_of(case, workers, Path(folder), rounds)
-            report["cases"] = list(known.values())
+            report["cases"] = _in_order(known)
             if options.json:
                 _replace(options.json, json.dumps(report, indent=1))
-    return {**report, "cases": list(known.values())}
+    return {**report, "cases": _in_order(known)}
+
+
+def _in_order(records: dict[str, Any]) -> list[Any]:
+    """Return records as a run of everything would have made them."""
+    order = [case.name for case in (*all_cases(), *quick_cases())]
+    return sorted(records.values(), key=lambda record: order.index(record["name"]))
 
 
 def _about(workers: Workers, sides: Iterable[str]) -> Iterator[tuple[str, Any]]:

@@ -44,7 +44,7 @@ def curves(records: Iterable[Record]) -> dict[tuple[str, str], Points]:
         if record["part"] == "heatmaps" and where == (LAYERS[model], Case.composite):
             for side in filter(median.__contains__, STYLES):
                 found.setdefault((model, side), []).append((case["count"], median[side]))
-    return found
+    return {key: sorted(points) for key, points in found.items()}
 
 
 def growth(records: Iterable[Record]) -> dict[str, dict[str, Points]]:
@@ -67,7 +67,7 @@ def _compared(axes: Any, found: Mapping[tuple[str, str], Points]) -> None:
         colour = f"C{models.index(model)}"
         axes.plot(*zip(*points, strict=True), style, color=colour, label=f"{model}, {name}", markersize=4)
     _finish(axes, "Conditional heatmaps of one image", "heatmaps", found.values())
-    axes.legend(fontsize="x-small", ncols=max(1, len(models) // 2))
+    axes.legend(fontsize="x-small", loc="center left", bbox_to_anchor=(1.01, 0.5))
 
 
 def _grown(axes: Any, what: str, found: Mapping[str, Points]) -> None:
