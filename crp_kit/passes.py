@@ -250,7 +250,6 @@ class _Task:
         self.inputs: dict[Ref, Relevance] = {}
         self.unknown: set[str] = set()
         self.rows: list[int] = []
-        self.lowest = 0 if to_input else min((ref.node for ref in wanted), default=walk.start.node)
         self.leading = walk.flow.upstream_marks(list(wanted))
 
     def parts(self, seeds: torch.Tensor, rows: torch.Tensor, masks: Mapping[Ref, torch.Tensor]) -> Iterator[Passed]:
@@ -323,7 +322,7 @@ class _Task:
     def _walk(self, segment: Segment, masks: Mapping[Ref, torch.Tensor]) -> None:
         """Carry relevance from a segment's source to its targets, or to the input."""
         pending: dict[Ref, Relevance] = {segment.source: self.arrived[segment.source].shared()}
-        for index in range(segment.source.node, self.lowest - 1, -1):
+        for index in range(segment.source.node, -1, -1):
             node = self.graph.nodes[index]
             message: Message = [self._arriving(pending, Ref(index, i), masks) for i in range(len(node.shapes))]
             if all(part is None for part in message):

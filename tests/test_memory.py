@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from hidden import Hidden
 from torch import nn
 
 import crp_kit
@@ -181,21 +182,6 @@ def test_a_model_that_one_sample_cannot_run_is_looked_at_with_all() -> None:
     expected = gradient_of(fixed, BATCH)
     assert torch.allclose(relevance_of(fixed), expected)
     assert [count for count, gradients in runs if gradients] == [1, 5]
-
-
-class Threefold(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
-        return torch.from_numpy(x.detach().numpy() * 3)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: torch.Tensor) -> torch.Tensor:
-        return grads[0] * 3
-
-
-class Hidden(nn.Module):
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return Threefold.apply(x)  # type: ignore[no-any-return, no-untyped-call]
 
 
 @pytest.mark.parametrize("several", [False, True])

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import pytest
 import torch
 import torch.nn.functional as F
+from hidden import Hidden
 from oracles.families import FAMILIES, build
 from oracles.start import output_tensor
 from oracles.whole_model import whole_model_relevance
@@ -554,24 +555,8 @@ def test_a_custom_function_in_a_submodule_hands_on_its_own_gradient() -> None:
     assert torch.allclose(attr.input_relevance[:3], expected)
 
 
-class Numpy(torch.autograd.Function):
-    """Leaves torch altogether."""
-
-    @staticmethod
-    def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
-        return torch.from_numpy(x.detach().numpy() * 2)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: torch.Tensor) -> torch.Tensor:
-        return grads[0] * 2
-
-
 def test_a_custom_function_without_torch_calls_is_one_node_under_a_composite_too() -> None:
-    class Outside(nn.Module):
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return Numpy.apply(x)
-
-    model = nn.Sequential(linear(3, 4), Outside(), linear(4, 2, seed=1)).eval()
+    model = nn.Sequential(linear(3, 4), Hidden(), linear(4, 2, seed=1)).eval()
     attr = CondAttribution(model)(sample(2, 3), [{"y": [1]}], lrp0())
     assert torch.equal(attr.prediction, own_output(model, sample(2, 3)))
     assert [node.op for node in CondAttribution(model).graph(sample(2, 3))] == "input linear opaque linear".split()

@@ -39,8 +39,8 @@ _EXACT = (
 
 
 @dataclass(eq=False)
-class ModifiedParameters:
-    """The parameters of a unit as each term of a rule modifies them, made when they are first asked for, and kept.
+class ModifiedUnit:
+    """A unit under a rule: its parameters as each term modifies them, made when they are first asked for, and kept.
 
     A term whose input is zero needs the bias alone.
 
@@ -50,14 +50,17 @@ class ModifiedParameters:
     make : callable
         Returns the unit with its own parameters.
     known : dict, optional
-        Where they are kept, by term and whether the bias is all of them.
+        Where modified parameters are kept, by term and whether the bias is all of them.
+    output : callable, optional
+        Returns the unit's own output for its input if that is known already, otherwise None.
     """
 
     rule: BasicHook
     make: Callable[[], torch.nn.Module]
     known: dict[tuple[int, bool], dict[str, torch.Tensor]] = field(default_factory=dict)
+    output: Callable[[], torch.Tensor | None] = lambda: None
 
-    def of(self, term: int, *, bias_only: bool = False) -> dict[str, torch.Tensor]:
+    def parameters(self, term: int, *, bias_only: bool = False) -> dict[str, torch.Tensor]:
         """Return the parameters of a term, by name."""
         if (term, bias_only) not in self.known:
             with ParamMod.ensure(self.rule.param_modifiers[term])(self.make()) as modified:
@@ -66,18 +69,13 @@ class ModifiedParameters:
         return self.known[term, bias_only]
 
 
-def nothing() -> None:
-    """Know nothing."""
-
-
 def hook_backward(
     rule: Hook,
     unit: torch.nn.Module,
     x: torch.Tensor,
     *,
     where: str,
-    parameters: ModifiedParameters | None = None,
-    output: Callable[[], torch.Tensor | None] = nothing,
+    modified: ModifiedUnit | None = None,
     hidden: bool = False,
 ) -> Callable[[Relevance], Relevance]:
     """Return the function from the relevance at a unit's output to that at its input.
@@ -90,10 +88,8 @@ def hook_backward(
         The unit's input.
     where : str
         Name of the node, for errors.
-    parameters : ModifiedParameters, optional
-        Those of a `BasicHook`, if some may be known already.
-    output : callable, optional
-        Returns the unit's own output for `x` if it is known already, otherwise None.
+    modified : ModifiedUnit, optional
+        The unit under a `BasicHook`, if some of it may be known already.
     hidden : bool, optional
         ``torch.func`` cannot follow the unit.
 
@@ -104,7 +100,7 @@ def hook_backward(
     """
     with _blamed(rule, where):
         if isinstance(rule, BasicHook):
-            terms = _terms(rule, unit, x, parameters, output=output, hidden=hidden)
+            terms = _terms(unit, x, modified or ModifiedUnit(rule, lambda: unit), hidden=hidden)
             pull = _basic(rule, terms, x)
         else:
             pull = _foreign(rule, unit, x)
@@ -170,13 +166,7 @@ class _Term:
 
 
 def hook_losses(
-    rule: Hook,
-    unit: torch.nn.Module,
-    x: torch.Tensor,
-    *,
-    where: str,
-    parameters: ModifiedParameters | None = None,
-    output: Callable[[], torch.Tensor | None] = nothing,
+    rule: Hook, unit: torch.nn.Module, x: torch.Tensor, *, where: str, modified: ModifiedUnit | None = None
 ) -> Losses | None:
     """Return what a rule keeps at a unit that is an affine map, or None for a rule that is not such a sum of terms.
 
@@ -185,9 +175,9 @@ def hook_losses(
     """
     if not isinstance(rule, BasicHook):
         return None
-    known = ModifiedParameters(rule, lambda: unit) if parameters is None else parameters
+    known = modified or ModifiedUnit(rule, lambda: unit)
     with _blamed(rule, where):
-        terms = _terms(rule, unit, x, known, output=output)
+        terms = _terms(unit, x, known)
     inputs, outputs = [term.input for term in terms], [term.output for term in terms]
     if _shared_inputs(inputs) or not (_is_zennits(rule) or _multiplies(rule, inputs, outputs)):
         return None
@@ -199,32 +189,25 @@ def hook_losses(
     constants, kept = torch.zeros_like(outputs[0]), torch.zeros_like(outputs[0])
     for place, (term, sign, factor) in enumerate(zip(terms, signs, above, strict=True)):
         if isinstance(unit, LinearUnit):
-            zero = unit.of_zeros(known.of(place, bias_only=True), term.output)
+            zero = unit.of_zeros(known.parameters(place, bias_only=True), term.output)
         else:
-            zero = torch.func.functional_call(unit, known.of(place), (torch.zeros_like(term.input),))
+            zero = torch.func.functional_call(unit, known.parameters(place), (torch.zeros_like(term.input),))
         constants = constants + sign * factor * zero
         kept = kept + sign * factor * term.output
     return Losses(constants, 1 - kept)
 
 
-def _terms(
-    rule: BasicHook,
-    unit: torch.nn.Module,
-    x: torch.Tensor,
-    parameters: ModifiedParameters | None = None,
-    *,
-    output: Callable[[], torch.Tensor | None] = nothing,
-    hidden: bool = False,
-) -> list[_Term]:
+def _terms(unit: torch.nn.Module, x: torch.Tensor, known: ModifiedUnit, *, hidden: bool = False) -> list[_Term]:
     """Evaluate the modified forwards and their transposes."""
-    known = ModifiedParameters(rule, lambda: unit) if parameters is None else parameters
+    rule = known.rule
     modifiers = zip(rule.input_modifiers, rule.param_modifiers, rule.output_modifiers, strict=True)
     found: list[_Term] = []
     for place, (modify_input, modify_parameters, modify_output) in enumerate(modifiers):
-        h, changed = modify_input(x), partial(known.of, place)
+        h, changed = modify_input(x), partial(known.parameters, place)
         if isinstance(unit, LinearUnit):
             unmodified = h is x and type(modify_parameters) is NoMod and not modify_parameters.zero_params
-            like, plain = found[0].output if found else None, output() if unmodified and _is_zennits(rule) else None
+            plain = known.output() if unmodified and _is_zennits(rule) else None
+            like = found[0].output if found else None
             found.append(_linear_term(unit, h, modify_output, changed, like=like, plain=plain))
         else:
             found.append(_term(unit, h, modify_output, changed(), hidden=hidden))

@@ -17,7 +17,7 @@ from ..graph.record import Recording
 from ..graph.shadow import with_own_state
 from .folds import factors_in_front
 from .functions import true_function, values_of
-from .hooks import ModifiedParameters, hook_backward, hook_losses
+from .hooks import ModifiedUnit, hook_backward, hook_losses
 from .relevance import Relevance
 from .step import Backward, Given, Losses, Message, Pull, Step, Transposed, arriving, laid_out, only, sum_to, working
 from .transposes import linear_transpose
@@ -46,24 +46,22 @@ class LinearStep(Step):
     _kept: dict[str, Any] = field(default_factory=dict)
 
     def prepare(self, recording: Recording) -> Backward:
-        unit, parameters = self._unit(recording)
+        unit, modified = self._unit(recording)
         (x,) = values_of(recording, [self.to])
         if self.hook is None:
             transpose, dtype = linear_transpose(unit, unit.weight, x.shape) or _transposed(unit, x), unit.weight.dtype
             return lambda message: [(self.to, transpose(only(message).to(dtype)))]
         node = self.node(recording)
-        seen = layer_of(node, unit) if parameters is None else unit
-        output = partial(self._output, recording)
-        pull = hook_backward(self.hook, seen, x, where=node.name, parameters=parameters, output=output)
+        seen = layer_of(node, unit) if modified is None else unit
+        pull = hook_backward(self.hook, seen, x, where=node.name, modified=modified)
         return lambda message: [(self.to, pull(arriving(message)))]
 
     def losses(self, recording: Recording) -> Losses | None:
         if self.hook is None:
             return None
-        unit, parameters = self._unit(recording)
+        unit, modified = self._unit(recording)
         (x,) = values_of(recording, [self.to])
-        where, output = self.node(recording).name, partial(self._output, recording)
-        return hook_losses(self.hook, unit, x, where=where, parameters=parameters, output=output)
+        return hook_losses(self.hook, unit, x, where=self.node(recording).name, modified=modified)
 
     def _output(self, recording: Recording) -> torch.Tensor | None:
         """Return the unit's output as the forward made it, if it is as precise as what rules make."""
@@ -73,8 +71,8 @@ class LinearStep(Step):
             return None
         return laid_out(value) if ref in recording.maps else value
 
-    def _unit(self, recording: Recording) -> tuple[LinearUnit, ModifiedParameters | None]:
-        """Return the unit; for a `BasicHook` with modified parameters instead of its own. A changed weight counts."""
+    def _unit(self, recording: Recording) -> tuple[LinearUnit, ModifiedUnit | None]:
+        """Return the unit; for a `BasicHook` without values, and what it modifies. A changed weight counts."""
         graph, node, fold = recording.graph, self.node(recording), self.before
         behind = None if self.behind is None else graph.nodes[self.behind]
 
@@ -90,7 +88,8 @@ class LinearStep(Step):
             self._kept.update(key=key, sources=sources, unit=unit, modified={})
         if not isinstance(self.hook, BasicHook):
             return self._kept["unit"], None
-        return self._kept["unit"], ModifiedParameters(self.hook, effective, self._kept["modified"])
+        output = partial(self._output, recording)
+        return self._kept["unit"], ModifiedUnit(self.hook, effective, self._kept["modified"], output)
 
 
 def _transposed(unit: LinearUnit, x: torch.Tensor) -> Pull:

@@ -88,13 +88,14 @@ def measured(options: argparse.Namespace, cases: list[Case]) -> dict[str, Any]:
         workers.start(sides := sorted({side for case in due for side in case.sides}))
         report["about"] = earlier.get("about", {}) | dict(_about(workers, sides))
         _check_same(report, earlier)
+        report["cases"] = _in_order(known)
         rounds = Rounds(options.rounds, options.peer_rounds, options.least)
         for case in due:
             known[case.name] = record_of(case, workers, Path(folder), rounds)
             report["cases"] = _in_order(known)
             if options.json:
                 _replace(options.json, json.dumps(report, indent=1))
-    return {**report, "cases": _in_order(known)}
+    return report
 
 
 def _in_order(records: dict[str, Any]) -> list[Any]:

@@ -44,7 +44,7 @@ def curves(records: Iterable[Record]) -> dict[tuple[str, str], Points]:
         if record["part"] == "heatmaps" and where == (LAYERS[model], Case.composite):
             for side in filter(median.__contains__, STYLES):
                 found.setdefault((model, side), []).append((case["count"], median[side]))
-    return {key: sorted(points) for key, points in found.items()}
+    return found
 
 
 def growth(records: Iterable[Record]) -> dict[str, dict[str, Points]]:
