@@ -13,6 +13,7 @@ from .concepts import Concept
 from .conditions import Chunk, Pairing, chunk_rows, parse_conditions, resolve_pairing
 from .engine import Engine
 from .errors import ConditionError, InputError
+from .finite import count_not_finite
 from .graph.elementwise import Elementwise
 from .graph.nodes import Graph
 from .graph.record import OutputSelector
@@ -285,7 +286,7 @@ def check_data(data: Any) -> int:
         if value.numel() == 0:
             raise InputError(f"data is empty: its shape is {tuple(value.shape)}")
         # Only the first input has to be finite: another may be a mask of minus infinities.
-        bad = int((~torch.isfinite(value) if value is floats[0] else value.isnan()).sum())
+        bad = count_not_finite(value) if value is floats[0] else int(value.isnan().sum())
         if bad:
             raise InputError(f"data has {bad} values that are NaN or infinite (of {value.numel()})")
     return int(tensors[0].shape[0])

@@ -13,7 +13,7 @@ from .graph.axes import MIXED
 from .graph.nodes import Graph, Ref
 from .passes import Run
 
-__all__ = ["channel_concept", "find_layer", "is_folded", "per_sample", "recordable"]
+__all__ = ["channel_concept", "find_layer", "is_folded", "per_sample", "recordable", "rows_per_sample"]
 
 
 def find_layer(run: Run, name: str) -> Ref:
@@ -65,7 +65,12 @@ def is_folded(graph: Graph, ref: Ref) -> bool:
 
 def per_sample(graph: Graph, value: torch.Tensor) -> torch.Tensor:
     """Return a value with the batch as its first axis, folded windows or heads behind it."""
-    return value if value.shape[0] == graph.batch else value.reshape(graph.batch, -1, *value.shape[1:])
+    return rows_per_sample(graph, value[None])[0]
+
+
+def rows_per_sample(graph: Graph, rows: torch.Tensor) -> torch.Tensor:
+    """Return rows of values, (row, *shape), as (row, sample, ...)."""
+    return rows if rows.shape[1] == graph.batch else rows.reshape(len(rows), graph.batch, -1, *rows.shape[2:])
 
 
 def channel_concept(run: Run, name: str) -> ChannelConcept:

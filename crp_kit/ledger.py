@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import torch
 
+from .finite import is_finite
 from .rules.step import Losses
 
 __all__ = ["Entry", "Ledger"]
@@ -65,7 +66,7 @@ class Ledger:
         entry.arrived += total(relevance)
         entry.lowest = min(float(relevance.min()), entry.lowest)  # a NaN stays, since nothing is below it
         entry.highest = max(float(relevance.max()), entry.highest)
-        entry.finite = entry.finite and _is_finite(relevance)
+        entry.finite = entry.finite and is_finite(relevance)
 
     def mask(self, index: int, before: torch.Tensor, after: torch.Tensor) -> None:
         """Note what a mask took away."""
@@ -74,7 +75,7 @@ class Ledger:
     def hand_on(self, index: int, relevance: torch.Tensor, *, counted: bool) -> None:
         """Note what a node handed to an input, and whether a counted path leads on from there."""
         entry = self.entries[index]
-        entry.finite = entry.finite and _is_finite(relevance)
+        entry.finite = entry.finite and is_finite(relevance)
         if counted:
             entry.handed_on += total(relevance)
         else:
@@ -94,7 +95,3 @@ class Ledger:
 def total(relevance: torch.Tensor) -> float:
     """Return the sum of all elements, in float64."""
     return float(relevance.sum(dtype=torch.float64))
-
-
-def _is_finite(relevance: torch.Tensor) -> bool:
-    return bool(torch.isfinite(relevance).all())

@@ -12,7 +12,7 @@ from .concepts import ChannelConcept, Concept
 from .engine import Engine
 from .errors import ConceptRangeError, ConditionError
 from .graph.nodes import Ref
-from .layers import channel_concept, per_sample, recordable
+from .layers import channel_concept, per_sample, recordable, rows_per_sample
 from .passes import Run
 from .rules.presets import Composite
 
@@ -118,6 +118,4 @@ def _relevances(
     passed = run.passed(
         run.graph.output, seeds, rows=rows, masks={}, record=list(refs.values()), to_input=False, again=False
     )
-    return {
-        name: torch.stack([per_sample(run.graph, slot) for slot in passed.recorded[ref]]) for name, ref in refs.items()
-    }
+    return {name: rows_per_sample(run.graph, passed.recorded[ref]) for name, ref in refs.items()}

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from .errors import DeviceMemoryError, ModelError, NonFiniteRelevanceError
+from .finite import is_finite
 from .graph.axes import batch_axes, channel_axes
 from .graph.nodes import Ref
 from .graph.ops import Kind
@@ -136,7 +137,7 @@ class Run:
         with torch.inference_mode(False), torch.no_grad(), exact:
             passed = passed_through(watch=False)
             parts = (*passed.inputs.values(), *passed.recorded.values())
-            if ledger is None and not all(bool(torch.isfinite(part).all()) for part in parts):
+            if ledger is None and not all(map(is_finite, parts)):
                 self._check_forward()
                 passed_through(watch=True)
         self.engine.warn_of_unknown(passed.unknown, self.graph)
@@ -144,11 +145,11 @@ class Run:
 
     def _check_forward(self) -> None:
         """Make sure that not the forward itself made what is not finite."""
-        if bool(torch.isfinite(self.recording.value(self.graph.output)).all()):
+        if is_finite(self.recording.value(self.graph.output)):
             return
         for node, values in zip(self.graph, self.recording.values, strict=True):
             floats = (one for one in values if isinstance(one, torch.Tensor) and one.is_floating_point())
-            if not all(bool(torch.isfinite(one).all()) for one in floats) and node.kind is not Kind.INPUT:
+            if not all(map(is_finite, floats)) and node.kind is not Kind.INPUT:
                 raise ModelError(
                     f"the model's own forward makes values that are NaN or infinite, first at {node.name!r} ({node.op})"
                 )
@@ -304,7 +305,7 @@ class _Task:
 
     def _whole(self, found: Mapping[Ref, Relevance], ref: Ref) -> torch.Tensor:
         if ref in found:
-            return self._expanded(found[ref]).whole().contiguous()
+            return self._expanded(found[ref]).whole()
         return self.arrived[self.walk.start].rows.new_zeros((len(self.rows), *self.graph.shape(ref)))
 
     def _expanded(self, relevance: Relevance) -> Relevance:
@@ -375,7 +376,7 @@ class _Task:
         return given
 
     def _watch(self, index: int, relevance: Relevance) -> None:
-        if self.watch and not bool(torch.isfinite(relevance.whole()).all()):
+        if self.watch and not is_finite(relevance.whole()):
             raise NonFiniteRelevanceError(self.graph.nodes[index].name, self.job.plan.steps[index].rule or "start")
 
     def _note_losses(

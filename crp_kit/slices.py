@@ -14,8 +14,9 @@ from .concepts import ChannelConcept, Concept
 from .conditions import OUTPUT, Chunk, ConditionSet
 from .diagnostics import ConservationReport, conservation
 from .errors import ConditionError, ModelError
+from .finite import is_finite
 from .graph.nodes import Ref
-from .layers import channel_concept, find_layer, is_folded, per_sample, recordable
+from .layers import channel_concept, find_layer, is_folded, per_sample, recordable, rows_per_sample
 from .ledger import Ledger
 from .passes import Passed, Run
 from .result import Attribution
@@ -122,8 +123,9 @@ class Slice:
     def _tell_of_other_inputs(self, passes: list[tuple[list[int], Passed]], main: Ref) -> None:
         """Warn if relevance reaches inputs that the heatmap does not show."""
         shown = {main, *self.recorded.values()}
-        reached = {ref for _, passed in passes for ref, part in passed.inputs.items() if bool(part.any())}
-        others = reached - shown
+        others = {
+            ref for _, passed in passes for ref, part in passed.inputs.items() if ref not in shown and bool(part.any())
+        }
         if others:
             names = [self.graph.label(ref) for ref in sorted(others)]
             self.run.engine.say(
@@ -150,21 +152,17 @@ class Slice:
     def _ordered(self, parts: list[tuple[list[int], torch.Tensor]]) -> torch.Tensor:
         """Put the relevance of all groups, (set, batch, ...) or (1, batch, ...) for zip, in the order of the rows."""
         if self.zip:
-            whole = parts[0][1][0].clone()
+            whole = parts[0][1][0].clone(memory_format=torch.contiguous_format)
             for group, part in parts[1:]:
                 whole[group] = per_sample(self.graph, part[0])[group]
             return self._placed(whole)
         first = parts[0][1]
-        split = [(group, self._per_sample_rows(part)) for group, part in parts]
+        split = [(group, rows_per_sample(self.graph, part)) for group, part in parts]
         shape = (len(self.sets), *split[0][1].shape[1:])
         whole = first.new_zeros(shape)
         for group, part in split:
             whole[group] = part
         return self._placed(whole.transpose(0, 1).flatten(0, 1))
-
-    def _per_sample_rows(self, value: torch.Tensor) -> torch.Tensor:
-        batch = self.graph.batch
-        return value if value.shape[1] == batch else value.reshape(value.shape[0], batch, -1, *value.shape[2:])
 
     def _by_row(self, value: torch.Tensor, ref: Ref) -> torch.Tensor:
         self.graph.sample_shape(ref)
@@ -232,7 +230,7 @@ class Slice:
     def _initial(self, value: torch.Tensor) -> tuple[torch.Tensor, bool]:
         """Return the start relevance, (batch, *shape), or (set, batch, *shape) if it differs by row."""
         initial, per_row = self._given_initial(value)
-        if self.request.init_rel is not None and not bool(torch.isfinite(initial).all()):
+        if self.request.init_rel is not None and not is_finite(initial):
             raise ConditionError("init_rel is NaN or infinite")
         return initial, per_row
 

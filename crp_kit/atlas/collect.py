@@ -13,6 +13,7 @@ from ..concepts import Aggregate, Concept
 from ..data.samples import Batch
 from ..engine import Engine
 from ..errors import ConceptRangeError, CrpKitError, InputError
+from ..finite import is_finite
 from ..observation import observe
 from ..rules.presets import Composite
 from .accumulate import Array, Integers
@@ -72,9 +73,9 @@ class Collector:
             shown = tuple(made.shape) if isinstance(made, torch.Tensor) else type(made).__name__
             raise InputError(f"preprocess takes a batch of images and returns a batch; {len(images)} gave {shown}")
         made = made.to(self.device, self.dtype, non_blocking=True)
-        bad = (~torch.isfinite(made)).flatten(1).any(1)
-        if bool(bad.any()):
-            raise InputError(f"preprocess makes values that are NaN or infinite from {int(bad.sum())} of the images")
+        if not is_finite(made):
+            bad = sum(not is_finite(image) for image in made)
+            raise InputError(f"preprocess makes values that are NaN or infinite from {bad} of the images")
         return made
 
     def scores(self, batch: Batch) -> BatchScores:
@@ -134,7 +135,7 @@ class Collector:
             score = score / torch.where(total == 0, torch.ones_like(total), total)
         shape = (*values.shape[:2], score.shape[1])
         score = score.float()
-        if not bool(torch.isfinite(score).all()):
+        if not is_finite(score):
             raise InputError("a score is NaN or infinite, or too large for float32; half precision may be too small")
         return (
             score.reshape(shape).cpu().numpy(),

@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import functional as geometry
 
 from ..errors import CrpKitError, InputError
+from ..finite import count_not_finite
 
 __all__ = ["Batch", "Failure", "NumberedSamples", "batches", "fingerprint"]
 
@@ -123,7 +124,7 @@ class NumberedSamples(Dataset[Any]):
         if not isinstance(image, torch.Tensor):
             raise InputError(f"an image is a tensor, a picture of Pillow or an array; got {type(image).__name__}")
         tensor: torch.Tensor = image / 255 if image.dtype == torch.uint8 else image
-        bad = int((~torch.isfinite(tensor)).sum()) if tensor.is_floating_point() else 0
+        bad = count_not_finite(tensor)
         if bad:
             raise InputError(f"the image has {bad} values that are NaN or infinite (of {tensor.numel()})")
         return tensor

@@ -25,8 +25,10 @@ from ..graph.nodes import Graph, Node, Ref
 from ..graph.ops import Kind
 from .attention import AttentionStep
 from .attnlrp import Uniform
+from .known import known_rule
 from .linear import HookStep, LinearStep, StackedStep
 from .rule_map import NodeRules, RuleMap, resolved
+from .stabilizer import quick
 from .stand_ins import FAMILY, STAND_INS
 from .step import Quality, Step
 from .structural import ContributionStep, Factor, GateStep, GradientStep, PassStep, StopStep
@@ -67,7 +69,7 @@ class Plan:
 
 def stabilized(epsilon: float | Stabilizer = 1e-6) -> Factor:
     """Return the factor ``1 / (z + sign(z) epsilon)``, where the sign of zero is positive."""
-    stabilize = Stabilizer.ensure(epsilon)
+    stabilize = quick(Stabilizer.ensure(epsilon))
     return lambda z: 1 / stabilize(z)
 
 
@@ -192,7 +194,9 @@ def _common_factor(chooser: _Chooser) -> Factor:
 
 def _factor_of(hook: Any) -> Factor:
     """Return the factor by which a Norm or Epsilon rule multiplies relevance, given the output."""
-    return lambda z: hook.gradient_mapper(torch.ones_like(z), [z])
+    known = known_rule(hook)
+    rule = hook if known is None else known.quick
+    return lambda z: rule.gradient_mapper(torch.ones_like(z), [z])
 
 
 _SAME_VALUES = frozenset(

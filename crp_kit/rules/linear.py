@@ -17,9 +17,10 @@ from ..graph.record import Recording
 from ..graph.shadow import with_own_state
 from .folds import factors_in_front
 from .functions import true_function, values_of
-from .hooks import ModifiedUnit, hook_backward, hook_losses
+from .hooks import hook_backward, hook_losses
 from .relevance import Relevance
 from .step import Backward, Given, Losses, Message, Pull, Step, Transposed, arriving, laid_out, only, sum_to, working
+from .terms import ModifiedUnit
 from .transposes import linear_transpose
 from .units import CallUnit, LinearUnit, NormUnit, effective_unit, layer_of, state_key, state_of
 

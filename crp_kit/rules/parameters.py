@@ -10,9 +10,10 @@ from typing import Any
 
 import torch
 from zennit import rules as zennit_rules
-from zennit.core import BasicHook, Hook, Stabilizer
+from zennit.core import BasicHook, Hook
 
 from .describe import describe_hook, epsilon_in
+from .stabilizer import added_epsilon
 from .step import Step
 
 __all__ = ["SavedRule", "portable", "rule_parameters", "short_rule", "step_texts"]
@@ -103,8 +104,8 @@ def _closure(function: Any) -> Iterator[tuple[str, Any]]:
 
 def _plain(value: Any) -> Any:
     """Return the number that a stabilizer adds, if that is all it does."""
-    usual = isinstance(value, Stabilizer) and vars(value) == vars(Stabilizer(epsilon=value.epsilon))
-    return value.epsilon if usual else value
+    epsilon = added_epsilon(value)
+    return value if epsilon is None else epsilon
 
 
 def _short(value: Any) -> str:

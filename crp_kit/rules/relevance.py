@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 import torch
 
+from ..finite import is_finite
+
 __all__ = ["Relevance", "Scaling", "is_zero", "one_channel"]
 
 
@@ -47,7 +49,7 @@ class Relevance:
     def is_finite(self) -> bool:
         """Return whether all of it is, rows and factor."""
         parts = [self.rows] if self.factor is None else [self.rows, self.factor]
-        return all(bool(torch.isfinite(part).all()) for part in parts)
+        return all(map(is_finite, parts))
 
     def shared(self) -> Relevance:
         """Return the same relevance for one reader of several."""
@@ -137,6 +139,7 @@ def is_zero(value: torch.Tensor) -> bool:
     """Return whether all values are zero; a NaN is none."""
     if value.numel() == 0:
         return True
+    value = value[tuple(slice(None) if stride else 0 for stride in value.stride())]  # once, what is broadcast
     if value.ndim and bool(value[..., 0].any()):  # mostly, a few values tell
         return False
     lying = value if value.is_contiguous() or value.ndim != 4 else value.permute(0, 2, 3, 1)  # aminmax copies others

@@ -48,7 +48,7 @@ class LinearUnit(torch.nn.Module):
         """Return the output for an input of zeros under another bias, in the shape of another output."""
         bias = parameters.get("bias")
         if bias is None:
-            return torch.zeros_like(like)
+            return like.new_zeros(()).expand_as(like)
         plain = bias.view(-1, *(1,) * self.dims) if bias.ndim == 1 else bias
         return plain.expand_as(like)
 

@@ -1,0 +1,121 @@
+"""What is known of zennit's own rules: that they multiply element by element, with which factors, and what they clamp.
+
+All of it is found by trying a rule on a few numbers, so that it holds for the release of zennit that is installed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from weakref import WeakKeyDictionary
+
+import torch
+from zennit import rules as zennit_rules
+from zennit.core import BasicHook
+
+from .parameters import rule_parameters
+from .stabilizer import QuickStabilizer
+
+__all__ = ["KnownRule", "known_rule", "reducer_factors"]
+
+_CLAMPING = (zennit_rules.Gamma, zennit_rules.ZPlus, zennit_rules.AlphaBeta)
+"""Rules whose modified inputs are the input, or its part above or below zero."""
+_KNOWN = (
+    *_CLAMPING,
+    zennit_rules.Epsilon,
+    zennit_rules.ZBox,
+    zennit_rules.Norm,
+    zennit_rules.WSquare,
+    zennit_rules.Flat,
+)
+"""Rules whose mapper and reducer are known to multiply element by element."""
+_NUMBERS = torch.tensor([1, 2], dtype=torch.float64)
+
+
+@dataclass(frozen=True, eq=False)
+class KnownRule:
+    """A rule of zennit's whose relevance is ``sum_i h_i * J_i^T (f_i * R)``.
+
+    Parameters
+    ----------
+    quick : zennit BasicHook
+        A rule with the same gradient mapper, but perhaps a quicker stabilizer.
+    factors : tuple of (float, float)
+        The factor of each term's gradient in the reducer, for modified inputs of one and of two. It is a number, or a
+        number times the modified input: these two tell which.
+    whole : tuple of (bool or None)
+        Whether the modified input of a term is all of an input that is nowhere below zero (True), or zero (False).
+    """
+
+    quick: BasicHook
+    factors: tuple[tuple[float, float], ...]
+    whole: tuple[bool | None, ...]
+
+    def above(self, outputs: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        """Return what relevance is multiplied with before each term's transpose, in the shape of the outputs."""
+        found = self.quick.gradient_mapper(outputs[0].new_ones(()), list(outputs))
+        several = [found] * len(outputs) if isinstance(found, torch.Tensor) else found
+        return [factor.expand_as(outputs[0]) for factor in several]
+
+    def below(self, inputs: Sequence[torch.Tensor]) -> list[torch.Tensor | None]:
+        """Return what it is multiplied with after that, or None for a factor of one."""
+        found: list[torch.Tensor | None] = []
+        for value, (one, two) in zip(inputs, self.factors, strict=True):
+            if one == two:
+                found.append(None if one == 1 else torch.full_like(value, one))
+            else:
+                found.append(value if one == 1 else value * one)
+        return found
+
+    def inputs(self, x: torch.Tensor) -> list[torch.Tensor | None]:
+        """Return the modified inputs that are no other than `x`, or zero everywhere; None for all others."""
+        if all(whole is None for whole in self.whole) or not x.numel() or not bool(x.amin() >= 0):
+            return [None] * len(self.whole)
+        zero = x.new_zeros(()).expand_as(x)
+        return [None if whole is None else x if whole else zero for whole in self.whole]
+
+
+def known_rule(rule: BasicHook) -> KnownRule | None:
+    """Return what is known of a rule, if it is zennit's own in all that counts."""
+    functions = (*rule.input_modifiers, rule.gradient_mapper, rule.reducer)
+    if type(rule) not in _KNOWN or not all(one.__module__ in _MODULES for one in functions):
+        return None
+    if rule not in _found:
+        _found[rule] = KnownRule(_quick(rule), _factors(rule), _whole(rule))
+    return _found[rule]
+
+
+_MODULES = (zennit_rules.__name__, torch.ones_like.__module__)
+_found: WeakKeyDictionary[BasicHook, KnownRule] = WeakKeyDictionary()
+
+
+def _quick(rule: BasicHook) -> BasicHook:
+    """Return another object of the rule, with a quick stabilizer if it has one that adds a number."""
+    parameters = rule_parameters(rule)
+    name = "epsilon" if "epsilon" in parameters else "stabilizer"
+    epsilon = parameters[name]
+    return type(rule)(**{**parameters, name: QuickStabilizer(epsilon)}) if isinstance(epsilon, float) else rule.copy()
+
+
+def _factors(rule: BasicHook) -> tuple[tuple[float, float], ...]:
+    at_one, at_two = (
+        [float(factor) for factor in reducer_factors(rule, [number] * len(rule.input_modifiers))] for number in _NUMBERS
+    )
+    return tuple(zip(at_one, at_two, strict=True))
+
+
+def _whole(rule: BasicHook) -> tuple[bool | None, ...]:
+    if type(rule) not in _CLAMPING:
+        return (None,) * len(rule.input_modifiers)
+    found = [modify(_NUMBERS) for modify in rule.input_modifiers]
+    return tuple(True if torch.equal(one, _NUMBERS) else None if one.any() else False for one in found)
+
+
+def reducer_factors(rule: BasicHook, inputs: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    """Return the factor of each term's gradient in a rule's reducer."""
+    zeros = [torch.zeros_like(value) for value in inputs]
+    factors = []
+    for place in range(len(inputs)):
+        gradients = [torch.ones_like(value) if i == place else zeros[i] for i, value in enumerate(inputs)]
+        factors.append(rule.reducer(inputs, gradients))
+    return factors
