@@ -188,19 +188,35 @@ class Moments:
 
     def values(self, part: slice = slice(None)) -> MomentArrays:
         """Return the moments of some groups: float32."""
-        count = self.count[part]
-        some = np.maximum(count, 1)[:, None]
-        low, high = (one[part] + np.float32(0) for one in (self.low, self.high))  # of two zeros, that without a sign
-        total = self.sum.total(part)
-        mean = np.clip((total / some).astype("f4"), low, high)
-        spread = np.maximum(some * self.squares.total(part) - total * total, 0)
-        varied = (low != high) & (count[:, None] > 0)
-        for group, concept in zip(*np.nonzero(varied & (spread < _CANCELLED * total * total)), strict=True):
-            spread[group, concept] = self._exact_spread((part.start or 0) + int(group), int(concept))
-        variance = spread / (some * some)
-        std = np.where(low == high, 0, np.sqrt(variance)).astype("f4")
-        empty = count[:, None] == 0
-        return MomentArrays(count, *(np.where(empty, np.float32(np.nan), one) for one in (mean, std, low, high)))
+        return MomentArrays(self.count[part], *(self.value(name, part) for name in ("mean", "std", "min", "max")))
+
+    def value(self, name: str, part: slice = slice(None)) -> Floats:
+        """Return one of the moments of some groups, (group, concept): float32."""
+        made = np.full(self.low[part].shape, np.nan, "f4")
+        held = np.flatnonzero(self.count[part])
+        compute = {"mean": self._mean, "std": self._std, "min": self._min, "max": self._max}[name]
+        made[held] = compute(held + (part.start or 0))
+        return made
+
+    def _min(self, groups: Integers) -> Floats:
+        low: Floats = self.low[groups] + np.float32(0)  # of two zeros, that without a sign
+        return low
+
+    def _max(self, groups: Integers) -> Floats:
+        high: Floats = self.high[groups] + np.float32(0)
+        return high
+
+    def _mean(self, groups: Integers) -> Floats:
+        mean: Floats = (self.sum.total(groups) / self.count[groups, None]).astype("f4")
+        return mean.clip(self._min(groups), self._max(groups))
+
+    def _std(self, groups: Integers) -> Floats:
+        count, total = self.count[groups, None], self.sum.total(groups)
+        spread = np.maximum(count * self.squares.total(groups) - total * total, 0)
+        varied = self.low[groups] != self.high[groups]
+        for place, concept in zip(*np.nonzero(varied & (spread < _CANCELLED * total * total)), strict=True):
+            spread[place, concept] = self._exact_spread(int(groups[place]), int(concept))
+        return np.where(varied, np.sqrt(spread / (count * count)), 0).astype("f4")
 
 
 _CANCELLED = 2.0**-32
@@ -267,7 +283,7 @@ class _ExactSum:
                 kept[limb] += np.where(shift == by, limbs[limb - by], 0)
         return kept
 
-    def total(self, part: slice) -> Floats:
+    def total(self, part: Integers) -> Floats:
         """Return the sums of some groups, in the longest float there is."""
         top = np.where(self.top[part] == self._NONE, 0, self.top[part]).astype("i4")
         parts = [

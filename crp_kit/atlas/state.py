@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -140,7 +141,7 @@ class _KindState:
 
     def _moment(self, name: str) -> ArraySpec:
         like = array_spec(self.moments.low)
-        return ArraySpec(like.shape, like.dtype, lambda part: getattr(self.moments.values(part), name), like.chunks)
+        return ArraySpec(like.shape, like.dtype, partial(self.moments.value, name), like.chunks)
 
     def exact(self, base: str) -> Iterator[tuple[str, ArraySpec]]:
         """Yield what a merge needs beyond that."""
