@@ -28,8 +28,12 @@ def shared_tensors(model: torch.nn.Module) -> dict[int, torch.Tensor]:
     found: dict[int, torch.Tensor] = {}
     for module in model.modules():
         for value in vars(module).values():
-            inside = value.values() if isinstance(value, dict) else value if isinstance(value, (list, tuple)) else ()
-            found.update((id(one), one) for one in (value, *inside) if isinstance(one, torch.Tensor))
+            inside = (
+                value.values() if isinstance(value, dict) else value if isinstance(value, (list, tuple)) else (value,)
+            )
+            for one in inside:
+                if isinstance(one, torch.Tensor):
+                    found[id(one)] = one
     return found
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -17,17 +17,34 @@ class Ref(NamedTuple):
     output: int = 0
 
 
+_LEAVES = frozenset(
+    {bool, int, float, str, type(None), torch.Tensor, torch.nn.Parameter, torch.dtype, torch.device, Ref}
+)
+"""The types of most leaves, which are told apart by their type alone."""
+
+
 def leaves(tree: Any) -> list[Any]:
     """Return a nested structure as the flat list of what is in it; anything that is no container is a leaf."""
-    if isinstance(tree, (torch.Tensor, torch.Size, Ref)):
-        return [tree]
-    if isinstance(tree, (tuple, list)):
-        return _joined(tree)
-    if isinstance(tree, Mapping):
-        return _joined(tree.values())
-    if _is_record(tree):
-        return _joined(getattr(tree, field.name) for field in dataclasses.fields(tree))
-    return [tree]
+    found: list[Any] = []
+    _collect(tree, found)
+    return found
+
+
+def _collect(tree: Any, found: list[Any]) -> None:
+    """Put the leaves of a nested structure into a list."""
+    if type(tree) in _LEAVES or isinstance(tree, (torch.Tensor, torch.Size, Ref)):
+        found.append(tree)
+    elif isinstance(tree, (tuple, list)):
+        for one in tree:
+            _collect(one, found)
+    elif isinstance(tree, Mapping):
+        for one in tree.values():
+            _collect(one, found)
+    elif _is_record(tree):
+        for field in dataclasses.fields(tree):
+            _collect(getattr(tree, field.name), found)
+    else:
+        found.append(tree)
 
 
 def tensors(tree: Any) -> list[torch.Tensor]:
@@ -39,7 +56,7 @@ def mapped(tree: Any, func: Callable[[Any], Any], kind: type = torch.Tensor) -> 
     """Return a nested structure with a function applied to each leaf of one type; its containers are copied."""
     if isinstance(tree, kind):
         return func(tree)
-    if isinstance(tree, (torch.Tensor, torch.Size, Ref)):
+    if type(tree) in _LEAVES or isinstance(tree, (torch.Tensor, torch.Size, Ref)):
         return tree
     if isinstance(tree, (tuple, list)):
         parts = [mapped(one, func, kind) for one in tree]
@@ -57,7 +74,3 @@ def mapped(tree: Any, func: Callable[[Any], Any], kind: type = torch.Tensor) -> 
 
 def _is_record(tree: Any) -> bool:
     return dataclasses.is_dataclass(tree) and not isinstance(tree, (type, torch.nn.Module))
-
-
-def _joined(trees: Iterable[Any]) -> list[Any]:
-    return [leaf for one in trees for leaf in leaves(one)]
