@@ -113,6 +113,17 @@ def test_memory_moved_for_a_condition_is_a_small_multiple_of_its_maps(attributio
     assert 0 < (nine - one) / 8 < 2.5 * maps
 
 
+def test_what_conditions_share_takes_little_work_value_by_value(attribution, image):
+    """Behind a ReLU no input is clamped or compared, and denominators are written into one tensor."""
+    attribution(image, conditions(1), COMPOSITE)
+    graph = attribution.graph(image)
+    maps = 4 * sum(shape.numel() for node in graph if node.op == "conv2d" for shape in node.shapes)
+    one = counted(attribution, image, 1)
+    assert one.calls["aten.sign"] > 20
+    assert one.calls["aten.clamp"] == one.calls["aten.equal"] == 0
+    assert one.allocated < 15 * maps
+
+
 def plain_network() -> torch.nn.Module:
     torch.manual_seed(0)
     return torch.nn.Sequential(

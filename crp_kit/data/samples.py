@@ -64,10 +64,12 @@ class Batch:
     failures: tuple[Failure, ...]
 
     def parts(self, size: int) -> Iterator[Batch]:
-        """Yield the samples that could be read, at most so many at a time."""
+        """Yield the samples that could be read in as few parts as possible: of one size, which is at most `size`."""
         if self.images is not None:
-            for first in range(0, len(self.samples), size):
-                some = slice(first, first + size)
+            count = len(self.samples)
+            even = -(-count // -(-count // size))
+            for first in range(0, count, even):
+                some = slice(first, first + even)
                 yield Batch(self.samples[some], self.images[some], self.labels[some], ())
 
 

@@ -5,6 +5,7 @@ All of it is found by trying a rule on a few numbers, so that it holds for the r
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
 from weakref import WeakKeyDictionary
@@ -90,11 +91,13 @@ _found: WeakKeyDictionary[BasicHook, KnownRule] = WeakKeyDictionary()
 
 
 def _quick(rule: BasicHook) -> BasicHook:
-    """Return another object of the rule, with a quick stabilizer if it has one that adds a number."""
+    """Return the rule made anew with a quick stabilizer, if it has one that adds a number and all else is found."""
     parameters = rule_parameters(rule)
     name = "epsilon" if "epsilon" in parameters else "stabilizer"
-    epsilon = parameters[name]
-    return type(rule)(**{**parameters, name: QuickStabilizer(epsilon)}) if isinstance(epsilon, float) else rule.copy()
+    epsilon = parameters.get(name)
+    if not isinstance(epsilon, float) or parameters.keys() != inspect.signature(type(rule)).parameters.keys():
+        return rule.copy()
+    return type(rule)(**{**parameters, name: QuickStabilizer(epsilon)})
 
 
 def _factors(rule: BasicHook) -> tuple[tuple[float, float], ...]:
