@@ -111,7 +111,7 @@ def _linear_term(
         return Term(x, output, lambda s: full().pull(s), silent=True)
     changed = parameters()
     if plain is None:
-        plain = torch.func.functional_call(unit, changed, (x,))
+        plain = unit.output(x, **changed)
     output, weight = modify_output(plain), changed["weight"]
     pull = linear_transpose(unit, weight, x.shape)
     if pull is None or output is not plain:

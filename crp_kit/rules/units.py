@@ -39,10 +39,14 @@ class LinearUnit(torch.nn.Module):
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         """Return the output, (batch, ...)."""
-        plain = self.bias is not None and self.bias.ndim == 1
+        return self.output(input, self.weight, self.bias)
+
+    def output(self, input: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
+        """Return the output under other parameters."""
+        plain = bias is not None and bias.ndim == 1
         function = getattr(torch.nn.functional, self.op)
-        output: torch.Tensor = function(input, self.weight, self.bias if plain else None, **self.options)
-        return output if self.bias is None or plain else output + self.bias
+        output: torch.Tensor = function(input, weight, bias if plain else None, **self.options)
+        return output if bias is None or plain else output + bias
 
     def of_zeros(self, parameters: Mapping[str, torch.Tensor], like: torch.Tensor) -> torch.Tensor:
         """Return the output for an input of zeros under another bias, in the shape of another output."""
