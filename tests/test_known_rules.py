@@ -85,7 +85,7 @@ class TestKnownRule:
         x = values(2, 3, 4, 4).nan_to_num().abs()
         for found, modify in zip(known.inputs(x), rule.input_modifiers, strict=True):
             assert found is None or torch.equal(found, modify(x))
-            assert (found is None) == (type(rule) not in (Gamma, ZPlus, AlphaBeta)) or modify(x) is x
+            assert (found is None) == (type(rule) not in (Gamma, ZPlus, AlphaBeta))
 
     @pytest.mark.parametrize("wrong", [-1.0, float("nan")])
     def test_inputs_of_anything_else_are_not_known(self, wrong: float) -> None:

@@ -11,13 +11,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from zennit.core import BasicHook, Hook
 
 from ..errors import CompositeError, CrpKitError
-from .known import known_rule, reducer_factors
+from .known import by_term, known_rule, reducer_factors
 from .relevance import Relevance, Scaling, is_zero
 from .step import Losses, Pull, working
 from .terms import ModifiedUnit, Term, terms_of
@@ -130,7 +129,7 @@ def hook_losses(
     expected = zip(reducer_factors(rule, inputs), signs, inputs, strict=True)
     if not all(torch.allclose(h, sign * value) for h, sign, value in expected):
         return None
-    above = _as_list(rule.gradient_mapper(torch.ones_like(outputs[0]), outputs), len(terms))
+    above = by_term(rule.gradient_mapper(torch.ones_like(outputs[0]), outputs), len(terms))
     constants, kept = torch.zeros_like(outputs[0]), torch.zeros_like(outputs[0])
     for place, (term, sign, factor) in enumerate(zip(terms, signs, above, strict=True)):
         if isinstance(unit, LinearUnit):
@@ -169,7 +168,7 @@ def _row_by_row(rule: BasicHook, terms: Sequence[Term]) -> Pull:
     shared = _shared_inputs(inputs)
 
     def pull(relevance: torch.Tensor) -> torch.Tensor:
-        mapped = [_as_list(rule.gradient_mapper(row, outputs), len(terms)) for row in relevance]
+        mapped = [by_term(rule.gradient_mapper(row, outputs), len(terms)) for row in relevance]
         pulled = [
             term.pull(torch.stack([row[i] for row in mapped]).to(term.output.dtype)) for i, term in enumerate(terms)
         ]
@@ -191,7 +190,7 @@ def _factored(rule: BasicHook, terms: Sequence[Term], x: torch.Tensor) -> Callab
     inputs, outputs = [term.input for term in terms], [term.output for term in terms]
     known = known_rule(rule)
     if known is None:
-        above = _as_list(rule.gradient_mapper(torch.ones_like(outputs[0]), outputs), len(terms))
+        above = by_term(rule.gradient_mapper(torch.ones_like(outputs[0]), outputs), len(terms))
         below: Sequence[torch.Tensor | None] = reducer_factors(rule, inputs)
     else:
         above, below = known.above(outputs), known.below(inputs)
@@ -214,15 +213,6 @@ def _factored(rule: BasicHook, terms: Sequence[Term], x: torch.Tensor) -> Callab
     return pull
 
 
-def _as_list(mapped: Any, count: int) -> list[torch.Tensor]:
-    parts = [mapped] * count if isinstance(mapped, torch.Tensor) else list(mapped)
-    if len(parts) != count:
-        raise CompositeError(
-            f"a gradient mapper gives one tensor for each of the rule's {count} terms; got {len(parts)}"
-        )
-    return parts
-
-
 def _are_equal(first: torch.Tensor | None, second: torch.Tensor | None) -> bool:
     return first is second or (first is not None and second is not None and torch.equal(first, second))
 
@@ -236,8 +226,8 @@ def _multiplies(rule: BasicHook, inputs: Sequence[torch.Tensor], outputs: Sequen
         return (torch.randn(like.shape, generator=generator) * 10**exponents).to(like)
 
     relevance, gradients = tried(outputs[0]), [tried(value) for value in inputs]
-    ones = _as_list(rule.gradient_mapper(torch.ones_like(relevance), list(outputs)), len(outputs))
-    mapped = _as_list(rule.gradient_mapper(relevance, list(outputs)), len(outputs))
+    ones = by_term(rule.gradient_mapper(torch.ones_like(relevance), list(outputs)), len(outputs))
+    mapped = by_term(rule.gradient_mapper(relevance, list(outputs)), len(outputs))
     if not all(_same(a * relevance, b) for a, b in zip(ones, mapped, strict=True)):
         return False
     parts = [h * g for h, g in zip(reducer_factors(rule, inputs), gradients, strict=True)]

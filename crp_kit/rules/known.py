@@ -8,16 +8,18 @@ from __future__ import annotations
 import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
 from zennit import rules as zennit_rules
 from zennit.core import BasicHook
 
+from ..errors import CompositeError
 from .parameters import rule_parameters
 from .stabilizer import QuickStabilizer
 
-__all__ = ["KnownRule", "known_rule", "reducer_factors"]
+__all__ = ["KnownRule", "by_term", "known_rule", "reducer_factors"]
 
 _CLAMPING = (zennit_rules.Gamma, zennit_rules.ZPlus, zennit_rules.AlphaBeta)
 """Rules whose modified inputs are the input, or its part above or below zero."""
@@ -54,9 +56,8 @@ class KnownRule:
 
     def above(self, outputs: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         """Return what relevance is multiplied with before each term's transpose, in the shape of the outputs."""
-        found = self.quick.gradient_mapper(outputs[0].new_ones(()), list(outputs))
-        several = [found] * len(outputs) if isinstance(found, torch.Tensor) else found
-        return [factor.expand_as(outputs[0]) for factor in several]
+        mapped = self.quick.gradient_mapper(outputs[0].new_ones(()), list(outputs))
+        return [factor.expand_as(outputs[0]) for factor in by_term(mapped, len(outputs))]
 
     def below(self, inputs: Sequence[torch.Tensor]) -> list[torch.Tensor | None]:
         """Return what it is multiplied with after that, or None for a factor of one."""
@@ -122,3 +123,13 @@ def reducer_factors(rule: BasicHook, inputs: Sequence[torch.Tensor]) -> list[tor
         gradients = [torch.ones_like(value) if i == place else zeros[i] for i, value in enumerate(inputs)]
         factors.append(rule.reducer(inputs, gradients))
     return factors
+
+
+def by_term(mapped: Any, count: int) -> list[torch.Tensor]:
+    """Return what a gradient mapper gives as one tensor for each term."""
+    parts = [mapped] * count if isinstance(mapped, torch.Tensor) else list(mapped)
+    if len(parts) != count:
+        raise CompositeError(
+            f"a gradient mapper gives one tensor for each of the rule's {count} terms; got {len(parts)}"
+        )
+    return parts
