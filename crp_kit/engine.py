@@ -16,7 +16,7 @@ from .errors import CompositeError, CrpKitWarning, InputError, ModelError
 from .graph.elementwise import Elementwise, check_elementwise, declarations, declared_paths
 from .graph.nodes import Graph
 from .graph.record import OutputSelector, Recording, first_sample, record, seen_through
-from .graph.shadow import fingerprint, make_shadow, unwrap
+from .graph.shadow import fingerprint, has_fingerprint, make_shadow, unwrap
 from .passes import Run
 from .rules.assign import BatchNormRule, Plan, make_plan, mapped_containers
 from .rules.presets import Composite
@@ -170,11 +170,10 @@ class Engine:
 
         All composites share one shadow, except those with canonizers, which get a private one, remade at every call.
         """
-        current = fingerprint(self.model)
-        if self._shadow is None or current != self._fingerprint:
+        if self._shadow is None or not has_fingerprint(self.model, self._fingerprint):
             self._views.clear()
             self._planned.clear()
-            self._fingerprint, self._shadow = current, make_shadow(self.model)
+            self._fingerprint, self._shadow = fingerprint(self.model), make_shadow(self.model)
         if composite is not None and composite.canonizers:
             private = make_shadow(self.model, private=True)
             for canonizer in composite.canonizers:

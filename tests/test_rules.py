@@ -322,6 +322,14 @@ def test_plain_gradients_at_a_convolution_are_not_those_behind_its_norm() -> Non
     assert relative_error(found.relevances["1"], gradients[1]) < ROUNDING
 
 
+def test_plain_gradients_come_through_norms_and_maps_side_by_side() -> None:
+    model, x = around(dense), drawn(2, 3, 6, 6)
+    found = CondAttribution(model)(x, [{}], None, init_rel=1.0, record_layer=["conv"])
+    hidden = model.conv(x).detach().requires_grad_()
+    (expected,) = torch.autograd.grad(model.fc(dense(model, hidden).flatten(1)).sum(), hidden)
+    assert relative_error(found.relevances["conv"], expected) < ROUNDING
+
+
 # ---------------------------------------------------------------------- weights that change
 
 
@@ -573,6 +581,13 @@ def token_norm(model: Any, x: torch.Tensor) -> torch.Tensor:
     return model.norm(x.flatten(2).transpose(1, 2))
 
 
+def dense(m: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    """Maps that several readers see side by side with others, as in DenseNet."""
+    first = torch.cat([x, x.relu()], 1)
+    second = F.batch_norm(first, *drawn(2, 8, seed=4).abs() + 0.5, *drawn(2, 8, seed=5)).relu()
+    return torch.cat([first, second[:, :3], x.tanh()], 1)
+
+
 def shuffled(model: Any, x: torch.Tensor) -> torch.Tensor:
     first, second = x.chunk(2, 1)
     return torch.cat([second, first.relu() + second, first], 1)
@@ -628,6 +643,10 @@ OPERATIONS: dict[str, Callable[..., torch.Tensor]] = {
     "einsum": lambda m, x: torch.einsum("nchw,ndhw->ncd", *parts(x)),
     "einsum with a constant": lambda m, x: torch.einsum("nchw,cd->ndhw", x, drawn(4, 3, seed=4)),
     "cat": lambda m, x: torch.cat([x, x.relu()], 1),
+    "cat along the last axis": lambda m, x: torch.cat(tensors=(x[..., :2], x.relu()), axis=-1),
+    "cat with itself and constants": lambda m, x: torch.cat([x, drawn(2, 4, 2, 6, seed=4), x, x.new_zeros(0)], 2),
+    "cat with nothing": lambda m, x: torch.cat([x[0, 0, 0, :0], x.relu()], 1),
+    "dense": dense,
     "stack": lambda m, x: torch.stack([x, x.relu()], 2),
     "chunk": shuffled,
     "split": lambda m, x: x.split([1, 3], 1)[1],

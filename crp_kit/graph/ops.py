@@ -58,11 +58,14 @@ _NAMES: dict[str, tuple[str, ...]] = {
     "avg_pool3d": ("input", "kernel_size", "stride", "padding", "ceil_mode", "count_include_pad", "divisor_override"),
     "max_pool2d": ("input", "kernel_size", "stride", "padding", "dilation", "ceil_mode", "return_indices"),
     "mean": ("input", "dim", "keepdim"),
+    "cat": ("tensors", "dim"),
     "scaled_dot_product_attention": (
         "query", "key", "value", "attn_mask", "dropout_p", "is_causal", "scale", "enable_gqa",
     ),
 }  # fmt: skip
 """Parameter names, in positional order, of the calls whose arguments are looked up by name."""
+_OF_NUMPY = {"dim": "axis", "keepdim": "keepdims"}
+"""Names that torch accepts for a parameter, since NumPy has them."""
 
 _KINDS: dict[Kind, str] = {
     Kind.INPUT: "input",
@@ -179,8 +182,9 @@ def kind_of(op: str) -> Kind:
 
 def argument(op: str, args: Sequence[Any], kwargs: Mapping[str, Any], name: str, *, default: Any = None) -> Any:
     """Return one argument of a call by its parameter name, however it was passed."""
-    if name in kwargs:
-        return kwargs[name]
+    for given in (name, _OF_NUMPY.get(name, name)):
+        if given in kwargs:
+            return kwargs[given]
     index = _NAMES[op].index(name)
     return args[index] if index < len(args) else default
 

@@ -100,9 +100,9 @@ def record(
     """
     recorder = Recorder(shadow, opaque, probe, elementwise)
     with (
+        attributes_kept(shadow),
         recorder.hooks(),
         recorder.tape.own.restored(),
-        attributes_kept(shadow),
         torch.set_grad_enabled(probe is not None),
     ):
         args, kwargs, batch = recorder.enter_inputs(data)

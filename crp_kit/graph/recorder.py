@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import types
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -93,13 +93,15 @@ class Recorder(TorchFunctionMode):
     @contextmanager
     def hooks(self) -> Iterator[None]:
         """Follow which module is running."""
-        with ExitStack() as stack:
+        handles = []
+        try:
             for path, module in self.shadow.named_modules():
-                before = module.register_forward_pre_hook(self._entering(path), with_kwargs=True)
-                after = module.register_forward_hook(self._leaving(path))
-                stack.callback(before.remove)
-                stack.callback(after.remove)
+                handles.append(module.register_forward_pre_hook(self._entering(path), with_kwargs=True))
+                handles.append(module.register_forward_hook(self._leaving(path)))
             yield
+        finally:
+            for handle in handles:
+                handle.remove()
 
     def enter_inputs(self, data: Any) -> tuple[tuple[Any, ...], dict[str, Any], int]:
         """Make the input nodes and return what to call the model with, and the number of samples."""

@@ -5,11 +5,14 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cached_property
+from itertools import zip_longest
 from typing import Any
 
 import torch
 
 from ..errors import ModelError
+from .write import memory_of
 
 
 def unwrap(model: torch.nn.Module) -> torch.nn.Module:
@@ -28,12 +31,12 @@ def shared_tensors(model: torch.nn.Module) -> dict[int, torch.Tensor]:
     found: dict[int, torch.Tensor] = {}
     for module in model.modules():
         for value in vars(module).values():
-            inside = (
-                value.values() if isinstance(value, dict) else value if isinstance(value, (list, tuple)) else (value,)
-            )
-            for one in inside:
-                if isinstance(one, torch.Tensor):
-                    found[id(one)] = one
+            if isinstance(value, (dict, list, tuple)):
+                for one in value.values() if isinstance(value, dict) else value:
+                    if isinstance(one, torch.Tensor):
+                        found[id(one)] = one
+            elif isinstance(value, torch.Tensor):
+                found[id(value)] = value
     return found
 
 
@@ -49,8 +52,16 @@ class ModelTensors:
         self._tensors = shared_tensors(model)
         self._before: dict[int, torch.Tensor] = {}
 
-    def __iter__(self) -> Iterator[torch.Tensor]:
-        return iter(self._tensors.values())
+    @cached_property
+    def _by_address(self) -> dict[int, list[torch.Tensor]]:
+        found: dict[int, list[torch.Tensor]] = {}
+        for tensor in self._tensors.values():
+            found.setdefault(memory_of(tensor), []).append(tensor)
+        return found
+
+    def at(self, address: int) -> list[torch.Tensor]:
+        """Return those that lay in one piece of memory when this was first asked for."""
+        return self._by_address.get(address, [])
 
     def __contains__(self, tensor: torch.Tensor) -> bool:
         return id(tensor) in self._tensors
@@ -90,14 +101,19 @@ def with_own_state(module: torch.nn.Module) -> torch.nn.Module:
 @contextmanager
 def attributes_kept(model: torch.nn.Module) -> Iterator[None]:
     """Give the modules of a tree the attributes back that they had, with what was in their lists and dictionaries."""
-    kept = [(vars(module), dict(vars(module))) for module in model.modules() if not _is_scripted(module)]
-    contents = [(one, one.copy()) for _, own in kept for one in own.values() if isinstance(one, (dict, list, set))]
+    own = [vars(module) for module in model.modules() if not _is_scripted(module)]
+    inside = [one for attributes in own for one in attributes.values() if isinstance(one, (dict, list, set))]
+    containers = [*own, *inside]
+    contents = [one.copy() if one else None for one in containers]  # most are empty, and a copy of each takes long
     try:
         yield
     finally:
-        for one, before in (*kept, *contents):
+        for one, before in zip(containers, contents, strict=True):
+            if before is None and not one:
+                continue
             one.clear()
-            one.extend(before) if isinstance(one, list) else one.update(before)
+            if before is not None:
+                one.extend(before) if isinstance(one, list) else one.update(before)
 
 
 def make_shadow(model: torch.nn.Module, *, private: bool = False) -> torch.nn.Module:
@@ -170,47 +186,47 @@ def _hookable(module: torch.nn.Module) -> torch.nn.Module:
 
 
 def fingerprint(model: torch.nn.Module) -> tuple[Any, ...]:
-    """Return a value that changes when a module, a tensor, a hook or another attribute is replaced by another.
+    """Return what has to stay the same for a copy of a model to stay right: modules, tensors, hooks, other attributes.
 
-    It holds modules and attributes themselves, so that none of their identities can be given to a new one; the tensors
-    are kept alive by the shadow.
+    It holds them themselves, so that none of their identities can be given to a new one.
     """
-    model = unwrap(model)
-    parts: list[Any] = []
-    for name, module in model.named_modules():
-        parts += [name, module]
-        parts += [id(t) for store in (module._parameters, module._buffers) for t in store.values() if t is not None]
+    return tuple(_parts(model))
+
+
+def has_fingerprint(model: torch.nn.Module, known: tuple[Any, ...]) -> bool:
+    """Return whether no module, tensor, hook or other attribute of a model was replaced by another."""
+    pairs = zip_longest(known, _parts(model))
+    return bool(known) and all(one is other or _are_alike(one, other) for one, other in pairs)
+
+
+def _parts(model: torch.nn.Module) -> Iterator[Any]:
+    for name, module in unwrap(model).named_modules():
+        yield name
+        yield module
+        yield from module._parameters.values()
+        yield from module._buffers.values()
         if _is_scripted(module):
-            parts += [t._version for t in module.parameters()]
-        else:
-            parts += [_Same(value) for key, value in vars(module).items() if key not in _TREE]
-            parts += [_Same(hook) for key in _HOOKS for hook in vars(module)[key].values()]
-    return tuple(parts)
+            yield from (parameter._version for parameter in module.parameters())
+            continue
+        attributes = vars(module)
+        yield from (value for key, value in attributes.items() if key not in _TREE)
+        for key in _HOOKS:
+            yield from attributes[key].values()
 
 
 _TREE = ("_parameters", "_buffers", "_modules", "training")
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks")
+_PLAIN = (bool, int, float, str, tuple, torch.dtype, torch.device, torch.Size)
 
 
-class _Same:
-    """An attribute that equals itself; numbers, texts and tuples of them also what is as large."""
-
-    def __init__(self, value: Any) -> None:
-        self.value = value
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, _Same):
-            return False
-        plain = isinstance(self.value, (bool, int, float, str, tuple, torch.dtype, torch.device, torch.Size))
-        return self.value is other.value or (plain and type(self.value) is type(other.value) and self._equals(other))
-
-    def _equals(self, other: _Same) -> bool:
-        try:
-            return bool(self.value == other.value)
-        except (RuntimeError, TypeError, ValueError):  # a tuple of tensors
-            return False
-
-    __hash__ = None  # type: ignore[assignment]
+def _are_alike(first: Any, second: Any) -> bool:
+    """Return whether two attributes are numbers, texts, or tuples of them, and as large."""
+    if type(first) is not type(second) or not isinstance(first, _PLAIN):
+        return False
+    try:
+        return bool(first == second)
+    except (RuntimeError, TypeError, ValueError):  # a tuple of tensors
+        return False
 
 
 def _is_scripted(module: torch.nn.Module) -> bool:

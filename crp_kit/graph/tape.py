@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch.utils.weak import WeakIdKeyDictionary
+from torch.utils.weak import TensorWeakRef
 
 from .nodes import Ref
 from .shadow import ModelTensors
@@ -46,34 +47,36 @@ class Tape:
         self.own = own
         self.drafts: list[Draft] = []
         self.values: list[list[Any]] = []
-        self._known: Any = WeakIdKeyDictionary()
-        self._places: dict[int, Any] = {}
+        self._known: dict[int, tuple[weakref.ref[torch.Tensor], Ref | None]] = {}
+        self._places: dict[int, list[TensorWeakRef]] = {}
         self._held: set[int] = set()
-        for tensor in own:
-            self.place(tensor)
 
     def ref(self, value: Any) -> Ref | None:
         """Return which output a tensor is, or None if it does not depend on the input."""
-        return self._known.get(value) if isinstance(value, torch.Tensor) else None
+        known = self._known.get(id(value))
+        return known[1] if known is not None and known[0]() is value else None
 
     def assign(self, tensor: torch.Tensor, ref: Ref | None) -> None:
         """Let a tensor object be an output from now on, or something that does not depend on the input."""
-        self._known[tensor] = ref
+        self._known[id(tensor)] = weakref.ref(tensor), ref
         self.place(tensor)
 
     def place(self, tensor: torch.Tensor) -> None:
         """Take note of where a tensor object lies, again whenever it is made to stand for other memory."""
-        self._places.setdefault(memory_of(tensor), WeakIdKeyDictionary())[tensor] = None
+        self._places.setdefault(memory_of(tensor), []).append(TensorWeakRef(tensor))
 
     def notice(self, constants: Iterable[torch.Tensor]) -> None:
         """Take note of tensors that are no outputs, since a later write to their memory may make them depend."""
         for value in constants:
-            if value not in self._known:
+            known = self._known.get(id(value))
+            if known is None or known[0]() is not value:
                 self.assign(value, None)
 
     def lying_at(self, address: int) -> list[torch.Tensor]:
         """Return the tensor objects in one piece of memory: the model's own, and those that the forward still has."""
-        return [one for one in self._places.get(address, ()) if memory_of(one) == address != 0]
+        placed = (reference() for reference in self._places.get(address, ()))
+        found = (*self.own.at(address), *(one for one in placed if one is not None))
+        return list({id(one): one for one in found if memory_of(one) == address != 0}.values())
 
     def add(self, draft: Draft, result: Any) -> int:
         """Make a node of a call, with its result for value; return its index."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -35,16 +35,21 @@ def _collect(tree: Any, found: list[Any]) -> None:
     if type(tree) in _LEAVES or isinstance(tree, (torch.Tensor, torch.Size, Ref)):
         found.append(tree)
     elif isinstance(tree, (tuple, list)):
-        for one in tree:
-            _collect(one, found)
+        _collect_each(tree, found)
     elif isinstance(tree, Mapping):
-        for one in tree.values():
-            _collect(one, found)
+        _collect_each(tree.values(), found)
     elif _is_record(tree):
-        for field in dataclasses.fields(tree):
-            _collect(getattr(tree, field.name), found)
+        _collect_each((getattr(tree, field.name) for field in dataclasses.fields(tree)), found)
     else:
         found.append(tree)
+
+
+def _collect_each(trees: Iterable[Any], found: list[Any]) -> None:
+    for one in trees:
+        if type(one) in _LEAVES:  # most are, and are told apart sooner than called for
+            found.append(one)
+        else:
+            _collect(one, found)
 
 
 def tensors(tree: Any) -> list[torch.Tensor]:

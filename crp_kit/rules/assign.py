@@ -31,7 +31,7 @@ from .rule_map import NodeRules, RuleMap, resolved
 from .stabilizer import quick
 from .stand_ins import FAMILY, STAND_INS
 from .step import Quality, Step
-from .structural import ContributionStep, Factor, GateStep, GradientStep, PassStep, StopStep
+from .structural import ConcatenationStep, ContributionStep, Factor, GateStep, GradientStep, PassStep, StopStep
 
 BatchNormRule = Literal["affine", "pass", "epsilon", "threshold"]
 """What is done at a BatchNorm that belongs to no linear layer.
@@ -239,6 +239,8 @@ class _Maker:
 
     def _gradient(self, node: Node, to: tuple[Ref, ...]) -> Step:
         rule = _UNKNOWN if node.kind is Kind.UNKNOWN and self.relevance else "gradient"
+        if node.op == "cat" and all(len(self.graph.shape(ref)) == len(node.shape) for ref in to):
+            return ConcatenationStep(node.index, rule, to)
         return GradientStep(node.index, rule, to)
 
     def _by_hook(self, node: Node, hook: Hook | None, to: tuple[Ref, ...]) -> Step | None:

@@ -111,15 +111,20 @@ def per_channel(values: torch.Tensor, ndim: int) -> torch.Tensor:
     return values.view(1, -1, *(1,) * (ndim - 2))
 
 
-def affine_norm(node: Node) -> Function:
-    """Return a BatchNorm as ``x * a + c``.
+def affine_map(node: Node) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return ``a`` and ``c`` of a BatchNorm as ``x * a + c``, each of the shape of its output.
 
     Never differentiate ``F.batch_norm``: on some torch versions its CPU backward in evaluation mode is wrong for one
     sample and a gradient with transposed strides.
     """
-    scale, shift = batch_norm_factors(node)
-    ndim = len(node.shape)
-    return lambda x: [x * per_channel(scale, ndim) + per_channel(shift, ndim)]
+    scale, shift = (per_channel(one, len(node.shape)).expand(node.shape) for one in batch_norm_factors(node))
+    return scale, shift
+
+
+def affine_norm(node: Node) -> Function:
+    """Return a BatchNorm with running statistics as the affine map that it is."""
+    scale, shift = affine_map(node)
+    return lambda x: [x * scale + shift]
 
 
 def _affine(node: Node, normalised: torch.Tensor, shape: Sequence[int] | None = None) -> torch.Tensor:

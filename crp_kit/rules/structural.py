@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import accumulate
 
 import torch
 
@@ -12,7 +13,7 @@ from ..graph.nodes import Node, Ref
 from ..graph.ops import Kind
 from ..graph.record import Recording
 from ..graph.tree import leaves
-from .functions import linearised_function, true_function, values_of
+from .functions import affine_map, linearised_function, true_function, values_of
 from .pooling import max_pool_transpose
 from .relevance import Relevance, Scaling
 from .step import Backward, Given, Losses, Message, Step, Transposed, arriving, only, sum_to
@@ -70,13 +71,14 @@ class GradientStep(Step):
         pooled = max_pool_transpose(node, values[0])
         if pooled is not None:
             return lambda message: [(self.to[0], Relevance(pooled(only(message)), owned=True))]
+        if node.kind is Kind.BATCH_NORM:
+            return self._times(affine_map(node)[0])
         pull = Transposed(true_function(node, recording, self.to), values, hidden=node.is_module)
         floats = [i for i, shape in enumerate(node.shapes) if shape is not None]
         alone = len(self.to) == 1 and recording.graph.shape(self.to[0]) == node.shape
         if node.kind is Kind.ACTIVATION and alone and not node.is_module:
             (slope,) = pull([torch.ones_like(pull.outputs[0])[None]])
-            scaled = Scaling(slope[0])
-            return lambda message: [(self.to[0], Relevance(scaled(arriving(message)), owned=True))]
+            return self._times(slope[0])
 
         def backward(message: Message) -> Given:
             parts = [None if part is None else part.whole() for part in message]
@@ -84,8 +86,47 @@ class GradientStep(Step):
 
         return backward
 
+    def _times(self, slope: torch.Tensor) -> Backward:
+        """Return the step of a node that works value by value."""
+        scaled = Scaling(slope)
+        return lambda message: [(self.to[0], Relevance(scaled(arriving(message)), owned=True))]
+
     def losses(self, recording: Recording) -> Losses | None:
         return Losses() if self.node(recording).kind is Kind.STRUCTURAL else None
+
+
+@dataclass(frozen=True, eq=False)
+class ConcatenationStep(Step):
+    """Each of the joined tensors gets the relevance of its own part, without a copy of it.
+
+    Relevance that is still to be multiplied with the joined tensor is, in each part, still to be multiplied with the
+    tensor that was joined, so that what its other readers send up can be summed before that.
+    """
+
+    to: tuple[Ref, ...]
+
+    def prepare(self, recording: Recording) -> Backward:
+        node, known = self.node(recording), recording.working
+        joined, axis = node.argument("tensors"), node.argument("dim", 0) % len(node.shape)
+        shapes = [recording.graph.shape(one) if isinstance(one, Ref) else one.shape for one in joined]
+        # torch takes a tensor of shape (0,) for nothing, whatever the shape of the others
+        sizes = [shape[axis] if len(shape) == len(node.shape) else 0 for shape in shapes]
+        stops = list(accumulate(sizes))
+
+        def backward(message: Message) -> Given:
+            whole = arriving(message)
+            is_input = whole.factor is not None and whole.factor is known.get(Ref(self.index))
+            given = []
+            for ref, size, stop in zip(joined, sizes, stops, strict=True):
+                if isinstance(ref, Ref) and ref in self.to:
+                    part = whole.narrow(axis, stop - size, size)
+                    given.append((ref, replace(part, factor=values_of(recording, [ref])[0]) if is_input else part))
+            return given
+
+        return backward
+
+    def losses(self, recording: Recording) -> Losses:
+        return Losses()
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,6 +144,8 @@ class ContributionStep(Step):
         inputs = values_of(recording, self.to)
         if node.op in ("add", "sub") and not node.kwargs and len(node.args) == 2 and len(self.to) == 2:
             return self._sum(recording, inputs, sign=-1 if node.op == "sub" else 1)
+        if node.kind is Kind.BATCH_NORM:
+            return self._norm(node, inputs[0])
         pull = Transposed(linearised_function(node, recording, self.to), inputs)
         scaled = Scaling(self.factor(pull.outputs[0]))
         factors = [x if share == 1 else x * share for x, share in zip(inputs, shares(node, self.to), strict=True)]
@@ -112,6 +155,11 @@ class ContributionStep(Step):
             return [(ref, Relevance(part, x)) for ref, part, x in zip(self.to, pulled, factors, strict=True)]
 
         return backward
+
+    def _norm(self, node: Node, x: torch.Tensor) -> Backward:
+        scale, shift = affine_map(node)
+        scaled = Scaling(self.factor(torch.addcmul(shift, x, scale)) * scale)
+        return lambda message: [(self.to[0], Relevance(scaled(arriving(message)), x, owned=True))]
 
     def _sum(self, recording: Recording, inputs: list[torch.Tensor], *, sign: int) -> Backward:
         first, second = inputs
