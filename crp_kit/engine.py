@@ -14,6 +14,7 @@ import torch
 
 from .errors import CompositeError, CrpKitWarning, InputError, ModelError
 from .graph.elementwise import Elementwise, check_elementwise, declarations, declared_paths
+from .graph.layout import agree, with_maps_laid_out
 from .graph.nodes import Graph
 from .graph.record import OutputSelector, Recording, first_sample, record, seen_through
 from .graph.shadow import fingerprint, has_fingerprint, make_shadow, unwrap
@@ -27,24 +28,63 @@ _KEPT = 16
 
 @dataclass
 class _View:
-    """A copy of the model, and how far it can be looked into: its opaque modules, for the structures looked at."""
+    """A copy of the model, and what is known of it for the structures looked at.
+
+    Parameters
+    ----------
+    shadow : torch.nn.Module
+    opaque : frozenset of str
+        Paths of modules that are not looked into.
+    gradients : bool
+        Plain gradients are wanted.
+    elementwise : frozenset of str
+        Paths of modules that work value by value.
+    looked : set
+        Structures that were looked at.
+    channels_last : bool or None, optional
+        Whether images go through the model channels last; None if that was not tried yet.
+    """
 
     shadow: torch.nn.Module
     opaque: frozenset[str]
     gradients: bool
     elementwise: frozenset[str]
     looked: set[Any] = field(default_factory=set)
+    channels_last: bool | None = None
 
-    def record(self, data: Any, output: OutputSelector) -> Recording:
-        return record(self.shadow, data, output=output, opaque=self.opaque, elementwise=self.elementwise)
+    def look(self, data: Any, output: OutputSelector) -> Recording:
+        """Record a forward, having found modules whose inside cannot be seen, and how maps may lie in memory.
+
+        Channels last, a forward is faster on CPUs, and rules need no copies. Not every model works with that.
+        """
+        self.opaque = seen_through(
+            self.shadow,
+            data,
+            output=output,
+            opaque=self.opaque,
+            elementwise=self.elementwise,
+            gradients=self.gradients,
+        )
+        found = self._record(data, output)
+        self.looked.add(found.structure)
+        if self.channels_last is False or not any(node.op == "conv2d" for node in found.graph):
+            return found
+        self.channels_last = False
+        with suppress(ModelError):
+            other = self._record(with_maps_laid_out(data), output)
+            self.channels_last = agree(found, other)
+        return other if self.channels_last else found
 
     def record_if_known(self, data: Any, output: OutputSelector) -> Recording | None:
         """Return the recording of a forward, or None if it fails or its structure has not been looked at."""
         with suppress(ModelError):
-            recording = self.record(data, output)
+            recording = self._record(with_maps_laid_out(data) if self.channels_last else data, output)
             if recording.structure in self.looked:
                 return recording
         return None
+
+    def _record(self, data: Any, output: OutputSelector) -> Recording:
+        return record(self.shadow, data, output=output, opaque=self.opaque, elementwise=self.elementwise)
 
 
 @dataclass
@@ -136,34 +176,18 @@ class Engine:
         return Run(recording, plan, self)
 
     def _record(self, view: _View, data: Any) -> Recording:
-        """Record a forward; one whose structure is new is searched for modules whose inside cannot be seen."""
-        looked = view.looked or self._look_at_one(view, data)
-        recording = view.record_if_known(data, self.output) if looked else None
-        if recording is None:
-            self._look(view, data)
-            recording = view.record(data, self.output)
-            view.looked.add(recording.structure)
-        return recording
+        """Record a forward; a structure that is new is looked at first."""
+        known = bool(view.looked) or self._look_at_one(view, data)
+        recording = view.record_if_known(data, self.output) if known else None
+        return view.look(data, self.output) if recording is None else recording
 
     def _look_at_one(self, view: _View, data: Any) -> bool:
         """Look at one sample of several, which takes less; return whether that is possible."""
         sample = first_sample(data)
         if sample is not None:
             with suppress(ModelError, InputError):
-                self._look(view, sample)
-                view.looked.add(view.record(sample, self.output).structure)
+                view.look(sample, self.output)
         return bool(view.looked)
-
-    def _look(self, view: _View, data: Any) -> None:
-        """Find modules whose inside cannot be seen."""
-        view.opaque = seen_through(
-            view.shadow,
-            data,
-            output=self.output,
-            opaque=view.opaque,
-            elementwise=view.elementwise,
-            gradients=view.gradients,
-        )
 
     def _planned_for(self, composite: Composite | None) -> _Planned:
         """Return what is kept for a composite, made anew when the model's parts were replaced.
@@ -179,7 +203,7 @@ class Engine:
             for canonizer in composite.canonizers:
                 canonizer.apply(private)
             opaque, elementwise = mapped_containers(composite, private), declared_paths(private, self.elementwise)
-            return _Planned(_View(private, opaque, gradients=False, elementwise=elementwise), composite)
+            return _Planned(_View(private, opaque, False, elementwise, channels_last=False), composite)
         planned = self._planned.get(id(composite))
         if planned is None:
             key = mapped_containers(composite, self._shadow), composite is None

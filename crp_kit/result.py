@@ -35,7 +35,7 @@ class Attribution:
     activations : dict
         Layer name to (row, *shape), the layer's forward value.
     prediction : torch.Tensor
-        (row, class), the model's output for the row's sample.
+        (row, class), the model's output for the row's sample, up to rounding: on the CPU maps may lie channels last.
     conditions : tuple of ConditionSet
         By row.
     samples : tuple of int

@@ -112,6 +112,8 @@ CONSTANTS = frozenset(
 
 SHAPED_LIKE = frozenset("expand_as view_as reshape_as type_as".split())
 """Operations that give their first argument the shape or the type of the second."""
+IN_MEMORY_ORDER = frozenset({"view", "view_as", "as_strided"})
+"""Operations that may fail, or give something else, if values lie in memory in another order."""
 DEVIATIONS = frozenset("rsqrt reciprocal var std norm vector_norm".split())
 """Operations whose value normalises others."""
 GATE_SOURCES = DEVIATIONS | frozenset("sigmoid hardsigmoid softmax log_softmax".split())

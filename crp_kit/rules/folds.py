@@ -9,7 +9,7 @@ import torch
 from ..graph.canonize import Fold, Units
 from ..graph.nodes import Graph, Node, Ref
 from ..graph.record import Recording
-from .functions import batch_norm_factors, per_channel, true_function, values_of
+from .functions import batch_norm_factors, inputs_of, per_channel, true_function
 from .step import working
 
 __all__ = ["factors_in_front", "restated"]
@@ -26,7 +26,7 @@ def restated(recording: Recording, units: Units, maps: frozenset[Ref] = frozense
     recording : Recording
     units : Units
     maps : frozenset of Ref, optional
-        Outputs whose values the rules lay out as maps, see `crp_kit.rules.step.laid_out`.
+        Outputs whose values the rules lay out as maps, see `crp_kit.graph.layout.laid_out`.
     """
     if not units.before:
         return replace(recording, maps=maps, working={})
@@ -41,7 +41,7 @@ def restated(recording: Recording, units: Units, maps: frozenset[Ref] = frozense
     made = replace(recording, values=values, maps=maps, working={})
     for index in sorted({index for fold in units.before.values() for index in fold.between}):
         node = recording.graph.nodes[index]
-        values[index] = true_function(node, made, node.inputs[:1])(*values_of(made, node.inputs[:1]))
+        values[index] = true_function(node, made, node.inputs[:1])(*inputs_of(made, node, node.inputs[:1]))
     return made
 
 
@@ -85,5 +85,5 @@ def _carried(graph: Graph, fold: Fold, value: torch.Tensor) -> torch.Tensor:
     """Return a map behind the nodes that lie between a BatchNorm and its linear layer, for one sample."""
     for index in fold.between:
         node = graph.nodes[index]
-        value = node.call({node.inputs[0]: value})[0]
+        value = node.call({node.inputs[0]: value.contiguous()})[0]  # what is expanded has no view
     return value[:1]

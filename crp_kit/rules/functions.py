@@ -10,10 +10,11 @@ from typing import Any
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from ..graph.layout import laid_out
 from ..graph.nodes import Node, Ref
-from ..graph.ops import Kind
+from ..graph.ops import IN_MEMORY_ORDER, Kind
 from ..graph.record import Recording
-from .step import laid_out, working
+from .step import working
 
 Function = Callable[..., list[torch.Tensor]]
 
@@ -29,6 +30,13 @@ def _value_of(recording: Recording, ref: Ref) -> torch.Tensor:
         value = working(recording.value(ref))
         known[ref] = laid_out(value) if ref in recording.maps else value
     return known[ref]
+
+
+def inputs_of(recording: Recording, node: Node, refs: Sequence[Ref]) -> list[torch.Tensor]:
+    """Return recorded values as a node's own computation takes them: where it may mind, maps lie as they did then."""
+    if node.is_module or node.kind is Kind.UNKNOWN or node.op in IN_MEMORY_ORDER:
+        return [working(recording.value(ref)) for ref in refs]
+    return values_of(recording, refs)
 
 
 def true_function(node: Node, recording: Recording, refs: Sequence[Ref]) -> Function:

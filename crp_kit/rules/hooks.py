@@ -194,9 +194,10 @@ def _factored(rule: BasicHook, terms: Sequence[Term], x: torch.Tensor) -> Callab
         below: Sequence[torch.Tensor | None] = reducer_factors(rule, inputs)
     else:
         above, below = known.above(outputs), known.below(inputs)
+    loud = [one for one in zip(above, terms, below, strict=True) if one[2] is None or not one[1].silent]
     kept: list[_Part] = []
-    for f, term, h in zip(above, terms, below, strict=True):
-        if (h is not None and (term.silent or is_zero(h))) or is_zero(f):
+    for f, term, h in loud:
+        if len(loud) > 1 and (is_zero(f) or (h is not None and is_zero(h))):
             continue
         alike = (one for one in (x, *(part.below for part in kept)) if _are_equal(one, h))
         kept.append(_Part(Scaling(f), term.pull, term.pull_channel, term.fresh, next(alike, h)))

@@ -11,15 +11,16 @@ import torch
 from zennit.core import BasicHook, Hook
 
 from ..graph.canonize import Fold
+from ..graph.layout import laid_out
 from ..graph.nodes import Node, Ref
 from ..graph.ops import ELEMENTWISE, Kind
 from ..graph.record import Recording
 from ..graph.shadow import with_own_state
 from .folds import factors_in_front
-from .functions import true_function, values_of
+from .functions import inputs_of, true_function, values_of
 from .hooks import hook_backward, hook_losses
 from .relevance import Relevance
-from .step import Backward, Given, Losses, Message, Pull, Step, Transposed, arriving, laid_out, only, sum_to, working
+from .step import Backward, Given, Losses, Message, Pull, Step, Transposed, arriving, only, sum_to, working
 from .terms import ModifiedUnit
 from .transposes import linear_transpose
 from .units import CallUnit, LinearUnit, NormUnit, effective_unit, layer_of, state_key, state_of
@@ -107,7 +108,7 @@ class HookStep(Step):
 
     def prepare(self, recording: Recording) -> Backward:
         node = self.node(recording)
-        (x,) = values_of(recording, [self.to])
+        (x,) = inputs_of(recording, node, [self.to])
         unit = self._unit(recording, node)
         pull = hook_backward(self.hook, unit, x, where=node.name, hidden=node.is_module)
         return lambda message: [(self.to, pull(arriving(message)))]
@@ -116,7 +117,7 @@ class HookStep(Step):
         node = self.node(recording)
         if node.kind not in (Kind.BATCH_NORM, Kind.AFFINE, Kind.SUM):
             return None
-        (x,) = values_of(recording, [self.to])
+        (x,) = inputs_of(recording, node, [self.to])
         return hook_losses(self.hook, self._unit(recording, node), x, where=node.name)
 
     def _unit(self, recording: Recording, node: Node) -> torch.nn.Module:

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 import torch
 
+from ..graph.layout import as_batch
 from ..graph.nodes import Node
-from .step import Pull, as_batch
+from .step import Pull
 
 __all__ = ["max_pool_transpose"]
 

@@ -86,23 +86,6 @@ def working(value: torch.Tensor) -> torch.Tensor:
     return value if value.dtype in (torch.float32, torch.float64) else value.float()
 
 
-def laid_out(value: torch.Tensor) -> torch.Tensor:
-    """Return a map, (sample, channel, height, width), in the order in which convolutions on the CPU are fastest."""
-    on_cpu = value.device.type == "cpu" and value.ndim == 4
-    return value.contiguous(memory_format=torch.channels_last) if on_cpu else value
-
-
-def as_batch(rows: torch.Tensor) -> torch.Tensor:
-    """Return (row, sample, *shape) as one batch, (row * sample, *shape).
-
-    The stride of an axis of one element is arbitrary, but torch tells the order of a map by it: it is set right.
-    """
-    flat = rows.flatten(0, 1)
-    if flat.shape[0] != 1 or flat.ndim != 4 or not flat.is_contiguous(memory_format=torch.channels_last):
-        return flat
-    return flat.as_strided(flat.shape, (flat.numel(), *flat.stride()[1:]))
-
-
 def arriving(message: Message) -> Relevance:
     """Return the relevance of a node with one output."""
     return next(part for part in message if part is not None)

@@ -13,7 +13,7 @@ from ..graph.nodes import Node, Ref
 from ..graph.ops import Kind
 from ..graph.record import Recording
 from ..graph.tree import leaves
-from .functions import affine_map, linearised_function, true_function, values_of
+from .functions import affine_map, inputs_of, linearised_function, true_function, values_of
 from .pooling import max_pool_transpose
 from .relevance import Relevance, Scaling
 from .step import Backward, Given, Losses, Message, Step, Transposed, arriving, only, sum_to
@@ -67,7 +67,7 @@ class GradientStep(Step):
 
     def prepare(self, recording: Recording) -> Backward:
         node = self.node(recording)
-        values = values_of(recording, self.to)
+        values = inputs_of(recording, node, self.to)
         pooled = max_pool_transpose(node, values[0])
         if pooled is not None:
             return lambda message: [(self.to[0], Relevance(pooled(only(message)), owned=True))]
@@ -141,7 +141,7 @@ class ContributionStep(Step):
 
     def prepare(self, recording: Recording) -> Backward:
         node = self.node(recording)
-        inputs = values_of(recording, self.to)
+        inputs = inputs_of(recording, node, self.to)
         if node.op in ("add", "sub") and not node.kwargs and len(node.args) == 2 and len(self.to) == 2:
             return self._sum(recording, inputs, sign=-1 if node.op == "sub" else 1)
         if node.kind is Kind.BATCH_NORM:
@@ -173,8 +173,8 @@ class ContributionStep(Step):
         return backward
 
     def losses(self, recording: Recording) -> Losses:
-        run = linearised_function(self.node(recording), recording, self.to)
-        inputs = values_of(recording, self.to)
+        node = self.node(recording)
+        run, inputs = linearised_function(node, recording, self.to), inputs_of(recording, node, self.to)
         (z,), (constant,) = run(*inputs), run(*map(torch.zeros_like, inputs))
         factor = self.factor(z)
         return Losses(constant * factor, 1 - z * factor)

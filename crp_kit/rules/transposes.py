@@ -9,7 +9,8 @@ from functools import cache, partial
 import torch
 from torch.nn import functional
 
-from .step import Pull, as_batch
+from ..graph.layout import as_batch
+from .step import Pull
 from .units import LinearUnit
 from .winograd import winograd_transpose, winograd_wins
 

@@ -8,9 +8,10 @@ from typing import Any
 
 import torch
 
+from ..graph.layout import laid_out
 from ..graph.nodes import Node
 from .functions import batch_norm_factors, per_channel
-from .step import laid_out, working
+from .step import working
 
 _OPTIONS = ("stride", "padding", "dilation", "groups", "output_padding")
 _STATE = ("weight", "bias", "running_mean", "running_var")
@@ -190,9 +191,9 @@ def state_key(tensors: Sequence[torch.Tensor]) -> list[Any]:
 def _checksum(tensor: torch.Tensor) -> torch.Tensor:
     """Return a sum in which every place has a weight of its own."""
     values = working(tensor.detach())
-    values = values.reshape(values.shape[0], -1) if values.ndim else values.reshape(1, 1)
-    rows, columns = (_place_weights(size, values.device, values.dtype) for size in values.shape)
-    return (rows @ (values @ columns)).double()
+    if values.ndim > 1:
+        values = values.flatten(1) @ _place_weights(values.shape[1:].numel(), values.device, values.dtype)
+    return (_place_weights(values.numel(), values.device, values.dtype) @ values.flatten()).double()
 
 
 @lru_cache(maxsize=256)
