@@ -14,7 +14,7 @@ import torch
 
 from .errors import CompositeError, CrpKitWarning, InputError, ModelError
 from .graph.elementwise import Elementwise, check_elementwise, declarations, declared_paths
-from .graph.layout import agree, with_maps_laid_out
+from .graph.layout import Outline, with_maps_laid_out
 from .graph.nodes import Graph
 from .graph.record import OutputSelector, Recording, first_sample, record, seen_through
 from .graph.shadow import fingerprint, has_fingerprint, make_shadow, unwrap
@@ -69,11 +69,13 @@ class _View:
         self.looked.add(found.structure)
         if self.channels_last is False or not any(node.op == "conv2d" for node in found.graph):
             return found
+        expected = Outline.of(found)
+        del found  # two recordings would need twice the memory
         self.channels_last = False
         with suppress(ModelError):
-            other = self._record(with_maps_laid_out(data), output)
-            self.channels_last = agree(found, other)
-        return other if self.channels_last else found
+            found = self._record(with_maps_laid_out(data), output)
+            self.channels_last = Outline.of(found).agrees(expected)
+        return found if self.channels_last else self._record(data, output)
 
     def record_if_known(self, data: Any, output: OutputSelector) -> Recording | None:
         """Return the recording of a forward, or None if it fails or its structure has not been looked at."""

@@ -194,7 +194,8 @@ def _factored(rule: BasicHook, terms: Sequence[Term], x: torch.Tensor) -> Callab
         below: Sequence[torch.Tensor | None] = reducer_factors(rule, inputs)
     else:
         above, below = known.above(outputs), known.below(inputs)
-    loud = [one for one in zip(above, terms, below, strict=True) if one[2] is None or not one[1].silent]
+    every = zip(above, terms, below, strict=True)
+    loud = [(f, term, h) for f, term, h in every if h is None or not term.silent]
     kept: list[_Part] = []
     for f, term, h in loud:
         if len(loud) > 1 and (is_zero(f) or (h is not None and is_zero(h))):
