@@ -1,10 +1,14 @@
 """Maps go through a model channels last where that changes nothing but rounding."""
 
+import math
+from itertools import pairwise
+
 import pytest
 import torch
 from torch import nn
 
 from crp_kit import CondAttribution
+from crp_kit.checksum import checksum
 from crp_kit.graph.layout import laid_out
 
 
@@ -111,6 +115,20 @@ def test_the_same_call_gives_the_same_bits_again() -> None:
     first, second = (attribution(x, [{"y": [1]}, {"y": [1]}], "epsilon_plus_flat") for _ in range(2))
     assert torch.equal(first.heatmap, second.heatmap)
     assert torch.equal(first.prediction, second.prediction)
+
+
+@pytest.mark.parametrize("shape", [(), (7,), (5, 5), (3, 3, 3), (2, 3, 4, 4), (2, 3, 2, 3, 2)])
+def test_every_place_has_a_weight_of_its_own_in_a_checksum(shape: tuple[int, ...]) -> None:
+    alone = torch.eye(math.prod(shape), dtype=torch.float64)
+    weights = sorted(float(checksum(one.view(shape))) for one in alone)
+    assert min(map(abs, weights)) > 1e-6
+    assert all(above - below > 1e-6 for below, above in pairwise(weights))
+
+
+def test_a_checksum_does_not_see_how_values_lie() -> None:
+    values = images(4)
+    assert float(checksum(laid_out(values))) == pytest.approx(float(checksum(values)), rel=1e-12)
+    assert float(checksum(values.bfloat16())) == pytest.approx(float(checksum(values.bfloat16().float())), rel=1e-6)
 
 
 def test_only_maps_on_the_cpu_are_laid_out() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from ..checksum import checksum
 from .record import Recording
 from .tree import mapped, tensors
 
@@ -45,7 +46,7 @@ class Outline:
     signature : tuple
         Of the graph.
     sums : tuple of float
-        For each value, a sum in which every place has a weight of its own, so that it tells one order from another.
+        For each value its checksum, which tells one order from another.
     tolerances : tuple of float
         By how much rounding may change these sums: the root of the precision times the largest value, for each of as
         many values as would add up if they were independent.
@@ -59,7 +60,8 @@ class Outline:
     def of(cls, recording: Recording) -> Outline:
         """Return the outline of a recording."""
         values = [value for value in tensors(recording.values) if value.is_floating_point() and value.numel()]
-        return cls(recording.graph.signature, tuple(map(_weighted_sum, values)), tuple(map(_tolerance, values)))
+        sums = tuple(float(checksum(value)) for value in values)
+        return cls(recording.graph.signature, sums, tuple(map(_tolerance, values)))
 
     def agrees(self, other: Outline) -> bool:
         """Return whether two outlines are of the same calls, and their values differ by no more than rounding."""
@@ -69,10 +71,6 @@ class Outline:
         return all(abs(one - another) <= tolerance for one, another, tolerance in triples)
 
 
-def _weighted_sum(value: torch.Tensor) -> float:
-    flat = value.double().reshape(-1)
-    return float(flat @ torch.arange(len(flat), dtype=flat.dtype, device=flat.device).cos())
-
-
 def _tolerance(value: torch.Tensor) -> float:
-    return float(value.abs().amax()) * math.sqrt(torch.finfo(value.dtype).eps * value.numel())
+    largest = max(abs(float(one)) for one in torch.aminmax(value))
+    return largest * math.sqrt(torch.finfo(value.dtype).eps * value.numel())

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache
 from typing import Any
 
 import torch
 
+from ..checksum import checksum
 from ..graph.layout import laid_out
 from ..graph.nodes import Node
 from .functions import batch_norm_factors, per_channel
@@ -183,19 +183,6 @@ def state_of(*nodes: Node | None) -> list[torch.Tensor]:
 
 def state_key(tensors: Sequence[torch.Tensor]) -> list[Any]:
     """Return a value that changes when a tensor is another one or was written to, also behind autograd's back."""
-    sums = torch.stack([_checksum(tensor) for tensor in tensors]).tolist()
+    sums = torch.stack([checksum(tensor) for tensor in tensors]).tolist()
     versions = [0 if tensor.is_inference() else tensor._version for tensor in tensors]
     return [(id(t), t.data_ptr(), v, s) for t, v, s in zip(tensors, versions, sums, strict=True)]
-
-
-def _checksum(tensor: torch.Tensor) -> torch.Tensor:
-    """Return a sum in which every place has a weight of its own."""
-    values = working(tensor.detach())
-    if values.ndim > 1:
-        values = values.flatten(1) @ _place_weights(values.shape[1:].numel(), values.device, values.dtype)
-    return (_place_weights(values.numel(), values.device, values.dtype) @ values.flatten()).double()
-
-
-@lru_cache(maxsize=256)
-def _place_weights(size: int, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
-    return torch.arange(size, device=device, dtype=dtype).cos()
