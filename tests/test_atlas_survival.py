@@ -23,7 +23,6 @@ COUNT = 96
 SETUP = f"""
     import json, os, random, signal, sys, time
     import torch
-    torch.set_num_threads(1)
     import crp_kit as crp
     from crp_kit.data import ShapesDataset, demo_preprocess, demo_resnet
 
@@ -98,9 +97,7 @@ def test_a_signal_saves_and_stops(tmp_path: Path, undisturbed: Path, number: int
         *(sys.executable, "-m", "crp_kit", "atlas", "build", "--model", "demo:resnet", "--data", "demo:shapes:2000"),
         *("--layers", "layer2.1.conv2", "--batch-size", "4", "--workers", "2", "-o", str(tmp_path / "atlas.h5")),
     ]
-    process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment(OMP_NUM_THREADS="1")
-    )
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment())
     folder = tmp_path / "atlas.h5.partial"
     wait_for(lambda: folder.exists(), process)
     time.sleep(1.5)
@@ -243,7 +240,7 @@ def test_torchrun_gives_the_same_bits(tmp_path: Path, processes: int) -> None:
         "4",
     ]
     run = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}", "-m"]
-    started = environment(OMP_NUM_THREADS="1")
+    started = environment()
     for name, command in (("one.h5", [sys.executable, "-m"]), ("many.h5", run)):
         ran = subprocess.run(
             [*command, "crp_kit", "atlas", "build", *arguments, "--workers", "0", "-o", str(tmp_path / name)],
@@ -294,9 +291,7 @@ def test_a_process_of_torchrun_that_dies_is_started_again_and_resumes(tmp_path: 
         ),
         *("--data", f"{factory}:data", "--workers", "0", "-o", str(tmp_path / "many.h5"), "--checkpoint", "0"),
     ]
-    ran = subprocess.run(
-        command, capture_output=True, text=True, env=environment(OMP_NUM_THREADS="1"), timeout=180, check=False
-    )
+    ran = subprocess.run(command, capture_output=True, text=True, env=environment(), timeout=180, check=False)
     assert ran.returncode == 0, ran.stderr
     assert (tmp_path / "died").exists()
     layers = ["layer2.1.conv2"]
@@ -321,7 +316,7 @@ def test_job_arrays_build_their_shards_beside_the_output(tmp_path: Path) -> None
         subprocess.run(
             [*command, "build", *arguments, "--workers", "0", "-o", str(tmp_path / "atlas.h5"), "--quiet"],
             check=True,
-            env=environment(OMP_NUM_THREADS="1", **array),
+            env=environment(**array),
             capture_output=True,
         )
     shards = sorted(str(one) for one in tmp_path.iterdir())

@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+import torchvision
 from matplotlib.figure import Figure
 
 SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
@@ -33,7 +35,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     ended = subprocess.run(
         [sys.executable, "-m", "benchmarks", *TINY, *options],
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(SCRIPTS), "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "PYTHONPATH": str(SCRIPTS)},
         capture_output=True,
         text=True,
         check=False,
@@ -109,7 +111,6 @@ def test_a_run_measures_what_another_one_has_not(
         return ran.report["cases"][0]
 
     monkeypatch.setattr(part("__main__"), "record_of", record_of)
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.setenv("PYTHONPATH", str(SCRIPTS))
     assert part("__main__").main([*TINY, "--no-peers", "--json", str(half), "--resume"]) == 0
     assert names == [ran.report["cases"][0]["name"]]
@@ -185,6 +186,13 @@ def test_512_heatmaps_are_measured_without_the_slow_sides_and_nothing_is_extrapo
     several = [case for case in part("cases").all_cases() if case.kind == "heatmaps" and case.count == 512]
     assert {case.model for case in several} == {"vgg16_bn", "resnet18", "resnet50", "densenet121"}
     assert all(case.sides == ("ours", "floor") for case in several)
+
+
+def test_every_heatmap_has_a_channel_of_its_own(part: Any) -> None:
+    cases = [case for case in part("cases").all_cases() if case.kind == "heatmaps" and not case.growth]
+    with torch.device("meta"):
+        models = {name: torchvision.models.get_model(name, weights=None) for name in {case.model for case in cases}}
+    assert all(models[case.model].get_submodule(case.layer).out_channels >= case.count for case in cases)
 
 
 def test_parts_and_models_are_chosen_and_unknown_ones_refused(part: Any, capsys: pytest.CaptureFixture[str]) -> None:

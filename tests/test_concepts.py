@@ -1,6 +1,6 @@
 """What a concept is: masks, shares and references by hand arithmetic, and which axis is meant in real models."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -12,16 +12,6 @@ from zennit.composites import EpsilonPlusFlat
 from crp_kit import ChannelConcept, Concept, CondAttribution, NeuronConcept
 from crp_kit.concepts import Aggregate, Reference
 from crp_kit.errors import ConceptAxisError, ConceptRangeError, ConditionError
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """Small tensors: threads would wait for each other."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
 
 RELEVANCE = torch.tensor([[[[1.0, 2.0], [0.0, 3.0]], [[-4.0, 0.0], [0.0, 0.0]]]])
 """(row 1, channel 2, height 2, width 2)"""

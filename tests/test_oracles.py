@@ -1,6 +1,6 @@
 """The test oracles agree with each other, with zennit, and with what a definition says."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -40,15 +40,6 @@ CONDITIONED = {
         ],
     ),
 }
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """Small tensors: threads would wait for each other."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def soft_mask(shape: torch.Size | tuple[int, ...], seed: int) -> Callable[[torch.Tensor], torch.Tensor]:

@@ -134,7 +134,7 @@ class Disturbed:
         ran = subprocess.run(
             [sys.executable, "-c", textwrap.dedent(PROCESSES), str(atlas.path), str(folder)],
             capture_output=True, text=True, check=False, timeout=120,
-            env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
         )  # fmt: skip
         assert ran.returncode == 0, ran.stderr
         self.found = json.loads(ran.stdout)

@@ -2,7 +2,7 @@
 
 # mypy: disable-error-code="no-any-return, operator, assignment, arg-type"
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -16,15 +16,6 @@ from zennit.torchvision import ResNetCanonizer
 from crp_kit import CondAttribution, trace_model_graph
 
 pytestmark = pytest.mark.filterwarnings("ignore:the model is in training mode:crp_kit.CrpKitWarning")
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """Small tensors: threads would wait for each other."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 class Witness:

@@ -10,9 +10,9 @@ LAYERS = {
     "resnet18": "layer4.1.conv2",
     "resnet50": "layer4.2.conv2",
     "vgg16_bn": "features.40",
-    "densenet121": "features.denseblock4.denselayer16.conv2",
+    "densenet121": "features.transition3.conv",
 }
-"""Where concepts are conditioned: the last convolution but for ResNet50."""
+"""Where concepts are conditioned: a convolution near the output, with a channel for each heatmap."""
 TRACED = ("resnet18", "resnet50", "densenet121", "densenet201")
 SHALLOW = "layer1.0.conv1"
 TARGET = 7
