@@ -13,14 +13,20 @@ __all__ = ["checksum"]
 def checksum(values: torch.Tensor) -> torch.Tensor:
     """Return a sum, of no shape and in float64, in which every place has a weight of its own.
 
-    It is the same, up to rounding, however the values lie in memory, and copies nothing of a map channels last.
+    It is the same, up to rounding, however the values lie in memory. Of weights, and of maps channels last, little is
+    copied.
     """
     values = values.detach()
     values = values if values.dtype in (torch.float32, torch.float64) else values.float()
     values = values.flatten(2) if values.ndim > 2 else values
-    while values.ndim:
-        values = values @ _place_weights(values.ndim, values.shape[-1], values.device, values.dtype)
-    return values.double()
+    weights = [_place_weights(axis, size, values.device, values.dtype) for axis, size in enumerate(values.shape, 1)]
+    if values.is_contiguous():
+        for weight in weights:
+            values = weight @ values.reshape(len(weight), -1)
+    else:
+        for weight in reversed(weights):
+            values = values @ weight
+    return values.reshape(()).double()
 
 
 @lru_cache(maxsize=256)
