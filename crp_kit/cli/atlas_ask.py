@@ -18,7 +18,7 @@ from .options import overwrite_option
 
 if TYPE_CHECKING:
     from ..atlas import ConceptAtlas
-    from ..atlas.query import ScoreAtlas
+    from ..atlas.layer import ScoreAtlas
     from ..atlas.tables import Table
 
 __all__ = ["export", "info", "mode_option", "stats"]

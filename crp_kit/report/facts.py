@@ -13,7 +13,7 @@ from .links import cosines, strongest
 
 if TYPE_CHECKING:
     from ..atlas import ConceptAtlas
-    from ..atlas.query import LayerAtlas
+    from ..atlas.layer import LayerAtlas
     from ..atlas.tables import ConceptStatistics
 
 __all__ = ["ALL_CLASSES", "LayerFacts", "layer_facts", "plain"]
