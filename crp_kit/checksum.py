@@ -7,6 +7,8 @@ from functools import lru_cache
 
 import torch
 
+from .precision import working
+
 __all__ = ["checksum"]
 
 
@@ -16,8 +18,7 @@ def checksum(values: torch.Tensor) -> torch.Tensor:
     It is the same, up to rounding, however the values lie in memory. Of weights, and of maps channels last, little is
     copied.
     """
-    values = values.detach()
-    values = values if values.dtype in (torch.float32, torch.float64) else values.float()
+    values = working(values.detach())
     values = values.flatten(2) if values.ndim > 2 else values
     weights = [_place_weights(axis, size, values.device, values.dtype) for axis, size in enumerate(values.shape, 1)]
     if values.is_contiguous():

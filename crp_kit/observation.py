@@ -14,6 +14,7 @@ from .errors import ConceptRangeError, ConditionError
 from .graph.nodes import Ref
 from .layers import channel_concept, per_sample, recordable, rows_per_sample
 from .passes import Run
+from .precision import working
 from .rules.presets import Composite
 
 __all__ = ["Observation", "Targets", "observe"]
@@ -71,8 +72,7 @@ def observe(
     run = engine.run(data, composite)
     start = run.graph.output
     refs = recordable(run, layers, start)
-    output = run.recording.value(start)
-    output = output if output.dtype in (torch.float32, torch.float64) else output.float()
+    output = working(run.recording.value(start))
     if output.ndim < 2 or output.shape[0] != run.graph.batch:
         raise ConditionError(
             f"the model's output has shape {tuple(output.shape)}; (sample, class) is needed: choose with output=..."

@@ -19,6 +19,7 @@ from .graph.nodes import Ref
 from .layers import channel_concept, find_layer, is_folded, per_sample, recordable, rows_per_sample
 from .ledger import Ledger
 from .passes import Passed, Run
+from .precision import working
 from .result import Attribution
 from .rules.presets import Composite
 
@@ -190,8 +191,7 @@ class Slice:
 
     def _values(self) -> torch.Tensor:
         """Start values, (batch, *shape)."""
-        value = self.run.recording.value(self.start)
-        return value if value.dtype in (torch.float32, torch.float64) else value.float()
+        return working(self.run.recording.value(self.start))
 
     def _product_seeds(self, group: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
         """Distinct start values (seed, batch, *shape), and which of them each set starts from."""

@@ -22,7 +22,6 @@ COUNT = 96
 
 SETUP = f"""
     import json, os, random, signal, sys, time
-    import torch
     import crp_kit as crp
     from crp_kit.data import ShapesDataset, demo_preprocess, demo_resnet
 

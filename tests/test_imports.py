@@ -10,7 +10,8 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "crp_kit"
 LEVELS = {
-    "version": 0, "errors": 0, "conditions": 0, "concepts": 0, "notebook": 0, "finite": 0, "checksum": 0,
+    "version": 0, "errors": 0, "conditions": 0, "concepts": 0, "notebook": 0, "finite": 0, "precision": 0,
+    "checksum": 0,
     "graph": 1,
     "rules": 2,
     "engine": 3, "passes": 3, "ledger": 3,

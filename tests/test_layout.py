@@ -57,7 +57,7 @@ def images(count: int) -> torch.Tensor:
 
 
 def layouts(kind: type[Head], x: torch.Tensor) -> list[bool]:
-    """Whether each value that the convolution was given lay channels last, call by call."""
+    """Whether what the convolution made lies channels last, call by call."""
     seen: list[bool] = []
     attribution = CondAttribution(made(kind))
     for _ in range(2):

@@ -17,6 +17,7 @@ from ..graph.nodes import Ref
 from ..layers import find_layer, is_folded, per_sample
 from ..observation import layer_concepts
 from ..passes import Run
+from ..precision import working
 from ..rules.presets import Composite
 from .layers import LayerGraph
 from .parts import Key, Start
@@ -102,8 +103,7 @@ class Flows:
     def arrive(self, names: Sequence[str]) -> None:
         """Carry relevance from the start to the root, and on to the named layers."""
         (first, _), *others = self.start.stages
-        value = self.run.recording.value(self.refs[first])
-        value = value if value.dtype in (torch.float32, torch.float64) else value.float()
+        value = working(self.run.recording.value(self.refs[first]))
         self._arrived = {first: value.detach()[None]}
         for above, (name, _) in zip(self.start.stages, others, strict=False):
             self._arrived[name] = self._passed(above, [name])[name]

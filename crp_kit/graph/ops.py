@@ -64,8 +64,8 @@ _NAMES: dict[str, tuple[str, ...]] = {
     ),
 }  # fmt: skip
 """Parameter names, in positional order, of the calls whose arguments are looked up by name."""
-_OF_NUMPY = {"dim": "axis", "keepdim": "keepdims"}
-"""Names that torch accepts for a parameter, since NumPy has them."""
+_OF_NUMPY = {"dim": "axis"}
+"""Another name that torch accepts for a parameter, since NumPy has it."""
 
 _KINDS: dict[Kind, str] = {
     Kind.INPUT: "input",

@@ -10,8 +10,9 @@ import torch
 
 from ..graph.nodes import Node, Ref
 from ..graph.record import Recording
+from ..precision import working
 from .relevance import Scaling
-from .step import Backward, Given, Message, Step, arriving, sum_to, working
+from .step import Backward, Given, Message, Step, arriving, sum_to
 from .structural import Factor
 
 __all__ = ["AttentionStep"]

@@ -9,8 +9,8 @@ import torch
 from ..graph.canonize import Fold, Units
 from ..graph.nodes import Graph, Node, Ref
 from ..graph.record import Recording
+from ..precision import working
 from .functions import batch_norm_factors, inputs_of, per_channel, true_function
-from .step import working
 
 __all__ = ["factors_in_front", "restated"]
 

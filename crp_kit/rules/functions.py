@@ -14,7 +14,7 @@ from ..graph.layout import laid_out
 from ..graph.nodes import Node, Ref
 from ..graph.ops import IN_MEMORY_ORDER, Kind
 from ..graph.record import Recording
-from .step import working
+from ..precision import working
 
 Function = Callable[..., list[torch.Tensor]]
 

@@ -16,9 +16,10 @@ import torch
 from zennit.core import BasicHook, Hook
 
 from ..errors import CompositeError, CrpKitError
+from ..precision import working
 from .known import by_term, known_rule, reducer_factors
 from .relevance import Relevance, Scaling, is_zero
-from .step import Losses, Pull, working
+from .step import Losses, Pull
 from .terms import ModifiedUnit, Term, terms_of
 from .transposes import ChannelPull
 from .units import LinearUnit

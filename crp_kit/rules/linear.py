@@ -16,11 +16,12 @@ from ..graph.nodes import Node, Ref
 from ..graph.ops import ELEMENTWISE, Kind
 from ..graph.record import Recording
 from ..graph.shadow import with_own_state
+from ..precision import working
 from .folds import factors_in_front
 from .functions import inputs_of, true_function, values_of
 from .hooks import hook_backward, hook_losses
 from .relevance import Relevance
-from .step import Backward, Given, Losses, Message, Pull, Step, Transposed, arriving, only, sum_to, working
+from .step import Backward, Given, Losses, Message, Pull, Step, Transposed, arriving, only, sum_to
 from .terms import ModifiedUnit
 from .transposes import linear_transpose
 from .units import CallUnit, LinearUnit, NormUnit, effective_unit, layer_of, state_key, state_of

@@ -81,11 +81,6 @@ class Step(ABC):
         return recording.graph.nodes[self.index]
 
 
-def working(value: torch.Tensor) -> torch.Tensor:
-    """Return a value in the precision in which rules run: float32 or better."""
-    return value if value.dtype in (torch.float32, torch.float64) else value.float()
-
-
 def arriving(message: Message) -> Relevance:
     """Return the relevance of a node with one output."""
     return next(part for part in message if part is not None)

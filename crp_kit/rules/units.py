@@ -10,8 +10,8 @@ import torch
 from ..checksum import checksum
 from ..graph.layout import laid_out
 from ..graph.nodes import Node
+from ..precision import working
 from .functions import batch_norm_factors, per_channel
-from .step import working
 
 _OPTIONS = ("stride", "padding", "dilation", "groups", "output_padding")
 _STATE = ("weight", "bias", "running_mean", "running_var")
