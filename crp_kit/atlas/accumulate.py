@@ -26,8 +26,8 @@ _CELLS_AT_ONCE = 1 << 20
 
 
 def in_memory(shape: tuple[int, ...], dtype: str, fill: float) -> Array:
-    """Return a new array in memory."""
-    return np.full(shape, fill, dtype)
+    """Return a new array in memory; of zeros, that is taken where they are first overwritten."""
+    return np.full(shape, fill, dtype) if fill else np.zeros(shape, dtype)
 
 
 class Ranking:

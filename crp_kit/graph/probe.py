@@ -62,12 +62,13 @@ class Detector:
         if self._kind is None:
             return
         for value in tensors(tree):
+            seen = self._tape.ref(value) is not None
+            if seen and self._kind == "dependence":
+                continue
             if value.grad_fn is None or value in self._tape.own:
                 continue
-            if self._tape.ref(value) is None and self._depends(value):
-                raise UnseenDependenceError(path)
-            custom = issubclass(type(value.grad_fn), BackwardCFunction)
-            if self._kind == "gradients" and custom and self._depends(value):
+            custom = self._kind == "gradients" and issubclass(type(value.grad_fn), BackwardCFunction)
+            if (custom or not seen) and self._depends(value):
                 raise UnseenDependenceError(path)
 
     def check_real(self, outputs: Iterable[torch.Tensor], path: str) -> None:
