@@ -19,6 +19,7 @@ from .graph.nodes import Graph
 from .graph.record import OutputSelector, Recording, first_sample, record, seen_through
 from .graph.shadow import fingerprint, has_fingerprint, make_shadow, unwrap
 from .passes import Run
+from .precision import float32_convolutions
 from .rules.assign import BatchNormRule, Plan, make_plan, mapped_containers
 from .rules.presets import Composite
 
@@ -161,7 +162,7 @@ class Engine:
             If there is no such module.
         """
         self._warn_of_training()
-        with self._lock, torch.inference_mode(False):
+        with self._lock, torch.inference_mode(False), float32_convolutions():
             return self._run(data, composite)
 
     def _run(self, data: Any, composite: Composite | None) -> Run:

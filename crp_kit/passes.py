@@ -19,6 +19,7 @@ from .graph.ops import Kind
 from .graph.paths import Segment, Walk
 from .graph.record import Recording
 from .ledger import Ledger, total
+from .precision import float32_convolutions
 from .rules.assign import Plan
 from .rules.folds import restated
 from .rules.relevance import Relevance, one_channel
@@ -134,7 +135,7 @@ class Run:
                 raise DeviceMemoryError("the heatmaps", self.graph.batch) from error
 
         exact = torch.autocast(seeds.device.type, enabled=False)
-        with torch.inference_mode(False), torch.no_grad(), exact:
+        with torch.inference_mode(False), torch.no_grad(), exact, float32_convolutions():
             passed = passed_through(watch=False)
             parts = (*passed.inputs.values(), *passed.recorded.values())
             if ledger is None and not all(map(is_finite, parts)):
