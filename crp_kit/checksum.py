@@ -1,4 +1,4 @@
-"""A sum that tells values, and their order, from others: asked of every weight before each forward."""
+"""A sum that tells values, and their order, from others: asked of every weight when a pass is prepared."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["checksum"]
 
 
 def checksum(values: torch.Tensor) -> torch.Tensor:
-    """Return a sum, of no shape and in float64, in which every place has a weight of its own.
+    """Return a sum, of no shape, in which every place has a weight of its own.
 
     It is the same, up to rounding, however the values lie in memory. Of weights, and of maps channels last, little is
     copied.
@@ -27,7 +27,7 @@ def checksum(values: torch.Tensor) -> torch.Tensor:
     else:
         for weight in reversed(weights):
             values = values @ weight
-    return values.reshape(()).double()
+    return values.reshape(())
 
 
 @lru_cache(maxsize=256)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import threading
 import warnings
 from collections import OrderedDict
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, MutableMapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, get_args
+from weakref import WeakValueDictionary
 
 import torch
 
@@ -19,8 +20,9 @@ from .graph.nodes import Graph
 from .graph.record import OutputSelector, Recording, first_sample, record, seen_through
 from .graph.shadow import fingerprint, has_fingerprint, make_shadow, unwrap
 from .passes import Run
-from .precision import float32_convolutions
+from .precision import full_float32
 from .rules.assign import BatchNormRule, Plan, make_plan, mapped_containers
+from .rules.linear import KeptUnit
 from .rules.presets import Composite
 
 _KEPT = 16
@@ -98,6 +100,7 @@ class _Planned:
     view: _View
     composite: Composite | None
     plans: OrderedDict[Any, Plan] = field(default_factory=OrderedDict)
+    kept: MutableMapping[Any, KeptUnit] = field(default_factory=WeakValueDictionary)
 
 
 class Engine:
@@ -122,6 +125,8 @@ class Engine:
     ----------
     values_at_once : int or None
         How many values of one map relevance passes carry at once, since memory did not suffice for more; None before.
+    lock : threading.RLock
+        Held as long as the copy of the model may run, in forwards and in passes: threads take turns.
     """
 
     def __init__(
@@ -141,7 +146,7 @@ class Engine:
         self._planned: OrderedDict[int, _Planned] = OrderedDict()
         self._fingerprint: tuple[Any, ...] = ()
         self._said: set[str] = set()
-        self._lock = threading.RLock()
+        self.lock = threading.RLock()
 
     def __getstate__(self) -> dict[str, Any]:
         """Pickle and copy what the engine was made with; what was recorded and planned is made anew."""
@@ -162,7 +167,7 @@ class Engine:
             If there is no such module.
         """
         self._warn_of_training()
-        with self._lock, torch.inference_mode(False), float32_convolutions():
+        with self.lock, torch.inference_mode(False), full_float32():
             return self._run(data, composite)
 
     def _run(self, data: Any, composite: Composite | None) -> Run:
@@ -171,7 +176,9 @@ class Engine:
         plan = planned.plans.get(recording.graph.signature)
         if plan is None:
             check_elementwise(recording)
-            plan = planned.plans[recording.graph.signature] = make_plan(recording.graph, composite, self.batch_norm)
+            plan = planned.plans[recording.graph.signature] = make_plan(
+                recording.graph, composite, self.batch_norm, planned.kept
+            )
             if len(planned.plans) > _KEPT:
                 planned.plans.popitem(last=False)
         planned.plans.move_to_end(recording.graph.signature)
@@ -209,7 +216,9 @@ class Engine:
             opaque, elementwise = mapped_containers(composite, private), declared_paths(private, self.elementwise)
             return _Planned(_View(private, opaque, False, elementwise, channels_last=False), composite)
         planned = self._planned.get(id(composite))
-        if planned is None:
+        if planned is not None:
+            self._planned.move_to_end(id(composite))
+        else:
             key = mapped_containers(composite, self._shadow), composite is None
             view = self._views.get(key) or _View(self._shadow, *key, declared_paths(self._shadow, self.elementwise))
             self._views[key] = view

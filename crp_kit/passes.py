@@ -19,7 +19,7 @@ from .graph.ops import Kind
 from .graph.paths import Segment, Walk
 from .graph.record import Recording
 from .ledger import Ledger, total
-from .precision import float32_convolutions
+from .precision import full_float32
 from .rules.assign import Plan
 from .rules.folds import restated
 from .rules.relevance import Relevance, one_channel
@@ -135,7 +135,7 @@ class Run:
                 raise DeviceMemoryError("the heatmaps", self.graph.batch) from error
 
         exact = torch.autocast(seeds.device.type, enabled=False)
-        with torch.inference_mode(False), torch.no_grad(), exact, float32_convolutions():
+        with self.engine.lock, torch.inference_mode(False), torch.no_grad(), exact, full_float32():
             passed = passed_through(watch=False)
             parts = (*passed.inputs.values(), *passed.recorded.values())
             if ledger is None and not all(map(is_finite, parts)):
@@ -334,13 +334,17 @@ class _Task:
             elif self.to_input or self.leading[index]:
                 for ref, relevance in self._handed_on(index, message):
                     store = self.arrived if ref in segment.targets else pending
-                    counted = store is self.arrived or ref.node in segment.nodes
+                    counted = store is self.arrived or ref.node in segment.nodes or self._only_wanted(segment, ref)
                     if self.ledger is not None:
                         self.ledger.hand_on(index, relevance.whole(), counted=counted)
                     if counted:
                         self._add(store, ref, relevance)
             if not self.keep:
                 self.job.forget(index)
+
+    def _only_wanted(self, segment: Segment, ref: Ref) -> bool:
+        """Return whether relevance that has passed all masks is wanted here or further up, though no input is there."""
+        return not segment.targets and (ref in self.wanted or bool(self.leading[ref.node]))
 
     def _arriving(self, pending: dict[Ref, Relevance], ref: Ref, masks: Mapping[Ref, torch.Tensor]) -> Relevance | None:
         """Take the relevance that arrived at an output, note it if it is wanted, and mask it."""

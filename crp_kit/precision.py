@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Any
 
 import torch
 
-__all__ = ["float32_convolutions", "working"]
+__all__ = ["full_float32", "working"]
 
 
 def working(value: torch.Tensor) -> torch.Tensor:
@@ -18,11 +19,12 @@ def working(value: torch.Tensor) -> torch.Tensor:
 
 
 @contextmanager
-def float32_convolutions() -> Iterator[None]:
-    """Let cuDNN convolve float32 in float32: by torch's default it does so in TF32, which keeps 10 of the 23 bits.
+def full_float32() -> Iterator[None]:
+    """Let convolutions and matrix products of float32 run in float32.
 
-    The setting is the whole process's. Uses may overlap, in threads as well: the last one to end gives back what the
-    first one found.
+    By torch's default cuDNN convolves in TF32, which keeps 10 of the 23 bits, and a program may have chosen it, or
+    bfloat16, for matrix products. The settings are the whole process's. Uses may overlap, in threads as well: the last
+    one to end gives back what the first one found.
     """
     _FLOAT32.enter()
     try:
@@ -32,41 +34,43 @@ def float32_convolutions() -> Iterator[None]:
 
 
 class _Float32:
-    """What cuDNN's precision was before, and how many uses there are now."""
+    """How the settings of before are given back, and how many uses there are now."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._uses = 0
-        self._before: list[tuple[Any, str, Any]] = []
+        self._back: list[Callable[[], None]] = []
 
     def enter(self) -> None:
         with self._lock:
             if not self._uses:
-                exact = _exact()
-                self._before = [(owner, name, getattr(owner, name)) for owner, name, _ in exact]
-                _set(exact)
+                self._switch()
             self._uses += 1
 
     def leave(self) -> None:
         with self._lock:
             self._uses -= 1
             if not self._uses:
-                _set(self._before)
+                while self._back:
+                    self._back.pop()()
+
+    def _switch(self) -> None:
+        """Switch to float32: cuDNN by the older name, which models may read, and what is left by the newer names."""
+        backends: Any = torch.backends
+        with suppress(RuntimeError):  # where newer settings contradict it, the older name can be neither read nor set
+            self._change(backends.cudnn, "allow_tf32", False)
+        kinds = ((backends.cudnn, ("conv", "rnn")), (backends.cuda, ("matmul",)), (backends.mkldnn, ("conv", "matmul")))
+        for backend, names in kinds:
+            for one in (getattr(backend, name, None) for name in names):
+                if getattr(one, "fp32_precision", "none") not in ("none", "ieee"):
+                    self._change(one, "fp32_precision", "ieee")
+        if not hasattr(backends.cuda.matmul, "fp32_precision"):  # torch 2.8 or older
+            self._back.append(partial(torch.set_float32_matmul_precision, torch.get_float32_matmul_precision()))
+            torch.set_float32_matmul_precision("highest")
+
+    def _change(self, owner: Any, name: str, value: Any) -> None:
+        self._back.append(partial(setattr, owner, name, getattr(owner, name)))
+        setattr(owner, name, value)
 
 
 _FLOAT32 = _Float32()
-
-
-def _exact() -> list[tuple[Any, str, Any]]:
-    """Return owner, name and value of the settings that keep cuDNN in float32."""
-    cudnn: Any = torch.backends.cudnn
-    try:
-        bool(cudnn.allow_tf32)
-    except RuntimeError:  # it cannot be told in one word, since the newer names have said something else
-        return [(cudnn.conv, "fp32_precision", "ieee"), (cudnn.rnn, "fp32_precision", "ieee")]
-    return [(cudnn, "allow_tf32", False)]
-
-
-def _set(settings: list[tuple[Any, str, Any]]) -> None:
-    for owner, name, value in settings:
-        setattr(owner, name, value)

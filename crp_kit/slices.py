@@ -153,9 +153,10 @@ class Slice:
     def _ordered(self, parts: list[tuple[list[int], torch.Tensor]]) -> torch.Tensor:
         """Put the relevance of all groups, (set, batch, ...) or (1, batch, ...) for zip, in the order of the rows."""
         if self.zip:
-            whole = parts[0][1][0].clone(memory_format=torch.contiguous_format)
-            for group, part in parts[1:]:
-                whole[group] = per_sample(self.graph, part[0])[group]
+            split = [(group, per_sample(self.graph, part[0])) for group, part in parts]
+            whole = split[0][1].clone(memory_format=torch.contiguous_format)
+            for group, part in split[1:]:
+                whole[group] = part[group]
             return self._placed(whole)
         first = parts[0][1]
         split = [(group, rows_per_sample(self.graph, part)) for group, part in parts]
@@ -217,7 +218,8 @@ class Slice:
                 factors.append(torch.ones_like(value[0]))
             else:
                 factors.append(self._target_mask(condition.targets, value).expand_as(value[0]))
-        return (initial * torch.stack(factors))[None], torch.zeros(1, dtype=torch.long, device=value.device)
+        each = torch.stack(factors).repeat_interleave(len(value) // len(factors), 0)  # windows or heads in the batch
+        return (initial * each)[None], torch.zeros(1, dtype=torch.long, device=value.device)
 
     def _target_mask(self, targets: tuple[Any, ...], value: torch.Tensor) -> torch.Tensor:
         """Factor that keeps the given ids of the model output, without a batch axis."""

@@ -43,6 +43,39 @@ class PackedAttention(nn.Module):
         return out
 
 
+class Windows(nn.Module):
+    """A layer between others that sees two windows of each sample, as if they were samples."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.inner, self.last = nn.Linear(6, 6), nn.Linear(6, 6), nn.Linear(6, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        windows = self.inner(self.first(x).relu().reshape(-1, 2, 6))
+        out: torch.Tensor = self.last(windows.reshape(x.shape).relu().mean(1))
+        return out
+
+
+@pytest.mark.parametrize("start", [None, "inner"])
+def test_rows_of_samples_in_windows_are_those_of_each_sample_alone(start: str | None) -> None:
+    x = torch.randn(2, 4, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    attribution = CondAttribution(Windows().double().eval())
+    sets: list[Any] = [{"first": [1]}, {"inner": [2]}] if start is None else [{"first": [1]}, {"first": [1, 2]}]
+    for one in sets if start is None else ():
+        one["y"] = [0]
+    options: dict[str, Any] = {"record_layer": ["first", "inner"], "start_layer": start}
+    zipped = attribution(x, sets, "epsilon_plus", pairing="zip", **options)
+    assert zipped.relevances["inner"].shape == zipped.activations["inner"].shape == (2, 2, 2, 6)
+    for row, one in enumerate(sets):
+        for pairing in ("zip", "product"):
+            alone = attribution(x[row : row + 1], [one], "epsilon_plus", pairing=pairing, **options)
+            assert torch.allclose(zipped.heatmap[row], alone.heatmap[0])
+            for name in ("first", "inner"):
+                assert torch.allclose(zipped.relevances[name][row], alone.relevances[name][0])
+                assert torch.allclose(zipped.activations[name][row], alone.activations[name][0])
+
+
 class Tiny(nn.Module):
     """Patches, two attention blocks with shortcuts, a mean over the tokens."""
 

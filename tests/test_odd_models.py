@@ -1,7 +1,9 @@
 """Models and calls that people do make, though nobody would choose them as an example."""
 
 import copy
+import gc
 import pickle
+from collections import defaultdict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -9,14 +11,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hidden import Hidden
 from torch import nn
 from torch.nn import functional as F
-from zennit.composites import LayerMapComposite
+from torch.nn.utils.parametrizations import weight_norm
+from zennit.composites import EpsilonPlusFlat, LayerMapComposite
 from zennit.rules import Epsilon
 from zennit.types import Linear
 
 from crp_kit import CondAttribution, CrpKitError
 from crp_kit.data import demo_resnet
+from crp_kit.rules.linear import LinearStep
 
 ROUNDING = 1e-9
 LRP0 = LayerMapComposite([(Linear, Epsilon(1e-12))])
@@ -176,6 +181,23 @@ def test_changes_of_attributes_and_hooks_between_calls_are_seen(x: torch.Tensor)
     assert torch.equal(attribution(x, [{"y": [0]}], "epsilon_plus").prediction, model(x))
 
 
+@pytest.mark.parametrize("settings", [{"gain": 2.0}, [2.0], {"gain": {"other": 2.0}}], ids=["dict", "list", "nested"])
+def test_changes_inside_of_an_attribute_are_seen(settings: Any, x: torch.Tensor) -> None:
+    def gain(model: Any) -> float:
+        inner = model.settings["gain"] if isinstance(model.settings, dict) else model.settings[0]
+        return float(inner["other"] if isinstance(inner, dict) else inner)
+
+    model: Any = Made(lambda model, x: model.last(x) * gain(model), last=nn.Linear(6, 4))
+    model.settings = settings
+    attribution = CondAttribution(model)
+    attribution(x, [{"y": [0]}], "epsilon_plus")
+    if isinstance(settings, list):
+        settings[0] = 5.0
+    else:
+        settings["gain"] = 5.0
+    assert torch.equal(attribution(x, [{"y": [0]}], "epsilon_plus").prediction, model(x))
+
+
 def test_several_threads_may_share_an_attribution(image: torch.Tensor) -> None:
     attribution = CondAttribution(demo_resnet())
     sets = [{"layer2.1.conv2": [channel], "y": [channel % 8]} for channel in range(8)]
@@ -197,6 +219,165 @@ def test_a_model_made_in_inference_mode_can_be_attributed(image: torch.Tensor) -
     with torch.inference_mode():
         model = demo_resnet()
     assert torch.equal(CondAttribution(model)(image, [{"y": [0]}], "epsilon_plus").heatmap, expected)
+
+
+def test_threads_take_turns_with_modules_that_run_again_in_a_pass(x: torch.Tensor) -> None:
+    attribution = CondAttribution(Made(lambda m, x: m.last(m.hidden(x).tanh()), hidden=Hidden(), last=nn.Linear(6, 4)))
+    expected = [attribution(x, [{"y": [target]}], "epsilon_plus").heatmap for target in range(4)]
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda i: attribution(x, [{"y": [i % 4]}], "epsilon_plus").heatmap, range(100)))
+    assert all(torch.equal(one, expected[i % 4]) for i, one in enumerate(found))
+
+
+class Counting(Hidden):
+    """A hidden module with a state."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("calls", torch.zeros(1))
+        self.met: list[int] = []
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.calls += 1
+        self.met.append(len(x))
+        return super().forward(x)
+
+
+@pytest.mark.parametrize("composite", ["epsilon_plus", LayerMapComposite([(Counting, Epsilon()), (Linear, Epsilon())])])
+def test_what_a_hidden_module_notes_is_as_before(composite: Any, x: torch.Tensor) -> None:
+    model: Any = Made(lambda model, x: model.last(model.hidden(x)), hidden=Counting(), last=nn.Linear(6, 4))
+    CondAttribution(model)(x, [{"y": [0]}], composite)
+    assert model.hidden.calls == 0
+    assert model.hidden.met == []
+
+
+def test_a_hidden_module_may_return_any_kind_of_dictionary(x: torch.Tensor) -> None:
+    class Both(Hidden):
+        def forward(self, x: torch.Tensor) -> Any:
+            found = defaultdict(list, again=super().forward(x))
+            found["other"].append(x)
+            return found
+
+    model = Made(lambda model, x: model.last(model.both(x)["again"]), both=Both(), last=nn.Linear(6, 4))
+    attribution = CondAttribution(model)(x, [{"y": [0]}], "epsilon_plus")
+    assert torch.equal(attribution.prediction, model(x))
+
+
+def test_a_module_that_fails_and_is_replaced_by_another_takes_no_name(x: torch.Tensor) -> None:
+    class Failing(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            raise RuntimeError("not today")
+
+    class Block(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fast, self.slow = Failing(), nn.Linear(6, 6)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            try:
+                out: torch.Tensor = self.fast(x)
+            except RuntimeError:
+                out = self.slow(x).relu()
+            return out
+
+    graph = CondAttribution(Made(lambda m, x: m.last(m.block(x)), block=Block(), last=nn.Linear(6, 4))).graph(x)
+    assert [node.name for node in graph] == ["input", "block.slow", "block.relu", "last"]
+    assert graph.find("block") == graph.find("block.relu")
+
+
+def test_a_weight_that_is_computed_gets_the_rule_of_its_layer(image: torch.Tensor) -> None:
+    def forward(model: Any, x: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = model.last(model.norm(model.conv(x)).relu().mean((2, 3)))
+        return out
+
+    torch.manual_seed(0)
+    plain = Made(forward, conv=nn.Conv2d(3, 8, 3), norm=nn.BatchNorm2d(8), last=nn.Linear(8, 4))
+    plain.norm.running_mean.normal_()  # type: ignore[union-attr, operator]
+    twin, data = copy.deepcopy(plain), image.double()
+    weight_norm(twin.conv)
+    assert torch.allclose(twin(data), plain(data))
+    sets: list[Any] = [{"conv": [2], "y": [0]}, {"y": [1]}]
+    one, other = (CondAttribution(model)(data, sets, "epsilon_plus").heatmap for model in (plain, twin))
+    assert torch.allclose(one, other, rtol=ROUNDING, atol=1e-12)
+
+
+def test_geometry_may_change_between_calls(image: torch.Tensor) -> None:
+    def forward(model: Any, x: torch.Tensor) -> torch.Tensor:
+        wide = 2 if x.mean() < 0 else 1
+        h = F.conv2d(x, model.conv.weight, model.conv.bias, padding=wide, dilation=wide).relu()
+        out: torch.Tensor = model.last(h.mean((2, 3)))
+        return out
+
+    torch.manual_seed(0)
+    model = Made(forward, conv=nn.Conv2d(3, 8, 3), last=nn.Linear(8, 4))
+    used, data = CondAttribution(model), image.double()
+    used(data, [{"y": [0]}], "epsilon_plus")
+    found, expected = (one(-data, [{"y": [0]}], "epsilon_plus").heatmap for one in (used, CondAttribution(model)))
+    assert torch.equal(found, expected)
+
+
+def test_weights_are_modified_once_for_all_shapes(image: torch.Tensor) -> None:
+    attribution, composite = CondAttribution(demo_resnet()), EpsilonPlusFlat()
+    plans = [
+        attribution.engine.run(image[..., :size].expand(count, -1, -1, -1), composite).plan
+        for count, size in ((1, 64), (2, 64), (2, 48))
+    ]
+    assert len({id(plan) for plan in plans}) == 3
+    kept = [[step.kept for step in plan.steps if isinstance(step, LinearStep)] for plan in plans]
+    assert kept[0]
+    assert all(one is other for several in kept[1:] for one, other in zip(kept[0], several, strict=True))
+
+
+def test_relevance_may_be_recorded_where_the_input_cannot_be_reached(x: torch.Tensor) -> None:
+    model = Made(
+        lambda model, x: model.main(model.first(x)) + model.aux(model.first(x).detach()),
+        first=nn.Linear(6, 6),
+        main=nn.Linear(6, 4),
+        aux=nn.Linear(6, 4),
+    )
+    attribution = CondAttribution(model)
+    for sets in ([{"y": [0]}], [{"y": [0]}, {"y": [1]}]):
+        cut, whole = (
+            attribution(x, sets, "epsilon_plus", record_layer=["aux"], exclude_parallel=exclude)
+            for exclude in (True, False)
+        )
+        assert bool(cut.relevances["aux"].any())
+        assert torch.equal(cut.relevances["aux"], whole.relevances["aux"])
+        assert torch.equal(cut.heatmap, whole.heatmap)
+
+
+def test_maps_may_become_more_precise_behind_a_pooling(image: torch.Tensor) -> None:
+    class Mixed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.last = nn.Conv2d(3, 4, 3), nn.Linear(4, 2).double()
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            out: torch.Tensor = self.last(F.max_pool2d(self.conv(x), 2).double().mean((2, 3)))
+            return out
+
+    torch.manual_seed(0)
+    model = Mixed().eval()
+    found = CondAttribution(model)(image, [{"y": [0]}, {"y": [1]}], "epsilon_plus").heatmap
+    exact = CondAttribution(model.double())(image.double(), [{"y": [0]}, {"y": [1]}], "epsilon_plus").heatmap
+    assert torch.allclose(found.double(), exact, rtol=1e-4, atol=1e-9)
+
+
+def test_nothing_is_kept_of_a_pass_for_the_next_one(image: torch.Tensor) -> None:
+    model = Made(
+        lambda m, x: m.last(m.third(torch.cat([m.first(x), m.second(x)], 1).relu()).mean((2, 3))),
+        first=nn.Conv2d(3, 4, 3),
+        second=nn.Conv2d(3, 4, 3),
+        third=nn.Conv2d(8, 4, 3),
+        last=nn.Linear(4, 2),
+    )
+    run = CondAttribution(model).engine.run(image.double(), EpsilonPlusFlat())
+    start = run.recording.value(run.graph.output)
+    held = []
+    for _ in range(3):
+        run.passed(run.graph.output, torch.stack([start, start]), rows=torch.tensor([0, 1]), masks={})
+        held.append(sum(issubclass(type(one), torch.Tensor) for one in gc.get_objects()))
+    assert held[1] == held[2]
 
 
 def test_a_long_chain_behind_a_gate_is_followed(x: torch.Tensor) -> None:

@@ -1,4 +1,4 @@
-"""Convolutions run in float32 while relevance is computed, and the process gets its own precision back."""
+"""Everything runs in float32 while relevance is computed, and the process gets its own precision back."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from zennit.core import BasicHook
 
 import crp_kit
 from crp_kit.errors import ModelError
-from crp_kit.precision import float32_convolutions
+from crp_kit.precision import full_float32
 
 CUDNN = torch.backends.cudnn
 
@@ -23,7 +23,7 @@ def allowed() -> bool:
     return bool(CUDNN.allow_tf32)
 
 
-@pytest.fixture(autouse=True, params=[True, False])
+@pytest.fixture(params=[True, False])
 def allowed_before(request: pytest.FixtureRequest) -> Iterator[bool]:
     before, CUDNN.allow_tf32 = CUDNN.allow_tf32, request.param
     yield request.param
@@ -64,7 +64,7 @@ def test_the_precision_comes_back_after_an_error(allowed_before: bool) -> None:
 
 
 def test_uses_may_overlap_in_any_order(allowed_before: bool) -> None:
-    one, another = float32_convolutions(), float32_convolutions()
+    one, another = full_float32(), full_float32()
     one.__enter__()
     another.__enter__()
     one.__exit__(None, None, None)
@@ -73,18 +73,36 @@ def test_uses_may_overlap_in_any_order(allowed_before: bool) -> None:
     assert allowed() is allowed_before
 
 
-def test_a_choice_by_the_newer_names_comes_back() -> None:
-    """In a process of its own, since torch does not let one mix them with the older names."""
-    if not hasattr(CUDNN, "conv"):
+CHOICES = [
+    "pass",
+    "torch.set_float32_matmul_precision('medium')",
+    "torch.backends.cuda.matmul.allow_tf32 = True",
+    "torch.backends.cudnn.conv.fp32_precision, torch.backends.cudnn.rnn.fp32_precision = 'ieee', 'tf32'",
+    "torch.backends.cuda.matmul.fp32_precision = 'tf32'",
+    "torch.backends.fp32_precision = 'tf32'",
+    "torch.backends.fp32_precision = 'ieee'",
+    "torch.backends.mkldnn.matmul.fp32_precision = 'bf16'",
+]
+
+
+@pytest.mark.parametrize("choice", CHOICES)
+def test_whatever_a_program_has_chosen_is_float32_and_comes_back(choice: str) -> None:
+    """In a process of its own, since the older names and the newer ones can contradict each other for good."""
+    if not hasattr(torch.backends, "fp32_precision"):
         pytest.skip("this torch has the older names only")
-    code = """
+    code = f"""
 import torch
-from crp_kit.precision import float32_convolutions
-cudnn = torch.backends.cudnn
-cudnn.conv.fp32_precision, cudnn.rnn.fp32_precision = "ieee", "tf32"
-with float32_convolutions():
-    print(cudnn.conv.fp32_precision, cudnn.rnn.fp32_precision)
-print(cudnn.conv.fp32_precision, cudnn.rnn.fp32_precision)
+from crp_kit.precision import full_float32
+cudnn, cuda, mkldnn = torch.backends.cudnn, torch.backends.cuda, torch.backends.mkldnn
+def told():
+    return [one.fp32_precision for one in (cudnn.conv, cudnn.rnn, cuda.matmul, mkldnn.conv, mkldnn.matmul)]
+{choice}
+before = told()
+with full_float32():
+    assert set(told()) <= {{"none", "ieee"}}, told()
+assert told() == before, (before, told())
+print(before)
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["ieee", "ieee", "ieee", "tf32"]
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert ("tf32" in done.stdout or "bf16" in done.stdout) == (choice != CHOICES[-2])

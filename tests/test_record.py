@@ -60,6 +60,7 @@ class Middle(nn.Module):
             self.linear = nn.Linear(4 * 9, 3)
         self.register_buffer("scale", torch.tensor([1.0, 2.0, -1.0, 0.5]))
         self.plain = torch.tensor([1.0, -2.0, 1.0, 0.5], dtype=dtype)
+        self.register_buffer("mask", torch.tensor([True, False, True, False]))
         self.function = function
         self.to(dtype).eval()
 
@@ -270,6 +271,25 @@ def parameter_written(model: Any, x: torch.Tensor) -> torch.Tensor:
     return x
 
 
+def mask_narrowed(model: Any, x: torch.Tensor) -> torch.Tensor:
+    keep = x > 0
+    y = torch.where(keep, x, x * 2)
+    keep &= x > 1
+    return y + torch.where(keep, x, x * 3)
+
+
+def mask_of_the_model_written(model: Any, x: torch.Tensor) -> torch.Tensor:
+    model.mask |= True
+    return torch.where(model.mask[:, None, None], x, x * 2)
+
+
+def remainder_taken(model: Any, x: torch.Tensor) -> torch.Tensor:
+    y = x * 2
+    z = y.relu()
+    y %= 1
+    return z + y
+
+
 def parameter_data_set(model: Any, x: torch.Tensor) -> torch.Tensor:
     model.linear.weight.data = model.linear.weight.data * 2
     return x
@@ -299,11 +319,15 @@ IN_PLACE: dict[Callable[[Any, torch.Tensor], torch.Tensor], Callable[[Any, torch
         x * 2 + torch.cat([x[0, :2, 0, 0] * 3, model.scale[2:]])[:, None, None]
     ),
     parameter_written: lambda model, x: x * 2,
+    mask_narrowed: lambda model, x: torch.where(x > 0, x, x * 2) + torch.where(x > 1, x, x * 3),
+    mask_of_the_model_written: lambda model, x: x,
+    remainder_taken: lambda model, x: (x * 2).relu() + x * 2 % 1,
     parameter_data_set: lambda model, x: x * 2,
 }
 """In-place functions, and the same without."""
 
 
+@pytest.mark.filterwarnings("ignore:no rule is known for the operation remainder:crp_kit.CrpKitWarning")
 @pytest.mark.parametrize("function", IN_PLACE, ids=lambda function: function.__name__)
 class TestInPlace:
     def test_recorded_output_is_the_models_own(self, function: Any) -> None:

@@ -142,6 +142,13 @@ _INPLACE_OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
     "__itruediv__": operator.truediv,
     "__idiv__": operator.truediv,
     "__ipow__": operator.pow,
+    "__ifloordiv__": operator.floordiv,
+    "__imod__": operator.mod,
+    "__iand__": operator.and_,
+    "__ior__": operator.or_,
+    "__ixor__": operator.xor,
+    "__ilshift__": operator.lshift,
+    "__irshift__": operator.rshift,
 }
 MOVING = frozenset({"resize_", "set_"})
 """Methods that let a tensor stand for other memory."""
@@ -170,10 +177,8 @@ def canonical_name(raw: str) -> str:
     if raw in _REVERSED:
         return _REVERSED[raw][0]
     name = raw.strip("_")
-    if raw.startswith("__") and raw.endswith("__") and name[:1] in "ri" and name[1:] in ("add", "sub", "mul", "pow"):
+    if raw in _INPLACE_OPERATORS or raw in ("__radd__", "__rmul__"):
         name = name[1:]
-    if name in ("itruediv", "rtruediv", "idiv"):
-        name = "div"
     return _SYNONYMS.get(name, name)
 
 

@@ -97,7 +97,7 @@ class Recorder(TorchFunctionMode):
         try:
             for path, module in self.shadow.named_modules():
                 handles.append(module.register_forward_pre_hook(self._entering(path), with_kwargs=True))
-                handles.append(module.register_forward_hook(self._leaving(path)))
+                handles.append(module.register_forward_hook(self._leaving(path), always_call=True))
             yield
         finally:
             for handle in handles:
@@ -160,7 +160,7 @@ class Recorder(TorchFunctionMode):
 
     def _leaving(self, path: str) -> Callable[..., Any]:
         def hook(module: torch.nn.Module, args: tuple[Any, ...], result: Any) -> Any:
-            if self._paused and (self._path != path or path not in self.opaque):
+            if self._path != path or not self._frames or (self._paused and path not in self.opaque):
                 return None
             self._paused = True
             result = self._left(self._frames.pop(), module, result)
@@ -175,8 +175,7 @@ class Recorder(TorchFunctionMode):
         if call.path in self.opaque:
             result = mapped(result, lambda tensor: tensor.view_as(tensor))
             op = ELEMENTWISE if call.path in self.elementwise else OPAQUE
-            run = ModuleRun(module, own_state=op == ELEMENTWISE)
-            result = self._record(Draft(op, call.path, run, frame.inputs, frame.kwargs), result)
+            result = self._record(Draft(op, call.path, ModuleRun(module), frame.inputs, frame.kwargs), result)
             self._overwrite_inputs(frame, result)
         self._detector.check(result, call.path)
         refs = [self.tape.ref(value) for value in tensors(result)]

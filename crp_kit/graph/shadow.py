@@ -171,14 +171,13 @@ class ScriptedModule(torch.nn.Module):
 
 
 class ModuleRun:
-    """A module as a function of its inputs; with `own_state` each run writes to a copy."""
+    """A module as a function of its inputs; each run writes to a copy of its state."""
 
-    def __init__(self, module: torch.nn.Module, *, own_state: bool) -> None:
-        self.module, self.own_state, self.__name__ = module, own_state, type(module).__name__
+    def __init__(self, module: torch.nn.Module) -> None:
+        self.module, self.__name__ = module, type(module).__name__
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        module = with_own_state(self.module) if self.own_state else self.module
-        return module(*args, **kwargs)
+        return with_own_state(self.module)(*args, **kwargs)
 
 
 def _hookable(module: torch.nn.Module) -> torch.nn.Module:
@@ -209,13 +208,23 @@ def _parts(model: torch.nn.Module) -> Iterator[Any]:
             yield from (parameter._version for parameter in module.parameters())
             continue
         attributes = vars(module)
-        yield from (value for key, value in attributes.items() if key not in _TREE)
-        for key in _HOOKS:
-            yield from attributes[key].values()
+        for key, value in attributes.items():
+            if key not in _TREE:
+                yield value
+                yield from _contents(value)
+
+
+def _contents(value: Any) -> Iterator[Any]:
+    """Yield what a container has inside, and first how much of it, or else the next one's could be taken for it."""
+    if isinstance(value, dict):
+        value = (*value.keys(), *value.values()) if value else ()
+    elif not isinstance(value, (list, set)):
+        return
+    yield len(value)
+    yield from value
 
 
 _TREE = ("_parameters", "_buffers", "_modules", "training")
-_HOOKS = ("_forward_hooks", "_forward_pre_hooks")
 _PLAIN = (bool, int, float, str, tuple, torch.dtype, torch.device, torch.Size)
 
 

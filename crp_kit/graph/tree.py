@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, MutableMapping
 from typing import Any, NamedTuple
 
 import torch
@@ -68,7 +68,14 @@ def mapped(tree: Any, func: Callable[[Any], Any], kind: type = torch.Tensor) -> 
         return type(tree)(*parts) if hasattr(tree, "_fields") else type(tree)(parts)
     if isinstance(tree, Mapping):
         found = {key: mapped(one, func, kind) for key, one in tree.items()}
-        return found if type(tree) is dict else type(tree)(found)  # type: ignore[call-arg]
+        if not isinstance(tree, MutableMapping):
+            return type(tree)(found)  # type: ignore[call-arg]
+        if type(tree) is dict:
+            return found
+        twin = copy.copy(tree)  # with what it has beside its items
+        for key, one in found.items():
+            twin[key] = one
+        return twin
     if _is_record(tree):
         twin = copy.copy(tree)
         for field in dataclasses.fields(tree):

@@ -8,12 +8,14 @@ gradient, as in zennit.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
+from weakref import WeakValueDictionary
 
 import torch
 from torch import nn
+from torch.nn.utils.parametrize import is_parametrized
 from zennit import rules as zennit_rules
 from zennit.core import Composite, Hook, Stabilizer
 from zennit.layer import Sum
@@ -26,7 +28,7 @@ from ..graph.ops import Kind
 from .attention import AttentionStep
 from .attnlrp import Uniform
 from .known import known_rule
-from .linear import HookStep, LinearStep, StackedStep
+from .linear import HookStep, KeptUnit, LinearStep, StackedStep
 from .rule_map import NodeRules, RuleMap, resolved
 from .stabilizer import quick
 from .stand_ins import FAMILY, STAND_INS
@@ -142,12 +144,26 @@ def mapped_containers(composite: Composite | None, shadow: nn.Module) -> frozens
         for path, module in shadow.named_modules()
         if any(True for _ in module.children())
         and not isinstance(module, (nn.MultiheadAttention, nn.modules.batchnorm._BatchNorm))  # calls in it have rules
+        and not is_parametrized(module)  # its child makes the weight
         and composite.module_map({}, path, module) is not None
     )
 
 
-def make_plan(graph: Graph, composite: Composite | None, batch_norm: BatchNormRule = "affine") -> Plan:
+def make_plan(
+    graph: Graph,
+    composite: Composite | None,
+    batch_norm: BatchNormRule = "affine",
+    kept: MutableMapping[Any, KeptUnit] | None = None,
+) -> Plan:
     """Give each node of a recorded graph its step.
+
+    Parameters
+    ----------
+    graph : Graph
+    composite : zennit Composite or None
+    batch_norm : str, optional
+    kept : mapping, optional
+        Units of other plans for this composite, to which this one's are added.
 
     Raises
     ------
@@ -162,7 +178,8 @@ def make_plan(graph: Graph, composite: Composite | None, batch_norm: BatchNormRu
     units = _units(graph, hooks, thresholds=batch_norm == "threshold") if relevance else Units()
     shared = frozenset(index for index, hook in enumerate(hooks) if relevance and isinstance(hook, Uniform))
     flow = Flow(graph, gradient=not relevance, shared=shared)
-    maker = _Maker(graph, flow, units, relevance, _common_factor(chooser), batch_norm)
+    kept = WeakValueDictionary() if kept is None else kept
+    maker = _Maker(graph, flow, units, relevance, _common_factor(chooser), batch_norm, kept)
     steps = tuple(maker.step(node, hook) for node, hook in zip(graph, hooks, strict=True))
     unknown = tuple(node.name for node, step in zip(graph, steps, strict=True) if step.rule == _UNKNOWN)
     return Plan(steps, flow, units, unknown, _maps(graph))
@@ -216,6 +233,7 @@ class _Maker:
     relevance: bool
     factor: Factor
     batch_norm: BatchNormRule
+    kept: MutableMapping[Any, KeptUnit]
 
     def step(self, node: Node, hook: Hook | None) -> Step:
         """Return the step of one node."""
@@ -260,7 +278,10 @@ class _Maker:
         if type(hook) is zennit_rules.Pass:
             return None
         behind, before = self.units.behind.get(node.index), self.units.before.get(node.index)
-        return LinearStep(node.index, rule_name(hook), to[0], hook, behind, before)
+        shape = None if before is None else self.graph.shape(to[0])[1:]
+        key = (node.name, node.op, id(hook), behind is None, before is None, shape)
+        kept = self.kept.setdefault(key, KeptUnit())
+        return LinearStep(node.index, rule_name(hook), to[0], hook, behind, before, kept)
 
     def _contribution(self, node: Node, rule: str, to: tuple[Ref, ...]) -> Step | None:
         """Return crp-kit's own rule, where relevance is what flows."""

@@ -225,8 +225,8 @@ def _multiplies(rule: BasicHook, inputs: Sequence[torch.Tensor], outputs: Sequen
     generator = torch.Generator().manual_seed(0)
 
     def tried(like: torch.Tensor) -> torch.Tensor:
-        exponents = torch.rand(like.shape, generator=generator) * 16 - 8
-        return (torch.randn(like.shape, generator=generator) * 10**exponents).to(like)
+        exponents = torch.rand(like.shape, generator=generator, device="cpu") * 16 - 8
+        return (torch.randn(like.shape, generator=generator, device="cpu") * 10**exponents).to(like)
 
     relevance, gradients = tried(outputs[0]), [tried(value) for value in inputs]
     ones = by_term(rule.gradient_mapper(torch.ones_like(relevance), list(outputs)), len(outputs))

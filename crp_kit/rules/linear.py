@@ -13,7 +13,7 @@ from zennit.core import BasicHook, Hook
 from ..graph.canonize import Fold
 from ..graph.layout import laid_out
 from ..graph.nodes import Node, Ref
-from ..graph.ops import ELEMENTWISE, Kind
+from ..graph.ops import Kind
 from ..graph.record import Recording
 from ..graph.shadow import with_own_state
 from ..precision import working
@@ -24,7 +24,28 @@ from .relevance import Relevance
 from .step import Backward, Given, Losses, Message, Pull, Step, Transposed, arriving, only, sum_to
 from .terms import ModifiedUnit
 from .transposes import linear_transpose
-from .units import CallUnit, LinearUnit, NormUnit, effective_unit, layer_of, state_key, state_of
+from .units import CallUnit, LinearUnit, NormUnit, effective_unit, layer_of, settings_of, state_key, state_of
+
+
+@dataclass(eq=False)
+class KeptUnit:
+    """What is known of a linear unit under a rule, until a weight or a setting of the layer changes.
+
+    Parameters
+    ----------
+    key : tuple, optional
+        Equal as long as the rest is right.
+    sources : list of torch.Tensor, optional
+        What the unit is made of: kept, so that nothing else gets their identities.
+    unit : LinearUnit, optional
+    modified : dict, optional
+        Its parameters as the rule modifies them.
+    """
+
+    key: tuple[Any, ...] = ()
+    sources: list[torch.Tensor] = field(default_factory=list)
+    unit: LinearUnit | None = None
+    modified: dict[tuple[int, bool], dict[str, torch.Tensor]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,13 +61,15 @@ class LinearStep(Step):
         The BatchNorm node that belongs to it and is read behind it.
     before : Fold or None
         The BatchNorm that belongs to it and is in front of it; the recording is then a restated one.
+    kept : KeptUnit, optional
+        That of steps which differ from this one in the shape of their maps at most.
     """
 
     to: Ref
     hook: Hook | None
     behind: int | None = None
     before: Fold | None = None
-    _kept: dict[str, Any] = field(default_factory=dict)
+    kept: KeptUnit = field(default_factory=KeptUnit)
 
     def prepare(self, recording: Recording) -> Backward:
         unit, modified = self._unit(recording)
@@ -82,17 +105,17 @@ class LinearStep(Step):
         def effective() -> LinearUnit:
             return effective_unit(node, behind, None if fold is None else factors_in_front(graph, node, fold))
 
-        sources = state_of(node, behind, None if fold is None else graph.nodes[fold.norm])
-        key = (state_key(sources), None if fold is None else graph.shape(self.to)[1:])
-        if self._kept.get("key") != key:
+        nodes = (node, behind, None if fold is None else graph.nodes[fold.norm])
+        sources, kept = state_of(*nodes), self.kept
+        key = (state_key(sources), settings_of(*nodes), None if fold is None else graph.shape(self.to)[1:])
+        if kept.unit is None or kept.key != key:
             unit = effective()
             if isinstance(self.hook, BasicHook):
                 unit.without_values()
-            self._kept.update(key=key, sources=sources, unit=unit, modified={})
+            kept.key, kept.sources, kept.unit, kept.modified = key, sources, unit, {}
         if not isinstance(self.hook, BasicHook):
-            return self._kept["unit"], None
-        output = partial(self._output, recording)
-        return self._kept["unit"], ModifiedUnit(self.hook, effective, self._kept["modified"], output)
+            return kept.unit, None
+        return kept.unit, ModifiedUnit(self.hook, effective, kept.modified, partial(self._output, recording))
 
 
 def _transposed(unit: LinearUnit, x: torch.Tensor) -> Pull:
@@ -128,7 +151,7 @@ class HookStep(Step):
         value = recording.value(self.to)
         plain = node.args == (self.to,) and not node.kwargs and not getattr(node.module, "inplace", False)
         if node.module is not None and plain and working(value) is value:
-            return with_own_state(node.module) if node.op == ELEMENTWISE else node.module
+            return with_own_state(node.module) if node.is_module else node.module
         return CallUnit(true_function(node, recording, [self.to]))
 
 

@@ -33,7 +33,7 @@ def max_pool_transpose(node: Node, x: torch.Tensor) -> Pull | None:
     winners = torch.nn.functional.max_pool2d(x, *geometry, ceil, return_indices=True)[1]
 
     def pull(s: torch.Tensor) -> torch.Tensor:
-        flat, places = as_batch(s), winners.expand(s.shape[0], *winners.shape)
+        flat, places = as_batch(s.to(x.dtype)), winners.expand(s.shape[0], *winners.shape)
         like = torch.empty_like(x[:1].expand(len(flat), *x.shape[1:]))
         back: torch.Tensor = torch.ops.aten.max_pool2d_with_indices_backward(
             flat, like, *geometry, ceil, as_batch(places)

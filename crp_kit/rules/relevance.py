@@ -55,11 +55,6 @@ class Relevance:
         """Return the same relevance for one reader of several."""
         return Relevance(self.rows, self.factor, channel=self.channel)
 
-    def narrow(self, axis: int, start: int, length: int) -> Relevance:
-        """Return a part of the relevance along an axis of the output; all parts together have what this one has."""
-        factor = None if self.factor is None else self.factor.narrow(axis, start, length)
-        return Relevance(self.rows.narrow(axis + 1, start, length), factor, owned=self.owned)
-
     def plus(self, other: Relevance) -> Relevance:
         """Return the sum of two relevances of the same rows."""
         if self.factor is other.factor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import accumulate
 
 import torch
@@ -111,17 +111,28 @@ class ConcatenationStep(Step):
         shapes = [recording.graph.shape(one) if isinstance(one, Ref) else one.shape for one in joined]
         # torch takes a tensor of shape (0,) for nothing, whatever the shape of the others
         sizes = [shape[axis] if len(shape) == len(node.shape) else 0 for shape in shapes]
-        stops = list(accumulate(sizes))
+        parts = [
+            (ref, stop - size, size)
+            for ref, size, stop in zip(joined, sizes, accumulate(sizes), strict=True)
+            if isinstance(ref, Ref) and ref in self.to
+        ]
+        met: dict[int, tuple[torch.Tensor, list[torch.Tensor]]] = {}
+
+        def divided(factor: torch.Tensor) -> list[torch.Tensor]:
+            """Return the same parts for the same factor again: what follows keeps its products with them."""
+            if factor is known.get(Ref(self.index)):
+                return [values_of(recording, [ref])[0] for ref, _, _ in parts]
+            if id(factor) not in met:
+                met[id(factor)] = factor, [factor.narrow(axis, start, size) for _, start, size in parts]
+            return met[id(factor)][1]
 
         def backward(message: Message) -> Given:
             whole = arriving(message)
-            is_input = whole.factor is not None and whole.factor is known.get(Ref(self.index))
-            given = []
-            for ref, size, stop in zip(joined, sizes, stops, strict=True):
-                if isinstance(ref, Ref) and ref in self.to:
-                    part = whole.narrow(axis, stop - size, size)
-                    given.append((ref, replace(part, factor=values_of(recording, [ref])[0]) if is_input else part))
-            return given
+            factors = [None] * len(parts) if whole.factor is None else divided(whole.factor)
+            return [
+                (ref, Relevance(whole.rows.narrow(axis + 1, start, size), factor, owned=whole.owned))
+                for (ref, start, size), factor in zip(parts, factors, strict=True)
+            ]
 
         return backward
 

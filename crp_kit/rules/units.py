@@ -181,6 +181,12 @@ def state_of(*nodes: Node | None) -> list[torch.Tensor]:
     return [value for value in values if isinstance(value, torch.Tensor)]
 
 
+def settings_of(*nodes: Node | None) -> list[Any]:
+    """Return what effective weights and the shape of a layer depend on besides tensors."""
+    names = (*_OPTIONS, "eps")
+    return [[optional_argument(node, name) for name in names] for node in nodes if node is not None]
+
+
 def state_key(tensors: Sequence[torch.Tensor]) -> list[Any]:
     """Return a value that changes when a tensor is another one or was written to, also behind autograd's back."""
     sums = torch.stack([checksum(tensor) for tensor in tensors]).tolist()
