@@ -63,10 +63,9 @@ def test_every_part_is_measured_in_every_round_and_compared(ran: SimpleNamespace
 
 def test_medians_and_ratios_are_those_of_the_rounds(ran: SimpleNamespace) -> None:
     for one in ran.report["cases"]:
-        ours = one["sides"]["ours"]["wall"]
-        assert one["median"]["ours"] == np.median(ours)
-        for side, ratio in one["ratio"].items():
-            np.testing.assert_allclose(ratio, np.median(np.divide(one["sides"][side]["wall"], ours)))
+        medians = {side: np.median(found["wall"]) for side, found in one["sides"].items()}
+        assert one["median"] == medians
+        assert one["ratio"] == {side: found / medians["ours"] for side, found in medians.items() if side != "ours"}
 
 
 def test_the_report_says_on_what_and_with_what_it_was_measured(ran: SimpleNamespace) -> None:
@@ -210,9 +209,28 @@ def test_edges_agree_if_they_are_the_strongest_and_in_the_same_proportion(part: 
     error = part("agreement").edges_error
     theirs = {"edges": [["top", 0, "low", 5, 0.4], ["top", 0, "low", 2, 0.2], ["top", 0, "low", 9, 0.1]]}
     assert error({"edges": [["top", 0, "low", 5, 80.0], ["top", 0, "low", 2, 40.0]]}, theirs)[0] == pytest.approx(0)
-    assert error({"edges": [["top", 0, "low", 5, 80.0], ["top", 0, "low", 2, 50.0]]}, theirs)[0] == pytest.approx(0.25)
+    assert error({"edges": [["top", 0, "low", 5, 80.0], ["top", 0, "low", 2, 50.0]]}, theirs)[0] == pytest.approx(
+        2 / 13
+    )
+    for wrong in (-80.0, float("nan")):
+        found, limit = error({"edges": [["top", 0, "low", 5, wrong], ["top", 0, "low", 2, 40.0]]}, theirs)
+        assert not found <= limit
+    assert error({"edges": []}, theirs)[0] == float("inf")
     assert error({"edges": [["top", 0, "low", 5, 80.0], ["top", 0, "low", 9, 20.0]]}, theirs)[0] == float("inf")
     assert error({"edges": [["top", 1, "low", 5, 80.0]]}, theirs)[0] == float("inf")
+
+
+def test_each_map_and_each_layer_has_to_agree(part: Any) -> None:
+    agreement, random = part("agreement"), np.random.default_rng(0)
+    maps = random.standard_normal((3, 4, 4)) * np.array([1e4, 1, 0])[:, None, None]
+    assert agreement.maps_error(maps, maps) == 0
+    for row, value in ((1, 2.0), (1, np.nan), (2, 1e-9)):
+        other = maps.copy()
+        other[row, 1, 1] = value
+        assert not agreement.maps_error(other, maps) <= agreement.LIMIT
+    layers = {"one": maps[0], "two": maps[1]}
+    assert agreement.scores_error(layers, layers)[0] == 0
+    assert not agreement.scores_error({**layers, "two": maps[1] * np.nan}, layers)[0] <= agreement.LIMIT
 
 
 def test_traced_graphs_agree_if_all_layers_are_fed_by_the_same(part: Any) -> None:

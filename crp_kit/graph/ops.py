@@ -94,7 +94,7 @@ _KINDS: dict[Kind, str] = {
         "adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d max_pool1d_with_indices "
         "max_pool2d_with_indices max_pool3d_with_indices adaptive_max_pool1d_with_indices "
         "adaptive_max_pool2d_with_indices adaptive_max_pool3d_with_indices max min amax amin maximum minimum topk "
-        "sort setitem copy copy_ index_put scatter index_copy write_through as_strided ravel"
+        "sort setitem copy index_put scatter index_copy write_through as_strided ravel"
     ),
     Kind.GRADIENT: "softmax log_softmax rsqrt sqrt reciprocal var std norm vector_norm pow square exp fill",
     Kind.DETACHED: "detach data zero sign floor ceil round trunc",

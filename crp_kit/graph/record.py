@@ -74,7 +74,7 @@ def record(
     ----------
     shadow : torch.nn.Module
         From `make_shadow`; hooks are added for the time of the call. What the forward writes to parameters, buffers and
-        attributes is undone.
+        attributes, and in lists and dictionaries that are attributes, is undone.
     data : torch.Tensor, tuple or dict
         What the model is called with: one tensor, positional or keyword inputs.
     output : optional

@@ -69,6 +69,8 @@ def parsed(arguments: list[str] | None) -> tuple[argparse.Namespace, list[Case]]
         parser.error("a round is the least")
     if options.resume and not options.json:
         parser.error("--resume goes on with the file of --json")
+    if options.json and options.json.exists() and not options.resume:
+        parser.error(f"{options.json} is there already: --resume goes on with it")
     without = ["peer"] if options.no_peers else []
     cases = chosen(every, only=options.only, models=options.models, without=without)
     return options, [replace(case, size=options.size or case.size) for case in cases]
@@ -78,8 +80,7 @@ def measured(options: argparse.Namespace, cases: list[Case]) -> dict[str, Any]:
     """Return everything that was measured, with what the file of an earlier run has."""
     earlier = json.loads(options.json.read_text()) if options.resume and options.json.exists() else {}
     known = {record["name"]: record for record in earlier.get("cases", ())}
-    done = {name: record["case"] for name, record in known.items() if not record["failed"]}
-    due = [case for case in cases if done.get(case.name) != json.loads(json.dumps(asdict(case)))]
+    due = [case for case in cases if not _is_done(case, known.get(case.name))]
     pythons = dict.fromkeys(("ours", "gradient", "floor"), sys.executable)
     if not options.no_peers:
         pythons["peer"] = peers_python(options.peers)
@@ -98,10 +99,20 @@ def measured(options: argparse.Namespace, cases: list[Case]) -> dict[str, Any]:
     return report
 
 
+def _is_done(case: Case, record: Record | None) -> bool:
+    """Return whether all sides of a case have been measured."""
+    if record is None or record["failed"] or not set(case.sides) <= set(record["sides"]):
+        return False
+    now, before = ({**asdict(one), "left_out": ()} for one in (case, Case(**record["case"])))
+    return now == before
+
+
 def _in_order(records: dict[str, Any]) -> list[Any]:
     """Return records as a run of everything would have made them."""
     order = [case.name for case in (*all_cases(), *quick_cases())]
-    return sorted(records.values(), key=lambda record: order.index(record["name"]))
+    return sorted(
+        records.values(), key=lambda record: order.index(record["name"]) if record["name"] in order else len(order)
+    )
 
 
 def _about(workers: Workers, sides: Iterable[str]) -> Iterator[tuple[str, Any]]:

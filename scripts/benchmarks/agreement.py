@@ -24,7 +24,8 @@ class Agreement:
     other : str
         Whose results these are.
     error : float
-        The relative difference, in the L2 norm; for traced graphs, how many layers differ.
+        The relative difference, in the L2 norm of a heatmap or of a layer's scores; for traced graphs, how many layers
+        differ. Not-a-number, if a result is.
     limit : float
     ok : bool
     """
@@ -70,15 +71,20 @@ def _agreed(other: str, error: float, limit: float = LIMIT) -> Agreement:
 
 
 def maps_error(mine: np.ndarray, theirs: np.ndarray) -> float:
-    """Return the relative difference of the maps that both have: (row, height, width)."""
+    """Return the largest relative difference of a map that both have: (row, height, width)."""
     rows = min(len(mine), len(theirs))
-    expected = theirs[:rows].astype("f8")
-    return float(np.linalg.norm(mine[:rows] - expected) / np.linalg.norm(expected))
+    pairs = zip(mine[:rows].astype("f8"), theirs[:rows].astype("f8"), strict=True)
+    return float(np.max([_relative(one, other) for one, other in pairs]))
+
+
+def _relative(found: np.ndarray, expected: np.ndarray) -> float:
+    difference, scale = np.linalg.norm(found - expected), np.linalg.norm(expected)
+    return float(difference / scale) if scale else float(0 if difference == 0 else np.inf)
 
 
 def scores_error(mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> tuple[float, float]:
     """Return the largest relative difference of a layer's rankings: (place, concept)."""
-    return max(maps_error(mine[name], scores) for name, scores in theirs.items()), LIMIT
+    return float(np.max([_relative(mine[name], scores) for name, scores in theirs.items()])), LIMIT
 
 
 def edges_error(mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> tuple[float, float]:
@@ -88,14 +94,17 @@ def edges_error(mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> tuple[flo
     first of zennit-crp's, and, as zennit-crp divides by the sum over the layer, to be in the same proportion.
     """
     found, expected = _groups(mine["edges"]), _groups(theirs["edges"])
-    worst = 0.0
-    for group, edges in found.items():
-        others = expected.get(group, [])[: len(edges)]
-        if [one[0] for one in others] != [one[0] for one in edges]:
-            return float("inf"), LIMIT
-        ratios = [one[1] / other[1] for one, other in zip(edges, others, strict=True)]
-        worst = max(worst, max(ratios) / min(ratios) - 1)
-    return worst, LIMIT
+    errors = [_out_of_proportion(edges, expected.get(group, [])[: len(edges)]) for group, edges in found.items()]
+    return float(np.max(errors)) if errors else float("inf"), LIMIT
+
+
+def _out_of_proportion(edges: list[tuple[int, float]], others: list[tuple[int, float]]) -> float:
+    """Return the largest relative difference of two lists of children, once both sum to one."""
+    if [child for child, _ in edges] != [child for child, _ in others]:
+        return float("inf")
+    one, other = (np.array([relevance for _, relevance in several]) for several in (edges, others))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return float(np.max(np.abs(one / one.sum() / (other / other.sum()) - 1)))
 
 
 def _groups(edges: Any) -> dict[tuple[str, int, str], list[tuple[int, float]]]:

@@ -22,7 +22,7 @@ CONCEPT, WIDTH = 0, (4, 2)
 ROWS_AT_ONCE = 16
 """The largest batch of zennit-crp, zennit and the floor."""
 BATCH, K, K_CLASS = 32, 40, 8
-"""Images a batch, and lengths of rankings, of an atlas; zennit-crp has 40 for both lengths."""
+"""Images a batch, and lengths of rankings, of an atlas."""
 PARTS = {
     "heatmaps": ("heatmaps",),
     "atlas": ("atlas",),

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import shutil
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from .cases import BATCH, CONCEPT, ROWS_AT_ONCE, TARGET, WIDTH, Case, K
+from .cases import BATCH, CONCEPT, K_CLASS, ROWS_AT_ONCE, TARGET, WIDTH, Case, K
 from .models import Images, atlas_layers, canonizers, convolutions, images, make_composite, make_model
 from .work import Work, disk, follow
 
@@ -60,7 +61,9 @@ def atlas(case: Case, device: str, folder: Path) -> Work:
 
     def run(count: int = case.count) -> None:
         composite = make_composite(case, canonizers=canonizers(case.model))
-        FeatureVisualization(attribution, data, layers, path=str(place)).run(composite, 0, count, BATCH)
+        collector = FeatureVisualization(attribution, data, layers, path=str(place))
+        collector.RelStats.SAMPLE_SIZE = collector.ActStats.SAMPLE_SIZE = K_CLASS
+        collector.run(composite, 0, count, BATCH)
 
     def best_scores(_: None) -> dict[str, Any]:
         return {name: np.load(place / "RelMax_sum_normed" / f"{name}_rel.npy")[:K] for name in names}
@@ -106,7 +109,10 @@ def trace(case: Case, device: str, _: Path) -> Work:
         found = trace_model_graph(model, image, names)
         return {name: found.find_input_layers(name) for name in names}
 
-    return Work(run, result=lambda found: {"inputs": found})
+    other = make_model(replace(case, model="small_cnn"), device)  # the model itself takes minutes
+    return Work(
+        run, warm=lambda: trace_model_graph(other, image, convolutions(other)), result=lambda found: {"inputs": found}
+    )
 
 
 WORKS = {"heatmaps": heatmaps, "atlas": atlas, "graph": graph, "trace": trace}

@@ -25,12 +25,14 @@ the layer (`aten.convolution_backward`), nothing else. zennit's Gradient attribu
 of so many equal images. Peak memory is the most that a fresh process holds, less what it holds before.""",
     "atlas": f"""
 Relevance and activation of every concept, over all images and by class. The floor is forward + plain gradient, down to
-the image. Batches of {BATCH}, k = {K}, {K_CLASS} by class (zennit-crp: {K}); checks, hashes and files are included. In
+the image. Batches of {BATCH}, k = {K}, {K_CLASS} by class; checks, hashes and files are included. In
 the loop: the ratio without what is done once.""",
     "graph": """
 crp-kit runs with `exclude_parallel=False`, as zennit-crp does. Time begins with the traced graph at hand.""",
     "tracing": """
-Traced: which convolutions feed which. The floor is one forward. crp-kit starts from nothing each time.""",
+Traced: which convolutions feed which. The floor is one forward. Both sides start from nothing each time. The first
+heatmap of a new model takes what is recorded, canonized and planned here, and modifies the weights; later ones go on
+from there.""",
     "query": """
 The file is synthetic and holds random numbers; it has just been written, so that the system has it in memory.""",
     "growth": """
@@ -73,7 +75,7 @@ def _about(report: Mapping[str, Any]) -> str:
     lines = [
         f"{machine['cpu']}, {machine['cores']} cores, {size(machine['memory'])} of memory, {machine['system']}.",
         f"{', '.join(f'`{command}`' for command in report['commands'])}: medians of the rounds, with the least and the "
-        f"most; ratios are medians of the ratios of each round.",
+        f"most; ratios are those of the medians.",
     ]
     sides: dict[str, list[str]] = {}
     for side, about in report["about"].items():

@@ -37,7 +37,7 @@ def record_of(case: Case, workers: Workers, folder: Path, rounds: Rounds) -> Rec
     -------
     record : dict
         name, part, case; `sides`: by side the seconds of each round on the clock (wall) and of all threads (cpu), and
-        what else it notes; `median`: seconds; `ratio`: of a side's seconds to crp-kit's, the median of all rounds;
+        what else it notes; `median`: seconds; `ratio`: of a side's median to crp-kit's;
         `memory`: bytes; `failed`: what a side said; `agreement`: differences to other results, with their limits.
     """
     say(f"{case.part}: {case.name}")
@@ -50,9 +50,9 @@ def record_of(case: Case, workers: Workers, folder: Path, rounds: Rounds) -> Rec
     def turn(side: str) -> None:
         times[side].append(workers[side].ask("run", least=rounds.least))
 
-    for number in range(rounds.all):
+    for number in range(max(rounds.all, rounds.peer)):
         for side in sides:
-            if side not in failed and (number < rounds.peer or side != "peer"):
+            if side not in failed and number < (rounds.peer if side == "peer" else rounds.all):
                 _tried(failed, side, lambda side=side: turn(side))
     times = {side: several for side, several in times.items() if several and side not in failed}
     results = {side: _result(workers, side, folder) for side in times}
@@ -115,12 +115,8 @@ def _memory(case: Case, sides: Any, workers: Workers, folder: Path) -> dict[str,
 
 
 def _summary(sides: dict[str, Record]) -> Record:
-    ours = sides["ours"]["wall"]
+    median = {side: statistics.median(one["wall"]) for side, one in sides.items()}
     return {
-        "median": {side: statistics.median(one["wall"]) for side, one in sides.items()},
-        "ratio": {
-            side: statistics.median(theirs / mine for theirs, mine in zip(one["wall"], ours, strict=False))
-            for side, one in sides.items()
-            if side != "ours"
-        },
+        "median": median,
+        "ratio": {side: seconds / median["ours"] for side, seconds in median.items() if side != "ours"},
     }

@@ -6,6 +6,7 @@ It is started as `python -m benchmarks.worker SIDE DEVICE`.
 from __future__ import annotations
 
 import gc
+import hashlib
 import importlib
 import json
 import os
@@ -29,6 +30,8 @@ class Side:
 
     def __init__(self, side: str, device: str) -> None:
         self.makers, self.device = importlib.import_module(f".{side}", __package__).WORKS, device
+        if device.startswith("cuda"):
+            torch.cuda.set_device(device)
         self.wait = torch.cuda.synchronize if device.startswith("cuda") else nothing
         self.work = Work(nothing)
         self.found: Any = None
@@ -38,6 +41,8 @@ class Side:
         """Return versions and threads."""
         device = torch.cuda.get_device_name() if self.device.startswith("cuda") else self.device
         versions = dict(filter(all, map(_version, PACKAGES)))
+        if "crp-kit" in versions:
+            versions["crp-kit"] += f" ({code_digest()})"
         return {"threads": torch.get_num_threads(), "device": device, "versions": versions}
 
     def prepare(self, case: dict[str, Any], folder: str) -> dict[str, Any]:
@@ -65,6 +70,15 @@ class Side:
         arrays = {name: part for name, part in parts.items() if isinstance(part, np.ndarray)}
         np.savez(path, **arrays)
         return {name: part for name, part in parts.items() if name not in arrays}
+
+
+def code_digest() -> str:
+    """Return some digits of a SHA-256 of crp-kit's source: measurements of other code do not go into one table."""
+    folder = Path(importlib.import_module("crp_kit").__file__ or "").parent
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*.py")):
+        digest.update(path.relative_to(folder).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()[:8]
 
 
 def _version(package: str) -> tuple[str, str]:
