@@ -92,6 +92,28 @@ def test_the_table_has_a_row_for_each_case(ran: SimpleNamespace) -> None:
     assert (ran.folder / "growth.png").stat().st_size > 5000
 
 
+def test_the_short_tables_stand_between_their_comments(part: Any, ran: SimpleNamespace) -> None:
+    filled = part("readme").filled
+    text = "a\n<!-- benchmark: atlas -->\nold\n<!-- end -->\nb\n<!-- benchmark: speed -->\n<!-- end -->\nc\n"
+    new = filled(text, ran.report)
+    assert filled(new, ran.report) == new
+    assert "old" not in new
+    assert [line for line in new.splitlines() if line in "abc" and line] == ["a", "b", "c"]
+    atlas, speed = (block.partition("<!-- end -->")[0] for block in new.split("<!-- benchmark: ")[1:])
+    for one in ran.report["cases"]:
+        shown = {"atlas": [atlas], "growth": []}.get(one["part"], [speed])
+        rows = [
+            line for block in (atlas, speed) for line in block.splitlines() if line.startswith(f"| {one['name']} |")
+        ]
+        assert [row in block for row, block in zip(rows, shown, strict=True)] == [True] * len(shown)
+    assert ran.report["commands"][0] in speed
+    for wrong in ("", text.replace("<!-- end -->", "")):
+        with pytest.raises(ValueError, match="no place for a table"):
+            filled(wrong, ran.report)
+    readme = (SCRIPTS.parent / "README.md").read_text()
+    assert filled(readme, {**ran.report, "cases": []}) == readme
+
+
 @pytest.fixture
 def half(ran: SimpleNamespace, tmp_path: Path) -> Path:
     """A file that lacks one case."""

@@ -1,7 +1,7 @@
 """Measure crp-kit beside zennit-crp 0.6.0, zennit's Gradient attributor and the arithmetic floor.
 
   scripts/benchmark --quick                       a small set, minutes
-  scripts/benchmark --figure --markdown table.md  everything, hours
+  scripts/benchmark --figure --readme             everything, hours; makes README's figure and tables anew
   scripts/benchmark --only heatmaps --models resnet18,resnet50 --device cuda
   scripts/benchmark --only growth --figure        how crp-kit's own time grows, minutes
   scripts/benchmark --json all.json --resume      everything that all.json does not have yet
@@ -27,10 +27,12 @@ from .cases import PARTS, Case, all_cases, chosen, quick_cases
 from .environment import peers_python
 from .figure import draw
 from .machine import machine
+from .readme import filled
 from .report import markdown
 from .rounds import Record, Rounds, record_of, say
 from .workers import SCRIPTS, WorkerError, Workers
 
+README = SCRIPTS.parent / "README.md"
 FIGURE = SCRIPTS.parent / "tutorials" / "images" / "benchmark.png"
 
 
@@ -59,6 +61,7 @@ def parsed(arguments: list[str] | None) -> tuple[argparse.Namespace, list[Case]]
     parser.add_argument("--json", type=Path, metavar="FILE", help="write what was measured there, after every case")
     parser.add_argument("--resume", action="store_true", help="keep what the file of --json has, and go on")
     parser.add_argument("--figure", type=Path, nargs="?", const=FIGURE, metavar="FILE", help=f"[default: {FIGURE}]")
+    parser.add_argument("--readme", type=Path, nargs="?", const=README, metavar="FILE", help="write the tables there")
     options = parser.parse_args(arguments)
     every = quick_cases() if options.quick else all_cases()
     known = {case.model for case in every}
@@ -171,6 +174,8 @@ def main(arguments: list[str] | None = None) -> int:
         options.markdown.write_text(text)
     if options.figure:
         draw(report["cases"], options.figure)
+    if options.readme:
+        options.readme.write_text(filled(options.readme.read_text(), report))
     wrong = disagreements(report["cases"])
     for one in wrong:
         say(f"benchmark: results disagree: {one}")

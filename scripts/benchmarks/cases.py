@@ -110,7 +110,7 @@ class Case:
                 layers = f"{self.layers} layers" if self.layers else "all convolutions"
                 return f"{self.count} images, {self.model}, {layers}, {self.classes} classes"
             case "graph":
-                return f"{self.model} {self.layer}, width {list(WIDTH)}"
+                return f"concept graph, {self.model} {self.layer}, width {list(WIDTH)}"
             case "trace":
                 return f"{self.model}, traced graph"
             case "plan":

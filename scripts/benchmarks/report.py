@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from .agreement import not_compared
@@ -44,12 +44,12 @@ Column = tuple[str, Callable[[Record], str]]
 
 def markdown(report: Mapping[str, Any]) -> str:
     """Return the whole report."""
-    parts = [_about(report)]
+    parts = [about(report), "In brackets: the least and the most of several rounds."]
     for part in PARTS:
         records = [record for record in report["cases"] if record["part"] == part]
         if records:
             columns = GROWN if part == "growth" else COLUMNS
-            parts += [f"### {TITLES[part]}", _table(records, columns), NOTES[part].strip()]
+            parts += [f"### {TITLES[part]}", table(records, columns), NOTES[part].strip()]
     return "\n\n".join([*parts, *_missing(report["cases"])]) + "\n"
 
 
@@ -57,30 +57,31 @@ def seconds(value: float) -> str:
     """Return a time with three digits, in a unit that suits it."""
     for unit, factor in (("s", 1), ("ms", 1e3)):
         if value * factor >= 0.1:
-            return f"{_three(value * factor)} {unit}"
-    return f"{_three(value * 1e6)} µs"
+            return f"{three(value * factor)} {unit}"
+    return f"{three(value * 1e6)} µs"
 
 
-def _three(value: float) -> str:
+def three(value: float) -> str:
+    """Return a number with three digits."""
     return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def size(value: float) -> str:
     """Return so many bytes."""
-    return f"{value / 1e9:.2f} GB" if value >= 1e9 else f"{_three(value / 1e6)} MB"
+    return f"{value / 1e9:.2f} GB" if value >= 1e9 else f"{three(value / 1e6)} MB"
 
 
-def _about(report: Mapping[str, Any]) -> str:
+def about(report: Mapping[str, Any]) -> str:
+    """Return on what machine, by which commands and with what versions it was measured."""
     machine = report["machine"]
     lines = [
         f"{machine['cpu']}, {machine['cores']} cores, {size(machine['memory'])} of memory, {machine['system']}.",
-        f"{', '.join(f'`{command}`' for command in report['commands'])}: medians of the rounds, with the least and the "
-        f"most; ratios are those of the medians.",
+        f"{', '.join(f'`{command}`' for command in report['commands'])}: medians of the rounds, and ratios of medians.",
     ]
     sides: dict[str, list[str]] = {}
-    for side, about in report["about"].items():
-        versions = ", ".join(f"{name} {number}" for name, number in about["versions"].items())
-        sides.setdefault(f"on {about['device']}, {about['threads']} threads: {versions}.", []).append(SIDES[side])
+    for side, one in report["about"].items():
+        versions = ", ".join(f"{name} {number}" for name, number in one["versions"].items())
+        sides.setdefault(f"on {one['device']}, {one['threads']} threads: {versions}.", []).append(SIDES[side])
     return "  \n".join([*lines, *(f"{', '.join(names)} {where}" for where, names in sides.items())])
 
 
@@ -93,15 +94,17 @@ def _spread(side: str) -> Callable[[Record], str]:
         spread = f" ({seconds(min(several))} to {seconds(max(several))})" if len(several) > 1 else ""
         return seconds(record["median"][side]) + spread
 
-    return _known(side, cell)
+    return of_side(side, cell)
 
 
-def _known(side: str, cell: Callable[[Record], str]) -> Callable[[Record], str]:
+def of_side(side: str, cell: Callable[[Record], str]) -> Callable[[Record], str]:
+    """Return a column's cell for the cases in which a side took part."""
     return lambda record: cell(record) if side in record["sides"] else NONE
 
 
-def _ratio(side: str) -> Callable[[Record], str]:
-    return _known(side, lambda record: _three(record["ratio"][side]))
+def ratio(side: str) -> Callable[[Record], str]:
+    """Return the cell that says how many times crp-kit's seconds a side takes."""
+    return of_side(side, lambda record: three(record["ratio"][side]))
 
 
 def _noted(side: str, what: str, shown: Callable[[Any], str]) -> Callable[[Record], str]:
@@ -112,16 +115,16 @@ def _used(side: str) -> Callable[[Record], str]:
     return lambda record: size(record["memory"][side]) if side in record["memory"] else NONE
 
 
-def _in_the_loop(record: Record) -> str:
+def in_the_loop(record: Record) -> str:
     """Return how many times as fast crp-kit's last round is without what is done once."""
     if record["part"] != "atlas" or "peer" not in record["sides"]:
         return NONE
     mine, theirs = (record["sides"][side]["wall"][-1] - record["sides"][side]["around"] for side in ("ours", "peer"))
-    return _three(theirs / mine)
+    return three(theirs / mine)
 
 
 def _images(record: Record) -> str:
-    return _three(record["case"]["count"] / record["median"]["ours"]) if record["part"] == "atlas" else NONE
+    return three(record["case"]["count"] / record["median"]["ours"]) if record["part"] == "atlas" else NONE
 
 
 def _differences(record: Record) -> str:
@@ -141,12 +144,12 @@ COLUMNS: tuple[Column, ...] = (
     ("images/s", _images),
     ("nodes", _noted("ours", "nodes", str)),
     ("zennit-crp", _spread("peer")),
-    ("zennit-crp / crp-kit", _ratio("peer")),
-    ("in the loop", _in_the_loop),
+    ("zennit-crp / crp-kit", ratio("peer")),
+    ("in the loop", in_the_loop),
     ("Gradient", _spread("gradient")),
-    ("Gradient / crp-kit", _ratio("gradient")),
+    ("Gradient / crp-kit", ratio("gradient")),
     ("floor", _spread("floor")),
-    ("crp-kit / floor", _known("floor", lambda record: _three(1 / record["ratio"]["floor"]))),
+    ("crp-kit / floor", of_side("floor", lambda record: three(1 / record["ratio"]["floor"]))),
     ("peak memory, crp-kit", _used("ours")),
     ("zennit-crp", _used("peer")),
     ("Gradient", _used("gradient")),
@@ -160,7 +163,7 @@ GROWN: tuple[Column, ...] = (*COLUMNS[:2], ("for each", _each), ("of it once", _
 """The columns of how time grows."""
 
 
-def _table(records: list[Record], columns: Iterable[Column]) -> str:
+def table(records: Sequence[Record], columns: Iterable[Column]) -> str:
     """Return a table, without the columns that have nothing."""
     filled = [(title, [cell(record) for record in records]) for title, cell in columns]
     filled = [(title, cells) for title, cells in filled if set(cells) != {NONE}]
