@@ -74,7 +74,7 @@ def test_the_report_says_on_what_and_with_what_it_was_measured(ran: SimpleNamesp
     assert machine["memory"] > 1 << 28
     assert about["threads"] == 1
     assert {"crp-kit", "zennit", "torch", "numpy"} <= set(about["versions"])
-    options = "--models small_cnn --size 16 --rounds 2 --peer-rounds 1 --device cpu"
+    options = "--models small_cnn --size 16 --rounds 2 --peer-rounds 1 --least 0.0 --device cpu"
     assert ran.report["commands"] == [f"scripts/benchmark --quick --no-peers {options}"]
 
 

@@ -143,11 +143,15 @@ def _check_same(report: dict[str, Any], earlier: dict[str, Any]) -> None:
 def _command(options: argparse.Namespace) -> str:
     """Return the command with the options that matter for what is measured."""
     lists = {"--only": ",".join(options.only), "--models": ",".join(options.models), "--size": options.size}
-    always = {"--rounds": options.rounds, "--peer-rounds": options.peer_rounds, "--device": options.device}
-    flags = [flag for flag, given in (("--quick", options.quick), ("--no-peers", options.no_peers)) if given]
-    return " ".join(
-        ["scripts/benchmark", *flags, *(f"{name} {value}" for name, value in (lists | always).items() if value)]
-    )
+    always = {
+        "--rounds": options.rounds,
+        "--peer-rounds": options.peer_rounds,
+        "--least": options.least,
+        "--device": options.device,
+    }
+    flags = [flag for flag, wanted in (("--quick", options.quick), ("--no-peers", options.no_peers)) if wanted]
+    given = (f"{name} {value}" for name, value in (lists | always).items() if value not in ("", None))
+    return " ".join(["scripts/benchmark", *flags, *given])
 
 
 def disagreements(records: Iterable[Record]) -> list[str]:
