@@ -50,7 +50,9 @@ def parsed(arguments: list[str] | None) -> tuple[argparse.Namespace, list[Case]]
     parser.add_argument("--models", type=_listed, default=[], metavar="MODEL,...", help="only these")
     parser.add_argument("--size", type=int, metavar="N", help="height and width of all images, for a look")
     parser.add_argument("--rounds", type=int, default=3, metavar="N", help="[default: 3]")
-    parser.add_argument("--peer-rounds", type=int, default=1, metavar="N", help="of zennit-crp [default: 1]")
+    parser.add_argument(
+        "--peer-rounds", type=int, default=1, metavar="N", help="of zennit-crp and Gradient [default: 1]"
+    )
     parser.add_argument(
         "--least", type=float, default=0.3, metavar="SECONDS", help="a shorter run is repeated [default: 0.3]"
     )
@@ -87,7 +89,8 @@ def measured(options: argparse.Namespace, cases: list[Case]) -> dict[str, Any]:
     pythons = dict.fromkeys(("ours", "gradient", "floor"), sys.executable)
     if not options.no_peers:
         pythons["peer"] = peers_python(options.peers)
-    report = {"commands": [*earlier.get("commands", ()), _command(options)], "machine": machine()}
+    commands = dict.fromkeys([*earlier.get("commands", ()), *([_command(options)] if due else ())])
+    report = {"commands": list(commands), "machine": machine()}
     with Workers(pythons, options.device) as workers, tempfile.TemporaryDirectory() as folder:
         workers.start(sides := sorted({side for case in due for side in case.sides}))
         report["about"] = earlier.get("about", {}) | dict(_about(workers, sides))

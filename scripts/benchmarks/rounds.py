@@ -23,7 +23,7 @@ def say(text: str) -> None:
 
 @dataclass(frozen=True)
 class Rounds:
-    """How often each side has its turn, and how many seconds a turn lasts at least."""
+    """How often each side has its turn, zennit-crp and Gradient less often, and how long a turn lasts at least."""
 
     all: int
     peer: int
@@ -52,7 +52,7 @@ def record_of(case: Case, workers: Workers, folder: Path, rounds: Rounds) -> Rec
 
     for number in range(max(rounds.all, rounds.peer)):
         for side in sides:
-            if side not in failed and number < (rounds.peer if side == "peer" else rounds.all):
+            if side not in failed and number < (rounds.peer if side in ("peer", "gradient") else rounds.all):
                 _tried(failed, side, lambda side=side: turn(side))
     times = {side: several for side, several in times.items() if several and side not in failed}
     results = {side: _result(workers, side, folder) for side in times}
