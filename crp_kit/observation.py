@@ -110,8 +110,8 @@ def _relevances(
 ) -> dict[str, torch.Tensor]:
     slots = targets.T  # (slot, sample)
     if not len(slots):
-        like = working(output)
-        return {name: like.new_zeros((0, run.graph.batch, *run.graph.sample_shape(ref))) for name, ref in refs.items()}
+        shapes = {name: (0, run.graph.batch, *run.graph.sample_shape(ref)) for name, ref in refs.items()}
+        return {name: output.new_zeros(shape) for name, shape in shapes.items()}
     chosen = torch.zeros((*slots.shape, output.shape[1]), dtype=output.dtype, device=output.device)
     chosen.scatter_(2, slots.clamp_min(0)[..., None], (slots >= 0).to(output.dtype)[..., None])
     seeds = output * chosen.reshape(*chosen.shape, *(1,) * (output.ndim - 2))

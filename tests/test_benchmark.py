@@ -142,14 +142,14 @@ def test_a_run_measures_what_another_one_has_not(
 
 
 def test_what_was_measured_is_shown_again_without_measuring(
-    part: Any, ran: SimpleNamespace, half: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    part: Any, ran: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("PYTHONPATH", str(SCRIPTS))
-    half.write_text(json.dumps(ran.report))
-    assert part("__main__").main([*TINY, "--no-peers", "--json", str(half), "--resume"]) == 0
+    measured = str(ran.folder / "all.json")
+    assert part("__main__").main([*TINY, "--no-peers", "--json", measured, "--resume"]) == 0
     assert capsys.readouterr().out == (ran.folder / "table.md").read_text() + "\n"
     with pytest.raises(SystemExit):
-        part("__main__").main([*TINY, "--no-peers", "--json", str(half)])
+        part("__main__").main([*TINY, "--no-peers", "--json", measured])
     assert "--resume goes on with it" in capsys.readouterr().err
 
 

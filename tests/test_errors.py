@@ -1,6 +1,5 @@
 """Each mistake has its own clear message, at once and not in the middle of the work."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -11,15 +10,6 @@ from zennit.composites import EpsilonPlusFlat
 
 from crp_kit import ChannelConcept, CondAttribution, CrpKitError, CrpKitWarning
 from crp_kit.errors import ConceptAxisError, ConceptRangeError, InputError, NonFiniteRelevanceError, UnknownLayerError
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """Small tensors: threads would wait for each other."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,6 @@
 """Tokens and attention heads as concepts: hand arithmetic, hand-written masks, and gradients of the other heads cut."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +15,6 @@ from crp_kit.data import ShapesDataset, demo_preprocess
 from crp_kit.errors import ConceptAxisError, ConceptRangeError, ConditionError
 
 HEADS, TOKENS, CHANNELS = 4, 5, 24
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """Small tensors: threads would wait for each other."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 class PackedAttention(nn.Module):

@@ -3,7 +3,7 @@
 # mypy: disable-error-code="no-any-return, index, operator, call-overload, misc, var-annotated, no-untyped-call"
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import pytest
@@ -27,15 +27,6 @@ from crp_kit.graph.shadow import make_shadow
 from crp_kit.graph.trace import record_once
 
 ROUNDING = 1e-9  # stabilizers of 1e-12 in a few layers of float64
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """Small tensors: threads would wait for each other."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def lrp0() -> LayerMapComposite:

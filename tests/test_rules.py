@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -24,15 +24,6 @@ from crp_kit.rules.presets import preset, preset_names
 ROUNDING = 1e-9  # float64 rounding, times denominators as small as the stabilizer of 1e-6
 LRP_0 = 1e-12  # a stabilizer so small that rules are LRP-0 to about 1e-6 of the relevance
 NEARLY = 1e-7
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """Small tensors: threads would wait for each other."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 # ---------------------------------------------------------------------- tools

@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
-from weakref import WeakValueDictionary
 
 import torch
 from torch import nn
@@ -152,8 +151,8 @@ def mapped_containers(composite: Composite | None, shadow: nn.Module) -> frozens
 def make_plan(
     graph: Graph,
     composite: Composite | None,
-    batch_norm: BatchNormRule = "affine",
-    kept: MutableMapping[Any, KeptUnit] | None = None,
+    batch_norm: BatchNormRule,
+    kept: MutableMapping[Any, KeptUnit],
 ) -> Plan:
     """Give each node of a recorded graph its step.
 
@@ -161,8 +160,8 @@ def make_plan(
     ----------
     graph : Graph
     composite : zennit Composite or None
-    batch_norm : str, optional
-    kept : mapping, optional
+    batch_norm : str
+    kept : mapping
         Units of other plans for this composite, to which this one's are added.
 
     Raises
@@ -178,7 +177,6 @@ def make_plan(
     units = _units(graph, hooks, thresholds=batch_norm == "threshold") if relevance else Units()
     shared = frozenset(index for index, hook in enumerate(hooks) if relevance and isinstance(hook, Uniform))
     flow = Flow(graph, gradient=not relevance, shared=shared)
-    kept = WeakValueDictionary() if kept is None else kept
     maker = _Maker(graph, flow, units, relevance, _common_factor(chooser), batch_norm, kept)
     steps = tuple(maker.step(node, hook) for node, hook in zip(graph, hooks, strict=True))
     unknown = tuple(node.name for node, step in zip(graph, steps, strict=True) if step.rule == _UNKNOWN)
@@ -281,7 +279,7 @@ class _Maker:
         shape = None if before is None else self.graph.shape(to[0])[1:]
         key = (node.name, node.op, id(hook), behind is None, before is None, shape)
         kept = self.kept.setdefault(key, KeptUnit())
-        return LinearStep(node.index, rule_name(hook), to[0], hook, behind, before, kept)
+        return LinearStep(node.index, rule_name(hook), to[0], hook, kept, behind, before)
 
     def _contribution(self, node: Node, rule: str, to: tuple[Ref, ...]) -> Step | None:
         """Return crp-kit's own rule, where relevance is what flows."""

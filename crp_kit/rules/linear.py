@@ -57,19 +57,19 @@ class LinearStep(Step):
     to : Ref
         The linear node's input.
     hook : zennit Hook or None
+    kept : KeptUnit
+        That of steps which differ from this one in the shape of their maps at most; with `before`, not even in that.
     behind : int or None
         The BatchNorm node that belongs to it and is read behind it.
     before : Fold or None
         The BatchNorm that belongs to it and is in front of it; the recording is then a restated one.
-    kept : KeptUnit, optional
-        That of steps which differ from this one in the shape of their maps at most.
     """
 
     to: Ref
     hook: Hook | None
+    kept: KeptUnit
     behind: int | None = None
     before: Fold | None = None
-    kept: KeptUnit = field(default_factory=KeptUnit)
 
     def prepare(self, recording: Recording) -> Backward:
         unit, modified = self._unit(recording)
@@ -107,7 +107,7 @@ class LinearStep(Step):
 
         nodes = (node, behind, None if fold is None else graph.nodes[fold.norm])
         sources, kept = state_of(*nodes), self.kept
-        key = (state_key(sources), settings_of(*nodes), None if fold is None else graph.shape(self.to)[1:])
+        key = (state_key(sources), settings_of(*nodes))
         if kept.unit is None or kept.key != key:
             unit = effective()
             if isinstance(self.hook, BasicHook):

@@ -19,7 +19,7 @@ import sys
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -109,8 +109,7 @@ def _is_done(case: Case, record: Record | None) -> bool:
     """Return whether all sides of a case have been measured."""
     if record is None or record["failed"] or not set(case.sides) <= set(record["sides"]):
         return False
-    now, before = ({**asdict(one), "left_out": ()} for one in (case, Case(**record["case"])))
-    return now == before
+    return replace(Case(**record["case"]), left_out=()) == replace(case, left_out=())
 
 
 def _in_order(records: dict[str, Any]) -> list[Any]:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from .report import NONE, SIDES, Column, about, in_the_loop, of_side, ratio, seconds, size, table, three
+from .report import NONE, SIDES, TO_FLOOR, TO_PEER, Column, about, images, in_the_loop, of_side, seconds, size, table
 
 Record = Mapping[str, Any]
 PARTS = {"atlas": ("atlas",), "speed": ("heatmaps", "graph", "tracing", "query")}
@@ -42,10 +42,6 @@ def _time(side: str) -> Callable[[Record], str]:
     return of_side(side, cell)
 
 
-def _images(side: str) -> Callable[[Record], str]:
-    return of_side(side, lambda record: three(record["case"]["count"] / record["median"][side]))
-
-
 def _files(record: Record) -> str:
     noted = (record["sides"].get(side, {}) for side in ("ours", "peer"))
     return ", ".join(f"{one['files']} ({size(one['bytes'])})" for one in noted if "files" in one) or NONE
@@ -55,21 +51,19 @@ def _beside(shown: Callable[[str], Callable[[Record], str]], sides: Iterable[str
     return tuple((SIDES[side], shown(side)) for side in sides)
 
 
-_RATIOS: tuple[Column, ...] = (
-    ("zennit-crp / crp-kit", ratio("peer")),
-    ("crp-kit / floor", of_side("floor", lambda record: three(1 / record["ratio"]["floor"]))),
-)
 COLUMNS: dict[str, tuple[Column, ...]] = {
     "atlas": (
         ("images/s of", lambda record: record["name"]),
-        *_beside(_images, ("ours", "peer", "floor")),
-        *_RATIOS,
+        *_beside(images, ("ours", "peer", "floor")),
+        TO_PEER,
+        TO_FLOOR,
         ("in the loop", in_the_loop),
         ("files, crp-kit and zennit-crp", _files),
     ),
     "speed": (
         ("work", lambda record: record["name"]),
         *_beside(_time, ("ours", "peer", "gradient", "floor")),
-        *_RATIOS,
+        TO_PEER,
+        TO_FLOOR,
     ),
 }

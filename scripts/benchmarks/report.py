@@ -102,8 +102,7 @@ def of_side(side: str, cell: Callable[[Record], str]) -> Callable[[Record], str]
     return lambda record: cell(record) if side in record["sides"] else NONE
 
 
-def ratio(side: str) -> Callable[[Record], str]:
-    """Return the cell that says how many times crp-kit's seconds a side takes."""
+def _ratio(side: str) -> Callable[[Record], str]:
     return of_side(side, lambda record: three(record["ratio"][side]))
 
 
@@ -123,8 +122,10 @@ def in_the_loop(record: Record) -> str:
     return three(theirs / mine)
 
 
-def _images(record: Record) -> str:
-    return three(record["case"]["count"] / record["median"]["ours"]) if record["part"] == "atlas" else NONE
+def images(side: str) -> Callable[[Record], str]:
+    """Return the cell that says how many images of an atlas a side takes in a second."""
+    rate = of_side(side, lambda record: three(record["case"]["count"] / record["median"][side]))
+    return lambda record: rate(record) if record["part"] == "atlas" else NONE
 
 
 def _differences(record: Record) -> str:
@@ -137,19 +138,21 @@ def _each(record: Record) -> str:
     return seconds(record["median"]["ours"] / record["case"][field]) if power else NONE
 
 
+TO_PEER: Column = ("zennit-crp / crp-kit", _ratio("peer"))
+TO_FLOOR: Column = ("crp-kit / floor", of_side("floor", lambda record: three(1 / record["ratio"]["floor"])))
 COLUMNS: tuple[Column, ...] = (
     ("work", lambda record: record["name"]),
     ("crp-kit", _spread("ours")),
     ("its CPU time", _noted("ours", "cpu", lambda several: seconds(sorted(several)[len(several) // 2]))),
-    ("images/s", _images),
+    ("images/s", images("ours")),
     ("nodes", _noted("ours", "nodes", str)),
     ("zennit-crp", _spread("peer")),
-    ("zennit-crp / crp-kit", ratio("peer")),
+    TO_PEER,
     ("in the loop", in_the_loop),
     ("Gradient", _spread("gradient")),
-    ("Gradient / crp-kit", ratio("gradient")),
+    ("Gradient / crp-kit", _ratio("gradient")),
     ("floor", _spread("floor")),
-    ("crp-kit / floor", of_side("floor", lambda record: three(1 / record["ratio"]["floor"]))),
+    TO_FLOOR,
     ("peak memory, crp-kit", _used("ours")),
     ("zennit-crp", _used("peer")),
     ("Gradient", _used("gradient")),
