@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-import torch
 from torch import nn
 from torch.nn.utils.parametrize import is_parametrized
 from zennit import rules as zennit_rules
@@ -32,7 +31,7 @@ from .rule_map import NodeRules, RuleMap, resolved
 from .stabilizer import quick
 from .stand_ins import FAMILY, STAND_INS
 from .step import Quality, Step
-from .structural import ConcatenationStep, ContributionStep, Factor, GateStep, GradientStep, PassStep, StopStep
+from .structural import ConcatenationStep, ContributionStep, GateStep, GradientStep, Mapper, PassStep, StopStep
 
 BatchNormRule = Literal["affine", "pass", "epsilon", "threshold"]
 """What is done at a BatchNorm that belongs to no linear layer.
@@ -68,10 +67,10 @@ class Plan:
     maps: frozenset[Ref]
 
 
-def stabilized(epsilon: float | Stabilizer = 1e-6) -> Factor:
-    """Return the factor ``1 / (z + sign(z) epsilon)``, where the sign of zero is positive."""
+def stabilized(epsilon: float | Stabilizer = 1e-6) -> Mapper:
+    """Return division by ``z + sign(z) epsilon``, where the sign of zero is positive."""
     stabilize = quick(Stabilizer.ensure(epsilon))
-    return lambda z: 1 / stabilize(z)
+    return lambda given, z: given / stabilize(z)
 
 
 def rule_name(hook: Hook | None) -> str:
@@ -177,7 +176,7 @@ def make_plan(
     units = _units(graph, hooks, thresholds=batch_norm == "threshold") if relevance else Units()
     shared = frozenset(index for index, hook in enumerate(hooks) if relevance and isinstance(hook, Uniform))
     flow = Flow(graph, gradient=not relevance, shared=shared)
-    maker = _Maker(graph, flow, units, relevance, _common_factor(chooser), batch_norm, kept)
+    maker = _Maker(graph, flow, units, relevance, _common_mapper(chooser), batch_norm, kept)
     steps = tuple(maker.step(node, hook) for node, hook in zip(graph, hooks, strict=True))
     unknown = tuple(node.name for node, step in zip(graph, steps, strict=True) if step.rule == _UNKNOWN)
     return Plan(steps, flow, units, unknown, _maps(graph))
@@ -201,17 +200,17 @@ def _units(graph: Graph, hooks: Sequence[Hook | None], *, thresholds: bool) -> U
 _UNKNOWN = "gradient (unknown operation)"
 
 
-def _common_factor(chooser: _Chooser) -> Factor:
-    """Return the factor of crp-kit's own rules: that of the composite's rule for sums, or 1e-6."""
+def _common_mapper(chooser: _Chooser) -> Mapper:
+    """Return the mapper of crp-kit's own rules: that of the composite's rule for sums, or division with 1e-6."""
     hook = chooser.try_out("", Sum())
-    return _factor_of(hook) if type(hook) is zennit_rules.Norm else stabilized()
+    return _mapper_of(hook) if type(hook) is zennit_rules.Norm else stabilized()
 
 
-def _factor_of(hook: Any) -> Factor:
-    """Return the factor by which a Norm or Epsilon rule multiplies relevance, given the output."""
+def _mapper_of(hook: Any) -> Mapper:
+    """Return a Norm rule's gradient mapper, for its one term."""
     known = known_rule(hook)
     rule = hook if known is None else known.quick
-    return lambda z: rule.gradient_mapper(torch.ones_like(z), [z])
+    return lambda given, z: rule.gradient_mapper(given.expand_as(z), [z])
 
 
 _SAME_VALUES = frozenset(
@@ -229,7 +228,7 @@ class _Maker:
     flow: Flow
     units: Units
     relevance: bool
-    factor: Factor
+    mapper: Mapper
     batch_norm: BatchNormRule
     kept: MutableMapping[Any, KeptUnit]
 
@@ -283,7 +282,7 @@ class _Maker:
 
     def _contribution(self, node: Node, rule: str, to: tuple[Ref, ...]) -> Step | None:
         """Return crp-kit's own rule, where relevance is what flows."""
-        return ContributionStep(node.index, rule, to, self.factor) if self.relevance else None
+        return ContributionStep(node.index, rule, to, self.mapper) if self.relevance else None
 
     def _batch_norm(self, node: Node, hook: Hook | None, to: tuple[Ref, ...]) -> Step | None:
         if node.index in self.units.folded:
@@ -301,7 +300,7 @@ class _Maker:
 
     def _contributions(self, node: Node, hook: Hook | None, to: tuple[Ref, ...]) -> Step | None:
         if type(hook) is zennit_rules.Norm:
-            return ContributionStep(node.index, "Norm", to, _factor_of(hook))
+            return ContributionStep(node.index, "Norm", to, _mapper_of(hook))
         if hook is None or type(hook) is zennit_rules.Pass:
             return self._contribution(node, "Norm", to)
         if node.op in ("add", "sub") and len(node.args) == 2 and set(node.kwargs) <= {"alpha"}:

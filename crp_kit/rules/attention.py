@@ -13,7 +13,7 @@ from ..graph.record import Recording
 from ..precision import working
 from .relevance import Scaling
 from .step import Backward, Given, Message, Step, arriving, sum_to
-from .structural import Factor
+from .structural import Mapper
 
 __all__ = ["AttentionStep"]
 
@@ -28,12 +28,12 @@ class AttentionStep(Step):
     ----------
     to : tuple of Ref
         Those of query, key and value that depend on the input.
-    factor : callable
-        From a product to what its relevance is multiplied with.
+    mapper : callable
+        From relevance, or what else is multiplied, and a product to what goes to the product's factors.
     """
 
     to: tuple[Ref, ...]
-    factor: Factor
+    mapper: Mapper
 
     def prepare(self, recording: Recording) -> Backward:
         node = self.node(recording)
@@ -46,7 +46,7 @@ class AttentionStep(Step):
         scores = query @ key.transpose(-1, -2)
         weights = torch.softmax(_masked(node, recording, scores), -1)
         out = weights @ value
-        scaled, within = Scaling(self.factor(out)), scores * self.factor(scores) * weights / 4
+        scaled, within = Scaling(self.mapper(out.new_ones(()), out)), self.mapper(scores, scores) * weights / 4
         refs = [node.argument(name) for name in ("query", "key", "value")]
 
         def backward(message: Message) -> Given:

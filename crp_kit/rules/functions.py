@@ -32,6 +32,12 @@ def _value_of(recording: Recording, ref: Ref) -> torch.Tensor:
     return known[ref]
 
 
+def output_of(recording: Recording, ref: Ref) -> torch.Tensor | None:
+    """Return an output as the forward made it, if that is as precise as what rules make, as they use it."""
+    value = recording.value(ref)
+    return values_of(recording, [ref])[0] if working(value) is value else None
+
+
 def inputs_of(recording: Recording, node: Node, refs: Sequence[Ref]) -> list[torch.Tensor]:
     """Return recorded values as a node's own computation takes them: where it may mind, maps lie as they did then."""
     if node.is_module or node.kind is Kind.UNKNOWN or node.op in IN_MEMORY_ORDER:

@@ -11,14 +11,13 @@ import torch
 from zennit.core import BasicHook, Hook
 
 from ..graph.canonize import Fold
-from ..graph.layout import laid_out
 from ..graph.nodes import Node, Ref
 from ..graph.ops import Kind
 from ..graph.record import Recording
 from ..graph.shadow import with_own_state
 from ..precision import working
 from .folds import factors_in_front
-from .functions import inputs_of, true_function, values_of
+from .functions import inputs_of, output_of, true_function, values_of
 from .hooks import hook_backward, hook_losses
 from .relevance import Relevance
 from .step import Backward, Given, Losses, Message, Pull, Step, Transposed, arriving, only, sum_to
@@ -89,14 +88,6 @@ class LinearStep(Step):
         (x,) = values_of(recording, [self.to])
         return hook_losses(self.hook, unit, x, where=self.node(recording).name, modified=modified)
 
-    def _output(self, recording: Recording) -> torch.Tensor | None:
-        """Return the unit's output as the forward made it, if it is as precise as what rules make."""
-        ref = Ref(self.index if self.behind is None else self.behind)
-        value = recording.value(ref)
-        if working(value) is not value:
-            return None
-        return laid_out(value) if ref in recording.maps else value
-
     def _unit(self, recording: Recording) -> tuple[LinearUnit, ModifiedUnit | None]:
         """Return the unit; for a `BasicHook` without values, and what it modifies. A changed weight counts."""
         graph, node, fold = recording.graph, self.node(recording), self.before
@@ -115,7 +106,8 @@ class LinearStep(Step):
             kept.key, kept.sources, kept.unit, kept.modified = key, sources, unit, {}
         if not isinstance(self.hook, BasicHook):
             return kept.unit, None
-        return kept.unit, ModifiedUnit(self.hook, effective, kept.modified, partial(self._output, recording))
+        output = partial(output_of, recording, Ref(self.index if self.behind is None else self.behind))
+        return kept.unit, ModifiedUnit(self.hook, effective, kept.modified, output)
 
 
 def _transposed(unit: LinearUnit, x: torch.Tensor) -> Pull:

@@ -13,13 +13,13 @@ from ..graph.nodes import Node, Ref
 from ..graph.ops import Kind
 from ..graph.record import Recording
 from ..graph.tree import leaves
-from .functions import affine_map, inputs_of, linearised_function, true_function, values_of
+from .functions import affine_map, inputs_of, linearised_function, output_of, true_function, values_of
 from .pooling import max_pool_transpose
 from .relevance import Relevance, Scaling
 from .step import Backward, Given, Losses, Message, Step, Transposed, arriving, only, sum_to
 
-Factor = Callable[[torch.Tensor], torch.Tensor]
-"""From a node's output to the factor that its relevance is multiplied with, such as ``1 / stabilized output``."""
+Mapper = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+"""From what is multiplied and a node's output to the product of its shape, such as ``given / stabilized output``."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,13 +142,13 @@ class ConcatenationStep(Step):
 
 @dataclass(frozen=True, eq=False)
 class ContributionStep(Step):
-    """Each input receives what it contributes: ``x_i * J_i^T (R * factor(z))``.
+    """Each input receives what it contributes: ``x_i * J_i^T mapper(R, z)``.
 
     A product counts what it gives once for each of its factors, so that they share: see `shares`.
     """
 
     to: tuple[Ref, ...]
-    factor: Factor
+    mapper: Mapper
 
     def prepare(self, recording: Recording) -> Backward:
         node = self.node(recording)
@@ -156,9 +156,9 @@ class ContributionStep(Step):
         if node.op in ("add", "sub") and not node.kwargs and len(node.args) == 2 and len(self.to) == 2:
             return self._sum(recording, inputs, sign=-1 if node.op == "sub" else 1)
         if node.kind is Kind.BATCH_NORM:
-            return self._norm(node, inputs[0])
+            return self._norm(recording, inputs[0])
         pull = Transposed(linearised_function(node, recording, self.to), inputs)
-        scaled = Scaling(self.factor(pull.outputs[0]))
+        scaled = self._scaling(pull.outputs[0])
         factors = [x if share == 1 else x * share for x, share in zip(inputs, shares(node, self.to), strict=True)]
 
         def backward(message: Message) -> Given:
@@ -167,14 +167,19 @@ class ContributionStep(Step):
 
         return backward
 
-    def _norm(self, node: Node, x: torch.Tensor) -> Backward:
-        scale, shift = affine_map(node)
-        scaled = Scaling(self.factor(torch.addcmul(shift, x, scale)) * scale)
+    def _scaling(self, z: torch.Tensor) -> Scaling:
+        return Scaling(self.mapper(z.new_ones(()), z))
+
+    def _norm(self, recording: Recording, x: torch.Tensor) -> Backward:
+        scale, shift = affine_map(self.node(recording))
+        z = output_of(recording, Ref(self.index))
+        scaled = Scaling(self.mapper(scale, torch.addcmul(shift, x, scale) if z is None else z))
         return lambda message: [(self.to[0], Relevance(scaled(arriving(message)), x, owned=True))]
 
     def _sum(self, recording: Recording, inputs: list[torch.Tensor], *, sign: int) -> Backward:
         first, second = inputs
-        scaled = Scaling(self.factor(first + sign * second))
+        z = output_of(recording, Ref(self.index))
+        scaled = self._scaling(first + sign * second if z is None else z)
         factors = first, second if sign == 1 else -second
 
         def backward(message: Message) -> Given:
@@ -187,7 +192,7 @@ class ContributionStep(Step):
         node = self.node(recording)
         run, inputs = linearised_function(node, recording, self.to), inputs_of(recording, node, self.to)
         (z,), (constant,) = run(*inputs), run(*map(torch.zeros_like, inputs))
-        factor = self.factor(z)
+        factor = self.mapper(torch.ones_like(z), z)
         return Losses(constant * factor, 1 - z * factor)
 
 
