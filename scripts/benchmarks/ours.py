@@ -76,7 +76,7 @@ def atlas(case: Case, device: str, folder: Path) -> Work:
         run,
         warm,
         before=clear,
-        result=lambda _: _best_scores(place / "atlas.h5"),
+        result=lambda _: _rankings(place / "atlas.h5", min(K, case.count)),
         facts=lambda: {"around": sum(around), "layers": len(layers), **disk(place)},
     )
 
@@ -89,19 +89,15 @@ def _around_the_loop() -> list[float]:
     return seconds
 
 
-def _best_scores(path: Path) -> dict[str, Any]:
-    """Return the highest relevances of every concept, (place, concept), by layer."""
+def _rankings(path: Path, places: int) -> dict[str, Any]:
+    """Return, by layer, the highest relevances and whose they are: (score or sample, place, concept)."""
     with crp_kit.ConceptAtlas(path) as found:
-        return {
-            layer: np.array(
-                [_filled(found[layer].relevance.top(concept).score) for concept in range(found[layer].n_concepts)]
-            ).T
-            for layer in found.layers
-        }
+        return {layer: _ranking(found[layer], places) for layer in found.layers}
 
 
-def _filled(scores: np.ndarray) -> np.ndarray:
-    return np.pad(scores, (0, K - len(scores)))
+def _ranking(layer: Any, places: int) -> np.ndarray:
+    best = [layer.relevance.top(concept) for concept in range(layer.n_concepts)]
+    return np.array([[one.score[:places] for one in best], [one.sample[:places] for one in best]]).swapaxes(1, 2)
 
 
 def graph(case: Case, device: str, _: Path) -> Work:

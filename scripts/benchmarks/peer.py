@@ -65,14 +65,16 @@ def atlas(case: Case, device: str, folder: Path) -> Work:
         collector.RelStats.SAMPLE_SIZE = collector.ActStats.SAMPLE_SIZE = K_CLASS
         collector.run(composite, 0, count, BATCH)
 
-    def best_scores(_: None) -> dict[str, Any]:
-        return {name: np.load(place / "RelMax_sum_normed" / f"{name}_rel.npy")[:K] for name in names}
+    def rankings(_: None) -> dict[str, Any]:
+        found, places = place / "RelMax_sum_normed", min(K, case.count)
+        parts = {name: [np.load(found / f"{name}_{part}.npy")[:places] for part in ("rel", "data")] for name in names}
+        return {name: np.array(both) for name, both in parts.items()}
 
     return Work(
         run,
         warm=lambda: run(min(BATCH, case.count)),
         before=clear,
-        result=best_scores,
+        result=rankings,
         facts=lambda: {"around": sum(around), **disk(place)},
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from .agreement import not_compared
+from .agreement import FURTHER, not_compared
 from .cases import BATCH, GROWTH, K_CLASS, PARTS, Case, K
 
 Record = Mapping[str, Any]
@@ -26,7 +26,9 @@ of so many equal images. Peak memory is the most that a fresh process holds, les
     "atlas": f"""
 Relevance and activation of every concept, over all images and by class. The floor is forward + plain gradient, down to
 the image. Batches of {BATCH}, k = {K}, {K_CLASS} by class; checks, hashes and files are included. In
-the loop: the ratio without what is done once.""",
+the loop: the ratio without what is done once. Differences are those of a sample's scores in a layer, without the
+eighth of the samples that differ most: where the two largest values of a pooling window differ by rounding alone, the
+way down is another. Those may differ {FURTHER} times as much.""",
     "graph": """
 crp-kit runs with `exclude_parallel=False`, as zennit-crp does. Time begins with the traced graph at hand.""",
     "tracing": """
