@@ -90,12 +90,12 @@ def scores_error(mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> tuple[fl
     Where the two largest values of a pooling window differ by rounding alone, either may be the largest, and all that
     the sample's relevance does below is another: the error is that of all samples but a few, and a part of theirs.
     """
-    errors = np.array([_sample_errors(mine[name], ranking) for name, ranking in theirs.items()])  # (layer, sample)
-    return float(np.maximum(np.quantile(errors, 1 - ASTRAY, axis=1), errors.max(1) / FURTHER).max()), LIMIT
+    layers = [_sample_errors(mine[name], ranking) for name, ranking in theirs.items()]
+    return float(np.max([(np.quantile(errors, 1 - ASTRAY), np.max(errors) / FURTHER) for errors in layers])), LIMIT
 
 
 def _sample_errors(mine: np.ndarray, theirs: np.ndarray) -> list[float]:
-    """Return the relative difference of each sample's scores; where only one has given it a place, the other's last."""
+    """Return, for each sample that has a place, the relative difference of its scores; without one, the last counts."""
     count, tables, placed = int(max(mine[1].max(), theirs[1].max())) + 1, [], []
     for scores, samples in (mine, theirs):
         tables.append(np.repeat(scores[-1:], count, 0))  # (sample, concept)
@@ -103,7 +103,7 @@ def _sample_errors(mine: np.ndarray, theirs: np.ndarray) -> list[float]:
         np.put_along_axis(tables[-1], samples.astype(int), scores, 0)
         np.put_along_axis(placed[-1], samples.astype(int), True, 0)
     counted = np.logical_or(*placed)
-    return [_relative(*(table[row][counted[row]] for table in tables)) for row in range(count)]
+    return [_relative(*(table[row][counted[row]] for table in tables)) for row in np.flatnonzero(counted.any(1))]
 
 
 def edges_error(mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> tuple[float, float]:
