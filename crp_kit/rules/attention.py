@@ -35,6 +35,10 @@ class AttentionStep(Step):
     to: tuple[Ref, ...]
     mapper: Mapper
 
+    @property
+    def parameters_in(self) -> Mapper:
+        return self.mapper
+
     def prepare(self, recording: Recording) -> Backward:
         node = self.node(recording)
         query, key, value = (_tensor(node, recording, name) for name in ("query", "key", "value"))

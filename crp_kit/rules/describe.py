@@ -27,10 +27,11 @@ def describe_plan(graph: Graph, plan: Plan) -> dict[str, list[str]]:
     """Return what is done where: for each rule the names of its nodes."""
     found: dict[str, list[str]] = {}
     for node, step in zip(graph, plan.steps, strict=True):
-        hook, factor = getattr(step, "hook", None), getattr(step, "factor", None)
-        rule = describe_hook(hook) if isinstance(hook, Hook) else step.rule
-        if factor is not None:
-            rule = f"{rule}({_listed(factor)})"
+        holder = step.parameters_in
+        if isinstance(holder, Hook):
+            rule = describe_hook(holder)
+        else:
+            rule = step.rule if holder is None else f"{step.rule}({_listed(holder)})"
         if rule:
             found.setdefault(rule, []).append(node.name)
     return found

@@ -70,6 +70,10 @@ class LinearStep(Step):
     behind: int | None = None
     before: Fold | None = None
 
+    @property
+    def parameters_in(self) -> Hook | None:
+        return self.hook
+
     def prepare(self, recording: Recording) -> Backward:
         unit, modified = self._unit(recording)
         (x,) = values_of(recording, [self.to])
@@ -122,6 +126,10 @@ class HookStep(Step):
     to: Ref
     hook: Hook
 
+    @property
+    def parameters_in(self) -> Hook:
+        return self.hook
+
     def prepare(self, recording: Recording) -> Backward:
         node = self.node(recording)
         (x,) = inputs_of(recording, node, [self.to])
@@ -159,6 +167,10 @@ class StackedStep(Step):
 
     to: tuple[Ref, ...]
     hook: Hook
+
+    @property
+    def parameters_in(self) -> Hook:
+        return self.hook
 
     def prepare(self, recording: Recording) -> Backward:
         node = self.node(recording)

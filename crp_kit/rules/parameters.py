@@ -69,11 +69,11 @@ _REMARKS = {
 
 def step_texts(step: Step) -> tuple[str, str]:
     """Return the rule of a step with its parameters, and a remark on how the node is seen for it."""
-    hook, mapper = getattr(step, "hook", None), getattr(step, "mapper", None)
-    if isinstance(hook, Hook):
-        return short_rule(hook), ""
+    holder = step.parameters_in
+    if isinstance(holder, Hook):
+        return short_rule(holder), ""
     rule, _, remark = step.rule.removesuffix(")").partition(" (")
-    epsilon = epsilon_in(mapper)
+    epsilon = epsilon_in(holder)
     return rule if epsilon is None else f"{rule}(epsilon={epsilon})", _REMARKS.get(remark, remark)
 
 

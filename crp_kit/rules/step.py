@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
+from zennit.core import Hook
 
 from ..graph.nodes import Node, Ref
 from ..graph.record import Recording
@@ -75,6 +76,11 @@ class Step(ABC):
 
     def losses(self, recording: Recording) -> Losses | None:
         """Return what the rule keeps, from its own formula; ``None`` where it cannot be told apart."""
+        return None
+
+    @property
+    def parameters_in(self) -> Hook | Callable[..., Any] | None:
+        """What holds the rule's parameters: a zennit hook, a function, or nothing."""
         return None
 
     def node(self, recording: Recording) -> Node:

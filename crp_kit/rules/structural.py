@@ -150,6 +150,10 @@ class ContributionStep(Step):
     to: tuple[Ref, ...]
     mapper: Mapper
 
+    @property
+    def parameters_in(self) -> Mapper:
+        return self.mapper
+
     def prepare(self, recording: Recording) -> Backward:
         node = self.node(recording)
         inputs = inputs_of(recording, node, self.to)
