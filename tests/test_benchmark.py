@@ -153,6 +153,31 @@ def test_what_was_measured_is_shown_again_without_measuring(
     assert "--resume goes on with it" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("text", ["{}", "[]", "no JSON", '{"cases": []}'])
+def test_a_file_that_it_did_not_write_is_left_as_it_is(part: Any, tmp_path: Path, text: str) -> None:
+    (tmp_path / "other.json").write_text(text)
+    with pytest.raises(SystemExit, match=r"other\.json is not what --json writes"):
+        part("__main__").main([*TINY, "--no-peers", "--json", str(tmp_path / "other.json"), "--resume"])
+    assert (tmp_path / "other.json").read_text() == text
+
+
+@pytest.mark.parametrize("device", ["cuda:99", "nonsense"])
+def test_a_device_that_is_not_there_is_named(part: Any, device: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        part("__main__").main([*TINY, "--no-peers", "--device", device])
+    assert f"device '{device}' cannot be used" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("device", "index"), [("cuda", 0), ("cuda:1", 1)])
+def test_a_side_takes_the_gpu_that_was_named(
+    part: Any, device: str, index: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken: list[Any] = []
+    monkeypatch.setattr(torch.cuda, "set_device", taken.append)
+    part("worker").Side("floor", device)
+    assert taken == [index]
+
+
 def test_measurements_of_another_machine_are_not_gone_on_with(part: Any, ran: SimpleNamespace, half: Path) -> None:
     machine = {**ran.report["machine"], "cpu": "another"}
     half.write_text(json.dumps({**ran.report, "machine": machine}))

@@ -23,6 +23,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from .cases import PARTS, Case, all_cases, chosen, quick_cases
 from .environment import peers_python
 from .figure import draw
@@ -72,6 +74,10 @@ def parsed(arguments: list[str] | None) -> tuple[argparse.Namespace, list[Case]]
             parser.error(f"no {what} {', '.join(unknown)} here; there are {', '.join(sorted(all_of_them))}")
     if options.rounds < 1 or options.peer_rounds < 1:
         parser.error("a round is the least")
+    try:
+        torch.empty(0, device=options.device)
+    except (RuntimeError, AssertionError) as error:
+        parser.error(f"device {options.device!r} cannot be used: {str(error).splitlines()[0]}")
     if options.resume and not options.json:
         parser.error("--resume goes on with the file of --json")
     if options.json and options.json.exists() and not options.resume:
@@ -83,7 +89,7 @@ def parsed(arguments: list[str] | None) -> tuple[argparse.Namespace, list[Case]]
 
 def measured(options: argparse.Namespace, cases: list[Case]) -> dict[str, Any]:
     """Return everything that was measured, with what the file of an earlier run has."""
-    earlier = json.loads(options.json.read_text()) if options.resume and options.json.exists() else {}
+    earlier = _read(options.json) if options.resume and options.json.exists() else {}
     known = {record["name"]: record for record in earlier.get("cases", ())}
     due = [case for case in cases if not _is_done(case, known.get(case.name))]
     pythons = dict.fromkeys(("ours", "gradient", "floor"), sys.executable)
@@ -102,6 +108,18 @@ def measured(options: argparse.Namespace, cases: list[Case]) -> dict[str, Any]:
             report["cases"] = _in_order(known)
             if options.json:
                 _replace(options.json, json.dumps(report, indent=1))
+    return report
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """Return what an earlier run wrote."""
+    try:
+        report = json.loads(path.read_text())
+        complete = {"commands", "machine", "about", "cases"} <= report.keys()
+    except (ValueError, AttributeError):
+        complete = False
+    if not complete:
+        raise SystemExit(f"benchmark: error: {path} is not what --json writes; it is left as it is")
     return report
 
 

@@ -31,7 +31,7 @@ class Side:
     def __init__(self, side: str, device: str) -> None:
         self.makers, self.device = importlib.import_module(f".{side}", __package__).WORKS, device
         if device.startswith("cuda"):
-            torch.cuda.set_device(device)
+            torch.cuda.set_device(torch.device(device).index or 0)
         self.wait = torch.cuda.synchronize if device.startswith("cuda") else nothing
         self.work = Work(nothing)
         self.found: Any = None
