@@ -174,6 +174,7 @@ def test_a_side_takes_the_gpu_that_was_named(
 ) -> None:
     taken: list[Any] = []
     monkeypatch.setattr(torch.cuda, "set_device", taken.append)
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", torch.backends.cudnn.allow_tf32)  # which a side changes
     part("worker").Side("floor", device)
     assert taken == [index]
 

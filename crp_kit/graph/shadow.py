@@ -211,10 +211,17 @@ def _parts(model: torch.nn.Module) -> Iterator[Any]:
         for key, value in attributes.items():
             if key not in _TREE:
                 yield value
-                if isinstance(value, (dict, list, set)):
-                    yield len(value)  # or else what another container has could be taken for what this one has
-                    if value:
-                        yield from (*value, *value.values()) if isinstance(value, dict) else value
+                yield from _contents(value)
+
+
+def _contents(value: Any) -> Iterator[Any]:
+    """Yield what a container has inside, and first how much of it, or else the next one's could be taken for it."""
+    if isinstance(value, dict):
+        value = (*value.keys(), *value.values()) if value else ()
+    elif not isinstance(value, (list, set)):
+        return
+    yield len(value)
+    yield from value
 
 
 _TREE = ("_parameters", "_buffers", "_modules", "training")

@@ -13,7 +13,7 @@ from ..graph.record import Recording
 from ..precision import working
 from .relevance import Scaling
 from .step import Backward, Given, Message, Step, arriving, sum_to
-from .structural import Mapper
+from .structural import Mapper, factor_of
 
 __all__ = ["AttentionStep"]
 
@@ -50,7 +50,7 @@ class AttentionStep(Step):
         scores = query @ key.transpose(-1, -2)
         weights = torch.softmax(_masked(node, recording, scores), -1)
         out = weights @ value
-        scaled, within = Scaling(self.mapper(out.new_ones(()), out)), self.mapper(scores, scores) * weights / 4
+        scaled, within = Scaling(factor_of(self.mapper, out)), self.mapper(scores, scores) * weights / 4
         refs = [node.argument(name) for name in ("query", "key", "value")]
 
         def backward(message: Message) -> Given:

@@ -22,6 +22,11 @@ Mapper = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 """From what is multiplied and a node's output to the product of its shape, such as ``given / stabilized output``."""
 
 
+def factor_of(mapper: Mapper, z: torch.Tensor) -> torch.Tensor:
+    """Return what a mapper multiplies with, in the shape of a node's output."""
+    return mapper(z.new_ones(()), z)
+
+
 @dataclass(frozen=True, eq=False)
 class PassStep(Step):
     """Relevance goes on unchanged: activations, folded norms."""
@@ -162,7 +167,7 @@ class ContributionStep(Step):
         if node.kind is Kind.BATCH_NORM:
             return self._norm(recording, inputs[0])
         pull = Transposed(linearised_function(node, recording, self.to), inputs)
-        scaled = self._scaling(pull.outputs[0])
+        scaled = Scaling(factor_of(self.mapper, pull.outputs[0]))
         factors = [x if share == 1 else x * share for x, share in zip(inputs, shares(node, self.to), strict=True)]
 
         def backward(message: Message) -> Given:
@@ -170,9 +175,6 @@ class ContributionStep(Step):
             return [(ref, Relevance(part, x)) for ref, part, x in zip(self.to, pulled, factors, strict=True)]
 
         return backward
-
-    def _scaling(self, z: torch.Tensor) -> Scaling:
-        return Scaling(self.mapper(z.new_ones(()), z))
 
     def _norm(self, recording: Recording, x: torch.Tensor) -> Backward:
         scale, shift = affine_map(self.node(recording))
@@ -183,7 +185,7 @@ class ContributionStep(Step):
     def _sum(self, recording: Recording, inputs: list[torch.Tensor], *, sign: int) -> Backward:
         first, second = inputs
         z = output_of(recording, Ref(self.index))
-        scaled = self._scaling(first + sign * second if z is None else z)
+        scaled = Scaling(factor_of(self.mapper, first + sign * second if z is None else z))
         factors = first, second if sign == 1 else -second
 
         def backward(message: Message) -> Given:
@@ -196,7 +198,7 @@ class ContributionStep(Step):
         node = self.node(recording)
         run, inputs = linearised_function(node, recording, self.to), inputs_of(recording, node, self.to)
         (z,), (constant,) = run(*inputs), run(*map(torch.zeros_like, inputs))
-        factor = self.mapper(torch.ones_like(z), z)
+        factor = factor_of(self.mapper, z)
         return Losses(constant * factor, 1 - z * factor)
 
 
