@@ -17,12 +17,13 @@ from .errors import CompositeError, CrpKitWarning, InputError, ModelError
 from .graph.elementwise import Elementwise, check_elementwise, declarations, declared_paths
 from .graph.layout import Outline, with_maps_laid_out
 from .graph.nodes import Graph
-from .graph.record import OutputSelector, Recording, first_sample, record, seen_through
+from .graph.record import OutputSelector, Recording, Seen, first_sample, record, seen_through
 from .graph.shadow import fingerprint, has_fingerprint, make_shadow, unwrap
 from .passes import Run
 from .precision import full_float32
-from .rules.assign import BatchNormRule, Plan, make_plan, mapped_containers
+from .rules.assign import BatchNormRule, Plan, make_plan, modules_with_rule_of_their_own
 from .rules.linear import KeptUnit
+from .rules.plain_gradient import plain_gradients
 from .rules.presets import Composite
 
 _KEPT = 16
@@ -42,8 +43,8 @@ class _View:
         Plain gradients are wanted.
     elementwise : frozenset of str
         Paths of modules that work value by value.
-    looked : set
-        Structures that were looked at.
+    looked : dict
+        What a forward with gradients showed, by the structure of the forward without.
     channels_last : bool or None, optional
         Whether images go through the model channels last; None if that was not tried yet.
     """
@@ -52,7 +53,7 @@ class _View:
     opaque: frozenset[str]
     gradients: bool
     elementwise: frozenset[str]
-    looked: set[Any] = field(default_factory=set)
+    looked: dict[Any, Seen] = field(default_factory=dict)
     channels_last: bool | None = None
 
     def look(self, data: Any, output: OutputSelector) -> Recording:
@@ -60,7 +61,7 @@ class _View:
 
         Channels last, a forward is faster on CPUs, and rules need no copies. Not every model works with that.
         """
-        self.opaque = seen_through(
+        seen = seen_through(
             self.shadow,
             data,
             output=output,
@@ -68,8 +69,9 @@ class _View:
             elementwise=self.elementwise,
             gradients=self.gradients,
         )
-        found = self._record(data, output)
-        self.looked.add(found.structure)
+        self.opaque = seen.opaque
+        found = seen.marked(self._record(data, output))
+        self.looked[found.structure] = seen
         on_cpu = found.value(found.graph.output).device.type == "cpu"
         if self.channels_last is False or not on_cpu or not any(node.op == "conv2d" for node in found.graph):
             return found
@@ -77,16 +79,17 @@ class _View:
         del found  # two recordings would need twice the memory
         self.channels_last = False
         with suppress(ModelError):
-            found = self._record(with_maps_laid_out(data), output)
+            found = seen.marked(self._record(with_maps_laid_out(data), output))
             self.channels_last = Outline.of(found).agrees(expected)
-        return found if self.channels_last else self._record(data, output)
+        return found if self.channels_last else seen.marked(self._record(data, output))
 
     def record_if_known(self, data: Any, output: OutputSelector) -> Recording | None:
         """Return the recording of a forward, or None if it fails or its structure has not been looked at."""
         with suppress(ModelError):
             recording = self._record(with_maps_laid_out(data) if self.channels_last else data, output)
-            if recording.structure in self.looked:
-                return recording
+            seen = self.looked.get(recording.structure)
+            if seen is not None:
+                return seen.marked(recording)
         return None
 
     def _record(self, data: Any, output: OutputSelector) -> Recording:
@@ -174,6 +177,13 @@ class Engine:
         planned = self._planned_for(composite)
         recording = self._record(planned.view, data)
         plan = planned.plans.get(recording.graph.signature)
+        while plan is None:
+            whole = modules_with_rule_of_their_own(composite, recording.graph, planned.view.shadow)
+            if whole <= planned.view.opaque:
+                break
+            planned.view = self._hiding(planned.view, whole)
+            recording = self._record(planned.view, data)
+            plan = planned.plans.get(recording.graph.signature)
         if plan is None:
             check_elementwise(recording)
             plan = planned.plans[recording.graph.signature] = make_plan(
@@ -213,19 +223,33 @@ class Engine:
             private = make_shadow(self.model, private=True)
             for canonizer in composite.canonizers:
                 canonizer.apply(private)
-            opaque, elementwise = mapped_containers(composite, private), declared_paths(private, self.elementwise)
-            return _Planned(_View(private, opaque, False, elementwise, channels_last=False), composite)
+            elementwise = declared_paths(private, self.elementwise)
+            return _Planned(_View(private, frozenset(), False, elementwise, channels_last=False), composite)
         planned = self._planned.get(id(composite))
         if planned is not None:
             self._planned.move_to_end(id(composite))
         else:
-            key = mapped_containers(composite, self._shadow), composite is None
-            view = self._views.get(key) or _View(self._shadow, *key, declared_paths(self._shadow, self.elementwise))
-            self._views[key] = view
+            view = self._view(_View(self._shadow, frozenset(), composite is None, self._declared(self._shadow)))
             planned = self._planned[id(composite)] = _Planned(view, composite)
             if len(self._planned) > _KEPT:
                 self._planned.popitem(last=False)
         return planned
+
+    def _declared(self, shadow: torch.nn.Module) -> frozenset[str]:
+        """Return the paths of the modules that are declared to be element-wise."""
+        return declared_paths(shadow, self.elementwise)
+
+    def _view(self, view: _View) -> _View:
+        """Return the view of the shared copy that hides the same modules and is known already, or else this one."""
+        return self._views.setdefault((view.opaque, view.gradients), view)
+
+    def _hiding(self, view: _View, whole: frozenset[str]) -> _View:
+        """Return a view in which more modules are one node each."""
+        hiding = _View(view.shadow, view.opaque | whole, view.gradients, view.elementwise)
+        if view.shadow is self._shadow:
+            return self._view(hiding)
+        hiding.channels_last = False
+        return hiding
 
     def _warn_of_training(self) -> None:
         model = unwrap(self.model)
@@ -245,13 +269,9 @@ class Engine:
             warnings.warn(message, CrpKitWarning, stacklevel=5)
 
     def warn_of_unknown(self, names: Collection[str], graph: Graph) -> None:
-        """Say, once, which operations hand relevance on as plain gradient because no rule is known for them."""
-        ops = {node.op for node in graph if node.name in names}
-        if ops:
-            self.say(
-                f"no rule is known for the operation{'s' if len(ops) > 1 else ''} {', '.join(sorted(ops))} (at "
-                f"{', '.join(sorted(names)[:5])}); relevance passes there as plain gradient"
-            )
+        """Warn, once, at which nodes relevance passes as plain gradient because no rule is known for them."""
+        for reason in plain_gradients(graph, names):
+            self.say(str(reason))
 
 
 _MODES = ("Dropout", "AlphaDropout", "FeatureAlphaDropout", "BatchNorm", "SyncBatchNorm", "StochasticDepth")

@@ -21,6 +21,7 @@ from .options import (
     device_option,
     loaded_on,
     model_options,
+    module_types,
     numbers,
     overwrite_option,
     rule_options,
@@ -170,7 +171,7 @@ def _device(name: str) -> str:
 
 def _layer(model: Any, name: str) -> Any:
     """Return a name or pattern as it is, the name of a module type as the type."""
-    known = {type(module).__name__: type(module) for module in model.modules()}
+    known = module_types(model)
     return known.get(name, name)
 
 

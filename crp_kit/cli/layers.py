@@ -22,6 +22,7 @@ class _Layer(NamedTuple):
     name: str
     type: str
     shape: tuple[int, ...] | None
+    bases: tuple[str, ...] = ()
 
 
 @click.command(short_help="List the names that conditions can use.")
@@ -56,7 +57,10 @@ def layers(
     if not chosen:
         raise InputError(f"no layer of {model} matches; leave out --pattern or --type to see all {len(found)}")
     if as_json:
-        rows = [{**one._asdict(), "shape": None if one.shape is None else list(one.shape)} for one in chosen]
+        rows = [
+            {"name": one.name, "type": one.type, "shape": None if one.shape is None else list(one.shape)}
+            for one in chosen
+        ]
         click.echo(json.dumps(rows, indent=1))
         return
     names, kinds = (max(len(one[i] or "") for one in chosen) for i in (0, 1))
@@ -73,12 +77,20 @@ def _compiled(pattern: str | None) -> re.Pattern[str] | None:
 
 
 def _modules(loaded: LoadedModel, graph: Graph, *, every: bool) -> list[_Layer]:
-    """Modules with the shape of their output: those without children, or every one."""
+    """Modules with the shape of their output: those without children or that are a node, or every one."""
+    whole = {node.owner for node in graph if node.module is not None}
     return [
-        _Layer(name, type(module).__name__, _shape(graph, name))
+        _Layer(name, type(module).__name__, _shape(graph, name), _bases(type(module)))
         for name, module in loaded.model.named_modules()
-        if name and (every or not any(True for _ in module.children()))
+        if name and (every or name in whole or not any(True for _ in module.children()))
     ]
+
+
+def _bases(kind: type) -> tuple[str, ...]:
+    """Return the names of the classes of torch and others that a module class is made from."""
+    from torch.nn import Module
+
+    return tuple(base.__name__ for base in kind.__mro__[1:] if issubclass(base, Module) and base is not Module)
 
 
 def _shape(graph: Graph, name: str) -> tuple[int, ...] | None:
@@ -93,7 +105,10 @@ def _nodes(graph: Graph) -> list[_Layer]:
 
     return [
         _Layer(
-            graph.label(Ref(node.index, i)), type(node.module).__name__ if node.module else node.op, tuple(shape[1:])
+            graph.label(Ref(node.index, i)),
+            type(node.module).__name__ if node.module else node.op,
+            tuple(shape[1:]),
+            _bases(type(node.module)),
         )
         for node in graph
         if node.kind is not Kind.INPUT
@@ -103,12 +118,12 @@ def _nodes(graph: Graph) -> list[_Layer]:
 
 
 def _of_types(found: list[_Layer], types: tuple[str, ...]) -> list[_Layer]:
-    """Layers of the named types, in any case of letters."""
+    """Layers of the named types, subclasses included, in any case of letters."""
     import difflib
 
     if not types:
         return found
-    known = {one.type.lower(): one.type for one in found}
+    known = {name.lower(): name for one in found for name in (*one.bases, one.type)}
     for name in types:
         if name.lower() not in known:
             near = difflib.get_close_matches(name.lower(), known, n=3, cutoff=0.5)
@@ -117,4 +132,4 @@ def _of_types(found: list[_Layer], types: tuple[str, ...]) -> list[_Layer]:
                 f"the model has no layer of type {name!r}; {hint or 'it has ' + ', '.join(sorted(known.values()))}"
             )
     wanted = {name.lower() for name in types}
-    return [one for one in found if one.type.lower() in wanted]
+    return [one for one in found if wanted & {name.lower() for name in (one.type, *one.bases)}]

@@ -24,6 +24,7 @@ __all__ = [
     "device_option",
     "loaded_on",
     "model_options",
+    "module_types",
     "numbers",
     "overwrite_option",
     "rule_options",
@@ -113,7 +114,7 @@ def attribution_of(loaded: LoadedModel, options: Mapping[str, Any]) -> CondAttri
     """Return the attribution of a model, with what `rule_options` say of it."""
     from ..attribution import CondAttribution
 
-    types = {type(module).__name__: type(module) for module in loaded.model.modules()}
+    types = module_types(loaded.model)
     declared = [types.get(one, one) for one in options["elementwise"]]
     return CondAttribution(loaded.model, loaded.output, elementwise=declared, batch_norm=options["batch_norm"])
 
@@ -158,3 +159,12 @@ def numbers(text: str) -> list[int]:
             raise InputError(f"numbers are written like 0-9,20; got {part!r} in {text!r}")
         found += range(int(first), int(last or first) + 1)
     return found
+
+
+def module_types(model: torch.nn.Module) -> dict[str, type[torch.nn.Module]]:
+    """Return the classes of a model's modules by name, base classes such as Conv2d included."""
+    from torch.nn import Module
+
+    own = {type(module).__name__: type(module) for module in model.modules()}
+    bases = (base for kind in own.values() for base in kind.__mro__[1:])
+    return {**{base.__name__: base for base in bases if issubclass(base, Module) and base is not Module}, **own}

@@ -13,7 +13,7 @@ from functools import cached_property
 from .nodes import Graph, Node, Ref
 from .ops import Kind
 
-_TRANSPARENT = frozenset({"dropout", "dropout1d", "dropout2d", "dropout3d", "contiguous", "clone"})
+_TRANSPARENT = frozenset({"identity", "dropout", "dropout1d", "dropout2d", "dropout3d", "contiguous", "clone"})
 _RESHAPES = frozenset({"flatten", "reshape", "view", "squeeze"})
 _POOLS = frozenset({"avg_pool1d", "avg_pool2d", "avg_pool3d"})
 _ADAPTIVE_POOLS = frozenset({"adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d"})

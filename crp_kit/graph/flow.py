@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 from .nodes import Graph, Node, Ref
-from .ops import DEVIATIONS, GATE_SOURCES, SHAPED_LIKE, Kind
+from .ops import Kind
 from .tree import leaves
 
 
@@ -36,32 +36,47 @@ class Flow:
         return tuple(self._carrying(node) for node in self.graph)
 
     def _carrying(self, node: Node) -> tuple[Ref, ...]:
-        if node.kind is Kind.DETACHED:
+        if node.index in self.graph.detached:
             return ()
-        if self.gradient or node.kind is not Kind.PRODUCT:
-            return _read(node)
+        if self.gradient or not (node.spec.factors or node.spec.fixed):
+            return node.signals
+        live = self._live(node)
         if node.index in self.shared:
-            return signals(self.graph, node, self._behind(DEVIATIONS), every=True)
-        return signals(self.graph, node, self._gates)
+            return signals(self.graph, node, live, [self._deviations], every=True)
+        return signals(self.graph, node, live, [self._gates, self._direct_gates])
+
+    def _live(self, node: Node) -> tuple[Ref, ...]:
+        """Return the outputs that a node reads and through which a gradient could flow."""
+        return tuple(ref for ref in node.signals if ref.node not in self.graph.constants)
 
     @cached_property
     def _gates(self) -> frozenset[int]:
-        weights = self._behind(frozenset({"softmax"}), through=(Kind.LINEAR, Kind.BATCH_NORM, Kind.NORM))
-        return self._behind(GATE_SOURCES) | weights
+        """Nodes behind a gate through linear maps, such as the kernels of dynamic convolutions."""
+        return self._behind(_is_gate, _LINEAR_MAPS)
 
-    def _behind(self, sources: frozenset[str], *, through: tuple[Kind, ...] = ()) -> frozenset[int]:
-        """Nodes whose output is that of one of the operations, perhaps scaled, shifted, moved around.
+    @cached_property
+    def _direct_gates(self) -> frozenset[int]:
+        """Nodes behind a gate that was scaled, shifted and moved around; of attention weights, also mixed by layers.
 
-        Attention weights stay such also `through` layers that mix them between heads. What is behind a sigmoid and
-        then a layer is a signal: in many models sigmoid is an activation.
+        In many models sigmoid is an activation: where every factor is behind a gate, one that went through a layer
+        since is the signal.
         """
-        found: set[int] = set()
+        mixed = self._behind(lambda node: node.op == "softmax", {*_MOVES, Kind.LINEAR, Kind.BATCH_NORM, Kind.NORM})
+        return self._behind(_is_gate, _MOVES) | mixed
+
+    @cached_property
+    def _deviations(self) -> frozenset[int]:
+        return self._behind(_is_deviation, _MOVES)
+
+    def _behind(self, is_source: Callable[[Node], bool], through: Collection[Kind]) -> frozenset[int]:
+        """Nodes whose output is that of certain nodes, perhaps through operations of some kinds."""
+        behind: set[int] = set()
         for node in self.graph:
-            handed_on = node.kind in (Kind.STRUCTURAL, Kind.AFFINE, Kind.SUM, *through) or node.op in ("mul", "div")
-            behind = bool(node.inputs) and all(ref.node in found for ref in _read(node))
-            if node.op in sources or (handed_on and behind):
-                found.add(node.index)
-        return frozenset(found)
+            handed_on = node.kind in through or node.op in ("mul", "div")
+            live = self._live(node)
+            if is_source(node) or (handed_on and live and all(ref.node in behind for ref in live)):
+                behind.add(node.index)
+        return frozenset(behind)
 
     # ------------------------------------------------------------------ reachability
 
@@ -93,60 +108,75 @@ class Flow:
         return frozenset(reached)
 
 
-def _read(node: Node) -> tuple[Ref, ...]:
-    """Return the outputs whose values a node reads, without one of which it takes only the shape or the type."""
-    return node.inputs[:1] if node.op in SHAPED_LIKE and isinstance(node.args[0], Ref) else node.inputs
+_MOVES = frozenset({Kind.STRUCTURAL, Kind.AFFINE, Kind.SUM})
+_LINEAR_MAPS = _MOVES | {Kind.LINEAR, Kind.BATCH_NORM, Kind.NORM, Kind.PRODUCT}
 
 
-def signals(graph: Graph, node: Node, gates: Collection[int], *, every: bool = False) -> tuple[Ref, ...]:
-    """Return the operands of a product that are signals.
+def _is_gate(node: Node) -> bool:
+    """Return whether an operation makes factors for others: sigmoid, softmax, deviations."""
+    return node.spec.gate or _is_deviation(node)
+
+
+def _is_deviation(node: Node) -> bool:
+    """Return whether an operation makes factors that normalise others, reciprocals and negative powers included."""
+    if node.op == "div":
+        return not node.playing(("input",))
+    if node.op == "pow":
+        exponent = node.argument("exponent")
+        return isinstance(exponent, (int, float)) and exponent < 0
+    return node.spec.deviation
+
+
+def signals(
+    graph: Graph, node: Node, live: tuple[Ref, ...], gates: Sequence[Collection[int]], *, every: bool = False
+) -> tuple[Ref, ...]:
+    """Return the operands of a product that carry relevance: summands, and those factors that are signals.
 
     A gate (something behind a sigmoid, softmax or reciprocal deviation) multiplies a signal; of two operands of
     different size the smaller, broadcast one is the gate; in a hand-written activation, ``h * g(h)``, ``g(h)`` is; two
-    signals of one size share.
+    signals of one size share. Without any signal, relevance can only go to what is otherwise held fixed.
 
     Parameters
     ----------
     graph : Graph
     node : Node
-    gates : collection of int
-        Nodes whose outputs are gates.
+    live : tuple of Ref
+        Its operands through which a gradient could flow.
+    gates : sequence of collection of int
+        Nodes whose outputs are gates; where a collection leaves no factor, the next one counts.
     every : bool, optional
         All other operands are signals, whatever their sizes, queries and keys included.
     """
-    if node.op == "div":
-        return tuple(ref for ref in node.args[:1] if isinstance(ref, Ref))
-    if node.op == "scaled_dot_product_attention":
-        names = ("query", "key", "value") if every else ("value",)
-        return tuple(dict.fromkeys(ref for name in names if isinstance(ref := node.argument(name), Ref)))
-    if node.op == "einsum":
-        operands = node.args[1] if len(node.args) == 2 and isinstance(node.args[1], (tuple, list)) else node.args[1:]
-    elif node.op == "baddbmm":
-        operands = node.args[1:3]
-    else:
-        operands = (*node.args[:2], *node.kwargs.values())
-    live = tuple(dict.fromkeys(one for one in operands if isinstance(one, Ref)))
-    kept = tuple(ref for ref in live if ref.node not in gates) or live[:1]
+    spec = node.spec
+    factors = [ref for ref in node.playing(spec.factors) if ref in live]
+    fixed = [ref for ref in node.playing(spec.fixed) if ref in live and ref not in factors]
+    if every and node.op == "scaled_dot_product_attention":
+        factors = [ref for ref in node.playing(("query", "key", "value")) if ref in live]
+    kept = factors[:1]
+    for behind in gates:
+        left = [ref for ref in factors if ref.node not in behind]
+        if left:
+            kept = left
+            break
     if node.op == "mul" and len(kept) == 2:
         sizes = [math.prod(graph.shape(ref)) for ref in kept]
         wider = kept[sizes.index(max(sizes))]
-        kept = _without_own_gate(graph, kept) if every or sizes[0] == sizes[1] else (wider,)
-    if node.op == "baddbmm" and isinstance(node.args[0], Ref) and node.args[0].node not in gates:
-        kept = (node.args[0], *kept)
-    return kept
+        kept = _without_own_gate(graph, kept) if every or sizes[0] == sizes[1] else [wider]
+    summands = {ref for ref in live if ref not in factors and ref not in fixed}
+    return tuple(ref for ref in live if ref in kept or ref in summands) or tuple(fixed)
 
 
-def _without_own_gate(graph: Graph, factors: tuple[Ref, ...]) -> tuple[Ref, ...]:
-    """Return the factors of a product without the one that is a non-linear function, value by value, of the other's."""
-    first, second = (_value_by_value(graph, ref) for ref in factors)
+def _without_own_gate(graph: Graph, factors: list[Ref]) -> list[Ref]:
+    """Return the factors of a product without the one that is a non-linear, element-wise function of the other's."""
+    first, second = (_elementwise_sources(graph, ref) for ref in factors)
     for ref in first.keys() & second.keys():
         if first[ref] != second[ref]:
-            return (factors[int(first[ref])],)
+            return [factors[int(first[ref])]]
     return factors
 
 
-def _value_by_value(graph: Graph, ref: Ref) -> dict[Ref, bool]:
-    """Return the outputs of which alone an output is a function value by value, and whether that is no mere factor."""
+def _elementwise_sources(graph: Graph, ref: Ref) -> dict[Ref, bool]:
+    """Return the outputs of which alone an output is an element-wise function, and whether that is no mere factor."""
     found, bent, shape = {ref: False}, False, graph.shape(ref)
     needed = {ref}
     while True:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from ..errors import ConditionError, UnknownLayerError
-from .ops import ELEMENTWISE, OPAQUE, Kind, argument, kind_of
+from .ops import ELEMENTWISE, OPAQUE, Kind, OperationSpec, argument, arguments, spec_of, values_read
 from .tree import Ref, leaves, mapped
 
 __all__ = ["INPUT_NAME", "Graph", "Node", "Ref"]
@@ -52,7 +52,12 @@ class Node:
 
     @property
     def kind(self) -> Kind:
-        return kind_of(self.op)
+        return self.spec.kind
+
+    @property
+    def spec(self) -> OperationSpec:
+        """What the operation is under LRP."""
+        return spec_of(self.op)
 
     @property
     def is_module(self) -> bool:
@@ -69,9 +74,22 @@ class Node:
         """The distinct outputs of other nodes that this call reads, in order of appearance."""
         return tuple(dict.fromkeys(one for one in leaves((self.args, self.kwargs)) if isinstance(one, Ref)))
 
+    @cached_property
+    def signals(self) -> tuple[Ref, ...]:
+        """Those of its inputs whose values it reads, not only their shape or type."""
+        if not self.spec.like:
+            return self.inputs
+        read = {one for one in leaves(values_read(self.op, self.args, self.kwargs)) if isinstance(one, Ref)}
+        return tuple(ref for ref in self.inputs if ref in read)
+
     def argument(self, name: str, default: Any = None) -> Any:
         """Return one argument by its parameter name."""
         return argument(self.op, self.args, self.kwargs, name, default=default)
+
+    def playing(self, roles: tuple[str, ...]) -> tuple[Ref, ...]:
+        """Return the distinct outputs of other nodes among arguments of some names, such as ``spec.factors``."""
+        read = arguments(self.op, self.args, self.kwargs, roles)
+        return tuple(dict.fromkeys(ref for ref in read if isinstance(ref, Ref)))
 
     def call(self, values: Mapping[Ref, torch.Tensor]) -> list[Any]:
         """Recompute the outputs from values for each `Ref`."""
@@ -95,6 +113,9 @@ class Graph:
         Every module path of the model, also those that the forward never ran.
     batch : int
         Number of samples of the recorded forward.
+    detached : frozenset of int
+        Nodes from whose output no gradient leads back to what they read: they detach it, or ran under
+        ``torch.no_grad``.
     """
 
     nodes: tuple[Node, ...]
@@ -102,6 +123,7 @@ class Graph:
     names: Mapping[str, Ref]
     module_names: tuple[str, ...] = ()
     batch: int = 1
+    detached: frozenset[int] = frozenset()
 
     def __len__(self) -> int:
         return len(self.nodes)
@@ -175,6 +197,16 @@ class Graph:
             for ref in node.inputs:
                 readers.setdefault(ref, []).append(node.index)
         return {ref: tuple(found) for ref, found in readers.items()}
+
+    @cached_property
+    def constants(self) -> frozenset[int]:
+        """Nodes from whose output no gradient leads back to the input: detached ones, and what reads only such."""
+        constants: set[int] = set()
+        for node in self.nodes:
+            reads_constants = bool(node.signals) and all(ref.node in constants for ref in node.signals)
+            if node.index in self.detached or reads_constants:
+                constants.add(node.index)
+        return frozenset(constants)
 
     @cached_property
     def signature(self) -> tuple[Any, ...]:

@@ -9,11 +9,15 @@ import functools
 import inspect
 import operator
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from enum import Enum
+from types import MappingProxyType
 from typing import Any
 
 import torch
 from torch.nn import functional
+
+from .tree import leaves
 
 
 class Kind(Enum):
@@ -23,6 +27,7 @@ class Kind(Enum):
     LINEAR = "linear layer"
     BATCH_NORM = "batch norm"
     NORM = "norm with its deviation detached"
+    DEVIATION = "deviation or distance, by contribution with itself detached"
     SUM = "sum of signals"
     AFFINE = "affine map without weights"
     PRODUCT = "product of a signal and a gate"
@@ -34,90 +39,175 @@ class Kind(Enum):
     UNKNOWN = "unknown operation"
 
 
-_CONVOLUTION = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
-_TRANSPOSED = ("input", "weight", "bias", "stride", "padding", "output_padding", "groups", "dilation")
-_NAMES: dict[str, tuple[str, ...]] = {
-    "linear": ("input", "weight", "bias"),
-    "conv1d": _CONVOLUTION,
-    "conv2d": _CONVOLUTION,
-    "conv3d": _CONVOLUTION,
-    "conv_transpose1d": _TRANSPOSED,
-    "conv_transpose2d": _TRANSPOSED,
-    "conv_transpose3d": _TRANSPOSED,
-    "batch_norm": ("input", "running_mean", "running_var", "weight", "bias", "training", "momentum", "eps"),
-    "layer_norm": ("input", "normalized_shape", "weight", "bias", "eps"),
-    "group_norm": ("input", "num_groups", "weight", "bias", "eps"),
-    "rms_norm": ("input", "normalized_shape", "weight", "eps"),
-    "instance_norm": (
-        "input", "running_mean", "running_var", "weight", "bias", "use_input_stats", "momentum", "eps",
-    ),
-    "local_response_norm": ("input", "size", "alpha", "beta", "k"),
-    "normalize": ("input", "p", "dim", "eps"),
-    "avg_pool1d": ("input", "kernel_size", "stride", "padding", "ceil_mode", "count_include_pad"),
-    "avg_pool2d": ("input", "kernel_size", "stride", "padding", "ceil_mode", "count_include_pad", "divisor_override"),
-    "avg_pool3d": ("input", "kernel_size", "stride", "padding", "ceil_mode", "count_include_pad", "divisor_override"),
-    "max_pool2d": ("input", "kernel_size", "stride", "padding", "dilation", "ceil_mode", "return_indices"),
-    "mean": ("input", "dim", "keepdim"),
-    "cat": ("tensors", "dim"),
-    "scaled_dot_product_attention": (
-        "query", "key", "value", "attn_mask", "dropout_p", "is_causal", "scale", "enable_gqa",
-    ),
-}  # fmt: skip
-"""Parameter names, in positional order, of the calls whose arguments are looked up by name."""
+@dataclass(frozen=True)
+class OperationSpec:
+    """What one operation is under LRP, and which of its arguments play which part.
+
+    Parameters
+    ----------
+    kind : Kind
+    parameters : tuple of str, optional
+        Parameter names in positional order, where arguments are looked up by name.
+    factors : tuple of str, optional
+        Arguments whose product it is; those that are signals share relevance. ``("*",)``: all of them.
+    fixed : tuple of str, optional
+        Arguments that a gradient reaches but LRP holds fixed: interpolation weights, sampling positions, denominators.
+    like : tuple of str, optional
+        Arguments of which only the shape, the type or the device is read. ``("*",)``: all of them.
+    gate : bool, optional
+        The value multiplies other signals as a constant: sigmoid, softmax, deviations.
+    deviation : bool, optional
+        The value normalises others; it is a constant factor under every rule.
+    """
+
+    kind: Kind
+    parameters: tuple[str, ...] = ()
+    factors: tuple[str, ...] = ()
+    fixed: tuple[str, ...] = ()
+    like: tuple[str, ...] = ()
+    gate: bool = False
+    deviation: bool = False
+
+
+_OPERATIONS: dict[str, OperationSpec] = {}
+
+
+def _register(kind: Kind, names: str, parameters: str = "", **roles: Any) -> None:
+    """Enter operations that are alike; names are canonical ones, as `canonical_name` gives them."""
+    spec = OperationSpec(kind, tuple(parameters.split()), **roles)
+    _OPERATIONS.update(dict.fromkeys(names.split(), spec))
+
+
+_CONVOLUTION = "input weight bias stride padding dilation groups"
+_TRANSPOSED = "input weight bias stride padding output_padding groups dilation"
+_WEIGHTED = ("input", "weight")
+_register(Kind.INPUT, "input")
+_register(Kind.LINEAR, "linear", "input weight bias", factors=_WEIGHTED)
+_register(Kind.LINEAR, "conv1d conv2d conv3d", _CONVOLUTION, factors=_WEIGHTED)
+_register(Kind.LINEAR, "conv_transpose1d conv_transpose2d conv_transpose3d", _TRANSPOSED, factors=_WEIGHTED)
+_AFFINE = ("weight", "bias")
+_STATISTICS = ("running_mean", "running_var")
+_register(
+    Kind.BATCH_NORM,
+    "batch_norm",
+    "input running_mean running_var weight bias training momentum eps",
+    fixed=(*_STATISTICS, *_AFFINE),
+)
+
+_register(Kind.NORM, "layer_norm", "input normalized_shape weight bias eps", fixed=_AFFINE)
+_register(Kind.NORM, "group_norm", "input num_groups weight bias eps", fixed=_AFFINE)
+_register(Kind.NORM, "rms_norm", "input normalized_shape weight eps", fixed=("weight",))
+_register(
+    Kind.NORM,
+    "instance_norm",
+    "input running_mean running_var weight bias use_input_stats momentum eps",
+    fixed=(*_STATISTICS, *_AFFINE),
+)
+_register(Kind.NORM, "local_response_norm", "input size alpha beta k")
+_register(Kind.NORM, "normalize", "input p dim eps")
+
+_register(Kind.DEVIATION, "var std", "input dim unbiased keepdim correction", gate=True, deviation=True)
+_register(Kind.DEVIATION, "norm", "input p dim keepdim out dtype", gate=True, deviation=True)
+_register(Kind.DEVIATION, "vector_norm linalg_norm linalg_matrix_norm", "x ord dim keepdim", gate=True, deviation=True)
+_register(Kind.DEVIATION, "cdist pairwise_distance", "x1 x2 p")
+
+_register(Kind.SUM, "add sub", "input other")
+_register(Kind.SUM, "addcmul", "input tensor1 tensor2", factors=("tensor1", "tensor2"))
+_register(Kind.SUM, "addcdiv", "input tensor1 tensor2", fixed=("tensor2",))
+_POOLED = "input kernel_size stride padding ceil_mode count_include_pad"
+_register(Kind.AFFINE, "avg_pool1d", _POOLED)
+_register(Kind.AFFINE, "avg_pool2d avg_pool3d", f"{_POOLED} divisor_override")
+_register(Kind.AFFINE, "mean", "input dim keepdim")
+_register(
+    Kind.AFFINE,
+    "sum adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d lp_pool1d lp_pool2d lp_pool3d interpolate "
+    "upsample fold cumsum nanmean nansum diff trace index_add scatter_add",
+)
+_register(Kind.AFFINE, "lerp", "input end weight", fixed=("weight",))
+_register(Kind.AFFINE, "grid_sample", "input grid", fixed=("grid",))
+_register(Kind.AFFINE, "roi_align ps_roi_align", "input boxes", fixed=("boxes",))
+_register(Kind.AFFINE, "addmm", "input mat1 mat2", factors=("mat1", "mat2"))
+_register(Kind.AFFINE, "addmv", "input mat vec", factors=("mat", "vec"))
+_register(Kind.AFFINE, "addr", "input vec1 vec2", factors=("vec1", "vec2"))
+
+_register(Kind.PRODUCT, "mul", "input other", factors=("input", "other"))
+_register(Kind.PRODUCT, "div", "input other", factors=("input",), fixed=("other",))
+_register(
+    Kind.PRODUCT,
+    "matmul mm bmm mv dot vdot inner outer ger kron einsum tensordot chain_matmul multi_dot",
+    factors=("*",),
+)
+_register(Kind.PRODUCT, "addbmm baddbmm", "input batch1 batch2", factors=("batch1", "batch2"))
+_register(Kind.PRODUCT, "cosine_similarity", "x1 x2 dim eps", factors=("x1", "x2"))
+_register(Kind.PRODUCT, "bilinear", "input1 input2 weight bias", factors=("input1", "input2", "weight"))
+_register(
+    Kind.PRODUCT,
+    "scaled_dot_product_attention",
+    "query key value attn_mask dropout_p is_causal scale enable_gqa",
+    factors=("value",),
+    fixed=("query", "key", "attn_mask"),
+)
+
+_register(
+    Kind.ACTIVATION,
+    "relu relu6 hardtanh clamp clamp_min clamp_max hardswish silu gelu elu celu selu leaky_relu prelu rrelu mish "
+    "softplus softsign softshrink hardshrink tanhshrink tanh logsigmoid log_sigmoid threshold abs neg elementwise",
+)
+_register(Kind.ACTIVATION, "sigmoid hardsigmoid", gate=True)
+_register(
+    Kind.STRUCTURAL,
+    "identity reshape flatten unflatten permute transpose swapaxes swapdims movedim moveaxis t T mT H squeeze "
+    "unsqueeze expand repeat repeat_interleave tile contiguous clone float double half bfloat16 getitem select narrow "
+    "index_select gather take_along_dim stack hstack vstack dstack chunk split split_with_sizes tensor_split "
+    "hsplit vsplit dsplit unbind pad roll flip fliplr flipud rot90 diagonal diag diag_embed tril triu dropout "
+    "dropout1d dropout2d dropout3d alpha_dropout feature_dropout feature_alpha_dropout pixel_shuffle pixel_unshuffle "
+    "channel_shuffle native_channel_shuffle unfold im2col where masked_fill masked_select masked_scatter broadcast_to "
+    "broadcast_tensors atleast_1d atleast_2d atleast_3d max_pool1d max_pool3d adaptive_max_pool1d "
+    "adaptive_max_pool2d adaptive_max_pool3d max_pool1d_with_indices max_pool2d_with_indices max_pool3d_with_indices "
+    "adaptive_max_pool1d_with_indices adaptive_max_pool2d_with_indices adaptive_max_pool3d_with_indices "
+    "fractional_max_pool2d fractional_max_pool3d max_unpool1d max_unpool2d max_unpool3d max min amax amin maximum "
+    "minimum aminmax topk sort msort kthvalue median nanmedian mode setitem copy index_put scatter index_copy "
+    "index_fill slice_scatter select_scatter diagonal_scatter write_through ravel block_diag meshgrid",
+)
+_register(Kind.STRUCTURAL, "view", "input dtype")
+_register(Kind.STRUCTURAL, "as_strided", "input size stride storage_offset")
+_register(Kind.STRUCTURAL, "to type type_as expand_as view_as reshape_as", "input other", like=("other",))
+_register(Kind.STRUCTURAL, "cat", "tensors dim")
+_register(
+    Kind.STRUCTURAL, "max_pool2d", "input kernel_size stride padding dilation ceil_mode return_indices"
+)
+_register(Kind.STRUCTURAL, "roi_pool ps_roi_pool", "input boxes", fixed=("boxes",))
+_register(Kind.GRADIENT, "softmax log_softmax softmin", gate=True)
+_register(Kind.GRADIENT, "rsqrt reciprocal", gate=True, deviation=True)
+_register(Kind.GRADIENT, "sqrt square exp logsumexp prod cumprod logcumsumexp")
+_register(Kind.GRADIENT, "pow", "input exponent")
+_register(Kind.DETACHED, "detach data sign floor ceil round trunc")
+_register(
+    Kind.DETACHED,
+    "zero zeros_like ones_like empty_like full_like rand_like randn_like randint_like new_zeros new_ones new_empty "
+    "new_full new_tensor",
+    like=("*",),
+)
+_register(Kind.STRUCTURAL, "fill", "input value", like=("input",))
+_register(Kind.OPAQUE, "opaque")
+_UNKNOWN = OperationSpec(Kind.UNKNOWN)
 _OF_NUMPY = {"dim": "axis"}
 """Another name that torch accepts for a parameter, since NumPy has it."""
-
-_KINDS: dict[Kind, str] = {
-    Kind.INPUT: "input",
-    Kind.LINEAR: "linear conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d",
-    Kind.BATCH_NORM: "batch_norm",
-    Kind.NORM: "layer_norm group_norm rms_norm instance_norm local_response_norm normalize",
-    Kind.SUM: "add sub addcmul",
-    Kind.AFFINE: (
-        "mean sum avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d "
-        "lp_pool2d interpolate upsample fold cumsum addmm nanmean"
-    ),
-    Kind.PRODUCT: "mul div matmul mm bmm baddbmm einsum scaled_dot_product_attention",
-    Kind.ACTIVATION: (
-        "relu relu6 hardtanh clamp clamp_min clamp_max hardswish silu gelu elu celu selu leaky_relu prelu rrelu mish "
-        "softplus softsign softshrink hardshrink tanhshrink tanh logsigmoid log_sigmoid threshold sigmoid hardsigmoid "
-        "abs neg elementwise"
-    ),
-    Kind.STRUCTURAL: (
-        "view reshape flatten unflatten permute transpose swapaxes swapdims movedim moveaxis t T mT H squeeze "
-        "unsqueeze expand expand_as repeat repeat_interleave tile contiguous clone to type_as float double half "
-        "bfloat16 type getitem select narrow index_select gather take_along_dim cat stack hstack vstack dstack "
-        "chunk split split_with_sizes tensor_split unbind pad roll flip rot90 diagonal tril triu dropout dropout1d "
-        "dropout2d dropout3d alpha_dropout feature_dropout feature_alpha_dropout pixel_shuffle pixel_unshuffle "
-        "channel_shuffle native_channel_shuffle unfold im2col where masked_fill masked_select broadcast_to "
-        "broadcast_tensors atleast_1d atleast_2d atleast_3d view_as reshape_as max_pool1d max_pool2d max_pool3d "
-        "adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d max_pool1d_with_indices "
-        "max_pool2d_with_indices max_pool3d_with_indices adaptive_max_pool1d_with_indices "
-        "adaptive_max_pool2d_with_indices adaptive_max_pool3d_with_indices max min amax amin maximum minimum topk "
-        "sort setitem copy index_put scatter index_copy write_through as_strided ravel"
-    ),
-    Kind.GRADIENT: "softmax log_softmax rsqrt sqrt reciprocal var std norm vector_norm pow square exp fill",
-    Kind.DETACHED: "detach data zero sign floor ceil round trunc",
-    Kind.OPAQUE: "opaque",
-}
 OPAQUE, ELEMENTWISE = "opaque", "elementwise"
-"""Operations that are whole modules: not looked into, or declared to work value by value."""
-_KIND_OF = {name: kind for kind, names in _KINDS.items() for name in names.split()}
-
-CONSTANTS = frozenset(
-    "zeros_like ones_like empty_like full_like rand_like randn_like randint_like new_zeros new_ones new_empty new_full "
-    "new_tensor".split()
-)
-"""Operations that take only shape, type and device from their input."""
-
-SHAPED_LIKE = frozenset("expand_as view_as reshape_as type_as".split())
-"""Operations that give their first argument the shape or the type of the second."""
+"""Operations that are whole modules: not looked into, or declared to be element-wise."""
 IN_MEMORY_ORDER = frozenset({"view", "view_as", "as_strided"})
-"""Operations that may fail, or give something else, if values lie in memory in another order."""
-DEVIATIONS = frozenset("rsqrt reciprocal var std norm vector_norm".split())
-"""Operations whose value normalises others."""
-GATE_SOURCES = DEVIATIONS | frozenset("sigmoid hardsigmoid softmax log_softmax".split())
-"""Operations whose value is a factor for others, and so carries no relevance where it multiplies a signal."""
+"""Operations that may fail, or give something else, if values are stored in another order."""
+
+
+def spec_of(op: str) -> OperationSpec:
+    """Return what an operation is, from its canonical name."""
+    return _OPERATIONS.get(op, _UNKNOWN)
+
+
+def operations() -> Mapping[str, OperationSpec]:
+    """Return every operation that is known, by canonical name."""
+    return MappingProxyType(_OPERATIONS)
+
 
 _SYNONYMS = {
     "true_divide": "div", "truediv": "div", "divide": "div", "subtract": "sub", "multiply": "mul", "concat": "cat",
@@ -182,18 +272,32 @@ def canonical_name(raw: str) -> str:
     return _SYNONYMS.get(name, name)
 
 
-def kind_of(op: str) -> Kind:
-    """Return the kind of an operation from its canonical name."""
-    return _KIND_OF.get(op, Kind.UNKNOWN)
-
-
 def argument(op: str, args: Sequence[Any], kwargs: Mapping[str, Any], name: str, *, default: Any = None) -> Any:
     """Return one argument of a call by its parameter name, however it was passed."""
-    for given in (name, _OF_NUMPY.get(name, name)):
-        if given in kwargs:
-            return kwargs[given]
-    index = _NAMES[op].index(name)
+    for keyword in (name, _OF_NUMPY.get(name, name)):
+        if keyword in kwargs:
+            return kwargs[keyword]
+    index = spec_of(op).parameters.index(name)
     return args[index] if index < len(args) else default
+
+
+def values_read(op: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    """Return the arguments of which a call reads the values, without those that give a shape, a type or a device."""
+    spec = spec_of(op)
+    if not spec.like:
+        return args, kwargs
+    if spec.like == ("*",):
+        return ()
+    positions = {spec.parameters.index(name) for name in spec.like}
+    kept = [value for place, value in enumerate(args) if place not in positions]
+    return kept, [value for name, value in kwargs.items() if name not in spec.like]
+
+
+def arguments(op: str, args: Sequence[Any], kwargs: Mapping[str, Any], roles: tuple[str, ...]) -> list[Any]:
+    """Return the arguments of a call that play a part, such as ``spec_of(op).factors``, as a flat list."""
+    if roles == ("*",):
+        return leaves((args, dict(kwargs)))
+    return leaves([argument(op, args, kwargs, name) for name in roles])
 
 
 def in_reading_order(

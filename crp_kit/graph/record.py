@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -17,9 +17,11 @@ import torch
 from ..errors import CrpKitWarning, DeviceMemoryError, InputError, ModelError
 from .names import assign_names
 from .nodes import Graph, Node, Ref
+from .ops import Kind, spec_of
 from .probe import Probe, UnseenDependenceError
 from .recorder import Recorder
 from .shadow import ScriptedModule, attributes_kept
+from .tape import Draft, Tape
 from .tree import mapped, tensors
 
 OutputSelector = None | str | int | Callable[[Any], torch.Tensor]
@@ -119,7 +121,33 @@ def record(
     ref = recorder.tape.ref(result)
     if ref is None:
         raise ModelError("the model's output does not depend on its input, or only through integers and booleans")
-    return Recording(_graph(recorder, ref, batch), recorder.tape.values, tuple(dict.fromkeys(recorder.notes)))
+    graph = _graph(recorder, ref, batch, gradients=probe is not None)
+    return Recording(graph, recorder.tape.values, tuple(dict.fromkeys(recorder.notes)))
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a forward with gradients shows of a model that a forward without does not.
+
+    Parameters
+    ----------
+    opaque : frozenset of str
+        Paths of modules that must be opaque nodes, because some dependence inside them cannot be seen.
+    structure : tuple, optional
+        Structure of the recording with gradients; empty if the model cannot run with them.
+    detached : frozenset of int, optional
+        See `Graph.detached`.
+    """
+
+    opaque: frozenset[str]
+    structure: tuple[Any, ...] = ()
+    detached: frozenset[int] = frozenset()
+
+    def marked(self, recording: Recording) -> Recording:
+        """Return a recording of the same calls with what no gradient leads back from; any other as it is."""
+        if not self.detached or recording.structure != self.structure:
+            return recording
+        return replace(recording, graph=replace(recording.graph, detached=self.detached))
 
 
 def seen_through(
@@ -130,8 +158,8 @@ def seen_through(
     opaque: frozenset[str] = frozenset(),
     elementwise: frozenset[str] = frozenset(),
     gradients: bool = False,
-) -> frozenset[str]:
-    """Return the paths of modules that must be opaque nodes, because some dependence inside them cannot be seen.
+) -> Seen:
+    """Return which modules must be opaque nodes, and what no gradient leads back from, from forwards with gradients.
 
     Scripted modules always are; others (custom autograd functions, complex numbers) show when run with gradients.
 
@@ -147,7 +175,7 @@ def seen_through(
     probe: Probe = "gradients" if gradients else "dependence"
     while True:
         try:
-            record(shadow, data, output=output, opaque=opaque, elementwise=elementwise, probe=probe)
+            seen = record(shadow, data, output=output, opaque=opaque, elementwise=elementwise, probe=probe)
         except UnseenDependenceError as found:
             if found.path in opaque:
                 raise ModelError(f"what module {found.path!r} returns depends on the input in a hidden way") from found
@@ -156,14 +184,14 @@ def seen_through(
             failure = str(error)
             break
         else:
-            return opaque
+            return Seen(opaque, seen.structure, seen.graph.detached)
     record(shadow, data, output=output, opaque=opaque, elementwise=elementwise)
     warnings.warn(
         f"the model cannot run with gradients, so custom autograd functions in it would go unseen: {failure}",
         CrpKitWarning,
         stacklevel=2,
     )
-    return opaque
+    return Seen(opaque)
 
 
 def first_sample(data: Any) -> Any:
@@ -204,10 +232,10 @@ def _describe(result: Any) -> str:
     return f"a tensor of {result.dtype}" if isinstance(result, torch.Tensor) else f"a {type(result).__name__}"
 
 
-def _graph(recorder: Recorder, output: Ref, batch: int) -> Graph:
+def _graph(recorder: Recorder, output: Ref, batch: int, *, gradients: bool) -> Graph:
     """Return what was recorded, with names."""
     tape, modules = recorder.tape, dict(recorder.shadow.named_modules())
-    naming = assign_names([(draft.op, draft.owner, draft.kwargs) for draft in tape.drafts], recorder.calls)
+    naming = assign_names([(d.title or d.op, d.owner, d.kwargs) for d in tape.drafts], recorder.calls)
     nodes = tuple(
         Node(
             index=index,
@@ -217,7 +245,7 @@ def _graph(recorder: Recorder, output: Ref, batch: int) -> Graph:
             args=draft.args,
             kwargs=draft.kwargs,
             shapes=tuple(_float_shape(value) for value in tape.values[index]),
-            module=None if path is None else modules.get(path),
+            module=modules.get(path) if path is not None else _layer_of(draft, modules),
             name=label,
         )
         for index, (draft, label, path) in enumerate(zip(tape.drafts, naming.labels, naming.modules, strict=True))
@@ -230,7 +258,36 @@ def _graph(recorder: Recorder, output: Ref, batch: int) -> Graph:
         else:
             names.pop(node.name, None)
             names.update({f"{node.name}:{i}": Ref(node.index, i) for i in outputs})
-    return Graph(nodes, output, names, tuple(path for path in modules if path), batch)
+    names_of_modules = tuple(path for path in modules if path)
+    graph = Graph(nodes, output, names, names_of_modules, batch, _detached(tape, gradients=gradients))
+    # a forward that is all under torch.no_grad says nothing of what its author means to be constant
+    return replace(graph, detached=_detached(tape, gradients=False)) if output.node in graph.constants else graph
+
+
+def _layer_of(draft: Draft, modules: Mapping[str, torch.nn.Module]) -> torch.nn.Module | None:
+    """Return the convolution or linear layer whose own forward makes a call, among calls of other operations."""
+    layer = modules.get(draft.owner)
+    return layer if draft.op in _LAYERS and isinstance(layer, _LAYERS[draft.op]) else None
+
+
+_LAYERS: dict[str, type[torch.nn.Module]] = {
+    "linear": torch.nn.Linear,
+    "conv1d": torch.nn.Conv1d,
+    "conv2d": torch.nn.Conv2d,
+    "conv3d": torch.nn.Conv3d,
+    "conv_transpose1d": torch.nn.ConvTranspose1d,
+    "conv_transpose2d": torch.nn.ConvTranspose2d,
+    "conv_transpose3d": torch.nn.ConvTranspose3d,
+}
+
+
+def _detached(tape: Tape, *, gradients: bool) -> frozenset[int]:
+    """Return the nodes from whose output no gradient leads back; those under ``torch.no_grad`` only where it shows."""
+    return frozenset(
+        index
+        for index, draft in enumerate(tape.drafts)
+        if spec_of(draft.op).kind is Kind.DETACHED or (gradients and not draft.differentiable)
+    )
 
 
 def _float_shape(value: Any) -> torch.Size | None:

@@ -14,11 +14,11 @@ from torch.overrides import TorchFunctionMode
 
 from ..errors import InputError, ModelError
 from .chance import takes_batch_statistics, without_dropout
+from .decompositions import decomposition_of
 from .inplace import overwrite, rebind, value_after
 from .names import ModuleCall
 from .nodes import INPUT_NAME
 from .ops import (
-    CONSTANTS,
     ELEMENTWISE,
     MOVING,
     OPAQUE,
@@ -27,6 +27,7 @@ from .ops import (
     in_reading_order,
     is_inplace,
     raw_name,
+    values_read,
 )
 from .probe import Detector, Probe
 from .shadow import ModelTensors, ModuleRun, state_tensors
@@ -177,6 +178,8 @@ class Recorder(TorchFunctionMode):
             op = ELEMENTWISE if call.path in self.elementwise else OPAQUE
             result = self._record(Draft(op, call.path, ModuleRun(module), frame.inputs, frame.kwargs), result)
             self._overwrite_inputs(frame, result)
+        elif len(self.tape.drafts) == call.start and any(result is value for value in frame.inputs):
+            result = self._record(Draft("identity", call.path, _identity, (result,), {}), result)
         self._detector.check(result, call.path)
         refs = [self.tape.ref(value) for value in tensors(result)]
         call.stop = len(self.tape.drafts)
@@ -202,6 +205,9 @@ class Recorder(TorchFunctionMode):
         if func in _STEP_INTO:
             with self:
                 return _body(func)(*args, **kwargs)
+        decomposition = decomposition_of(func)
+        if decomposition is not None and self._depends((args, kwargs)):
+            return self._decomposed(func, decomposition, args, kwargs)
         raw = raw_name(func)
         if raw == "__set__":
             self._set_property(func, args)
@@ -221,13 +227,31 @@ class Recorder(TorchFunctionMode):
             self.tape.place(args[0])
         return result
 
+    def _decomposed(
+        self, func: Callable[..., Any], decomposition: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        """Record the operations that a fused call consists of; the last of them has the call's name."""
+        op, first = canonical_name(raw_name(func)), len(self.tape.drafts)
+        with self:
+            result = decomposition(*args, **kwargs)
+        for draft in self.tape.drafts[first:]:
+            draft.title = f"{op}.{draft.op}"
+        ref = next((ref for value in tensors(result) if (ref := self.tape.ref(value)) is not None), None)
+        if ref is not None and ref.node >= first:
+            self.tape.drafts[ref.node].title = op
+        return result
+
+    def _depends(self, tree: Any) -> bool:
+        """Return whether a tensor in a nested structure depends on the input."""
+        return any(self.tape.ref(value) is not None for value in tensors(tree))
+
     def _draft(self, op: str, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Draft:
         return Draft(op, self._path, func, args, kwargs)
 
     def _record(self, draft: Draft, result: Any) -> Any:
         """Make a node of a call if it depends on the input; return the result, with no tensor of the call in it."""
         arguments, outputs = tensors((draft.args, draft.kwargs)), tensors(result)
-        live = draft.op not in CONSTANTS and any(self.tape.ref(value) is not None for value in arguments)
+        live = self._depends(values_read(draft.op, draft.args, draft.kwargs))
         if live:
             self._detector.check_real(outputs, self._path)
         if not live or not any(value.is_floating_point() for value in outputs):
@@ -291,6 +315,11 @@ class Recorder(TorchFunctionMode):
         """Let a tensor of the model be the new value; return it."""
         self._detector.mark(overwrite(self.tape, target, new, owner=self._path))
         return target
+
+
+def _identity(value: torch.Tensor) -> torch.Tensor:
+    """Return what a module was called with, as one that does nothing does."""
+    return value
 
 
 def _input_value(*, name: str) -> torch.Tensor:

@@ -18,13 +18,19 @@ from .write import memory_of, overlaps
 
 @dataclass
 class Draft:
-    """A node in the making: one call, with a `Ref` for each argument that depends on the input."""
+    """A node in the making: one call, with a `Ref` for each argument that depends on the input.
+
+    `title` is the operation by which it is named, if that is another one. `differentiable` says whether the forward
+    had gradients switched on there.
+    """
 
     op: str
     owner: str
     func: Callable[..., Any]
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
+    title: str = ""
+    differentiable: bool = True
 
 
 class Tape:
@@ -86,6 +92,7 @@ class Tape:
         """Make a node of a call, with its result for value; return its index."""
         draft.args, draft.kwargs = mapped((draft.args, draft.kwargs), self._constant_or_ref)
         index, parts = len(self.drafts), leaves(result)
+        draft.differentiable = torch.is_grad_enabled()
         self.drafts.append(draft)
         self.values.append([value.detach() if isinstance(value, torch.Tensor) else value for value in parts])
         for output, value in enumerate(parts):

@@ -19,6 +19,7 @@ from ..notebook import html_table
 from ..passes import Run
 from ..rules.assign import BatchNormRule
 from ..rules.attention import AttentionStep
+from ..rules.plain_gradient import plain_gradients
 from ..rules.presets import Composite
 from ..rules.structural import GateStep
 from .layers import attribution_of
@@ -174,40 +175,9 @@ def _without_rule(view: _View) -> Iterator[Finding]:
     """Yield nodes where relevance passes as plain gradient."""
     if not view.relevance:
         return
-    gradient = {node.index for node in view.nodes if view.plan.steps[node.index].quality == "gradient"}
-    unknown = set(view.plan.unknown)
-    yield from view.finding(
-        "error",
-        f"no rule is known for {_ops(view, lambda node: node.name in unknown)}; relevance passes as plain gradient",
-        lambda node: node.name in unknown,
-        "if the module works value by value, declare it: CondAttribution(model, elementwise=...); otherwise write it "
-        "with operations that have rules",
-    )
-    yield from view.finding(
-        "error",
-        "modules that cannot be looked into and have no rule",
-        lambda node: node.kind is Kind.OPAQUE and node.index in gradient,
-        "scripted modules and custom autograd functions hide what they compute: give the composite a rule for the "
-        "module, declare it with elementwise=..., or use a plain implementation",
-    )
-    yield from view.finding(
-        "warning",
-        "a softmax or another non-linear function lies on the way of relevance",
-        lambda node: node.kind is Kind.GRADIENT and node.index in gradient,
-        "relevance passes it as plain gradient; start at the logits: leave the function out, or start_layer=...",
-    )
-    yield from view.finding(
-        "error",
-        "layers to which the composite gives no rule",
-        lambda node: (
-            node.index in gradient and node.name not in unknown and node.kind not in (Kind.OPAQUE, Kind.GRADIENT)
-        ),
-        "relevance passes as plain gradient; give the composite a rule for their types, such as zennit.types.Linear",
-    )
-
-
-def _ops(view: _View, which: Callable[[Node], bool]) -> str:
-    return ", ".join(sorted({node.op for node in view.nodes if which(node)}))
+    names = view.names(lambda node: node.name in view.plan.unknown)
+    for reason in plain_gradients(view.graph, names):
+        yield Finding(reason.level, reason.what, reason.nodes, reason.advice)
 
 
 def _norms(view: _View) -> Iterator[Finding]:

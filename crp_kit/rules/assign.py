@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from torch import nn
-from torch.nn.utils.parametrize import is_parametrized
 from zennit import rules as zennit_rules
 from zennit.core import Composite, Hook, Stabilizer
 from zennit.layer import Sum
@@ -55,7 +54,7 @@ class Plan:
         Which edges carry relevance under this composite.
     units : Units
     unknown : tuple of str
-        Names of nodes whose operation has no rule and that hand relevance on as plain gradient.
+        Names of nodes without a rule, which hand the relevance of LRP on as plain gradient.
     maps : frozenset of Ref
         Outputs that are maps of channels, (sample, channel, height, width), in a network with convolutions.
     """
@@ -133,16 +132,22 @@ def is_lrp(composite: Composite | None) -> bool:
     return any(composite.module_map({}, "", STAND_INS[op]()) is not None for op in ("linear", "conv2d", "conv1d"))
 
 
-def mapped_containers(composite: Composite | None, shadow: nn.Module) -> frozenset[str]:
-    """Return the paths of modules with modules inside that a composite gives a rule of their own."""
+def modules_with_rule_of_their_own(composite: Composite | None, graph: Graph, shadow: nn.Module) -> frozenset[str]:
+    """Return the paths of modules that ran and have a rule in the composite, but of which no node is the whole.
+
+    Such a module has to be one node, or else its rule would be applied nowhere.
+    """
     if composite is None or isinstance(composite, RuleMap):
         return frozenset()
+    whole = {id(node.module) for node in graph}
+    inside = tuple(f"{node.owner}." for node in graph if node.is_module and node.owner)
     return frozenset(
         path
         for path, module in shadow.named_modules()
-        if any(True for _ in module.children())
+        if (not path or path in graph.names)
+        and id(module) not in whole
+        and not path.startswith(inside)
         and not isinstance(module, (nn.MultiheadAttention, nn.modules.batchnorm._BatchNorm))  # calls in it have rules
-        and not is_parametrized(module)  # its child makes the weight
         and composite.module_map({}, path, module) is not None
     )
 
@@ -178,7 +183,8 @@ def make_plan(
     flow = Flow(graph, gradient=not relevance, shared=shared)
     maker = _Maker(graph, flow, units, relevance, _common_mapper(chooser), batch_norm, kept)
     steps = tuple(maker.step(node, hook) for node, hook in zip(graph, hooks, strict=True))
-    unknown = tuple(node.name for node, step in zip(graph, steps, strict=True) if step.rule == _UNKNOWN)
+    plain = (node.name for node, step in zip(graph, steps, strict=True) if step.quality == "gradient")
+    unknown = tuple(plain) if relevance else ()
     return Plan(steps, flow, units, unknown, _maps(graph))
 
 
@@ -195,9 +201,6 @@ def _units(graph: Graph, hooks: Sequence[Hook | None], *, thresholds: bool) -> U
     behind = {linear: norm for linear, norm in found.behind.items() if norm not in own}
     before = {linear: fold for linear, fold in found.before.items() if own.isdisjoint({fold.norm, fold.relu})}
     return Units(behind, before)
-
-
-_UNKNOWN = "gradient (unknown operation)"
 
 
 def _common_mapper(chooser: _Chooser) -> Mapper:
@@ -248,12 +251,16 @@ class _Maker:
             Kind.AFFINE: self._contributions,
             Kind.PRODUCT: self._product,
             Kind.NORM: self._norm,
+            Kind.DEVIATION: self._norm,
         }
+        fixed = set(node.playing(node.spec.fixed)) - set(node.playing(node.spec.factors))
+        if self.relevance and set(to) <= fixed and not isinstance(hook, Uniform):
+            return self._gradient(node, to)
         made = makers[node.kind](node, hook, to) if node.kind in makers else None
         return made or self._by_hook(node, hook, to) or self._gradient(node, to)
 
     def _gradient(self, node: Node, to: tuple[Ref, ...]) -> Step:
-        rule = _UNKNOWN if node.kind is Kind.UNKNOWN and self.relevance else "gradient"
+        rule = "gradient (unknown operation)" if node.kind is Kind.UNKNOWN and self.relevance else "gradient"
         if node.op == "cat" and all(len(self.graph.shape(ref)) == len(node.shape) for ref in to):
             return ConcatenationStep(node.index, rule, to)
         return GradientStep(node.index, rule, to)
@@ -327,6 +334,6 @@ def _quality(node: Node, step: Step) -> Quality:
     linear = node.kind is Kind.PRODUCT and len(node.inputs) == 1
     if isinstance(step, PassStep) or (linear and not isinstance(step, GradientStep)):
         return "exact"
-    if step.rule in ("gradient", _UNKNOWN):
+    if step.rule.startswith("gradient"):
         return "exact" if node.kind is Kind.STRUCTURAL else "gradient"
     return "exact" if node.kind in _OWN_RULE else "approximate"

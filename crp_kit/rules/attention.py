@@ -65,7 +65,7 @@ class AttentionStep(Step):
             return [
                 (ref, sum_to(_ungrouped(part, shape), shape))
                 for ref, part, shape in zip(refs, parts, shapes, strict=True)
-                if isinstance(ref, Ref)
+                if isinstance(ref, Ref) and ref in self.to
             ]
 
         return backward

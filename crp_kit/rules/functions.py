@@ -69,6 +69,8 @@ def linearised_function(node: Node, recording: Recording, refs: Sequence[Ref]) -
     """Return the node as an affine map of the given inputs: deviations of norms and gates are constants."""
     if node.kind is Kind.NORM:
         return _NORMS[node.op](node, working(recording.value(refs[0])))
+    if node.op == "cosine_similarity":
+        return _cosine_similarity(node, recording, refs)
     if node.op == "scaled_dot_product_attention":
         node = _with_fixed_weights(node, recording)
     return true_function(node, recording, refs)
@@ -83,6 +85,24 @@ def _with_fixed_weights(node: Node, recording: Recording) -> Node:
     positional = [fixed.get(name, given) for name, given in zip(("query", "key"), node.args[:2], strict=False)]
     named = {name: fixed.get(name, given) for name, given in node.kwargs.items()}
     return replace(node, args=(*positional, *node.args[2:]), kwargs=named)
+
+
+def _cosine_similarity(node: Node, recording: Recording, refs: Sequence[Ref]) -> Function:
+    """Return the product of two normalised vectors, whose norms are constants."""
+    operands = [node.argument(name) for name in ("x1", "x2")]
+    values = [working(recording.value(one) if isinstance(one, Ref) else one) for one in operands]
+    dim, eps = node.argument("dim", 1), node.argument("eps", 1e-8)
+    scales = [1 / torch.linalg.vector_norm(value, dim=dim, keepdim=True).clamp_min(eps) for value in values]
+
+    def run(*signals: torch.Tensor) -> list[torch.Tensor]:
+        given = dict(zip(refs, signals, strict=True))
+        first, second = (
+            (given[one] if isinstance(one, Ref) and one in given else value) * scale
+            for one, value, scale in zip(operands, values, scales, strict=True)
+        )
+        return [(first * second).sum(dim)]
+
+    return run
 
 
 def _attention_in_steps(func: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:

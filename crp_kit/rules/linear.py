@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -15,6 +15,7 @@ from ..graph.nodes import Node, Ref
 from ..graph.ops import Kind
 from ..graph.record import Recording
 from ..graph.shadow import with_own_state
+from ..graph.tree import mapped
 from ..precision import working
 from .folds import factors_in_front
 from .functions import inputs_of, output_of, true_function, values_of
@@ -73,6 +74,17 @@ class LinearStep(Step):
     @property
     def parameters_in(self) -> Hook | None:
         return self.hook
+
+    def node(self, recording: Recording) -> Node:
+        """Return the node with the values of weights that the forward computed, which are constants."""
+        node = super().node(recording)
+        if node.inputs == (self.to,):
+            return node
+        kept = {self.to: self.to}
+        args, kwargs = mapped(
+            (node.args, dict(node.kwargs)), lambda ref: kept.get(ref) or recording.value(ref), Ref
+        )
+        return replace(node, args=args, kwargs=kwargs)
 
     def prepare(self, recording: Recording) -> Backward:
         unit, modified = self._unit(recording)
@@ -181,7 +193,7 @@ class StackedStep(Step):
             return [
                 (ref, sum_to(part, recording.graph.shape(ref)))
                 for ref, part in zip(node.args, parts, strict=True)
-                if isinstance(ref, Ref)
+                if isinstance(ref, Ref) and ref in self.to
             ]
 
         return backward
@@ -189,7 +201,7 @@ class StackedStep(Step):
     def losses(self, recording: Recording) -> Losses | None:
         stacked = self._stacked(recording)
         found = hook_losses(self.hook, _SUM, stacked, where=self.node(recording).name)
-        fixed = torch.tensor([not isinstance(one, Ref) for one in self.node(recording).args])
+        fixed = torch.tensor([not isinstance(one, Ref) or one not in self.to for one in self.node(recording).args])
         if found is None or not bool(fixed.any()):
             return found
         ones = torch.ones_like(recording.values[self.index][0])[None]

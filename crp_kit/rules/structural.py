@@ -10,9 +10,8 @@ import torch
 
 from ..errors import CompositeError
 from ..graph.nodes import Node, Ref
-from ..graph.ops import Kind
+from ..graph.ops import Kind, arguments
 from ..graph.record import Recording
-from ..graph.tree import leaves
 from .functions import affine_map, inputs_of, linearised_function, output_of, true_function, values_of
 from .pooling import max_pool_transpose
 from .relevance import Relevance, Scaling
@@ -210,17 +209,14 @@ def _summed(rows: torch.Tensor, factor: torch.Tensor) -> Relevance:
 
 
 def shares(node: Node, to: tuple[Ref, ...]) -> list[float]:
-    """Return the part of its contribution that each input of a node keeps: equal parts for the factors of a product."""
-    if node.kind is Kind.LINEAR:
-        factors = [node.argument("input"), node.argument("weight")]
-    elif node.op in ("addmm", "addcmul", "baddbmm"):
-        factors = list(node.args[1:3])
-    elif node.kind is Kind.PRODUCT and node.op != "scaled_dot_product_attention":
-        factors = leaves((node.args, dict(node.kwargs)))
-    else:
-        return [1.0] * len(to)
-    count = sum(isinstance(one, Ref) and one in to for one in factors)
-    return [1 / count if ref in factors else 1.0 for ref in to]
+    """Return the part of its contribution that each input of a node keeps: equal parts for the factors of a product.
+
+    A variance is the product of deviations with themselves.
+    """
+    if node.op == "var":
+        return [0.5]
+    factors = [ref for ref in arguments(node.op, node.args, node.kwargs, node.spec.factors) if ref in to]
+    return [1 / len(factors) if ref in factors else 1.0 for ref in to]
 
 
 @dataclass(frozen=True, eq=False)
