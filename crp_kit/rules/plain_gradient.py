@@ -80,7 +80,7 @@ def _ops(nodes: Collection[Node]) -> str:
 def _unknown(graph: Graph, nodes: Collection[Node]) -> PlainGradient:
     return PlainGradient(
         "error",
-        f"no rule is known for the {_ops(nodes)}",
+        f"no rule is known for {', '.join(sorted({node.op for node in nodes}))}",
         _names(nodes),
         "if the module is element-wise, declare it: CondAttribution(model, elementwise=...); otherwise write it with "
         "operations that have rules",
@@ -113,7 +113,8 @@ def _nonlinear(graph: Graph, nodes: Collection[Node]) -> PlainGradient:
         "warning",
         f"LRP has no rule for the non-linear {_ops(nodes)} as a signal",
         _names(nodes),
-        "start above it with start_layer=..., or give the composite a rule for its module",
+        "start at the logits: leave the function out, or start below it with start_layer=...; or give the composite a "
+        "rule for its module",
     )
 
 
@@ -123,7 +124,7 @@ def _without_signal(graph: Graph, nodes: Collection[Node]) -> PlainGradient:
         f"nothing that the {_ops(nodes)} reads is a signal, only what LRP otherwise holds fixed (denominators, "
         f"positions, attention scores)",
         _names(nodes),
-        "write the model so that the signal is multiplied, or start above it with start_layer=...",
+        "write the model so that the signal is multiplied, or start below it with start_layer=...",
     )
 
 
