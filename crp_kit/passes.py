@@ -326,7 +326,7 @@ class _Task:
         pending: dict[Ref, Relevance] = {segment.source: self.arrived[segment.source].shared()}
         for index in range(segment.source.node, -1, -1):
             node = self.graph.nodes[index]
-            message: Message = [self._arriving(pending, Ref(index, i), masks) for i in range(len(node.shapes))]
+            message = self._message(pending, index, masks)
             if all(part is None for part in message):
                 continue
             if node.kind is Kind.INPUT and message[0] is not None:
@@ -341,6 +341,16 @@ class _Task:
                         self._add(store, ref, relevance)
             if not self.keep:
                 self.job.forget(index)
+
+    def _message(self, pending: dict[Ref, Relevance], index: int, masks: Mapping[Ref, torch.Tensor]) -> Message:
+        """Take what arrived at a node's outputs: a row per seed for each of them, or a row per condition for each.
+
+        Without path exclusion, some outputs of a node may lie below a mask and others beside it.
+        """
+        parts = [self._arriving(pending, Ref(index, i), masks) for i in range(len(self.graph.nodes[index].shapes))]
+        if len({len(part.rows) for part in parts if part is not None}) > 1:
+            return [part and self._expanded(part) for part in parts]
+        return parts
 
     def _only_wanted(self, segment: Segment, ref: Ref) -> bool:
         """Return whether relevance that has passed all masks is wanted here or further up, though no input is there."""

@@ -27,9 +27,16 @@ class Relevance:
     factor : torch.Tensor or None
         What every row is still to be multiplied with: (*shape).
     owned : bool
-        Nobody else reads the rows, so they may be overwritten.
+        The rows may be overwritten, see below.
     channel : torch.Tensor or None
         (row,), the only channel in which a row is not zero, where a mask has left one: axis 2 of the rows.
+
+    Notes
+    -----
+    Who owns rows: whoever computed them into memory that no other tensor reads, until it hands them on to one reader,
+    which then owns them. What is handed to more than one reader is `shared` and owned by none of them, and neither is a
+    tensor that a step returns without saying so. Only `whole`, `plus` and `Scaling` overwrite, each what it owns; the
+    factor belongs to all conditions and is never overwritten.
     """
 
     rows: torch.Tensor
