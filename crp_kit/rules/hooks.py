@@ -220,21 +220,34 @@ def _are_equal(first: torch.Tensor | None, second: torch.Tensor | None) -> bool:
     return first is second or (first is not None and second is not None and torch.equal(first, second))
 
 
+_TRIED = 64
+"""Numbers of either sign, at least, on which a rule is tried."""
+
+
 def _multiplies(rule: BasicHook, inputs: Sequence[torch.Tensor], outputs: Sequence[torch.Tensor]) -> bool:
-    """Return whether mapper and reducer only multiply element by element, by trying numbers of every magnitude."""
+    """Return whether mapper and reducer only multiply element by element, by trying numbers of every magnitude.
+
+    Of few elements more draws are tried, so that no clipping or threshold goes unseen.
+    """
     generator = torch.Generator().manual_seed(0)
 
     def tried(like: torch.Tensor) -> torch.Tensor:
         exponents = torch.rand(like.shape, generator=generator, device="cpu") * 16 - 8
         return (torch.randn(like.shape, generator=generator, device="cpu") * 10**exponents).to(like)
 
-    relevance, gradients = tried(outputs[0]), [tried(value) for value in inputs]
-    ones = by_term(rule.gradient_mapper(torch.ones_like(relevance), list(outputs)), len(outputs))
-    mapped = by_term(rule.gradient_mapper(relevance, list(outputs)), len(outputs))
-    if not all(_same(a * relevance, b) for a, b in zip(ones, mapped, strict=True)):
-        return False
-    parts = [h * g for h, g in zip(reducer_factors(rule, inputs), gradients, strict=True)]
-    return _same(rule.reducer(list(inputs), gradients), torch.stack(parts).sum(0))
+    ones = by_term(rule.gradient_mapper(torch.ones_like(outputs[0]), list(outputs)), len(outputs))
+    factors = reducer_factors(rule, inputs)
+    fewest = min(one.numel() for one in (outputs[0], *inputs))
+    for _ in range(max(1, _TRIED // max(1, fewest))):
+        drawn, by_input = tried(outputs[0]), [tried(value) for value in inputs]
+        for relevance, gradients in ((drawn, by_input), (-drawn, [-gradient for gradient in by_input])):
+            mapped = by_term(rule.gradient_mapper(relevance, list(outputs)), len(outputs))
+            if not all(_same(a * relevance, b) for a, b in zip(ones, mapped, strict=True)):
+                return False
+            parts = [h * g for h, g in zip(factors, gradients, strict=True)]
+            if not _same(rule.reducer(list(inputs), gradients), torch.stack(parts).sum(0)):
+                return False
+    return True
 
 
 def _same(first: torch.Tensor, second: torch.Tensor) -> bool:
