@@ -46,9 +46,11 @@ def inputs_of(recording: Recording, node: Node, refs: Sequence[Ref]) -> list[tor
 
 
 def true_function(node: Node, recording: Recording, refs: Sequence[Ref]) -> Function:
-    """Return the node's own computation; its Jacobian is the plain gradient."""
+    """Return the node's own computation; its Jacobian is the plain gradient. Norms are spelled out, see `_NORMS`."""
     if node.kind is Kind.BATCH_NORM:
         return affine_norm(node)
+    if node.kind is Kind.NORM:
+        return _NORMS[node.op](node, None)
     floats = [i for i, shape in enumerate(node.shapes) if shape is not None]
     own_precision = node.is_module
     recorded = {ref: recording.value(ref) for ref in node.inputs}
@@ -59,6 +61,8 @@ def true_function(node: Node, recording: Recording, refs: Sequence[Ref]) -> Func
 
     def run(*values: torch.Tensor) -> list[torch.Tensor]:
         given = {ref: value.to(fixed[ref].dtype) for ref, value in zip(refs, values, strict=True)}
+        if own_precision:  # it may write to what it gets, and its fused norms need one order of gradients in memory
+            given = {ref: value.clone(memory_format=torch.contiguous_format) for ref, value in given.items()}
         outputs = promoted.call({**fixed, **given})
         return [working(outputs[i]) for i in floats]
 
@@ -116,7 +120,7 @@ def _promoted(node: Node) -> Node:
 
     def up(tree: Any) -> Any:
         if isinstance(tree, torch.Tensor):
-            return working(tree) if tree.is_floating_point() else tree
+            return working(tree).detach() if tree.is_floating_point() else tree
         if isinstance(tree, (tuple, list)) and type(tree) in (tuple, list):
             return type(tree)(up(one) for one in tree)
         return tree
@@ -146,11 +150,7 @@ def per_channel(values: torch.Tensor, ndim: int) -> torch.Tensor:
 
 
 def affine_map(node: Node) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return ``a`` and ``c`` of a BatchNorm as ``x * a + c``, each of the shape of its output.
-
-    Never differentiate ``F.batch_norm``: on some torch versions its CPU backward in evaluation mode is wrong for one
-    sample and a gradient with transposed strides.
-    """
+    """Return ``a`` and ``c`` of a BatchNorm as ``x * a + c``, each of the shape of its output."""
     scale, shift = (per_channel(one, len(node.shape)).expand(node.shape) for one in batch_norm_factors(node))
     return scale, shift
 
@@ -172,57 +172,74 @@ def _affine(node: Node, normalised: torch.Tensor, shape: Sequence[int] | None = 
     return normalised
 
 
-def _layer_norm(node: Node, x: torch.Tensor) -> Function:
-    dims = tuple(range(-len(node.argument("normalized_shape")), 0))
-    scale = torch.rsqrt(x.var(dims, unbiased=False, keepdim=True) + node.argument("eps", 1e-5))
-    return lambda v: [_affine(node, (v - v.mean(dims, keepdim=True)) * scale)]
+def _like(fixed: torch.Tensor | None, v: torch.Tensor) -> torch.Tensor:
+    """Return the values that a deviation is taken of: those at which it is held fixed, or else the norm's own input."""
+    return v if fixed is None else fixed
 
 
-def _rms_norm(node: Node, x: torch.Tensor) -> Function:
-    dims = tuple(range(-len(node.argument("normalized_shape")), 0))
-    eps = node.argument("eps")
-    scale = torch.rsqrt(x.square().mean(dims, keepdim=True) + (torch.finfo(x.dtype).eps if eps is None else eps))
-    return lambda v: [_affine(node, v * scale)]
+def _layer_norm(node: Node, fixed: torch.Tensor | None) -> Function:
+    dims, eps = tuple(range(-len(node.argument("normalized_shape")), 0)), node.argument("eps", 1e-5)
+
+    def run(v: torch.Tensor) -> list[torch.Tensor]:
+        scale = torch.rsqrt(_like(fixed, v).var(dims, unbiased=False, keepdim=True) + eps)
+        return [_affine(node, (v - v.mean(dims, keepdim=True)) * scale)]
+
+    return run
 
 
-def _group_norm(node: Node, x: torch.Tensor) -> Function:
-    return _grouped(node, x, node.argument("num_groups"))
+def _rms_norm(node: Node, fixed: torch.Tensor | None) -> Function:
+    dims, eps = tuple(range(-len(node.argument("normalized_shape")), 0)), node.argument("eps")
+
+    def run(v: torch.Tensor) -> list[torch.Tensor]:
+        added = torch.finfo(v.dtype).eps if eps is None else eps
+        return [_affine(node, v * torch.rsqrt(_like(fixed, v).square().mean(dims, keepdim=True) + added))]
+
+    return run
 
 
-def _instance_norm(node: Node, x: torch.Tensor) -> Function:
+def _group_norm(node: Node, fixed: torch.Tensor | None) -> Function:
+    return _grouped(node, fixed, node.argument("num_groups"))
+
+
+def _instance_norm(node: Node, fixed: torch.Tensor | None) -> Function:
     if not node.argument("use_input_stats", True):
         return affine_norm(node)
-    return _grouped(node, x, x.shape[1])
+    return _grouped(node, fixed, node.shape[1])
 
 
-def _grouped(node: Node, x: torch.Tensor, groups: int) -> Function:
+def _grouped(node: Node, fixed: torch.Tensor | None, groups: int) -> Function:
+    shape, eps = (1, node.shape[1], *(1,) * (len(node.shape) - 2)), node.argument("eps", 1e-5)
+
     def parts(v: torch.Tensor) -> torch.Tensor:
         return v.reshape(v.shape[0], groups, -1)
 
-    scale = torch.rsqrt(parts(x).var(-1, unbiased=False, keepdim=True) + node.argument("eps", 1e-5))
-    shape = (1, x.shape[1], *(1,) * (x.ndim - 2))
-
     def run(v: torch.Tensor) -> list[torch.Tensor]:
+        scale = torch.rsqrt(parts(_like(fixed, v)).var(-1, unbiased=False, keepdim=True) + eps)
         normalised = ((parts(v) - parts(v).mean(-1, keepdim=True)) * scale).reshape(v.shape)
         return [_affine(node, normalised, shape)]
 
     return run
 
 
-def _local_response_norm(node: Node, x: torch.Tensor) -> Function:
-    ratio = torch.nn.functional.local_response_norm(torch.ones_like(x), 1, 0.0, 0.0, 1.0)
-    normalised = node.func(x, *node.args[1:], **{k: v for k, v in node.kwargs.items() if k != "input"})
-    ratio = torch.where(x == 0, ratio, normalised / torch.where(x == 0, torch.ones_like(x), x))
-    return lambda v: [v * ratio]
+def _local_response_norm(node: Node, fixed: torch.Tensor | None) -> Function:
+    size, alpha = node.argument("size"), node.argument("alpha", 1e-4)
+    beta, k = node.argument("beta", 0.75), node.argument("k", 1.0)
+
+    def run(v: torch.Tensor) -> list[torch.Tensor]:
+        squares = _like(fixed, v).square()
+        edges = (*(0, 0) * (v.ndim - 2), size // 2, (size - 1) // 2)  # channels beyond the first and the last are zero
+        windows = torch.nn.functional.pad(squares, edges).unfold(1, size, 1)
+        return [v / (windows.mean(-1) * alpha + k) ** beta]
+
+    return run
 
 
-def _normalize(node: Node, x: torch.Tensor) -> Function:
+def _normalize(node: Node, fixed: torch.Tensor | None) -> Function:
     p, dim, eps = node.argument("p", 2.0), node.argument("dim", 1), node.argument("eps", 1e-12)
-    scale = 1 / torch.linalg.vector_norm(x, p, dim, keepdim=True).clamp_min(eps)
-    return lambda v: [v * scale]
+    return lambda v: [v / torch.linalg.vector_norm(_like(fixed, v), p, dim, keepdim=True).clamp_min(eps)]
 
 
-_NORMS: dict[str, Callable[[Node, torch.Tensor], Function]] = {
+_NORMS: dict[str, Callable[[Node, torch.Tensor | None], Function]] = {
     "layer_norm": _layer_norm,
     "rms_norm": _rms_norm,
     "group_norm": _group_norm,
@@ -230,3 +247,8 @@ _NORMS: dict[str, Callable[[Node, torch.Tensor], Function]] = {
     "local_response_norm": _local_response_norm,
     "normalize": _normalize,
 }
+"""Norms in primitive operations, with their deviation held fixed at a value, or with their own if that is None.
+
+A fused norm is never differentiated: the CPU backward of torch's `instance_norm` is wrong for one sample and a gradient
+channels last, and so is that of `batch_norm` in evaluation mode in some releases.
+"""
