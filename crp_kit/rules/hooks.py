@@ -34,7 +34,6 @@ def hook_backward(
     *,
     where: str,
     modified: ModifiedUnit | None = None,
-    hidden: bool = False,
 ) -> Callable[[Relevance], Relevance]:
     """Return the function from the relevance at a unit's output to that at its input.
 
@@ -48,8 +47,6 @@ def hook_backward(
         Name of the node, for errors.
     modified : ModifiedUnit, optional
         The unit under a `BasicHook`, if some of it may be known already.
-    hidden : bool, optional
-        ``torch.func`` cannot follow the unit.
 
     Raises
     ------
@@ -58,7 +55,7 @@ def hook_backward(
     """
     with _blamed(rule, where):
         if isinstance(rule, BasicHook):
-            terms = terms_of(unit, x, modified or ModifiedUnit(rule, lambda: unit), hidden=hidden)
+            terms = terms_of(unit, x, modified or ModifiedUnit(rule, lambda: unit))
             pull = _basic(rule, terms, x)
         else:
             pull = _foreign(rule, unit, x)

@@ -21,10 +21,11 @@ from .folds import factors_in_front
 from .functions import inputs_of, output_of, true_function, values_of
 from .hooks import hook_backward, hook_losses
 from .relevance import Relevance
-from .step import Backward, Given, Losses, Message, Pull, Step, Transposed, arriving, only, sum_to
+from .step import Backward, Given, Losses, Message, Pull, Step, arriving, only, sum_to
 from .terms import ModifiedUnit
 from .transposes import linear_transpose
 from .units import CallUnit, LinearUnit, NormUnit, effective_unit, layer_of, settings_of, state_key, state_of
+from .vjp import Transposed, described
 
 
 @dataclass(eq=False)
@@ -127,7 +128,7 @@ class LinearStep(Step):
 
 
 def _transposed(unit: LinearUnit, x: torch.Tensor) -> Pull:
-    transposed = Transposed(lambda value: [unit(value)], [x])
+    transposed = Transposed(lambda value: [unit(value)], [x], of=unit)
     return lambda s: transposed([s])[0]
 
 
@@ -146,7 +147,7 @@ class HookStep(Step):
         node = self.node(recording)
         (x,) = inputs_of(recording, node, [self.to])
         unit = self._unit(recording, node)
-        pull = hook_backward(self.hook, unit, x, where=node.name, hidden=node.is_module)
+        pull = hook_backward(self.hook, unit, x, where=node.name)
         return lambda message: [(self.to, pull(arriving(message)))]
 
     def losses(self, recording: Recording) -> Losses | None:
@@ -164,10 +165,10 @@ class HookStep(Step):
         plain = node.args == (self.to,) and not node.kwargs and not getattr(node.module, "inplace", False)
         if node.module is not None and plain and working(value) is value:
             return with_own_state(node.module) if node.is_module else node.module
-        return CallUnit(true_function(node, recording, [self.to]))
+        return CallUnit(true_function(node, recording, [self.to]), described(node))
 
 
-_SUM = CallUnit(lambda x: [x.sum(-1)])
+_SUM = CallUnit(lambda x: [x.sum(-1)], "sum")
 
 
 @dataclass(frozen=True, eq=False)

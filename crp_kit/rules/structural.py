@@ -15,7 +15,8 @@ from ..graph.record import Recording
 from .functions import affine_map, inputs_of, linearised_function, output_of, true_function, values_of
 from .pooling import max_pool_transpose
 from .relevance import Relevance, Scaling
-from .step import Backward, Given, Losses, Message, Step, Transposed, arriving, only, sum_to
+from .step import Backward, Given, Losses, Message, Step, arriving, only, sum_to
+from .vjp import Transposed
 
 Mapper = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 """From what is multiplied and a node's output to the product of its shape, such as ``given / stabilized output``."""
@@ -77,7 +78,7 @@ class GradientStep(Step):
             return lambda message: [(self.to[0], Relevance(pooled(only(message)), owned=True))]
         if node.kind is Kind.BATCH_NORM:
             return self._times(affine_map(node)[0])
-        pull = Transposed(true_function(node, recording, self.to), values, hidden=node.is_module)
+        pull = Transposed(true_function(node, recording, self.to), values, of=node)
         floats = [i for i, shape in enumerate(node.shapes) if shape is not None]
         alone = len(self.to) == 1 and recording.graph.shape(self.to[0]) == node.shape
         if node.kind is Kind.ACTIVATION and alone and not node.is_module:
@@ -165,7 +166,7 @@ class ContributionStep(Step):
             return self._sum(recording, inputs, sign=-1 if node.op == "sub" else 1)
         if node.kind is Kind.BATCH_NORM:
             return self._norm(recording, inputs[0])
-        pull = Transposed(linearised_function(node, recording, self.to), inputs)
+        pull = Transposed(linearised_function(node, recording, self.to), inputs, of=node)
         scaled = Scaling(factor_of(self.mapper, pull.outputs[0]))
         factors = [x if share == 1 else x * share for x, share in zip(inputs, shares(node, self.to), strict=True)]
 

@@ -12,9 +12,10 @@ from zennit.rules import NoMod
 
 from .known import known_rule
 from .relevance import is_zero
-from .step import Pull, Transposed
+from .step import Pull
 from .transposes import ChannelPull, channel_transpose, linear_transpose
-from .units import LinearUnit
+from .units import CallUnit, LinearUnit, NormUnit
+from .vjp import Transposed
 
 __all__ = ["ModifiedUnit", "Term", "terms_of"]
 
@@ -76,7 +77,7 @@ class Term:
     silent: bool = False
 
 
-def terms_of(unit: torch.nn.Module, x: torch.Tensor, modified: ModifiedUnit, *, hidden: bool = False) -> list[Term]:
+def terms_of(unit: torch.nn.Module, x: torch.Tensor, modified: ModifiedUnit) -> list[Term]:
     """Evaluate the modified forwards and their transposes."""
     rule, known = modified.rule, known_rule(modified.rule)
     modifiers = zip(rule.input_modifiers, rule.param_modifiers, rule.output_modifiers, strict=True)
@@ -91,7 +92,7 @@ def terms_of(unit: torch.nn.Module, x: torch.Tensor, modified: ModifiedUnit, *, 
             like = found[0].output if found else None
             found.append(_linear_term(unit, h, modify_output, changed, like=like, plain=plain))
         else:
-            found.append(_term(unit, h, modify_output, changed(), hidden=hidden))
+            found.append(_term(unit, h, modify_output, changed()))
     return found
 
 
@@ -124,13 +125,12 @@ def _term(
     x: torch.Tensor,
     modify_output: Callable[[torch.Tensor], torch.Tensor],
     parameters: dict[str, torch.Tensor],
-    *,
-    hidden: bool = False,
 ) -> Term:
     """Evaluate one modified forward and its transpose."""
 
     def run(value: torch.Tensor) -> list[torch.Tensor]:
-        return [modify_output(torch.func.functional_call(unit, parameters, (value,)))]
+        own = value if isinstance(unit, (LinearUnit, CallUnit, NormUnit)) else value.clone()  # others may write to it
+        return [modify_output(torch.func.functional_call(unit, parameters, (own,)))]
 
-    transposed = Transposed(run, [x], hidden=hidden)
+    transposed = Transposed(run, [x], of=unit)
     return Term(x, transposed.outputs[0], lambda s: transposed([s])[0])

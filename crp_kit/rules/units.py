@@ -88,11 +88,22 @@ class NormUnit(torch.nn.Module):
 
 
 class CallUnit(torch.nn.Module):
-    """Any other node of one signal, without parameters."""
+    """Any other node of one signal, without parameters.
 
-    def __init__(self, function: Callable[[torch.Tensor], list[torch.Tensor]]) -> None:
+    Parameters
+    ----------
+    function : callable
+    label : str
+        The operation with its options.
+    """
+
+    def __init__(self, function: Callable[[torch.Tensor], list[torch.Tensor]], label: str) -> None:
         super().__init__()
-        self.function = function
+        self.function, self.label = function, label
+
+    def extra_repr(self) -> str:
+        """Return the operation with its options."""
+        return self.label
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         """Return the node's output."""
