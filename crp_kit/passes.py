@@ -21,7 +21,7 @@ from .graph.record import Recording
 from .ledger import Ledger, total
 from .precision import full_float32
 from .rules.assign import Plan
-from .rules.folds import restated
+from .rules.folds import cut_apart, restated
 from .rules.relevance import Relevance, one_channel
 from .rules.step import Backward, Losses, Message
 
@@ -62,12 +62,24 @@ class Run:
     recording : Recording
     plan : Plan
     engine : Engine
+    whole : Run, optional
+        The run of the same recording in which no unit is cut, if one is here. Steps that both have are prepared there.
     """
 
-    def __init__(self, recording: Recording, plan: Plan, engine: Engine) -> None:
-        self.recording, self.plan, self.engine = recording, plan, engine
+    def __init__(self, recording: Recording, plan: Plan, engine: Engine, whole: Run | None = None) -> None:
+        self.recording, self.plan, self.engine, self.whole = recording, plan, engine, whole
         self.graph = recording.graph
         self._prepared: dict[int, Backward] = {}
+        self._prepared_by_cut: dict[int, dict[int, Backward]] = {}
+
+    def cut_at(self, start: Ref) -> Run:
+        """Return the run for relevance that starts at an output: another one where that is inside of a unit."""
+        plan = self.plan.cut_at(start)
+        if plan is self.plan:
+            return self
+        cut = Run(self.recording, plan, self.engine, whole=self)  # not kept: in a cycle, its values would stay
+        cut._prepared = self._prepared_by_cut.setdefault(start.node, cut._prepared)
+        return cut
 
     def passed(
         self,
@@ -81,8 +93,11 @@ class Run:
         to_input: bool = True,
         ledger: Ledger | None = None,
         again: bool = True,
+        resumed: bool = False,
     ) -> Passed:
         """Run relevance from `start` down.
+
+        A unit of a layer and a BatchNorm that the start is inside of is cut there, see `crp_kit.graph.canonize`.
 
         Parameters
         ----------
@@ -104,6 +119,8 @@ class Run:
             Books to keep, of one row; relevance that is not finite is then noted there instead of being an error.
         again : bool
             More passes will follow: keep what this one prepares. Otherwise memory is freed on the way.
+        resumed : bool
+            The seeds are relevance that another pass left at `start`: it does not start there, and no unit is cut.
 
         Raises
         ------
@@ -114,13 +131,14 @@ class Run:
         DeviceMemoryError
             If memory does not suffice to carry one row.
         """
-        walk = Walk(self.plan.flow, start, tuple(masks))
+        run = self if resumed else self.cut_at(start)
+        walk = Walk(run.plan.flow, start, tuple(masks))
         walk.check()
 
         def passed_through(watch: bool) -> Passed:
             keep = again or len(rows) > self.rows_at_once
             task = _Task(
-                self,
+                run,
                 walk,
                 exclude_parallel=exclude_parallel,
                 wanted=set(record),
@@ -158,7 +176,14 @@ class Run:
     @cached_property
     def _restated(self) -> Recording:
         """The recording as the steps see it."""
-        return restated(self.recording, self.plan.units, self.plan.maps)
+        if self.whole is None:
+            return restated(self.recording, self.plan.units, self.plan.maps)
+        apart = [node.index for node in self.graph if not self._is_shared(node.index)]
+        return cut_apart(self.whole._restated, self.recording, apart)
+
+    def _is_shared(self, index: int) -> bool:
+        """Return whether the step of a node is that of the run in which no unit is cut."""
+        return self.whole is not None and self.plan.steps[index] is self.whole.plan.steps[index]
 
     @cached_property
     def channel_axes(self) -> Mapping[Ref, int | None]:
@@ -194,12 +219,16 @@ class Run:
 
     def backward(self, index: int) -> Backward:
         """Return the prepared step of a node."""
+        if self.whole is not None and self._is_shared(index):
+            return self.whole.backward(index)
         if index not in self._prepared:
             self._prepared[index] = self.plan.steps[index].prepare(self._restated)
         return self._prepared[index]
 
     def forget(self, index: int) -> None:
         """Drop what was prepared for a node and for those that read it."""
+        if self.whole is not None:
+            self.whole.forget(index)
         self._prepared.pop(index, None)
         for output in range(len(self.graph.nodes[index].shapes)):
             self._restated.working.pop(Ref(index, output), None)

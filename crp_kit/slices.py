@@ -118,7 +118,7 @@ class Slice:
         if ledger is None or self.request.diagnose is None:
             return made
         which = f"sample {self.samples[0]}: " if self.request.samples > 1 else ""
-        row = conservation(self.run, ledger, title=which + made.titles()[0].replace("\n", "; "))
+        row = conservation(self.run.cut_at(self.start), ledger, title=which + made.titles()[0].replace("\n", "; "))
         return replace(made, conservation=ConservationReport((row,), self.request.diagnose))
 
     def _tell_of_other_inputs(self, passes: list[tuple[list[int], Passed]], main: Ref) -> None:

@@ -175,6 +175,7 @@ class Flows:
             record=[self.refs[name] for name in names],
             exclude_parallel=False,
             to_input=False,
+            resumed=source != self.start.stages[0][0],
         )
         return {name: passed.recorded[self.refs[name]] for name in names}
 

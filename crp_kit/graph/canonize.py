@@ -2,6 +2,12 @@
 
 A linear layer and the BatchNorm behind it are one affine map; a BatchNorm in front of linear layers belongs to them;
 any other BatchNorm stays an affine map of its own. Pairs are found by data flow, never by the order of registration.
+
+A unit has nodes inside of it: those whose output is not the unit's own, such as a convolution with a BatchNorm behind.
+Conditions there, and relevance recorded there, refer to the unit, as with zennit's MergeBatchNorm: a BatchNorm maps
+each channel and position to itself, so a mask on one side of it is a mask on the other, all channels together are no
+condition, and a heatmap does not depend on what is recorded. Relevance that *starts* there is the value of that very
+node, which the unit does not have: the unit is cut (`Units.cut`); below are the layer alone, or the BatchNorm alone.
 """
 
 from __future__ import annotations
@@ -59,6 +65,28 @@ class Units:
     def folded(self) -> frozenset[int]:
         """Every BatchNorm that is part of a linear unit."""
         return frozenset(self.behind.values()) | {fold.norm for fold in self.before.values()}
+
+    def cut(self, graph: Graph, start: int) -> tuple[Units, frozenset[int]]:
+        """Return the units without those that a start is inside of, and the nodes of these.
+
+        Parameters
+        ----------
+        graph : Graph
+        start : int
+            The node at whose output relevance starts.
+        """
+        apart = {linear: _down_to(graph, norm, linear) for linear, norm in self.behind.items()}
+        behind = {linear: nodes for linear, nodes in apart.items() if start in nodes[1:]}
+        norms = {fold.norm for fold in self.before.values() if start in (fold.norm, fold.relu, *fold.between)}
+        before = {linear: fold for linear, fold in self.before.items() if fold.norm in norms}
+        nodes = {index for several in behind.values() for index in several}
+        for linear, fold in before.items():
+            nodes |= {linear, fold.norm, *fold.between} | ({fold.relu} if fold.relu is not None else set())
+        kept = Units(
+            {linear: norm for linear, norm in self.behind.items() if linear not in behind},
+            {linear: fold for linear, fold in self.before.items() if linear not in before},
+        )
+        return (kept, frozenset(nodes)) if nodes else (self, frozenset())
 
 
 def group(graph: Graph, *, thresholds: bool = False) -> Units:
@@ -155,6 +183,14 @@ def _axes(node: Node, ndim: int) -> tuple[int, ...]:
     dim = node.argument("dim")
     several = range(ndim) if dim is None else dim if isinstance(dim, (tuple, list)) else (dim,)
     return tuple(axis % ndim for axis in several)
+
+
+def _down_to(graph: Graph, norm: int, linear: int) -> tuple[int, ...]:
+    """Return a BatchNorm, the nodes between it and the linear node whose output it reads, and that node."""
+    nodes = [norm]
+    while nodes[-1] != linear:
+        nodes.append(graph.nodes[nodes[-1]].inputs[0].node)
+    return tuple(nodes)
 
 
 def _channels_agree(linear: Node, norm: Node) -> bool:

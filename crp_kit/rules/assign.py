@@ -9,7 +9,7 @@ gradient, as in zennit.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from torch import nn
@@ -57,6 +57,8 @@ class Plan:
         Names of nodes without a rule, which hand the relevance of LRP on as plain gradient.
     maps : frozenset of Ref
         Outputs that are maps of channels, (sample, channel, height, width), in a network with convolutions.
+    step_under : callable
+        Returns what is done at a node, by its index, under other units.
     """
 
     steps: tuple[Step, ...]
@@ -64,6 +66,19 @@ class Plan:
     units: Units
     unknown: tuple[str, ...]
     maps: frozenset[Ref]
+    step_under: Callable[[Units, int], Step]
+    _cut: dict[int, Plan | None] = field(default_factory=dict)
+
+    def cut_at(self, start: Ref) -> Plan:
+        """Return the plan for relevance that starts at an output: another one where that is inside of a unit.
+
+        The unit is cut there (`Units.cut`). All other steps are the very steps of this plan.
+        """
+        if start.node not in self._cut:
+            units, apart = self.units.cut(self.flow.graph, start.node)
+            steps = tuple(self.step_under(units, step.index) if step.index in apart else step for step in self.steps)
+            self._cut[start.node] = replace(self, steps=steps, units=units, _cut={}) if apart else None
+        return self._cut[start.node] or self
 
 
 def stabilized(epsilon: float | Stabilizer = 1e-6) -> Mapper:
@@ -160,6 +175,9 @@ def make_plan(
 ) -> Plan:
     """Give each node of a recorded graph its step.
 
+    Relevance that is recorded or masked inside of a unit of `Units` is the unit's; where relevance starts there, the
+    unit is cut: see `Plan.cut_at`.
+
     Parameters
     ----------
     graph : Graph
@@ -182,10 +200,14 @@ def make_plan(
     shared = frozenset(index for index, hook in enumerate(hooks) if relevance and isinstance(hook, Uniform))
     flow = Flow(graph, gradient=not relevance, shared=shared)
     maker = _Maker(graph, flow, units, relevance, _common_mapper(chooser), batch_norm, kept)
+
+    def step_under(units: Units, index: int) -> Step:
+        return replace(maker, units=units).step(graph.nodes[index], hooks[index])
+
     steps = tuple(maker.step(node, hook) for node, hook in zip(graph, hooks, strict=True))
     plain = (node.name for node, step in zip(graph, steps, strict=True) if step.quality == "gradient")
     unknown = tuple(plain) if relevance else ()
-    return Plan(steps, flow, units, unknown, _maps(graph))
+    return Plan(steps, flow, units, unknown, _maps(graph), step_under)
 
 
 def _maps(graph: Graph) -> frozenset[Ref]:

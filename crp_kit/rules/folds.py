@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 
 import torch
@@ -12,7 +13,7 @@ from ..graph.record import Recording
 from ..precision import working
 from .functions import batch_norm_factors, inputs_of, per_channel, true_function
 
-__all__ = ["factors_in_front", "restated"]
+__all__ = ["cut_apart", "factors_in_front", "restated"]
 
 
 def restated(recording: Recording, units: Units, maps: frozenset[Ref] = frozenset()) -> Recording:
@@ -43,6 +44,14 @@ def restated(recording: Recording, units: Units, maps: frozenset[Ref] = frozense
         node = recording.graph.nodes[index]
         values[index] = true_function(node, made, node.inputs[:1])(*inputs_of(made, node, node.inputs[:1]))
     return made
+
+
+def cut_apart(folded: Recording, recording: Recording, nodes: Collection[int]) -> Recording:
+    """Return a restated recording in which some nodes, of units that are cut, have their own values again."""
+    values = list(folded.values)
+    for index in nodes:
+        values[index] = recording.values[index]
+    return replace(folded, values=values, working={})
 
 
 def _over_threshold(norm: Node, x: torch.Tensor, h: torch.Tensor) -> torch.Tensor:
