@@ -43,6 +43,10 @@ class CondAttribution:
     batch_norm : {"affine", "pass", "epsilon", "threshold"}, optional
         What is done under LRP at a BatchNorm that belongs to no convolution or linear layer, as in DenseNet; see
         `crp_kit.rules.assign.BatchNormRule`. A composite's own rule for it (other than zennit's Pass) comes first.
+    class_axis : int, optional
+        The axis of the model's output that enumerates the classes, the batch axis counted: -1 for (batch, box, class).
+        It is known for (batch, class), and for an output that a convolution or linear layer makes, such as
+        (batch, class, height, width); of any other output a class can be named only with it.
 
     Examples
     --------
@@ -61,11 +65,12 @@ class CondAttribution:
         *,
         elementwise: Elementwise | Iterable[Elementwise] = (),
         batch_norm: BatchNormRule = "affine",
+        class_axis: int | None = None,
     ) -> None:
         if not isinstance(model, torch.nn.Module):
             raise InputError(f"model is a torch.nn.Module; got {type(model).__name__}")
         self.model = model
-        self.engine = Engine(model, output, elementwise, batch_norm)
+        self.engine = Engine(model, output, elementwise, batch_norm, class_axis=class_axis)
         self._presets: dict[str, Composite | None] = {}
 
     def __getstate__(self) -> dict[str, Any]:

@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 from typing import Any, get_args
 from weakref import WeakValueDictionary
 
+import numpy as np
 import torch
 
-from .errors import CompositeError, CrpKitWarning, InputError, ModelError
+from .errors import CompositeError, ConceptAxisError, CrpKitWarning, InputError, ModelError
 from .graph.elementwise import Elementwise, check_elementwise, declarations, declared_paths
 from .graph.layout import Outline, with_maps_laid_out
 from .graph.nodes import Graph
@@ -28,6 +29,23 @@ from .rules.presets import Composite
 
 _KEPT = 16
 """Composites, and recorded structures for each of them, that are remembered."""
+
+
+def checked_axis(name: str, axis: Any) -> int | None:
+    """Return the number of an axis behind the batch axis as a plain one.
+
+    Raises
+    ------
+    ConceptAxisError
+        If it is no such number.
+    """
+    if axis is None:
+        return None
+    if isinstance(axis, bool) or not isinstance(axis, (int, np.integer)) or axis == 0:
+        raise ConceptAxisError(
+            f"{name} is the number of an axis, counted with the batch axis, which is 0: 1, 2, … or -1; got {axis!r}"
+        )
+    return int(axis)
 
 
 @dataclass
@@ -118,6 +136,8 @@ class Engine:
         Modules that work value by value.
     batch_norm : str, optional
         What is done at a BatchNorm that belongs to no linear layer, see `BatchNormRule`.
+    class_axis : int, optional
+        The axis of the output that enumerates classes, the batch axis counted.
 
     Raises
     ------
@@ -138,11 +158,13 @@ class Engine:
         output: OutputSelector = None,
         elementwise: Elementwise | Iterable[Elementwise] = (),
         batch_norm: BatchNormRule = "affine",
+        *,
+        class_axis: int | None = None,
     ) -> None:
         if batch_norm not in get_args(BatchNormRule):
             raise CompositeError(f"batch_norm is one of {', '.join(get_args(BatchNormRule))}; got {batch_norm!r}")
         self.model, self.output, self.elementwise = model, output, declarations(elementwise)
-        self.batch_norm = batch_norm
+        self.batch_norm, self.class_axis = batch_norm, checked_axis("class_axis", class_axis)
         self.values_at_once: int | None = None
         self._shadow: torch.nn.Module | None = None
         self._views: dict[tuple[frozenset[str], bool], _View] = {}
@@ -153,7 +175,7 @@ class Engine:
 
     def __getstate__(self) -> dict[str, Any]:
         """Pickle and copy what the engine was made with; what was recorded and planned is made anew."""
-        return {name: getattr(self, name) for name in ("model", "output", "elementwise", "batch_norm")}
+        return {name: getattr(self, name) for name in _MADE_WITH}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__init__(**state)  # type: ignore[misc]
@@ -274,5 +296,7 @@ class Engine:
             self.say(str(reason))
 
 
+_MADE_WITH = ("model", "output", "elementwise", "batch_norm", "class_axis")
+"""What an engine is made with, by the names of its parameters."""
 _MODES = ("Dropout", "AlphaDropout", "FeatureAlphaDropout", "BatchNorm", "SyncBatchNorm", "StochasticDepth")
 """How the names begin of modules that behave differently in training."""

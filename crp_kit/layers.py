@@ -13,7 +13,16 @@ from .graph.axes import MIXED
 from .graph.nodes import Graph, Ref
 from .passes import Run
 
-__all__ = ["channel_concept", "find_layer", "is_folded", "per_sample", "recordable", "rows_per_sample"]
+__all__ = [
+    "channel_concept",
+    "class_axis",
+    "find_layer",
+    "is_folded",
+    "per_class",
+    "per_sample",
+    "recordable",
+    "rows_per_sample",
+]
 
 
 def find_layer(run: Run, name: str) -> Ref:
@@ -89,3 +98,38 @@ def channel_concept(run: Run, name: str) -> ChannelConcept:
             f"channels; name it by a concept of your own, such as {{{name!r}: ChannelConcept(axis=...)}}"
         )
     return ChannelConcept(axis=axis + 1 if is_folded(run.graph, ref) else axis)
+
+
+def class_axis(run: Run) -> int:
+    """Return the axis of the model's output that enumerates its classes, the batch axis counted.
+
+    It is the one that the attribution was made with (``class_axis=``); otherwise axis 1 of (sample, class), and of an
+    output with more axes the channel axis that the graph knows.
+
+    Raises
+    ------
+    ConceptAxisError
+        If the graph does not know it, or there is no such axis.
+    """
+    shape, chosen = tuple(run.graph.shape(run.graph.output)), run.engine.class_axis
+    if chosen is not None:
+        axis = chosen + len(shape) if chosen < 0 else chosen
+        if not 1 <= axis < len(shape):
+            raise ConceptAxisError(
+                f"class_axis={chosen} is no axis of classes of the model's output, whose shape is {shape}: it is one "
+                f"of those behind the batch axis, 1 to {len(shape) - 1} or -1"
+            )
+        return axis
+    known = 1 if len(shape) == 2 else run.channel_axes.get(run.graph.output)
+    if len(shape) < 2 or not known:
+        raise ConceptAxisError(
+            f"which axis of the model's output, of shape {shape}, enumerates its classes is not known: name it with "
+            f"CondAttribution(model, class_axis=...), choose a part with output=..., or name single neurons with "
+            f"mask_map={{'y': NeuronConcept()}}"
+        )
+    return known
+
+
+def per_class(output: torch.Tensor, axis: int) -> torch.Tensor:
+    """Return one number for each class, (sample, class), the sum over places if an output has any."""
+    return output.movedim(axis, 1).flatten(2).sum(2) if output.ndim > 2 else output

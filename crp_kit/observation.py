@@ -12,7 +12,7 @@ from .concepts import ChannelConcept, Concept
 from .engine import Engine
 from .errors import ConceptRangeError, ConditionError
 from .graph.nodes import Ref
-from .layers import channel_concept, per_sample, recordable, rows_per_sample
+from .layers import channel_concept, class_axis, per_sample, recordable, rows_per_sample
 from .passes import Run
 from .precision import working
 from .rules.presets import Composite
@@ -30,7 +30,7 @@ class Observation:
     Parameters
     ----------
     prediction : torch.Tensor
-        The model's output: (sample, class), or (sample, class, ...).
+        The model's output, its classes along axis 1: (sample, class), or (sample, class, ...).
     targets : torch.Tensor
         Class ids that relevance started from: (sample, slot), -1 where a sample has fewer.
     activations : dict
@@ -77,13 +77,14 @@ def observe(
         raise ConditionError(
             f"the model's output has shape {tuple(output.shape)}; (sample, class) is needed: choose with output=..."
         )
-    chosen = targets(output.detach())
-    _check(chosen, output.shape[1])
+    by_class = output.detach().movedim(class_axis(run), 1)
+    chosen = targets(by_class)
+    _check(chosen, by_class.shape[1])
     return Observation(
-        output.detach(),
+        by_class,
         chosen,
         {name: per_sample(run.graph, run.recording.value(ref)).detach() for name, ref in refs.items()},
-        _relevances(run, refs, chosen, output),
+        _relevances(run, refs, chosen, by_class),
     )
 
 
@@ -108,13 +109,14 @@ def _check(targets: torch.Tensor, classes: int) -> None:
 def _relevances(
     run: Run, refs: Mapping[str, Ref], targets: torch.Tensor, output: torch.Tensor
 ) -> dict[str, torch.Tensor]:
+    """Return relevance by layer, (slot, sample, *shape), of an output with its classes along axis 1."""
     slots = targets.T  # (slot, sample)
     if not len(slots):
         shapes = {name: (0, run.graph.batch, *run.graph.sample_shape(ref)) for name, ref in refs.items()}
         return {name: output.new_zeros(shape) for name, shape in shapes.items()}
     chosen = torch.zeros((*slots.shape, output.shape[1]), dtype=output.dtype, device=output.device)
     chosen.scatter_(2, slots.clamp_min(0)[..., None], (slots >= 0).to(output.dtype)[..., None])
-    seeds = output * chosen.reshape(*chosen.shape, *(1,) * (output.ndim - 2))
+    seeds = (output * chosen.reshape(*chosen.shape, *(1,) * (output.ndim - 2))).movedim(2, class_axis(run) + 1)
     rows = torch.arange(len(slots), device=output.device)
     passed = run.passed(
         run.graph.output, seeds, rows=rows, masks={}, record=list(refs.values()), to_input=False, again=False

@@ -16,7 +16,7 @@ from .diagnostics import ConservationReport, conservation
 from .errors import ConditionError, ModelError
 from .finite import is_finite
 from .graph.nodes import Ref
-from .layers import channel_concept, find_layer, is_folded, per_sample, recordable, rows_per_sample
+from .layers import channel_concept, class_axis, find_layer, is_folded, per_sample, recordable, rows_per_sample
 from .ledger import Ledger
 from .passes import Passed, Run
 from .precision import working
@@ -55,7 +55,6 @@ class Slice:
     def __init__(self, run: Run, request: Request, chunk: Chunk) -> None:
         self.run, self.request, self.chunk = run, request, chunk
         self.graph = run.graph
-        self.axes = run.channel_axes
         self.sets = request.conditions[chunk.conditions]
         self.zip = request.pairing == "zip"
         self.samples = range(*chunk.samples.indices(chunk.samples.stop))
@@ -223,9 +222,10 @@ class Slice:
 
     def _target_mask(self, targets: tuple[Any, ...], value: torch.Tensor) -> torch.Tensor:
         """Factor that keeps the given ids of the model output, without a batch axis."""
+        if not targets:
+            return value.new_zeros([1] * (value.ndim - 1))
         shape = torch.Size(value.shape[1:]) or torch.Size([1])
-        axis = self.axes.get(self.graph.output) or 1
-        concept = ChannelConcept(axis=min(axis, len(shape)))
+        concept = ChannelConcept(axis=class_axis(self.run) if value.ndim > 1 else 1)
         mask = concept.mask(targets, shape, layer_name=OUTPUT).to(value)
         return mask if value.ndim > 1 else mask.reshape(())
 

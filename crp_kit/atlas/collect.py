@@ -14,6 +14,7 @@ from ..data.samples import Batch
 from ..engine import Engine
 from ..errors import ConceptRangeError, CrpKitError, InputError
 from ..finite import is_finite
+from ..layers import per_class
 from ..observation import observe
 from ..rules.presets import Composite
 from .accumulate import Array, Integers
@@ -118,10 +119,9 @@ class Collector:
             raise InputError(f"sample {wrong[0]}: {error}" if wrong else str(error)) from error
         except CrpKitError as error:
             raise _about(batch, error) from error
-        prediction = seen.prediction if seen.prediction.ndim == 2 else seen.prediction.flatten(2).sum(2)
         return _Seen(
             seen.targets.T.cpu().numpy(),
-            prediction.argmax(1).cpu().numpy(),
+            per_class(seen.prediction, 1).argmax(1).cpu().numpy(),
             {name: self._measured(seen.activations[name][None], concept) for name, concept in self.concepts.items()},
             {name: self._measured(seen.relevances[name], concept) for name, concept in self.concepts.items()},
         )

@@ -17,7 +17,7 @@ from ..attribution import CondAttribution
 from ..concepts import Aggregate, Concept
 from ..data.samples import Failure, NumberedSamples, fingerprint
 from ..errors import InputError
-from ..layers import per_sample
+from ..layers import class_axis, per_sample
 from ..observation import layer_concepts
 from ..passes import Run
 from ..preprocess import Preprocess
@@ -161,7 +161,7 @@ def prepare(attribution: CondAttribution, dataset: Any, options: Options) -> Job
         dataset_sha256=fingerprint(samples),
         subset=subset,
         n_samples=len(index),
-        n_classes=run.graph.shape(run.graph.output)[1],
+        n_classes=run.graph.shape(run.graph.output)[class_axis(run)],
         k=options.k,
         k_class=options.k_class,
         batch_size=options.batch_size,

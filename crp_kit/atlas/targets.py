@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 import torch
 
 from ..errors import InputError
+from ..layers import per_class
 
 __all__ = ["TargetPolicy", "TargetRule", "target_policy"]
 
@@ -47,7 +48,7 @@ def target_policy(target: str | TargetRule) -> TargetPolicy:
     if target == "label":
         return _labels
     if target == "prediction":
-        return lambda output, _: [(int(one),) for one in _per_class(output).argmax(1)]
+        return lambda output, _: [(int(one),) for one in per_class(output, 1).argmax(1)]
     kind, _, numbers = str(target).partition(":")
     share, _, most = numbers.partition(":")
     try:
@@ -78,11 +79,6 @@ class _Top:
         self.share, self.most = share, most
 
     def __call__(self, output: torch.Tensor, _: Labels) -> list[tuple[int, ...]]:
-        probability, order = _per_class(output).softmax(1).sort(stable=True, dim=1, descending=True)
+        probability, order = per_class(output, 1).softmax(1).sort(stable=True, dim=1, descending=True)
         counts = (probability > self.share).sum(1).tolist()
         return [tuple(row[: min(count, self.most or count)].tolist()) for row, count in zip(order, counts, strict=True)]
-
-
-def _per_class(output: torch.Tensor) -> torch.Tensor:
-    """Return one number for each class, (sample, class), from an output that may have places."""
-    return output if output.ndim == 2 else output.flatten(2).sum(2)

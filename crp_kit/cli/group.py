@@ -74,6 +74,7 @@ _OPTIONS = {
     "; resume continues from there": "; --resume continues from there",
     "; skip_unreadable leaves": "; --skip-unreadable leaves",
     "target='prediction'": "--target prediction",
+    "CondAttribution(model, class_axis=...)": "--class-axis",
 }
 """How the library's advice is said on the command line."""
 

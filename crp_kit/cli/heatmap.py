@@ -15,6 +15,7 @@ from ..errors import ConditionError, InputError
 from .files import check_figure, check_outputs, write_file
 from .group import say
 from .options import (
+    MADE_WITH,
     attribution_of,
     composite_of,
     device_option,
@@ -155,7 +156,7 @@ def _parsed(options: dict[str, Any]) -> _Asked:
                 f"{name} is named by --condition and by {'--layer' if name == layer else '--each'}; name it once"
             )
     passed = {name: options[name] for name in ("composite", "exclude_parallel", "batch_size")}
-    made_with = {name: options[name] for name in ("batch_norm", "elementwise")}
+    made_with = {name: options[name] for name in MADE_WITH}
     return _Asked(base, tuple(each), layer, options["top"] or 6, passed, made_with)
 
 

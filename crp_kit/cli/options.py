@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ..rules.presets import Composite
 
 __all__ = [
+    "MADE_WITH",
     "attribution_of",
     "composite_of",
     "data_option",
@@ -32,6 +33,8 @@ __all__ = [
     "size_option",
 ]
 
+MADE_WITH = ("batch_norm", "elementwise", "class_axis")
+"""Options that an attribution is made with."""
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 _MODEL = click.option(
@@ -76,6 +79,13 @@ _ELEMENTWISE = click.option(
     metavar="MODULE",
     help="An activation that the model spells out: a module's name or type, such as NewGELU, or a pattern. Repeatable.",
 )
+_CLASS_AXIS = click.option(
+    "--class-axis",
+    type=int,
+    metavar="AXIS",
+    help="The axis of the model's output that enumerates classes, counted with the batch axis: 1, 2, … or -1. Needed "
+    "where it is not known, as in (batch, box, class).",
+)
 
 
 def model_options(command: _Command) -> _Command:
@@ -84,8 +94,8 @@ def model_options(command: _Command) -> _Command:
 
 
 def rule_options(command: _Command) -> _Command:
-    """Add ``--composite``, ``--batch-norm`` and ``--elementwise`` to a command."""
-    return _COMPOSITE(_BATCH_NORM(_ELEMENTWISE(command)))
+    """Add ``--composite``, ``--batch-norm``, ``--elementwise`` and ``--class-axis`` to a command."""
+    return _COMPOSITE(_BATCH_NORM(_ELEMENTWISE(_CLASS_AXIS(command))))
 
 
 def loaded_on(device: str, model: str, weights: str | None) -> LoadedModel:
@@ -116,7 +126,8 @@ def attribution_of(loaded: LoadedModel, options: Mapping[str, Any]) -> CondAttri
 
     types = module_types(loaded.model)
     declared = [types.get(one, one) for one in options["elementwise"]]
-    return CondAttribution(loaded.model, loaded.output, elementwise=declared, batch_norm=options["batch_norm"])
+    settings = {name: options[name] for name in MADE_WITH if name != "elementwise"}
+    return CondAttribution(loaded.model, loaded.output, elementwise=declared, **settings)
 
 
 def composite_of(loaded: LoadedModel, name: str, device: str = "cpu") -> Composite | None:

@@ -12,9 +12,9 @@ import torch
 from ..attribution import CondAttribution, part_of_data
 from ..concepts import ChannelConcept, Concept
 from ..conditions import OUTPUT
-from ..errors import ConceptAxisError, ConditionError, UnknownLayerError
+from ..errors import ConditionError, UnknownLayerError
 from ..graph.nodes import Ref
-from ..layers import find_layer, is_folded, per_sample
+from ..layers import class_axis, find_layer, is_folded, per_sample
 from ..observation import layer_concepts
 from ..passes import Run
 from ..precision import working
@@ -219,7 +219,4 @@ def _class_concept(run: Run) -> Concept:
         raise ConditionError(
             f"the model's output has shape {tuple(shape)}; (sample, class) is needed: choose with output=..."
         )
-    axis = run.channel_axes.get(run.graph.output)
-    if axis is None and len(shape) == 3:
-        raise ConceptAxisError(f"the graph cannot tell which axis of the model's output {tuple(shape)} has the classes")
-    return ChannelConcept(axis=axis or 1)
+    return ChannelConcept(axis=class_axis(run))

@@ -19,6 +19,7 @@ from ..attribution import CondAttribution
 from ..concepts import Concept
 from ..data.samples import NumberedSamples
 from ..errors import InputError
+from ..layers import class_axis, per_class
 from ..rules.presets import Composite
 
 if TYPE_CHECKING:
@@ -121,7 +122,7 @@ class Maker:
             on_device="cpu",
             batch_size=len(inputs),
         )
-        prediction = attr.prediction if attr.prediction.ndim == 2 else attr.prediction.flatten(2).sum(2)
+        prediction = per_class(attr.prediction, class_axis(run))
         return (
             np.stack([np.asarray(_pixels(one)) for one in images]),
             _three(attr.input_relevance).float().numpy(),
