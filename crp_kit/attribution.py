@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -47,6 +47,11 @@ class CondAttribution:
         The axis of the model's output that enumerates the classes, the batch axis counted: -1 for (batch, box, class).
         It is known for (batch, class), and for an output that a convolution or linear layer makes, such as
         (batch, class, height, width); of any other output a class can be named only with it.
+    feature_axis : int or "none", optional
+        The axis of the first input that holds its channels or features, the batch axis counted; a heatmap is the sum
+        over it. It follows from the first layers that read the input: 1 for images (batch, channel, height, width) and
+        signals (batch, channel, length), -1 for tokens (batch, token, feature). Where no layer says it of an input with
+        three axes, it has to be chosen. ``"none"``: the heatmap is not summed.
 
     Examples
     --------
@@ -66,11 +71,14 @@ class CondAttribution:
         elementwise: Elementwise | Iterable[Elementwise] = (),
         batch_norm: BatchNormRule = "affine",
         class_axis: int | None = None,
+        feature_axis: int | Literal["none"] | None = None,
     ) -> None:
         if not isinstance(model, torch.nn.Module):
             raise InputError(f"model is a torch.nn.Module; got {type(model).__name__}")
         self.model = model
-        self.engine = Engine(model, output, elementwise, batch_norm, class_axis=class_axis)
+        self.engine = Engine(
+            model, output, elementwise, batch_norm, class_axis=class_axis, feature_axis=feature_axis
+        )
         self._presets: dict[str, Composite | None] = {}
 
     def __getstate__(self) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from collections import OrderedDict
 from collections.abc import Collection, Iterable, MutableMapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 from weakref import WeakValueDictionary
 
 import numpy as np
@@ -138,6 +138,8 @@ class Engine:
         What is done at a BatchNorm that belongs to no linear layer, see `BatchNormRule`.
     class_axis : int, optional
         The axis of the output that enumerates classes, the batch axis counted.
+    feature_axis : int or "none", optional
+        The axis of the first input that holds its channels or features, the batch axis counted.
 
     Raises
     ------
@@ -160,11 +162,13 @@ class Engine:
         batch_norm: BatchNormRule = "affine",
         *,
         class_axis: int | None = None,
+        feature_axis: int | Literal["none"] | None = None,
     ) -> None:
         if batch_norm not in get_args(BatchNormRule):
             raise CompositeError(f"batch_norm is one of {', '.join(get_args(BatchNormRule))}; got {batch_norm!r}")
         self.model, self.output, self.elementwise = model, output, declarations(elementwise)
         self.batch_norm, self.class_axis = batch_norm, checked_axis("class_axis", class_axis)
+        self.feature_axis = feature_axis if feature_axis == "none" else checked_axis("feature_axis", feature_axis)
         self.values_at_once: int | None = None
         self._shadow: torch.nn.Module | None = None
         self._views: dict[tuple[frozenset[str], bool], _View] = {}
@@ -296,7 +300,7 @@ class Engine:
             self.say(str(reason))
 
 
-_MADE_WITH = ("model", "output", "elementwise", "batch_norm", "class_axis")
+_MADE_WITH = ("model", "output", "elementwise", "batch_norm", "class_axis", "feature_axis")
 """What an engine is made with, by the names of its parameters."""
 _MODES = ("Dropout", "AlphaDropout", "FeatureAlphaDropout", "BatchNorm", "SyncBatchNorm", "StochasticDepth")
 """How the names begin of modules that behave differently in training."""

@@ -10,6 +10,7 @@ from .concepts import ChannelConcept
 from .conditions import OUTPUT
 from .errors import ConceptAxisError, ConditionError, UnreachableLayerError
 from .graph.axes import MIXED
+from .graph.features import NO_AXIS, feature_axis
 from .graph.nodes import Graph, Ref
 from .passes import Run
 
@@ -17,6 +18,7 @@ __all__ = [
     "channel_concept",
     "class_axis",
     "find_layer",
+    "heatmap_axis",
     "is_folded",
     "per_class",
     "per_sample",
@@ -113,13 +115,7 @@ def class_axis(run: Run) -> int:
     """
     shape, chosen = tuple(run.graph.shape(run.graph.output)), run.engine.class_axis
     if chosen is not None:
-        axis = chosen + len(shape) if chosen < 0 else chosen
-        if not 1 <= axis < len(shape):
-            raise ConceptAxisError(
-                f"class_axis={chosen} is no axis of classes of the model's output, whose shape is {shape}: it is one "
-                f"of those behind the batch axis, 1 to {len(shape) - 1} or -1"
-            )
-        return axis
+        return _counted("class_axis", chosen, shape, what="the model's output")
     known = 1 if len(shape) == 2 else run.channel_axes.get(run.graph.output)
     if len(shape) < 2 or not known:
         raise ConceptAxisError(
@@ -133,3 +129,42 @@ def class_axis(run: Run) -> int:
 def per_class(output: torch.Tensor, axis: int) -> torch.Tensor:
     """Return one number for each class, (sample, class), the sum over places if an output has any."""
     return output.movedim(axis, 1).flatten(2).sum(2) if output.ndim > 2 else output
+
+
+def heatmap_axis(run: Run, source: Ref) -> int | None:
+    """Return the axis of an input over which its heatmap is the sum, its channels or features; None if there is none.
+
+    It is the one that the attribution was made with (``feature_axis=``); otherwise the one that the graph knows. Of an
+    input with four axes or more, which nothing in the graph contradicts, it is that of torch's images: axis 1.
+
+    Raises
+    ------
+    ConceptAxisError
+        If the graph does not know the axis of an input (sample, a, b), or there is no such axis.
+    """
+    shape, chosen = tuple(run.graph.shape(source)), run.engine.feature_axis
+    if chosen == "none":
+        return None
+    if chosen is not None:
+        return _counted("feature_axis", chosen, shape, what=f"the input {run.graph.label(source)!r}")
+    if len(shape) < 3:
+        return None
+    known = feature_axis(run.graph, source)
+    if known is None and len(shape) == 3:
+        raise ConceptAxisError(
+            f"which axis of the input {run.graph.label(source)!r}, of shape {shape}, holds its features is not known, "
+            f"and a heatmap is the sum over it: say CondAttribution(model, feature_axis=-1) for (batch, token, feature)"
+            f", feature_axis=1 for (batch, channel, length), or feature_axis='none' for relevance that is not summed"
+        )
+    return 1 if known is None else None if known == NO_AXIS else known
+
+
+def _counted(name: str, axis: int, shape: tuple[int, ...], *, what: str) -> int:
+    """Return an axis counted from the front, if it is one behind the batch axis."""
+    counted = axis + len(shape) if axis < 0 else axis
+    if not 1 <= counted < len(shape):
+        raise ConceptAxisError(
+            f"{name}={axis} is no axis of {what}, whose shape is {shape}: it is one of those behind the batch axis, "
+            f"1 to {len(shape) - 1} or -1"
+        )
+    return counted

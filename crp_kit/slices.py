@@ -16,7 +16,17 @@ from .diagnostics import ConservationReport, conservation
 from .errors import ConditionError, ModelError
 from .finite import is_finite
 from .graph.nodes import Ref
-from .layers import channel_concept, class_axis, find_layer, is_folded, per_sample, recordable, rows_per_sample
+from .graph.ops import Kind
+from .layers import (
+    channel_concept,
+    class_axis,
+    find_layer,
+    heatmap_axis,
+    is_folded,
+    per_sample,
+    recordable,
+    rows_per_sample,
+)
 from .ledger import Ledger
 from .passes import Passed, Run
 from .precision import working
@@ -61,6 +71,8 @@ class Slice:
         self.refs = self._find_conditioned()
         self.start = find_layer(run, request.start_layer or OUTPUT)
         self._check_output()
+        self.main = next(Ref(node.index) for node in self.graph if node.kind is Kind.INPUT)
+        self.summed = heatmap_axis(run, self.main)
         self.recorded = recordable(run, request.record_layer, self.start)
         self.masks_by_layer = self._find_masks()
 
@@ -96,16 +108,15 @@ class Slice:
             raise ConditionError("diagnose asks where relevance goes, but gradients flow: give a composite for LRP")
         ledger = Ledger() if self.request.diagnose is not None else None
         passes = [self._pass(group, ledger) for group in self._groups()]
-        main_input = next(iter(passes[0][1].inputs))
-        main = self._ordered([(group, passed.inputs[main_input]) for group, passed in passes])
-        self._tell_of_other_inputs(passes, main_input)
+        main = self._ordered([(group, passed.inputs[self.main]) for group, passed in passes])
+        self._tell_of_other_inputs(passes, self.main)
         relevances = {
             name: self._ordered([(group, passed.recorded[ref]) for group, passed in passes])
             for name, ref in self.recorded.items()
         }
         recording = self.run.recording
         made = Attribution(
-            heatmap=main.sum(self._input_axis(main_input)) if main.ndim > 2 else main,
+            heatmap=main if self.summed is None else main.sum(self.summed),
             input_relevance=main,
             relevances=relevances,
             activations={name: self._by_row(recording.value(ref), ref) for name, ref in self.recorded.items()},
@@ -132,12 +143,6 @@ class Slice:
                 f"relevance also reaches the inputs {', '.join(names)}, which the heatmap does not show; "
                 f"record_layer={names} gives it"
             )
-
-    def _input_axis(self, main: Ref) -> int:
-        """Return the axis of an input over which its heatmap is the sum: channels or features."""
-        readers = (self.graph.nodes[index].op for index in self.graph.users.get(main, ()))
-        tokens = len(self.graph.shape(main)) == 3 and any(op in ("linear", "layer_norm", "rms_norm") for op in readers)
-        return 2 if tokens else 1
 
     # ------------------------------------------------------------------ rows
 

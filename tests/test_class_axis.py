@@ -119,7 +119,7 @@ def test_what_is_no_axis_is_refused_at_once(axis: Any) -> None:
 
 @pytest.mark.parametrize("axis", [3, -3, -4])
 def test_an_axis_that_the_output_does_not_have_or_that_holds_the_samples_is_refused(axis: int, x: torch.Tensor) -> None:
-    with pytest.raises(crp.CrpKitError, match=r"no axis of classes of the model's output, whose shape is \(2, 32, 5\)"):
+    with pytest.raises(crp.CrpKitError, match=r"no axis of the model's output, whose shape is \(2, 32, 5\)"):
         crp.CondAttribution(Dense(boxes), class_axis=axis)(x, [{"y": [0]}], LRP0)
 
 

@@ -33,7 +33,7 @@ __all__ = [
     "size_option",
 ]
 
-MADE_WITH = ("batch_norm", "elementwise", "class_axis")
+MADE_WITH = ("batch_norm", "elementwise", "class_axis", "feature_axis")
 """Options that an attribution is made with."""
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -86,6 +86,22 @@ _CLASS_AXIS = click.option(
     help="The axis of the model's output that enumerates classes, counted with the batch axis: 1, 2, … or -1. Needed "
     "where it is not known, as in (batch, box, class).",
 )
+_FEATURE_AXIS = click.option(
+    "--feature-axis",
+    callback=lambda _, __, text: _axis(text),
+    metavar="AXIS",
+    help="The axis of the model's input that holds its channels, counted with the batch axis, over which a heatmap is "
+    "the sum; none leaves them apart. By default what the model's first layers say.",
+)
+
+
+def _axis(text: str | None) -> int | str | None:
+    """Return the axis that a text means."""
+    if text is None or text == "none":
+        return text
+    if not re.fullmatch(r"-?\d+", text):
+        raise InputError(f"--feature-axis is a number such as 1 or -1, or none; got {text!r}")
+    return int(text)
 
 
 def model_options(command: _Command) -> _Command:
@@ -94,8 +110,8 @@ def model_options(command: _Command) -> _Command:
 
 
 def rule_options(command: _Command) -> _Command:
-    """Add ``--composite``, ``--batch-norm``, ``--elementwise`` and ``--class-axis`` to a command."""
-    return _COMPOSITE(_BATCH_NORM(_ELEMENTWISE(_CLASS_AXIS(command))))
+    """Add ``--composite``, and what an attribution is made with, to a command."""
+    return _COMPOSITE(_BATCH_NORM(_ELEMENTWISE(_CLASS_AXIS(_FEATURE_AXIS(command)))))
 
 
 def loaded_on(device: str, model: str, weights: str | None) -> LoadedModel:
