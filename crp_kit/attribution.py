@@ -15,6 +15,7 @@ from .engine import Engine
 from .errors import ConditionError, InputError
 from .finite import count_not_finite
 from .graph.elementwise import Elementwise
+from .graph.inputs import Calling, Inputs
 from .graph.nodes import Graph
 from .graph.record import OutputSelector
 from .result import Attribution, join
@@ -52,6 +53,16 @@ class CondAttribution:
         over it. It follows from the first layers that read the input: 1 for images (batch, channel, height, width) and
         signals (batch, channel, length), -1 for tokens (batch, token, feature). Where no layer says it of an input with
         three axes, it has to be chosen. ``"none"``: the heatmap is not summed.
+    fixed : str, int, or several of them, optional
+        Inputs that belong to all samples alike, such as ``("input_ids", "attention_mask")`` of texts that every image
+        is compared with: their names, or their positions in a tuple of inputs. An input whose first axis has another
+        size than that of the first one is recognised. The first input that is not fixed says how many samples there
+        are, and the heatmap is of it.
+    inputs : {"arguments", "single", "samples"}, optional
+        How data becomes arguments of the forward. ``"arguments"``: a dictionary gives keyword arguments, a tuple
+        positional ones. ``"single"``: a dictionary, tuple or list is one argument as it is, ``model(batch)``.
+        ``"samples"``: the forward takes a list with one tensor for each sample, as torchvision's detectors do; the data
+        is such a list of tensors of one shape, or all of them as one tensor.
 
     Examples
     --------
@@ -72,12 +83,21 @@ class CondAttribution:
         batch_norm: BatchNormRule = "affine",
         class_axis: int | None = None,
         feature_axis: int | Literal["none"] | None = None,
+        fixed: str | int | Iterable[str | int] = (),
+        inputs: Calling = "arguments",
     ) -> None:
         if not isinstance(model, torch.nn.Module):
             raise InputError(f"model is a torch.nn.Module; got {type(model).__name__}")
         self.model = model
         self.engine = Engine(
-            model, output, elementwise, batch_norm, class_axis=class_axis, feature_axis=feature_axis
+            model,
+            output,
+            elementwise,
+            batch_norm,
+            class_axis=class_axis,
+            feature_axis=feature_axis,
+            fixed=fixed,
+            inputs=inputs,
         )
         self._presets: dict[str, Composite | None] = {}
 
@@ -108,7 +128,7 @@ class CondAttribution:
         ----------
         data : torch.Tensor
             (batch, channel, height, width) for images; whatever the model takes. A dictionary or tuple gives keyword or
-            positional inputs.
+            positional inputs; tuples, lists and dictionaries inside of these are passed on.
         conditions : dict or list of dict
             Condition sets, such as ``[{"layer4.1.conv2": [23], "y": [207]}]``: node name to the concept ids that
             relevance may pass; ``"y"`` is the model output. An empty list of ids lets nothing pass.
@@ -196,7 +216,8 @@ class CondAttribution:
         if the iterator is abandoned.
         """
         parsed = parse_conditions(conditions)
-        samples = check_data(data)
+        inputs = self.engine.named(data)
+        samples = check_data(inputs)
         if batch_size is None:
             batch_size = _ROWS_OF_ONE_SAMPLE if samples == 1 else _ROWS_AT_ONCE
         if not isinstance(batch_size, (int, np.integer)) or isinstance(batch_size, bool) or batch_size < 1:
@@ -218,15 +239,15 @@ class CondAttribution:
         _check_start(request)
         at_once = int(batch_size) if request.diagnose is None else 1
         chunks = list(chunk_rows(paired, samples, len(parsed), at_once))
-        return self._slices(data, request, chunks, verbose)
+        return self._slices(inputs, request, chunks, verbose)
 
-    def _slices(self, data: Any, request: Request, chunks: list[Chunk], verbose: bool) -> Iterator[Attribution]:
+    def _slices(self, inputs: Inputs, request: Request, chunks: list[Chunk], verbose: bool) -> Iterator[Attribution]:
         run, ran = None, None
+        self.engine.check_samples(inputs, request.composite)
         with tqdm(total=request.rows, unit="map", disable=not verbose) as bar:
             for chunk in chunks:
                 if ran != chunk.samples:
-                    part = part_of_data(data, chunk.samples, request.samples)
-                    run, ran = self.engine.run(part, request.composite), chunk.samples
+                    run, ran = self.engine.run(inputs.part(chunk.samples), request.composite), chunk.samples
                 assert run is not None
                 slice_ = Slice(run, request, chunk).attribution()
                 for problem in slice_.conservation.warnings() if slice_.conservation else ():
@@ -236,7 +257,7 @@ class CondAttribution:
 
     def graph(self, sample: Any, composite: Composite | str | None = None) -> Graph:
         """Return the recorded graph for a sample, with all names that conditions can use."""
-        check_data(sample)
+        check_data(self.engine.named(sample))
         return self.engine.run(sample, self.resolve_composite(composite)).graph
 
     def resolve_composite(self, composite: Composite | str | None) -> Composite | None:
@@ -249,7 +270,7 @@ class CondAttribution:
 
     def channel_axis(self, sample: Any, layer: str) -> int | None:
         """Return the axis along which a node keeps its channels, the batch axis counted, or None if it is unknown."""
-        check_data(sample)
+        check_data(self.engine.named(sample))
         run = self.engine.run(sample, None)
         return run.channel_axes[run.graph.find(layer)]
 
@@ -280,16 +301,16 @@ def _device(name: torch.device | str | None) -> torch.device | None:
         raise InputError(f"on_device={name!r} cannot be used: {str(error).splitlines()[0]}") from error
 
 
-def check_data(data: Any) -> int:
-    """Check model inputs and return the number of samples."""
-    if isinstance(data, list) and len(data) > 1 and all(isinstance(one, torch.Tensor) for one in data):
+def check_data(inputs: Inputs) -> int:
+    """Check the values of model inputs and return the number of samples."""
+    several = inputs.tree if isinstance(inputs.tree, list) and inputs.calling == "arguments" else ()
+    if len(several) > 1 and all(isinstance(one, torch.Tensor) for one in several):
         raise InputError(
-            f"a list of {len(data)} tensors: torch.stack them to a batch, or give a tuple of several inputs"
+            f"a list of {len(several)} tensors: torch.stack them to a batch, or give a tuple of several inputs. A "
+            f"model that takes such a list: CondAttribution(model, inputs='samples') if it has one tensor for each "
+            f"sample, inputs='single' if each tensor is a batch"
         )
-    several = data.values() if isinstance(data, Mapping) else data if isinstance(data, (tuple, list)) else (data,)
-    tensors = [value for value in several if isinstance(value, torch.Tensor)]
-    if not tensors:
-        raise InputError(f"data is a tensor (batch, channel, height, width); got {type(data).__name__}")
+    tensors = [value for _, value in inputs.named()]
     floats = [value for value in tensors if value.is_floating_point()]
     if not floats:
         raise InputError(f"data has to be floating point to carry relevance; got {tensors[0].dtype}: use data.float()")
@@ -302,7 +323,7 @@ def check_data(data: Any) -> int:
         bad = count_not_finite(value) if value is floats[0] else int(value.isnan().sum())
         if bad:
             raise InputError(f"data has {bad} values that are NaN or infinite (of {value.numel()})")
-    return int(tensors[0].shape[0])
+    return inputs.samples
 
 
 def _check_start(request: Request) -> None:
@@ -316,14 +337,3 @@ def _check_start(request: Request) -> None:
             raise ConditionError(
                 f"{condition!r} has no start: add 'y' (ids of the model output), or give start_layer or init_rel"
             )
-
-
-def part_of_data(data: Any, samples: slice, total: int) -> Any:
-    """Return the samples of a slice from every input that has one entry per sample."""
-
-    def cut(value: Any) -> Any:
-        return value[samples] if isinstance(value, torch.Tensor) and value.shape[:1] == (total,) else value
-
-    if isinstance(data, Mapping):
-        return {name: cut(value) for name, value in data.items()}
-    return tuple(map(cut, data)) if isinstance(data, (tuple, list)) else cut(data)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import warnings
 from collections import OrderedDict
@@ -16,6 +17,7 @@ import torch
 
 from .errors import CompositeError, ConceptAxisError, CrpKitWarning, InputError, ModelError
 from .graph.elementwise import Elementwise, check_elementwise, declarations, declared_paths
+from .graph.inputs import Calling, Inputs, checked_calling, checked_fixed
 from .graph.layout import Outline, with_maps_laid_out
 from .graph.nodes import Graph
 from .graph.record import OutputSelector, Recording, Seen, first_sample, record, seen_through
@@ -46,6 +48,22 @@ def checked_axis(name: str, axis: Any) -> int | None:
             f"{name} is the number of an axis, counted with the batch axis, which is 0: 1, 2, … or -1; got {axis!r}"
         )
     return int(axis)
+
+
+def _advice(by_sample: Collection[str]) -> str:
+    """Return what to do where an input was taken for one of each sample and is not."""
+    return (
+        f"{', '.join(by_sample)} have one entry for each of them: name the inputs that belong to all samples alike "
+        f"with CondAttribution(model, fixed=({next(reversed(list(by_sample)))!r},))"
+    )
+
+
+def _agree(one: torch.Tensor, other: torch.Tensor) -> bool:
+    """Return whether two outputs of one sample differ by no more than rounding."""
+    if one.shape != other.shape:
+        return False
+    tolerance = math.sqrt(torch.finfo(one.dtype).eps) * float(one.abs().max()) if one.numel() else 0.0
+    return bool(((one - other).abs() <= tolerance).all() or torch.equal(one, other))
 
 
 @dataclass
@@ -140,6 +158,10 @@ class Engine:
         The axis of the output that enumerates classes, the batch axis counted.
     feature_axis : int or "none", optional
         The axis of the first input that holds its channels or features, the batch axis counted.
+    fixed : str, int, or several of them, optional
+        Names or positions of inputs that belong to all samples alike.
+    inputs : {"arguments", "single", "samples"}, optional
+        How data becomes arguments of the forward, see `crp_kit.graph.inputs.Calling`.
 
     Raises
     ------
@@ -163,18 +185,22 @@ class Engine:
         *,
         class_axis: int | None = None,
         feature_axis: int | Literal["none"] | None = None,
+        fixed: str | int | Iterable[str | int] = (),
+        inputs: Calling = "arguments",
     ) -> None:
         if batch_norm not in get_args(BatchNormRule):
             raise CompositeError(f"batch_norm is one of {', '.join(get_args(BatchNormRule))}; got {batch_norm!r}")
         self.model, self.output, self.elementwise = model, output, declarations(elementwise)
         self.batch_norm, self.class_axis = batch_norm, checked_axis("class_axis", class_axis)
         self.feature_axis = feature_axis if feature_axis == "none" else checked_axis("feature_axis", feature_axis)
+        self.fixed, self.inputs = checked_fixed(fixed), checked_calling(inputs)
         self.values_at_once: int | None = None
         self._shadow: torch.nn.Module | None = None
         self._views: dict[tuple[frozenset[str], bool], _View] = {}
         self._planned: OrderedDict[int, _Planned] = OrderedDict()
         self._fingerprint: tuple[Any, ...] = ()
         self._said: set[str] = set()
+        self._tried: set[Any] = set()
         self.lock = threading.RLock()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -199,9 +225,39 @@ class Engine:
         with self.lock, torch.inference_mode(False), full_float32():
             return self._run(data, composite)
 
+    def named(self, data: Any) -> Inputs:
+        """Return the inputs that a user's data means."""
+        return Inputs.of(data, self.fixed, self.inputs)
+
+    def check_samples(self, inputs: Inputs, composite: Composite | None) -> None:
+        """Make sure that samples can be taken apart: where they are more than one tensor, that is tried with two.
+
+        Raises
+        ------
+        InputError
+            If one sample alone gives something else than beside another.
+        """
+        by_sample = inputs.by_sample
+        tried = tuple((name, value.shape) for name, value in by_sample.items())
+        if inputs.samples < 2 or len(by_sample) < 2 or tried in self._tried:
+            return
+        outputs = []
+        for count in (1, 2):
+            try:
+                run = self.run(inputs.part(slice(0, count)), composite)
+            except ModelError as error:
+                raise InputError(
+                    f"the forward fails for {count} of the samples; {_advice(by_sample)}: {error}"
+                ) from error
+            outputs.append(run.recording.value(run.graph.output))
+        one, two = outputs
+        if one.shape[:1] == (1,) and two.shape[:1] == (2,) and not _agree(one[0], two[0]):
+            raise InputError(f"the output of one sample alone is not that beside another; {_advice(by_sample)}")
+        self._tried.add(tried)
+
     def _run(self, data: Any, composite: Composite | None) -> Run:
         planned = self._planned_for(composite)
-        recording = self._record(planned.view, data)
+        recording = self._record(planned.view, self.named(data))
         plan = planned.plans.get(recording.graph.signature)
         while plan is None:
             whole = modules_with_rule_of_their_own(composite, recording.graph, planned.view.shadow)
@@ -300,7 +356,7 @@ class Engine:
             self.say(str(reason))
 
 
-_MADE_WITH = ("model", "output", "elementwise", "batch_norm", "class_axis", "feature_axis")
+_MADE_WITH = ("model", "output", "elementwise", "batch_norm", "class_axis", "feature_axis", "fixed", "inputs")
 """What an engine is made with, by the names of its parameters."""
 _MODES = ("Dropout", "AlphaDropout", "FeatureAlphaDropout", "BatchNorm", "SyncBatchNorm", "StochasticDepth")
 """How the names begin of modules that behave differently in training."""

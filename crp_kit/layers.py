@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 import torch
 
 from .concepts import ChannelConcept
 from .conditions import OUTPUT
-from .errors import ConceptAxisError, ConditionError, UnreachableLayerError
+from .errors import ConceptAxisError, ConditionError, InputError, UnreachableLayerError
 from .graph.axes import MIXED
 from .graph.features import NO_AXIS, feature_axis
 from .graph.nodes import Graph, Ref
+from .graph.ops import Kind
 from .passes import Run
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "find_layer",
     "heatmap_axis",
     "is_folded",
+    "main_input",
     "per_class",
     "per_sample",
     "recordable",
@@ -38,6 +40,11 @@ def find_layer(run: Run, name: str) -> Ref:
         If its samples lie along another axis, so that they could be mixed up.
     """
     ref = run.graph.output if name == OUTPUT else run.graph.find(name)
+    if ref.node not in _of_samples(run.graph):
+        raise ConditionError(
+            f"{name!r} depends only on inputs that belong to all samples alike, so that it has no relevance of a "
+            f"sample: it can be neither conditioned nor recorded"
+        )
     axis = run.batch_axes.get(ref)
     if run.graph.batch > 1 and axis not in (0, None):
         where = "inside of an axis" if axis == MIXED else f"along axis {axis}"
@@ -46,6 +53,26 @@ def find_layer(run: Run, name: str) -> Ref:
             f"first one: attribute one sample at a time, or make the model with batch_first=True"
         )
     return ref
+
+
+def main_input(graph: Graph) -> Ref:
+    """Return the input of which heatmaps are: the first one that has an entry for each sample."""
+    inputs = [node for node in graph if node.kind is Kind.INPUT and not node.kwargs["shared"]]
+    if not inputs:
+        raise InputError("no input with an entry for each sample is floating point, so that none can carry relevance")
+    return Ref(min(inputs, key=lambda node: int(node.kwargs["order"])).index)
+
+
+def _of_samples(graph: Graph) -> Collection[int]:
+    """Return the nodes that depend on an input with an entry for each sample."""
+    inputs = [node for node in graph if node.kind is Kind.INPUT]
+    if not any(node.kwargs["shared"] for node in inputs):
+        return range(len(graph))
+    depending = {node.index for node in inputs if not node.kwargs["shared"]}
+    for node in graph:
+        if any(ref.node in depending for ref in node.inputs):
+            depending.add(node.index)
+    return depending
 
 
 def recordable(run: Run, names: Iterable[str], start: Ref) -> dict[str, Ref]:

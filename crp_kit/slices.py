@@ -16,13 +16,13 @@ from .diagnostics import ConservationReport, conservation
 from .errors import ConditionError, ModelError
 from .finite import is_finite
 from .graph.nodes import Ref
-from .graph.ops import Kind
 from .layers import (
     channel_concept,
     class_axis,
     find_layer,
     heatmap_axis,
     is_folded,
+    main_input,
     per_sample,
     recordable,
     rows_per_sample,
@@ -71,7 +71,7 @@ class Slice:
         self.refs = self._find_conditioned()
         self.start = find_layer(run, request.start_layer or OUTPUT)
         self._check_output()
-        self.main = next(Ref(node.index) for node in self.graph if node.kind is Kind.INPUT)
+        self.main = main_input(self.graph)
         self.summed = heatmap_axis(run, self.main)
         self.recorded = recordable(run, request.record_layer, self.start)
         self.masks_by_layer = self._find_masks()
@@ -99,7 +99,8 @@ class Slice:
         if shape[:1] != (self.graph.batch,):
             raise ModelError(
                 f"the model's output has no batch axis in front: its shape is {tuple(shape)} for {self.graph.batch} "
-                f"samples; leave it there, or choose the part with output="
+                f"samples; leave it there, or choose the part with output=; an input that belongs to all samples alike "
+                f"is named with CondAttribution(model, fixed=...)"
             )
 
     def attribution(self) -> Attribution:
@@ -139,9 +140,10 @@ class Slice:
         }
         if others:
             names = [self.graph.label(ref) for ref in sorted(others)]
+            own = [self.graph.label(ref) for ref in sorted(others) if not self.graph.node(ref).kwargs["shared"]]
             self.run.engine.say(
-                f"relevance also reaches the inputs {', '.join(names)}, which the heatmap does not show; "
-                f"record_layer={names} gives it"
+                f"relevance also reaches the inputs {', '.join(names)}, which the heatmap does not show"
+                + (f"; record_layer={own} gives it" if own else "")
             )
 
     # ------------------------------------------------------------------ rows

@@ -103,7 +103,7 @@ class ConceptGraph(GraphView):
         batch_size: int = 16,
         verbose: bool = False,
     ) -> None:
-        count = check_data(sample)
+        count = check_data(attribution.engine.named(sample))
         if count != 1:
             raise InputError(f"a concept graph is of one sample; got {count}. ConceptGraph.over averages over several")
         asked = Asked(
@@ -164,7 +164,7 @@ class ConceptGraph(GraphView):
         >>> graph.samples == len(mine), len(graph.edges)
         (True, 3)
         """
-        check_data(samples)
+        check_data(attribution.engine.named(samples))
         made = cls.__new__(cls)
         asked = Asked(
             start=Start.of(start),
@@ -188,10 +188,11 @@ class ConceptGraph(GraphView):
         asked: Asked,
         batch_size: int,
     ) -> None:
-        rules, count = attribution.resolve_composite(composite), check_data(data)
+        rules, inputs = attribution.resolve_composite(composite), attribution.engine.named(data)
+        count = check_data(inputs)
         if not isinstance(batch_size, int) or isinstance(batch_size, bool) or batch_size < 1:
             raise ConditionError(f"batch_size is a whole number of at least 1; got {batch_size!r}")
-        samples = Samples(attribution, data, count, composite=rules, batch_size=batch_size)
+        samples = Samples(attribution, inputs, count, composite=rules, batch_size=batch_size)
         self._found, self._source = decompose(samples, asked), samples
         self._concepts = asked.concepts
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import torch
 
-from ..attribution import CondAttribution, part_of_data
+from ..attribution import CondAttribution
 from ..concepts import ChannelConcept, Concept
 from ..conditions import OUTPUT
 from ..errors import ConditionError, UnknownLayerError
+from ..graph.inputs import Inputs
 from ..graph.nodes import Ref
 from ..layers import class_axis, find_layer, is_folded, per_sample
 from ..observation import layer_concepts
@@ -44,13 +44,14 @@ class Samples:
     """
 
     attribution: CondAttribution
-    data: Any
+    data: Inputs
     count: int
     composite: Composite | None
     batch_size: int
 
     def runs(self) -> Iterator[Run]:
         """Yield one recorded forward for each slice. That of a single slice is kept."""
+        self.attribution.engine.check_samples(self.data, self.composite)
         if self.count <= self.batch_size:
             yield self._only
             return
@@ -66,7 +67,7 @@ class Samples:
         return next(self.runs())
 
     def _run(self, samples: slice) -> Run:
-        return self.attribution.engine.run(part_of_data(self.data, samples, self.count), self.composite)
+        return self.attribution.engine.run(self.data.part(samples), self.composite)
 
 
 class Flows:

@@ -46,7 +46,7 @@ class _Place(NamedTuple):
 
 def _batch_place(graph: Graph, node: Node, shape: torch.Size, places: Mapping[Ref, _Place | None]) -> _Place | None:
     if node.kind is Kind.INPUT:
-        return _Place(0) if shape[:1] == (graph.batch,) else None
+        return _Place(0) if shape[:1] == (graph.batch,) and not node.kwargs["shared"] else None
     sources = [ref for ref in node.inputs if places.get(ref) is not None]
     if not sources or node.kind is Kind.OPAQUE:
         return None

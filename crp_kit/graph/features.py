@@ -43,7 +43,8 @@ def feature_axis(graph: Graph, source: Ref) -> int | None:
     """Return the axis of an input that holds its channels or features, `NO_AXIS` if it has none, None if unknown.
 
     What reads the input element-wise, moves or reshapes its axes, or takes a mean over others is followed to the first
-    operations that tell: convolutions, poolings, norms, linear and recurrent layers. They have to agree.
+    operations that tell: convolutions, poolings, norms, linear and recurrent layers, or an output (sample, class). They
+    have to agree.
     """
     origins: dict[Ref, _Origins] = {source: tuple(range(len(graph.shape(source))))}
     waiting = list(graph.users.get(source, ()))
@@ -65,6 +66,8 @@ def feature_axis(graph: Graph, source: Ref) -> int | None:
                 origins[Ref(index, output)] = followed
                 for reader in graph.users.get(Ref(index, output), ()):
                     heapq.heappush(waiting, reader)
+    ends = origins.get(graph.output, ())
+    said |= {ends[1]} if len(ends) == 2 else set()
     certain = {NO_AXIS if origin == _ADDED else origin or None for origin in said} - {None}
     return certain.pop() if len(certain) == 1 else None
 

@@ -13,9 +13,7 @@ from ..errors import ConditionError, UnknownLayerError
 from .ops import ELEMENTWISE, OPAQUE, Kind, OperationSpec, argument, arguments, spec_of, values_read
 from .tree import Ref, leaves, mapped
 
-__all__ = ["INPUT_NAME", "Graph", "Node", "Ref"]
-
-INPUT_NAME = "input"
+__all__ = ["Graph", "Node", "Ref"]
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from ..errors import CrpKitWarning, DeviceMemoryError, InputError, ModelError
+from .inputs import Inputs
 from .names import assign_names
 from .nodes import Graph, Node, Ref
 from .ops import Kind, spec_of
@@ -197,6 +198,8 @@ def seen_through(
 def first_sample(data: Any) -> Any:
     """Return the first of several samples, or None if tensors of the data differ in number, or may point at others."""
     parts = tensors(data)
+    if isinstance(data, Inputs) and data.shared:
+        return None
     counts = {tensor.shape[:1] for tensor in parts}
     several = len(counts) == 1 and max(counts) > (1,) and all(tensor.is_floating_point() for tensor in parts)
     return mapped(data, lambda tensor: tensor[:1]) if several else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import types
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,8 +16,8 @@ from ..errors import InputError, ModelError
 from .chance import takes_batch_statistics, without_dropout
 from .decompositions import decomposition_of
 from .inplace import overwrite, rebind, value_after
+from .inputs import Inputs
 from .names import ModuleCall
-from .nodes import INPUT_NAME
 from .ops import (
     ELEMENTWISE,
     MOVING,
@@ -106,27 +106,23 @@ class Recorder(TorchFunctionMode):
 
     def enter_inputs(self, data: Any) -> tuple[tuple[Any, ...], dict[str, Any], int]:
         """Make the input nodes and return what to call the model with, and the number of samples."""
-        named: dict[str, Any]
-        if isinstance(data, Mapping):
-            named = dict(data)
-        elif isinstance(data, (tuple, list)):
-            named = {INPUT_NAME if i == 0 else f"{INPUT_NAME}_{i}": value for i, value in enumerate(data)}
-        else:
-            named = {INPUT_NAME: data}
-        first = next((value for value in named.values() if isinstance(value, torch.Tensor)), None)
-        if first is None:
-            raise InputError(f"the model input is a tensor (or a dict or tuple with one); got {type(data).__name__}")
-        named = mapped(named, lambda tensor: tensor.detach().clone())
-        for name, value in named.items():
-            if isinstance(value, torch.Tensor) and value.is_floating_point():
-                own = self._detector.entered(value)
-                self.tape.add(Draft("input", "", _input_value, (), {"name": name}), own)
-                self._input_ranks.add(own.ndim)
-                named[name] = own
-        batch = first.shape[0] if first.ndim else 1
-        if isinstance(data, Mapping):
-            return (), named, batch
-        return tuple(named.values()), {}, batch
+        inputs = Inputs.of(data)
+        order = {name: number for number, (name, _) in enumerate(inputs.named())}
+
+        def entered(name: str, tensor: torch.Tensor) -> torch.Tensor:
+            own = tensor.detach().clone()
+            if not own.is_floating_point():
+                return own
+            own = self._detector.entered(own)
+            about = {"name": name, "shared": name in inputs.shared, "order": order[name]}
+            self.tape.add(Draft("input", "", _input_value, (), about), own)
+            self._input_ranks.add(own.ndim)
+            return own
+
+        own = inputs.replaced(entered)
+        with self:  # a list of samples is made of one tensor by a call that has to be seen
+            args, kwargs = own.arguments()
+        return args, kwargs, inputs.samples
 
     # ------------------------------------------------------------------ modules
 
@@ -322,7 +318,7 @@ def _identity(value: torch.Tensor) -> torch.Tensor:
     return value
 
 
-def _input_value(*, name: str) -> torch.Tensor:
+def _input_value(*, name: str, shared: bool, order: int) -> torch.Tensor:
     raise AssertionError(f"the value of the input {name!r} is given, not computed")
 
 
