@@ -25,6 +25,7 @@ __all__ = [
     "overlay",
     "picture",
     "scale_of",
+    "stretched",
 ]
 
 Floats: TypeAlias = npt.NDArray[np.float64]
@@ -195,6 +196,27 @@ def picture(image: Any) -> Image.Image:
             )
         array = (np.clip(array, 0, 1) * 255).round().astype(np.uint8)
     return Image.fromarray(np.ascontiguousarray(np.broadcast_to(array, (*array.shape[:2], 3))))
+
+
+def stretched(values: Any) -> Floats:
+    """Return values of any range, scaled to [0, 1] from their lowest to their highest; all 0 where they are equal.
+
+    Raises
+    ------
+    InputError
+        If a value is not finite, or there is none.
+
+    Examples
+    --------
+    >>> stretched([-1000.0, 0.0, 1000.0]).tolist()
+    [0.0, 0.5, 1.0]
+    """
+    array = _finite(values)
+    if not array.size:
+        raise InputError(f"there is no value to show; got shape {array.shape}")
+    low, high = float(array.min()), float(array.max())
+    scaled: Floats = (array - low) / ((high - low) or 1.0)
+    return scaled
 
 
 def grid(images: Sequence[Image.Image], *, columns: int | None = None, gap: int = 4) -> Image.Image:

@@ -2,22 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from itertools import groupby
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
+import numpy as np
 import torch
 
 from .conditions import ConditionSet
 from .diagnostics import ConservationReport, join_reports
+from .errors import InputError
 from .notebook import html_table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-_PICTURES, _ROWS = 24, 50
-"""Heatmaps, and rows of a table, that a notebook shows of itself."""
+Layout: TypeAlias = Literal["image", "signal", "volume", "tokens", "features"]
+
+_PICTURES: Mapping[Layout | None, int] = {"image": 24, "signal": 12, "volume": 6, "tokens": 12}
+_ROWS = 50
+"""Heatmaps by what they are of, and rows of a table, that a notebook shows of itself."""
+_DRAWN: Mapping[Layout, tuple[str, str, dict[str, Any]]] = {
+    "image": ("heatmaps", "images", {}),
+    "signal": ("signals", "values", {}),
+    "volume": ("volumes", "values", {}),
+    "tokens": ("bars", "names", {"label": "token"}),
+    "features": ("bars", "names", {"label": "feature"}),
+}
+"""What heatmaps are of: the function of `crp_kit.plot` that draws them, its parameter for the data, and options."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,7 +41,8 @@ class Attribution:
     Parameters
     ----------
     heatmap : torch.Tensor
-        (row, height, width), input relevance summed over the input's channels.
+        (row, height, width), input relevance summed over the input's channels; (row, time) for signals, (row, depth,
+        height, width) for volumes, (row, token) for tokens, and (row, feature) where the input has no further axis.
     input_relevance : torch.Tensor
         (row, *input shape).
     relevances : dict
@@ -69,11 +84,55 @@ class Attribution:
         texts = (_condition_text(one) for one in self.conditions)
         return [f"sample {i}: {text}" if several else text for i, text in zip(self.samples, texts, strict=True)]
 
-    def plot(self, **options: Any) -> Figure:
-        """Return a matplotlib Figure of the heatmaps; options as in `crp_kit.plot.heatmaps`."""
-        from . import plot
+    @property
+    def layout(self) -> Layout | None:
+        """What the heatmaps are of, by the axes of the input that they keep; ``None`` for what has no picture."""
+        maps, inputs = self.heatmap, self.input_relevance
+        if maps.ndim == 2:
+            return "features" if inputs.ndim == 2 else "signal" if self._summed_axis == 1 else "tokens"
+        return "image" if maps.ndim == 3 else "volume" if maps.ndim == 4 else None
 
-        return plot.heatmaps(self.heatmap, **{"titles": self.titles(), **options})
+    @property
+    def _summed_axis(self) -> int:
+        """The axis of the input over which the heatmap is the sum: by shape, and by the values where shapes agree."""
+        maps, inputs = self.heatmap, self.input_relevance
+        fitting = [axis for axis in (1, 2) if inputs.shape[:axis] + inputs.shape[axis + 1 :] == maps.shape]
+        if not fitting:
+            raise InputError(f"a heatmap {tuple(maps.shape)} is no sum of the input relevance {tuple(inputs.shape)}")
+        return min(fitting, key=lambda axis: float((inputs.sum(axis) - maps).abs().sum()))
+
+    def plot(self, data: Any = None, **options: Any) -> Figure:
+        """Return a matplotlib Figure of the heatmaps.
+
+        Parameters
+        ----------
+        data : torch.Tensor, array or sequence, optional
+            What the model saw, as the call got it, with all of its samples; images before normalisation, with values in
+            [0, 1]. Of tokens or features: their names, as a list, or a list for each sample.
+        options
+            As in `crp_kit.plot.heatmaps` for images, `crp_kit.plot.signals`, `crp_kit.plot.volumes`, and
+            `crp_kit.plot.bars` for tokens and features.
+
+        Raises
+        ------
+        InputError
+            If the data has fewer samples than the result, or there is no picture of such inputs.
+        """
+        if self.layout is None:
+            raise InputError(f"there is no picture of heatmaps {tuple(self.heatmap.shape)}: plot parts of `heatmap`")
+        return draw(self.heatmap, self.layout, self._by_run(data), **{"titles": self.titles(), **options})
+
+    def _by_run(self, data: Any) -> Any:
+        """Return the data of each run of rows of one sample, where the runs are equally long; else of each row."""
+        batched = isinstance(data, (torch.Tensor, np.ndarray)) and data.ndim == self.input_relevance.ndim
+        listed = isinstance(data, Sequence) and not isinstance(data, str) and not all(isinstance(x, str) for x in data)
+        if not (batched or listed):
+            return data
+        if len(data) <= max(self.samples):
+            raise InputError(f"the rows are of samples 0 to {max(self.samples)}, and the data has {len(data)} samples")
+        runs = [(sample, len(list(rows))) for sample, rows in groupby(self.samples)]
+        chosen = [sample for sample, _ in runs] if len({length for _, length in runs}) == 1 else list(self.samples)
+        return [data[sample] for sample in chosen] if listed else data[chosen]
 
     def __repr__(self) -> str:
         layers = ", ".join(f"{name} {tuple(value.shape)}" for name, value in self.relevances.items())
@@ -84,8 +143,10 @@ class Attribution:
 
     @property
     def _drawable(self) -> bool:
-        """Whether the heatmaps are pictures."""
-        return self.heatmap.ndim == 3 and self.heatmap.numel() > 0 and bool(self.heatmap.isfinite().all())
+        """Whether a notebook shows the heatmaps as pictures."""
+        if not self.heatmap.numel() or not bool(self.heatmap.isfinite().all()):
+            return False
+        return self.layout in _PICTURES
 
     def _repr_png_(self) -> bytes | None:
         """Show the heatmaps in a notebook, where they are pictures; of many the first."""
@@ -93,9 +154,11 @@ class Attribution:
 
         if not self._drawable:
             return None
-        figure = plot.heatmaps(self.heatmap[:_PICTURES], titles=self.titles()[:_PICTURES])
-        if len(self) > _PICTURES:
-            figure.supxlabel(f"… {len(self) - _PICTURES:,} more of {len(self):,} rows", fontsize="small")
+        layout, most = self.layout, _PICTURES[self.layout]
+        assert layout is not None
+        figure = draw(self.heatmap[:most], layout, titles=self.titles()[:most])
+        if len(self) > most:
+            figure.supxlabel(f"… {len(self) - most:,} more of {len(self):,} rows", fontsize="small")
         return plot.to_png(figure)
 
     def _repr_html_(self) -> str | None:
@@ -117,6 +180,19 @@ def _condition_text(condition: ConditionSet) -> str:
     if condition.targets is not None:
         parts.append(f"y: {', '.join(map(str, condition.targets))}")
     return "\n".join(parts) or "all"
+
+
+def draw(maps: torch.Tensor, layout: Layout, data: Any = None, **options: Any) -> Figure:
+    """Return a figure of heatmaps, (row, *place), of inputs of a layout; data for runs of rows, options of the figure.
+
+    Data are images, signals or volumes, or names of tokens or features.
+    """
+    from . import plot
+
+    name, parameter, fixed = _DRAWN[layout]
+    given = {} if data is None else {parameter: data}
+    figure: Figure = getattr(plot, name)(maps, **{**fixed, **given, **options})
+    return figure
 
 
 def join(parts: list[Attribution]) -> Attribution:

@@ -1,5 +1,6 @@
 """Matplotlib figures: heatmaps, relevant concepts, reference samples, region maps, conservation, and the demo's."""
 
+from .bars import bars
 from .concept_graph import concept_graph
 from .conservation import conservation
 from .demo import ConceptView, SampleView, demo_figure
@@ -8,6 +9,8 @@ from .panels import to_png
 from .regions import ReferencePicture, RegionView, regions
 from .samples import Viewable, compare_modes, references
 from .sheets import ReferenceView
+from .signals import signals
+from .volumes import volumes
 
 __all__ = [
     "ConceptView",
@@ -16,6 +19,7 @@ __all__ = [
     "RegionView",
     "SampleView",
     "Viewable",
+    "bars",
     "compare_modes",
     "concept_bars",
     "concept_graph",
@@ -24,5 +28,7 @@ __all__ = [
     "heatmaps",
     "references",
     "regions",
+    "signals",
     "to_png",
+    "volumes",
 ]

@@ -93,15 +93,42 @@ def places_for(
             raise InputError(f"{panels} panels (maps and images) need as many axes; got {len(given)}")
         root = given[0].get_figure(root=True)
         return root, given
-    if columns < 1:
-        raise InputError(f"a figure has at least one column; got {columns}")
-    across = min(columns, panels)
-    down = math.ceil(panels / across)
+    across, down = _grid(panels, columns)
     figure = Figure(
         figsize=(CELL * across + 1.3, max((CELL * aspect + 0.35 + 0.17 * lines) * down + 0.2, 2.2)),
         layout="constrained",
     )
     return figure, list(figure.subplots(down, across, squeeze=False).ravel())
+
+
+def _grid(panels: int, columns: int) -> tuple[int, int]:
+    """Return how many panels stand side by side, and how many below each other."""
+    if columns < 1:
+        raise InputError(f"a figure has at least one column; got {columns}")
+    across = min(columns, panels)
+    return across, math.ceil(panels / across)
+
+
+def lined_places(
+    panels: int, columns: int, axes: Sequence[Axes] | npt.NDArray[Any] | None, *, size: tuple[float, float]
+) -> tuple[Figure, list[Axes]]:
+    """Axes for so many panels of a width and height in inches, given or new, and their figure."""
+    if axes is not None:
+        return places_for(panels, columns, axes, aspect=1)
+    across, down = _grid(panels, columns)
+    wide, tall = size
+    page = (wide * across + 1.3, max((tall + 0.42) * down + 0.4, 2.2))
+    figure = Figure(figsize=page, layout="constrained")
+    return figure, list(figure.subplots(down, across, squeeze=False).ravel())
+
+
+def per_row(items: Sequence[Any] | None, rows: int, what: str) -> list[Any]:
+    """Return what belongs to each row: one item is for all of them, fewer items for runs of equally many rows."""
+    if items is None:
+        return [None] * rows
+    if not len(items) or rows % len(items):
+        raise InputError(f"{rows} rows cannot be shared out among {len(items)} {what}: give one of them for each row")
+    return [item for item in items for _ in range(rows // len(items))]
 
 
 def bare(place: Axes) -> None:
@@ -124,11 +151,28 @@ def show_map(place: Axes, row: npt.NDArray[np.float64], *, vmax: float | None, c
     place.imshow(colours(row, cmap=cmap, vmax=vmax), interpolation="nearest")
     bare(place)
     if vmax is None:
-        strongest = float(np.abs(row).max())
-        place.set_xlabel(f"± {strongest:.2g}" if strongest else "all zero", fontsize="x-small", labelpad=2)
+        place.set_xlabel(scale_text(row), fontsize="x-small", labelpad=2)
 
 
-def colour_bar(figure: Figure | SubFigure, places: list[Axes], *, common: float | None, cmap: Colours) -> None:
+def scale_text(row: npt.NDArray[np.float64]) -> str:
+    """Say what the strongest colour of a map stands for, where each map has its own scale."""
+    strongest = float(np.abs(row).max())
+    return f"± {strongest:.2g}" if strongest else "all zero"
+
+
+def write_scale(place: Axes, row: npt.NDArray[np.float64]) -> None:
+    """Write what the strongest colour stands for at the upper right of a panel."""
+    place.set_title(scale_text(row), loc="right", fontsize="x-small")
+
+
+def plain(text: str) -> str:
+    """Keep dollar signs in names from being read as formulas."""
+    return text.replace("$", r"\$")
+
+
+def colour_bar(
+    figure: Figure | SubFigure, places: list[Axes], *, common: float | None, cmap: Colours, side: str = "below"
+) -> None:
     """State what the colours mean: values for a common scale, else fractions of each map's own strongest value."""
     limit = common or 1.0
     scale = ScalarMappable(Normalize(-limit, limit), ListedColormap(colour_table(cmap) / 255))
@@ -137,5 +181,5 @@ def colour_bar(figure: Figure | SubFigure, places: list[Axes], *, common: float 
     ends = ("against", "for")
     numbers = (f"−{limit:.2g}", f"+{limit:.2g}") if common else ("−max", "+max")
     bar.set_ticklabels([f"{numbers[0]}\n{ends[0]}", "0", f"{numbers[1]}\n{ends[1]}"], fontsize="x-small")
-    label = "relevance" if common else "relevance, each map on its\nown scale (± max below it)"
+    label = "relevance" if common else f"relevance, each map on its\nown scale (± max {side} it)"
     bar.set_label(label, fontsize="x-small")

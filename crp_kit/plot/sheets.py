@@ -19,7 +19,7 @@ from torchvision.transforms.functional import gaussian_blur
 
 from ..errors import InputError
 from ..image import picture
-from .panels import CELL, OUTLINE, Colours, aspect_of, colour_bar, numbers, show_image, show_map
+from .panels import CELL, OUTLINE, Colours, aspect_of, colour_bar, numbers, plain, show_image, show_map
 
 __all__ = ["ReferenceView", "Sheet", "Style", "plain"]
 
@@ -240,8 +240,3 @@ def _centre(place: Axes, size: tuple[int, ...], frame: tuple[int, int]) -> None:
     place.set_ylim((height + high) / 2 - 0.5, (height - high) / 2 - 0.5)
     place.spines[:].set_visible(False)
     place.add_patch(Rectangle((-0.5, -0.5), width, height, fill=False, edgecolor=OUTLINE, linewidth=0.8, clip_on=False))
-
-
-def plain(text: str) -> str:
-    """Keep dollar signs in names from being read as formulas."""
-    return text.replace("$", r"\$")
