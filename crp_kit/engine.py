@@ -28,6 +28,7 @@ from .rules.assign import BatchNormRule, Plan, make_plan, modules_with_rule_of_t
 from .rules.linear import KeptUnit
 from .rules.plain_gradient import plain_gradients
 from .rules.presets import Composite
+from .weights import check_weights
 
 _KEPT = 16
 """Composites, and recorded structures for each of them, that are remembered."""
@@ -300,6 +301,7 @@ class Engine:
         if self._shadow is None or not has_fingerprint(self.model, self._fingerprint):
             self._views.clear()
             self._planned.clear()
+            check_weights(self.model)
             self._fingerprint, self._shadow = fingerprint(self.model), make_shadow(self.model)
         if composite is not None and composite.canonizers:
             private = make_shadow(self.model, private=True)

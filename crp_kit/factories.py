@@ -54,7 +54,7 @@ def make(spec: str, *, forms: str, schemes: Sequence[str]) -> Any:
         return factory
     try:
         return factory()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ModelError(f"{spec} failed: {type(error).__name__}: {error}") from error
 
 
@@ -68,7 +68,7 @@ def _named_module(place: str, spec: str, known: tuple[str, Sequence[str]]) -> Mo
         found = difflib.get_close_matches(place, schemes, n=1)
         hint = f"did you mean {found[0]}:{spec.rpartition(':')[2]}?" if found else forms
         raise InputError(f"no Python module named {place!r}; {hint}") from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ModelError(f"importing {place} failed: {type(error).__name__}: {error}") from error
 
 
@@ -84,7 +84,7 @@ def _file_module(path: Path) -> ModuleType:
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         del sys.modules[name]
         raise ModelError(f"running {path} failed: {type(error).__name__}: {error}") from error
     return module

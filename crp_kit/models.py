@@ -14,8 +14,10 @@ from torch import nn
 
 from .errors import InputError, ModelError
 from .factories import make, near
+from .graph.record import OutputSelector
 from .preprocess import ImageBatch, Preprocess, load_images, open_image
 from .state import is_state_file, load_state
+from .weights import check_weights
 
 __all__ = ["ImageBatch", "LoadedModel", "Preprocess", "load_images", "load_model", "open_image"]
 
@@ -34,14 +36,27 @@ class LoadedModel:
         ImageNet's by default.
     classes : tuple of str or None
         Name of each output, where known.
-    output : str, int or None
+    output : str, int, callable or None
         Which part of the model's output counts, as `crp_kit.CondAttribution` takes it.
     """
 
     model: nn.Module
     preprocess: Preprocess = field(default_factory=Preprocess)
     classes: tuple[str, ...] | None = None
-    output: str | int | None = None
+    output: OutputSelector = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.model, nn.Module):
+            raise InputError(f"model is a torch.nn.Module; got {type(self.model).__name__}")
+        if not isinstance(self.preprocess, Preprocess):
+            raise InputError(f"preprocess is a crp_kit.models.Preprocess; got {type(self.preprocess).__name__}")
+        if not (self.output is None or isinstance(self.output, (str, int)) or callable(self.output)):
+            raise InputError(f"output is a key, an index, an attribute or a function; got {self.output!r:.60}")
+        if self.classes is not None:
+            names: Any = self.classes
+            if isinstance(names, str) or not all(isinstance(one, str) for one in names):
+                raise InputError(f"classes is the name of each output, a tuple of strings; got {self.classes!r:.60}")
+            object.__setattr__(self, "classes", tuple(self.classes))
 
     def class_name(self, index: int) -> str:
         """Return ``"207 golden retriever"``, or only the number where no name is known."""
@@ -49,8 +64,8 @@ class LoadedModel:
         return f"{index} {self.classes[index]}" if known and self.classes else str(index)
 
     def sample(self) -> torch.Tensor:
-        """Return an input of zeros with the shape that the model takes: (1, channel, height, width)."""
-        return torch.zeros(1, len(self.preprocess.mean), *self.preprocess.size)
+        """Return an input of zeros with the shape that the model takes: (1, channel, height, width), or (1, *shape)."""
+        return torch.zeros(1, self.preprocess.channels, *self.preprocess.size)
 
 
 def load_model(spec: str, weights: str | None = None) -> LoadedModel:
@@ -76,7 +91,8 @@ def load_model(spec: str, weights: str | None = None) -> LoadedModel:
     InputError
         If there is no such model or file, or a weights name that the model does not have.
     ModelError
-        If weights do not fit or cannot be fetched, a factory fails, or it makes no module.
+        If weights do not fit or cannot be fetched, a factory fails, or it makes no module, or one whose parameters have
+        no values.
 
     Examples
     --------
@@ -98,6 +114,7 @@ def load_model(spec: str, weights: str | None = None) -> LoadedModel:
         loaded = _from_factory(spec, weights)
     if weights is not None and is_state_file(weights):
         load_state(loaded.model, Path(weights))
+    check_weights(loaded.model)
     loaded.model.eval()
     return loaded
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import pickle
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ import torch
 from torch import nn
 
 from .errors import InputError, ModelError
+from .readable import check_file
+from .weights import check_weights
 
 __all__ = ["is_state_file", "load_state", "state_digest"]
 
@@ -22,7 +25,10 @@ _SHOWN = 3
 
 def is_state_file(text: str) -> bool:
     """Tell whether a text names a file and not published weights."""
-    return Path(text).suffix in _SUFFIXES or Path(text).is_file()
+    try:
+        return Path(text).suffix in _SUFFIXES or Path(text).is_file()
+    except OSError:  # a name that no file can have
+        return False
 
 
 def load_state(model: nn.Module, path: Path) -> None:
@@ -40,8 +46,10 @@ def load_state(model: nn.Module, path: Path) -> None:
     InputError
         If there is no such file, or it needs safetensors and that is not installed.
     ModelError
-        If the file is no state dict, or its names or shapes are not the model's.
+        If the file is no state dict, it has tensors without values or in another layout, its names, shapes or types are
+        not the model's, or parameters of the model are not initialised or without values.
     """
+    check_weights(model)
     state = _unwrapped(_read_state(path), path)
     own = model.state_dict()
     missing, unknown = [key for key in own if key not in state], [key for key in state if key not in own]
@@ -59,19 +67,50 @@ def load_state(model: nn.Module, path: Path) -> None:
             f"the state dict in {path} does not fit the model: {shapes}. For another number of classes, write a "
             f"factory that builds the model and name it as file.py:factory"
         )
+    _check_types(state, own, path)
     model.load_state_dict(state, strict=False)
 
 
+def _check_types(state: Mapping[str, torch.Tensor], own: Mapping[str, Any], path: Path) -> None:
+    """Make sure that what a model gets are numbers like its own."""
+    for key, value in state.items():
+        mine = own[key]
+        if value.is_floating_point() != mine.is_floating_point() or value.is_complex() != mine.is_complex():
+            raise ModelError(
+                f"the state dict in {path} does not fit the model: {key} is {value.dtype} in the file and {mine.dtype} "
+                f"here; save it as {mine.dtype}"
+            )
+
+
 def state_digest(model: nn.Module) -> str:
-    """Return a SHA-256 of a model's state dict: names, types, shapes and values."""
+    """Return a SHA-256 of a model's state dict: names, types, shapes and values.
+
+    Raises
+    ------
+    ModelError
+        If a tensor has no values, or an unknown layout.
+    """
+    check_weights(model)
     digest = hashlib.sha256()
     for name, value in model.state_dict().items():
         if isinstance(value, torch.Tensor):
             digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
-            digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+            for part in _parts(name, value.detach()):
+                digest.update(part.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
         else:
             digest.update(f"{name} {value!r}\n".encode())
     return digest.hexdigest()
+
+
+def _parts(name: str, value: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """Return what determines the values of a tensor: itself, or the indices and values of a sparse one."""
+    if value.layout is torch.sparse_coo:
+        value = value.coalesce()
+        return value.indices(), value.values()
+    if value.layout is not torch.strided or value.is_quantized:
+        words = "quantized" if value.is_quantized else str(value.layout)
+        raise ModelError(f"{name!r} of the model is {words}, whose values have no fingerprint; use a dense tensor")
+    return (value,)
 
 
 def _first(keys: Sequence[str]) -> str:
@@ -80,8 +119,7 @@ def _first(keys: Sequence[str]) -> str:
 
 
 def _read_state(path: Path) -> Any:
-    if not path.is_file():
-        raise InputError(f"no weights file {str(path)!r}")
+    check_file(path, "weights")
     if path.suffix == ".safetensors":
         try:
             reader = importlib.import_module("safetensors.torch")
@@ -92,7 +130,9 @@ def _read_state(path: Path) -> Any:
         except Exception as error:
             raise ModelError(f"{path} cannot be read as safetensors: {error}") from error
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Validating sparse tensor")  # a sparse tensor is refused below
+            return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise ModelError(
             f"{path} is no state dict, or holds more than tensors, which could run code: save model.state_dict() alone"
@@ -107,7 +147,28 @@ def _unwrapped(state: Any, path: Path) -> dict[str, torch.Tensor]:
     for key in ("state_dict", "model_state_dict", "model"):
         if isinstance(state, Mapping) and isinstance(state.get(key), Mapping):
             state = state[key]
-    if not isinstance(state, Mapping) or not state or not all(isinstance(one, torch.Tensor) for one in state.values()):
+    if not isinstance(state, Mapping) or not state:
         raise ModelError(f"{path} is no state dict: it holds {type(state).__name__} and not names with tensors")
+    for key, value in state.items():
+        if not isinstance(key, str) or not isinstance(value, torch.Tensor):
+            what = "a tensor" if isinstance(value, torch.Tensor) else type(value).__name__
+            raise ModelError(
+                f"{path} is no state dict: it holds {type(state).__name__} and not names with tensors; its key {key!r} "
+                f"({type(key).__name__}) has {what}"
+            )
+        wrong = _unusable(value)
+        if wrong:
+            raise ModelError(f"{key!r} in {path} is {wrong}; save plain dense tensors, with values, on the CPU")
     prefix = "module." if all(key.startswith("module.") for key in state) else ""
     return {key.removeprefix(prefix): value for key, value in state.items()}
+
+
+def _unusable(value: torch.Tensor) -> str:
+    """Say why a tensor of a file cannot become a parameter, or nothing."""
+    if value.is_meta:
+        return "a tensor without values (device 'meta')"
+    if value.is_quantized:
+        return f"quantized ({value.dtype})"
+    if value.is_nested:
+        return "a nested tensor"
+    return "" if value.layout is torch.strided else f"sparse ({value.layout})"

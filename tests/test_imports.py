@@ -11,14 +11,14 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "crp_kit"
 LEVELS = {
     "version": 0, "errors": 0, "conditions": 0, "concepts": 0, "notebook": 0, "finite": 0, "precision": 0,
-    "checksum": 0,
+    "checksum": 0, "readable": 0, "weights": 0,
     "graph": 1,
     "rules": 2,
     "engine": 3, "passes": 3, "ledger": 3,
     "result": 4, "layers": 4, "slices": 4, "observation": 4, "attribution": 4, "diagnostics": 4,
     "inspection": 4,
     "concept_graph": 5, "regions": 5, "virelay": 5, "atlas": 5, "data": 5, "state": 5, "factories": 5,
-    "models": 5, "preprocess": 5,
+    "models": 5, "preprocess": 5, "arrays": 5,
     "image": 6, "plot": 6, "report": 6, "demo": 6,
     "__init__": 6,
     "cli": 7, "__main__": 7,

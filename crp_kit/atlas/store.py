@@ -189,6 +189,8 @@ class H5File:
             raise AtlasError(f"no file {str(path)!r}")
         if path.is_dir():
             raise AtlasError(f"{str(path)!r} is a folder, not an atlas file")
+        if not path.is_file():
+            raise AtlasError(f"{str(path)!r} is a pipe or a device, not an atlas file")
         with self.explained():
             _check_heaps(path)
             self._h5 = h5py.File(path, "r")

@@ -12,12 +12,14 @@ import click
 
 from ..conditions import OUTPUT, parse_condition_text
 from ..errors import InputError
+from ..readable import check_sample
 from .files import check_outputs, write_file
 from .group import say
 from .options import (
     attribution_of,
     composite_of,
     device_option,
+    drawable,
     loaded_on,
     model_options,
     overwrite_option,
@@ -155,8 +157,7 @@ def _computed(
     from ..models import load_images
 
     for path in images:
-        if not path.exists():
-            raise InputError(f"no image file {str(path)!r}")
+        check_sample(path)
     device = options["device"]
     loaded = loaded_on(device, *named)
     start = _start(options, loaded)
@@ -179,7 +180,7 @@ def _figure(loaded: LoadedModel, found: ConceptGraph, batch: ImageBatch, options
     shown: dict[str, Any] = {name: options[name] for name in ("heatmaps", "k")}
     if options["data"] is not None:
         shown |= {"dataset": load_dataset(options["data"], loaded.preprocess), "preprocess": loaded.preprocess}
-    image = batch.views[0] if found.samples == 1 else None
+    image = drawable(loaded, batch.views[0]) if found.samples == 1 else None
     with nullcontext() if options["atlas"] is None else ConceptAtlas(options["atlas"]) as atlas:
         return found.plot(atlas=atlas, image=image, classes=loaded.classes, **shown)
 

@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 
 import click
 
-from ..errors import CrpKitError, CrpKitWarning
+from ..errors import ConditionError, CrpKitError, CrpKitWarning
 
 __all__ = ["MISTAKE", "CrpGroup", "say"]
 
@@ -50,8 +50,10 @@ class CrpGroup(click.Group):
             except click.Abort as error:
                 say(f"crp-kit: {_in_options(str(error.__cause__ or '')) or 'interrupted'}")
                 sys.exit(_INTERRUPTED)
-            except CrpKitError as error:
+            except ConditionError as error:  # may show below a condition where it is wrong
                 _fail(_in_options(str(error)))
+            except CrpKitError as error:
+                _fail(" ".join(_in_options(str(error)).split("\n")))
             except OSError as error:
                 _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
         sys.exit(result if isinstance(result, int) else 0)
@@ -75,6 +77,7 @@ _OPTIONS = {
     "; skip_unreadable leaves": "; --skip-unreadable leaves",
     "target='prediction'": "--target prediction",
     "CondAttribution(model, class_axis=...)": "--class-axis",
+    "CondAttribution(model, output=...)": "a factory that returns crp_kit.models.LoadedModel(model, output=...)",
 }
 """How the library's advice is said on the command line."""
 

@@ -1,4 +1,4 @@
-"""``crp-kit heatmap``: conditional heatmaps of image files."""
+"""``crp-kit heatmap``: conditional heatmaps of image files, and of signals and volumes in ``.npy`` files."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import click
 
 from ..conditions import OUTPUT, parse_condition_text
 from ..errors import ConditionError, InputError
+from ..readable import check_sample
 from .files import check_figure, check_outputs, write_file
 from .group import say
 from .options import (
@@ -19,6 +20,7 @@ from .options import (
     attribution_of,
     composite_of,
     device_option,
+    drawable,
     loaded_on,
     model_options,
     overwrite_option,
@@ -168,8 +170,7 @@ def _computed(
     from ..models import load_images
 
     for path in images:
-        if not path.exists():
-            raise InputError(f"no image file {str(path)!r}")
+        check_sample(path)
     loaded = loaded_on(device, *named)
     options = {**asked.options, "composite": composite_of(loaded, asked.options["composite"], device)}
     asked = replace(asked, options=options)
@@ -189,7 +190,9 @@ def _maps(
     attribution: CondAttribution, loaded: LoadedModel, image: tuple[Path, torch.Tensor, torch.Tensor], asked: _Asked
 ) -> _Maps:
     path, view, inputs = image
-    base = asked.base if OUTPUT in asked.base else {**asked.base, OUTPUT: [_predicted_class(loaded, inputs)]}
+    base = (
+        asked.base if OUTPUT in asked.base else {**asked.base, OUTPUT: [_predicted_class(attribution, inputs, asked)]}
+    )
     shares: list[float | None] = [None]
     sets = [base]
     if asked.each:
@@ -215,13 +218,11 @@ def _ranked(
     return [(int(one), float(shares[one])) for one in order]
 
 
-def _predicted_class(loaded: LoadedModel, inputs: torch.Tensor) -> int:
-    import torch
-
-    with torch.no_grad():
-        value = loaded.model(inputs)
-    value = value if loaded.output is None else value[loaded.output]
-    if not isinstance(value, torch.Tensor) or value.ndim != 2:
+def _predicted_class(attribution: CondAttribution, inputs: torch.Tensor, asked: _Asked) -> int:
+    """Return the class that the model predicts, from the forward that the attribution records."""
+    run = attribution.engine.run(inputs, asked.options["composite"])
+    value = run.recording.value(run.graph.output)
+    if value.ndim != 2:
         raise ConditionError(
             "the model's output is not one number for each class: say what to explain with --condition y:ID"
         )
@@ -242,21 +243,27 @@ def _image_title(loaded: LoadedModel, found: _Maps) -> str:
 def _figure(loaded: LoadedModel, found: list[_Maps], *, shared_scale: bool) -> Any:
     import torch
 
-    from ..plot import heatmaps
+    from ..result import draw
 
-    views = [one.view for one in found]
+    layout = found[0].attr.layout
+    if layout is None:
+        raise InputError("there is no figure of such inputs; leave --output out and take --save-array")
     titles = [
-        _title(loaded, condition.as_dict(), share)
+        (one, _title(loaded, condition.as_dict(), share))
         for one in found
         for condition, share in zip(one.attr.conditions, one.shares, strict=True)
     ]
-    return heatmaps(
-        torch.cat([one.attr.heatmap.detach().cpu() for one in found]),
-        images=views,
-        titles=titles,
-        image_titles=[_image_title(loaded, one) for one in found],
-        shared_scale=shared_scale,
-    )
+    maps = torch.cat([one.attr.heatmap.detach().cpu() for one in found])
+    views = [drawable(loaded, one.view) for one in found]
+    if layout == "image":
+        return draw(
+            maps, layout, None if None in views else views, titles=[title for _, title in titles],
+            image_titles=[_image_title(loaded, one) for one in found], shared_scale=shared_scale,
+        )  # fmt: skip
+    data = torch.stack([one.view for one in found]) if layout in ("signal", "volume") else None
+    options = {"shared_scale": shared_scale} if layout != "volume" else {}
+    said = [f"{_image_title(loaded, one)}\n{title}" for one, title in titles]
+    return draw(maps, layout, data, titles=said, **options)
 
 
 def _title(loaded: LoadedModel, condition: dict[str, list[Any]], share: float | None) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import click
 
 from ..errors import InputError
-from .options import model_options
+from .options import model_options, selector_of
 
 if TYPE_CHECKING:
     from ..graph.nodes import Graph
@@ -51,7 +51,7 @@ def layers(
 
     matches = _compiled(pattern)
     loaded = load_model(model, weights)
-    graph = record_once(loaded.model, loaded.sample(), output=loaded.output).graph
+    graph = record_once(loaded.model, loaded.sample(), output=selector_of(loaded)).graph
     found = _nodes(graph) if whole else _modules(loaded, graph, every=bool(types))
     chosen = [one for one in _of_types(found, types) if matches is None or matches.fullmatch(one.name)]
     if not chosen:

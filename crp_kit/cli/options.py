@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from ..errors import InputError
+from ..errors import InputError, ModelError
 
 if TYPE_CHECKING:
     import torch
 
     from ..attribution import CondAttribution
+    from ..graph.record import OutputSelector
     from ..models import LoadedModel
     from ..rules.presets import Composite
 
@@ -23,6 +24,7 @@ __all__ = [
     "composite_of",
     "data_option",
     "device_option",
+    "drawable",
     "loaded_on",
     "model_options",
     "module_types",
@@ -30,6 +32,7 @@ __all__ = [
     "overwrite_option",
     "rule_options",
     "sample_of",
+    "selector_of",
     "size_option",
 ]
 
@@ -54,7 +57,8 @@ data_option = click.option(
     "--data",
     required=True,
     metavar="SPEC",
-    help="imagefolder:DIR, torchvision:NAME:ROOT, demo:shapes, package.module:factory or file.py:factory.",
+    help="imagefolder:DIR, torchvision:NAME:ROOT, npyfolder:DIR, demo:shapes, package.module:factory or "
+    "file.py:factory.",
 )
 device_option = click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:1, mps, …")
 _COMPOSITE = click.option(
@@ -71,7 +75,10 @@ _BATCH_NORM = click.option(
     help="What is done at a BatchNorm that belongs to no convolution or linear layer, as in DenseNet.",
 )
 size_option = click.option(
-    "--size", metavar="HEIGHT[xWIDTH]", help="Size of the input image, if not the one that the model was made for."
+    "--size",
+    metavar="HEIGHT[xWIDTH]",
+    help="Size of the input image, if not the one that the model was made for; TIME of a signal, DEPTHxHEIGHTxWIDTH of "
+    "a volume.",
 )
 _ELEMENTWISE = click.option(
     "--elementwise",
@@ -130,10 +137,50 @@ def loaded_on(device: str, model: str, weights: str | None) -> LoadedModel:
         raise InputError(f"{model} without weights is untrained: say --weights DEFAULT, a state-dict file, or none")
     loaded = load_model(model, weights)
     try:
-        loaded.model.to(torch.device(device))
-    except (RuntimeError, AssertionError) as error:
-        raise InputError(f"device {device!r} cannot be used: {str(error).splitlines()[0]}") from error
+        where = torch.device(device)
+        if where.type == "meta":
+            raise InputError("device 'meta' keeps shapes and no values; give cpu, cuda, …")
+        loaded.model.to(where)
+    except InputError:
+        raise
+    except Exception as error:  # a backend that is not there fails in any way
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise InputError(f"device {device!r} cannot be used: {reason}") from error
     return loaded
+
+
+def selector_of(loaded: LoadedModel) -> OutputSelector:
+    """Return which part of a model's output counts; a function that fails says so."""
+    select = loaded.output
+    if not callable(select):
+        return select
+
+    def selected(output: Any) -> torch.Tensor:
+        try:
+            return select(output)
+        except Exception as error:
+            raise ModelError(
+                f"the function that LoadedModel has as output failed on the model's output ({type(output).__name__}): "
+                f"{type(error).__name__}: {error}"
+            ) from error
+
+    return selected
+
+
+def drawable(loaded: LoadedModel, view: torch.Tensor) -> torch.Tensor | None:
+    """Return what the model sees of an image as a picture, values in [0, 1] (channel, height, width); None for others.
+
+    Arrays of other values are stretched over [0, 1], and of other channels the mean is shown.
+    """
+    import torch
+
+    from ..image import stretched
+
+    if loaded.preprocess.axes != 2:
+        return None
+    view = view if len(view) in (1, 3) else view.mean(0, keepdim=True)
+    inside = float(view.min()) >= 0 and float(view.max()) <= 1
+    return view if inside else torch.from_numpy(stretched(view))
 
 
 def attribution_of(loaded: LoadedModel, options: Mapping[str, Any]) -> CondAttribution:
@@ -143,7 +190,7 @@ def attribution_of(loaded: LoadedModel, options: Mapping[str, Any]) -> CondAttri
     types = module_types(loaded.model)
     declared = [types.get(one, one) for one in options["elementwise"]]
     settings = {name: options[name] for name in MADE_WITH if name != "elementwise"}
-    return CondAttribution(loaded.model, loaded.output, elementwise=declared, **settings)
+    return CondAttribution(loaded.model, selector_of(loaded), elementwise=declared, **settings)
 
 
 def composite_of(loaded: LoadedModel, name: str, device: str = "cpu") -> Composite | None:
@@ -165,10 +212,12 @@ def sample_of(loaded: LoadedModel, size: str | None) -> torch.Tensor:
     sample = loaded.sample()
     if size is None:
         return sample
-    if not re.fullmatch(r"[1-9]\d*(x[1-9]\d*)?", size):
-        raise InputError(f"--size is written like 224 or 480x640; got {size!r}")
-    height, _, width = size.partition("x")
-    return sample.new_zeros((*sample.shape[:2], int(height), int(width or height)))
+    axes = loaded.preprocess.axes
+    example = {1: "1000", 2: "224 or 480x640", 3: "16x224x224"}[axes]
+    if not re.fullmatch(r"[1-9]\d*(x[1-9]\d*)*", size) or size.count("x") not in ({0, 1} if axes == 2 else {axes - 1}):
+        raise InputError(f"--size is written like {example}; got {size!r}")
+    sizes = [int(one) for one in size.split("x")]
+    return sample.new_zeros((*sample.shape[:2], *(sizes * 2 if (axes, len(sizes)) == (2, 1) else sizes)))
 
 
 def numbers(text: str) -> list[int]:

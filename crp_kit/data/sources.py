@@ -16,13 +16,13 @@ from torch.utils.data import Dataset, IterableDataset
 
 from ..errors import InputError, ModelError
 from ..factories import make, near
-from ..preprocess import Preprocess, open_image
+from ..preprocess import Preprocess
 from .shapes import ShapesDataset
 
-__all__ = ["ImageFiles", "load_dataset"]
+__all__ = ["ArrayFiles", "ImageFiles", "load_dataset"]
 
-_FORMS = "imagefolder:DIR, torchvision:NAME:ROOT, demo:shapes, package.module:factory or file.py:factory"
-_SCHEMES = ("imagefolder", "torchvision", "demo")
+_FORMS = "imagefolder:DIR, torchvision:NAME:ROOT, npyfolder:DIR, demo:shapes, package.module:factory or file.py:factory"
+_SCHEMES = ("imagefolder", "npyfolder", "torchvision", "demo")
 _SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
 _DEMO_SAMPLES = 2000
 _TESTING = ("test", "val", "valid")
@@ -40,7 +40,7 @@ class ImageFiles(Dataset[tuple[torch.Tensor, int | None]]):
     ----------
     root : str or Path
     preprocess : Preprocess
-        What makes a tensor of a picture: resized, cropped, values in [0, 1].
+        What makes a tensor of a picture: resized, cropped, values in [0, 1]; in grey where it has one channel.
 
     Attributes
     ----------
@@ -56,29 +56,35 @@ class ImageFiles(Dataset[tuple[torch.Tensor, int | None]]):
         dataset, such as ``train``.
     """
 
+    scheme, noun = "imagefolder", "image"
+    suffixes: tuple[str, ...] = _SUFFIXES
+
     def __init__(self, root: str | Path, preprocess: Preprocess) -> None:
         self.root, self.preprocess = Path(root).expanduser(), preprocess
         if not self.root.is_dir():
             raise InputError(f"no folder {str(root)!r}" + (": it is a file" if self.root.exists() else ""))
         try:
-            folders = sorted(one.name for one in self.root.iterdir() if one.is_dir() and not one.name.startswith("."))
-            labelled = [(path, number) for number, name in enumerate(folders) for path in _images(self.root / name)]
-            alone = [] if labelled else _images(self.root)
+            folders = self._class_folders()
+            labelled = [(path, number) for number, name in enumerate(folders) for path in self._files(self.root / name)]
+            alone = [] if labelled else self._files(self.root)
         except OSError as error:
             raise InputError(f"cannot read the folder {error.filename!r}: {error.strerror or error}") from error
         self.classes = folders if labelled else []
         self.samples: list[tuple[str, int | None]] = [*labelled] or [(path, None) for path in alone]
         if not self.samples:
-            raise InputError(f"no image in {str(root)!r}, nor in folders in it; looked for {', '.join(_SUFFIXES)}")
+            raise InputError(
+                f"no {self.noun} in {str(root)!r}, nor in folders in it; looked for {', '.join(self.suffixes)}"
+            )
         nested = all(Path(path).parent.parent != self.root for path, _ in labelled)
         if labelled and nested and _PARTS.issuperset(folders):
             raise InputError(
                 f"the folders in {str(root)!r} are parts of a dataset, not classes: {', '.join(folders)}; name one of "
-                f"them, such as imagefolder:{self.root / folders[-1]}"
+                f"them, such as {self.scheme}:{self.root / folders[-1]}"
             )
 
     def __repr__(self) -> str:
-        return f"ImageFiles({str(self.root)!r}, {len(self)} images, {len(self.classes)} classes)"
+        name = type(self).__name__
+        return f"{name}({str(self.root)!r}, {len(self)} {self.noun}s, {len(self.classes)} classes)"
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -92,19 +98,44 @@ class ImageFiles(Dataset[tuple[torch.Tensor, int | None]]):
             If its file cannot be read as an image.
         """
         path, label = self.samples[index]
-        return _View(self.preprocess)(open_image(path)), label
+        return self.preprocess.read(path), label
+
+    def _class_folders(self) -> list[str]:
+        """Return the names of the folders in the root, without links to it or to what it is in."""
+        whole = self.root.resolve()
+        folders = [one for one in self.root.iterdir() if one.is_dir() and not one.name.startswith(".")]
+        return sorted(one.name for one in folders if not whole.is_relative_to(one.resolve()))
+
+    def _files(self, folder: Path) -> list[str]:
+        """Return the paths of all samples in a folder and the folders in it, links followed."""
+        return [
+            str(Path(place, name))
+            for place, names in sorted(_walk(folder))
+            for name in names
+            if name.lower().endswith(self.suffixes) and not name.startswith(".")
+        ]
 
 
-def _images(folder: Path) -> list[str]:
-    """Return the paths of all images in a folder and the folders in it, links followed."""
-    walk = os.walk(folder, onerror=_raise, followlinks=True)
-    places = sorted((place, sorted(names)) for place, _, names in walk)
-    return [
-        str(Path(place, name))
-        for place, names in places
-        for name in names
-        if name.lower().endswith(_SUFFIXES) and not name.startswith(".")
-    ]
+class ArrayFiles(ImageFiles):
+    """The ``.npy`` files of a folder, one sample each, with a class for each folder in it, as for `ImageFiles`.
+
+    Samples are arrays as the model takes them, before normalisation, such as (channel, time); see
+    `crp_kit.models.Preprocess`.
+    """
+
+    scheme, noun = "npyfolder", "array"
+    suffixes = (".npy",)
+
+
+def _walk(folder: Path) -> Iterator[tuple[str, list[str]]]:
+    """Yield a folder and the folders in it, links followed, with the names of their files; no folder inside itself."""
+    inside = {str(folder): frozenset([folder.resolve(), folder.parent.resolve()])}
+    for place, folders, names in os.walk(folder, onerror=_raise, followlinks=True):
+        chain, here = inside.pop(place), Path(place).resolve()
+        reached = {name: Path(place, name).resolve() for name in folders}
+        folders[:] = [name for name in folders if reached[name] not in chain and not here.is_relative_to(reached[name])]
+        inside |= {os.path.join(place, name): chain | {reached[name]} for name in folders}
+        yield place, sorted(names)
 
 
 def _raise(error: OSError) -> None:
@@ -120,7 +151,7 @@ class _View:
     def __call__(self, picture: Any) -> Any:
         if not isinstance(picture, Image.Image):
             return picture
-        return self.preprocess.view(picture.convert("L" if len(self.preprocess.mean) == 1 else "RGB"))
+        return self.preprocess.view(picture)
 
 
 def load_dataset(spec: str, preprocess: Preprocess | None = None) -> Any:
@@ -129,13 +160,14 @@ def load_dataset(spec: str, preprocess: Preprocess | None = None) -> Any:
     Parameters
     ----------
     spec : str
-        ``imagefolder:DIR``, a folder with a folder for each class, or of images without classes;
+        ``imagefolder:DIR``, a folder with a folder for each class, or of images without classes; ``npyfolder:DIR``, the
+        same of arrays in ``.npy`` files, such as signals and volumes;
         ``torchvision:NAME:ROOT`` or ``torchvision:NAME:ROOT:SPLIT``, a dataset of torchvision that lies there already,
         by default the part for testing or validation; ``demo:shapes``, ``demo:shapes:N`` or ``demo:shapes:N:train``,
         the built-in images, 2000 of the test part by default; ``package.module:factory`` or ``file.py:factory``, a
         function without arguments that returns a map-style dataset.
     preprocess : Preprocess, optional
-        The model's, for pictures of the first two forms; ImageNet's by default.
+        The model's, for files of the first three forms; ImageNet's by default.
 
     Raises
     ------
@@ -153,6 +185,8 @@ def load_dataset(spec: str, preprocess: Preprocess | None = None) -> Any:
         raise InputError(f"data is named {_FORMS}; got {spec!r}")
     if scheme == "imagefolder":
         return ImageFiles(rest, preprocess or Preprocess())
+    if scheme == "npyfolder":
+        return ArrayFiles(rest, preprocess or Preprocess())
     if scheme == "torchvision":
         return _torchvision(spec, rest, preprocess or Preprocess())
     if scheme == "demo":
