@@ -9,14 +9,10 @@ import torch
 from torch.nn import functional
 
 from ..nodes import Graph, Node, Ref
-from ..ops import SHAPED_LIKE
 from . import maps, moves, parts
 from .arguments import operands
 from .layout import LOST, Layout, Passage, Rule, aligned, by_operation, joined
 from .products import PRODUCTS, through_product
-
-_FIRST_ONLY = SHAPED_LIKE | {"to"}
-"""Operations that take only a shape or a type from what is not their first operand."""
 
 
 def followed(graph: Graph, ref: Ref, layouts: Mapping[Ref, Layout | None], *, samples: bool) -> Layout | None:
@@ -57,13 +53,11 @@ def followed(graph: Graph, ref: Ref, layouts: Mapping[Ref, Layout | None], *, sa
 
 def _sources(node: Node, output: int) -> Sequence[Ref]:
     """Return the operands that an output takes its elements from."""
-    if node.op in _FIRST_ONLY:
-        return [one for one in operands(node)[:1] if isinstance(one, Ref)]
     if node.op == "copy":
         return [one for one in operands(node)[1:] if isinstance(one, Ref)]
     if node.op == "broadcast_tensors":
         return [one for one in operands(node)[output : output + 1] if isinstance(one, Ref)]
-    return node.inputs
+    return node.signals
 
 
 def _rule(node: Node) -> Rule | None:
@@ -89,7 +83,7 @@ _RULES: dict[str, Rule] = {
         {
             through_product: " ".join(PRODUCTS),
             aligned: (
-                "expand expand_as broadcast_to broadcast_tensors contiguous clone to type type_as float double half "
+                "identity expand expand_as broadcast_to broadcast_tensors contiguous clone to type type_as float double half "
                 "bfloat16 detach data copy dropout dropout1d dropout2d dropout3d alpha_dropout feature_dropout "
                 "feature_alpha_dropout channel_shuffle native_channel_shuffle elementwise softmax log_softmax softmin "
                 "cumsum cumprod logcumsumexp cummax cummin normalize hardswish log_sigmoid logsigmoid softsign "
