@@ -84,10 +84,11 @@ _RULES: dict[str, Rule] = {
             through_product: " ".join(PRODUCTS),
             aligned: (
                 "identity expand expand_as broadcast_to broadcast_tensors contiguous clone to type type_as float "
-                "double half bfloat16 detach data copy dropout dropout1d dropout2d dropout3d alpha_dropout feature_dropout "
-                "feature_alpha_dropout channel_shuffle native_channel_shuffle elementwise softmax log_softmax softmin "
-                "cumsum cumprod logcumsumexp cummax cummin normalize hardswish log_sigmoid logsigmoid softsign "
-                "tanhshrink softshrink rrelu tril triu masked_fill fill zero neg floor_divide gumbel_softmax"
+                "double half bfloat16 detach data copy dropout dropout1d dropout2d dropout3d alpha_dropout "
+                "feature_dropout feature_alpha_dropout channel_shuffle native_channel_shuffle elementwise softmax "
+                "log_softmax softmin cumsum cumprod logcumsumexp cummax cummin normalize hardswish log_sigmoid "
+                "logsigmoid softsign tanhshrink softshrink rrelu tril triu masked_fill fill zero neg floor_divide "
+                "gumbel_softmax"
             ),
         }
     ),
