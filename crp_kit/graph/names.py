@@ -34,6 +34,8 @@ class ModuleCall:
         Range of the nodes that were recorded meanwhile.
     whole : bool
         Whether it is one node whose inside is not looked into.
+    calls : int
+        Number of the model's own calls among these nodes, without views behind a write.
     result : Ref or None
         Its first output that depends on the input.
     """
@@ -45,6 +47,7 @@ class ModuleCall:
     start: int
     stop: int = 0
     whole: bool = False
+    calls: int = 0
     result: Ref | None = None
 
     @property
@@ -52,7 +55,7 @@ class ModuleCall:
         """Whether the call as a whole has the module's name: torch's own layers, modules of one call or one node."""
         of_torch = self.kind.__module__.startswith(("torch.nn", "torch.ao.nn"))
         container = issubclass(self.kind, (torch.nn.Sequential, torch.nn.ModuleList, torch.nn.ModuleDict))
-        one_call = self.stop - self.start == 1 and (self.childless or (self.whole and bool(self.path)))
+        one_call = self.calls == 1 and (self.childless or (self.whole and bool(self.path)))
         return (of_torch and not container) or one_call
 
 
@@ -81,7 +84,7 @@ def assign_names(drafts: Sequence[tuple[str, str, Mapping[str, Any]]], calls: Se
         inside = call.result is not None and call.start <= call.result.node < call.stop
         if call.result is not None and inside and call.is_leaf:
             named_by.setdefault(call.result.node, call)
-            if call.stop - call.start == 1:
+            if call.calls == 1:
                 modules[call.result.node] = call.path
     reserved = {call.path for call in named_by.values()}
     labels: list[str] = []

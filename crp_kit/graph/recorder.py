@@ -179,6 +179,7 @@ class Recorder(TorchFunctionMode):
         self._detector.check(result, call.path)
         refs = [self.tape.ref(value) for value in tensors(result)]
         call.stop = len(self.tape.drafts)
+        call.calls = sum(draft.op != "write_through" for draft in self.tape.drafts[call.start :])
         call.result = next((ref for ref in refs if ref is not None), None)
         self.calls.append(call)
         return result
