@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -14,6 +14,7 @@ from ..graph.layout import laid_out
 from ..graph.nodes import Node, Ref
 from ..graph.ops import IN_MEMORY_ORDER, Kind
 from ..graph.record import Recording
+from ..graph.tree import mapped
 from ..precision import working
 
 Function = Callable[..., list[torch.Tensor]]
@@ -48,9 +49,9 @@ def inputs_of(recording: Recording, node: Node, refs: Sequence[Ref]) -> list[tor
 def true_function(node: Node, recording: Recording, refs: Sequence[Ref]) -> Function:
     """Return the node's own computation; its Jacobian is the plain gradient. Norms are spelled out, see `_NORMS`."""
     if node.kind is Kind.BATCH_NORM:
-        return affine_norm(node)
+        return affine_norm(with_constants(node, recording))
     if node.kind is Kind.NORM:
-        return _NORMS[node.op](node, None)
+        return _norm(node, recording, refs, detached=False)
     floats = [i for i, shape in enumerate(node.shapes) if shape is not None]
     own_precision = node.is_module
     recorded = {ref: recording.value(ref) for ref in node.inputs}
@@ -72,7 +73,7 @@ def true_function(node: Node, recording: Recording, refs: Sequence[Ref]) -> Func
 def linearised_function(node: Node, recording: Recording, refs: Sequence[Ref]) -> Function:
     """Return the node as an affine map of the given inputs: deviations of norms and gates are constants."""
     if node.kind is Kind.NORM:
-        return _NORMS[node.op](node, working(recording.value(refs[0])))
+        return _norm(node, recording, refs, detached=True)
     if node.op == "cosine_similarity":
         return _cosine_similarity(node, recording, refs)
     if node.op == "scaled_dot_product_attention":
@@ -131,6 +132,34 @@ def _promoted(node: Node) -> Node:
 # ---------------------------------------------------------------------- norms
 
 
+def with_constants(node: Node, recording: Recording) -> Node:
+    """Return a norm whose weights and statistics are values, also those that are outputs of other nodes."""
+    signal = node.argument("input")
+    return _with_values(node, {ref: ref if ref == signal else recording.value(ref) for ref in node.inputs})
+
+
+def _with_values(node: Node, values: Mapping[Ref, Any]) -> Node:
+    """Return a node with values in place of outputs of other nodes; its own constants have no gradient."""
+    constant = mapped((node.args, dict(node.kwargs)), torch.Tensor.detach)
+    args, kwargs = mapped(constant, values.__getitem__, Ref)
+    return replace(node, args=args, kwargs=kwargs)
+
+
+def _norm(node: Node, recording: Recording, refs: Sequence[Ref], *, detached: bool) -> Function:
+    """Return a norm in primitive operations; `detached`, its deviation and its weight are constants."""
+    recorded = {ref: working(recording.value(ref)) for ref in node.inputs}
+    weight = node.argument("weight") if node.op not in ("normalize", "local_response_norm") else None
+
+    def run(*values: torch.Tensor) -> list[torch.Tensor]:
+        now = {**recorded, **dict(zip(refs, values, strict=True))}
+        if detached and isinstance(weight, Ref):
+            now[weight] = recorded[weight]
+        concrete, signal = _with_values(node, now), node.argument("input")
+        return _NORMS[node.op](concrete, recorded.get(signal) if detached else None)(concrete.argument("input"))
+
+    return run
+
+
 def batch_norm_factors(node: Node) -> tuple[torch.Tensor, torch.Tensor]:
     """Return scale and shift, (channel,), of a BatchNorm with running statistics; its epsilon is part of them."""
     mean, variance = working(node.argument("running_mean")), working(node.argument("running_var"))
@@ -166,7 +195,7 @@ def _affine(node: Node, normalised: torch.Tensor, shape: Sequence[int] | None = 
         factor = node.argument(name) if not (name == "bias" and node.op == "rms_norm") else None
         if factor is None:
             continue
-        factor = working(factor).detach()
+        factor = working(factor)
         factor = factor if shape is None else factor.view(*shape)
         normalised = normalised * factor if name == "weight" else normalised + factor
     return normalised

@@ -12,7 +12,15 @@ from ..errors import CompositeError
 from ..graph.nodes import Node, Ref
 from ..graph.ops import Kind, arguments
 from ..graph.record import Recording
-from .functions import affine_map, inputs_of, linearised_function, output_of, true_function, values_of
+from .functions import (
+    affine_map,
+    inputs_of,
+    linearised_function,
+    output_of,
+    true_function,
+    values_of,
+    with_constants,
+)
 from .pooling import max_pool_transpose
 from .relevance import Relevance, Scaling
 from .step import Backward, Given, Losses, Message, Step, arriving, only, sum_to
@@ -77,7 +85,7 @@ class GradientStep(Step):
         if pooled is not None:
             return lambda message: [(self.to[0], Relevance(pooled(only(message)), owned=True))]
         if node.kind is Kind.BATCH_NORM:
-            return self._times(affine_map(node)[0])
+            return self._times(affine_map(with_constants(node, recording))[0])
         pull = Transposed(true_function(node, recording, self.to), values, of=node)
         floats = [i for i, shape in enumerate(node.shapes) if shape is not None]
         alone = len(self.to) == 1 and recording.graph.shape(self.to[0]) == node.shape
@@ -177,7 +185,7 @@ class ContributionStep(Step):
         return backward
 
     def _norm(self, recording: Recording, x: torch.Tensor) -> Backward:
-        scale, shift = affine_map(self.node(recording))
+        scale, shift = affine_map(with_constants(self.node(recording), recording))
         z = output_of(recording, Ref(self.index))
         scaled = Scaling(self.mapper(scale, torch.addcmul(shift, x, scale) if z is None else z))
         return lambda message: [(self.to[0], Relevance(scaled(arriving(message)), x, owned=True))]
