@@ -223,6 +223,8 @@ class Run:
             return self.whole.backward(index)
         if index not in self._prepared:
             self._prepared[index] = self.plan.steps[index].prepare(self._restated)
+            while self._restated.remarks:
+                self.engine.say(self._restated.remarks.pop())
         return self._prepared[index]
 
     def forget(self, index: int) -> None:

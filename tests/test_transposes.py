@@ -102,6 +102,7 @@ def test_what_is_not_finite_in_another_channel_is_told_for_any_mask(channels: li
         attribution(normal(1, 9, 8, 8).float(), [{"0": channels, "y": [1]}], rules)
 
 
+@pytest.mark.filterwarnings("ignore:the rule Epsilon depends on other samples")
 @pytest.mark.parametrize(
     "stabilizer", [lambda z: z.abs().amax(), lambda z: z.abs().flatten(1).amax(1).view(-1, *(1,) * (z.ndim - 1))]
 )

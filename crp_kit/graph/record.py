@@ -43,6 +43,8 @@ class Recording:
         Outputs that are maps of channels, (sample, channel, height, width).
     working : dict, optional
         Where rules keep outputs in the form in which they use them.
+    remarks : list of str, optional
+        What rules found out that the user should know, until it is said.
     """
 
     graph: Graph
@@ -50,6 +52,7 @@ class Recording:
     notes: tuple[str, ...] = ()
     maps: frozenset[Ref] = frozenset()
     working: dict[Ref, torch.Tensor] = field(default_factory=dict)
+    remarks: list[str] = field(default_factory=list)
 
     def value(self, ref: Ref) -> torch.Tensor:
         """Return the value of an output."""

@@ -12,6 +12,7 @@ from ..graph.nodes import Node, Ref
 from ..graph.record import Recording
 from ..precision import working
 from .relevance import Scaling
+from .samples import Samples, mapper_by_sample
 from .step import Backward, Given, Message, Step, arriving, sum_to
 from .structural import Mapper, factor_of
 
@@ -50,7 +51,9 @@ class AttentionStep(Step):
         scores = query @ key.transpose(-1, -2)
         weights = torch.softmax(_masked(node, recording, scores), -1)
         out = weights @ value
-        scaled, within = Scaling(factor_of(self.mapper, out)), self.mapper(scores, scores) * weights / 4
+        output = Ref(self.index)
+        mapper = mapper_by_sample(self.mapper, out, Samples(recording, output, output), rule=self.rule)
+        scaled, within = Scaling(factor_of(mapper, out)), mapper(scores, scores) * weights / 4
         refs = [node.argument(name) for name in ("query", "key", "value")]
 
         def backward(message: Message) -> Given:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from zennit.core import BasicHook, Hook
@@ -19,6 +19,7 @@ from ..errors import CompositeError, CrpKitError
 from ..precision import working
 from .known import by_term, known_rule, reducer_factors
 from .relevance import Relevance, Scaling, is_zero
+from .samples import Samples, sample_by_sample
 from .step import Losses, Pull
 from .terms import ModifiedUnit, Term, terms_of
 from .transposes import ChannelPull
@@ -33,9 +34,12 @@ def hook_backward(
     x: torch.Tensor,
     *,
     where: str,
+    samples: Samples,
     modified: ModifiedUnit | None = None,
 ) -> Callable[[Relevance], Relevance]:
     """Return the function from the relevance at a unit's output to that at its input.
+
+    A rule that depends on more than one sample is applied to each alone.
 
     Parameters
     ----------
@@ -45,6 +49,7 @@ def hook_backward(
         The unit's input.
     where : str
         Name of the node, for errors.
+    samples : Samples
     modified : ModifiedUnit, optional
         The unit under a `BasicHook`, if some of it may be known already.
 
@@ -53,12 +58,16 @@ def hook_backward(
     CompositeError
         If the rule fails on this unit, here or in the function that is returned.
     """
-    with _blamed(rule, where):
+    whole = modified or ModifiedUnit(rule, lambda: unit)
+    part = replace(whole, output=lambda: None)  # what is known of all samples is not that of some
+
+    def made(value: torch.Tensor) -> Callable[[Relevance], Relevance]:
         if isinstance(rule, BasicHook):
-            terms = terms_of(unit, x, modified or ModifiedUnit(rule, lambda: unit))
-            pull = _basic(rule, terms, x)
-        else:
-            pull = _foreign(rule, unit, x)
+            return _basic(rule, terms_of(unit, value, whole if value is x else part), value)
+        return _foreign(rule, unit, value)
+
+    with _blamed(rule, where):
+        pull = sample_by_sample(rule, made, x, samples, where=where) or made(x)
 
     shape = x.shape
 

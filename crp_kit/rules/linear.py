@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -21,6 +21,7 @@ from .folds import factors_in_front
 from .functions import inputs_of, output_of, true_function, values_of
 from .hooks import hook_backward, hook_losses
 from .relevance import Relevance
+from .samples import Samples
 from .step import Backward, Given, Losses, Message, Pull, Step, arriving, only, sum_to
 from .terms import ModifiedUnit
 from .transposes import linear_transpose
@@ -95,7 +96,8 @@ class LinearStep(Step):
             return lambda message: [(self.to, transpose(only(message).to(dtype)))]
         node = self.node(recording)
         seen = layer_of(node, unit) if modified is None else unit
-        pull = hook_backward(self.hook, seen, x, where=node.name, modified=modified)
+        samples = Samples(recording, self.to, Ref(self.index))
+        pull = hook_backward(self.hook, seen, x, where=node.name, samples=samples, modified=modified)
         return lambda message: [(self.to, pull(arriving(message)))]
 
     def losses(self, recording: Recording) -> Losses | None:
@@ -147,7 +149,9 @@ class HookStep(Step):
         node = self.node(recording)
         (x,) = inputs_of(recording, node, [self.to])
         unit = self._unit(recording, node)
-        pull = hook_backward(self.hook, unit, x, where=node.name)
+        output = next(place for place, shape in enumerate(node.shapes) if shape is not None)
+        samples = Samples(recording, self.to, Ref(self.index, output))
+        pull = hook_backward(self.hook, unit, x, where=node.name, samples=samples)
         return lambda message: [(self.to, pull(arriving(message)))]
 
     def losses(self, recording: Recording) -> Losses | None:
@@ -187,7 +191,7 @@ class StackedStep(Step):
 
     def prepare(self, recording: Recording) -> Backward:
         node = self.node(recording)
-        pull = hook_backward(self.hook, _SUM, self._stacked(recording), where=node.name)
+        pull = self._pull(recording, self._stacked(recording))
 
         def backward(message: Message) -> Given:
             parts = pull(arriving(message)).whole().unbind(-1)
@@ -206,8 +210,14 @@ class StackedStep(Step):
         if found is None or not bool(fixed.any()):
             return found
         ones = torch.ones_like(recording.values[self.index][0])[None]
-        taken = hook_backward(self.hook, _SUM, stacked, where=self.node(recording).name)(Relevance(ones)).whole()[0]
+        taken = self._pull(recording, stacked)(Relevance(ones)).whole()[0]
         return Losses(taken[..., fixed.to(taken.device)].sum(-1), found.stabilizer)
+
+    def _pull(self, recording: Recording, stacked: torch.Tensor) -> Callable[[Relevance], Relevance]:
+        """Return the rule from relevance at the sum to that of the summands; they have their samples as the sum has."""
+        output = Ref(self.index)
+        samples = Samples(recording, output, output)
+        return hook_backward(self.hook, _SUM, stacked, where=self.node(recording).name, samples=samples)
 
     def _stacked(self, recording: Recording) -> torch.Tensor:
         """Return the summands side by side, (*shape, summand)."""

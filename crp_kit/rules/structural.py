@@ -23,6 +23,7 @@ from .functions import (
 )
 from .pooling import max_pool_transpose
 from .relevance import Relevance, Scaling
+from .samples import Samples, mapper_by_sample
 from .step import Backward, Given, Losses, Message, Step, arriving, only, sum_to
 from .vjp import Transposed
 
@@ -175,7 +176,7 @@ class ContributionStep(Step):
         if node.kind is Kind.BATCH_NORM:
             return self._norm(recording, inputs[0])
         pull = Transposed(linearised_function(node, recording, self.to), inputs, of=node)
-        scaled = Scaling(factor_of(self.mapper, pull.outputs[0]))
+        scaled = Scaling(factor_of(self._mapper(recording, pull.outputs[0]), pull.outputs[0]))
         factors = [x if share == 1 else x * share for x, share in zip(inputs, shares(node, self.to), strict=True)]
 
         def backward(message: Message) -> Given:
@@ -184,16 +185,23 @@ class ContributionStep(Step):
 
         return backward
 
+    def _mapper(self, recording: Recording, z: torch.Tensor) -> Mapper:
+        """Return the mapper, which looks at one sample at a time."""
+        output = Ref(self.index)
+        return mapper_by_sample(self.mapper, z, Samples(recording, output, output), rule=self.rule)
+
     def _norm(self, recording: Recording, x: torch.Tensor) -> Backward:
         scale, shift = affine_map(with_constants(self.node(recording), recording))
         z = output_of(recording, Ref(self.index))
-        scaled = Scaling(self.mapper(scale, torch.addcmul(shift, x, scale) if z is None else z))
+        z = torch.addcmul(shift, x, scale) if z is None else z
+        scaled = Scaling(self._mapper(recording, z)(scale, z))
         return lambda message: [(self.to[0], Relevance(scaled(arriving(message)), x, owned=True))]
 
     def _sum(self, recording: Recording, inputs: list[torch.Tensor], *, sign: int) -> Backward:
         first, second = inputs
         z = output_of(recording, Ref(self.index))
-        scaled = Scaling(factor_of(self.mapper, first + sign * second if z is None else z))
+        z = first + sign * second if z is None else z
+        scaled = Scaling(factor_of(self._mapper(recording, z), z))
         factors = first, second if sign == 1 else -second
 
         def backward(message: Message) -> Given:
