@@ -9,6 +9,7 @@ from collections import OrderedDict
 from collections.abc import Collection, Iterable, MutableMapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal, get_args
 from weakref import WeakValueDictionary
 
@@ -25,6 +26,7 @@ from .graph.shadow import fingerprint, has_fingerprint, make_shadow, unwrap
 from .passes import Run
 from .precision import full_float32
 from .rules.assign import BatchNormRule, Plan, make_plan, modules_with_rule_of_their_own
+from .rules.composite_key import Content, Same, content_of
 from .rules.linear import KeptUnit
 from .rules.plain_gradient import plain_gradients
 from .rules.presets import Composite
@@ -135,12 +137,38 @@ class _View:
 
 @dataclass
 class _Planned:
-    """What was planned for one composite, by recorded structure; it keeps the composite alive."""
+    """What was planned for composites of one content, by recorded structure.
+
+    Parameters
+    ----------
+    view : _View
+    content : Content
+        Of the composite whose hooks the plans hold, as it was when they were made and last used.
+    """
 
     view: _View
-    composite: Composite | None
+    content: Content
     plans: OrderedDict[Any, Plan] = field(default_factory=OrderedDict)
     kept: MutableMapping[Any, KeptUnit] = field(default_factory=WeakValueDictionary)
+
+    def __post_init__(self) -> None:
+        self._hooks = content_of(self.content.hooks)
+
+    def fits(self, content: Content) -> bool:
+        """Return whether the plans are right for a content, and their hooks still as they were.
+
+        Composites made alike share plans, unless code of the user's own is in them: that has to run in each.
+        """
+        if self.content.key != content.key:
+            return False
+        if self.content.has_hooks_of(content):
+            return True
+        return not content.has_own_code and content_of(self._hooks.hooks).key == self._hooks.key
+
+    def settle(self, composite: Composite | None) -> None:
+        """Take what the user's own code in a composite has written while it ran for a part of the run."""
+        if self.content.has_own_code:
+            self.content = content_of(composite)
 
 
 class Engine:
@@ -198,7 +226,7 @@ class Engine:
         self.values_at_once: int | None = None
         self._shadow: torch.nn.Module | None = None
         self._views: dict[tuple[frozenset[str], bool], _View] = {}
-        self._planned: OrderedDict[int, _Planned] = OrderedDict()
+        self._planned: OrderedDict[tuple[Any, ...], _Planned] = OrderedDict()
         self._fingerprint: tuple[Any, ...] = ()
         self._said: set[str] = set()
         self._tried: set[Any] = set()
@@ -275,9 +303,10 @@ class Engine:
             if len(planned.plans) > _KEPT:
                 planned.plans.popitem(last=False)
         planned.plans.move_to_end(recording.graph.signature)
+        planned.settle(composite)
         for note in recording.notes:
             self.say(note)
-        return Run(recording, plan, self)
+        return Run(recording, plan, self, settle=partial(planned.settle, composite))
 
     def _record(self, view: _View, data: Any) -> Recording:
         """Record a forward; a structure that is new is looked at first."""
@@ -307,16 +336,16 @@ class Engine:
             private = make_shadow(self.model, private=True)
             for canonizer in composite.canonizers:
                 canonizer.apply(private)
-            elementwise = declared_paths(private, self.elementwise)
-            return _Planned(_View(private, frozenset(), False, elementwise, channels_last=False), composite)
-        planned = self._planned.get(id(composite))
-        if planned is not None:
-            self._planned.move_to_end(id(composite))
-        else:
+            return _Planned(_View(private, frozenset(), False, self._declared(private), channels_last=False), content_of(()))
+        content = content_of(composite)
+        key: tuple[Any, ...] = (Same(composite),) if content.has_own_code else content.key
+        planned = self._planned.get(key)
+        if planned is None or not planned.fits(content):
             view = self._view(_View(self._shadow, frozenset(), composite is None, self._declared(self._shadow)))
-            planned = self._planned[id(composite)] = _Planned(view, composite)
+            planned = self._planned[key] = _Planned(view, content)
             if len(self._planned) > _KEPT:
                 self._planned.popitem(last=False)
+        self._planned.move_to_end(key)
         return planned
 
     def _declared(self, shadow: torch.nn.Module) -> frozenset[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
@@ -64,9 +64,20 @@ class Run:
     engine : Engine
     whole : Run, optional
         The run of the same recording in which no unit is cut, if one is here. Steps that both have are prepared there.
+    settle : callable, optional
+        Called when rules have run.
     """
 
-    def __init__(self, recording: Recording, plan: Plan, engine: Engine, whole: Run | None = None) -> None:
+    def __init__(
+        self,
+        recording: Recording,
+        plan: Plan,
+        engine: Engine,
+        *,
+        whole: Run | None = None,
+        settle: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._settle = settle
         self.recording, self.plan, self.engine, self.whole = recording, plan, engine, whole
         self.graph = recording.graph
         self._prepared: dict[int, Backward] = {}
@@ -159,6 +170,7 @@ class Run:
             if ledger is None and not all(map(is_finite, parts)):
                 self._check_forward()
                 passed_through(watch=True)
+            self._settle()
         self.engine.warn_of_unknown(passed.unknown, self.graph)
         return passed
 

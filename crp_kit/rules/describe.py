@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["describe_hook", "describe_plan", "epsilon_in"]
 
-_STATE = ("active", "stored_tensors", "tensor_handles")
+RUN_STATE = ("active", "stored_tensors", "tensor_handles")
 """Attributes of a zennit hook that belong to a run, not to the rule."""
 
 
@@ -100,7 +100,7 @@ def _parts(value: Any, name: str) -> Iterator[tuple[str, Any]]:
         yield from ((name, default) for default in value.__defaults__ or ())
         yield from (value.__kwdefaults__ or {}).items()
     elif hasattr(value, "__dict__") and not isinstance(value, type):
-        yield from ((key, one) for key, one in vars(value).items() if key not in _STATE)
+        yield from ((key, one) for key, one in vars(value).items() if key not in RUN_STATE)
         for base in type(value).__mro__:
             if not _is_known(base):
                 yield from ((key, one) for key, one in vars(base).items() if _counts(key, one))

@@ -8,12 +8,13 @@ from __future__ import annotations
 import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
+from types import CellType
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
 from zennit import rules as zennit_rules
-from zennit.core import BasicHook
+from zennit.core import BasicHook, Stabilizer
 
 from ..errors import CompositeError
 from .parameters import rule_parameters
@@ -82,13 +83,39 @@ def known_rule(rule: BasicHook) -> KnownRule | None:
     functions = (*rule.input_modifiers, rule.gradient_mapper, rule.reducer)
     if type(rule) not in _KNOWN or not all(one.__module__ in _MODULES for one in functions):
         return None
-    if rule not in _found:
-        _found[rule] = KnownRule(_quick(rule), _factors(rule), _whole(rule))
-    return _found[rule]
+    known = _found.get(rule)
+    if known is None or not known[0].agrees(functions):
+        known = _found[rule] = _Made.of(functions), KnownRule(_quick(rule), _factors(rule), _whole(rule))
+    return known[1]
+
+
+@dataclass(frozen=True)
+class _Made:
+    """What a rule was made of when it was looked at; all of it may be changed in place."""
+
+    functions: tuple[Any, ...]
+    cells: tuple[CellType, ...]
+    contents: tuple[Any, ...]
+    stabilizers: tuple[tuple[Stabilizer, dict[str, Any]], ...]
+
+    @classmethod
+    def of(cls, functions: tuple[Any, ...]) -> _Made:
+        cells = tuple(cell for one in functions for cell in getattr(one, "__closure__", None) or ())
+        contents = tuple(cell.cell_contents for cell in cells)
+        stabilizers = tuple((one, dict(vars(one))) for one in contents if isinstance(one, Stabilizer))
+        return cls(functions, cells, contents, stabilizers)
+
+    def agrees(self, functions: tuple[Any, ...]) -> bool:
+        """Return whether a rule is still made of the same."""
+        return (
+            functions == self.functions
+            and all(cell.cell_contents is one for cell, one in zip(self.cells, self.contents, strict=True))
+            and all(vars(one) == before for one, before in self.stabilizers)
+        )
 
 
 _MODULES = (zennit_rules.__name__, torch.ones_like.__module__)
-_found: WeakKeyDictionary[BasicHook, KnownRule] = WeakKeyDictionary()
+_found: WeakKeyDictionary[BasicHook, tuple[_Made, KnownRule]] = WeakKeyDictionary()
 
 
 def _quick(rule: BasicHook) -> BasicHook:
