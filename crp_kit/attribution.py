@@ -312,7 +312,7 @@ def check_data(inputs: Inputs) -> int:
         )
     tensors = [value for _, value in inputs.named()]
     floats = [value for value in tensors if value.is_floating_point()]
-    if not floats:
+    if not floats and not inputs.starts_with_ids:
         raise InputError(f"data has to be floating point to carry relevance; got {tensors[0].dtype}: use data.float()")
     for value in floats:
         if value.ndim < 2:
@@ -320,7 +320,8 @@ def check_data(inputs: Inputs) -> int:
         if value.numel() == 0:
             raise InputError(f"data is empty: its shape is {tuple(value.shape)}")
         # Only the first input has to be finite: another may be a mask of minus infinities.
-        bad = count_not_finite(value) if value is floats[0] else int(value.isnan().sum())
+        first = value is floats[0] and not inputs.starts_with_ids
+        bad = count_not_finite(value) if first else int(value.isnan().sum())
         if bad:
             raise InputError(f"data has {bad} values that are NaN or infinite (of {value.numel()})")
     return inputs.samples

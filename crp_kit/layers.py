@@ -174,6 +174,8 @@ def heatmap_axis(run: Run, source: Ref) -> int | None:
         return None
     if chosen is not None:
         return _counted("feature_axis", chosen, shape, what=f"the input {run.graph.label(source)!r}")
+    if run.graph.node(source).kwargs["embedded"]:
+        return len(shape) - 1
     if len(shape) < 3:
         return None
     known = feature_axis(run.graph, source)

@@ -38,7 +38,7 @@ LANGUAGE_MODELS: dict[str, tuple[Callable[[Any], Any], str]] = {
     "GPT-2": (_gpt2, "transformer.wte"),
     "Llama": (_usual("Llama", "ForCausalLM", num_key_value_heads=2), "model.embed_tokens"),
     "Qwen3": (_usual("Qwen3", "ForCausalLM", num_key_value_heads=2, head_dim=8), "model.embed_tokens"),
-    "T5": (_t5, "shared"),
+    "T5": (_t5, "encoder.embed_tokens"),
 }
 """For each family what makes a model from the module transformers, and the name of its token embedding."""
 

@@ -86,6 +86,8 @@ def _sample_axis(layout: Layout | None, shape: torch.Size, batch: int) -> int | 
 
 def _channel_layout(graph: Graph, ref: Ref, layouts: Mapping[Ref, Layout | None]) -> Layout | None:
     node, shape = graph.nodes[ref.node], graph.shape(ref)
+    if node.kind is Kind.INPUT and node.kwargs["embedded"]:
+        return (Factor(shape[-1], len(shape) - 1),)
     if node.kind in (Kind.INPUT, Kind.OPAQUE):
         axis = _CHANNELS_OF_RANK.get(len(shape))
         return None if axis is None else (Factor(shape[axis], axis),)

@@ -103,6 +103,11 @@ class Inputs:
         """The tensors that have an entry for each sample, by name."""
         return {name: value for name, value in self.named() if name not in self.shared}
 
+    @property
+    def starts_with_ids(self) -> bool:
+        """Whether the first input with an entry for each sample could be indices into an embedding."""
+        return is_token_ids(next(iter(self.by_sample.values())))
+
     def part(self, samples: slice) -> Inputs:
         """Return the inputs of some samples."""
         return self.replaced(lambda name, value: value if name in self.shared else value[samples])
@@ -124,8 +129,8 @@ class Inputs:
 
 
 def is_token_ids(value: torch.Tensor) -> bool:
-    """Return whether a tensor could be indices into an embedding."""
-    return value.dtype in (torch.int32, torch.int64)
+    """Return whether a tensor could be indices into an embedding; integers with four axes are pictures."""
+    return value.dtype in (torch.int32, torch.int64) and value.ndim < 4
 
 
 def checked_fixed(fixed: str | int | Iterable[str | int]) -> tuple[str | int, ...]:

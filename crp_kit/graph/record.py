@@ -111,19 +111,25 @@ def record(
         recorder.tape.own.restored(),
         torch.set_grad_enabled(probe is not None),
     ):
-        args, kwargs, batch = recorder.enter_inputs(data)
+        inputs = Inputs.of(data)
+        args, kwargs, batch = recorder.enter_inputs(inputs)
         try:
             with recorder:
                 result = _select(shadow(*args, **kwargs), output)
-        except (UnseenDependenceError, ModelError, InputError):
+        except (UnseenDependenceError, InputError):
+            raise
+        except ModelError as error:
+            _refuse_integers(recorder, inputs, error)
             raise
         except torch.cuda.OutOfMemoryError as error:
             raise DeviceMemoryError("the model's forward", batch) from error
         except Exception as error:
+            _refuse_integers(recorder, inputs, error)
             shapes = ", ".join(str(tuple(t.shape)) for t in tensors((args, kwargs)))
             raise ModelError(f"the model's forward failed for input of shape {shapes}: {error}") from error
     ref = recorder.tape.ref(result)
     if ref is None:
+        _refuse_integers(recorder, inputs, None)
         raise ModelError("the model's output does not depend on its input, or only through integers and booleans")
     graph = _graph(recorder, ref, batch, gradients=probe is not None)
     return Recording(graph, recorder.tape.values, tuple(dict.fromkeys(recorder.notes)))
@@ -152,6 +158,17 @@ class Seen:
         if not self.detached or recording.structure != self.structure:
             return recording
         return replace(recording, graph=replace(recording.graph, detached=self.detached))
+
+
+def _refuse_integers(recorder: Recorder, inputs: Inputs, cause: Exception | None) -> None:
+    """Raise an error if all there is to attribute are integers, and no table was looked up by them."""
+    if recorder.tape.drafts:
+        return
+    first = next(iter(inputs.by_sample.values()))
+    raise InputError(
+        f"data has to be floating point to carry relevance; got {first.dtype}: use data.float(). Integers can be token "
+        f"ids where the forward looks them up, as indices of an embedding or a table; this one does not"
+    ) from cause
 
 
 def seen_through(

@@ -16,7 +16,7 @@ from ..errors import InputError, ModelError
 from .chance import takes_batch_statistics, without_dropout
 from .decompositions import decomposition_of
 from .inplace import overwrite, rebind, value_after
-from .inputs import Inputs
+from .inputs import Inputs, is_token_ids
 from .names import ModuleCall
 from .ops import (
     ELEMENTWISE,
@@ -32,6 +32,7 @@ from .ops import (
 from .probe import Detector, Probe
 from .shadow import ModelTensors, ModuleRun, state_tensors
 from .tape import Draft, Tape
+from .tokens import TokenIds, samples_first
 from .tree import mapped, tensors
 
 _STEP_INTO = (functional.multi_head_attention_forward,)
@@ -83,6 +84,7 @@ class Recorder(TorchFunctionMode):
         self.tape = Tape(ModelTensors(shadow))
         self.calls: list[ModuleCall] = []
         self.notes: list[str] = []
+        self._ids, self._samples = TokenIds(), 1
         self._detector = Detector(probe, self.tape)
         self._frames: list[_Frame] = []
         self._counts: dict[str, int] = {}
@@ -109,12 +111,16 @@ class Recorder(TorchFunctionMode):
         inputs = Inputs.of(data)
         order = {name: number for number, (name, _) in enumerate(inputs.named())}
 
+        self._samples = inputs.samples
+
         def entered(name: str, tensor: torch.Tensor) -> torch.Tensor:
             own = tensor.detach().clone()
+            about = {"name": name, "shared": name in inputs.shared, "order": order[name], "embedded": False}
             if not own.is_floating_point():
+                if inputs.starts_with_ids and is_token_ids(own):
+                    self._ids.enter(own, about)
                 return own
             own = self._detector.entered(own)
-            about = {"name": name, "shared": name in inputs.shared, "order": order[name]}
             self.tape.add(Draft("input", "", _input_value, (), about), own)
             self._input_ranks.add(own.ndim)
             return own
@@ -251,6 +257,11 @@ class Recorder(TorchFunctionMode):
         live = self._depends(values_read(draft.op, draft.args, draft.kwargs))
         if live:
             self._detector.check_real(outputs, self._path)
+        if not live and self._ids:
+            ids = self._ids.looked_up(draft, outputs)
+            if ids is not None:
+                return self._embedded(draft, ids, outputs[0])
+            self._ids.follow(draft, outputs)
         if not live or not any(value.is_floating_point() for value in outputs):
             self.tape.notice(outputs)
             return result
@@ -259,6 +270,21 @@ class Recorder(TorchFunctionMode):
             result = mapped(result, lambda t: t.view_as(t) if id(t) in given else t)
         self.tape.add(draft, result)
         return result
+
+    def _embedded(self, draft: Draft, ids: Any, value: torch.Tensor) -> torch.Tensor:
+        """Make an input of what ids were looked up; return it as the model expects it."""
+        name = f"{draft.owner}.{draft.op}" if draft.owner else draft.op
+        about = {**ids.about, "name": name, "embedded": True}
+        order, by = samples_first(ids, self._samples)
+        own = value.detach().clone()
+        if order:
+            own = own.reshape(*by[1:], *own.shape[1:]) if order == "unflatten" else own.movedim(*by)
+        own = self._detector.entered(own.contiguous())
+        self.tape.add(Draft("input", draft.owner, _input_value, (), about), own)
+        if not order:
+            return own
+        with self:
+            return own.flatten(0, 1) if order == "unflatten" else own.movedim(by[1], by[0])
 
     def _checked(
         self, op: str, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -290,6 +316,8 @@ class Recorder(TorchFunctionMode):
         target = args[0]
         replay, new = value_after(raw, func, args, kwargs)
         new = self._record(self._draft(canonical_name(raw), replay, args, kwargs), new)
+        if self._ids:
+            self._ids.rename(target, new)
         if raw not in RESHAPING:
             return self._write(target, new)
         rebind(self.tape, target, new)
@@ -319,7 +347,7 @@ def _identity(value: torch.Tensor) -> torch.Tensor:
     return value
 
 
-def _input_value(*, name: str, shared: bool, order: int) -> torch.Tensor:
+def _input_value(*, name: str, shared: bool, order: int, embedded: bool) -> torch.Tensor:
     raise AssertionError(f"the value of the input {name!r} is given, not computed")
 
 
