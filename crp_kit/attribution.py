@@ -20,7 +20,7 @@ from .graph.nodes import Graph
 from .graph.record import OutputSelector
 from .result import Attribution, join
 from .rules.assign import BatchNormRule
-from .rules.presets import Composite, preset
+from .rules.presets import Biases, Composite, preset
 from .slices import InitialRelevance, Mask, Request, Slice
 
 _ROWS_AT_ONCE = 16
@@ -63,6 +63,9 @@ class CondAttribution:
         positional ones. ``"single"``: a dictionary, tuple or list is one argument as it is, ``model(batch)``.
         ``"samples"``: the forward takes a list with one tensor for each sample, as torchvision's detectors do; the data
         is such a list of tensors of one shape, or all of them as one tensor.
+    biases : {"absorb", "distribute"}, optional
+        Where a preset lets the share of biases go: lost to them, as in zennit, or on to the layer's inputs; see
+        `crp_kit.rules.presets.preset`. Composites that are objects say it themselves.
 
     Examples
     --------
@@ -85,6 +88,7 @@ class CondAttribution:
         feature_axis: int | Literal["none"] | None = None,
         fixed: str | int | Iterable[str | int] = (),
         inputs: Calling = "arguments",
+        biases: Biases = "absorb",
     ) -> None:
         if not isinstance(model, torch.nn.Module):
             raise InputError(f"model is a torch.nn.Module; got {type(model).__name__}")
@@ -99,6 +103,8 @@ class CondAttribution:
             fixed=fixed,
             inputs=inputs,
         )
+        self.biases = biases
+        preset(None, biases=biases)
         self._presets: dict[str, Composite | None] = {}
 
     def __getstate__(self) -> dict[str, Any]:
@@ -263,9 +269,10 @@ class CondAttribution:
     def resolve_composite(self, composite: Composite | str | None) -> Composite | None:
         """Return a composite from its name, the same one each time, so that what is planned for it is kept."""
         if not isinstance(composite, str):
-            return preset(composite)
+            own = any(composite is one for one in self._presets.values())
+            return composite if own else preset(composite, biases=self.biases)
         if composite not in self._presets:
-            self._presets[composite] = preset(composite)
+            self._presets[composite] = preset(composite, biases=self.biases)
         return self._presets[composite]
 
     def channel_axis(self, sample: Any, layer: str) -> int | None:

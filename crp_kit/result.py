@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+_LITTLE = 0.05
+"""The share of the start below which it is worth a remark that no more of it reaches the input."""
 Layout: TypeAlias = Literal["image", "signal", "volume", "tokens", "features"]
 
 _PICTURES: Mapping[Layout | None, int] = {"image": 24, "signal": 12, "volume": 6, "tokens": 12}
@@ -44,7 +46,7 @@ class Attribution:
         (row, height, width), input relevance summed over the input's channels; (row, time) for signals, (row, depth,
         height, width) for volumes, (row, token) for tokens, and (row, feature) where the input has no further axis.
     input_relevance : torch.Tensor
-        (row, *input shape).
+        (row, *input shape); for token ids (row, token, feature), at the embedding's output.
     relevances : dict
         Layer name to (row, *shape), the relevance that arrived at the layer's output, before the layer's own mask.
     activations : dict
@@ -59,6 +61,9 @@ class Attribution:
         Nodes that handed relevance on as plain gradient, because no rule is known for their operation.
     conservation : ConservationReport or None
         Where relevance went, node by node, if that was asked for with ``diagnose=True``.
+    reached : torch.Tensor or None
+        (row,), the share of the start's relevance that reaches the inputs: the sum at all inputs that have an entry for
+        each sample over the sum of the start. None for gradients, which are no shares; NaN where nothing starts.
     """
 
     heatmap: torch.Tensor
@@ -70,6 +75,7 @@ class Attribution:
     samples: tuple[int, ...]
     gradient_nodes: tuple[str, ...] = ()
     conservation: ConservationReport | None = None
+    reached: torch.Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.conditions)
@@ -138,7 +144,27 @@ class Attribution:
         layers = ", ".join(f"{name} {tuple(value.shape)}" for name, value in self.relevances.items())
         return (
             f"Attribution of {len(self)} rows: heatmap {tuple(self.heatmap.shape)}, prediction "
-            f"{tuple(self.prediction.shape)}" + (f", relevance at {layers}" if layers else "")
+            f"{tuple(self.prediction.shape)}"
+            + (f", relevance at {layers}" if layers else "")
+            + (f"\n{self.remark}" if self.remark else "")
+        )
+
+    @property
+    def remark(self) -> str:
+        """One line on how little of the start reaches the input, where that is not due to conditions; empty else."""
+        if self.reached is None:
+            return ""
+        free = [i for i, one in enumerate(self.conditions) if not one.layers]
+        shares = {i: share for i, share in enumerate(self.reached.tolist()) if i in free and abs(share) < _LITTLE}
+        if not shares:
+            return ""
+        least = min(shares, key=lambda i: abs(shares[i]))
+        which = f" in row {least}" if len(self) > 1 else ""
+        more = f" (and less than {_LITTLE:.0%} in {len(shares) - 1} others)" if len(shares) > 1 else ""
+        takers = "biases, stabilizers and plain gradients" if self.gradient_nodes else "biases and stabilizers"
+        return (
+            f"{100 * shares[least]:.2g} % of the start reaches the input{which}{more}; {takers} absorb the rest; "
+            f"diagnose=True shows where"
         )
 
     @property
@@ -197,6 +223,7 @@ def draw(maps: torch.Tensor, layout: Layout, data: Any = None, **options: Any) -
 
 def join(parts: list[Attribution]) -> Attribution:
     """Put slices of an attribution together."""
+    reached = [part.reached for part in parts if part.reached is not None]
     return Attribution(
         heatmap=torch.cat([part.heatmap for part in parts]),
         input_relevance=torch.cat([part.input_relevance for part in parts]),
@@ -206,5 +233,6 @@ def join(parts: list[Attribution]) -> Attribution:
         conditions=tuple(one for part in parts for one in part.conditions),
         samples=tuple(one for part in parts for one in part.samples),
         gradient_nodes=tuple(sorted({name for part in parts for name in part.gradient_nodes})),
+        reached=torch.cat(reached) if len(reached) == len(parts) else None,
         conservation=join_reports([part.conservation for part in parts if part.conservation is not None]),
     )

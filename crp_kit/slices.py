@@ -75,6 +75,7 @@ class Slice:
         self.summed = heatmap_axis(run, self.main)
         self.recorded = recordable(run, request.record_layer, self.start)
         self.masks_by_layer = self._find_masks()
+        self.started: list[tuple[list[int], torch.Tensor]] = []
 
     def _find_conditioned(self) -> dict[str, Ref]:
         """Return the output that each conditioned name means."""
@@ -125,12 +126,30 @@ class Slice:
             conditions=tuple(self.sets) if self.zip else tuple(self.sets) * len(self.samples),
             samples=tuple(self.samples) if self.zip else tuple(s for s in self.samples for _ in self.sets),
             gradient_nodes=tuple(sorted({name for _, passed in passes for name in passed.unknown})),
+            reached=self._reached(passes),
         )
         if ledger is None or self.request.diagnose is None:
             return made
         which = f"sample {self.samples[0]}: " if self.request.samples > 1 else ""
         row = conservation(self.run.cut_at(self.start), ledger, title=which + made.titles()[0].replace("\n", "; "))
         return replace(made, conservation=ConservationReport((row,), self.request.diagnose))
+
+    def _reached(self, passes: list[tuple[list[int], Passed]]) -> torch.Tensor | None:
+        """Return the share of the start that reaches the inputs of samples, (row,); None for gradients."""
+        if self.run.plan.flow.gradient:
+            return None
+        arrived = []
+        for group, passed in passes:
+            own = [part for ref, part in passed.inputs.items() if not self.graph.node(ref).kwargs["shared"]]
+            arrived.append((group, torch.stack([self._total(part) for part in own]).sum(0)))
+        start = self._ordered(self.started)
+        share = self._ordered(arrived) / start
+        return torch.where(start == 0, torch.nan, share)
+
+    def _total(self, rows: torch.Tensor) -> torch.Tensor:
+        """Return the sum over all but row and sample, (row, sample)."""
+        split = rows_per_sample(self.graph, rows)
+        return split.reshape(*split.shape[:2], -1).sum(2)
 
     def _tell_of_other_inputs(self, passes: list[tuple[list[int], Passed]], main: Ref) -> None:
         """Warn if relevance reaches inputs that the heatmap does not show."""
@@ -185,6 +204,7 @@ class Slice:
     def _pass(self, group: list[int], ledger: Ledger | None) -> tuple[list[int], Passed]:
         """Run the condition sets of one group; books are kept of slices of one row only."""
         seeds, rows = self._zip_seeds(group) if self.zip else self._product_seeds(group)
+        self.started.append((group, self._total(seeds)[rows]))
         passed = self.run.passed(
             self.start,
             seeds,

@@ -135,7 +135,7 @@ def _task(model: str, weights: str | None, data: str, **options: Any) -> Any:
     device = _device(options["device"])
     loaded = loaded_on(device, model, weights)
     preprocess = loaded.preprocess
-    rules = composite_of(loaded, options["composite"], device)
+    rules = composite_of(loaded, options["composite"], device, biases=options["biases"])
     origin = Origin(" ".join(filter(None, [model, weights])), data, " ".join(sys.argv), loaded.classes)
     dataset = load_dataset(data, preprocess)
     attribution = attribution_of(loaded, options)

@@ -126,7 +126,7 @@ def _found(
         loaded = loaded_on(device, model, weights)
         preprocess = loaded.preprocess
         dataset = load_dataset(data, preprocess)
-        rules = composite_of(loaded, options["composite"], device)
+        rules = composite_of(loaded, options["composite"], device, biases=options["biases"])
         asked = {
             "attribution": attribution_of(loaded, options),
             "composite": rules,

@@ -81,7 +81,7 @@ def virelay(*, file: Path, model: str, weights: str | None, data: str, **options
     with ConceptAtlas(file) as atlas:
         loaded = loaded_on(device, model, weights)
         preprocess = loaded.preprocess
-        rules = composite_of(loaded, options["composite"], device)
+        rules = composite_of(loaded, options["composite"], device, biases=options["biases"])
         project = export_virelay(
             atlas,
             load_dataset(data, preprocess),

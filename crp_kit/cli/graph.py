@@ -164,7 +164,7 @@ def _computed(
     if len(images) > 1 and start is None:
         raise InputError("several images give the mean graph of one class: say which with --class, or give --start")
     batch = load_images(list(images), loaded.preprocess)
-    rules = composite_of(loaded, options["composite"], device)
+    rules = composite_of(loaded, options["composite"], device, biases=options["biases"])
     asked |= {"start": start, **{name: options[name] for name in ("min_share", "rank", "batch_size")}}
     attribution, inputs = attribution_of(loaded, options), batch.inputs.to(device)
     make = ConceptGraph if len(images) == 1 else ConceptGraph.over

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import textwrap
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -130,6 +131,8 @@ def heatmap(images: tuple[Path, ...], model: str, weights: str | None, **options
         return
     for one in found:
         say(f"{one.path}: predicted {_predicted(loaded, one) or 'no class'}")
+        if one.attr.remark:
+            say(f"{one.path}: {_advised(one.attr.remark)}")
     for file in files:
         click.echo(file)
 
@@ -158,7 +161,7 @@ def _parsed(options: dict[str, Any]) -> _Asked:
                 f"{name} is named by --condition and by {'--layer' if name == layer else '--each'}; name it once"
             )
     passed = {name: options[name] for name in ("composite", "exclude_parallel", "batch_size")}
-    made_with = {name: options[name] for name in MADE_WITH}
+    made_with = {name: options[name] for name in (*MADE_WITH, "biases")}
     return _Asked(base, tuple(each), layer, options["top"] or 6, passed, made_with)
 
 
@@ -172,7 +175,8 @@ def _computed(
     for path in images:
         check_sample(path)
     loaded = loaded_on(device, *named)
-    options = {**asked.options, "composite": composite_of(loaded, asked.options["composite"], device)}
+    rules = composite_of(loaded, asked.options["composite"], device, biases=asked.rules["biases"])
+    options = {**asked.options, "composite": rules}
     asked = replace(asked, options=options)
     attribution = attribution_of(loaded, asked.rules)
     found: list[_Maps] = []
@@ -298,6 +302,18 @@ def _save_array(path: Path, found: list[_Maps]) -> None:
     )
 
 
+def _reached(attr: Attribution) -> list[float | None]:
+    """Return by row the share of the start that reaches the input, None where that has no meaning."""
+    if attr.reached is None:
+        return [None] * len(attr)
+    return [None if math.isnan(share) else share for share in attr.reached.tolist()]
+
+
+def _advised(remark: str) -> str:
+    """Return what is said of little relevance, with the option that changes it."""
+    return remark.replace("diagnose=True shows where", "--biases distribute hands their share on")
+
+
 def _summary(loaded: LoadedModel, found: list[_Maps], files: list[Path]) -> dict[str, Any]:
     return {
         "images": [
@@ -309,9 +325,12 @@ def _summary(loaded: LoadedModel, found: list[_Maps], files: list[Path]) -> dict
                         "condition": condition.as_dict(),
                         "share": share,
                         "relevance": float(row.sum()),
+                        "reached": None if reached is None else float(reached),
                         "strongest": float(row.abs().max()),
                     }
-                    for condition, share, row in zip(one.attr.conditions, one.shares, one.attr.heatmap, strict=True)
+                    for condition, share, row, reached in zip(
+                        one.attr.conditions, one.shares, one.attr.heatmap, _reached(one.attr), strict=True
+                    )
                 ],
             }
             for one in found

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ..attribution import CondAttribution
     from ..graph.record import OutputSelector
     from ..models import LoadedModel
-    from ..rules.presets import Composite
+    from ..rules.presets import Biases, Composite
 
 __all__ = [
     "MADE_WITH",
@@ -93,6 +93,13 @@ _CLASS_AXIS = click.option(
     help="The axis of the model's output that enumerates classes, counted with the batch axis: 1, 2, … or -1. Needed "
     "where it is not known, as in (batch, box, class).",
 )
+_BIASES = click.option(
+    "--biases",
+    type=click.Choice(["absorb", "distribute"]),
+    default="absorb",
+    show_default=True,
+    help="Whether the share of relevance that a layer's bias contributes is lost to it, or handed on to the inputs.",
+)
 _FEATURE_AXIS = click.option(
     "--feature-axis",
     callback=lambda _, __, text: _axis(text),
@@ -117,8 +124,8 @@ def model_options(command: _Command) -> _Command:
 
 
 def rule_options(command: _Command) -> _Command:
-    """Add ``--composite``, and what an attribution is made with, to a command."""
-    return _COMPOSITE(_BATCH_NORM(_ELEMENTWISE(_CLASS_AXIS(_FEATURE_AXIS(command)))))
+    """Add ``--composite``, ``--biases``, and what an attribution is made with, to a command."""
+    return _COMPOSITE(_BIASES(_BATCH_NORM(_ELEMENTWISE(_CLASS_AXIS(_FEATURE_AXIS(command))))))
 
 
 def loaded_on(device: str, model: str, weights: str | None) -> LoadedModel:
@@ -193,12 +200,12 @@ def attribution_of(loaded: LoadedModel, options: Mapping[str, Any]) -> CondAttri
     return CondAttribution(loaded.model, selector_of(loaded), elementwise=declared, **settings)
 
 
-def composite_of(loaded: LoadedModel, name: str, device: str = "cpu") -> Composite | None:
-    """Return the composite of ``--composite``, with the range that the model's inputs have."""
+def composite_of(loaded: LoadedModel, name: str, device: str = "cpu", *, biases: Biases) -> Composite | None:
+    """Return the composite of ``--composite`` and ``--biases``, with the range that the model's inputs have."""
     from ..rules.presets import preset
 
     low, high = (one.to(device) for one in (loaded.preprocess.low, loaded.preprocess.high))
-    return preset(name, low=low, high=high)
+    return preset(name, low=low, high=high, biases=biases)
 
 
 def sample_of(loaded: LoadedModel, size: str | None) -> torch.Tensor:

@@ -121,7 +121,7 @@ def _computed(
         attribution,
         batch.inputs.to(options["device"]),
         options["layer"],
-        composite=composite_of(loaded, options["composite"], options["device"]),
+        composite=composite_of(loaded, options["composite"], options["device"], biases=options["biases"]),
         target=options["cls"],
         regions=options["kind"],
         image=batch.views[0],

@@ -107,7 +107,7 @@ def report(*, file: Path, model: str, weights: str | None, data: str, **options:
             load_dataset(data, preprocess),
             output,
             attribution=attribution_of(loaded, options),
-            composite=composite_of(loaded, options["composite"], options["device"]),
+            composite=composite_of(loaded, options["composite"], options["device"], biases=options["biases"]),
             preprocess=preprocess,
             layers=options["layers"] or None,
             concept_ids=ids,

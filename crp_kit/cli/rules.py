@@ -81,5 +81,5 @@ def _looked_at(options: dict[str, Any]) -> tuple[CondAttribution, torch.Tensor, 
     from ..models import load_model
 
     loaded = load_model(options["model"], options["weights"])
-    composite = composite_of(loaded, options["composite"])
+    composite = composite_of(loaded, options["composite"], biases=options["biases"])
     return attribution_of(loaded, options), sample_of(loaded, options["size"]), composite

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import difflib
-from typing import Any
+import inspect
+from typing import Any, Literal, get_args
 
 import torch
 from zennit.composites import COMPOSITES as ZENNIT
 from zennit.core import Composite
+from zennit.rules import Epsilon
+from zennit.types import Linear
 
 from ..errors import CompositeError
 from .attnlrp import AttnLRP
 
-__all__ = ["GRADIENT", "Composite", "preset", "preset_names"]
+__all__ = ["GRADIENT", "Biases", "Composite", "preset", "preset_names"]
 
 GRADIENT = "gradient"
+Biases = Literal["absorb", "distribute"]
+"""Where the share of relevance goes that a layer's bias contributes to its output; see `preset`."""
 _COMPOSITES = {**ZENNIT, "attnlrp": AttnLRP}
 
 
@@ -28,6 +33,7 @@ def preset(
     *,
     low: float | torch.Tensor | None = None,
     high: float | torch.Tensor | None = None,
+    biases: Biases = "absorb",
 ) -> Composite | None:
     """Return a composite from its name; composites and ``None`` (plain gradients) come back as they are.
 
@@ -37,18 +43,34 @@ def preset(
         A name such as ``"epsilon_plus_flat"``, or ``"gradient"``.
     low, high : float or torch.Tensor, optional
         Lowest and highest values that an input can have, for ``"epsilon_gamma_box"``.
+    biases : {"absorb", "distribute"}, optional
+        ``"absorb"``: the bias of a layer takes the share of relevance that it contributes to the output, as in zennit's
+        presets; in deep networks little may be left for the input. ``"distribute"``: its share is handed on to the
+        layer's inputs by what they contribute, as with zennit's ``zero_params="bias"``. It acts on convolutions and
+        linear layers, and on the shift of a BatchNorm that is folded into one of them, which is part of its bias.
+        Constants that the model adds otherwise keep their share: those of sums (positions, class tokens), the shifts
+        of layer norms, and of BatchNorms that belong to no layer (``CondAttribution(batch_norm="pass")`` for these).
 
     Raises
     ------
     CompositeError
-        If the name is not known, the value range is missing, or it is no composite.
+        If the name is not known, the value range is missing, it is no composite, or it is a composite of one's own of
+        which `biases` cannot be changed.
 
     Examples
     --------
     >>> type(preset("epsilon_plus_flat")).__name__
     'EpsilonPlusFlat'
     """
+    if biases not in get_args(Biases):
+        raise CompositeError(f"biases is one of {', '.join(map(repr, get_args(Biases)))}; got {biases!r}")
     if composite is None or isinstance(composite, Composite):
+        if composite is not None and biases != "absorb":
+            raise CompositeError(
+                f"biases={biases!r} is for presets by name, and this is a {type(composite).__name__}: make its rules "
+                f"with zero_params='bias', such as zennit.composites.EpsilonPlusFlat(zero_params='bias') or "
+                f"zennit.rules.Epsilon(zero_params='bias')"
+            )
         return composite
     if isinstance(composite, type) and issubclass(composite, Composite):
         raise CompositeError(f"composite is the class {composite.__name__}; give an instance: {composite.__name__}()")
@@ -68,4 +90,13 @@ def preset(
                 "zennit.composites.EpsilonGammaBox(low=..., high=...)"
             )
         options = {"low": low, "high": high}
+    if biases == "distribute":
+        options |= _without_biases(_COMPOSITES[composite])
     return _COMPOSITES[composite](**options)
+
+
+def _without_biases(kind: type[Composite]) -> dict[str, Any]:
+    """Return the options with which a preset distributes the share of biases; where they take nothing, none."""
+    if kind is AttnLRP:
+        return {"layer_map": [(Linear, Epsilon(zero_params="bias"))]}
+    return {"zero_params": "bias"} if "zero_params" in inspect.signature(kind).parameters else {}
