@@ -144,7 +144,9 @@ class CondAttribution:
             Nodes whose relevance and activation are returned.
         mask_map : callable, Concept or dict, optional
             A mask function ``mask(concept_ids, shape, *, layer_name) -> factor``, such as ``NeuronConcept().mask``, or
-            a dictionary of them by layer. By default concepts are channels, along the axis that the graph knows.
+            a dictionary of them by layer. By default concepts are channels, along the axis that the graph knows. In a
+            dictionary ``"y"`` is the model output, whose ids are classes by default: with ``{"y": NeuronConcept()}``
+            they are index tuples, such as ``{"y": [(class, row, column)]}``.
         start_layer : str, optional
             Start at this node's output instead of the model's.
         init_rel : float, torch.Tensor or callable, optional

@@ -92,7 +92,11 @@ class Slice:
     def _find_masks(self) -> dict[Ref, Mask | Concept]:
         """Return the masks that were given by layer."""
         given = self.request.mask_map if isinstance(self.request.mask_map, Mapping) else {}
-        used = {name for name in given if name in self.graph.names or name not in self.graph.module_names}
+        used = {
+            name
+            for name in given
+            if name != OUTPUT and (name in self.graph.names or name not in self.graph.module_names)
+        }
         return {self.graph.find(name): given[name] for name in given if name in used}
 
     def _check_output(self) -> None:
@@ -252,9 +256,17 @@ class Slice:
         if not targets:
             return value.new_zeros([1] * (value.ndim - 1))
         shape = torch.Size(value.shape[1:]) or torch.Size([1])
-        concept = ChannelConcept(axis=class_axis(self.run) if value.ndim > 1 else 1)
-        mask = concept.mask(targets, shape, layer_name=OUTPUT).to(value)
+        mask = self._output_mask(value.ndim)(list(targets), shape, layer_name=OUTPUT)
+        mask = _checked_factor(mask, OUTPUT, shape).to(value)
         return mask if value.ndim > 1 else mask.reshape(())
+
+    def _output_mask(self, ndim: int) -> Mask:
+        """Return what makes a mask of ids of the model output, which are classes unless it was said otherwise."""
+        given = self.request.mask_map
+        own = given.get(OUTPUT) if isinstance(given, Mapping) else None
+        if own is None or own == ChannelConcept():
+            return ChannelConcept(axis=class_axis(self.run) if ndim > 1 else 1).mask
+        return _mask_of(own, OUTPUT)
 
     def _initial(self, value: torch.Tensor) -> tuple[torch.Tensor, bool]:
         """Return the start relevance, (batch, *shape), or (set, batch, *shape) if it differs by row."""
@@ -337,27 +349,15 @@ class Slice:
         if ids is None:
             return torch.zeros([1] * len(shape), dtype=dtype, device=like.device)
         factor = self._mask_function(name, ref)(list(ids), shape, layer_name=name)
-        try:
-            factor.expand(shape)
-        except (RuntimeError, AttributeError) as error:
-            raise ConditionError(
-                f"the mask of {name!r} has to be a tensor that broadcasts to {tuple(shape)}: {error}"
-            ) from error
-        missing = len(shape) - factor.ndim
-        return factor.to(dtype=dtype, device=like.device).reshape(*(1,) * missing, *factor.shape)
+        return _checked_factor(factor, name, shape).to(dtype=dtype, device=like.device)
 
     def _mask_function(self, name: str, ref: Ref) -> Mask:
         given = self.request.mask_map
         if isinstance(given, Mapping):
             given = self.masks_by_layer.get(ref)
-        if isinstance(given, Concept):
-            given = given.mask
-        if given is None or getattr(given, "__self__", None) == ChannelConcept():
+        if given is None or ChannelConcept() in (given, getattr(given, "__self__", None)):
             return channel_concept(self.run, name).mask
-        if isinstance(given, type) or not callable(given):
-            shown = f"the class {given.__name__}" if isinstance(given, type) else repr(given)
-            raise ConditionError(f"the mask of {name!r} is a function or a Concept (NeuronConcept(), …); got {shown}")
-        return given
+        return _mask_of(given, name)
 
     def _folded(self, factor: torch.Tensor, ref: Ref) -> torch.Tensor:
         """Fold the windows or heads of a factor back into the batch axis, as the node has them."""
@@ -365,3 +365,26 @@ class Slice:
             return factor
         windows = self.graph.sample_shape(ref)[0]
         return factor.expand(-1, self.graph.batch, windows, *factor.shape[3:]).flatten(1, 2)
+
+
+def _mask_of(given: Any, name: str) -> Mask:
+    """Return the mask function of a concept, or the function itself."""
+    if isinstance(given, Concept):
+        return given.mask
+    if isinstance(given, type) or not callable(given):
+        shown = f"the class {given.__name__}" if isinstance(given, type) else repr(given)
+        raise ConditionError(f"the mask of {name!r} is a function or a Concept (NeuronConcept(), …); got {shown}")
+    function: Mask = given
+    return function
+
+
+def _checked_factor(factor: Any, name: str, shape: torch.Size) -> torch.Tensor:
+    """Return what a mask function made, with as many axes as the output that it is for."""
+    try:
+        factor.expand(shape)
+    except (RuntimeError, AttributeError) as error:
+        raise ConditionError(
+            f"the mask of {name!r} has to be a tensor that broadcasts to {tuple(shape)}: {error}"
+        ) from error
+    checked: torch.Tensor = factor.reshape(*(1,) * (len(shape) - factor.ndim), *factor.shape)
+    return checked
