@@ -7,6 +7,7 @@ who read it earlier.
 
 from __future__ import annotations
 
+import inspect
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -126,7 +127,8 @@ def record(
         except Exception as error:
             _refuse_integers(recorder, inputs, error)
             shapes = ", ".join(str(tuple(t.shape)) for t in tensors((args, kwargs)))
-            raise ModelError(f"the model's forward failed for input of shape {shapes}: {error}") from error
+            hint = _calling_hint(shadow, inputs, (args, kwargs)) if isinstance(error, TypeError) else ""
+            raise ModelError(f"the model's forward failed for input of shape {shapes}: {error}{hint}") from error
     ref = recorder.tape.ref(result)
     if ref is None:
         _refuse_integers(recorder, inputs, None)
@@ -158,6 +160,18 @@ class Seen:
         if not self.detached or recording.structure != self.structure:
             return recording
         return replace(recording, graph=replace(recording.graph, detached=self.detached))
+
+
+def _calling_hint(shadow: torch.nn.Module, inputs: Inputs, arguments: tuple[tuple[Any, ...], dict[str, Any]]) -> str:
+    """Return how to give a forward its data if the arguments that were made of it do not fit its parameters."""
+    args, kwargs = arguments
+    try:
+        inspect.signature(shadow.forward).bind(*args, **kwargs)
+    except TypeError:
+        kind = type(inputs.tree).__name__
+        if inputs.calling == "arguments" and not isinstance(inputs.tree, torch.Tensor):
+            return f". If the forward takes the {kind} itself, say CondAttribution(model, inputs='single')"
+    return ""
 
 
 def _refuse_integers(recorder: Recorder, inputs: Inputs, cause: Exception | None) -> None:
