@@ -17,6 +17,7 @@ from .options import (
     attribution_of,
     composite_of,
     device_option,
+    drawable,
     loaded_on,
     model_options,
     overwrite_option,
@@ -41,12 +42,15 @@ __all__ = ["regions"]
 @click.option(
     "--regions",
     "kind",
-    type=click.Choice(["grid", "pixels", "slic"]),
+    type=click.Choice(["grid", "pixels", "slic", "changes"]),
     default="grid",
     show_default=True,
-    help="Rectangles, single pixels, or superpixels (needs scikit-image).",
+    help="Rectangles (or equal stretches of a signal), single pixels, superpixels (needs scikit-image), or stretches "
+    "between the changes of a signal.",
 )
-@click.option("--count", metavar="N[xM]", help="About how many, or rows x columns of a grid.  [default: 64]")
+@click.option(
+    "--count", metavar="N[xM]", help="About how many, or rows x columns of a grid.  [default: 64; 16 of a signal]"
+)
 @click.option("--cell", metavar="N[xM]", help="Side length of a grid's cells in pixels, or their height x width.")
 @click.option("--top", type=click.IntRange(min=1), metavar="N", help="Only the N channels most relevant in the layer.")
 @click.option("--signed", is_flag=True, help="Relevance against the class counts as much as relevance for it.")
@@ -124,7 +128,7 @@ def _computed(
         composite=composite_of(loaded, options["composite"], options["device"], biases=options["biases"]),
         target=options["cls"],
         regions=options["kind"],
-        image=batch.views[0],
+        image=view if (view := drawable(loaded, batch.views[0])) is not None else batch.views[0],
         verbose=sys.stderr.isatty() and not options["as_json"],
         count=count,
         cell=cell,
@@ -146,14 +150,14 @@ def _check_atlas(loaded: LoadedModel, options: dict[str, Any]) -> None:
         atlas[options["layer"]]
 
 
-def _size(name: str, text: str | None) -> int | tuple[int, int] | None:
+def _size(name: str, text: str | None) -> int | tuple[int, ...] | None:
     """Return what a text such as ``8`` or ``6x8`` means."""
     if text is None:
         return None
-    if not re.fullmatch(r"[1-9]\d*(x[1-9]\d*)?", text):
+    if not re.fullmatch(r"[1-9]\d*(x[1-9]\d*){0,2}", text):
         raise InputError(f"{name} is written like 64 or 6x8; got {text!r}")
-    first, _, second = text.partition("x")
-    return (int(first), int(second)) if second else int(first)
+    sizes = tuple(int(one) for one in text.split("x"))
+    return sizes if len(sizes) > 1 else sizes[0]
 
 
 def _figure(loaded: LoadedModel, attribution: CondAttribution, found: RegionMap, options: dict[str, Any]) -> Figure:

@@ -10,12 +10,13 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 
 from ..errors import InputError
 from ..image import DEFAULT_CMAP, colours, scale_of
 from .panels import OUTLINE, Colours, check_count, colour_bar, lined_places, numbers, per_row, plain, write_scale
 
-__all__ = ["draw_signal", "signals"]
+__all__ = ["draw_curves", "draw_signal", "signals"]
 
 Floats = npt.NDArray[np.float64]
 
@@ -135,6 +136,21 @@ def draw_signal(
     place.set_xlim(edges[0], edges[-1])
     place.tick_params(labelsize="x-small", length=2)
     place.yaxis.get_offset_text().set_fontsize("x-small")
+    place.spines[["top", "right"]].set_visible(False)
+
+
+def draw_curves(place: Axes, curve: Floats) -> None:
+    """Draw a signal, (channel, time), without relevance, on any ground: its curve, or its channels one by one."""
+    steps = np.arange(curve.shape[1], dtype=np.float64)
+    if len(curve) > 1:
+        _draw_channels(place, curve, steps)
+    else:
+        place.plot(steps, curve[0], color=OUTLINE, linewidth=0.8, zorder=3)
+        place.set_ylabel("signal", fontsize="x-small")
+    for line in place.lines:
+        line.set_path_effects([withStroke(linewidth=2.4, foreground="white", alpha=0.8)])
+    place.set_xlim(-0.5, len(steps) - 0.5)
+    place.tick_params(labelsize="x-small", length=2)
     place.spines[["top", "right"]].set_visible(False)
 
 

@@ -11,6 +11,7 @@ from ..attribution import CondAttribution
 from ..concepts import Concept
 from ..errors import ConditionError, InputError
 from ..observation import layer_concepts, observe
+from ..result import Attribution
 from ..rules.presets import Composite
 from .result import NONE, Floats, RegionMap
 from .segments import Integers, Regions, segment
@@ -26,8 +27,8 @@ def region_map(
     composite: Composite | str | None = None,
     target: int | None = None,
     regions: Regions = "grid",
-    count: int | tuple[int, int] | None = None,
-    cell: int | tuple[int, int] | None = None,
+    count: int | tuple[int, ...] | None = None,
+    cell: int | tuple[int, ...] | None = None,
     image: Any = None,
     concepts: Concept | None = None,
     top: int | None = None,
@@ -46,22 +47,28 @@ def region_map(
     ----------
     attribution : CondAttribution
     sample : torch.Tensor
-        One model input: (1, channel, height, width).
+        One model input: (1, channel, height, width); a signal, (1, channel, time), whose regions are stretches of time;
+        or a volume, (1, channel, depth, height, width), whose regions are boxes.
     layer : str
     composite : zennit Composite, str or None
         Rules of the heatmaps, as for `CondAttribution`.
     target : int, optional
         The class whose relevance it is; by default the one that the model predicts.
-    regions : {"grid", "pixels", "slic"} or array, optional
-        Rectangles; single pixels; superpixels, which follow the edges in the image and need scikit-image; or labels of
-        another segmentation, whole numbers (height, width), which are numbered anew from 0 in their own order.
-    count : int or (int, int), optional
-        About how many regions a grid or SLIC makes, 64 by default; for a grid also its rows and columns.
-    cell : int or (int, int), optional
-        Side length of a grid's cells in pixels, or their height and width, instead of `count`.
+    regions : {"grid", "pixels", "slic", "changes"} or array, optional
+        Rectangles, or equal stretches of a signal, or boxes of a volume; single pixels, time steps or voxels;
+        superpixels, which follow the edges in the image and need scikit-image; the stretches of a signal between the
+        changes of its level, by binary segmentation (`crp_kit.regions.changes.change_points`); or labels of another
+        segmentation, whole numbers (height, width), or of the signal's or volume's shape, which are numbered anew from
+        0 in their own order.
+    count : int or tuple of int, optional
+        About how many regions a grid, SLIC or changes make, 64 by default and 16 of a signal; for a grid also how many
+        along each axis.
+    cell : int or tuple of int, optional
+        Side length of a grid's cells in pixels, or their length along each axis, instead of `count`.
     image : PIL image, torch.Tensor or array, optional
         What the model saw, before normalisation (`crp_kit.image.picture`): SLIC follows its edges, and it is drawn. By
-        default the sample itself, scaled to [0, 1].
+        default the sample itself, scaled to [0, 1]. Of a signal, (channel, time) in its own units; by default the
+        sample as it is. Of a volume, (channel, depth, height, width), of any range.
     concepts : Concept, optional
         What a concept is in the layer; by default its channels.
     top : int, optional
@@ -105,7 +112,7 @@ def region_map(
         raise ConditionError(f"top is a whole number of at least 1; got {top!r}")
     rules = attribution.resolve_composite(composite)
     below = _drawn(image, sample)
-    labels = segment(regions, below.permute(1, 2, 0).double().numpy(), count=count, cell=cell)
+    labels = segment(regions, below.movedim(0, -1).double().numpy(), count=count, cell=cell)
     kind, cls, shares = _shares(attribution, sample, layer, composite=rules, target=target, concepts=concepts)
     ids = _chosen(shares, top, signed=signed)
     best = _Best(labels, signed=signed)
@@ -120,6 +127,7 @@ def region_map(
         on_device="cpu",
         verbose=verbose,
     ):
+        _check_layout(part, labels.ndim)
         best.add(part.heatmap)
     dominant = np.append(ids, NONE)[best.row]
     counted = np.bincount(dominant[labels].ravel() + 1, minlength=len(shares) + 1)[1:]
@@ -153,12 +161,17 @@ class _Best:
 
 
 def _drawn(image: Any, sample: torch.Tensor) -> torch.Tensor:
-    """Return the image, or the sample scaled to [0, 1]: (channel, height, width)."""
+    """Return the image, or the sample scaled to [0, 1], (channel, height, width); or a signal or a grey volume."""
     from ..image import picture
 
-    if not isinstance(sample, torch.Tensor) or sample.ndim != 4 or sample.shape[0] != 1:
+    if not isinstance(sample, torch.Tensor) or sample.ndim not in (3, 4, 5) or sample.shape[0] != 1:
         shown = tuple(sample.shape) if isinstance(sample, torch.Tensor) else type(sample).__name__
-        raise InputError(f"a region map is of one image: (1, channel, height, width); got {shown}")
+        raise InputError(
+            f"a region map is of one image: (1, channel, height, width); got {shown}; or it is of one signal (1, "
+            f"channel, time) or one volume (1, channel, depth, height, width)"
+        )
+    if sample.ndim != 4:
+        return _shown(image, sample[0])
     if image is None:
         plain = torch.nan_to_num(sample[0].detach().cpu().float())
         plain = plain if len(plain) in (1, 3) else plain.mean(0, keepdim=True)
@@ -171,6 +184,31 @@ def _drawn(image: Any, sample: torch.Tensor) -> torch.Tensor:
             f"{sample.shape[3]}: give the image as the model saw it (resized and cropped)"
         )
     return pixels
+
+
+def _shown(image: Any, sample: torch.Tensor) -> torch.Tensor:
+    """Return the image or the sample: a signal (channel, time), or a volume in grey (1, depth, height, width)."""
+    from ..image import stretched
+
+    values = torch.nan_to_num(sample.detach().cpu().double())
+    if image is not None:
+        values = torch.as_tensor(np.asarray(image.detach().cpu() if isinstance(image, torch.Tensor) else image))
+        values = values.double()[None] if values.ndim == sample.ndim - 1 else values.double()
+        if values.ndim != sample.ndim or values.shape[1:] != sample.shape[1:]:
+            raise InputError(
+                f"the image has shape {tuple(values.shape)} and the sample {tuple(sample.shape)}: give what the model "
+                f"saw, of the same size"
+            )
+    return values if sample.ndim == 2 else torch.from_numpy(stretched(values.mean(0, keepdim=True)))
+
+
+def _check_layout(attr: Attribution, axes: int) -> None:
+    """Make sure that relevance is kept by the places that the regions are made of."""
+    if attr.layout != {1: "signal", 2: "image", 3: "volume"}[axes]:
+        raise InputError(
+            f"a region map is of images, signals or volumes; the relevance of this input, (row, *{axes} axes), is that "
+            f"of {attr.layout}"
+        )
 
 
 def _shares(

@@ -32,12 +32,12 @@ _LISTED = 10
 
 @dataclass(frozen=True, eq=False, repr=False)
 class RegionMap:
-    """Which concept of a layer is the most relevant one in each region of an image.
+    """Which concept of a layer is the most relevant one in each region of an image, a signal or a volume.
 
     Parameters
     ----------
     labels : array
-        Region of each pixel, numbered from 0: (height, width).
+        Region of each pixel, numbered from 0: (height, width); (time,) of a signal, (depth, height, width) of a volume.
     dominant : array
         Concept with the highest relevance in each region, -1 where none has any: (region,).
     relevance : array
@@ -55,7 +55,8 @@ class RegionMap:
     signed : bool
         Whether relevance against the class counts as much as relevance for it.
     image : torch.Tensor
-        What is drawn below, values in [0, 1]: (channel, height, width).
+        What is drawn below, values in [0, 1]: (channel, height, width) or (1, depth, height, width); a signal as it is,
+        (channel, time).
     composite : zennit Composite, str or None
         Rules of the heatmaps.
     """
@@ -78,21 +79,29 @@ class RegionMap:
 
     @property
     def concept_map(self) -> Integers:
-        """The dominant concept at each pixel, -1 for none: (height, width)."""
+        """The dominant concept at each pixel, -1 for none: the shape of `labels`."""
         return self.dominant[self.labels]
 
-    def concept_at(self, y: int, x: int) -> int | None:
-        """Return the dominant concept at a pixel, or ``None`` where there is none.
+    @property
+    def noun(self) -> str:
+        """What the map is of: ``"signal"``, ``"image"`` or ``"volume"``."""
+        return ("signal", "image", "volume")[self.labels.ndim - 1]
+
+    def concept_at(self, *place: int) -> int | None:
+        """Return the dominant concept at a pixel ``(y, x)``, or ``None`` where there is none.
+
+        Of a signal the place is a time step, of a volume ``(depth, y, x)``.
 
         Raises
         ------
         InputError
             If the pixel lies outside of the image.
         """
-        height, width = self.labels.shape
-        if not (0 <= y < height and 0 <= x < width):
-            raise InputError(f"pixel ({y}, {x}) lies outside of the image of {height}x{width} pixels")
-        found = int(self.dominant[self.labels[y, x]])
+        shape = self.labels.shape
+        if len(place) != len(shape) or not all(0 <= one < size for one, size in zip(place, shape, strict=True)):
+            size = "x".join(map(str, shape))
+            raise InputError(f"pixel {place} lies outside of the {self.noun} of {size} pixels")
+        found = int(self.dominant[self.labels[place]])
         return None if found == NONE else found
 
     def as_dict(self) -> dict[str, Any]:
@@ -141,6 +150,7 @@ class RegionMap:
         attribution: CondAttribution | None = None,
         most: int = 9,
         k: int = 4,
+        depth: int | None = None,
     ) -> Figure:
         """Return a matplotlib Figure: the image, its regions in the colours of their concepts, and what these are.
 
@@ -161,6 +171,8 @@ class RegionMap:
             Concepts that get a colour of their own, at most 9; the others are grey.
         k : int, optional
             Reference samples of each concept.
+        depth : int, optional
+            Which slice of a volume; by default the one with the most relevance per voxel.
 
         Raises
         ------
@@ -175,10 +187,12 @@ class RegionMap:
 
         if (atlas is None) != (dataset is None):
             raise InputError("reference samples need both: the atlas, and the dataset that it was made from")
+        if atlas is not None and self.labels.ndim != 2:
+            raise InputError(f"samples stand beside maps of images; of a {self.noun} see ConceptAtlas.references")
         found: Mapping[int, Sequence[ReferencePicture]] = {}
         if atlas is not None:
             found = self.references(atlas, dataset, preprocess=preprocess, attribution=attribution, most=most, k=k)
-        return plot.regions(self.view(image, found), most=most)
+        return plot.regions(self.view(image, found), most=most, depth=depth)
 
     def references(
         self,
@@ -234,7 +248,7 @@ class RegionMap:
         lines = [
             f"RegionMap of {self.layer!r} for class {self.target}: {len(self)} regions, {kind} in each",
             *(
-                f"  concept {concept:>4}: {area:6.1%} of the image, {share:+6.1%} of the layer's relevance"
+                f"  concept {concept:>4}: {area:6.1%} of the {self.noun}, {share:+6.1%} of the layer's relevance"
                 for concept, area, share in zip(self.concepts, self.areas, self.shares, strict=True)
             ),
         ]
@@ -242,4 +256,4 @@ class RegionMap:
         if left > 0:
             lines[_LISTED + 1 :] = [f"  and {left} more concepts"]
         empty = float((self.concept_map == NONE).mean())
-        return "\n".join([*lines, *[f"  no concept:   {empty:6.1%} of the image"] * bool(empty)])
+        return "\n".join([*lines, *[f"  no concept:   {empty:6.1%} of the {self.noun}"] * bool(empty)])

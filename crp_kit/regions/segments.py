@@ -1,7 +1,9 @@
-"""Images cut into regions: a grid, single pixels, superpixels, or labels that somebody else made."""
+"""Inputs cut into regions: a grid, single values, superpixels, stretches of a signal, or labels somebody else made."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
@@ -9,38 +11,46 @@ import numpy.typing as npt
 import torch
 
 from ..errors import InputError
+from .changes import change_points
 
-__all__ = ["COUNT", "Integers", "Regions", "Segmentation", "segment"]
+__all__ = ["COUNT", "STRETCHES", "Integers", "Regions", "Segmentation", "segment"]
 
 Integers: TypeAlias = npt.NDArray[np.int64]
 Floats: TypeAlias = npt.NDArray[np.float64]
-Segmentation: TypeAlias = Literal["grid", "pixels", "slic"]
+Segmentation: TypeAlias = Literal["grid", "pixels", "slic", "changes"]
 Regions: TypeAlias = Segmentation | torch.Tensor | npt.NDArray[Any]
 
 COUNT = 64
 """Regions of a grid, and superpixels, if nobody says how many."""
+STRETCHES = 16
+"""Stretches of a signal, if nobody says how many."""
+_AXES = {1: "time", 2: "height, width", 3: "depth, height, width"}
 
 
 def segment(
     regions: Regions,
     image: Floats,
     *,
-    count: int | tuple[int, int] | None = None,
-    cell: int | tuple[int, int] | None = None,
+    count: int | tuple[int, ...] | None = None,
+    cell: int | tuple[int, ...] | None = None,
 ) -> Integers:
     """Return the region that each pixel belongs to: (height, width), numbered from 0 without gaps.
 
+    Signals, (time, channel), are cut into stretches, and volumes, (depth, height, width, channel), into boxes.
+
     Parameters
     ----------
-    regions : {"grid", "pixels", "slic"} or array
-        Rectangles; every pixel for itself; superpixels by SLIC (Achanta et al., IEEE TPAMI 34, 2012), which need
-        scikit-image; or labels, whole numbers (height, width), which are numbered anew in their own order.
+    regions : {"grid", "pixels", "slic", "changes"} or array
+        Rectangles, equal stretches or boxes; every value for itself; superpixels of images and volumes by SLIC
+        (Achanta et al., IEEE TPAMI 34, 2012), which need scikit-image; stretches of a signal between the changes of its
+        level (`crp_kit.regions.changes.change_points`); or labels, whole numbers of the shape of the input without
+        channels, which are numbered anew in their own order.
     image : array
-        (height, width, channel), values in [0, 1].
-    count : int or (int, int), optional
-        About how many regions a grid or SLIC makes; for a grid also its rows and columns.
-    cell : int or (int, int), optional
-        Side length of a grid's cells in pixels, or their height and width, instead of `count`.
+        (height, width, channel), values in [0, 1]; or (*place, channel).
+    count : int or tuple of int, optional
+        About how many regions a grid, SLIC or changes make; for a grid also how many along each axis.
+    cell : int or tuple of int, optional
+        Side length of a grid's cells in pixels, or their length along each axis, instead of `count`.
 
     Raises
     ------
@@ -53,20 +63,30 @@ def segment(
     >>> segment("grid", np.zeros((2, 6, 3)), cell=2)
     array([[0, 0, 1, 1, 2, 2],
            [0, 0, 1, 1, 2, 2]])
+    >>> segment("changes", np.array([[0.0], [0.1], [5.0], [5.1], [5.0]]), count=2)
+    array([0, 0, 1, 1, 1])
     """
-    height, width = image.shape[:2]
+    place = image.shape[:-1]
     if not isinstance(regions, str):
         _refuse(count=count, cell=cell, of="labels that are given")
-        return _numbered(_labels(regions, height, width))
+        return _numbered(_labels(regions, place))
     if regions not in get_args(Segmentation):
-        raise InputError(f"regions is 'grid', 'pixels', 'slic' or labels (height, width); got {regions!r}")
+        raise InputError(
+            f"regions is 'grid', 'pixels', 'slic' or labels ({_AXES[len(place)]}); got {regions!r}"
+            + (", or 'changes' for a signal" if len(place) == 1 else "")
+        )
     if regions == "pixels":
         _refuse(count=count, cell=cell, of="single pixels")
-        return np.arange(height * width).reshape(height, width)
+        return np.arange(math.prod(place)).reshape(place)
     if regions == "slic":
         _refuse(cell=cell, of="superpixels")
         return _superpixels(image, count)
-    return _grid(height, width, count, cell)
+    if regions == "changes":
+        _refuse(cell=cell, of="changes")
+        if len(place) != 1:
+            raise InputError(f"changes are those of a signal (time,); of ({_AXES[len(place)]}) take 'grid' or 'slic'")
+        return change_points(image, STRETCHES if count is None else _whole("count", count))
+    return _grid(place, count, cell)
 
 
 def _refuse(*, of: str, **given: Any) -> None:
@@ -75,13 +95,12 @@ def _refuse(*, of: str, **given: Any) -> None:
         raise InputError(f"{named[0]} is for {'a grid' if named[0] == 'cell' else 'a grid or slic'}, not for {of}")
 
 
-def _labels(regions: Any, height: int, width: int) -> npt.NDArray[Any]:
+def _labels(regions: Any, place: tuple[int, ...]) -> npt.NDArray[Any]:
     """Return labels that were given, checked."""
     array = regions.detach().cpu().numpy() if isinstance(regions, torch.Tensor) else np.asarray(regions)
-    if array.dtype.kind not in "iu" or array.shape != (height, width):
+    if array.dtype.kind not in "iu" or array.shape != place:
         raise InputError(
-            f"labels are whole numbers (height, width), here ({height}, {width}); got shape {array.shape} of "
-            f"{array.dtype}"
+            f"labels are whole numbers ({_AXES[len(place)]}), here {place}; got shape {array.shape} of {array.dtype}"
         )
     return array
 
@@ -91,34 +110,51 @@ def _numbered(labels: npt.NDArray[Any]) -> Integers:
     return np.unique(labels, return_inverse=True)[1].reshape(labels.shape).astype(np.int64)
 
 
-def _grid(height: int, width: int, count: Any, cell: Any) -> Integers:
+def _grid(place: tuple[int, ...], count: Any, cell: Any) -> Integers:
+    """Return the cells of a grid of any number of axes: (*place)."""
     if count is not None and cell is not None:
         raise InputError("count and cell both say how fine the grid is; give one of them")
     if cell is not None:
-        tall, wide = _pair("cell", cell) if isinstance(cell, tuple) else _pair("cell", (cell, cell))
-        rows, columns = np.arange(height) // tall, np.arange(width) // wide
+        sides = _each("cell", cell, len(place)) if isinstance(cell, tuple) else (_whole("cell", cell),) * len(place)
+        along = [np.arange(size) // side for size, side in zip(place, sides, strict=True)]
     else:
-        down, across = _cells(height, width, COUNT if count is None else count)
-        rows, columns = np.arange(height) * down // height, np.arange(width) * across // width
-    return rows[:, None] * (int(columns[-1]) + 1) + columns
+        cells = _cells(place, (STRETCHES if len(place) == 1 else COUNT) if count is None else count)
+        along = [np.arange(size) * number // size for size, number in zip(place, cells, strict=True)]
+    labels = np.zeros(place, dtype=np.int64)
+    for axis, numbers in enumerate(along):
+        shape = [-1 if other == axis else 1 for other in range(len(place))]
+        labels = labels * (int(numbers[-1]) + 1) + numbers.reshape(shape)
+    return labels
 
 
-def _cells(height: int, width: int, count: Any) -> tuple[int, int]:
-    """Return rows and columns of a grid of so many cells, as square as can be."""
+def _cells(place: tuple[int, ...], count: Any) -> tuple[int, ...]:
+    """Return the cells along each axis of a grid of so many, as nearly equal in their sides as can be."""
     if isinstance(count, tuple):
-        down, across = _pair("count", count)
-        if down > height or across > width:
-            raise InputError(f"a grid of {down} rows and {across} columns is finer than {height}x{width} pixels")
-        return down, across
-    whole = _whole("count", count)
-    down = min(max(round((whole * height / width) ** 0.5), 1), height)
-    return down, min(max(round(whole / down), 1), width)
+        numbers = _each("count", count, len(place))
+        if any(number > size for number, size in zip(numbers, place, strict=True)):
+            raise InputError(f"a grid of {_words(numbers)} is finer than {'x'.join(map(str, place))} pixels")
+        return numbers
+    left, numbers = float(_whole("count", count)), ()
+    for axis, size in enumerate(place):
+        rest = math.prod(place[axis:])
+        last = axis == len(place) - 1
+        number = min(max(round(left if last else size * (left / rest) ** (1 / (len(place) - axis))), 1), size)
+        numbers, left = (*numbers, number), left / number
+    return numbers
 
 
-def _pair(name: str, values: tuple[Any, ...]) -> tuple[int, int]:
-    if len(values) != 2:
-        raise InputError(f"{name} is one number, or one for the height and one for the width; got {values!r}")
-    return _whole(name, values[0]), _whole(name, values[1])
+def _words(numbers: Sequence[int]) -> str:
+    """Say how many cells there are along each axis."""
+    return (
+        f"{numbers[0]} rows and {numbers[1]} columns" if len(numbers) == 2 else f"{'x'.join(map(str, numbers))} cells"
+    )
+
+
+def _each(name: str, values: tuple[Any, ...], axes: int) -> tuple[int, ...]:
+    if len(values) != axes:
+        each = "one for the height and one for the width" if axes == 2 else f"one for each of ({_AXES[axes]})"
+        raise InputError(f"{name} is one number, or {each}; got {values!r}")
+    return tuple(_whole(name, value) for value in values)
 
 
 def _whole(name: str, value: Any) -> int:
@@ -129,6 +165,8 @@ def _whole(name: str, value: Any) -> int:
 
 def _superpixels(image: Floats, count: Any) -> Integers:
     whole = COUNT if count is None else _whole("count", count)
+    if image.ndim == 2:
+        raise InputError("superpixels are of images and volumes; a signal is cut by 'grid' or 'changes'")
     try:
         from skimage.segmentation import slic
     except ImportError as error:
