@@ -37,11 +37,14 @@ __all__ = [
     "own_concept",
     "reference_image",
     "reference_labels",
+    "reference_sample",
 ]
 
 ConditionedOn = Literal["class", "prediction", "layer"]
-Box = tuple[int, int, int, int]
-"""Top, left, bottom, right: rows top to bottom - 1, columns left to right - 1."""
+Box = tuple[int, ...]
+"""Top, left, bottom, right: rows top to bottom - 1, columns left to right - 1; in general all starts, then all ends."""
+_SHOWN = ("signal", "image", "volume")
+"""Layouts of heatmaps that references can show."""
 
 
 def check_origin(atlas: ConceptAtlas, attribution: CondAttribution, samples: NumberedSamples) -> None:
@@ -61,6 +64,14 @@ def reference_image(samples: NumberedSamples, number: int) -> torch.Tensor:
             f"references show images (channel, height, width); sample {number} has shape {tuple(read[1].shape)}"
         )
     return read[1]
+
+
+def reference_sample(samples: NumberedSamples, number: int) -> torch.Tensor:
+    """Return a sample as its dataset gives it: an image, a signal (channel, time), or a volume with a channel axis."""
+    read = samples[number]
+    if not isinstance(read, Failure) and read[1].ndim in (2, 4):
+        return read[1]
+    return reference_image(samples, number)
 
 
 def reference_labels(atlas: ConceptAtlas, table: SampleRanking, conditioned_on: ConditionedOn) -> tuple[int, ...]:
@@ -101,19 +112,40 @@ class ReferenceMaps:
     batch_size: int
 
     def inputs(self, images: Sequence[torch.Tensor]) -> torch.Tensor:
-        """Return model inputs: (sample, channel, height, width)."""
+        """Return model inputs: (sample, channel, height, width), or one axis more than the samples have."""
         made = self.normalise(torch.stack(list(images)))
-        if made.ndim != 4:
+        if made.ndim != images[0].ndim + 1:
             raise InputError(
                 f"references show heatmaps (height, width), from model inputs (sample, channel, height, width); "
                 f"preprocess gives {tuple(made.shape)}"
             )
         return made.to(*place_of(self.attribution.model))
 
+    def inputs_of(self, images: Sequence[torch.Tensor], number: int) -> torch.Tensor:
+        """Return model inputs of samples of one shape, of which `number` is the first; the model has to take them.
+
+        Raises
+        ------
+        InputError
+            If these are no images and the preprocessing or the model fails.
+        """
+        if images[0].ndim == 3:
+            return self.inputs(images)
+        try:
+            inputs = self.inputs(images)
+            self.attribution.graph(inputs[:1], self.composite)
+        except Exception as error:  # a preprocessing may fail in any way
+            raise InputError(
+                f"references show signals (channel, time), volumes (channel, depth, height, width) and images "
+                f"(channel, height, width); sample {number} has shape {tuple(images[0].shape)}, which the model "
+                f"does not take: {error}"
+            ) from error
+        return inputs
+
     def of(
         self, inputs: torch.Tensor, starts: Sequence[int | None], positions: Sequence[int] | None
     ) -> tuple[torch.Tensor, list[Box]]:
-        """Return heatmaps (sample, height, width) of the concept, or of its neurons at positions, and those' boxes."""
+        """Return heatmaps (sample, *place) of the concept, or of its neurons at positions, and those' boxes."""
         layer = self.info.name
         run = self.attribution.engine.run(inputs[:1], self.attribution.resolve_composite(self.composite))
         kind = own_concept(run, self.info, self.concepts)
@@ -136,6 +168,10 @@ class ReferenceMaps:
             batch_size=self.batch_size,
             on_device="cpu",
         )
+        if attr.layout not in _SHOWN:
+            raise InputError(
+                f"references show images, signals and volumes; heatmaps of this model are of {attr.layout}"
+            )
         return attr.heatmap.detach(), boxes
 
     def boxes(self, like: torch.Tensor, neurons: Sequence[int]) -> list[Box]:
@@ -217,8 +253,8 @@ def neurons_at(
 
 
 def _box(seen: torch.Tensor, layer: str) -> Box:
-    """Return the smallest box around what is seen: (height, width), boolean."""
-    rows, columns = (seen.any(axis).nonzero().flatten().tolist() for axis in (1, 0))
-    if not rows:
+    """Return the smallest box around what is seen: (*place), boolean."""
+    if not bool(seen.any()):
         raise InputError(f"a neuron of {layer!r} sees nothing of the input, only padding; use receptive_field=False")
-    return rows[0], columns[0], rows[-1] + 1, columns[-1] + 1
+    reached = seen.nonzero()
+    return (*reached.amin(0).tolist(), *(reached.amax(0) + 1).tolist())

@@ -23,8 +23,8 @@ from .reference_maps import (
     ReferenceMaps,
     check_origin,
     of_one_shape,
-    reference_image,
     reference_labels,
+    reference_sample,
 )
 from .schema import Kind
 from .tables import SampleRanking
@@ -68,13 +68,14 @@ class References:
     classes : tuple of str
         Their names; empty for none.
     images : tuple of torch.Tensor
-        As the dataset gives them, values in [0, 1]: (channel, height, width).
+        As the dataset gives them, values in [0, 1]: (channel, height, width); signals (channel, time) and volumes
+        (channel, depth, height, width) in their own units.
     heatmaps : tuple of torch.Tensor
-        Relevance that passes the concept: (height, width); if receptive fields were asked for, relevance that passes
-        the one neuron at the stored position.
-    boxes : tuple of (int, int, int, int) or None
+        Relevance that passes the concept: (height, width), or (*place); if receptive fields were asked for, relevance
+        that passes the one neuron at the stored position.
+    boxes : tuple of tuple of int, or None
         That neuron's receptive field, if asked for: top, left, bottom, right, such that ``image[:, top:bottom,
-        left:right]`` is what it sees.
+        left:right]`` is what it sees; of a signal start and end, of a volume three starts and three ends.
     """
 
     layer: str
@@ -98,7 +99,7 @@ class References:
         return self.identifiers or tuple(f"sample {number}" for number in self.table.sample)
 
     def crops(self) -> tuple[torch.Tensor, ...]:
-        """Return the parts of the images that the neurons see: (channel, height, width).
+        """Return the parts of the images that the neurons see: (channel, height, width), or (channel, *place).
 
         Raises
         ------
@@ -114,8 +115,7 @@ class References:
                     f"an image of {tuple(image.shape[1:])} pixels becomes a model input of {tuple(heatmap.shape)}, so "
                     f"what a neuron sees cannot be cut out of it; let the dataset resize and crop, not preprocess"
                 )
-        boxes = zip(self.images, self.boxes, strict=True)
-        return tuple(image[:, top:bottom, left:right] for image, (top, left, bottom, right) in boxes)
+        return tuple(image[(slice(None), *_slices(box))] for image, box in zip(self.images, self.boxes, strict=True))
 
     @property
     def _words(self) -> str:
@@ -160,6 +160,12 @@ class References:
         )
 
 
+def _slices(box: Box) -> tuple[slice, ...]:
+    """Return what cuts a box out of an array: starts and ends by axis."""
+    axes = len(box) // 2
+    return tuple(map(slice, box[:axes], box[axes:]))
+
+
 def _digits(score: float) -> str:
     return f"{score:#.3g}".rstrip(".")
 
@@ -199,14 +205,14 @@ def find_references(
     samples = NumberedSamples(dataset, view)
     if check:
         check_origin(atlas, attribution, samples)
-    images = tuple(reference_image(samples, number) for number in table.sample.tolist())
+    images = tuple(reference_sample(samples, number) for number in table.sample.tolist())
     labels = reference_labels(atlas, table, conditioned_on)
     starts = [None if conditioned_on == "layer" else label for label in labels]
     maps = ReferenceMaps(attribution, composite, atlas[layer].info, int(concept), concepts, normalise, batch_size)
     heatmaps: dict[int, torch.Tensor] = {}
     boxes: dict[int, Box] = {}
     for places in of_one_shape(images):
-        inputs = maps.inputs([images[place] for place in places])
+        inputs = maps.inputs_of([images[place] for place in places], int(table.sample[places[0]]))
         positions = table.position[places].tolist() if receptive_field else None
         found = maps.of(inputs, [starts[place] for place in places], positions)
         heatmaps |= dict(zip(places, found[0], strict=True))

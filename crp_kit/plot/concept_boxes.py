@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 from matplotlib.axes import Axes
 from matplotlib.patches import FancyBboxPatch, Rectangle
 
-from .panels import OUTLINE
-from .sheets import plain
+from .panels import OUTLINE, plain
 
 if TYPE_CHECKING:
     from ..concept_graph import ConceptNode

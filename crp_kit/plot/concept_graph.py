@@ -18,8 +18,7 @@ from ..errors import InputError
 from ..image import DEFAULT_CMAP, colours, picture
 from .columns import Columns, arrange
 from .concept_boxes import GREY, Boxes, percent
-from .panels import Colours, numbers
-from .sheets import plain
+from .panels import Colours, numbers, plain
 
 if TYPE_CHECKING:
     from ..concept_graph import ConceptEdge

@@ -10,8 +10,9 @@ from matplotlib.figure import Figure
 
 from ..errors import InputError
 from ..image import DEFAULT_CMAP
-from .panels import Colours
-from .sheets import ReferenceView, Sheet, Style, plain
+from .panels import Colours, plain
+from .sheets import ReferenceView, Sheet, Style
+from .signal_sheets import SignalSheet, sliced
 
 __all__ = ["Viewable", "compare_modes", "references"]
 
@@ -39,7 +40,9 @@ def references(
     style : {"heatmap", "masked", "opaque", "crop"}, optional
         Images above their conditional heatmaps; images that are dark where positive relevance, smoothed, is low; images
         of which only the part with high relevance is opaque; or what the strongest neuron of each sample sees, above
-        the heatmap there. Where receptive fields are known, the other styles outline them.
+        the heatmap there. Where receptive fields are known, the other styles outline them. Signals have the styles
+        "heatmap" and "crop": curves in the colours of their relevance. Of a volume the slice with most of the relevance
+        is shown.
     columns : int, optional
         Samples in a line; further ones stand below.
     cmap : str or zennit.cmap.ColorMap, optional
@@ -113,13 +116,22 @@ def _views(samples: Viewable | Sequence[Viewable], style: str) -> list[Reference
     views = [one.view() for one in several]
     if not any(len(view.images) for view in views):
         raise InputError("there is no reference sample to draw")
-    return [view.cropped() for view in views] if style == "crop" else views
+    views = [view.cropped() for view in views] if style == "crop" else views
+    ranks = {getattr(one, "ndim", 2) for view in views for one in view.heatmaps}
+    if 1 in ranks and (len(ranks) > 1 or style not in ("heatmap", "crop")):
+        raise InputError(f"signals are drawn in the styles 'heatmap' and 'crop', and apart from images; got {style!r}")
+    return [sliced(view) for view in views] if ranks == {3} else views
 
 
 def _figure(views: Sequence[ReferenceView], style: Style, columns: int, *, cmap: Colours, title: str = "") -> Figure:
     """Draw one block below the other; with a title, a block's heading says no more than how it was ranked."""
     across = min(columns, max(len(view.images) for view in views))
-    sheets = [Sheet(view, style, across, cmap, f"{view.subject}: " * (not title) + view.ranking) for view in views]
+    heads = [f"{view.subject}: " * (not title) + view.ranking for view in views]
+    sheets: list[Sheet | SignalSheet]
+    if any(getattr(one, "ndim", 2) == 1 for view in views for one in view.heatmaps):
+        sheets = [SignalSheet(view, min(across, 3), cmap, head) for view, head in zip(views, heads, strict=True)]
+    else:
+        sheets = [Sheet(view, style, across, cmap, head) for view, head in zip(views, heads, strict=True)]
     heights = [sheet.height for sheet in sheets]
     figure = Figure(figsize=(sheets[0].width, sum(heights) + 0.35 * bool(title)), layout="constrained")
     if title:

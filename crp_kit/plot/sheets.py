@@ -21,10 +21,10 @@ from ..errors import InputError
 from ..image import picture
 from .panels import CELL, OUTLINE, Colours, aspect_of, colour_bar, numbers, plain, show_image, show_map
 
-__all__ = ["ReferenceView", "Sheet", "Style", "plain"]
+__all__ = ["ReferenceView", "Sheet", "Style"]
 
 Style: TypeAlias = Literal["heatmap", "masked", "opaque", "crop"]
-Box: TypeAlias = tuple[int, int, int, int]
+Box: TypeAlias = tuple[int, ...]
 
 _RELEVANT = 0.35
 """Positive relevance, smoothed, from this share of its maximum on leaves an image as it is."""
@@ -52,13 +52,15 @@ class ReferenceView:
     ranking : str
         What ranked the samples, and where the relevance of the heatmaps starts.
     images : sequence of torch.Tensor or array
-        Values in [0, 1]: (channel, height, width).
+        Values in [0, 1]: (channel, height, width); or signals (channel, time), or volumes (channel, depth, height,
+        width), of any range.
     heatmaps : sequence of torch.Tensor or array
-        Signed relevance: (height, width).
+        Signed relevance: (height, width), (time,) or (depth, height, width).
     captions : sequence of str
         Sample, class and score of each.
-    boxes : sequence of (int, int, int, int) or None
-        Top, left, bottom and right of what the strongest neuron sees of each image.
+    boxes : sequence of tuple of int, or None
+        Top, left, bottom and right of what the strongest neuron sees of each image; of others all starts, then all
+        ends.
     """
 
     subject: str
@@ -85,11 +87,11 @@ class ReferenceView:
                 f"no receptive fields of {self.subject} to cut out: ask for references with receptive_field=True"
             )
         for image, heatmap in zip(self.images, self.heatmaps, strict=True):
-            _check_size(image.shape[-2:], heatmap.shape)
+            _check_size(image.shape[-heatmap.ndim :], heatmap.shape)
         parts = [
             [
-                one[..., top:bottom, left:right]
-                for one, (top, left, bottom, right) in zip(several, self.boxes, strict=True)
+                one[(..., *map(slice, box[: len(box) // 2], box[len(box) // 2 :]))]
+                for one, box in zip(several, self.boxes, strict=True)
             ]
             for several in (self.images, self.heatmaps)
         ]
@@ -226,8 +228,9 @@ def _outline_region(place: Axes, region: npt.NDArray[Any]) -> None:
 
 
 def _outline_box(place: Axes, box: Box) -> None:
-    """Draw the edge of a receptive field, which shows on dark and light."""
-    top, left, bottom, right = box
+    """Draw the edge of a receptive field, which shows on dark and light; of a volume the one in a slice."""
+    axes = len(box) // 2
+    (top, left), (bottom, right) = box[axes - 2 : axes], box[-2:]
     edge = Rectangle((left - 0.5, top - 0.5), right - left, bottom - top, fill=False, edgecolor=OUTLINE, linewidth=1)
     edge.set_path_effects([withStroke(linewidth=2.6, foreground="white")])
     place.add_patch(edge)
