@@ -25,8 +25,8 @@ from tests.oracles.lite import SIZES, lite, plain_convolutions, with_sum_modules
 COMPOSITES = ("epsilon_plus_flat", "epsilon_gamma_box", "epsilon")
 SMALL = 68  # pixels, where 224 would take long; halved five times, it has paddings of odd and of even sizes
 LAYERS = ["_blocks.10.add", "_blocks.14.add"]
-TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-10}
-"""Relative, of maps; in float32 that is what rounding alone changes, since units near zero change sides."""
+TOLERANCE = {torch.float32: 1e-3, torch.float64: 1e-10}
+"""Relative, of maps. In float32 the maps of the plain copy are up to 3e-4 from those in float64, by rounding alone."""
 
 
 def composite(name: str, size: int = 224, dtype: torch.dtype = torch.float32, **options: object) -> Composite:

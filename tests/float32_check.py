@@ -1,0 +1,271 @@
+"""How far relevance in float32 is from float64 on a model, where the difference begins, and why.
+
+A model has random parameters and gets a photograph at the size that it is published for. Maps are compared under three
+composites. Where they differ by more than rounding, two more things are measured: the first node, from the start, at
+which relevance differs by a tenth of what the map does; and how far the map in float64 moves if every parameter is
+multiplied by 1 ± 2**-24, which is what rounding to float32 does to a number. What moves as far by that is a property
+of the model and the rule, and no error of the arithmetic.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+import torch
+from family_check import attribution_of
+from oracles import zoo
+from oracles.signals import Data, signal_of
+from oracles.start import called, scalar_start
+from photographs import chelsea, photographs
+from torch import nn
+from torchvision import models
+from zennit.composites import EpsilonGammaBox
+from zennit.core import Composite
+
+import crp_kit
+from crp_kit.errors import NonFiniteRelevanceError
+from crp_kit.graph.flow import Flow
+from crp_kit.graph.nodes import Graph
+from crp_kit.graph.ops import Kind
+from crp_kit.preprocess import Preprocess
+
+COMPOSITES = ("epsilon_plus_flat", "epsilon_gamma_box", "attnlrp")
+ROUNDING = 2e-5
+"""A relative difference below this is what some hundred roundings to float32 add up to."""
+CONDITIONING = 30
+"""A difference this many times what rounded parameters move is still theirs: float32 rounds every sum as well, in the
+forward and in the relevance pass, and each parameter only once."""
+_SEGMENTATION_SIZE = 520  # pixels: the size that torchvision's segmentation weights resize pictures to
+_HALF_ULP = 2.0**-24
+_MOST_RECORDED = 1 << 26  # elements of relevance that are kept at once, over all layers
+_HIDDEN = (Kind.LINEAR, Kind.BATCH_NORM, Kind.STRUCTURAL, Kind.INPUT)
+"""Nodes whose relevance is not compared: those that may be within a fold, and those that only move values."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One model under one composite in float32 and float64.
+
+    Parameters
+    ----------
+    composite : str
+    finite : bool
+        Whether relevance is finite in float32.
+    difference : float
+        Norm of the difference of the maps relative to the norm of the map in float64; NaN without both.
+    moved : float
+        The same for two maps in float64, the parameters of one rounded; NaN where it was not measured.
+    node, operation : str
+        Where the difference begins, or where relevance is first not finite.
+    note : str
+        What went wrong.
+    """
+
+    composite: str
+    finite: bool
+    difference: float = math.nan
+    moved: float = math.nan
+    node: str = ""
+    operation: str = ""
+    note: str = ""
+
+    @property
+    def cause(self) -> str:
+        """The class of reasons to which the difference belongs."""
+        if self.note or not self.finite:
+            return "not finite" if not self.finite else "failed"
+        if self.difference < ROUNDING:
+            return "rounding"
+        return "conditioning" if self.difference < CONDITIONING * self.moved else "unexplained"
+
+    @property
+    def tolerance(self) -> float:
+        """Three times the difference, rounded up to one digit; at least that of rounding."""
+        bound = max(3 * self.difference, ROUNDING)
+        digit = 10.0 ** math.floor(math.log10(bound))
+        return math.ceil(round(bound / digit, 6)) * digit
+
+
+@dataclass(frozen=True)
+class Precision:
+    """One model under all composites, the shape of its input, and the seconds that it took."""
+
+    shape: tuple[int, ...]
+    seconds: float
+    comparisons: tuple[Comparison, ...]
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Precision:
+        """Return what `dataclasses.asdict` has made a dictionary of, perhaps by way of JSON."""
+        comparisons = tuple(Comparison(**one) for one in values["comparisons"])
+        return cls(tuple(values["shape"]), values["seconds"], comparisons)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return all values as what JSON has."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class _Photographs(zoo.Entry):
+    """An entry whose one sample is the portrait of a cat, and whose several samples are other photographs."""
+
+    preprocess: Preprocess = field(default_factory=Preprocess)
+
+    def data(self, samples: int, generator: torch.Generator) -> Data:
+        images = [chelsea()] if samples == 1 else photographs()[1 : samples + 1]
+        return torch.stack([self.preprocess(image) for image in images])
+
+
+def at_true_size(label: str) -> zoo.Entry:
+    """Return the entry of ``group:name`` with the input that its architecture is published for."""
+    group, _, name = label.partition(":")
+    entry = zoo.entry(group, name)
+    if entry.argument is not None:
+        return entry
+    size = _true_size(group, name, entry)
+    preprocess = Preprocess(size, size)
+    return _Photographs(entry.make, (3, size, size), output=entry.output, preprocess=preprocess)
+
+
+def _true_size(group: str, name: str, entry: zoo.Entry) -> int:
+    """Return the side of a model's square input, in pixels."""
+    if group == "huggingface":
+        return entry.shape[-1]
+    if group == "timm":
+        import timm
+
+        return int(timm.get_pretrained_cfg(name, allow_unregistered=False).input_size[-1])
+    if name in models.list_models(module=models.segmentation):
+        return _SEGMENTATION_SIZE
+    if name.startswith(("vit", "swin", "maxvit")):
+        return entry.shape[-1]  # the size is part of the model
+    return int(models.get_model_weights(name).DEFAULT.transforms().crop_size[0])
+
+
+def compare(label: str, *, composites: Sequence[str] = COMPOSITES) -> Precision:
+    """Compare float32 with float64 on one model of the zoo, under some composites."""
+    began = time.perf_counter()
+    entry = at_true_size(label)
+    model, data = zoo.build(entry)
+    return replace(compare_built(model, data, composites=composites), seconds=time.perf_counter() - began)
+
+
+def compare_built(model: nn.Module, data: Data, *, composites: Sequence[str] = COMPOSITES) -> Precision:
+    """Compare float32 with float64 on a model in float64, whose parameters are numbers of float32; it is changed."""
+    shape = tuple(signal_of(data).shape[1:])
+    with torch.no_grad():
+        _, selection = scalar_start(called(model, data))
+        output, _ = scalar_start(called(model.float(), _cast(data, torch.float32)))
+    if not output.isfinite().all():
+        note = "the model's output is not finite in float32"
+        return Precision(shape, 0.0, tuple(Comparison(name, finite=False, note=note) for name in composites))
+    single = _runs(model, _cast(data, torch.float32), selection.float(), composites)
+    double = _runs(model.double(), data, selection, composites)
+    results = [_compared(name, single[name], double[name]) for name in composites]
+    unclear = [one.composite for one in results if one.difference >= ROUNDING]
+    if unclear:
+        _round_parameters(model)
+        moved = _runs(model, data, selection, unclear, record=False)
+        results = [
+            replace(one, moved=_relative(moved[one.composite].heatmap, double[one.composite].heatmap))
+            if one.composite in unclear
+            else one
+            for one in results
+        ]
+    return Precision(shape, 0.0, tuple(results))
+
+
+@dataclass(frozen=True)
+class _Run:
+    """A map, relevance by node from the start on, the operation of each node; or the sentence of an error."""
+
+    heatmap: torch.Tensor
+    relevance: Mapping[str, torch.Tensor] = field(default_factory=dict)
+    operations: Mapping[str, str] = field(default_factory=dict)
+    broken: tuple[str, str] | None = None
+
+
+def _runs(
+    model: nn.Module, data: Data, selection: torch.Tensor, composites: Sequence[str], *, record: bool = True
+) -> dict[str, _Run]:
+    """Attribute one neuron under each composite."""
+    with torch.no_grad():
+        attribution = attribution_of(model, called(model, data))
+    return {name: _run(attribution, data, selection, _composite(name, data), record) for name in composites}
+
+
+def _run(
+    attribution: crp_kit.CondAttribution, data: Data, selection: torch.Tensor, composite: Composite | str, record: bool
+) -> _Run:
+    graph = attribution.graph(data, composite)
+    names = _recorded(graph) if record else []
+    try:
+        result = attribution(data, {}, composite, init_rel=lambda value: value * selection, record_layer=names)
+    except NonFiniteRelevanceError as error:
+        return _Run(torch.empty(0), broken=(error.layer, error.rule))
+    operations = {node.name: _operation(node) for node in graph}
+    return _Run(result.heatmap, {name: result.relevances[name] for name in names}, operations)
+
+
+def _operation(node: Any) -> str:
+    return node.op if node.module is None else type(node.module).__name__
+
+
+def _recorded(graph: Graph) -> list[str]:
+    """Return nodes to compare, from the start to the input; of many large ones every second, third and so on."""
+    reached = {ref.node for ref in Flow(graph).from_start(graph.output)}
+    nodes = [node for node in reversed(list(graph)) if node.index in reached and node.kind not in _HIDDEN]
+    nodes = [node for node in nodes if node.index != graph.output.node and node.shapes[0] is not None]
+    elements = sum(shape.numel() for node in nodes if (shape := node.shapes[0]) is not None)
+    return [node.name for node in nodes[:: max(1, math.ceil(elements / _MOST_RECORDED))]]
+
+
+def _composite(name: str, data: Data) -> Composite | str:
+    """Return a composite; the range of an image is that of its preprocessing, of another input that of its values."""
+    if name != "epsilon_gamma_box":
+        return name
+    if isinstance(data, torch.Tensor):
+        preprocess = Preprocess()
+        return EpsilonGammaBox(low=preprocess.low.to(data.dtype), high=preprocess.high.to(data.dtype))
+    signal = signal_of(data)
+    return EpsilonGammaBox(low=float(signal.min()), high=float(signal.max()))
+
+
+def _cast(data: Data, dtype: torch.dtype) -> Data:
+    if isinstance(data, torch.Tensor):
+        return data.to(dtype)
+    return {name: one.to(dtype) if one.is_floating_point() else one for name, one in data.items()}
+
+
+def _compared(name: str, single: _Run, double: _Run) -> Comparison:
+    if single.broken or double.broken:
+        node, rule = single.broken or double.broken or ("", "")
+        note = "" if single.broken and not double.broken else "not finite in float64"
+        return Comparison(name, finite=single.broken is None, node=node, operation=rule, note=note)
+    difference = _relative(single.heatmap, double.heatmap)
+    if difference < ROUNDING:
+        return Comparison(name, finite=True, difference=difference)
+    node = _first(single.relevance, double.relevance, difference / 10)
+    return Comparison(name, True, difference, node=node, operation=double.operations.get(node, ""))
+
+
+def _first(single: Mapping[str, torch.Tensor], double: Mapping[str, torch.Tensor], least: float) -> str:
+    """Return the first node, from the start, whose relevance differs by at least this; the input if there is none."""
+    return next((name for name, value in single.items() if _relative(value, double[name]) >= least), "input")
+
+
+def _relative(values: torch.Tensor, expected: torch.Tensor) -> float:
+    return float((values.double() - expected.double()).norm() / expected.double().norm())
+
+
+def _round_parameters(model: nn.Module) -> None:
+    """Multiply each parameter by 1 plus or minus half a unit of float32's last place, in place."""
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            signs = torch.randint(0, 2, parameter.shape, generator=generator) * 2 - 1
+            parameter.mul_(1 + _HALF_ULP * signs.to(parameter.dtype))
