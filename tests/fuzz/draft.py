@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -179,10 +179,12 @@ class Draft:
         names = tuple(self._new("v") for _ in range(outs))
         shown = ", ".join(names)
         lines = [text.replace("{o}", shown) for text in (plain, plain if detached is None else detached)]
-        self._append(Statement(names, tuple(reads), *lines, one_sample=one_sample))
+        kind = kind or self._weakest(reads)
+        marks = {"live": kind in LIVE, "elementwise": elementwise, "one_sample": one_sample}
+        self._append(Statement(names, tuple(reads), *lines, **marks))
         for name in names:
             roots = set().union(*(self.variables[r].roots for r in reads)) if elementwise else set()
-            self.variables[name] = Variable(name, kind or self._weakest(reads), roots | {name}, fresh)
+            self.variables[name] = Variable(name, kind, roots | {name}, fresh)
             self._forget_unusable(name)
         return names
 
@@ -201,17 +203,7 @@ class Draft:
 
     def _append(self, statement: Statement) -> None:
         declared, self._declared = tuple(self._declared), []
-        self.statements.append(
-            Statement(
-                statement.outs,
-                statement.uses,
-                statement.plain,
-                statement.detached,
-                declared,
-                self.family,
-                statement.one_sample,
-            )
-        )
+        self.statements.append(replace(statement, declared=declared, family=self.family))
         with torch.no_grad():
             exec(statement.plain, self._names)
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Collection
 
-from . import inplace, linear, nonlinear, products, structure
+from . import idioms, inplace, linear, nonlinear, products, structure
 from .draft import Draft, UnfitError
 from .program import Program
 
 OPERATIONS: dict[Callable[[Draft], object], int] = {
-    **linear.OPERATIONS, **products.OPERATIONS, **structure.OPERATIONS, **nonlinear.OPERATIONS, **inplace.OPERATIONS,
+    **linear.OPERATIONS, **products.OPERATIONS, **structure.OPERATIONS,
+    **idioms.OPERATIONS, **nonlinear.OPERATIONS, **inplace.OPERATIONS,
 }  # fmt: skip
 FIRST = (linear.linear, linear.convolution, linear.convolution_and_norm, linear.matrix)
 

@@ -61,47 +61,59 @@ def rows(program: Program) -> None:
     choice = chosen(program, "rows")
     attribution = crp_kit.CondAttribution(program.model())
     composite = choice.choice([lrp_zero(), lrp_zero(1e-3), "epsilon_plus", None])
-    options = {"exclude_parallel": choice.random() < 0.5, "init_rel": 1.0 if composite is None else None}
-    x = program.data()
-    sets, alone = _condition_sets(attribution, x, choice, composite, options)
-    pairing = "zip" if len(sets) == len(x) and choice.random() < 0.7 else "product"
-    batch_size = choice.choice([None, 1, 2, 3])
-    got = attribute(attribution, x, sets, composite, pairing=pairing, batch_size=batch_size, **options)
-    pairs = (
-        [(i, i) for i in range(len(x))]
-        if pairing == "zip"
-        else [(i, j) for i in range(len(x)) for j in range(len(sets))]
-    )
-    for row, (sample, index) in enumerate(pairs):
-        compare(f"row {row}", got.input_relevance[row], alone[index][sample], 1e-9)
-
-
-def _condition_sets(
-    attribution: crp_kit.CondAttribution,
-    x: torch.Tensor,
-    choice: random.Random,
-    composite: Any,
-    options: dict[str, Any],
-) -> tuple[list[dict[str, Any]], list[torch.Tensor]]:
-    """Condition sets of nodes that relevance passes, and what each gives alone, sample by sample."""
-    with crp_errors():
-        names = crp_kit.trace_model_graph(attribution.model, x.clone()).layer_names
-        widths = {name: _channels(attribution, x, name) for name in choice.sample(names, min(len(names), 4))}
-    known = [name for name, width in widths.items() if width]
+    options = {"exclude_parallel": choice.random() < 0.4, "init_rel": 1.0 if composite is None else None}
+    x = program.data()[:2]
+    widths = _widths(attribution, x, choice, composite)
     sets, alone = [], []
-    for _ in range(6):
-        nodes = choice.sample(known, min(len(known), choice.choice([0, 1, 1, 2])))
-        ids = {name: sorted(choice.sample(range(widths[name]), choice.randint(0, widths[name]))) for name in nodes}
-        condition = {**ids, "y": choice.sample(range(CLASSES), choice.randint(1, 2))}
+    for condition in _condition_sets(widths, choice):
         try:
             single = [attribute(attribution, x[i : i + 1], [condition], composite, **options) for i in range(len(x))]
         except crp_kit.errors.UnreachableLayerError:
             continue
         sets.append(condition)
-        alone.append(torch.cat([part.input_relevance for part in single]))
+        alone.append([part.input_relevance[0] for part in single])
     if not sets:
         raise SkippedError("no node can be conditioned")
-    return sets[:4], alone[:4]
+    pairing = "zip" if len(sets) == len(x) and choice.random() < 0.7 else "product"
+    batch_size = choice.choice([None, None, 1, 2, 3])
+    got = attribute(attribution, x, sets, composite, pairing=pairing, batch_size=batch_size, **options)
+    pairs = [(i, j) for i in range(len(x)) for j in range(len(sets)) if pairing == "product" or i == j]
+    for row, (sample, index) in enumerate(pairs):
+        title = f"row {row} of {sets} with {composite}, {options}, {pairing}, batch_size={batch_size}"
+        compare(title, got.input_relevance[row], alone[index][sample], 1e-9)
+
+
+def _widths(
+    attribution: crp_kit.CondAttribution, x: torch.Tensor, choice: random.Random, composite: Any
+) -> dict[str, int]:
+    """Some nodes that can be conditioned, and how many channels they have; rather those that a path by-passes."""
+    with crp_errors():
+        known = attribution.graph(x.clone(), composite).names  # a composite's rule may close a module
+        graph = crp_kit.trace_model_graph(attribution.model, x.clone())
+        names = [name for name in graph.layer_names if name in known]
+        past = [name for name in names if name[0] == "m" and _by_passed(graph, name)]
+        names = choice.sample(past, min(len(past), 2)) + choice.sample(names, min(len(names), 2))
+        widths = {name: _channels(attribution, x, name) for name in dict.fromkeys(names)}
+    return {name: width for name, width in widths.items() if width}
+
+
+def _by_passed(graph: crp_kit.ModelGraph, name: str) -> bool:
+    try:
+        return bool(graph.parallel_nodes({name: [0]}))
+    except crp_kit.errors.UnreachableLayerError:
+        return False
+
+
+def _condition_sets(widths: dict[str, int], choice: random.Random) -> list[dict[str, Any]]:
+    """Sets of random channels, empty ones among them, mostly of one node and from one start."""
+    start = choice.sample(range(CLASSES), choice.randint(1, 2)) if choice.random() < 0.7 else None
+    same = [choice.choice(list(widths))] if widths and choice.random() < 0.7 else None
+    sets = []
+    for _ in range(choice.choice([2, 3, 3, 4])):
+        nodes = same or choice.sample(list(widths), min(len(widths), choice.choice([0, 1, 1, 2])))
+        ids = {name: sorted(choice.sample(range(widths[name]), choice.randint(0, widths[name]))) for name in nodes}
+        sets.append({**ids, "y": start or choice.sample(range(CLASSES), choice.randint(1, 2))})
+    return sets
 
 
 def _channels(attribution: crp_kit.CondAttribution, x: torch.Tensor, name: str) -> int:

@@ -34,6 +34,10 @@ class Statement:
         Attributes of the module that it needs: name and expression.
     family : str
         Name of the operation that drew it.
+    live : bool
+        What it makes carries relevance.
+    elementwise : bool
+        What it makes is an element-wise function of what it reads.
     one_sample : bool
         It mixes samples, so that it is right for one only.
     """
@@ -44,6 +48,8 @@ class Statement:
     detached: str
     declared: tuple[tuple[str, str], ...] = ()
     family: str = ""
+    live: bool = True
+    elementwise: bool = True
     one_sample: bool = False
 
 

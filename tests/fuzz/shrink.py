@@ -21,7 +21,8 @@ def shrink(oracle: Callable[[Program], None], program: Program) -> Program:
     while smaller:
         smaller = False
         for candidate in _candidates(program):
-            if _size(candidate) < _size(program) and _failure(oracle, candidate) == wanted:
+            allowed = _size(candidate) < _size(program) and not _joins_relatives(candidate)
+            if allowed and _failure(oracle, candidate) == wanted:
                 program, smaller = candidate, True
                 break
     return program
@@ -52,10 +53,22 @@ def _candidates(program: Program) -> Iterator[Program]:
         statement = program.statements[index]
         if not statement.outs:
             yield program.without(index, {})
-        for source in statement.uses:
+        for source in statement.uses if statement.live else ():  # a constant stays one
             yield _trimmed(program.without(index, dict.fromkeys(statement.outs, source)))
     if program.shape[0] > 1:
         yield replace(program, shape=(1, *program.shape[1:]))
+
+
+def _joins_relatives(program: Program) -> bool:
+    """Whether two factors share relevance, though one may be an element-wise function of the other."""
+    roots: dict[str, set[str]] = {"x": {"x"}}
+    for statement in program.statements:
+        read = [roots.get(name, set()) for name in statement.uses]
+        if "q.halves" in statement.detached and read[0] & read[-1]:
+            return True
+        for name in statement.outs or statement.uses[:1]:
+            roots[name] = {name}.union(*read) if statement.elementwise else {name}
+    return False
 
 
 def _trimmed(program: Program) -> Program:
