@@ -336,7 +336,8 @@ class Engine:
             private = make_shadow(self.model, private=True)
             for canonizer in composite.canonizers:
                 canonizer.apply(private)
-            return _Planned(_View(private, frozenset(), False, self._declared(private), channels_last=False), content_of(()))
+            view = _View(private, frozenset(), False, self._declared(private), channels_last=False)
+            return _Planned(view, content_of(()))
         content = content_of(composite)
         key: tuple[Any, ...] = (Same(composite),) if content.has_own_code else content.key
         planned = self._planned.get(key)

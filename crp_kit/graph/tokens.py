@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from ..errors import InputError
-from .ops import SHAPED_LIKE, Kind, kind_of
+from .ops import Kind, spec_of, values_read
 from .tape import Draft
 from .tree import mapped, tensors
 
@@ -21,8 +21,6 @@ _FIRST = 1 << 30
 _ELEMENTWISE = frozenset({"add", "sub", "clamp", "clamp_min", "clamp_max", "remainder", "fmod", "floordiv"})
 _CHOOSING = frozenset({"max", "min", "amax", "amin", "topk", "sort", "maximum", "minimum"})
 """Structural operations that give positions, or compare values."""
-_OF_FIRST = SHAPED_LIKE | {"to", "type"}
-"""Operations of whose arguments only the first has values that are used."""
 _TABLES = frozenset({"getitem", "index_select", "gather", "take_along_dim"})
 _WRITES = frozenset({"setitem", "index_put", "scatter", "index_copy"})
 _LOOKUPS = frozenset({"embedding", "getitem", "index_select"})
@@ -70,10 +68,10 @@ class TokenIds:
 
     def follow(self, draft: Draft, outputs: Sequence[torch.Tensor]) -> None:
         """Take note of outputs that are ids, since a call has moved or shifted them."""
-        moved = kind_of(draft.op) is Kind.STRUCTURAL and draft.op not in _CHOOSING
+        moved = spec_of(draft.op).kind is Kind.STRUCTURAL and draft.op not in _CHOOSING
         if not moved and draft.op not in _ELEMENTWISE:
             return
-        first = tensors(draft.args[:1]) if draft.op in _OF_FIRST else tensors((draft.args, draft.kwargs))
+        first = tensors(values_read(draft.op, draft.args, draft.kwargs))
         if draft.op in _WRITES:
             first = tensors((draft.args[0], draft.args[-1], draft.kwargs))
         sources = [ids for value in first if (ids := self._of(value)) is not None]
