@@ -32,7 +32,7 @@ class Entry:
     handed_on : float
         Handed to all other inputs.
     lowest, highest : float
-        Smallest and largest value that arrived at an element; NaN if one is.
+        Smallest and largest value that arrived at an element; NaN if one is, 0 if there are no elements.
     finite : bool
         Whether all values that arrived, and all that were handed on, are finite.
     """
@@ -64,8 +64,9 @@ class Ledger:
         """Note relevance that arrived at an output, before the node's own mask."""
         entry = self.entries.setdefault(index, Entry())
         entry.arrived += total(relevance)
-        entry.lowest = min(float(relevance.min()), entry.lowest)  # a NaN stays, since nothing is below it
-        entry.highest = max(float(relevance.max()), entry.highest)
+        lowest, highest = map(float, torch.aminmax(relevance)) if relevance.numel() else (0.0, 0.0)
+        entry.lowest = min(lowest, entry.lowest)  # a NaN stays, since nothing is below it
+        entry.highest = max(highest, entry.highest)
         entry.finite = entry.finite and is_finite(relevance)
 
     def mask(self, index: int, before: torch.Tensor, after: torch.Tensor) -> None:

@@ -160,7 +160,7 @@ def test_the_declared_and_the_chosen_count() -> None:
 def test_findings_are_shown_as_text_html_and_dictionaries() -> None:
     found = check(lambda m, h: torch.special.erfcx(h))
     assert repr(found).splitlines()[0] == "ModelCheck under EpsilonPlus: 1 error"
-    assert repr(found).splitlines()[1].startswith("error: no rule is known for special_erfcx")
+    assert repr(found).splitlines()[1].startswith("error: no rule is known for the operation special_erfcx")
     assert "<td>special_erfcx</td>" in found._repr_html_()
     assert found.as_dicts()[0]["nodes"] == ["special_erfcx"]
 

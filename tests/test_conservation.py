@@ -280,3 +280,36 @@ def test_the_figure_draws_what_remains_and_every_sink_that_took_something() -> N
     assert drawn.tolist() == pytest.approx([node.remaining / report[0].start for node in report[0].nodes])
     with pytest.raises(ValueError, match="relevance at the start is 0"):
         draw(books(mlp(), random(1, 5), "epsilon_plus", init_rel=0.0))
+
+
+class Emptied(nn.Module):
+    """A network in which tensors without elements go through a convolution's maps, a layer, a split and a join."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            self.first, self.inner, self.last = nn.Conv2d(3, 4, 3), nn.Linear(4, 4), nn.Linear(4, 3)
+        self.eval()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the logits, (batch, class)."""
+        h = self.first(x).relu()
+        none = nn.functional.max_pool2d(h, 2)[..., :0].flatten(2)
+        left, right, nothing = torch.cat([h.flatten(2), none], 2).mean(2).split([1, 3, 0], 1)
+        beside = self.inner(left.expand(-1, 4)[:, None][:, :0]).relu().sum(1)
+        return self.last(torch.cat([left, nothing, right], 1) + beside)  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("composite", ["epsilon_plus", "epsilon_alpha2_beta1", "attnlrp"])
+def test_where_relevance_goes_is_followed_past_tensors_without_elements(composite: str) -> None:
+    x = torch.randn(2, 3, 6, 6, generator=torch.Generator().manual_seed(0)).double()
+    options: dict[str, Any] = {"pairing": "product"}
+    attribution, rows = CondAttribution(Emptied().double()), [{"y": [0]}, {"y": [2]}]
+    plain = attribution(x, rows, composite, **options)
+    found = attribution(x, rows, composite, diagnose=True, **options)
+    torch.testing.assert_close(found.heatmap, plain.heatmap)
+    assert found.conservation is not None
+    for row in found.conservation:
+        assert row.unexplained < 1e-5
+        assert all(math.isfinite(value) for node in row.nodes for value in (node.lowest, node.highest, node.remaining))

@@ -306,7 +306,7 @@ def test_the_call_and_the_check_name_the_same_plain_gradients(part: nn.Module) -
     torch.manual_seed(0)
     model, x = nn.Sequential(nn.Linear(4, 4), part).double().eval(), torch.randn(1, 4).double()
     attribution = CondAttribution(model)
-    with pytest.warns(CrpKitWarning, match="plain gradient at '1"):
+    with pytest.warns(CrpKitWarning, match="at '1.*plain gradient"):
         named = attribution(x, [{"y": [0]}], lrp_0()).gradient_nodes
     checked = check_model(attribution, x, lrp_0())
     assert named

@@ -35,7 +35,7 @@ class PlainGradient:
     def __str__(self) -> str:
         more = ", …" if len(self.nodes) > _SHOWN else ""
         at = ", ".join(map(repr, self.nodes[:_SHOWN]))
-        return f"relevance passes as plain gradient at {at}{more}: {self.what}; {self.advice}"
+        return f"{self.what} (at {at}{more}): relevance passes there as plain gradient; {self.advice}"
 
 
 def plain_gradients(graph: Graph, names: Collection[str]) -> Iterator[PlainGradient]:
@@ -80,7 +80,7 @@ def _ops(nodes: Collection[Node]) -> str:
 def _unknown(graph: Graph, nodes: Collection[Node]) -> PlainGradient:
     return PlainGradient(
         "error",
-        f"no rule is known for {', '.join(sorted({node.op for node in nodes}))}",
+        f"no rule is known for the {_ops(nodes)}",
         _names(nodes),
         "if the module is element-wise, declare it: CondAttribution(model, elementwise=...); otherwise write it with "
         "operations that have rules",

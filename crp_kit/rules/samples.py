@@ -126,7 +126,7 @@ def sample_by_sample(
     CompositeError
         If the rule sees the batch and samples have no axis of their own.
     """
-    if samples.count == 1:
+    if samples.count == 1 or not x.numel():
         return None
     outcomes = _outcomes(rule)
     if "known" not in outcomes:
@@ -164,7 +164,7 @@ def mapper_by_sample(mapper: _Mapper, z: torch.Tensor, samples: Samples, *, rule
     samples : Samples
     rule : str
     """
-    if samples.count == 1:
+    if samples.count == 1 or not z.numel():
         return mapper
     outcomes, key = _outcomes(mapper), (z.shape, z.dtype, z.device.type)
     if key not in outcomes:
