@@ -10,7 +10,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 from torchvision.ops import deform_conv2d, ps_roi_align, roi_align
-from zennit.composites import LayerMapComposite, layer_map_base
+from zennit.composites import LayerMapComposite, NameMapComposite, layer_map_base
+from zennit.core import BasicHook, Hook
 from zennit.rules import Epsilon
 from zennit.types import Linear
 
@@ -410,3 +411,45 @@ def test_what_fails_in_single_rows_too_is_an_error() -> None:
 
     with pytest.raises(LookupError, match="no gradient here"):
         transposed(Failing.apply, normal(2, 3), _Unit())([normal(2, 2, 3)])
+
+
+# ---------------------------------------------------------------------- norms under hooks
+
+
+class Untouched(Hook):  # type: ignore[misc]
+    """A hook that leaves the gradient as it is."""
+
+    def backward(self, module: nn.Module, grad_input: Any, grad_output: Any) -> Any:
+        return grad_input
+
+
+MODULES: dict[str, Callable[[], nn.Module]] = {
+    "instance_norm": lambda: nn.InstanceNorm2d(SIZE, affine=True),
+    "instance_norm with statistics": lambda: nn.InstanceNorm2d(SIZE, track_running_stats=True),
+    "group_norm": lambda: nn.GroupNorm(3, SIZE),
+    "layer_norm": lambda: nn.LayerNorm([6, 6]),
+    "rms_norm": lambda: nn.RMSNorm([6]),
+    "local_response_norm": lambda: nn.LocalResponseNorm(3),
+}
+
+
+@FORMATS
+@pytest.mark.parametrize("kind", ["rule", "hook"])
+@pytest.mark.parametrize("name", MODULES)
+def test_a_norm_under_a_hook_is_differentiated_rightly(name: str, kind: str, last: bool) -> None:
+    """Under hooks that only hand the gradient on: that of autograd with maps in reading order."""
+    plain_rule = BasicHook(gradient_mapper=lambda grad, outputs: grad, reducer=lambda inputs, grads: grads[0])
+    rules = NameMapComposite([(["function"], plain_rule if kind == "rule" else Untouched())])
+
+    def model(*, last: bool) -> nn.Module:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(5)
+            norm = MODULES[name]()
+            for parameter in norm.parameters():
+                nn.init.normal_(parameter)
+        return Around(norm, last=last)
+
+    expected = gradients(model(last=False), images(1, last=False), ROWS)
+    attribution = crp_kit.CondAttribution(model(last=last))
+    found = attribution(images(1, last=last), ROWS, rules, init_rel=1.0).input_relevance
+    torch.testing.assert_close(found, expected[:, 0], rtol=1e-9, atol=1e-11)

@@ -145,6 +145,11 @@ def _with_values(node: Node, values: Mapping[Ref, Any]) -> Node:
     return replace(node, args=args, kwargs=kwargs)
 
 
+def spelled_norm(node: Node, x: torch.Tensor) -> torch.Tensor:
+    """Return a norm of an input in primitive operations; its weights are values."""
+    return _NORMS[node.op](node, None)(x)[0]
+
+
 def _norm(node: Node, recording: Recording, refs: Sequence[Ref], *, detached: bool) -> Function:
     """Return a norm in primitive operations; `detached`, its deviation and its weight are constants."""
     recorded = {ref: working(recording.value(ref)) for ref in node.inputs}

@@ -24,6 +24,7 @@ from .step import Losses, Pull
 from .terms import ModifiedUnit, Term, terms_of
 from .transposes import ChannelPull
 from .units import LinearUnit
+from .vjp import ordered_like
 
 __all__ = ["hook_backward", "hook_losses"]
 
@@ -124,7 +125,7 @@ def hook_losses(
     Relevance ``R`` goes with a factor ``f_t`` to each term ``z_t = A_t h_t + b_t``, and comes back as ``c_t h_t`` times
     the gradient. Constants take ``sum_t c_t f_t b_t`` of it, and the stabilizer ``1 - sum_t c_t f_t z_t``.
     """
-    if not isinstance(rule, BasicHook):
+    if not isinstance(rule, BasicHook) or not x.numel():
         return None
     modified = modified or ModifiedUnit(rule, lambda: unit)
     with _blamed(rule, where):
@@ -274,7 +275,8 @@ def _foreign(hook: Hook, unit: torch.nn.Module, x: torch.Tensor) -> Callable[[Re
             with torch.enable_grad():
                 leaf = x.detach().clone().requires_grad_()
                 output = unit(leaf)
-            found: torch.Tensor = torch.autograd.grad(output, leaf, relevance.to(output.dtype))[0]
+            seed = ordered_like(relevance.to(output.dtype)[None], output)[0]
+            found: torch.Tensor = torch.autograd.grad(output, leaf, seed)[0]
         finally:
             handles.remove()
         return found

@@ -18,14 +18,24 @@ from ..graph.shadow import with_own_state
 from ..graph.tree import mapped
 from ..precision import working
 from .folds import factors_in_front
-from .functions import inputs_of, output_of, true_function, values_of
+from .functions import inputs_of, output_of, true_function, values_of, with_constants
 from .hooks import hook_backward, hook_losses
 from .relevance import Relevance
 from .samples import Samples
 from .step import Backward, Given, Losses, Message, Pull, Step, arriving, only, sum_to
 from .terms import ModifiedUnit
 from .transposes import linear_transpose
-from .units import CallUnit, LinearUnit, NormUnit, effective_unit, layer_of, settings_of, state_key, state_of
+from .units import (
+    CallUnit,
+    LinearUnit,
+    NormUnit,
+    SpelledNorm,
+    effective_unit,
+    layer_of,
+    settings_of,
+    state_key,
+    state_of,
+)
 from .vjp import Transposed, described
 
 
@@ -165,6 +175,8 @@ class HookStep(Step):
         """Return the module itself, where calling it does what the node did; in-place modules would overwrite."""
         if node.kind is Kind.BATCH_NORM:
             return NormUnit(node)
+        if node.kind is Kind.NORM and isinstance(self.hook, BasicHook):
+            return SpelledNorm(with_constants(node, recording))
         value = recording.value(self.to)
         plain = node.args == (self.to,) and not node.kwargs and not getattr(node.module, "inplace", False)
         if node.module is not None and plain and working(value) is value:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -11,7 +12,7 @@ from ..checksum import checksum
 from ..graph.layout import laid_out
 from ..graph.nodes import Node
 from ..precision import working
-from .functions import batch_norm_factors, per_channel
+from .functions import batch_norm_factors, per_channel, spelled_norm
 
 _OPTIONS = ("stride", "padding", "dilation", "groups", "output_padding")
 _STATE = ("weight", "bias", "running_mean", "running_var")
@@ -85,6 +86,29 @@ class NormUnit(torch.nn.Module):
         if self.weight is not None:
             output = output * per_channel(self.weight, input.ndim)
         return output if self.bias is None else output + per_channel(self.bias, input.ndim)
+
+
+class SpelledNorm(torch.nn.Module):
+    """Any other norm in primitive operations.
+
+    Parameters
+    ----------
+    node : Node
+        Its weights are values.
+    """
+
+    def __init__(self, node: Node) -> None:
+        super().__init__()
+        self.node = node
+        for name in ("weight", "bias"):
+            value = optional_argument(node, name)
+            own = None if value is None else torch.nn.Parameter(working(value).detach(), requires_grad=False)
+            self.register_parameter(name, own)
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        """Return the output, (batch, ...)."""
+        own = dict(self.named_parameters(recurse=False))
+        return spelled_norm(replace(self.node, kwargs={**self.node.kwargs, **own}), input)
 
 
 class CallUnit(torch.nn.Module):

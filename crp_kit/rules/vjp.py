@@ -16,7 +16,7 @@ import torch
 from ..graph.nodes import Node, Ref
 from ..graph.tree import mapped
 
-__all__ = ["Transposed", "described"]
+__all__ = ["Transposed", "described", "ordered_like"]
 
 _TRIED: dict[Hashable, bool] = {}
 """Whether rows may be batched, by operation and shapes."""
@@ -49,7 +49,7 @@ class Transposed:
         """Return (row, *shape) for each input, from (row, *shape) or None for each output."""
         (rows,) = {len(part) for part in message if part is not None}  # as many at each output, or a step is wrong
         full = tuple(
-            _ordered_like(part.to(output.dtype), output)
+            ordered_like(part.to(output.dtype), output)
             if part is not None
             else output.new_zeros(()).expand(rows, *output.shape)
             for part, output in zip(message, self.outputs, strict=True)
@@ -142,7 +142,7 @@ def _are_alike(first: torch.Tensor, second: torch.Tensor) -> bool:
     return torch.allclose(first, second, rtol=tolerance, atol=tolerance * largest, equal_nan=True)
 
 
-def _ordered_like(rows: torch.Tensor, output: torch.Tensor) -> torch.Tensor:
+def ordered_like(rows: torch.Tensor, output: torch.Tensor) -> torch.Tensor:
     """Return (row, *shape) with each row's elements in memory in the order of an output's.
 
     The CPU backward of some fused norms takes the order of one sample's gradient for that of its input.
