@@ -186,3 +186,140 @@ def test_masked_places_of_a_softmax_get_nothing() -> None:
     assert bool(torch.isfinite(attr.input_relevance).all())
     assert not attr.relevances["first"][:, [1, 3]].any()
     assert attr.relevances["first"][:, [0, 2]].all()
+
+
+# ---------------------------------------------------------------------- masks, in float32
+
+
+MASKS = {
+    "-100": -100.0, "-1e4": -1e4, "lowest": torch.finfo(torch.float32).min, "-inf": -math.inf,
+}  # fmt: skip
+
+
+class Windows(nn.Module):
+    """Two layers of attention under an additive mask that leaves each token some others; scores are large."""
+
+    def __init__(self, low: float, *, fused: bool, causal: bool = False) -> None:
+        super().__init__()
+        self.first, self.second = (nn.Linear(WIDTH, 3 * WIDTH) for _ in range(2))
+        self.out, self.head, self.fused = nn.Linear(WIDTH, WIDTH), nn.Linear(WIDTH, 4), fused
+        blocks = torch.arange(6) // 2
+        hidden = torch.ones(6, 6).triu(1).bool() if causal else blocks[:, None] != blocks
+        self.register_buffer("mask", torch.zeros(6, 6).masked_fill(hidden, low), persistent=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for layer in (self.first, self.second):
+            q, k, v = (part.unflatten(-1, (HEADS, -1)).transpose(1, 2) for part in layer(x).chunk(3, -1))
+            if self.fused:
+                mixed = F.scaled_dot_product_attention(q, k, v, self.mask)
+            else:
+                mixed = (q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1]) + self.mask).softmax(-1) @ v
+            x = x + self.out(mixed.transpose(1, 2).flatten(2))
+        return self.head(x.mean(1))
+
+
+@pytest.mark.parametrize("composite", [AttnLRP(), AttnLRP(gamma=0.1), AttnLRP(epsilon=1e-3)], ids=["", "gamma", "eps"])
+@pytest.mark.parametrize("fused", [True, False], ids=["fused", "unfused"])
+@pytest.mark.parametrize("causal", [True, False], ids=["causal", "windows"])
+@pytest.mark.parametrize("low", MASKS)
+def test_masked_attention_in_float32_is_finite_and_near_float64(
+    low: str, causal: bool, fused: bool, composite: AttnLRP
+) -> None:
+    torch.manual_seed(0)
+    model, x = Windows(MASKS[low], fused=fused, causal=causal).eval(), random(2, 6, WIDTH, seed=3) * 4
+    single = CondAttribution(model)(x.float(), [{"y": [1]}], composite).input_relevance
+    double = CondAttribution(model.double())(x, [{"y": [1]}], composite).input_relevance
+    assert bool(single.isfinite().all())
+    assert float((single - double).abs().max() / double.abs().max()) < 1e-3
+
+
+@pytest.mark.parametrize("low", [-90.0, -95.0, -100.0, -103.0, -150.0])
+def test_weights_that_underflow_take_nothing(low: float) -> None:
+    """Between 1e-38 and 1e-45 float32 numbers are subnormal, and one over them is infinite."""
+
+    class Weighted(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.scores, self.last = nn.Linear(4, 4, bias=False), nn.Linear(4, 2)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            shift = torch.tensor([0.0, low, 0.0, low], dtype=x.dtype)
+            return self.last((self.scores(x) + shift).softmax(-1) * x)
+
+    torch.manual_seed(0)
+    model, x = Weighted().eval(), random(3, 4)
+    single = CondAttribution(model)(x.float(), [{"y": [0]}], "attnlrp", record_layer=["scores"])
+    double = CondAttribution(model.double())(x, [{"y": [0]}], "attnlrp", record_layer=["scores"])
+    assert bool(single.input_relevance.isfinite().all())
+    assert float(single.relevances["scores"][:, [1, 3]].abs().max()) < 1e-30
+    assert float((single.heatmap - double.heatmap).abs().max() / double.heatmap.abs().max()) < 1e-4
+
+
+@pytest.mark.parametrize("fused", [True, False], ids=["fused", "unfused"])
+def test_rows_that_are_masked_altogether_get_nothing_and_spoil_nothing(fused: bool) -> None:
+    class Hidden(Windows):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            q, k, v = self.first(x).chunk(3, -1)
+            if self.fused:
+                return self.head(F.scaled_dot_product_attention(q, k, v, self.mask).mean(1))
+            weights = (q @ k.transpose(-1, -2) / math.sqrt(WIDTH) + self.mask).softmax(-1)
+            return self.head((weights.masked_fill(weights.isnan(), 0.0) @ v).mean(1))
+
+    torch.manual_seed(0)
+    model, x = Hidden(-math.inf, fused=fused).eval(), random(1, 6, WIDTH, seed=3)
+    model.mask[2] = -math.inf
+    single = CondAttribution(model)(x.float(), [{"y": [1]}], "attnlrp", record_layer=["first"])
+    double = CondAttribution(model.double())(x, [{"y": [1]}], "attnlrp", record_layer=["first"])
+    queries = single.relevances["first"][0, :, :WIDTH]
+    assert not queries[2].any()
+    assert queries[[0, 1, 3, 4, 5]].any(1).all()
+    assert float((single.heatmap - double.heatmap).abs().max() / double.heatmap.abs().max()) < 1e-3
+
+
+@pytest.mark.parametrize("dim", [0, 1, 2, -1, None])
+@pytest.mark.filterwarnings("ignore:Implicit dimension choice")
+def test_the_axis_of_a_softmax_is_its_own(dim: int | None) -> None:
+    class Weighted(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.softmax, self.last = nn.Softmax(dim), nn.Linear(4, 2, bias=False)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.last(self.softmax(x)).sum(1)
+
+    model, x = Weighted().double().eval(), random(1 if dim in (0, None) else 2, 3, 4)
+    axis = 0 if dim is None else dim
+    found = CondAttribution(model)(x, [{"y": [1]}], AttnLRP(epsilon=EPSILON)).input_relevance
+    weights = x.softmax(axis)
+    start = weights * model.last.weight[1].detach()
+    wanted = x * (start - weights * start.sum(axis, keepdim=True))
+    torch.testing.assert_close(found, wanted, rtol=1e-6, atol=1e-9)
+    handles, leaf = SoftmaxTaylor().register(model.softmax), x.clone().requires_grad_()
+    (by_zennit,) = torch.autograd.grad(model.softmax(leaf), leaf, start)
+    handles.remove()
+    torch.testing.assert_close(by_zennit, wanted)
+
+
+def test_a_rule_with_a_backward_of_its_own_is_run_by_that() -> None:
+    class Halved(Epsilon):
+        def backward(self, module: nn.Module, grad_input: Any, grad_output: Any) -> Any:
+            return tuple(part / 2 for part in super().backward(module, grad_input, grad_output))
+
+        def copy(self) -> Any:
+            return type(self)()
+
+    model, x = nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2)).double().eval(), random(2, 4)
+    plain = CondAttribution(model)(x, [{"y": [0]}], LayerMapComposite([*layer_map_base(), (Linear, Epsilon())]))
+    halved = CondAttribution(model)(x, [{"y": [0]}], LayerMapComposite([*layer_map_base(), (Linear, Halved())]))
+    torch.testing.assert_close(halved.input_relevance * 4, plain.input_relevance)
+
+
+def test_the_rule_of_softmax_is_described_by_its_name() -> None:
+    from crp_kit import rule_table
+    from crp_kit.rules.describe import describe_hook
+
+    names = "input_modifiers=None, param_modifiers=None, output_modifiers=None"
+    assert describe_hook(SoftmaxTaylor()) == f"SoftmaxTaylor({names})"  # atlas files have it
+    model = Windows(-100.0, fused=False).eval()
+    table = rule_table(model, torch.randn(1, 6, WIDTH), "attnlrp")
+    assert [row.rule for row in table.rows if row.name == "softmax"] == ["SoftmaxTaylor"]

@@ -177,7 +177,7 @@ _register(
     Kind.STRUCTURAL, "max_pool2d", "input kernel_size stride padding dilation ceil_mode return_indices"
 )
 _register(Kind.STRUCTURAL, "roi_pool ps_roi_pool", "input boxes", fixed=("boxes",))
-_register(Kind.GRADIENT, "softmax log_softmax softmin", gate=True)
+_register(Kind.GRADIENT, "softmax log_softmax softmin", "input dim", gate=True)
 _register(Kind.GRADIENT, "rsqrt reciprocal", gate=True, deviation=True)
 _register(Kind.GRADIENT, "sqrt square exp logsumexp prod cumprod logcumsumexp")
 _register(Kind.GRADIENT, "pow", "input exponent")

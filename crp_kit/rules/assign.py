@@ -22,8 +22,8 @@ from ..graph.canonize import Units, group
 from ..graph.flow import Flow
 from ..graph.nodes import Graph, Node, Ref
 from ..graph.ops import Kind
-from .attention import AttentionStep
-from .attnlrp import Uniform
+from .attention import AttentionStep, SoftmaxStep
+from .attnlrp import SoftmaxTaylor, Uniform
 from .known import known_rule
 from .linear import HookStep, KeptUnit, LinearStep, StackedStep
 from .rule_map import NodeRules, RuleMap, resolved
@@ -296,6 +296,8 @@ class _Maker:
             return PassStep(node.index, "Pass", to[0]) if self.relevance and signal and node.op in _PASSING else None
         if type(hook) is zennit_rules.Pass and len(node.shapes) == 1:
             return PassStep(node.index, "Pass", to[0])
+        if isinstance(hook, SoftmaxTaylor) and node.op == "softmax" and len(to) == 1:
+            return SoftmaxStep(node.index, rule_name(hook), to[0], hook)
         return HookStep(node.index, rule_name(hook), to[0], hook) if len(to) == 1 else None
 
     def _linear(self, node: Node, hook: Hook | None, to: tuple[Ref, ...]) -> Step | None:

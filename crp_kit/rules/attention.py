@@ -1,4 +1,4 @@
-"""Fused attention under the uniform rule: the same relevance as that of its products and softmax one by one."""
+"""Softmax by its Taylor expansion; fused attention under the uniform rule, as its products and softmax one by one."""
 
 from __future__ import annotations
 
@@ -11,12 +11,39 @@ import torch
 from ..graph.nodes import Node, Ref
 from ..graph.record import Recording
 from ..precision import working
+from .attnlrp import SoftmaxTaylor, softmax_axis, softmax_taylor
+from .functions import inputs_of
 from .relevance import Scaling
 from .samples import Samples, mapper_by_sample
-from .step import Backward, Given, Message, Step, arriving, sum_to
+from .step import Backward, Given, Message, Step, arriving, only, sum_to
 from .structural import Mapper, factor_of
 
-__all__ = ["AttentionStep"]
+__all__ = ["AttentionStep", "SoftmaxStep"]
+
+
+@dataclass(frozen=True, eq=False)
+class SoftmaxStep(Step):
+    """A softmax by its Taylor expansion.
+
+    Parameters
+    ----------
+    to : Ref
+    hook : SoftmaxTaylor
+    """
+
+    to: Ref
+    hook: SoftmaxTaylor
+
+    @property
+    def parameters_in(self) -> SoftmaxTaylor:
+        return self.hook
+
+    def prepare(self, recording: Recording) -> Backward:
+        node = self.node(recording)
+        (x,) = inputs_of(recording, node, [self.to])
+        dim = softmax_axis(node.argument("dim"), x.ndim)
+        weights = torch.softmax(x, dim)
+        return lambda message: [(self.to, softmax_taylor(x, weights, only(message), dim))]
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +76,8 @@ class AttentionStep(Step):
         scale = node.argument("scale")
         key = key * (1 / math.sqrt(query.shape[-1]) if scale is None else scale)
         scores = query @ key.transpose(-1, -2)
-        weights = torch.softmax(_masked(node, recording, scores), -1)
+        masked = _masked(node, recording, scores)
+        weights = torch.softmax(masked, -1).masked_fill((masked == -math.inf).all(-1, keepdim=True), 0.0)
         out = weights @ value
         output = Ref(self.index)
         mapper = mapper_by_sample(self.mapper, out, Samples(recording, output, output), rule=self.rule)

@@ -11,9 +11,10 @@ from zennit.core import BasicHook, Hook, Stabilizer
 from zennit.rules import Epsilon, Gamma
 from zennit.types import Linear
 
+from ..errors import CompositeError
 from .stand_ins import Product
 
-__all__ = ["AttnLRP", "SoftmaxTaylor", "Uniform"]
+__all__ = ["AttnLRP", "SoftmaxTaylor", "Uniform", "softmax_axis", "softmax_taylor"]
 
 
 class Uniform(Hook):  # type: ignore[misc]
@@ -41,18 +42,36 @@ class SoftmaxTaylor(BasicHook):  # type: ignore[misc]
     """The rule for softmax: its Taylor expansion at the input, ``R_i = x_i (R_i - s_i sum_j R_j)``.
 
     R on the right is relevance at the output ``s`` (Achtibat et al., ICML 2024). An input of minus infinity, a masked
-    place, gets nothing.
+    place, gets nothing. Nothing is divided by the weights, which underflow to zero at masked places.
     """
 
     def __init__(self) -> None:
-        super().__init__(
-            gradient_mapper=lambda relevance, outputs: relevance * _inverse(outputs[0]),
-            reducer=lambda inputs, gradients: torch.where(inputs[0].isinf(), 0.0, inputs[0]) * gradients[0],
-        )
+        super().__init__()
+
+    def backward(self, module: nn.Module, grad_input: Any, grad_output: Any) -> tuple[torch.Tensor]:
+        """Return relevance at the module's input, as zennit's hooks do."""
+        if not isinstance(module, nn.Softmax):
+            raise CompositeError(f"SoftmaxTaylor is the rule for torch.nn.Softmax; got {type(module).__name__}")
+        (x,) = (value.detach() for value in self.stored_tensors["input"])
+        weights = module.forward(x)
+        return (softmax_taylor(x, weights, grad_output[0], softmax_axis(module.dim, x.ndim)),)
 
 
-def _inverse(s: torch.Tensor) -> torch.Tensor:
-    return torch.where(s == 0, 0.0, 1 / torch.where(s == 0, 1.0, s))
+def softmax_axis(dim: int | None, ndim: int) -> int:
+    """Return the axis of a softmax, from the end; without one that is said, torch takes the first or second."""
+    if dim is None:
+        dim = 0 if ndim in (0, 1, 3) else 1
+    return dim if dim < 0 else dim - ndim
+
+
+def softmax_taylor(x: torch.Tensor, weights: torch.Tensor, relevance: torch.Tensor, dim: int) -> torch.Tensor:
+    """Return relevance at the input of a softmax, (*row, *shape), from that at its output.
+
+    Weights without a value, where all places are masked, count as zero.
+    """
+    masked = x.isinf()
+    weights = weights.masked_fill(masked & weights.isnan(), 0.0)
+    return x.masked_fill(masked, 0.0) * (relevance - weights * relevance.sum(dim, keepdim=True))
 
 
 class AttnLRP(LayerMapComposite):  # type: ignore[misc]

@@ -17,7 +17,7 @@ from zennit.core import BasicHook, Hook
 
 from ..errors import CompositeError, CrpKitError
 from ..precision import working
-from .known import by_term, known_rule, reducer_factors
+from .known import by_term, is_declared, known_rule, reducer_factors
 from .relevance import Relevance, Scaling, is_zero
 from .samples import Samples, sample_by_sample
 from .step import Losses, Pull
@@ -63,7 +63,7 @@ def hook_backward(
     part = replace(whole, output=lambda: None)  # what is known of all samples is not that of some
 
     def made(value: torch.Tensor) -> Callable[[Relevance], Relevance]:
-        if isinstance(rule, BasicHook):
+        if is_declared(rule):
             return _basic(rule, terms_of(unit, value, whole if value is x else part), value)
         return _foreign(rule, unit, value)
 
@@ -125,7 +125,7 @@ def hook_losses(
     Relevance ``R`` goes with a factor ``f_t`` to each term ``z_t = A_t h_t + b_t``, and comes back as ``c_t h_t`` times
     the gradient. Constants take ``sum_t c_t f_t b_t`` of it, and the stabilizer ``1 - sum_t c_t f_t z_t``.
     """
-    if not isinstance(rule, BasicHook) or not x.numel():
+    if not is_declared(rule) or not x.numel():
         return None
     modified = modified or ModifiedUnit(rule, lambda: unit)
     with _blamed(rule, where):

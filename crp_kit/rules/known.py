@@ -9,18 +9,18 @@ import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
 from types import CellType
-from typing import Any
+from typing import Any, TypeGuard
 from weakref import WeakKeyDictionary
 
 import torch
 from zennit import rules as zennit_rules
-from zennit.core import BasicHook, Stabilizer
+from zennit.core import BasicHook, Hook, Stabilizer
 
 from ..errors import CompositeError
 from .parameters import rule_parameters
 from .stabilizer import QuickStabilizer
 
-__all__ = ["KnownRule", "by_term", "known_rule", "reducer_factors"]
+__all__ = ["KnownRule", "by_term", "is_declared", "known_rule", "reducer_factors"]
 
 _CLAMPING = (zennit_rules.Gamma, zennit_rules.ZPlus, zennit_rules.AlphaBeta)
 """Rules whose modified inputs are the input, or its part above or below zero."""
@@ -76,6 +76,11 @@ class KnownRule:
             return [None] * len(self.whole)
         zero = x.new_zeros(()).expand_as(x)
         return [None if whole is None else x if whole else zero for whole in self.whole]
+
+
+def is_declared(rule: Hook | None) -> TypeGuard[BasicHook]:
+    """Return whether a rule is all that it declares in terms of modifiers; one with a backward of its own is not."""
+    return isinstance(rule, BasicHook) and getattr(rule.backward, "__func__", None) is BasicHook.backward
 
 
 def known_rule(rule: BasicHook) -> KnownRule | None:

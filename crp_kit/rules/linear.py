@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from zennit.core import BasicHook, Hook
+from zennit.core import Hook
 
 from ..graph.canonize import Fold
 from ..graph.nodes import Node, Ref
@@ -20,6 +20,7 @@ from ..precision import working
 from .folds import factors_in_front
 from .functions import inputs_of, output_of, true_function, values_of, with_constants
 from .hooks import hook_backward, hook_losses
+from .known import is_declared
 from .relevance import Relevance
 from .samples import Samples
 from .step import Backward, Given, Losses, Message, Pull, Step, arriving, only, sum_to
@@ -130,10 +131,10 @@ class LinearStep(Step):
         key = (state_key(sources), settings_of(*nodes))
         if kept.unit is None or kept.key != key:
             unit = effective()
-            if isinstance(self.hook, BasicHook):
+            if is_declared(self.hook):
                 unit.without_values()
             kept.key, kept.sources, kept.unit, kept.modified = key, sources, unit, {}
-        if not isinstance(self.hook, BasicHook):
+        if not is_declared(self.hook):
             return kept.unit, None
         output = partial(output_of, recording, Ref(self.index if self.behind is None else self.behind))
         return kept.unit, ModifiedUnit(self.hook, effective, kept.modified, output)
