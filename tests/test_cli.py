@@ -133,6 +133,25 @@ def test_top_takes_the_channels_with_the_largest_shares(folder: Path) -> None:
     assert [row["share"] for row in rows] == pytest.approx([float(shares[channel]) for channel in best])
 
 
+def test_top_ranks_a_layer_beside_another_condition_by_what_arrives_there(folder: Path) -> None:
+    """Whether relevance passes a convolution says nothing of what passes the shortcut beside it."""
+    beside, layer = "layer2.0.conv2", "layer2.0.downsample.0"
+    asked = ("--condition", f"{beside}:3", "--condition", "y:1", "--layer", layer, "--top", 4, "--json")
+    rows = json.loads(crp_kit("heatmap", "0.png", *DEMO, *asked).stdout)["images"][0]["heatmaps"]
+    loaded = load_model("demo:resnet")
+    inputs, attribution = load_images(["0.png"], loaded.preprocess).inputs, CondAttribution(loaded.model)
+    attr = attribution(inputs, [{"y": [1]}], "epsilon_plus_flat", record_layer=[layer])
+    shares = ChannelConcept().attribute(attr.relevances[layer])[0]
+    best = shares.abs().argsort(descending=True)[:4].tolist()
+    assert [row["condition"][layer] for row in rows] == [[channel] for channel in best]
+    assert [row["share"] for row in rows] == pytest.approx([float(shares[channel]) for channel in best])
+    sets = [{beside: [3], layer: ids, "y": [1]} for ids in ([], *([channel] for channel in range(len(shares))))]
+    maps = attribution(inputs, sets, "epsilon_plus_flat", pairing="product").heatmap
+    passed = (maps[1:] - maps[0]).flatten(1).abs().sum(1)
+    assert set(passed.argsort(descending=True)[:2].tolist()) <= set(best)
+    assert float(passed.min()) >= 0 < float(passed[best].min())
+
+
 def test_composites_and_parallel_paths_are_passed_on(folder: Path) -> None:
     def relevance(*options: str) -> float:
         result = crp_kit(

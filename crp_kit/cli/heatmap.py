@@ -211,11 +211,15 @@ def _maps(
 def _ranked(
     attribution: CondAttribution, inputs: torch.Tensor, where: tuple[str, _Set], asked: _Asked
 ) -> list[tuple[int, float]]:
-    """Channels of a layer with the largest shares of the relevance, and the shares."""
+    """Channels of a layer with the largest shares of the relevance, and the shares.
+
+    The layer is conditioned too, as it is for the heatmaps: otherwise paths that lie beside another condition would
+    carry nothing to it. What arrives is recorded before the layer's own condition, which here lets nothing pass.
+    """
     from ..concepts import ChannelConcept
 
     layer, base = where
-    attr = attribution(inputs, [base], record_layer=[layer], pairing="product", **asked.options)
+    attr = attribution(inputs, [{**base, layer: []}], record_layer=[layer], pairing="product", **asked.options)
     concept = ChannelConcept(axis=attribution.channel_axis(inputs, layer))
     shares = concept.attribute(attr.relevances[layer])[0]
     order = shares.abs().argsort(descending=True, stable=True)[: asked.top]
