@@ -11,8 +11,10 @@ import pytest
 from PIL import Image
 
 import crp_kit as crp
+from crp_kit.cli.options import class_number
+from crp_kit.errors import InputError
 from tests.command_line import invoke, refused
-from tests.test_atlas_build import same_bits
+from tests.test_atlas_build import Labelled, build, same_bits
 
 LAYER = "layer2.1.conv2"
 MODEL = ("--model", "demo:resnet", "--data", "demo:shapes:40")
@@ -46,6 +48,37 @@ def test_info_says_what_is_in_it_and_where_it_comes_from(built: Path) -> None:
     assert known["layers"][0]["output_shape"] == [32, 16, 16]
     assert known["composite"]["Pass"]
     assert known["classes"][0] == "red circle above striped square"
+
+
+def test_digits_mean_the_class_that_is_named_so_and_else_its_number() -> None:
+    names = ["0", "1", "10", "11", "12", "13", "2", "3"]  # in the order of folders
+    data = Labelled(24)
+    data.classes = tuple(names)
+    build(Path("a.h5"), data, layers=[LAYER], k=3).close()
+    with crp.ConceptAtlas("a.h5") as atlas:
+        half = atlas[LAYER].relevance
+        wanted = {"2": half.concepts("2", 3), "10": half.concepts("10", 3), "7": half.concepts(7, 3)}
+        assert wanted["2"].concept.tolist() != half.concepts(2, 3).concept.tolist()
+    for cls, table in wanted.items():
+        result = crp_kit("stats", "a.h5", "--layer", LAYER, "--class", cls, "--top", 3, "--json")
+        assert json.loads(result.stdout) == list(table.rows())
+        named = f"--class {cls} is the class of this name, number {names.index(cls) if cls in names else None}"
+        assert (named in result.stderr) == (cls != "7")
+
+
+@pytest.mark.parametrize(
+    ("text", "names", "number"),
+    [("3", None, 3), ("3", ("a", "b"), 3), ("b", ("a", "b"), 1), ("1", ("1", "0"), 0), ("1", ("0", "1"), 1)],
+)
+def test_a_class_is_a_name_before_it_is_a_number(text: str, names: tuple[str, ...] | None, number: int) -> None:
+    assert class_number(text, names) == number
+
+
+def test_a_class_that_is_neither_or_ambiguous_is_refused() -> None:
+    with pytest.raises(InputError, match="several classes are named '1': give a number, 0 or 2"):
+        class_number("1", ("1", "0", "1"))
+    with pytest.raises(InputError, match="no class is named '-1': give a number"):
+        class_number("-1", None)
 
 
 def test_statistics_are_those_of_the_library(built: Path) -> None:

@@ -14,7 +14,7 @@ import click
 
 from ..errors import InputError
 from .files import check_outputs, write_file
-from .options import overwrite_option
+from .options import class_named, overwrite_option
 
 if TYPE_CHECKING:
     from ..atlas import ConceptAtlas
@@ -64,7 +64,7 @@ def _plain(value: Any) -> Any:
 @_file
 @click.option("--layer", required=True, metavar="LAYER")
 @click.option("--concept", type=click.IntRange(min=0), metavar="ID", help="The classes that this concept serves.")
-@click.option("--class", "cls", metavar="CLASS", help="Number or name: the concepts that serve this class.")
+@click.option("--class", "cls", metavar="CLASS", help="Name, else number: the concepts that serve this class.")
 @click.option("--top", type=click.IntRange(min=1), metavar="N", help="Only the N strongest.")
 @mode_option
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON list.")
@@ -90,7 +90,7 @@ def stats(*, file: Path, layer: str, mode: Any, as_json: bool, as_csv: bool, **a
 
 
 def _asked(scores: ScoreAtlas, *, concept: int | None, cls: str | None, top: int | None) -> Table:
-    number = int(cls) if cls is not None and cls.isdigit() else cls
+    number = None if cls is None else class_named(cls, scores.layer.atlas.classes)
     if concept is not None and number is not None:
         return scores.class_top(concept, number, top)
     if concept is not None:

@@ -13,6 +13,7 @@ from ..errors import InputError
 from .files import FIGURE_ENDINGS, check_outputs, write_file
 from .options import (
     attribution_of,
+    class_named,
     composite_of,
     data_option,
     device_option,
@@ -37,7 +38,7 @@ __all__ = ["references"]
 @data_option
 @click.option("--layer", required=True, metavar="LAYER")
 @click.option("--concept", required=True, metavar="IDS", help="Such as 3, or 3,8,12, or 0-31.")
-@click.option("--class", "cls", metavar="CLASS", help="Number or name: the strongest samples of this class only.")
+@click.option("--class", "cls", metavar="CLASS", help="Name, else number: the strongest samples of this class only.")
 @click.option("-k", "k", type=click.IntRange(min=1), default=8, show_default=True, help="Samples of each concept.")
 @click.option(
     "--mode",
@@ -131,7 +132,7 @@ def _found(
             "attribution": attribution_of(loaded, options),
             "composite": rules,
             "preprocess": preprocess,
-            "cls": int(cls) if cls is not None and cls.isdigit() else cls,
+            "cls": None if cls is None else class_named(cls, atlas.classes),
             **{name: options[name] for name in ("k", "conditioned_on", "receptive_field")},
         }
         found: list[list[References]] = []

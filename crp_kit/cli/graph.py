@@ -17,6 +17,7 @@ from .files import check_outputs, write_file
 from .group import say
 from .options import (
     attribution_of,
+    class_number,
     composite_of,
     device_option,
     drawable,
@@ -40,7 +41,7 @@ _SUFFIXES = (*_PICTURES, ".json", ".dot")
 @click.command(short_help="Decompose a class or a concept into lower concepts.")
 @click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="IMAGE...")
 @model_options
-@click.option("--class", "cls", metavar="CLASS", help="Number or name.  [default: the predicted class]")
+@click.option("--class", "cls", metavar="CLASS", help="Name, else number.  [default: the predicted class]")
 @click.option(
     "--start", metavar="LAYER:CONCEPT", help="Decompose this concept instead of a class; with --class, for it."
 )
@@ -137,17 +138,8 @@ def _start(options: dict[str, Any], loaded: LoadedModel) -> dict[str, list[int]]
         layer, ids = parse_condition_text(options["start"])
         start[layer] = ids
     if options["cls"] is not None:
-        start[OUTPUT] = [_class(options["cls"], loaded)]
+        start[OUTPUT] = [class_number(options["cls"], loaded.classes)]
     return start or None
-
-
-def _class(text: str, loaded: LoadedModel) -> int:
-    if text.isdigit():
-        return int(text)
-    if loaded.classes is None or text not in loaded.classes:
-        known = f"; the first ones are {', '.join(loaded.classes[:3])}" if loaded.classes else ": give a number"
-        raise InputError(f"no class is named {text!r}{known}")
-    return loaded.classes.index(text)
 
 
 def _computed(

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from ..errors import InputError, ModelError
+from .group import say
 
 if TYPE_CHECKING:
     import torch
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 __all__ = [
     "MADE_WITH",
     "attribution_of",
+    "class_named",
+    "class_number",
     "composite_of",
     "data_option",
     "device_option",
@@ -206,6 +209,41 @@ def composite_of(loaded: LoadedModel, name: str, device: str = "cpu", *, biases:
 
     low, high = (one.to(device) for one in (loaded.preprocess.low, loaded.preprocess.high))
     return preset(name, low=low, high=high, biases=biases)
+
+
+def class_named(text: str, names: Sequence[str] | None) -> int | str:
+    """Return what ``--class`` means: a class of this name, as everywhere else, and only then a number.
+
+    Raises
+    ------
+    InputError
+        If it is neither.
+    """
+    if names is not None and text in names:
+        if text.isdecimal() and names.index(text) != int(text):
+            say(f"--class {text} is the class of this name, number {names.index(text)}")
+        return text
+    if text.isdecimal():
+        return int(text)
+    known = f"; the first ones are {', '.join(names[:5])}" if names else ": give a number"
+    raise InputError(f"no class is named {text!r}{known}")
+
+
+def class_number(text: str, names: Sequence[str] | None) -> int:
+    """Return the number of the class that ``--class`` means.
+
+    Raises
+    ------
+    InputError
+        If there is none, or more than one of this name.
+    """
+    cls = class_named(text, names)
+    if isinstance(cls, int):
+        return cls
+    named = [number for number, name in enumerate(names or ()) if name == cls]
+    if len(named) > 1:
+        raise InputError(f"several classes are named {cls!r}: give a number, {' or '.join(map(str, named))}")
+    return named[0]
 
 
 def sample_of(loaded: LoadedModel, size: str | None) -> torch.Tensor:

@@ -15,6 +15,7 @@ from ..errors import InputError
 from .files import check_figure, check_outputs, write_file
 from .options import (
     attribution_of,
+    class_number,
     composite_of,
     device_option,
     drawable,
@@ -38,7 +39,7 @@ __all__ = ["regions"]
 @click.argument("image", type=click.Path(path_type=Path))
 @model_options
 @click.option("--layer", required=True, metavar="LAYER")
-@click.option("--class", "cls", type=click.IntRange(min=0), metavar="N", help="[default: the predicted class]")
+@click.option("--class", "cls", metavar="CLASS", help="Name, else number.  [default: the predicted class]")
 @click.option(
     "--regions",
     "kind",
@@ -126,7 +127,7 @@ def _computed(
         batch.inputs.to(options["device"]),
         options["layer"],
         composite=composite_of(loaded, options["composite"], options["device"], biases=options["biases"]),
-        target=options["cls"],
+        target=None if options["cls"] is None else class_number(options["cls"], loaded.classes),
         regions=options["kind"],
         image=view if (view := drawable(loaded, batch.views[0])) is not None else batch.views[0],
         verbose=sys.stderr.isatty() and not options["as_json"],
