@@ -252,6 +252,20 @@ class TestSimilarityAndLinks:
         assert np.allclose(cosines(left, right, centred=True), np.corrcoef(a.T, b.T)[:4, 4:])
         assert (cosines(np.zeros((5, 2)), np.ones((5, 2)), centred=True) == 0).all()
 
+    def test_correlations_of_nearly_constant_columns_are_those_of_what_varies(self) -> None:
+        varied = np.random.default_rng(0).normal(size=(5000, 3))
+        varied[:, 1] += varied[:, 0]
+        wanted = np.corrcoef(varied.T)
+        for scale, tolerance in ((1e-7, 1e-7), (1e-12, 1e-2), (1e-25, None)):
+            shifted = varied * scale + (0.0 if tolerance is None else 3.7)
+            found = cosines(shifted, shifted, centred=True)
+            assert np.allclose(found, wanted, atol=tolerance or 1e-12), (scale, found)
+
+    def test_constant_columns_correlate_with_nothing(self) -> None:
+        columns = np.full((9001, 2), [0.1, 1e9 / 3])
+        assert (cosines(columns, columns, centred=True) == 0).all()
+        assert (cosines(columns, np.arange(9001.0)[:, None], centred=True) == 0).all()
+
     def test_similarity_is_by_sample_where_there_is_a_matrix_and_else_by_class(self, tmp_path: Path) -> None:
         for matrix in (True, False):
             with odd_atlas(tmp_path / f"{matrix}.h5", matrix=matrix) as atlas:

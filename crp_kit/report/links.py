@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -121,19 +122,35 @@ def cosines(left: Any, right: Any, *, centred: bool) -> Matrix:
     left, right : array or h5py dataset
         (row, left) and (row, right); read in blocks of rows. Rows with not-a-number are left out.
     centred : bool
-        Take the columns' means off first.
+        Take the columns' means off first, in a pass of its own: a nearly constant column would cancel otherwise.
     """
+    shifts = _means(left, right) if centred else (np.zeros(left.shape[1]), np.zeros(right.shape[1]))
     both, one, other = np.zeros((left.shape[1], right.shape[1])), np.zeros(left.shape[1]), np.zeros(right.shape[1])
-    sums, rows = [np.zeros_like(one), np.zeros_like(other)], 0
+    for blocks in _blocks(left, right):
+        first, second = (block - shift for block, shift in zip(blocks, shifts, strict=True))
+        both, one, other = both + first.T @ second, one + (first**2).sum(0), other + (second**2).sum(0)
+    first_norm, second_norm = np.sqrt(one)[:, None], np.sqrt(other)[None]
+    found: Matrix = np.divide(both, first_norm, out=np.zeros_like(both), where=first_norm > 0)
+    found = np.divide(found, second_norm, out=np.zeros_like(both), where=second_norm > 0)
+    return np.clip(found, -1, 1)
+
+
+def _blocks(left: Any, right: Any) -> Iterator[tuple[Matrix, Matrix]]:
+    """Yield the rows of two matrices that have no not-a-number, in blocks: (row, left) and (row, right)."""
     for start in range(0, left.shape[0], _ROWS):
         first, second = (np.asarray(part[start : start + _ROWS], "f8") for part in (left, right))
         held = ~(np.isnan(first).any(1) | np.isnan(second).any(1))
-        first, second = first[held], second[held]
-        both, one, other = both + first.T @ second, one + (first**2).sum(0), other + (second**2).sum(0)
-        sums, rows = [sums[0] + first.sum(0), sums[1] + second.sum(0)], rows + int(held.sum())
-    if centred and rows:
-        both = both - np.outer(*sums) / rows
-        one, other = one - sums[0] ** 2 / rows, other - sums[1] ** 2 / rows
-    size = np.sqrt(np.outer(np.maximum(one, 0), np.maximum(other, 0)))
-    found: Matrix = np.divide(both, size, out=np.zeros_like(both), where=size > 1e-30)
-    return np.clip(found, -1, 1)
+        yield first[held], second[held]
+
+
+def _means(left: Any, right: Any) -> tuple[Matrix, Matrix]:
+    """Return the means of the columns: exactly its value where a column is constant."""
+    filled = (blocks for blocks in _blocks(left, right) if len(blocks[0]))
+    head = next(filled, None)
+    if head is None:
+        return np.zeros(left.shape[1]), np.zeros(right.shape[1])
+    one, other, rows = np.zeros(left.shape[1]), np.zeros(right.shape[1]), 0
+    for first, second in itertools.chain([head], filled):
+        one, other = one + (first - head[0][0]).sum(0), other + (second - head[1][0]).sum(0)
+        rows += len(first)
+    return head[0][0] + one / rows, head[1][0] + other / rows
