@@ -449,3 +449,62 @@ def test_concepts_carried_a_few_at_a_time_get_the_same_shares(sample: torch.Tens
     together, alone = edges(None), edges(1)
     assert len(together) > 6
     assert alone == pytest.approx(together, rel=1e-4)
+
+
+class JoinedAndSplit(nn.Module):
+    """Two branches, of which each convolution behind reads one alone, though their join is one tensor."""
+
+    def __init__(self, swapped: bool = False) -> None:
+        super().__init__()
+        torch.manual_seed(3)
+        self.left, self.right = nn.Conv2d(2, 4, 1, bias=False), nn.Conv2d(2, 4, 1, bias=False)
+        self.own, self.part, self.head = nn.Conv2d(4, 3, 1, bias=False), nn.Conv2d(2, 3, 1, bias=False), nn.Linear(6, 2)
+        self.swapped = swapped
+        for parameter in self.parameters():
+            parameter.data.abs_()  # every channel is alive
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        joined = torch.cat([self.left(x).relu(), self.right(x).relu()], 1)
+        first, second = joined[:, :4], joined[:, 4:]
+        if self.swapped:
+            first, second = second, first
+        behind = torch.cat([self.own(first), self.part(second[:, 2:])], 1)
+        return self.head(behind.relu().mean((2, 3)))
+
+
+def feeds(model: nn.Module, x: torch.Tensor, child: str, parent: str, concept: int) -> list[int]:
+    """Channels of a layer on which a channel of another depends, by taking each away."""
+    values: dict[str, torch.Tensor] = {}
+    modules = dict(model.named_modules())
+    kept = modules[parent].register_forward_hook(lambda module, given, out: values.__setitem__(parent, out.detach()))
+    model(x)
+    before, needed = values[parent][:, concept], []
+    for channel in range(modules[child].out_channels):
+        gone = torch.ones(modules[child].out_channels, 1, 1).index_fill(0, torch.tensor([channel]), 0)
+        removed = modules[child].register_forward_hook(lambda module, given, out, gone=gone: out * gone)
+        model(x)
+        removed.remove()
+        if not torch.equal(values[parent][:, concept], before):
+            needed.append(channel)
+    kept.remove()
+    return needed
+
+
+@pytest.mark.parametrize("exclude_parallel", [True, False])
+@pytest.mark.parametrize("swapped", [True, False])
+def test_a_child_is_a_channel_that_feeds_the_concept_and_not_a_node_beside_it(
+    exclude_parallel: bool, swapped: bool
+) -> None:
+    model, x = JoinedAndSplit(swapped).eval(), torch.rand(1, 2, 4, 4, generator=torch.Generator().manual_seed(5))
+    graph = ConceptGraph(
+        CondAttribution(model), x, RULES, start={"y": [0]}, layers=["own", "part", "left", "right"], width=(9, 9),
+        exclude_parallel=exclude_parallel,
+    )  # fmt: skip
+    parents = [node for node in graph if node.layer in ("own", "part")]
+    assert {node.layer for node in parents} == {"own", "part"}
+    for node in parents:
+        below = {edge.target for edge in graph.edges if edge.source == node.key}
+        assert below, node
+        for child in ("left", "right"):
+            fed = feeds(model, x, child, node.layer, node.concept)
+            assert {concept for layer, concept in below if layer == child} == set(fed), (node, child)

@@ -125,7 +125,8 @@ class Flows:
         """Return what passes each of some concepts and reaches those of the layers below, by layer.
 
         With paths past the concept cut, the way ends at the first of these layers that it meets, so that nothing counts
-        twice.
+        twice. With them left in, all counts that arrives, but only at concepts to which such a way leads: a layer may
+        feed another with some of its channels alone, or share a tensor with it and feed it with none.
 
         Returns
         -------
@@ -136,9 +137,13 @@ class Flows:
         parts: dict[str, list[torch.Tensor]] = {name: [] for name in below}
         for first in range(0, len(ids), self.at_once):
             some = ids[first : first + self.at_once]
-            found = self._from_concept(layer, some, below) if self.exclude_parallel else self._along(layer, some, below)
+            through = self._from_concept(layer, some, below)
+            along = through if self.exclude_parallel else self._along(layer, some, below)
             for name in below:
-                parts[name].append(self._by_concept(name, found[name]))
+                relevance = self._by_concept(name, along[name])
+                if not self.exclude_parallel:
+                    relevance *= self._by_concept(name, through[name].abs()) != 0
+                parts[name].append(relevance)
         return {name: torch.cat(several) for name, several in parts.items()}
 
     def _from_concept(self, layer: str, ids: Sequence[int], below: Sequence[str]) -> dict[str, torch.Tensor]:
