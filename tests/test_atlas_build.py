@@ -16,6 +16,7 @@ from zennit.composites import EpsilonPlus, EpsilonPlusFlat
 
 import crp_kit as crp
 from crp_kit.atlas import collect
+from crp_kit.atlas.state import _KindState
 from crp_kit.data import ShapesDataset, demo_preprocess, demo_resnet
 from crp_kit.passes import Run
 from tests.oracles.atlas import LayerAtlas, Ranking, Summary, reference_atlas, residual_canonizer
@@ -213,6 +214,67 @@ def test_targets_by_probability_are_those_of_the_definition(tmp_path: Path) -> N
         assert atlas.targets.tolist() == probability.argmax(1).tolist()
     with build(tmp_path / "b.h5", data, target="top:1e-6:1") as atlas:
         assert atlas[LAYERS[0]].relevance.moments.count.sum() == SAMPLES
+
+
+def several_targets(output: torch.Tensor, label: tuple[int, ...] | None) -> list[int]:
+    """None for some samples, and up to three."""
+    assert label is not None
+    return [(label[0] + step) % 8 for step in range(label[0] % 4)]
+
+
+def test_overall_statistics_of_activation_count_each_sample_once(tmp_path: Path) -> None:
+    """Those of relevance count each target of each sample; against every score and every run."""
+    labels = [(number * 3) % 8 for number in range(SAMPLES)]
+    data = Labelled(SAMPLES, labels)
+    with build(tmp_path / "a.h5", data, target=several_targets, matrix=True) as atlas:
+        assert (np.bincount([label % 4 for label in labels]) > 0).all()
+        for layer in LAYERS:
+            scores = np.asarray(atlas[layer].activation.matrix[:], "f8")
+            assert scores.shape[0] == SAMPLES
+            found = atlas[layer].activation.statistics()
+            for name in ("mean", "std", "min", "max"):
+                expected = getattr(scores, name)(0)
+                np.testing.assert_allclose(getattr(found, name), expected, rtol=1e-5, atol=1e-6, err_msg=name)
+            chosen = [several_targets(torch.zeros(8), (label,)) for label in labels]
+            runs = [(image, cls) for image, ids in zip(data.images, chosen, strict=True) for cls in ids]
+            attr = crp.CondAttribution(demo_resnet())(
+                demo_preprocess(torch.stack([image for image, _ in runs])),
+                [{"y": [cls]} for _, cls in runs], COMPOSITE,
+                record_layer=[layer], pairing="zip",
+            )  # fmt: skip
+            shares = crp.ChannelConcept().attribute(attr.relevances[layer]).double().numpy()
+            np.testing.assert_allclose(atlas[layer].relevance.statistics().mean, shares.mean(0), rtol=1e-3, atol=1e-5)
+    assert not crp.verify_atlas(tmp_path / "a.h5")
+
+
+def test_overall_statistics_have_the_same_bits_in_shards(tmp_path: Path) -> None:
+    data = Labelled(SAMPLES, [(number * 3) % 8 for number in range(SAMPLES)])
+    build(tmp_path / "whole.h5", data, target=several_targets).close()
+    paths = [tmp_path / f"{number}.h5" for number in range(3)]
+    for number, path in enumerate(paths):
+        build(path, data, target=several_targets, shard=(number, 3)).close()
+    crp.merge_atlases(paths, tmp_path / "merged.h5").close()
+    assert same_bits(tmp_path / "whole.h5", tmp_path / "merged.h5")
+    assert not crp.verify_atlas(tmp_path / "merged.h5")
+
+
+def test_shards_of_an_older_version_merge_without_overall_moments(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = [tmp_path / f"{number}.h5" for number in range(2)]
+    empty = _KindState.empty.__func__  # type: ignore[attr-defined]
+    with monkeypatch.context() as older:
+        older.setattr(_KindState, "empty", classmethod(lambda *args, kind: empty(*args, kind="relevance")))
+        build(paths[0], shard=(0, 2)).close()
+    build(paths[1], shard=(1, 2)).close()
+    crp.merge_atlases(paths, tmp_path / "merged.h5").close()
+    assert not crp.verify_atlas(tmp_path / "merged.h5")
+    with build(tmp_path / "whole.h5") as whole, crp.ConceptAtlas(tmp_path / "merged.h5") as merged:
+        for layer in LAYERS:
+            found, expected = (one[layer].activation.statistics() for one in (merged, whole))
+            np.testing.assert_allclose(found.mean, expected.mean, rtol=1e-5)
+            np.testing.assert_allclose(found.std, expected.std, rtol=1e-4)
+    assert not any("overall" in name for name in datasets(tmp_path / "merged.h5"))
 
 
 def test_a_function_chooses_the_targets(tmp_path: Path) -> None:

@@ -22,7 +22,8 @@ from ..rules.presets import Composite
 from .collect import Collector, Normalise
 from .job import Job, Options, Origin, origin_attributes, parse_shard, prepare
 from .query import ConceptAtlas
-from .reader import check_same, open_atlas, read_failures, read_progress
+from .reader import check_same, has_overall, open_atlas, read_failures, read_progress
+from .schema import layer_path
 from .selection import LayerChoice
 from .state import PassState
 from .store import write_tree
@@ -269,7 +270,7 @@ def _load(state: PassState, path: Path) -> None:
                 f"cannot resume from {path}: it is shard {progress.shard}/{progress.shards} and not "
                 f"{expected.shard}/{expected.shards}"
             )
-        state.merge(file.array)
+        state.merge(file.array, overall=has_overall(file, layer_path(0, "activation")))
         state.failures.update(read_failures(file))
         state.progress = progress
 

@@ -8,7 +8,8 @@ import numpy as np
 
 from ..errors import AtlasError, ConceptRangeError, InputError
 from .accumulate import MomentArrays
-from .schema import KINDS, Kind, LayerInfo, layer_path
+from .reader import has_overall
+from .schema import KINDS, OVERALL, Kind, LayerInfo, layer_path
 from .store import H5File
 from .tables import ClassRanking, Column, ConceptRanking, ConceptStatistics, SampleRanking
 
@@ -123,10 +124,10 @@ class ScoreAtlas:
         """Moments by class: count (class,), mean, std, min, max (class, concept)."""
         return self._moments(slice(None), slice(None))
 
-    def _moments(self, cls: slice, concept: slice) -> MomentArrays:
-        count = self._file.array(f"{self._base}/moments/count")[cls]
+    def _moments(self, cls: slice, concept: slice, *, group: str = "moments") -> MomentArrays:
+        count = self._file.array(f"{self._base}/{group}/count")[cls]
         arrays = {
-            name: self._file.array(f"{self._base}/moments/{name}")[cls, concept]
+            name: self._file.array(f"{self._base}/{group}/{name}")[cls, concept]
             for name in ("mean", "std", "min", "max")
         }
         return MomentArrays(count, **arrays)
@@ -184,9 +185,14 @@ class ScoreAtlas:
         return ConceptRanking(order, moments.mean[0][order], moments.std[0][order])
 
     def statistics(self, cls: int | str | None = None) -> ConceptStatistics:
-        """Return mean, std, min and max of every concept, over all rows or those of one class."""
+        """Return mean, std, min and max of every concept, over the whole dataset or one class.
+
+        Over the whole dataset each sample counts once by activation, and once for each of its targets by relevance. An
+        atlas of an older version has activation by class alone: there too a sample counts once for each target.
+        """
         if cls is None:
-            moments = _joined(self.moments)
+            whole = has_overall(self._file, self._base)
+            moments = self._moments(slice(None), slice(None), group=OVERALL) if whole else _joined(self.moments)
         else:
             number = self.layer.atlas.class_number(cls)
             moments = self._moments(slice(number, number + 1), slice(None))

@@ -11,8 +11,17 @@ import numpy as np
 from ..errors import AtlasError
 from .job import Origin, origin_attributes
 from .query import ConceptAtlas
-from .reader import check_same, open_atlas, read_classes, read_failures, read_header, read_layers, read_progress
-from .schema import Progress
+from .reader import (
+    check_same,
+    has_overall,
+    open_atlas,
+    read_classes,
+    read_failures,
+    read_header,
+    read_layers,
+    read_progress,
+)
+from .schema import Progress, layer_path
 from .state import PassState, allocator, state_bytes
 from .store import H5File, write_tree
 from .workplace import Workplace
@@ -74,7 +83,7 @@ def merge_atlases(
             )
             for file in files:
                 with file.explained():
-                    state.merge(file.array)
+                    state.merge(file.array, overall=has_overall(file, layer_path(0, "activation")))
                     state.failures.update(read_failures(file))
             attributes = origin_attributes(Origin(command=command))
             write_tree(place.target, state.tree(attributes, complete=True), compress=True)

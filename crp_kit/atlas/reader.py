@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 
 from ..errors import AtlasError
-from .schema import ENCODING, VERSION, Header, LayerInfo, Progress, checksum, layer_path, shapes
+from .schema import ENCODING, KINDS, OVERALL, VERSION, Header, LayerInfo, Progress, checksum, layer_path, shapes
 from .store import H5File
 
 __all__ = [
     "check_same",
+    "has_overall",
     "open_atlas",
     "read_classes",
     "read_failures",
@@ -67,7 +68,9 @@ def _check(file: H5File, incomplete: bool) -> None:
 
 
 def _check_arrays(file: H5File, header: Header, layers: tuple[LayerInfo, ...]) -> None:
-    wanted = shapes(header, {layer_path(number): info for number, info in enumerate(layers)})
+    groups = {layer_path(number): info for number, info in enumerate(layers)}
+    halves = [layer_path(number, kind) for number in range(len(layers)) for kind in KINDS]
+    wanted = shapes(header, groups, overall=[half for half in halves if has_overall(file, half)])
     rows = next(iter(file.array("/samples/index").shape), 0)
     for path, shape in wanted.items():
         array = file.array(path)
@@ -93,6 +96,11 @@ def _check_texts(file: H5File, path: str, count: int) -> None:
 
 def _kind(path: str) -> str:
     return "f" if path.rsplit("/", maxsplit=1)[-1] in ("score", "mean", "std", "min", "max", "matrix") else "i"
+
+
+def has_overall(file: H5File, half: str) -> bool:
+    """Return whether a half of a layer (by group path) has moments over all samples."""
+    return OVERALL in file.names(half)
 
 
 def read_header(file: H5File) -> Header:

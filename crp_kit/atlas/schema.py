@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
@@ -16,6 +16,7 @@ from .accumulate import Array
 __all__ = [
     "ENCODING",
     "KINDS",
+    "OVERALL",
     "VERSION",
     "ArraySpec",
     "Header",
@@ -32,6 +33,8 @@ __all__ = [
 ]
 
 ENCODING, VERSION = "crp-kit-atlas", "1"
+OVERALL = "overall"
+"""Group with the moments over all samples, each counted once; absent in files of older versions."""
 Kind = Literal["relevance", "activation"]
 KINDS: tuple[Kind, Kind] = ("relevance", "activation")
 Attributes = dict[str, Any]
@@ -281,10 +284,13 @@ def layer_path(number: int, kind: Kind | None = None) -> str:
     return f"/layers/{number}" if kind is None else f"/layers/{number}/{kind}"
 
 
-def shapes(header: Header, layers: Mapping[str, LayerInfo]) -> dict[str, tuple[int, ...]]:
+def shapes(
+    header: Header, layers: Mapping[str, LayerInfo], *, overall: Container[str] = ()
+) -> dict[str, tuple[int, ...]]:
     """Return the shape of every dataset that a file with these layers (by group path) has to have.
 
-    What belongs to samples has as many rows as the file holds samples: -1.
+    Halves in `overall` (by group path) have moments over all samples too. What belongs to samples has as many rows as
+    the file holds samples: -1.
     """
     found: dict[str, tuple[int, ...]] = {
         "/samples/index": (-1,),
@@ -298,9 +304,11 @@ def shapes(header: Header, layers: Mapping[str, LayerInfo]) -> dict[str, tuple[i
                 found[f"{base}/top/{name}"] = (concepts, header.k)
                 if name != "target":
                     found[f"{base}/class_top/{name}"] = (concepts, header.n_classes, header.k_class)
-            found[f"{base}/moments/count"] = (header.n_classes,)
-            for name in ("mean", "std", "min", "max"):
-                found[f"{base}/moments/{name}"] = (header.n_classes, concepts)
+            groups = {"moments": header.n_classes, **({OVERALL: 1} if base in overall else {})}
+            for group, rows in groups.items():
+                found[f"{base}/{group}/count"] = (rows,)
+                for name in ("mean", "std", "min", "max"):
+                    found[f"{base}/{group}/{name}"] = (rows, concepts)
             if header.matrix:
                 found[f"{base}/matrix"] = (-1, concepts)
     return found

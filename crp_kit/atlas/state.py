@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from .accumulate import Allocate, Array, Floats, Integers, Moments, Ranking, in_
 from .schema import (
     ENCODING,
     KINDS,
+    OVERALL,
     VERSION,
     ArraySpec,
     Header,
@@ -33,6 +34,8 @@ __all__ = ["BatchScores", "KindScores", "PassState", "Rows", "allocator", "state
 
 _ROWS_AT_ONCE = 4096
 
+_EXACT = {"moments": "exact", OVERALL: "exact_overall"}
+"""Group of the exact sums behind moments, which parts keep for a merge."""
 Read = Callable[[str], Any]
 """From a path to an array that can be cut, perhaps without being in memory."""
 
@@ -106,14 +109,17 @@ class _KindState:
     class_top: Ranking
     moments: Moments
     matrix: Array | None
+    overall: Moments | None
+    """Moments over all samples, each once whatever targets it has; of relevance, none: it has one for each target."""
 
     @classmethod
-    def empty(cls, header: Header, concepts: int, rows: int, allocate: Allocate) -> _KindState:
+    def empty(cls, header: Header, concepts: int, rows: int, allocate: Allocate, *, kind: Kind) -> _KindState:
         return cls(
             Ranking(1, concepts, header.k, allocate=allocate, targets=True),
             Ranking(header.n_classes, concepts, header.k_class, allocate=allocate),
             Moments(header.n_classes, concepts, allocate=allocate),
             allocate((rows, concepts), "f4", np.nan) if header.matrix else None,
+            Moments(1, concepts, allocate=allocate) if kind == "activation" else None,
         )
 
     def add(self, scores: KindScores, index: Integers) -> None:
@@ -124,6 +130,8 @@ class _KindState:
         )
         self.class_top.add(rows.target, rows.score, sample=rows.sample, position=rows.position, target=rows.target)
         self.moments.add(rows.target, rows.score)
+        if self.overall is not None:
+            self.overall.add(np.zeros_like(scores.first.sample), scores.first.score)
         if self.matrix is not None:
             self.matrix[np.searchsorted(index, scores.first.sample)] = scores.first.score
 
@@ -133,20 +141,23 @@ class _KindState:
             yield f"{base}/top/{name}", array_spec(array[0], blank=_without_infinity)
         for name, array in self.class_top.arrays.items():
             yield f"{base}/class_top/{name}", array_spec(array, swap=True, blank=_without_infinity)
-        yield f"{base}/moments/count", array_spec(self.moments.count)
-        for name in ("mean", "std", "min", "max"):
-            yield f"{base}/moments/{name}", self._moment(name)
+        for group, moments in self.held():
+            yield f"{base}/{group}/count", array_spec(moments.count)
+            like = array_spec(moments.low)
+            for name in ("mean", "std", "min", "max"):
+                yield f"{base}/{group}/{name}", replace(like, read=partial(moments.value, name))
         if self.matrix is not None:
             yield f"{base}/matrix", array_spec(self.matrix)
 
-    def _moment(self, name: str) -> ArraySpec:
-        like = array_spec(self.moments.low)
-        return ArraySpec(like.shape, like.dtype, partial(self.moments.value, name), like.chunks)
+    def held(self) -> list[tuple[str, Moments]]:
+        """Return the moments by the name of their group in a file."""
+        return [("moments", self.moments), *([] if self.overall is None else [(OVERALL, self.overall)])]
 
     def exact(self, base: str) -> Iterator[tuple[str, ArraySpec]]:
         """Yield what a merge needs beyond that."""
-        for name, array in self.moments.arrays.items():
-            yield f"{base}/exact/{name}", array_spec(array)
+        for group, moments in self.held():
+            for name, array in moments.arrays.items():
+                yield f"{base}/{_EXACT[group]}/{name}", array_spec(array)
 
     def merge(self, base: str, read: Read, start: int) -> None:
         """Take in a part whose samples begin at place `start`."""
@@ -154,7 +165,8 @@ class _KindState:
         self.class_top.merge(
             {name: _ClassesFirst(read(f"{base}/class_top/{name}")) for name in self.class_top.arrays}  # type: ignore[misc]
         )
-        self.moments.merge({name: read(f"{base}/exact/{name}") for name in self.moments.arrays})
+        for group, moments in self.held():
+            moments.merge({name: read(f"{base}/{_EXACT[group]}/{name}") for name in moments.arrays})
         if self.matrix is not None:
             found = read(f"{base}/matrix")
             for row in range(0, found.shape[0], _ROWS_AT_ONCE):
@@ -214,7 +226,7 @@ class PassState:
         self.target: Integers = np.full(len(self.index), -1, "i8")
         self.prediction: Integers = np.full(len(self.index), -1, "i8")
         self._kinds = {
-            (info.name, kind): _KindState.empty(self.header, info.n_concepts, len(self.index), self.allocate)
+            (info.name, kind): _KindState.empty(self.header, info.n_concepts, len(self.index), self.allocate, kind=kind)
             for info in self.layers
             for kind in KINDS
         }
@@ -226,8 +238,14 @@ class PassState:
         for (name, kind), state in self._kinds.items():
             state.add(batch.layers[name][kind], self.index)
 
-    def merge(self, read: Read) -> None:
-        """Take in the arrays of a part that has seen other samples, which lie side by side in this one."""
+    def merge(self, read: Read, *, overall: bool) -> None:
+        """Take in the arrays of a part that has seen other samples, which lie side by side in this one.
+
+        A part of an older version has no moments over all samples (`overall`); then the whole has none either.
+        """
+        if not overall:
+            for kind_state in self._kinds.values():
+                kind_state.overall = None
         index = read("/samples/index")[:]
         start = int(np.searchsorted(self.index, index[0])) if len(index) else 0
         rows = slice(start, start + len(index))
@@ -241,6 +259,7 @@ class PassState:
         """Take in rankings of one layer that were made elsewhere: (1, concept, k) and (class, concept, k_class)."""
         self._kinds[name, kind].top.merge(top)
         self._kinds[name, kind].class_top.merge(class_top)
+        self._kinds[name, kind].overall = None
 
     def tree(self, origin: Mapping[str, Any], *, complete: bool) -> Tree:
         """Return the file: the atlas, or, if it is not complete, a part with what a merge needs.
@@ -292,10 +311,12 @@ class PassState:
                 self._group(tree, base, f"-{kind}")
                 self._group(tree, f"{base}/top", "-ranking")
                 self._group(tree, f"{base}/class_top", "-ranking")
-                self._group(tree, f"{base}/moments", "-moments")
+                for group, _ in state.held():
+                    self._group(tree, f"{base}/{group}", f"-{group}")
                 tree.arrays.update(state.arrays(base))
                 if not complete:
-                    self._group(tree, f"{base}/exact", "-exact-moments")
+                    for group, _ in state.held():
+                        self._group(tree, f"{base}/{_EXACT[group]}", f"-exact-{group}")
                     tree.arrays.update(state.exact(base))
 
 
@@ -309,8 +330,8 @@ def state_bytes(header: Header, layers: tuple[LayerInfo, ...], samples: int) -> 
         return np.broadcast_to(np.zeros((), dtype), shape)
 
     for info in layers:
-        for _ in KINDS:
-            _KindState.empty(header, info.n_concepts, samples, count)
+        for kind in KINDS:
+            _KindState.empty(header, info.n_concepts, samples, count, kind=kind)
     return total
 
 

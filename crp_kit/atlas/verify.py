@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from .accumulate import Array
-from .reader import open_atlas, read_header, read_layers
-from .schema import KINDS, Header, Kind, LayerInfo, layer_path
+from .reader import has_overall, open_atlas, read_header, read_layers
+from .schema import KINDS, OVERALL, Header, Kind, LayerInfo, layer_path
 from .store import H5File
 
 __all__ = ["verify_atlas"]
@@ -82,8 +82,23 @@ class _KindCheck:
             yield from self._ranking_problems("class_top", by_class)
             yield from _moment_problems(moments, count)
             yield from self._agreement(top, by_class, moments, count)
+            if has_overall(self.file, self.base):
+                yield from self._overall_problems(top["score"][:, 0], part)
             if self.header.matrix:
                 self.file.array(f"{self.base}/matrix")[:, part]
+
+    def _overall_problems(self, best: Array, part: slice) -> Iterator[str]:
+        """Yield what is wrong with the moments over all samples."""
+        count = self.file.array(f"{self.base}/{OVERALL}/count")[:]
+        names = ("mean", "std", "min", "max")
+        moments = {name: self.file.array(f"{self.base}/{OVERALL}/{name}")[:, part].T for name in names}
+        for problem in _moment_problems(moments, count):
+            yield f"over all samples, {problem}"
+        seen = int((self.file.array("/samples/prediction")[:] >= 0).sum())
+        if count.any() and count[0] != seen:
+            yield f"its moments over all samples count {count[0]} of {seen}"
+        if count.any() and not np.array_equal(best, moments["max"][:, 0]):
+            yield "the best of top is not the maximum over all samples"
 
     def _ranking(self, name: str, part: slice) -> dict[str, Array]:
         names = ("score", "sample", "position", "target") if name == "top" else ("score", "sample", "position")
