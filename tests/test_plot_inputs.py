@@ -228,6 +228,13 @@ def test_a_volume_is_its_sum_and_its_strongest_slices_and_says_which() -> None:
     assert said == f"first\nthe 3 strongest slices of 7: {share:.0%} of |relevance|"
 
 
+def test_slices_of_all_rows_can_have_one_scale() -> None:
+    maps = torch.stack([torch.full((3, 2, 2), 0.25), torch.full((3, 2, 2), -8.0)])
+    figure = volumes(maps, shared_scale=True)
+    assert (drawn(figure, 0)[1] == colours(maps[0, 0], vmax=8.0)).all()
+    assert [figure.subfigs[row].axes[1].get_xlabel() for row in (0, 1)] == ["± 8", "± 8"]
+
+
 def test_the_volume_shows_in_grey_below_its_slices() -> None:
     maps, values = seeded(1, 3, 4, 5), 1000 * seeded(1, 2, 3, 4, 5, seed=1)
     _, *slices = drawn(volumes(maps, values=values, slices=[2, 0, 1]), 0)

@@ -269,9 +269,8 @@ def _figure(loaded: LoadedModel, found: list[_Maps], *, shared_scale: bool) -> A
             image_titles=[_image_title(loaded, one) for one in found], shared_scale=shared_scale,
         )  # fmt: skip
     data = torch.stack([one.view for one in found]) if layout in ("signal", "volume") else None
-    options = {"shared_scale": shared_scale} if layout != "volume" else {}
     said = [f"{_image_title(loaded, one)}\n{title}" for one, title in titles]
-    return draw(maps, layout, data, titles=said, **options)
+    return draw(maps, layout, data, titles=said, shared_scale=shared_scale)
 
 
 def _title(loaded: LoadedModel, condition: dict[str, list[Any]], share: float | None) -> str:

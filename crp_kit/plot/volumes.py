@@ -40,6 +40,7 @@ def volumes(
     titles: Sequence[str] | None = None,
     slices: Slices = "strongest",
     count: int = 3,
+    shared_scale: bool = False,
     cmap: Colours = DEFAULT_CMAP,
 ) -> Figure:
     """Return a figure of the relevance in volumes, a line for each row: the sum over the depth, and slices.
@@ -62,6 +63,8 @@ def volumes(
         counted from 0. They stand in the order of their depth.
     count : int, optional
         How many strongest or central ones.
+    shared_scale : bool, optional
+        Whether the slices of all rows have one scale; the sums keep their own.
     cmap : str or zennit.cmap.ColorMap, optional
         As for `crp_kit.image.colours`.
 
@@ -90,7 +93,7 @@ def volumes(
     for block, row, volume, ids, head in zip(blocks, rows, below, chosen, heads, strict=True):
         said = f"{_words(slices, ids)} of {len(row)}: {_share(row, ids):.0%} of |relevance|"
         block.suptitle("\n".join(filter(None, [head, said])), fontsize="small", x=0.01, ha="left")
-        _draw_row(block, row, volume, ids=ids, cmap=cmap)
+        _draw_row(block, row, volume, ids=ids, vmax=scale_of(rows if shared_scale else row), cmap=cmap)
     return figure
 
 
@@ -113,20 +116,22 @@ def chosen_slices(row: Floats, slices: Slices, count: int) -> list[int]:
     return sorted({int(one) for one in slices})
 
 
-def _draw_row(block: SubFigure, row: Floats, volume: Floats | None, *, ids: Sequence[int], cmap: Colours) -> None:
+def _draw_row(
+    block: SubFigure, row: Floats, volume: Floats | None, *, ids: Sequence[int], vmax: float, cmap: Colours
+) -> None:
     """Draw the sum over the depth of one map, (depth, height, width), and its slices."""
     places: list[Axes] = list(block.subplots(1, 1 + len(ids), squeeze=False).ravel())
     show_map(places[0], row.sum(0), vmax=None, cmap=cmap)
     places[0].set_title("sum over depth", fontsize="small")
     for place, depth in zip(places[1:], ids, strict=True):
         if volume is None:
-            show_map(place, row[depth], vmax=scale_of(row), cmap=cmap)
+            show_map(place, row[depth], vmax=vmax, cmap=cmap)
         else:
-            mixed = overlay(volume[depth], row[depth], vmax=scale_of(row), cmap=cmap)
+            mixed = overlay(volume[depth], row[depth], vmax=vmax, cmap=cmap)
             place.imshow(np.asarray(mixed), interpolation="nearest")
             bare(place)
         place.set_title(f"depth {depth}", fontsize="small")
-        place.set_xlabel(scale_text(row), fontsize="x-small", labelpad=2)
+        place.set_xlabel(scale_text(np.array([vmax])) if row.any() else "all zero", fontsize="x-small", labelpad=2)
     colour_bar(block, places, common=None, cmap=cmap)
 
 
