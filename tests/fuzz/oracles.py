@@ -35,15 +35,13 @@ def relevance(program: Program) -> None:
     oracle = Detached(program)
     right = oracle.relevance(target)
     nodes = [name for name in oracle.reached() if name != "head"]
-    model = program.model()
-    got = attribute(model, program.data(), [{"y": [target]}], lrp_zero())
+    try:
+        got = attribute(program.model(), program.data(), [{"y": [target]}], lrp_zero(), record_layer=nodes)
+    except crp_kit.errors.UnreachableLayerError as error:
+        raise WrongError(str(error)) from error
     compare("input", got.input_relevance, right)
     if got.gradient_nodes:
         raise WrongError(f"nodes are said to have plain gradients: {got.gradient_nodes}")
-    try:
-        got = attribute(model, program.data(), [{"y": [target]}], lrp_zero(), record_layer=nodes)
-    except crp_kit.errors.UnreachableLayerError as error:
-        raise WrongError(str(error)) from error
     for name in nodes:
         compare(f"relevance at {name}", got.relevances[name], oracle.forms.values[name] * oracle.forms.factors[name])
 
