@@ -176,7 +176,7 @@ class HookStep(Step):
         """Return the module itself, where calling it does what the node did; in-place modules would overwrite."""
         if node.kind is Kind.BATCH_NORM:
             return NormUnit(node)
-        if node.kind is Kind.NORM and isinstance(self.hook, BasicHook):
+        if node.kind is Kind.NORM and is_declared(self.hook):
             return SpelledNorm(with_constants(node, recording))
         value = recording.value(self.to)
         plain = node.args == (self.to,) and not node.kwargs and not getattr(node.module, "inplace", False)
