@@ -13,7 +13,8 @@ from torch import nn
 from torch.nn import functional as F
 from torchvision import models
 from zennit.composites import LayerMapComposite
-from zennit.rules import Epsilon
+from zennit.core import Composite, Hook
+from zennit.rules import Epsilon, ZPlus
 from zennit.types import Linear
 
 import crp_kit as crp
@@ -191,3 +192,26 @@ def test_the_command_prints_the_findings_and_exits_with_1_for_errors(
     assert [one["level"] for one in json.loads(text)] == ["error", "warning"]
     assert run("--elementwise", "Odd")[0] == 0
     assert "treated as 'pass'" in run("--batch-norm", "pass")[1]
+
+
+def test_a_composite_that_counts_its_calls_is_warned_of() -> None:
+    class Counting(Composite):  # type: ignore[misc]
+        """A rule for every second linear layer that it is asked about."""
+
+        def __init__(self) -> None:
+            super().__init__(module_map=self.choose)
+            self.rules = (Epsilon(), ZPlus())
+
+        def choose(self, ctx: dict[str, int], name: str, module: nn.Module) -> Hook | None:
+            if not isinstance(module, nn.Linear):
+                return None
+            ctx["asked"] = ctx.get("asked", 0) + 1
+            return self.rules[ctx["asked"] % 2]
+
+    model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 2)).eval()
+    findings = {finding.what: finding for finding in check_model(model, torch.zeros(1, 4), Counting())}
+    counting = findings["rules that depend on how many modules the composite was asked about before"]
+    assert counting.nodes == ("1",)  # asked second or third: the third and the fifth question have one answer
+    for composite in ("epsilon_plus_flat", "epsilon_alpha2_beta1_flat", "attnlrp"):
+        others = check_model(model, torch.zeros(1, 4), composite)
+        assert not any("how many modules" in finding.what for finding in others)

@@ -21,6 +21,8 @@ from ..rules.assign import BatchNormRule
 from ..rules.attention import AttentionStep
 from ..rules.plain_gradient import plain_gradients
 from ..rules.presets import Composite
+from ..rules.rule_map import RuleMap
+from ..rules.stand_ins import shown_module
 from ..rules.structural import GateStep
 from .layers import attribution_of
 
@@ -150,15 +152,16 @@ def check_model(
         run = attribution.engine.run(sample, chosen)
     except ModelError as error:
         return ModelCheck((Finding("error", "the model cannot be attributed", (), str(error)),), name)
-    found = [finding for look in _LOOKS for finding in look(_View(run))]
+    view = _View(run, chosen)
+    found = [finding for look in _LOOKS for finding in look(view)]
     return ModelCheck(tuple(sorted(found, key=lambda one: get_args(Level).index(one.level))), name)
 
 
 class _View:
     """A planned run, and the nodes of it that relevance reaches."""
 
-    def __init__(self, run: Run) -> None:
-        self.run, self.plan, self.graph = run, run.plan, run.graph
+    def __init__(self, run: Run, composite: Composite | None) -> None:
+        self.run, self.plan, self.graph, self.composite = run, run.plan, run.graph, composite
         reached = {ref.node for ref in run.plan.flow.from_start(run.graph.output)}
         self.nodes = [node for node in run.graph if node.index in reached and node.kind is not Kind.INPUT]
         self.relevance = not run.plan.flow.gradient
@@ -178,6 +181,29 @@ def _without_rule(view: _View) -> Iterator[Finding]:
     names = view.names(lambda node: node.name in view.plan.unknown)
     for reason in plain_gradients(view.graph, names):
         yield Finding(reason.level, reason.what, reason.nodes, reason.advice)
+
+
+def _counting(view: _View) -> Iterator[Finding]:
+    """Yield nodes whose rule depends on how many modules the composite was asked about before."""
+    composite = view.composite
+    if composite is None or isinstance(composite, RuleMap):
+        return
+    asked = [(node.name, module) for node in view.graph if (module := shown_module(node)) is not None]
+    once, doubled = dict[Any, Any](), dict[Any, Any]()
+    depends = []
+    for name, module in asked:
+        answers = [composite.module_map(context, name, module) for context in (once, doubled)]
+        composite.module_map(doubled, name, module)
+        if answers[0] is not answers[1]:
+            depends.append(name)
+    if depends:
+        yield Finding(
+            "warning",
+            "rules that depend on how many modules the composite was asked about before",
+            tuple(depends),
+            "operations that are functional, run twice, never run or are registered in another order count differently "
+            "than in zennit: give rules by name, or by index with crp_kit.rules.maps",
+        )
 
 
 def _norms(view: _View) -> Iterator[Finding]:
@@ -252,4 +278,4 @@ def _modes(view: _View) -> Iterator[Finding]:
         yield Finding("note", "the model runs in half precision", (), advice)
 
 
-_LOOKS = (_without_rule, _norms, _shares, _never_run, _modes)
+_LOOKS = (_without_rule, _counting, _norms, _shares, _never_run, _modes)

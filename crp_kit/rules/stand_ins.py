@@ -7,9 +7,10 @@ from collections.abc import Callable
 from torch import nn
 from zennit.layer import Sum
 
+from ..graph.nodes import Node
 from ..graph.ops import Kind
 
-__all__ = ["FAMILY", "STAND_INS", "Product"]
+__all__ = ["FAMILY", "STAND_INS", "Product", "shown_module"]
 
 
 class Product(nn.Module):
@@ -62,3 +63,10 @@ FAMILY: dict[Kind, Callable[[], nn.Module]] = {
     Kind.SUM: Sum,
 }
 """The module whose rule an operation inherits if the composite does not know its own type."""
+
+
+def shown_module(node: Node) -> nn.Module | None:
+    """Return the module that a composite is first asked about for a node: its own, or the one that stands for it."""
+    if node.module is not None:
+        return node.module
+    return STAND_INS[node.op]() if node.op in STAND_INS else None
