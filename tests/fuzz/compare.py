@@ -16,6 +16,7 @@ from zennit.rules import Epsilon
 from zennit.types import Linear
 
 import crp_kit
+import crp_kit.errors
 
 from .detached import Forms, Mask
 from .program import Program
@@ -97,9 +98,14 @@ def attribute(
     **options: Any,
 ) -> crp_kit.Attribution:
     """crp-kit's answer."""
-    attribution = model if isinstance(model, crp_kit.CondAttribution) else crp_kit.CondAttribution(model)
+    attribution = model if isinstance(model, crp_kit.CondAttribution) else made(model)
     with crp_errors():
         return attribution(x.clone(), conditions, composite, **{"pairing": "product", **options})
+
+
+def made(model: nn.Module) -> crp_kit.CondAttribution:
+    """An attribution whose heatmap is not summed: programs use the axes of their input in any way."""
+    return crp_kit.CondAttribution(model, feature_axis="none")
 
 
 def compare(name: str, got: torch.Tensor, right: torch.Tensor, tolerance: float = EXACT) -> None:
