@@ -135,6 +135,8 @@ def _promoted(node: Node) -> Node:
 def with_constants(node: Node, recording: Recording) -> Node:
     """Return a norm whose weights and statistics are values, also those that are outputs of other nodes."""
     signal = node.argument("input")
+    if node.inputs == (signal,):
+        return node
     return _with_values(node, {ref: ref if ref == signal else recording.value(ref) for ref in node.inputs})
 
 
