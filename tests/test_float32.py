@@ -20,7 +20,7 @@ TOLERANCES = {
     "timm:mobilenetv3_small_050": {"epsilon_plus_flat": ROUNDING, "epsilon_gamma_box": ROUNDING, "attnlrp": 1e-2},
 }
 """As in ``tutorials/coverage.md``. Where a tolerance is above that of rounding, denominators near zero amplify it: the
-map in float64 moves as far, or a few times less, if parameters are rounded to float32."""
+map in float64 moves further than that if every parameter is multiplied by 1 ± 2**-19."""
 
 
 @pytest.mark.parametrize("label", TOLERANCES)
@@ -77,7 +77,7 @@ def test_comparison_calls_a_difference_unexplained_that_float64_does_not_have() 
     for one in compared(Coarse()):
         assert one.finite
         assert one.difference > 1e-4
-        assert one.moved < 1e-5
+        assert one.moved < one.difference / 10
         assert one.cause == "unexplained"
 
 
