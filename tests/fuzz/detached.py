@@ -39,7 +39,7 @@ class Forms:
     smallest : float
         The smallest absolute value, zeros aside, that a live tensor has: LRP-0 divides by it.
     exposed : bool
-        Whether an activation that is not zero at zero met an input near zero.
+        Whether LRP-0 is not defined: an activation that is not zero at zero met an input near zero, or summands cancel.
     """
 
     def __init__(self, *, gradient: bool = False, masks: Mapping[str, Mask] | None = None) -> None:
@@ -60,6 +60,11 @@ class Forms:
                 sizes = sizes[sizes > 0]
                 if sizes.numel():
                     self.smallest = min(self.smallest, float(sizes.min()))
+
+    def total(self, value: torch.Tensor, summand: torch.Tensor) -> torch.Tensor:
+        """A sum, noted if it is exactly zero though a summand is not: LRP-0 divides zero by zero there."""
+        self.exposed |= bool(((value == 0) & (summand != 0)).any())
+        return value
 
     def node(self, name: str, value: torch.Tensor) -> torch.Tensor:
         """Output of a module's next call, as a tensor of its own, masked on the way back."""
@@ -125,7 +130,10 @@ class Forms:
 
     def standardised(self, x: torch.Tensor, dims: tuple[int, ...], eps: float = 1e-5) -> torch.Tensor:
         """Signal minus its mean, divided by its deviation, which counts as a constant."""
-        centred = x - x.mean(dims, keepdim=True)
+        mean = x.mean(dims, keepdim=True)
+        centred = x - mean
+        if mean.numel() < x.numel():
+            self.total(centred, x)
         self.see(centred)
         return centred / self.c(torch.sqrt(centred.square().mean(dims, keepdim=True) + eps))
 

@@ -92,17 +92,14 @@ def functional_norm(draft: Draft) -> None:
     )
     deviation = f"({operand}.var(-1, unbiased=False, keepdim=True) + 1e-5)"
     centred = f"({operand} - {operand}.mean(-1, keepdim=True))"
+    standardised = f"q.standardised({operand}, (-1,))"
     forms += [
-        (f"{centred} / {deviation}.sqrt()", f"{centred} / q.c({deviation}.sqrt())"),
-        (
-            f"{operand} / ({operand}.std(-1, keepdim=True) + 0.1)"
-            if last > 1
-            else f"{centred} * torch.rsqrt({deviation})",
-            f"{operand} / q.c({operand}.std(-1, keepdim=True) + 0.1)"
-            if last > 1
-            else f"{centred} * q.c(torch.rsqrt({deviation}))",
-        ),
+        (f"{centred} / {deviation}.sqrt()", standardised),
+        (f"{centred} * torch.rsqrt({deviation})", standardised),
     ]
+    if last > 1:
+        below = f"({operand}.std(-1, keepdim=True) + 0.1)"
+        forms.append((f"{operand} / {below}", f"{operand} / q.c({below})"))
     plain, detached = draft.random.choice(forms)
     draft.add(f"{{o}} = {plain}", f"{{o}} = {detached}", reads=[operand])
 

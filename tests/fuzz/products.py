@@ -102,7 +102,8 @@ def sum_of_signals(draft: Draft) -> None:
     second = draft.take(lambda v: broadcasts(v.shape, draft.shape(first)))
     forms = (f"{first} + {second}", f"{first} - {second}", f"torch.add({first}, {second}, alpha=0.5)",
              f"{first}.sub({second}, alpha=2)", f"{second} + {first}")  # fmt: skip
-    draft.add(f"{{o}} = {draft.random.choice(forms)}", reads=[first, second], elementwise=True)
+    form = draft.random.choice(forms)
+    draft.add(f"{{o}} = {form}", f"{{o}} = q.total({form}, {first})", reads=[first, second], elementwise=True)
 
 
 def gate(draft: Draft) -> None:
