@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from ..errors import ModelError
 
-__all__ = ["decomposition_of"]
+__all__ = ["decomposed", "decomposition_of"]
 
 _Cell = Callable[..., tuple[torch.Tensor, ...]]
 
@@ -26,6 +26,11 @@ def decomposition_of(func: Callable[..., Any]) -> Callable[..., Any] | None:
         return _DECOMPOSITIONS.get(func)
     except TypeError:  # a callable without a hash
         return None
+
+
+def decomposed() -> tuple[str, ...]:
+    """Return the names of the functions that are decomposed."""
+    return tuple(func.__name__ for func in _DECOMPOSITIONS)
 
 
 def _glu(input: torch.Tensor, dim: int = -1) -> torch.Tensor:

@@ -121,7 +121,7 @@ def _is_deviation(node: Node) -> bool:
     """Return whether an operation makes factors that normalise others, reciprocals and negative powers included."""
     if node.op == "div":
         return not node.playing(("input",))
-    if node.op == "pow":
+    if node.op in ("pow", "float_power"):
         exponent = node.argument("exponent")
         return isinstance(exponent, (int, float)) and exponent < 0
     return node.spec.deviation

@@ -121,7 +121,7 @@ _register(Kind.AFFINE, "mean", "input dim keepdim")
 _register(
     Kind.AFFINE,
     "sum adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d lp_pool1d lp_pool2d lp_pool3d interpolate "
-    "upsample fold cumsum nanmean nansum diff trace index_add scatter_add",
+    "upsample fold cumsum nanmean nansum diff trace index_add scatter_add deg2rad rad2deg",
 )
 _register(Kind.AFFINE, "lerp", "input end weight", fixed=("weight",))
 _register(Kind.AFFINE, "grid_sample", "input grid", fixed=("grid",))
@@ -165,9 +165,11 @@ _register(
     "broadcast_tensors atleast_1d atleast_2d atleast_3d max_pool1d max_pool3d adaptive_max_pool1d "
     "adaptive_max_pool2d adaptive_max_pool3d max_pool1d_with_indices max_pool2d_with_indices max_pool3d_with_indices "
     "adaptive_max_pool1d_with_indices adaptive_max_pool2d_with_indices adaptive_max_pool3d_with_indices "
-    "fractional_max_pool2d fractional_max_pool3d max_unpool1d max_unpool2d max_unpool3d max min amax amin maximum "
-    "minimum aminmax topk sort msort kthvalue median nanmedian mode setitem copy index_put scatter index_copy "
-    "index_fill slice_scatter select_scatter diagonal_scatter write_through ravel block_diag meshgrid",
+    "fractional_max_pool2d fractional_max_pool3d fractional_max_pool2d_with_indices "
+    "fractional_max_pool3d_with_indices embedding fmax fmin positive nan_to_num max_unpool1d max_unpool2d "
+    "max_unpool3d max min amax amin maximum minimum aminmax topk sort msort kthvalue median nanmedian mode setitem "
+    "copy index_put scatter index_copy index_fill slice_scatter select_scatter diagonal_scatter write_through ravel "
+    "block_diag meshgrid",
 )
 _register(Kind.STRUCTURAL, "view", "input dtype")
 _register(Kind.STRUCTURAL, "as_strided", "input size stride storage_offset")
@@ -180,8 +182,8 @@ _register(Kind.STRUCTURAL, "roi_pool ps_roi_pool", "input boxes", fixed=("boxes"
 _register(Kind.GRADIENT, "softmax log_softmax softmin", "input dim", gate=True)
 _register(Kind.GRADIENT, "rsqrt reciprocal", gate=True, deviation=True)
 _register(Kind.GRADIENT, "sqrt square exp logsumexp prod cumprod logcumsumexp")
-_register(Kind.GRADIENT, "pow", "input exponent")
-_register(Kind.DETACHED, "detach data sign floor ceil round trunc")
+_register(Kind.GRADIENT, "pow float_power", "input exponent")
+_register(Kind.DETACHED, "detach data sign sgn heaviside floor ceil round trunc")
 _register(
     Kind.DETACHED,
     "zero zeros_like ones_like empty_like full_like rand_like randn_like randint_like new_zeros new_ones new_empty "

@@ -243,8 +243,8 @@ _SAME_VALUES = frozenset(
     "feature_dropout feature_alpha_dropout".split()
 )
 """Operations that leave every value as it is: relevance passes without being rounded to their precision."""
-_PASSING = frozenset({"neg", "abs", "pow", "square", "sqrt", "exp"})
-"""Operations value by value that no composite has a rule for; LRP passes their relevance on."""
+PASSING = frozenset({"neg", "abs", "pow", "float_power", "square", "sqrt", "exp"})
+"""Element-wise operations that no composite has a rule for; LRP passes their relevance on."""
 
 
 @dataclass(frozen=True)
@@ -293,7 +293,7 @@ class _Maker:
             if same and node.op in _SAME_VALUES:
                 return PassStep(node.index, "gradient", to[0])
             signal = same and to[0] == next(iter((*node.args, *node.kwargs.values())))
-            return PassStep(node.index, "Pass", to[0]) if self.relevance and signal and node.op in _PASSING else None
+            return PassStep(node.index, "Pass", to[0]) if self.relevance and signal and node.op in PASSING else None
         if type(hook) is zennit_rules.Pass and len(node.shapes) == 1:
             return PassStep(node.index, "Pass", to[0])
         if isinstance(hook, SoftmaxTaylor) and node.op == "softmax" and len(to) == 1:

@@ -1,0 +1,42 @@
+"""The table of operations: names are canonical, roles are parameters, and the documented list is made from it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from crp_kit.graph.ops import canonical_name, operations
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.mark.parametrize("name", sorted(operations()))
+def test_an_operation_is_entered_under_its_canonical_name_with_known_roles(name: str) -> None:
+    spec = operations()[name]
+    assert canonical_name(name) == name
+    for roles in (spec.factors, spec.fixed, spec.like):
+        assert roles == ("*",) or set(roles) <= set(spec.parameters)
+    assert not set(spec.factors) & set(spec.fixed)
+
+
+@pytest.mark.parametrize(
+    ("raw", "name"),
+    [("__iadd__", "add"), ("__rsub__", "sub"), ("true_divide", "div"), ("__matmul__", "matmul"), ("concat", "cat")],
+)
+def test_spellings_of_one_operation_have_one_entry(raw: str, name: str) -> None:
+    assert canonical_name(raw) == name
+    assert name in operations()
+
+
+def test_the_documented_list_of_operations_is_made_from_the_table() -> None:
+    command = [sys.executable, "-W", "ignore", str(ROOT / "scripts" / "list_operations")]
+    made = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT).stdout.strip()
+    page = (ROOT / "tutorials" / "coverage.md").read_text()
+    written = page.partition("<!-- operations -->")[2].partition("<!-- end of operations -->")[0].strip()
+    # what is unknown depends on torch's release; what has a rule does not
+    assert written.partition("**Unknown**")[0] == made.partition("**Unknown**")[0]
+
+
