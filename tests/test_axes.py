@@ -6,6 +6,7 @@ import itertools
 import random
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -81,6 +82,11 @@ KNOWN: dict[str, tuple[Program, int | None, int | None]] = {
     "slices": (lambda x: x[:, :2, ::2], 1, 0),
     "index tensor on the width": (lambda x: x[:, :, :, torch.tensor([0, 0])], 1, 0),
     "index tensor on the channels": (lambda x: x[:, torch.tensor([0, 0, 0, 0])], 1, 0),
+    "index list on the map": (lambda x: x[:, :, [0, 0]], 1, 0),
+    "index array of NumPy on the channels": (lambda x: x[:, np.zeros(4, int)], 1, 0),
+    "index of NumPy's integer": (lambda x: x[:, :, np.int64(0)], 1, 0),
+    "mask of the map": (lambda x: x[:, :, torch.ones(x.shape[2:], dtype=torch.bool)], 1, 0),
+    "mask of the height, that depends on the input": (lambda x: x[:, :, (x[0, 0, :, 0] > -9)], 1, 0),
     "index tensors apart": (lambda x: x[:, :, torch.tensor([0, 0])][torch.arange(len(x)), :, :, 0], 1, 0),
     "own position of each sample": (lambda x: x[torch.arange(len(x)), :, 0], 1, 0),
     "an integer that torch takes first": (lambda x: x[:, :, 0, torch.tensor([0, 0])], 1, 0),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from numbers import Integral
 from typing import Any, NamedTuple
 
 import torch
@@ -83,13 +84,18 @@ def written(passage: Passage) -> Layout | None:
 
 def _has_tensor(index: Any) -> bool:
     items = index if isinstance(index, tuple) else (index,)
-    return any(isinstance(one, (Ref, torch.Tensor, list)) for one in items)
+    return not all(map(_is_plain, items))
+
+
+def _is_plain(one: Any) -> bool:
+    """Return whether an entry of an index is no tensor and nothing that becomes one, such as a list or an array."""
+    return one is None or one is Ellipsis or isinstance(one, (slice, Integral))
 
 
 def _indexed(index: Any, before: torch.Size, after: torch.Size) -> _Indexed | None:
     """Return what an index does, by the order of torch: integers first, then slices, then index tensors."""
     items = list(index) if isinstance(index, tuple) else [index]
-    items = [torch.tensor(one) if isinstance(one, list) else one for one in items]
+    items = [one if _is_plain(one) or isinstance(one, (Ref, torch.Tensor)) else torch.as_tensor(one) for one in items]
     if any(isinstance(one, bool) for one in items):
         return None
     unknown = [one for one in items if isinstance(one, Ref)]
