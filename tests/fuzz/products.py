@@ -192,11 +192,11 @@ def computed_weights(draft: Draft) -> None:
     """A layer whose weights are computed for each sample behind a gate, from a bank of weights."""
     operand = draft.take(lambda v: v.ndim == 3)
     _, channels, length = draft.shape(operand)
-    router = draft.take(lambda v: v.ndim == 2, kinds=(SIGNAL,))
+    router = draft.take(lambda v: v[0].numel() <= 8, kinds=(SIGNAL,))
     out = draft.size()
-    bank = draft.parameter(draft.shape(router)[1], out * channels)
+    bank = draft.parameter(draft.value(router)[0].numel(), out * channels)
     function = draft.random.choice(("{h}.softmax(1)", "torch.sigmoid({h})", "F.softmax({h}, dim=-1)"))
-    weights = f"({fill(function, h=router)} @ {bank})"
+    weights = f"({fill(function, h=f'{router}.flatten(1)')} @ {bank})"
     form = draft.random.choice(
         (f"torch.einsum('bct,boc->bot', {operand}, {{w}}.view(-1, {out}, {channels}))",
          f"torch.bmm({{w}}.view(-1, {out}, {channels}), {operand})",
@@ -236,6 +236,6 @@ def constant_variable(draft: Draft) -> None:
 
 OPERATIONS = {
     add_constant: 3, times_constant: 5, times_frozen: 2, divided: 2, sum_of_signals: 4, gate: 3, excitation: 1,
-    times_gate: 6, own_gate: 1, times_signal: 3, matrix_product: 4, computed_weights: 2, detached_weights: 1,
+    times_gate: 6, own_gate: 1, times_signal: 3, matrix_product: 4, computed_weights: 4, detached_weights: 1,
     constant_variable: 2,
 }  # fmt: skip
