@@ -10,7 +10,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # also in the commands that tests
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--programs", type=int, default=200, help="random programs of the fuzzer, such as 5000 at night")
+    parser.addoption("--programs", type=int, default=180, help="random programs of the fuzzer, such as 5000 at night")
 
 
 @pytest.fixture(scope="session")
