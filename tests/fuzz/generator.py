@@ -20,7 +20,7 @@ def make_program(seed: int, *, without: Collection[str] = ()) -> Program:
     """A program from a seed, of any operations but those named."""
     chosen = random.Random(seed)
     draft = Draft(seed, _input_shape(chosen))
-    operations = {made: weight for made, weight in OPERATIONS.items() if made.__name__ not in without}
+    operations = {drawn: weight for drawn, weight in OPERATIONS.items() if drawn.__name__ not in without}
     length = chosen.randint(4, 12)
     while len(draft.statements) < length:
         if not draft.statements:

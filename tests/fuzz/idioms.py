@@ -11,8 +11,10 @@ from .linear import call
 def _layer(draft: Draft, operand: str, out: int) -> str:
     """A layer that changes the channels only: a convolution of one pixel, or a linear layer of vectors."""
     shape = draft.shape(operand)
-    made = f"nn.Linear({shape[1]}, {out})" if len(shape) == 2 else f"nn.Conv{len(shape) - 2}d({shape[1]}, {out}, 1)"
-    return call(draft, draft.module(made), operand)
+    expression = (
+        f"nn.Linear({shape[1]}, {out})" if len(shape) == 2 else f"nn.Conv{len(shape) - 2}d({shape[1]}, {out}, 1)"
+    )
+    return call(draft, draft.module(expression), operand)
 
 
 def _wide(value: torch.Tensor) -> bool:

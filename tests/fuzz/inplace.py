@@ -94,7 +94,7 @@ def part_written(draft: Draft) -> None:
             f"{colons}-1:",
         )
     )
-    place = f"{target}[{part}]"
+    region = f"{target}[{part}]"
     wanted = tuple(draft.value(target)[eval(f"__import__('numpy').s_[{part}]")].shape)
     sources = [
         name
@@ -102,24 +102,24 @@ def part_written(draft: Draft) -> None:
         if variable.kind in LIVE and draft.shape(name) == wanted and not _shares(draft, target, draft.value(name))
     ]
     own = [
-        (f"{place} = 0.5", None),
-        (f"{place} *= 1.5", None),
-        (f"{place} += 0.2", None),
-        (f"{place} = 0", None),
-        (f"{place}.mul_(-0.5)", None),
-        (f"{place}.zero_()", None),
-        (f"{place} = {place} * 2", None),
-        (f"F.relu_({place})", f"q.write({place}, q.act(torch.relu, {place}))"),
-        (f"{place}.fill_(0.1)", None),
+        (f"{region} = 0.5", None),
+        (f"{region} *= 1.5", None),
+        (f"{region} += 0.2", None),
+        (f"{region} = 0", None),
+        (f"{region}.mul_(-0.5)", None),
+        (f"{region}.zero_()", None),
+        (f"{region} = {region} * 2", None),
+        (f"F.relu_({region})", f"q.write({region}, q.act(torch.relu, {region}))"),
+        (f"{region}.fill_(0.1)", None),
     ]
     if sources:
         source = draft.random.choice(sources)
         both = [
-            f"{place} = {source}",
-            f"{place} += {source}",
-            f"{place}.copy_({source})",
-            f"{place} -= {source}",
-            f"{place}.add_({source} * 2)",
+            f"{region} = {source}",
+            f"{region} += {source}",
+            f"{region}.copy_({source})",
+            f"{region} -= {source}",
+            f"{region}.add_({source} * 2)",
         ]
         draft.overwrite(draft.random.choice(both), target=target, reads=[source])
     else:

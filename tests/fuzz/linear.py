@@ -60,14 +60,16 @@ def convolution(draft: Draft) -> str:
         return draft.add(f"{{o}} = F.conv{dims}d({operand}, {weight}{extra}, {options})", reads=[operand])[0]
     if style == "padded":
         kernel = min(kernel, 2)
-        made = f"PaddedConv{dims}d({shape[1]}, {out}, {kernel}, groups={groups}, bias={bias})"
+        expression = f"PaddedConv{dims}d({shape[1]}, {out}, {kernel}, groups={groups}, bias={bias})"
     elif style == "transposed":
-        made = f"nn.ConvTranspose{dims}d({shape[1]}, {out}, {kernel}, stride={stride}, groups={groups}, bias={bias})"
+        expression = (
+            f"nn.ConvTranspose{dims}d({shape[1]}, {out}, {kernel}, stride={stride}, groups={groups}, bias={bias})"
+        )
     else:
         kind = "StandardConv1d" if style == "standard" and dims == 1 else f"nn.Conv{dims}d"
         options = f"stride={stride}, padding={padding}, groups={groups}, bias={bias}"
-        made = f"{kind}({shape[1]}, {out}, {kernel}, {options})"
-    return call(draft, draft.module(made), operand)
+        expression = f"{kind}({shape[1]}, {out}, {kernel}, {options})"
+    return call(draft, draft.module(expression), operand)
 
 
 def batch_norm(draft: Draft, operand: str | None = None) -> str:

@@ -68,16 +68,16 @@ def written_activation(draft: Draft) -> None:
 def norm(draft: Draft) -> None:
     operand = draft.take(lambda v: v.ndim in (2, 3, 4))
     shape = draft.shape(operand)
-    made = {"layer_norm": f"nn.LayerNorm({shape[-1]})"}
+    expressions = {"layer_norm": f"nn.LayerNorm({shape[-1]})"}
     if len(shape) > 2:
-        made["layer_norm "] = f"nn.LayerNorm({list(shape[-2:])})"
+        expressions["layer_norm "] = f"nn.LayerNorm({list(shape[-2:])})"
     groups = draft.random.choice([g for g in (1, 2, 3) if shape[1] % g == 0])
     if draft.value(operand)[0].numel() > groups:
-        made["group_norm"] = f"nn.GroupNorm({groups}, {shape[1]})"
+        expressions["group_norm"] = f"nn.GroupNorm({groups}, {shape[1]})"
     if len(shape) > 2 and draft.value(operand)[0, 0].numel() > 1:
-        made["instance_norm"] = f"nn.InstanceNorm{len(shape) - 2}d({shape[1]}, affine={draft.chance(0.5)})"
-    form = draft.random.choice(list(made))
-    module = draft.module(made[form])
+        expressions["instance_norm"] = f"nn.InstanceNorm{len(shape) - 2}d({shape[1]}, affine={draft.chance(0.5)})"
+    form = draft.random.choice(list(expressions))
+    module = draft.module(expressions[form])
     call(draft, module, operand, f"q.{form.strip()}(self.{module}, {{h}})")
 
 

@@ -83,7 +83,7 @@ class Program:
         """Attributes of the module, and the expressions that make them."""
         read = " ".join(statement.plain for statement in self.statements)
         declared = [pair for statement in self.statements for pair in statement.declared]
-        return {name: made for name, made in declared if re.search(rf"self\.{name}\b", read)}
+        return {name: expression for name, expression in declared if re.search(rf"self\.{name}\b", read)}
 
     @cached_property
     def width(self) -> int:

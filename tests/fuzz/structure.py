@@ -280,8 +280,8 @@ def position(draft: Draft) -> None:
 def identity(draft: Draft) -> None:
     """Modules that return their input."""
     operand = draft.take()
-    made = draft.random.choice(("nn.Identity()", "nn.Dropout(0.5)", "nn.Sequential()", "Unchanged()"))
-    module = draft.module(made)
+    expression = draft.random.choice(("nn.Identity()", "nn.Dropout(0.5)", "nn.Sequential()", "Unchanged()"))
+    module = draft.module(expression)
     kind = draft.variables[operand].kind
     draft.add(f"{{o}} = self.{module}({operand})", reads=[operand], kind=kind, elementwise=True)
 
