@@ -572,8 +572,10 @@ def test_a_custom_function_in_a_submodule_hands_on_its_own_gradient() -> None:
 
 def test_a_custom_function_without_torch_calls_is_one_node_under_a_composite_too() -> None:
     model = nn.Sequential(linear(3, 4), Hidden(), linear(4, 2, seed=1)).eval()
-    attr = CondAttribution(model)(sample(2, 3), [{"y": [1]}], lrp0())
+    with pytest.warns(CrpKitWarning, match="modules that cannot be looked into"):
+        attr = CondAttribution(model)(sample(2, 3), [{"y": [1]}], lrp0())
     assert torch.equal(attr.prediction, own_output(model, sample(2, 3)))
+    assert attr.gradient_nodes == ("1",)
     assert [node.op for node in CondAttribution(model).graph(sample(2, 3))] == "input linear opaque linear".split()
     assert float(attr.input_relevance.abs().sum()) > 0
 

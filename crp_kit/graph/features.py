@@ -111,9 +111,9 @@ def _followed(graph: Graph, node: Node, known: Mapping[Ref, _Origins]) -> Sequen
                 return follow(node, graph.shape(ref), origins)
         if node.op == "unsqueeze" and first:
             return _unsqueezed(node, origins)
-        from_left = node.op in _MATRIX_PRODUCTS and len(node.shape) == len(origins)
-        if from_left:  # a constant matrix mixes places
-            return [origins]
+        constant_first = not first and not (node.args and isinstance(node.args[0], Ref))
+        if node.op in _MATRIX_PRODUCTS and constant_first and len(node.shape) == len(origins):
+            return [origins]  # a constant matrix mixes places
     same = node.op in _SAME_AXES or node.kind in (Kind.ACTIVATION, Kind.SUM)
     return [shape if shape is None else _aligned(len(shape), known.values()) for shape in node.shapes] if same else []
 
