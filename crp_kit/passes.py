@@ -205,7 +205,7 @@ class Run:
     @cached_property
     def batch_axes(self) -> Mapping[Ref, int | None]:
         """For each output, the axis along which its samples lie, or None if it is unknown."""
-        return batch_axes(self.graph)
+        return batch_axes(self.graph, mixing=True)
 
     @cached_property
     def _largest(self) -> int:

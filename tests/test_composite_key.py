@@ -36,6 +36,8 @@ from crp_kit.rules.maps import FirstLayerMap, GlobalTypeMap, LayerMap, compose
 
 # ---------------------------------------------------------------------- composites
 
+pytestmark = pytest.mark.filterwarnings("ignore:layers to which the composite gives no rule")
+
 
 class Scaled(Hook):
     """A user's rule with attributes of its own and of its class."""

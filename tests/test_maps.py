@@ -303,6 +303,7 @@ def test_bound_maps_are_in_zennit_what_a_map_by_hand_is(maps: RuleMap, expected:
     assert torch.equal(zennits(model, bound), zennits(model, expected))
 
 
+@pytest.mark.filterwarnings("ignore:layers to which the composite gives no rule")
 @pytest.mark.parametrize("maps", [maps for maps, _ in VGG_RULES[:2]])
 def test_maps_and_bound_maps_give_what_zennit_gives(maps: RuleMap) -> None:
     model = vgg()

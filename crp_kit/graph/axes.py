@@ -23,13 +23,16 @@ _OF_THE_SECOND_AXIS = frozenset("batch_norm group_norm instance_norm local_respo
 _OF_THE_LAST_AXIS = frozenset("layer_norm rms_norm".split())
 
 
-def batch_axes(graph: Graph) -> Mapping[Ref, int | None]:
+def batch_axes(graph: Graph, *, mixing: bool = False) -> Mapping[Ref, int | None]:
     """Return, for each output, the axis along which its samples lie, `MIXED`, or None if that is unknown.
 
     Windows or heads that are folded into the batch axis behind the samples leave it the first one. A model whose layers
-    take (token, batch, channel) has them along axis 1.
+    take (token, batch, channel) has them along axis 1. With `mixing`, samples that meet others, as in ``x - x.mean(0)``,
+    stay along their axis, though each then depends on all; where samples were taken one by one, it is unknown.
     """
-    layouts = _sample_layouts(graph)
+    layouts = _sample_layouts(graph, mixing=mixing)
+    if mixing:
+        layouts = {ref: None if layout == LOST else layout for ref, layout in layouts.items()}
     return {ref: _sample_axis(layout, graph.shape(ref), graph.batch) for ref, layout in layouts.items()}
 
 
@@ -58,7 +61,7 @@ def channel_axes(graph: Graph) -> Mapping[Ref, int | None]:
     return axes
 
 
-def _sample_layouts(graph: Graph) -> dict[Ref, Layout | None]:
+def _sample_layouts(graph: Graph, *, mixing: bool = False) -> dict[Ref, Layout | None]:
     layouts = dict[Ref, Layout | None]()
     for node in graph:
         for output, shape in enumerate(node.shapes):
@@ -69,7 +72,8 @@ def _sample_layouts(graph: Graph) -> dict[Ref, Layout | None]:
                 by_sample = shape[:1] == (graph.batch,) and not node.kwargs["shared"]
                 layouts[ref] = (Factor(graph.batch, 0),) if by_sample else ()
             else:
-                layouts[ref] = None if node.kind is Kind.OPAQUE else followed(graph, ref, layouts, samples=True)
+                known = node.kind is not Kind.OPAQUE
+                layouts[ref] = followed(graph, ref, layouts, samples=True, mixing=mixing) if known else None
     return layouts
 
 

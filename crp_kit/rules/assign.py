@@ -359,5 +359,6 @@ def _quality(node: Node, step: Step) -> Quality:
     if isinstance(step, PassStep) or (linear and not isinstance(step, GradientStep)):
         return "exact"
     if step.rule.startswith("gradient"):
-        return "exact" if node.kind is Kind.STRUCTURAL else "gradient"
+        # where a ReLU is off, its output is zero and so is the relevance that its gradient leaves out
+        return "exact" if node.kind is Kind.STRUCTURAL or node.op == "relu" else "gradient"
     return "exact" if node.kind in _OWN_RULE else "approximate"

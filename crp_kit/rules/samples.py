@@ -164,7 +164,7 @@ def mapper_by_sample(mapper: _Mapper, z: torch.Tensor, samples: Samples, *, rule
     samples : Samples
     rule : str
     """
-    if samples.count == 1 or not z.numel():
+    if samples.count == 1 or not z.numel() or not z.ndim:
         return mapper
     outcomes, key = _outcomes(mapper), (z.shape, z.dtype, z.device.type)
     if key not in outcomes:

@@ -15,7 +15,9 @@ from .layout import LOST, Layout, Passage, Rule, aligned, by_operation, joined
 from .products import PRODUCTS, through_product
 
 
-def followed(graph: Graph, ref: Ref, layouts: Mapping[Ref, Layout | None], *, samples: bool) -> Layout | None:
+def followed(
+    graph: Graph, ref: Ref, layouts: Mapping[Ref, Layout | None], *, samples: bool, mixing: bool = False
+) -> Layout | None:
     """Return the layout of one output of a node from those of what it reads.
 
     Parameters
@@ -27,6 +29,8 @@ def followed(graph: Graph, ref: Ref, layouts: Mapping[Ref, Layout | None], *, sa
         Those of all outputs before it: empty for what has no such dimension, None for what is unknown.
     samples : bool
         Whether samples are tracked, not channels.
+    mixing : bool, optional
+        Samples stay where they are if they meet others, selected or summed ones.
 
     Returns
     -------
@@ -48,7 +52,7 @@ def followed(graph: Graph, ref: Ref, layouts: Mapping[Ref, Layout | None], *, sa
         return results[0][1] if results else ()
     if rule is aligned and not samples and any(before == after for before, _ in results):
         results = [entry for entry in results if entry[0] == after]  # what is broadcast only modulates the others
-    return joined([layout for _, layout in results], samples=samples)
+    return joined([layout for _, layout in results], samples=samples, mixing=mixing)
 
 
 def _sources(node: Node, output: int) -> Sequence[Ref]:

@@ -191,13 +191,16 @@ def merged(layout: Sequence[Factor], *, samples: bool) -> Layout:
     return tuple(parts)
 
 
-def joined(layouts: Sequence[Layout | None], *, samples: bool) -> Layout | None:
+def joined(layouts: Sequence[Layout | None], *, samples: bool, mixing: bool = False) -> Layout | None:
     """Return the layout of an output that has one from each of its operands.
 
     Channels of which one operand has all and another a part (heads of attention weights) are those of the first.
-    Samples along two axes, as in a similarity of each with each, are lost, and so are those that meet something mixed.
+    Samples along two axes, as in a similarity of each with each, are lost, and so are those that meet something mixed,
+    unless `mixing` is allowed: then they stay where they are.
     """
     some = [layout for layout in layouts if layout != ()]
+    if mixing and any(layout != LOST for layout in some):
+        some = [layout for layout in some if layout != LOST]
     if LOST in some:
         return LOST
     widest: Layout = ()
