@@ -27,8 +27,8 @@ def batch_axes(graph: Graph, *, mixing: bool = False) -> Mapping[Ref, int | None
     """Return, for each output, the axis along which its samples lie, `MIXED`, or None if that is unknown.
 
     Windows or heads that are folded into the batch axis behind the samples leave it the first one. A model whose layers
-    take (token, batch, channel) has them along axis 1. With `mixing`, samples that meet others, as in ``x - x.mean(0)``,
-    stay along their axis, though each then depends on all; where samples were taken one by one, it is unknown.
+    take (token, batch, channel) has them along axis 1. With `mixing`, samples that meet others (``x - x.mean(0)``) stay
+    along their axis, though each then depends on all; where samples were taken one by one, it is unknown.
     """
     layouts = _sample_layouts(graph, mixing=mixing)
     if mixing:
