@@ -177,6 +177,7 @@ def test_a_composite_may_give_a_declared_module_a_rule_of_its_own() -> None:
         assert torch.allclose(ours, oracle, rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.filterwarnings("ignore:layers to which the composite gives no rule")
 def test_without_a_rule_for_activations_a_declared_module_has_the_gradient_as_built_in_ones_do() -> None:
     rules = LayerMapComposite([(Linear, Epsilon(1e-6))])
     ours = heatmap(network(ELUByHand(), ELUByHand()), rules, elementwise=ELUByHand)

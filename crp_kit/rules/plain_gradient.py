@@ -50,7 +50,7 @@ def plain_gradients(graph: Graph, names: Collection[str]) -> Iterator[PlainGradi
 def _group_of(graph: Graph, node: Node) -> object:
     if node.kind is Kind.UNKNOWN:
         return _unknown
-    if node.is_module:
+    if node.kind is Kind.OPAQUE:
         return _opaque
     if node.kind is Kind.GRADIENT:
         return _softmax_at_the_end if node.op in _SOFTMAX and _is_last(graph, node) else _nonlinear
