@@ -221,6 +221,7 @@ def test_a_model_made_in_inference_mode_can_be_attributed(image: torch.Tensor) -
     assert torch.equal(CondAttribution(model)(image, [{"y": [0]}], "epsilon_plus").heatmap, expected)
 
 
+@pytest.mark.filterwarnings("ignore:modules that cannot be looked into and have no rule")
 def test_threads_take_turns_with_modules_that_run_again_in_a_pass(x: torch.Tensor) -> None:
     attribution = CondAttribution(Made(lambda m, x: m.last(m.hidden(x).tanh()), hidden=Hidden(), last=nn.Linear(6, 4)))
     expected = [attribution(x, [{"y": [target]}], "epsilon_plus").heatmap for target in range(4)]
@@ -243,6 +244,7 @@ class Counting(Hidden):
         return super().forward(x)
 
 
+@pytest.mark.filterwarnings("ignore:modules that cannot be looked into and have no rule")
 @pytest.mark.parametrize("composite", ["epsilon_plus", LayerMapComposite([(Counting, Epsilon()), (Linear, Epsilon())])])
 def test_what_a_hidden_module_notes_is_as_before(composite: Any, x: torch.Tensor) -> None:
     model: Any = Made(lambda model, x: model.last(model.hidden(x)), hidden=Counting(), last=nn.Linear(6, 4))
@@ -251,6 +253,7 @@ def test_what_a_hidden_module_notes_is_as_before(composite: Any, x: torch.Tensor
     assert model.hidden.met == []
 
 
+@pytest.mark.filterwarnings("ignore:modules that cannot be looked into and have no rule")
 def test_a_hidden_module_may_return_any_kind_of_dictionary(x: torch.Tensor) -> None:
     class Both(Hidden):
         def forward(self, x: torch.Tensor) -> Any:

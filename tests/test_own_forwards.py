@@ -324,3 +324,18 @@ def test_layers_without_a_rule_are_named_and_what_is_exact_is_not() -> None:
         result = CondAttribution(model.eval())(x, [{"y": [0]}], only_convolutions)
     assert result.gradient_nodes == ("4", "6")
     assert CondAttribution(model)(x, [{"y": [0]}], "epsilon_plus").gradient_nodes == ()
+
+
+def test_an_exported_module_has_the_rules_of_its_operations() -> None:
+    torch.manual_seed(0)
+    inner = nn.Sequential(
+        nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.LayerNorm(36), nn.GELU()
+    ).eval()
+    inner[1].running_mean.normal_()
+    x = torch.randn(1, 3, 8, 8)
+    head = nn.Linear(36, 2)
+    exported = torch.export.export(inner, (x,)).module()
+    plain, own = nn.Sequential(inner, head), nn.Sequential(exported, head)
+    one, other = (CondAttribution(model)(x, [{"y": [0]}], "epsilon_plus") for model in (plain, own))
+    assert other.gradient_nodes == ()
+    assert torch.allclose(one.heatmap, other.heatmap, rtol=1e-4, atol=1e-6 * float(one.heatmap.abs().max()))

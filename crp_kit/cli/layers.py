@@ -90,7 +90,8 @@ def _bases(kind: type) -> tuple[str, ...]:
     """Return the names of the classes of torch and others that a module class is made from."""
     from torch.nn import Module
 
-    return tuple(base.__name__ for base in kind.__mro__[1:] if issubclass(base, Module) and base is not Module)
+    bases = (base for base in kind.__mro__[1:] if issubclass(base, Module) and base is not Module)
+    return tuple(base.__name__ for base in bases if base.__name__[0] != "_")
 
 
 def _shape(graph: Graph, name: str) -> tuple[int, ...] | None:

@@ -250,7 +250,12 @@ RESHAPING = frozenset("squeeze_ unsqueeze_ transpose_ t_ swapaxes_ swapdims_ as_
 
 
 def raw_name(func: Callable[..., Any]) -> str:
-    """Return the name that torch gives a call; for a property, that of the property."""
+    """Return the name that torch gives a call; for a property, that of the property, for an overload, its operation's.
+
+    Exported modules call overloads, such as ``aten.linear.default``.
+    """
+    if isinstance(func, torch._ops.OpOverload):
+        return func._schema.name.rpartition("::")[2]
     name = getattr(func, "__name__", type(func).__name__)
     if name in ("__get__", "__set__"):
         owner = getattr(func, "__self__", None)
@@ -302,11 +307,20 @@ def arguments(op: str, args: Sequence[Any], kwargs: Mapping[str, Any], roles: tu
     return leaves([argument(op, args, kwargs, name) for name in roles])
 
 
+_NORMS_IN_C: tuple[Callable[..., Any], ...] = (
+    torch.batch_norm,
+    torch.instance_norm,
+    torch.ops.aten.batch_norm.default,
+    torch.ops.aten.instance_norm.default,
+)
+"""Norms that take their weight and bias in front of the statistics."""
+
+
 def in_reading_order(
     raw: str, func: Callable[..., Any], args: tuple[Any, ...]
 ) -> tuple[Callable[..., Any], tuple[Any, ...]]:
     """Return the call in one order of arguments, even if torch saw ``b.__rsub__(a)``, or a norm's C++ function."""
-    if func in (torch.batch_norm, torch.instance_norm) and len(args) >= 8:
+    if func in _NORMS_IN_C and len(args) >= 8:
         value, weight, bias, mean, variance, *options = args
         return getattr(functional, raw), (value, mean, variance, weight, bias, *options[:3])
     if raw not in _REVERSED:

@@ -141,13 +141,22 @@ def make_shadow(model: torch.nn.Module, *, private: bool = False) -> torch.nn.Mo
         raise ModelError(
             f"{type(model).__name__} cannot be copied, which crp-kit needs in order to leave it untouched: {error}"
         ) from error
-    shadow.eval()
+    _evaluate(shadow)
     for parent in [module for module in shadow.modules() if not _is_scripted(module)]:
         parent._backward_hooks.clear()  # they run custom autograd functions around the module's inputs and outputs
         parent._backward_pre_hooks.clear()
         for name, child in parent.named_children():
             setattr(parent, name, _hookable(unwrap(child)))
     return _hookable(shadow)
+
+
+def _evaluate(shadow: torch.nn.Module) -> None:
+    """Put a copy into evaluation mode; exported modules, which refuse to change theirs, keep it."""
+    try:
+        shadow.eval()
+    except NotImplementedError:
+        for module in shadow.modules():
+            module.training = False
 
 
 def _usable(tensor: torch.Tensor) -> torch.Tensor:
