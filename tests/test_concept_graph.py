@@ -465,7 +465,7 @@ class JoinedAndSplit(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         joined = torch.cat([self.left(x).relu(), self.right(x).relu()], 1)
-        first, second = joined[:, :4], joined[:, 4:]
+        first, second = joined.chunk(2, 1)
         if self.swapped:
             first, second = second, first
         behind = torch.cat([self.own(first), self.part(second[:, 2:])], 1)
