@@ -176,12 +176,11 @@ class Recorder(TorchFunctionMode):
         """Note what a module returned; return it."""
         call = frame.call
         if call.path in self.opaque:
+            returned = any(result is value for value in frame.copies[0])
             result = mapped(result, lambda tensor: tensor.view_as(tensor))
-            op = ELEMENTWISE if call.path in self.elementwise else OPAQUE
+            op = ELEMENTWISE if call.path in self.elementwise else "identity" if returned else OPAQUE
             result = self._record(Draft(op, call.path, ModuleRun(module), frame.inputs, frame.kwargs), result)
             self._overwrite_inputs(frame, result)
-        elif len(self.tape.drafts) == call.start and any(result is value for value in frame.inputs):
-            result = self._record(Draft("identity", call.path, _identity, (result,), {}), result)
         self._detector.check(result, call.path)
         refs = [self.tape.ref(value) for value in tensors(result)]
         call.stop = len(self.tape.drafts)
@@ -340,11 +339,6 @@ class Recorder(TorchFunctionMode):
         """Let a tensor of the model be the new value; return it."""
         self._detector.mark(overwrite(self.tape, target, new, owner=self._path))
         return target
-
-
-def _identity(value: torch.Tensor) -> torch.Tensor:
-    """Return what a module was called with, as one that does nothing does."""
-    return value
 
 
 def _input_value(*, name: str, shared: bool, order: int, embedded: bool) -> torch.Tensor:
