@@ -41,6 +41,7 @@ def small(noted: list[bool]) -> torch.nn.Sequential:
     return torch.nn.Sequential(Noting(3, 4, 3), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.Linear(4 * 36, 2)).eval()
 
 
+@pytest.mark.filterwarnings("ignore:layers to which the composite gives no rule")
 def test_forward_and_rules_run_in_float32(allowed_before: bool) -> None:
     in_forward: list[bool] = []
     in_rule: list[bool] = []
