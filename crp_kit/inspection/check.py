@@ -178,7 +178,7 @@ def _without_rule(view: _View) -> Iterator[Finding]:
     """Yield nodes where relevance passes as plain gradient."""
     if not view.relevance:
         return
-    names = view.names(lambda node: node.name in view.plan.unknown)
+    names = view.names(lambda node: view.plan.steps[node.index].quality == "gradient")
     for reason in plain_gradients(view.graph, names):
         yield Finding(reason.level, reason.what, reason.nodes, reason.advice)
 

@@ -205,7 +205,8 @@ def make_plan(
         return replace(maker, units=units).step(graph.nodes[index], hooks[index])
 
     steps = tuple(maker.step(node, hook) for node, hook in zip(graph, hooks, strict=True))
-    plain = (node.name for node, step in zip(graph, steps, strict=True) if step.quality == "gradient")
+    # where a ReLU is off, its output is zero and so is the relevance that its gradient leaves out
+    plain = (n.name for n, step in zip(graph, steps, strict=True) if step.quality == "gradient" and n.op != "relu")
     unknown = tuple(plain) if relevance else ()
     return Plan(steps, flow, units, unknown, _maps(graph), step_under)
 
@@ -359,6 +360,5 @@ def _quality(node: Node, step: Step) -> Quality:
     if isinstance(step, PassStep) or (linear and not isinstance(step, GradientStep)):
         return "exact"
     if step.rule.startswith("gradient"):
-        # where a ReLU is off, its output is zero and so is the relevance that its gradient leaves out
-        return "exact" if node.kind is Kind.STRUCTURAL or node.op == "relu" else "gradient"
+        return "exact" if node.kind is Kind.STRUCTURAL else "gradient"
     return "exact" if node.kind in _OWN_RULE else "approximate"
