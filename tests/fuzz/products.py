@@ -53,7 +53,8 @@ def add_constant(draft: Draft) -> None:
     sign = draft.random.choice("+++-")
     text = f"{operand} {sign} {other}" if draft.chance(0.6) else f"{other} {sign} {operand}"
     kind = _kind(draft, operand)
-    draft.add(f"{{o}} = {text}", reads=[operand, *reads], kind=kind, elementwise=True)
+    detached = f"{{o}} = q.total({text}, {operand})"
+    draft.add(f"{{o}} = {text}", detached, reads=[operand, *reads], kind=kind, elementwise=True)
 
 
 def times_constant(draft: Draft) -> None:
