@@ -27,6 +27,7 @@ from .ops import (
     in_reading_order,
     is_inplace,
     raw_name,
+    spec_of,
     values_read,
 )
 from .probe import Detector, Probe
@@ -253,7 +254,9 @@ class Recorder(TorchFunctionMode):
     def _record(self, draft: Draft, result: Any) -> Any:
         """Make a node of a call if it depends on the input; return the result, with no tensor of the call in it."""
         arguments, outputs = tensors((draft.args, draft.kwargs)), tensors(result)
-        live = self._depends(values_read(draft.op, draft.args, draft.kwargs))
+        # most calls read the values of all their arguments, which are collected once
+        read = values_read(draft.op, draft.args, draft.kwargs) if spec_of(draft.op).like else arguments
+        live = self._depends(read)
         if live:
             self._detector.check_real(outputs, self._path)
         if not live and self._ids:
