@@ -10,20 +10,21 @@ from typing import TYPE_CHECKING, Any
 from .version import __version__
 
 if TYPE_CHECKING:
-    from . import atlas, data, image, plot
+    from . import atlas, data
     from .atlas import ConceptAtlas, build_atlas, merge_atlases, verify_atlas
-    from .attribution import CondAttribution
+    from .attribution.cond_attribution import CondAttribution
+    from .attribution.conservation import ConservationReport
+    from .attribution.result import Attribution
     from .concept_graph import ConceptGraph
     from .concepts import ChannelConcept, Concept, HeadConcept, NeuronConcept, TokenConcept
     from .conditions import ConditionSet
-    from .diagnostics import ConservationReport
     from .errors import CrpKitError, CrpKitWarning
-    from .graph.trace import ModelGraph, get_layer_names, trace_model_graph
+    from .graph.model_graph import ModelGraph, get_layer_names, trace_model_graph
     from .inspection import check_model, rule_table, show_layer_indices
     from .regions import RegionMap, region_map
-    from .report import build_report
-    from .result import Attribution
-    from .virelay import export_virelay
+    from .views import image, plot
+    from .views.report import build_report
+    from .views.virelay import export_virelay
 
 __all__ = [
     "Attribution",
@@ -60,33 +61,34 @@ __all__ = [
 ]
 
 _HOME = {
-    "Attribution": "result",
+    "Attribution": "attribution.result",
     "ChannelConcept": "concepts",
     "Concept": "concepts",
     "ConceptAtlas": "atlas",
     "ConceptGraph": "concept_graph",
-    "CondAttribution": "attribution",
+    "CondAttribution": "attribution.cond_attribution",
     "ConditionSet": "conditions",
-    "ConservationReport": "diagnostics",
+    "ConservationReport": "attribution.conservation",
     "CrpKitError": "errors",
     "CrpKitWarning": "errors",
     "HeadConcept": "concepts",
-    "ModelGraph": "graph.trace",
+    "ModelGraph": "graph.model_graph",
     "NeuronConcept": "concepts",
     "RegionMap": "regions",
     "TokenConcept": "concepts",
     "build_atlas": "atlas",
-    "build_report": "report",
+    "build_report": "views.report",
     "check_model": "inspection",
-    "export_virelay": "virelay",
-    "get_layer_names": "graph.trace",
+    "export_virelay": "views.virelay",
+    "get_layer_names": "graph.model_graph",
     "merge_atlases": "atlas",
     "region_map": "regions",
     "rule_table": "inspection",
     "show_layer_indices": "inspection",
-    "trace_model_graph": "graph.trace",
+    "trace_model_graph": "graph.model_graph",
     "verify_atlas": "atlas",
 }
+_MODULES = {"atlas": "atlas", "data": "data", "image": "views.image", "plot": "views.plot"}
 
 
 def __getattr__(name: str) -> Any:
@@ -94,7 +96,7 @@ def __getattr__(name: str) -> Any:
     if name in _HOME:
         return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
     if name in __all__:
-        return importlib.import_module(f"{__name__}.{name}")
+        return importlib.import_module(f"{__name__}.{_MODULES[name]}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

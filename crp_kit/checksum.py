@@ -7,7 +7,7 @@ from functools import lru_cache
 
 import torch
 
-from .precision import working
+from .numerics import working
 
 __all__ = ["checksum"]
 

@@ -28,11 +28,11 @@ from zennit.composites import EpsilonGammaBox
 from zennit.core import Composite
 
 import crp_kit
+from crp_kit.data.preprocess import Preprocess
 from crp_kit.errors import NonFiniteRelevanceError
-from crp_kit.graph.flow import Flow
-from crp_kit.graph.nodes import Graph
-from crp_kit.graph.ops import Kind
-from crp_kit.preprocess import Preprocess
+from crp_kit.graph.graph import Graph
+from crp_kit.graph.operations import Kind
+from crp_kit.graph.relevance_edges import Flow
 
 COMPOSITES = ("epsilon_plus_flat", "epsilon_gamma_box", "attnlrp")
 ROUNDING = 2e-5

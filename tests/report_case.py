@@ -11,7 +11,7 @@ from torch.utils.data import Dataset
 
 import crp_kit as crp
 from crp_kit.atlas import Origin
-from crp_kit.report import BuiltReport
+from crp_kit.views.report import BuiltReport
 
 MARKUP = "<img src=x onerror=alert(1)>"
 ODD = 'שכבה/"quoted"\'&%2F</script><script>alert(2)</script>'

@@ -14,9 +14,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from crp_kit.atlas import accumulate
-from crp_kit.atlas.accumulate import Allocate, Moments, Ranking, in_memory
-from crp_kit.atlas.state import allocator
+from crp_kit.atlas.build import accumulators as accumulate
+from crp_kit.atlas.build.accumulators import Allocate, Moments, Ranking, in_memory
+from crp_kit.atlas.build.pass_state import allocator
 
 Array = npt.NDArray[Any]
 QUICK = settings(max_examples=80, derandomize=True, deadline=None)

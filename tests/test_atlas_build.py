@@ -15,10 +15,10 @@ from torch.utils.data import Dataset
 from zennit.composites import EpsilonPlus, EpsilonPlusFlat
 
 import crp_kit as crp
-from crp_kit.atlas import collect
-from crp_kit.atlas.state import _KindState
+from crp_kit.atlas.build import scores as collect
+from crp_kit.atlas.build.pass_state import _KindState
 from crp_kit.data import ShapesDataset, demo_preprocess, demo_resnet
-from crp_kit.passes import Run
+from crp_kit.propagation.relevance_pass import Run
 from tests.oracles.atlas import LayerAtlas, Ranking, Summary, reference_atlas, residual_canonizer
 
 LAYERS = ["layer2.1.conv2", "layer3.0.conv1"]

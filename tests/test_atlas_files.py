@@ -26,10 +26,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import crp_kit as crp
-from crp_kit.atlas.reader import open_atlas
-from crp_kit.atlas.schema import Tree, array_spec
-from crp_kit.atlas.store import H5File, write_tree
-from crp_kit.atlas.tables import ClassRanking, ConceptStatistics, SampleRanking
+from crp_kit.atlas.file.hdf5 import H5File, write_tree
+from crp_kit.atlas.file.reader import open_atlas
+from crp_kit.atlas.file.schema import Tree, array_spec
+from crp_kit.atlas.query.rankings import ClassRanking, ConceptStatistics, SampleRanking
 from crp_kit.data import ShapesDataset, demo_preprocess, demo_resnet
 from crp_kit.errors import AtlasError, ConceptRangeError, InputError, UnknownLayerError
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import crp_kit as crp
-from crp_kit.atlas import store
+from crp_kit.atlas.file import hdf5 as store
 from crp_kit.data import ShapesDataset
 from tests.test_atlas_build import build, same_bits
 

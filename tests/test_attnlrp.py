@@ -316,7 +316,7 @@ def test_a_rule_with_a_backward_of_its_own_is_run_by_that() -> None:
 
 def test_the_rule_of_softmax_is_described_by_its_name() -> None:
     from crp_kit import rule_table
-    from crp_kit.rules.describe import describe_hook
+    from crp_kit.rules.description import describe_hook
 
     names = "input_modifiers=None, param_modifiers=None, output_modifiers=None"
     assert describe_hook(SoftmaxTaylor()) == f"SoftmaxTaylor({names})"  # atlas files have it

@@ -12,10 +12,10 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from crp_kit.graph.axes import MIXED, batch_axes, channel_axes
-from crp_kit.graph.nodes import Graph, Ref
-from crp_kit.graph.record import record
-from crp_kit.graph.shadow import make_shadow
+from crp_kit.graph.axes.output_axes import MIXED, batch_axes, channel_axes
+from crp_kit.graph.graph import Graph, Ref
+from crp_kit.graph.recording.record import record
+from crp_kit.graph.recording.shadow import make_shadow
 
 Program = Callable[[torch.Tensor], torch.Tensor]
 DISTINCT, EQUAL, ONES = (2, 3, 4, 5), (3, 3, 3, 3), (1, 1, 1, 1)

@@ -14,15 +14,15 @@ from torch import nn
 
 import crp_kit as crp
 from crp_kit.errors import CrpKitError, InputError, ModelError
-from crp_kit.models import LoadedModel, Preprocess, load_model
-from crp_kit.state import is_state_file, load_state, state_digest
-from crp_kit.weights import check_weights
+from crp_kit.models.load import LoadedModel, Preprocess, load_model
+from crp_kit.models.state_dict import is_state_file, load_state, state_digest
+from crp_kit.models.weights import check_weights
 
 FACTORIES = """
 import sys
 import torch
 from torch import nn
-from crp_kit.models import LoadedModel, Preprocess
+from crp_kit.models.load import LoadedModel, Preprocess
 
 P = Preprocess(resize=None, crop=None, mean=(0.5,), std=(0.5,))
 
@@ -89,10 +89,10 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ),
         ("nothing", "the model's output is a NoneType, not a floating-point tensor"),
         ("bad_key", "has no part 'none'"),
-        ("whole", "a factory that returns crp_kit.models.LoadedModel(model, output=...)"),
+        ("whole", "a factory that returns crp_kit.models.load.LoadedModel(model, output=...)"),
         ("bad_output", "output is a key, an index, an attribute or a function; got 3.5"),
         ("bad_classes", "classes is the name of each output, a tuple of strings; got 'abc'"),
-        ("bad_preprocess", "preprocess is a crp_kit.models.Preprocess; got function"),
+        ("bad_preprocess", "preprocess is a crp_kit.models.load.Preprocess; got function"),
         ("lazy", "'0.weight' is not initialised, as in lazy modules: call the model once with a sample"),
         ("meta", "'0.weight' has a shape but no values, since it is on the device 'meta'"),
         ("exits", "m.py:exits failed: SystemExit: 0"),
@@ -229,7 +229,7 @@ def test_a_fingerprint_sees_the_values_of_sparse_buffers() -> None:
     ("options", "message"),
     [
         ({"model": None}, "model is a torch.nn.Module; got NoneType"),
-        ({"preprocess": (0.5,)}, "preprocess is a crp_kit.models.Preprocess; got tuple"),
+        ({"preprocess": (0.5,)}, "preprocess is a crp_kit.models.load.Preprocess; got tuple"),
         ({"output": [1]}, r"output is a key, an index, an attribute or a function; got \[1\]"),
         ({"classes": [1, 2]}, "classes is the name of each output"),
     ],

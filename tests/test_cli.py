@@ -22,8 +22,8 @@ from crp_kit.cli import main
 from crp_kit.cli.files import check_outputs, write_file
 from crp_kit.cli.group import CrpGroup
 from crp_kit.errors import InputError, NonFiniteRelevanceError
-from crp_kit.image import picture
-from crp_kit.models import load_images, load_model
+from crp_kit.models.load import load_images, load_model
+from crp_kit.views.image import picture
 
 DEMO = ("--model", "demo:resnet")
 LAYER = "layer2.1.conv2"

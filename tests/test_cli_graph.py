@@ -10,8 +10,8 @@ import pytest
 
 from crp_kit import ConceptGraph, CondAttribution, build_atlas
 from crp_kit.data import ShapesDataset
-from crp_kit.image import picture
-from crp_kit.models import load_images, load_model
+from crp_kit.models.load import load_images, load_model
+from crp_kit.views.image import picture
 from tests.command_line import invoke
 
 DEMO = ("--model", "demo:resnet")

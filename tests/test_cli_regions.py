@@ -12,8 +12,8 @@ from PIL import Image
 import crp_kit as crp
 from crp_kit.cli import main
 from crp_kit.data import ShapesDataset
-from crp_kit.image import picture
-from crp_kit.models import load_images, load_model
+from crp_kit.models.load import load_images, load_model
+from crp_kit.views.image import picture
 from tests.command_line import invoke, refused
 
 LAYER = "layer2.1.conv2"

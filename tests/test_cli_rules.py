@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import crp_kit as crp
-from crp_kit.models import load_model
+from crp_kit.models.load import load_model
 from tests.command_line import invoke
 
 DEMO = ("--model", "demo:resnet")

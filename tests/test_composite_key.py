@@ -28,11 +28,12 @@ from zennit.composites import (
 from zennit.core import BasicHook, Composite, Hook, ParamMod, Stabilizer
 from zennit.types import Activation, Convolution, Linear
 
-from crp_kit import CondAttribution, engine
+from crp_kit import CondAttribution
 from crp_kit.errors import CrpKitError
+from crp_kit.propagation import engine
 from crp_kit.rules.attnlrp import AttnLRP
 from crp_kit.rules.composite_key import content_of
-from crp_kit.rules.maps import FirstLayerMap, GlobalTypeMap, LayerMap, compose
+from crp_kit.rules.maps.kinds import FirstLayerMap, GlobalTypeMap, LayerMap, compose
 
 # ---------------------------------------------------------------------- composites
 

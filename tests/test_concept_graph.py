@@ -23,8 +23,8 @@ from crp_kit.errors import (
     UnknownLayerError,
     UnreachableLayerError,
 )
-from crp_kit.graph.nodes import Ref
-from crp_kit.passes import Passed, Run
+from crp_kit.graph.graph import Ref
+from crp_kit.propagation.relevance_pass import Passed, Run
 
 RULES = "epsilon_plus_flat"
 SERIES = ["layer3.1.conv1", "layer3.1.conv2"]

@@ -17,8 +17,8 @@ from matplotlib.patches import FancyBboxPatch, PathPatch
 from crp_kit import ConceptAtlas, ConceptGraph, CondAttribution, build_atlas
 from crp_kit.data import ShapesDataset, demo_preprocess, demo_resnet
 from crp_kit.errors import InputError
-from crp_kit.plot import concept_graph
-from crp_kit.plot.columns import arrange
+from crp_kit.views.plot import concept_graph
+from crp_kit.views.plot.columns import arrange
 
 RULES = "epsilon_plus_flat"
 LAYERS = ["layer3.0.conv2", "layer3.1.conv2"]
@@ -136,7 +136,7 @@ def test_heatmaps_are_those_under_the_conditions_of_the_nodes(
     graph: ConceptGraph, attribution: CondAttribution, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: dict[tuple[str, int], torch.Tensor] = {}
-    monkeypatch.setattr("crp_kit.plot.concept_graph", lambda _, *, heatmaps, **rest: seen.update(heatmaps))
+    monkeypatch.setattr("crp_kit.views.plot.concept_graph", lambda _, *, heatmaps, **rest: seen.update(heatmaps))
     graph.plot(heatmaps=True)
     node = graph.nodes[1]
     sample = demo_preprocess(DATA[5][0])[None]

@@ -15,12 +15,12 @@ from zennit.rules import AlphaBeta, Epsilon, Flat, Gamma, Norm, Pass, WSquare, Z
 from zennit.types import Linear
 
 from crp_kit import CondAttribution, CrpKitWarning
+from crp_kit.attribution.conservation import SINKS, Conservation
 from crp_kit.data import ShapesDataset, demo_preprocess, demo_resnet
-from crp_kit.diagnostics import SINKS, Conservation
 from crp_kit.errors import ConditionError, NonFiniteRelevanceError
-from crp_kit.plot import conservation as draw
+from crp_kit.propagation.step import Step
 from crp_kit.rules.attnlrp import AttnLRP
-from crp_kit.rules.step import Step
+from crp_kit.views.plot import conservation as draw
 
 ROUNDING = 1e-9
 

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from torchvision import models
 
 import crp_kit
-from crp_kit.graph.flow import Flow
+from crp_kit.graph.relevance_edges import Flow
 
 LIMIT = 1e-6
 

@@ -21,7 +21,7 @@ from crp_kit import CondAttribution
 from crp_kit.cli import main
 from crp_kit.data import ShapesDataset
 from crp_kit.errors import InputError, ModelError, UnknownLayerError
-from crp_kit.image import picture
+from crp_kit.views.image import picture
 
 
 class NewGELU(nn.Module):

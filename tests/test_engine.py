@@ -15,8 +15,8 @@ from zennit.core import Hook
 
 import crp_kit
 from crp_kit.data import demo_resnet
-from crp_kit.engine import Engine
-from crp_kit.graph.record import Recording
+from crp_kit.graph.recording.record import Recording
+from crp_kit.propagation.engine import Engine
 
 CONDITIONS = [{"layer2.1.conv2": [channel], "y": [1]} for channel in range(5)]
 
@@ -83,7 +83,7 @@ def test_conditions_share_one_forward_and_the_upper_backward(
 
 
 def test_relevance_stops_at_the_lowest_layer_that_is_asked_for(image: torch.Tensor) -> None:
-    from crp_kit.engine import Engine
+    from crp_kit.propagation.engine import Engine
 
     run = Engine(demo_resnet()).run(image, EpsilonPlusFlat())
     layer = run.graph.find("layer3.0.conv1")

@@ -12,8 +12,8 @@ from oracles.two_pass import two_pass
 from oracles.whole_model import OracleRun
 from torch import nn
 
-from crp_kit.graph.flow import Flow
-from crp_kit.graph.nodes import Ref
+from crp_kit.graph.graph import Ref
+from crp_kit.graph.relevance_edges import Flow
 
 LIMIT = 1e-6
 

@@ -10,9 +10,9 @@ from torch import nn
 from torch.nn import functional as F
 
 import crp_kit as crp
-from crp_kit.graph.features import NO_AXIS, feature_axis
-from crp_kit.graph.nodes import Ref
-from crp_kit.graph.trace import record_once
+from crp_kit.graph.axes.feature_axis import NO_AXIS, feature_axis
+from crp_kit.graph.graph import Ref
+from crp_kit.graph.model_graph import record_once
 from tests.language_models import LANGUAGE_MODELS, WIDTH, language_model, scores
 
 B, T, C = 2, 5, 6

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 import crp_kit as crp
-from crp_kit.graph.inputs import Inputs
+from crp_kit.graph.recording.inputs import Inputs
 
 M, D = 4, 6
 Function = Callable[["Pair", torch.Tensor, torch.Tensor], torch.Tensor]

@@ -23,7 +23,7 @@ from zennit.core import Composite, Hook
 from zennit.types import Linear
 
 from crp_kit import CondAttribution
-from crp_kit.diagnostics import Conservation
+from crp_kit.attribution.conservation import Conservation
 from crp_kit.errors import ModelError
 
 ROUNDING = 1e-10

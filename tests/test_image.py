@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from crp_kit.errors import InputError
-from crp_kit.image import DEFAULT_CMAP, colour_table, colours, grid, heatmap_image, overlay, picture, scale_of
+from crp_kit.views.image import DEFAULT_CMAP, colour_table, colours, grid, heatmap_image, overlay, picture, scale_of
 
 
 def lightness(colour: np.ndarray) -> np.ndarray:

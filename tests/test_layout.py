@@ -9,7 +9,7 @@ from torch import nn
 
 from crp_kit import CondAttribution
 from crp_kit.checksum import checksum
-from crp_kit.graph.layout import laid_out
+from crp_kit.graph.memory_format import laid_out
 
 
 class Head(nn.Module):

@@ -21,8 +21,9 @@ from zennit.types import Activation, AvgPool, BatchNorm, Convolution, Linear
 
 import crp_kit as crp
 from crp_kit.errors import CompositeError, UnknownLayerError
-from crp_kit.rules.describe import describe_hook, describe_plan
-from crp_kit.rules.maps import (
+from crp_kit.rules.description import describe_hook, describe_plan
+from crp_kit.rules.maps.base import resolved
+from crp_kit.rules.maps.kinds import (
     FirstLayerMap,
     FirstLayerTypeMap,
     FirstNTypeMap,
@@ -36,7 +37,6 @@ from crp_kit.rules.maps import (
     RuleMap,
     compose,
 )
-from crp_kit.rules.rule_map import resolved
 
 ROUNDING = 1e-5  # float32, two orders of summation
 

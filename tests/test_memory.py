@@ -14,10 +14,10 @@ from hidden import Hidden
 from torch import nn
 
 import crp_kit
-from crp_kit import passes
 from crp_kit.data import demo_resnet
 from crp_kit.errors import DeviceMemoryError
-from crp_kit.graph.record import first_sample
+from crp_kit.graph.recording.record import first_sample
+from crp_kit.propagation import relevance_pass as passes
 
 LAYER, COMPOSITE = "layer3.0.conv1", "epsilon_plus_flat"
 CONDITIONS = {

@@ -17,11 +17,11 @@ from torchvision import models as torchvision_models
 
 from crp_kit.data import ShapesDataset, demo_preprocess, demo_resnet
 from crp_kit.errors import InputError, ModelError
-from crp_kit.models import LoadedModel, Preprocess, load_images, load_model, open_image
+from crp_kit.models.load import LoadedModel, Preprocess, load_images, load_model, open_image
 
 FACTORY = """
 import torch
-from crp_kit.models import LoadedModel, Preprocess
+from crp_kit.models.load import LoadedModel, Preprocess
 
 def tiny():
     return torch.nn.Sequential(torch.nn.Conv2d(3, 2, 1), torch.nn.Dropout())

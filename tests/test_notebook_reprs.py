@@ -18,9 +18,9 @@ from PIL import Image
 from torch import nn
 
 import crp_kit as crp
-from crp_kit.atlas.tables import ClassRanking, SampleRanking
+from crp_kit.atlas.query.rankings import ClassRanking, SampleRanking
 from crp_kit.data import ShapesDataset, demo_preprocess, demo_resnet
-from crp_kit.notebook import html_table
+from crp_kit.tables import html_table
 
 EVIL = "<script>alert('1')</script>&<b>"
 LAYER, RULES = "layer2.1.conv2", "epsilon_plus_flat"
@@ -178,9 +178,9 @@ def test_long_tables_are_cut(monkeypatch: pytest.MonkeyPatch) -> None:
     rules = crp.rule_table(mlp(), torch.ones(1, 5), "epsilon_plus")
     assert [row[1] for row in cells(rules._repr_html_())] == ["name", "input", "0"]
     assert "<p>… 2 more rows</p>" in rules._repr_html_()
-    monkeypatch.setattr("crp_kit.result._ROWS", 2)
+    monkeypatch.setattr("crp_kit.attribution.result._ROWS", 2)
     assert "<p>… 3 more rows</p>" in (attributed(5)._repr_html_() or "")
-    monkeypatch.setattr("crp_kit.diagnostics._ROWS", 4)
+    monkeypatch.setattr("crp_kit.attribution.conservation._ROWS", 4)
     books = attributed(5, diagnose=True).conservation
     assert books is not None
     assert len(cells(books._repr_html_())) == 1 + 4
@@ -229,7 +229,9 @@ def test_heatmaps_that_are_not_finite_or_none_at_all_are_no_error_in_a_notebook(
 def test_many_heatmaps_are_not_all_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
     drawn: list[int] = []
     draw = crp.plot.heatmaps
-    monkeypatch.setattr("crp_kit.plot.heatmaps", lambda maps, **rest: drawn.append(len(maps)) or draw(maps, **rest))
+    monkeypatch.setattr(
+        "crp_kit.views.plot.heatmaps", lambda maps, **rest: drawn.append(len(maps)) or draw(maps, **rest)
+    )
     words: list[str] = []
     monkeypatch.setattr("matplotlib.figure.Figure.supxlabel", lambda _, text, **__: words.append(text))
     attr = ATTRIBUTION(SAMPLE, [{LAYER: [channel]} for channel in range(26)], RULES, start_layer=LAYER)

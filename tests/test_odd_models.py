@@ -21,7 +21,7 @@ from zennit.types import Linear
 
 from crp_kit import CondAttribution, CrpKitError
 from crp_kit.data import demo_resnet
-from crp_kit.rules.linear import LinearStep
+from crp_kit.propagation.rule_steps import LinearStep
 
 ROUNDING = 1e-9
 LRP0 = LayerMapComposite([(Linear, Epsilon(1e-12))])

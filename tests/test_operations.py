@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from crp_kit.graph.ops import canonical_name, operations
+from crp_kit.graph.operations import canonical_name, operations
 
 ROOT = Path(__file__).resolve().parents[1]
 

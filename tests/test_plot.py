@@ -9,8 +9,8 @@ from matplotlib._pylab_helpers import Gcf
 from matplotlib.figure import Figure
 
 from crp_kit.errors import InputError
-from crp_kit.image import colours
-from crp_kit.plot import ConceptView, SampleView, concept_bars, demo_figure, heatmaps, to_png
+from crp_kit.views.image import colours
+from crp_kit.views.plot import ConceptView, SampleView, concept_bars, demo_figure, heatmaps, to_png
 
 
 def maps(rows: int) -> torch.Tensor:

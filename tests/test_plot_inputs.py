@@ -13,8 +13,8 @@ from torch import nn
 
 import crp_kit as crp
 from crp_kit.errors import InputError
-from crp_kit.image import colours, overlay, stretched
-from crp_kit.plot import bars, signals, to_png, volumes
+from crp_kit.views.image import colours, overlay, stretched
+from crp_kit.views.plot import bars, signals, to_png, volumes
 
 RULES = "epsilon_plus"
 

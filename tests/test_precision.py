@@ -13,7 +13,7 @@ from zennit.core import BasicHook
 
 import crp_kit
 from crp_kit.errors import ModelError
-from crp_kit.precision import full_float32
+from crp_kit.numerics import full_float32
 
 CUDNN = torch.backends.cudnn
 
@@ -93,7 +93,7 @@ def test_whatever_a_program_has_chosen_is_float32_and_comes_back(choice: str) ->
         pytest.skip("this torch has the older names only")
     code = f"""
 import torch
-from crp_kit.precision import full_float32
+from crp_kit.numerics import full_float32
 cudnn, cuda, mkldnn = torch.backends.cudnn, torch.backends.cuda, torch.backends.mkldnn
 def told():
     return [one.fp32_precision for one in (cudnn.conv, cudnn.rnn, cuda.matmul, mkldnn.conv, mkldnn.matmul)]

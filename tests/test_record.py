@@ -22,9 +22,9 @@ from zennit.types import Activation, AvgPool, BatchNorm, Linear
 
 from crp_kit import CondAttribution, CrpKitWarning
 from crp_kit.errors import InputError, ModelError, UnknownLayerError
-from crp_kit.graph.record import Recording, record
-from crp_kit.graph.shadow import make_shadow
-from crp_kit.graph.trace import record_once
+from crp_kit.graph.model_graph import record_once
+from crp_kit.graph.recording.record import Recording, record
+from crp_kit.graph.recording.shadow import make_shadow
 
 ROUNDING = 1e-9  # stabilizers of 1e-12 in a few layers of float64
 

@@ -20,12 +20,12 @@ from torch import nn
 from torch.utils.data import Dataset
 
 import crp_kit as crp
-from crp_kit import plot
-from crp_kit.atlas.references import References
+from crp_kit.atlas.query.references import References
 from crp_kit.concepts import Aggregate, Concept, Reference
 from crp_kit.data import ShapesDataset, demo_preprocess, demo_resnet
+from crp_kit.data.preprocess import Preprocess
 from crp_kit.errors import AtlasError, ConceptRangeError, CrpKitError, InputError, UnknownLayerError
-from crp_kit.preprocess import Preprocess
+from crp_kit.views import plot
 
 LAYER = "layer2.1.conv2"
 RULES = "epsilon_plus_flat"

@@ -14,8 +14,8 @@ from torch.utils.data import Dataset
 
 import crp_kit as crp
 from crp_kit.errors import InputError
-from crp_kit.image import colours
-from crp_kit.plot import compare_modes, to_png
+from crp_kit.views.image import colours
+from crp_kit.views.plot import compare_modes, to_png
 
 RULES = "epsilon_plus"
 CONVS = {1: nn.Conv1d, 3: nn.Conv3d}

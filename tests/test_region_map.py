@@ -17,12 +17,12 @@ from zennit.rules import Epsilon
 from zennit.types import Convolution
 
 import crp_kit as crp
-from crp_kit import plot
 from crp_kit.concepts import NeuronConcept
 from crp_kit.data import ShapesDataset, demo_preprocess, demo_resnet
 from crp_kit.errors import AtlasError, ConceptRangeError, ConditionError, CrpKitError, InputError, UnknownLayerError
 from crp_kit.regions import segment
-from crp_kit.rules.maps import GlobalTypeMap
+from crp_kit.rules.maps.kinds import GlobalTypeMap
+from crp_kit.views import plot
 
 LAYER, RULES = "layer2.1.conv2", "epsilon_plus_flat"
 DATA = ShapesDataset(40)

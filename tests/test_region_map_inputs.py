@@ -15,10 +15,10 @@ from torch import nn
 
 import crp_kit as crp
 from crp_kit.errors import InputError
-from crp_kit.plot import to_png
-from crp_kit.plot.region_page import COLOURS
-from crp_kit.regions.changes import change_points
+from crp_kit.regions.change_points import change_points
 from crp_kit.regions.segments import segment
+from crp_kit.views.plot import to_png
+from crp_kit.views.plot.region_page import COLOURS
 
 RULES = "epsilon_plus"
 
@@ -230,7 +230,7 @@ def test_one_slice_of_a_volume_is_drawn_and_named() -> None:
 def test_the_command_line_maps_signals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "m.py").write_text(
-        "from torch import nn\nfrom crp_kit.models import LoadedModel, Preprocess\n"
+        "from torch import nn\nfrom crp_kit.models.load import LoadedModel, Preprocess\n"
         "def signal():\n"
         "    conv = nn.Sequential(nn.Conv1d(1, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool1d(1), nn.Flatten())\n"
         "    return LoadedModel(nn.Sequential(conv, nn.Linear(4, 3)), Preprocess(mean=(0,), std=(1,), shape=(40,)))\n",

@@ -20,13 +20,13 @@ from PIL import Image
 import crp_kit as crp
 from crp_kit.cli import main
 from crp_kit.errors import AtlasError, ConceptRangeError, InputError, UnknownLayerError
-from crp_kit.image import DEFAULT_CMAP, overlay, picture
-from crp_kit.report import Link, Links, co_relevance
-from crp_kit.report import samples as samples_module
-from crp_kit.report.facts import layer_facts
-from crp_kit.report.links import cosines
-from crp_kit.report.samples import SampleSource
-from crp_kit.report.sprites import Sheet, thumbnail
+from crp_kit.views.image import DEFAULT_CMAP, overlay, picture
+from crp_kit.views.report import Link, Links, co_relevance
+from crp_kit.views.report import samples as samples_module
+from crp_kit.views.report.facts import layer_facts
+from crp_kit.views.report.links import cosines
+from crp_kit.views.report.samples import SampleSource
+from crp_kit.views.report.sprites import Sheet, thumbnail
 from tests.report_case import (
     ATTRIBUTION,
     CLASSES,

@@ -14,8 +14,8 @@ import pytest
 
 import crp_kit as crp
 from crp_kit.errors import InputError
-from crp_kit.report import folder as folder_module
-from crp_kit.report.folder import made_whole
+from crp_kit.views.report import folder as folder_module
+from crp_kit.views.report.folder import made_whole
 from tests.report_case import odd_atlas, odd_report
 
 ROOT = Path(__file__).parent.parent
@@ -26,7 +26,7 @@ PROCESSES = """
     import torch
     torch.set_num_threads(1)
     import crp_kit as crp
-    from crp_kit.report.folder import Site
+    from crp_kit.views.report.folder import Site
     from tests.report_case import odd_report
     from tests.test_report_survival import contents
 

@@ -14,8 +14,8 @@ from zennit.core import BasicHook, Hook
 from zennit.types import Linear
 
 import crp_kit
-from crp_kit.passes import _Task
-from crp_kit.rules.relevance import Relevance
+from crp_kit.propagation.relevance import Relevance
+from crp_kit.propagation.relevance_pass import _Task
 
 ALL = {**NETS, **UNKNOWN}
 OUTPUTS = {"chunk": "chunk", "split": "split", "unbind": "unbind", "broadcast_tensors": "broadcast_tensors"}

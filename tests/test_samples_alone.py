@@ -18,7 +18,7 @@ from zennit.rules import AlphaBeta, Epsilon, Flat, Gamma, Norm, WSquare, ZBox, Z
 from zennit.types import AvgPool, Linear
 
 import crp_kit
-from crp_kit.rules import samples
+from crp_kit.propagation import sample_dependence as samples
 from crp_kit.rules.attnlrp import AttnLRP
 from crp_kit.rules.presets import preset
 

@@ -18,14 +18,14 @@ import crp_kit as crp
 from crp_kit.data.samples import Failure, NumberedSamples
 from crp_kit.data.sources import ArrayFiles, load_dataset
 from crp_kit.errors import AtlasError, InputError
-from crp_kit.models import LoadedModel, Preprocess, load_images, load_model, open_image
+from crp_kit.models.load import LoadedModel, Preprocess, load_images, load_model, open_image
 
 GREY = Preprocess(resize=None, crop=None, mean=(0.5,), std=(0.25,))
 SIGNAL = Preprocess(mean=(1.0,), std=(2.0,), shape=(40,))
 VOLUME = Preprocess(mean=(0.0,), std=(1.0,), shape=(4, 6, 5))
 FACTORIES = """
 from torch import nn
-from crp_kit.models import LoadedModel, Preprocess
+from crp_kit.models.load import LoadedModel, Preprocess
 
 def net(conv, pool, size=3):
     return nn.Sequential(conv, nn.ReLU(), pool, nn.Flatten(), nn.Linear(4, 3))

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch.utils.data import DataLoader
 
 from crp_kit.data import ShapesDataset
-from crp_kit.data.draws import Draws, hashed
+from crp_kit.data.seeded_random import Draws, hashed
 
 N = 80
 

@@ -14,10 +14,10 @@ from sklearn.datasets import load_sample_images
 from torchvision import datasets
 
 from crp_kit.data import ShapesDataset
+from crp_kit.data.preprocess import Preprocess, open_image
 from crp_kit.data.samples import Failure, NumberedSamples
 from crp_kit.data.sources import ImageFiles, load_dataset
 from crp_kit.errors import InputError
-from crp_kit.preprocess import Preprocess, open_image
 
 SMALL = Preprocess(resize=8, crop=8)
 GREY = Preprocess(resize=None, crop=None, mean=(0.5,), std=(0.5,))

@@ -24,7 +24,7 @@ from zennit.types import BatchNorm, Convolution, Linear
 import crp_kit as crp
 from crp_kit import ConceptGraph, CondAttribution, NeuronConcept
 from crp_kit.data import ShapesDataset, demo_preprocess, demo_resnet
-from crp_kit.rules.assign import BatchNormRule
+from crp_kit.propagation.plan import BatchNormRule
 
 pytestmark = pytest.mark.zennit_both
 

@@ -23,13 +23,13 @@ from zennit.layer import Sum
 from zennit.types import Activation, AvgPool, BatchNorm, Linear
 
 from crp_kit import CondAttribution
-from crp_kit.atlas.selection import select_layers
-from crp_kit.atlas.targets import UnlabelledError, target_policy
+from crp_kit.atlas.build.target_policy import UnlabelledError, target_policy
+from crp_kit.attribution.layer_choice import select_layers
+from crp_kit.attribution.layer_values import recordable
 from crp_kit.data import demo_resnet
 from crp_kit.errors import InputError, UnknownLayerError, UnreachableLayerError
-from crp_kit.layers import recordable
-from crp_kit.passes import Run
-from crp_kit.rules.describe import describe_hook, describe_plan
+from crp_kit.propagation.relevance_pass import Run
+from crp_kit.rules.description import describe_hook, describe_plan
 
 ROOT = Path(__file__).parent.parent
 QUICK = settings(max_examples=80, derandomize=True, deadline=None)

@@ -12,9 +12,9 @@ from torchvision.models import resnet152
 
 import crp_kit
 from crp_kit.errors import UnknownLayerError
-from crp_kit.graph.flow import Flow
-from crp_kit.graph.paths import nearest_upstream
-from crp_kit.graph.trace import record_once
+from crp_kit.graph.model_graph import record_once
+from crp_kit.graph.path_exclusion import nearest_upstream
+from crp_kit.graph.relevance_edges import Flow
 
 
 def output_of(name: str) -> str | None:

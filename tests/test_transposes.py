@@ -16,10 +16,10 @@ from zennit.rules import Epsilon
 from zennit.types import Linear
 
 import crp_kit
-from crp_kit import passes
 from crp_kit.errors import NonFiniteRelevanceError
-from crp_kit.rules.relevance import Scaling, one_channel
-from crp_kit.rules.transposes import channel_transpose, linear_transpose
+from crp_kit.propagation import relevance_pass as passes
+from crp_kit.propagation.kernels.transposed_conv import channel_transpose, linear_transpose
+from crp_kit.propagation.relevance import Scaling, one_channel
 
 GEOMETRIES = [
     {},

@@ -14,7 +14,7 @@ from zennit.composites import COMPOSITES, EpsilonGammaBox, EpsilonPlusFlat
 from zennit.torchvision import ResNetCanonizer
 
 from crp_kit import CondAttribution, trace_model_graph
-from crp_kit.graph.layout import laid_out
+from crp_kit.graph.memory_format import laid_out
 
 pytestmark = pytest.mark.filterwarnings("ignore:the model is in training mode:crp_kit.CrpKitWarning")
 

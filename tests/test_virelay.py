@@ -27,8 +27,8 @@ import crp_kit as crp
 from crp_kit.cli import main
 from crp_kit.data import ShapesDataset, demo_preprocess, demo_resnet
 from crp_kit.errors import AtlasError, ConceptRangeError, CrpKitError, InputError, UnknownLayerError
-from crp_kit.virelay import embeddings
-from crp_kit.virelay.files import FILES
+from crp_kit.views.virelay import embeddings
+from crp_kit.views.virelay.files import FILES
 
 LAYER, RULES, CONCEPTS = "layer2.1.conv2", "epsilon_plus_flat", [24, 3]
 DATA = ShapesDataset(40)
@@ -200,7 +200,7 @@ def test_a_failed_export_leaves_nothing(
     def full(*_: Any, **__: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("crp_kit.virelay.files._label_map", full)
+    monkeypatch.setattr("crp_kit.views.virelay.files._label_map", full)
     with pytest.raises(AtlasError, match="cannot write .*: No space left"):
         export(atlas, tmp_path, k=3)
     assert not list(tmp_path.iterdir())

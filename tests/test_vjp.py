@@ -16,8 +16,8 @@ from zennit.rules import Epsilon
 from zennit.types import Linear
 
 import crp_kit
-from crp_kit.rules import vjp
-from crp_kit.rules.vjp import Transposed
+from crp_kit.propagation import vjp
+from crp_kit.propagation.vjp import Transposed
 
 Function = Callable[[torch.Tensor], torch.Tensor]
 SIZE = 6

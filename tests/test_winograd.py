@@ -1,4 +1,4 @@
-"""The transposed 3x3 convolutions of `crp_kit.rules.winograd` against the definition."""
+"""The transposed 3x3 convolutions of `crp_kit.propagation.kernels.winograd` against the definition."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from torch import nn
 from torch.nn.functional import conv2d, conv_transpose2d
 
 import crp_kit
-from crp_kit.rules import transposes, winograd
+from crp_kit.propagation.kernels import transposed_conv as transposes
+from crp_kit.propagation.kernels import winograd
+from crp_kit.propagation.kernels.winograd import winograd_transpose
 from crp_kit.rules.presets import preset
-from crp_kit.rules.winograd import winograd_transpose
 
 
 def normal(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> torch.Tensor:
@@ -100,7 +101,7 @@ def test_heatmaps_are_those_of_convolutions(monkeypatch: pytest.MonkeyPatch, mod
     maps = used(monkeypatch)
     fast = heatmaps()
     assert maps
-    monkeypatch.setattr("crp_kit.rules.transposes.winograd_wins", lambda weight, rows: False)
+    monkeypatch.setattr("crp_kit.propagation.kernels.transposed_conv.winograd_wins", lambda weight, rows: False)
     assert error(fast, heatmaps()) < 1e-5
 
 

@@ -12,8 +12,9 @@ import torch
 from torch import nn
 
 import crp_kit as crp
-from crp_kit.atlas import Origin, zennit_crp
-from crp_kit.atlas.zennit_crp import import_zennit_crp
+from crp_kit.atlas import Origin
+from crp_kit.atlas.build import import_zennit_crp as zennit_crp
+from crp_kit.atlas.build.import_zennit_crp import import_zennit_crp
 from crp_kit.errors import AtlasError
 
 CONCEPTS, K = 3, 4

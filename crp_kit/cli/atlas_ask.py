@@ -18,8 +18,8 @@ from .options import class_named, overwrite_option
 
 if TYPE_CHECKING:
     from ..atlas import ConceptAtlas
-    from ..atlas.layer import ScoreAtlas
-    from ..atlas.tables import Table
+    from ..atlas.query.layer_atlas import ScoreAtlas
+    from ..atlas.query.rankings import Table
 
 __all__ = ["export", "info", "mode_option", "stats"]
 

@@ -104,7 +104,7 @@ def build(*, model: str, weights: str | None, data: str, output: Path, **options
     Ctrl-C saves and stops; --resume goes on, also after a crash, and gives the same file bit for bit. As a task of a
     SLURM job array, or started by torchrun, each process builds a shard of its own beside the output.
     """  # noqa: D301
-    from ..atlas.distributed import build_in_processes, is_distributed, shard_of_job_array, shard_path
+    from ..atlas.build.distributed import build_in_processes, is_distributed, shard_of_job_array, shard_path
 
     task = _task(model, weights, data, **options)
     resume, overwrite, quiet = options["resume"], options["overwrite"], options["quiet"]
@@ -241,8 +241,8 @@ def verify(*, files: tuple[Path, ...], model: str | None, weights: str | None, d
 def _fingerprints(model: str | None, weights: str | None, data: str | None) -> dict[str, str]:
     from ..data.samples import NumberedSamples, fingerprint
     from ..data.sources import load_dataset
-    from ..models import load_model
-    from ..state import state_digest
+    from ..models.load import load_model
+    from ..models.state_dict import state_digest
 
     if model is None:
         if data is not None or weights is not None:
@@ -270,7 +270,7 @@ def import_(*, folder: Path, output: Path, model: str | None, data: str | None, 
     It has no moments, because zennit-crp keeps none, and does not know model and dataset.
     """
     from ..atlas import Origin
-    from ..atlas.zennit_crp import import_zennit_crp
+    from ..atlas.build.import_zennit_crp import import_zennit_crp
 
     with import_zennit_crp(folder, output, origin=Origin(model, data, " ".join(sys.argv)), **options) as made:
         click.echo(made.path)

@@ -27,7 +27,7 @@ from .options import (
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from ..atlas.references import References
+    from ..atlas.query.references import References
 
 __all__ = ["references"]
 
@@ -150,6 +150,6 @@ def _found(
 
 
 def _figure(several: Sequence[References], style: Any) -> Figure:
-    from .. import plot
+    from ..views import plot
 
     return plot.references([one.view() for one in several], style=style)

@@ -17,7 +17,7 @@ from .group import say
 from .options import overwrite_option
 
 if TYPE_CHECKING:
-    from ..demo import DemoResult
+    from ..demo.run import DemoResult
 
 __all__ = ["demo"]
 
@@ -46,9 +46,9 @@ def demo(*, output: Path | None, seed: int, samples: int, layer: str | None, rep
     them looks; the same as numbers; the heatmaps as arrays; a concept atlas of 500 images; what these channels look
     like in them; the few images, to try crp-kit heatmap on; and a report of the atlas, to open in a browser.
     """
-    from .. import plot
-    from ..demo import LAYER, demo_atlas, demo_report, run_demo
-    from ..report.folder import check_folder
+    from ..demo.run import LAYER, demo_atlas, demo_report, run_demo
+    from ..views import plot
+    from ..views.report.folder import check_folder
 
     folder = output if output is not None else _default_folder(overwrite=overwrite)
     images = [f"image-{number}.png" for number in range(samples)]
@@ -108,7 +108,7 @@ def _make(folder: Path) -> None:
 def _write(paths: list[Path], result: DemoResult) -> None:
     import numpy as np
 
-    from ..image import picture
+    from ..views.image import picture
 
     figure, table, arrays, *images = paths
     write_file(figure, lambda path: result.figure().savefig(path, dpi=110))

@@ -73,8 +73,8 @@ def virelay(*, file: Path, model: str, weights: str | None, data: str, **options
     """  # noqa: D301
     from ..atlas import ConceptAtlas
     from ..data.sources import load_dataset
-    from ..virelay import export_virelay
-    from ..virelay.files import FILES, check_folder
+    from ..views.virelay import export_virelay
+    from ..views.virelay.files import FILES, check_folder
 
     output, device = options["output"], options["device"]
     check_folder(output, overwrite=options["overwrite"])

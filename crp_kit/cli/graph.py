@@ -12,7 +12,7 @@ import click
 
 from ..conditions import OUTPUT, parse_condition_text
 from ..errors import InputError
-from ..readable import check_sample
+from ..files import check_sample
 from .files import check_outputs, write_file
 from .group import say
 from .options import (
@@ -29,8 +29,8 @@ from .options import (
 
 if TYPE_CHECKING:
     from ..concept_graph import ConceptGraph
-    from ..models import LoadedModel
-    from ..preprocess import ImageBatch
+    from ..data.preprocess import ImageBatch
+    from ..models.load import LoadedModel
 
 __all__ = ["graph"]
 
@@ -146,7 +146,7 @@ def _computed(
     images: tuple[Path, ...], named: tuple[str, str | None], asked: dict[str, Any], options: dict[str, Any]
 ) -> tuple[LoadedModel, ConceptGraph, ImageBatch]:
     from ..concept_graph import ConceptGraph
-    from ..models import load_images
+    from ..models.load import load_images
 
     for path in images:
         check_sample(path)

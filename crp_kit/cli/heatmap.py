@@ -13,7 +13,7 @@ import click
 
 from ..conditions import OUTPUT, parse_condition_text
 from ..errors import ConditionError, InputError
-from ..readable import check_sample
+from ..files import check_sample
 from .files import check_figure, check_outputs, write_file
 from .group import say
 from .options import (
@@ -31,9 +31,9 @@ from .options import (
 if TYPE_CHECKING:
     import torch
 
-    from ..attribution import CondAttribution
-    from ..models import LoadedModel
-    from ..result import Attribution
+    from ..attribution.cond_attribution import CondAttribution
+    from ..attribution.result import Attribution
+    from ..models.load import LoadedModel
 
 __all__ = ["heatmap"]
 
@@ -170,7 +170,7 @@ def _computed(
 ) -> tuple[LoadedModel, list[_Maps]]:
     from tqdm import tqdm
 
-    from ..models import load_images
+    from ..models.load import load_images
 
     for path in images:
         check_sample(path)
@@ -251,7 +251,7 @@ def _image_title(loaded: LoadedModel, found: _Maps) -> str:
 def _figure(loaded: LoadedModel, found: list[_Maps], *, shared_scale: bool) -> Any:
     import torch
 
-    from ..result import draw
+    from ..attribution.result import draw
 
     layout = found[0].attr.layout
     if layout is None:

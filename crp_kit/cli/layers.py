@@ -12,8 +12,8 @@ from ..errors import InputError
 from .options import model_options, selector_of
 
 if TYPE_CHECKING:
-    from ..graph.nodes import Graph
-    from ..models import LoadedModel
+    from ..graph.graph import Graph
+    from ..models.load import LoadedModel
 
 __all__ = ["layers"]
 
@@ -46,8 +46,8 @@ def layers(
     By default these are the modules without children; --graph lists everything that a condition can name. A layer that
     the model never runs has the shape "-".
     """  # noqa: D301
-    from ..graph.trace import record_once
-    from ..models import load_model
+    from ..graph.model_graph import record_once
+    from ..models.load import load_model
 
     matches = _compiled(pattern)
     loaded = load_model(model, weights)
@@ -101,8 +101,8 @@ def _shape(graph: Graph, name: str) -> tuple[int, ...] | None:
 
 def _nodes(graph: Graph) -> list[_Layer]:
     """Every output of every node but the model's inputs, in execution order."""
-    from ..graph.nodes import Ref
-    from ..graph.ops import Kind
+    from ..graph.graph import Ref
+    from ..graph.operations import Kind
 
     return [
         _Layer(

@@ -14,9 +14,9 @@ from .group import say
 if TYPE_CHECKING:
     import torch
 
-    from ..attribution import CondAttribution
-    from ..graph.record import OutputSelector
-    from ..models import LoadedModel
+    from ..attribution.cond_attribution import CondAttribution
+    from ..graph.recording.record import OutputSelector
+    from ..models.load import LoadedModel
     from ..rules.presets import Biases, Composite
 
 __all__ = [
@@ -141,7 +141,7 @@ def loaded_on(device: str, model: str, weights: str | None) -> LoadedModel:
     """
     import torch
 
-    from ..models import load_model
+    from ..models.load import load_model
 
     if weights is None and model.startswith(("torchvision:", "timm:")):
         raise InputError(f"{model} without weights is untrained: say --weights DEFAULT, a state-dict file, or none")
@@ -184,7 +184,7 @@ def drawable(loaded: LoadedModel, view: torch.Tensor) -> torch.Tensor | None:
     """
     import torch
 
-    from ..image import stretched
+    from ..views.image import stretched
 
     if loaded.preprocess.axes != 2:
         return None
@@ -195,7 +195,7 @@ def drawable(loaded: LoadedModel, view: torch.Tensor) -> torch.Tensor | None:
 
 def attribution_of(loaded: LoadedModel, options: Mapping[str, Any]) -> CondAttribution:
     """Return the attribution of a model, with what `rule_options` say of it."""
-    from ..attribution import CondAttribution
+    from ..attribution.cond_attribution import CondAttribution
 
     types = module_types(loaded.model)
     declared = [types.get(one, one) for one in options["elementwise"]]

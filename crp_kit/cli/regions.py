@@ -28,8 +28,8 @@ from .options import (
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from ..attribution import CondAttribution
-    from ..models import LoadedModel
+    from ..attribution.cond_attribution import CondAttribution
+    from ..models.load import LoadedModel
     from ..regions import RegionMap
 
 __all__ = ["regions"]
@@ -113,7 +113,7 @@ def regions(*, image: Path, model: str, weights: str | None, **options: Any) -> 
 def _computed(
     image: Path, named: tuple[str, str | None], options: dict[str, Any]
 ) -> tuple[LoadedModel, CondAttribution, RegionMap]:
-    from ..models import load_images
+    from ..models.load import load_images
     from ..regions import region_map
 
     count, cell = (_size(f"--{name}", options[name]) for name in ("count", "cell"))
@@ -143,7 +143,7 @@ def _check_atlas(loaded: LoadedModel, options: dict[str, Any]) -> None:
     from ..atlas import ConceptAtlas
     from ..data.samples import NumberedSamples, fingerprint
     from ..data.sources import load_dataset
-    from ..state import state_digest
+    from ..models.state_dict import state_digest
 
     samples = NumberedSamples(load_dataset(options["data"], loaded.preprocess), loaded.preprocess.view)
     with ConceptAtlas(options["atlas"]) as atlas:
@@ -162,7 +162,7 @@ def _size(name: str, text: str | None) -> int | tuple[int, ...] | None:
 
 
 def _figure(loaded: LoadedModel, attribution: CondAttribution, found: RegionMap, options: dict[str, Any]) -> Figure:
-    from ..plot import regions as draw
+    from ..views.plot import regions as draw
 
     title = f"{found.layer}, class {loaded.class_name(found.target)}"
     references = {}

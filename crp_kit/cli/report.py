@@ -85,7 +85,7 @@ def report(*, file: Path, model: str, weights: str | None, data: str, **options:
     """  # noqa: D301
     from ..atlas import ConceptAtlas
     from ..data.sources import load_dataset
-    from ..report import build_report
+    from ..views.report import build_report
 
     output: Path = options["output"]
     with ConceptAtlas(file) as atlas:

@@ -13,7 +13,7 @@ from .options import attribution_of, composite_of, model_options, rule_options, 
 if TYPE_CHECKING:
     import torch
 
-    from ..attribution import CondAttribution
+    from ..attribution.cond_attribution import CondAttribution
     from ..rules.presets import Composite
 
 __all__ = ["check", "rules"]
@@ -78,7 +78,7 @@ def check(context: click.Context, /, *, as_json: bool, **options: Any) -> None:
 
 def _looked_at(options: dict[str, Any]) -> tuple[CondAttribution, torch.Tensor, Composite | None]:
     """Return what the options name: attribution, sample and composite."""
-    from ..models import load_model
+    from ..models.load import load_model
 
     loaded = load_model(options["model"], options["weights"])
     composite = composite_of(loaded, options["composite"], biases=options["biases"])

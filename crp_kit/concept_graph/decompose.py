@@ -10,11 +10,11 @@ from typing import Any, Literal, get_args
 import torch
 from tqdm import tqdm
 
+from ..attribution.layer_values import find_layer
 from ..concepts import ChannelConcept, Concept, HeadConcept, NeuronConcept, TokenConcept
 from ..conditions import OUTPUT
 from ..errors import ConditionError, UnreachableLayerError
-from ..layers import find_layer
-from ..passes import Run
+from ..propagation.relevance_pass import Run
 from .layers import LayerGraph
 from .parts import ConceptEdge, ConceptNode, Key, Start
 from .shares import Concepts, Flows, Samples

@@ -22,7 +22,7 @@ Classes: TypeAlias = Sequence[str] | Mapping[int, str] | None
 _FORMAT = "crp-kit-concept-graph"
 _VERSION = 1
 _FOR, _AGAINST = "#ca342f", "#096bd3"
-"""The red and the blue of `crp_kit.image.DEFAULT_CMAP`, of one lightness."""
+"""The red and the blue of `crp_kit.views.image.DEFAULT_CMAP`, of one lightness."""
 
 
 def as_dict(found: Decomposition) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from ..attribution import CondAttribution, check_data
+from ..attribution.cond_attribution import CondAttribution, check_data
 from ..errors import ConditionError, InputError
 from ..rules.presets import Composite
 from .decompose import Asked, Rank, decompose

@@ -7,12 +7,12 @@ from typing import Any
 
 from torch import nn
 
+from ..attribution.layer_values import find_layer
 from ..errors import ConditionError, InputError, UnreachableLayerError
-from ..graph.flow import Flow
-from ..graph.nodes import Ref
-from ..graph.ops import Kind
-from ..layers import find_layer
-from ..passes import Run
+from ..graph.graph import Ref
+from ..graph.operations import Kind
+from ..graph.relevance_edges import Flow
+from ..propagation.relevance_pass import Run
 
 __all__ = ["LayerGraph", "feeding"]
 
@@ -84,7 +84,7 @@ def _linear_layers(run: Run, below: frozenset[Ref]) -> dict[str, Ref]:
 
 def _chosen(run: Run, model: nn.Module, wanted: Any, root: Ref) -> dict[str, Ref]:
     """Return the layers that names, patterns and module types mean, among those that feed the root."""
-    from ..atlas.selection import select_layers
+    from ..attribution.layer_choice import select_layers
 
     one = isinstance(wanted, (str, type)) or not isinstance(wanted, Iterable)
     choices = [wanted] if one else list(wanted)

@@ -8,16 +8,16 @@ from functools import cached_property
 
 import torch
 
-from ..attribution import CondAttribution
+from ..attribution.cond_attribution import CondAttribution
+from ..attribution.layer_relevance import layer_concepts
+from ..attribution.layer_values import class_axis, find_layer, is_folded, per_sample
 from ..concepts import ChannelConcept, Concept
 from ..conditions import OUTPUT
 from ..errors import ConditionError, UnknownLayerError
-from ..graph.inputs import Inputs
-from ..graph.nodes import Ref
-from ..layers import class_axis, find_layer, is_folded, per_sample
-from ..observation import layer_concepts
-from ..passes import Run
-from ..precision import working
+from ..graph.graph import Ref
+from ..graph.recording.inputs import Inputs
+from ..numerics import working
+from ..propagation.relevance_pass import Run
 from ..rules.presets import Composite
 from .layers import LayerGraph
 from .parts import Key, Start

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ..attribution import CondAttribution
+from ..attribution.cond_attribution import CondAttribution
 from ..errors import InputError
 from .decompose import Decomposition
 from .exports import Classes, as_dict, as_dot, as_networkx, as_text, class_names, from_dict
@@ -198,7 +198,7 @@ class GraphView:
             If an atlas comes without its dataset, or heatmaps are asked for of a graph that is about many samples or
             was read from a file.
         """
-        from .. import plot
+        from ..views import plot
 
         references, maps = {}, {}
         if atlas is not None:
@@ -216,6 +216,6 @@ class GraphView:
 
     def _repr_png_(self) -> bytes:
         """Show the graph in a notebook."""
-        from .. import plot
+        from ..views import plot
 
         return plot.to_png(self.plot())

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from crp_kit.data.draws import Draws, Floats, Integers, Words
+from crp_kit.data.seeded_random import Draws, Floats, Integers, Words
 
 __all__ = ["PARTS", "SIZE", "Bools", "Scene"]
 

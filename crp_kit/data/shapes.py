@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from crp_kit.data.draws import Integers, Words, hashed
 from crp_kit.data.scene import PARTS, SIZE, Scene
+from crp_kit.data.seeded_random import Integers, Words, hashed
 
 __all__ = ["ShapesDataset"]
 

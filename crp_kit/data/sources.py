@@ -15,8 +15,8 @@ from PIL import Image
 from torch.utils.data import Dataset, IterableDataset
 
 from ..errors import InputError, ModelError
-from ..factories import make, near
-from ..preprocess import Preprocess
+from ..factory_spec import make, near
+from .preprocess import Preprocess
 from .shapes import ShapesDataset
 
 __all__ = ["ArrayFiles", "ImageFiles", "load_dataset"]
@@ -120,7 +120,7 @@ class ArrayFiles(ImageFiles):
     """The ``.npy`` files of a folder, one sample each, with a class for each folder in it, as for `ImageFiles`.
 
     Samples are arrays as the model takes them, before normalisation, such as (channel, time); see
-    `crp_kit.models.Preprocess`.
+    `crp_kit.models.load.Preprocess`.
     """
 
     scheme, noun = "npyfolder", "array"

@@ -8,10 +8,10 @@ from typing import Any, TypeAlias
 import torch
 
 from ..errors import InputError, ModelError, UnknownLayerError
-from .nodes import Node
-from .ops import ELEMENTWISE
-from .patterns import matching
-from .record import Recording
+from .graph import Node
+from .name_patterns import matching
+from .operations import ELEMENTWISE
+from .recording.record import Recording
 
 __all__ = ["Elementwise", "check_elementwise", "declarations", "declared_paths"]
 

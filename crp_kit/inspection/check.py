@@ -8,22 +8,22 @@ from typing import Any, Literal, get_args
 
 import torch
 
-from ..attribution import CondAttribution
+from ..attribution.cond_attribution import CondAttribution
 from ..errors import ModelError
-from ..graph.nodes import Node
-from ..graph.ops import Kind
-from ..graph.record import OutputSelector
-from ..graph.shadow import unwrap
-from ..graph.tree import leaves
-from ..notebook import html_table
-from ..passes import Run
-from ..rules.assign import BatchNormRule
-from ..rules.attention import AttentionStep
+from ..graph.graph import Node
+from ..graph.nested import leaves
+from ..graph.operations import Kind
+from ..graph.recording.record import OutputSelector
+from ..graph.recording.shadow import unwrap
+from ..propagation.attention import AttentionStep
+from ..propagation.own_steps import GateStep
+from ..propagation.plan import BatchNormRule
+from ..propagation.relevance_pass import Run
+from ..rules.maps.base import RuleMap
+from ..rules.module_stand_ins import shown_module
 from ..rules.plain_gradient import plain_gradients
 from ..rules.presets import Composite
-from ..rules.rule_map import RuleMap
-from ..rules.stand_ins import shown_module
-from ..rules.structural import GateStep
+from ..tables import html_table
 from .layers import attribution_of
 
 __all__ = ["Finding", "ModelCheck", "check_model"]

@@ -9,11 +9,11 @@ from typing import Any
 
 import torch
 
-from ..attribution import CondAttribution
+from ..attribution.cond_attribution import CondAttribution
 from ..errors import InputError
-from ..graph.record import OutputSelector
-from ..rules.indices import Layers
-from ..rules.maps import GlobalMap
+from ..graph.recording.record import OutputSelector
+from ..rules.maps.kinds import GlobalMap
+from ..rules.maps.layer_index import Layers
 
 __all__ = ["LayerIndex", "LayerIndices", "attribution_of", "show_layer_indices"]
 

@@ -8,15 +8,15 @@ from typing import Any
 
 import torch
 
-from ..attribution import CondAttribution
+from ..attribution.cond_attribution import CondAttribution
 from ..errors import ConditionError
-from ..graph.nodes import Graph, Node, Ref
-from ..graph.record import OutputSelector
-from ..notebook import Tone, html_table
-from ..passes import Run
-from ..rules.indices import Layers
+from ..graph.graph import Graph, Node, Ref
+from ..graph.recording.record import OutputSelector
+from ..propagation.relevance_pass import Run
+from ..rules.maps.layer_index import Layers
 from ..rules.parameters import step_texts
 from ..rules.presets import Composite
+from ..tables import Tone, html_table
 from .layers import attribution_of
 
 __all__ = ["RuleRow", "RuleTable", "rule_table"]

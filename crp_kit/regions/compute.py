@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..attribution import CondAttribution
+from ..attribution.cond_attribution import CondAttribution
+from ..attribution.layer_relevance import layer_concepts, observe
+from ..attribution.result import Attribution
 from ..concepts import Concept
 from ..errors import ConditionError, InputError
-from ..observation import layer_concepts, observe
-from ..result import Attribution
 from ..rules.presets import Composite
 from .result import NONE, Floats, RegionMap
 from .segments import Integers, Regions, segment
@@ -57,18 +57,18 @@ def region_map(
     regions : {"grid", "pixels", "slic", "changes"} or array, optional
         Rectangles, or equal stretches of a signal, or boxes of a volume; single pixels, time steps or voxels;
         superpixels, which follow the edges in the image and need scikit-image; the stretches of a signal between the
-        changes of its level, by binary segmentation (`crp_kit.regions.changes.change_points`); or labels of another
-        segmentation, whole numbers (height, width), or of the signal's or volume's shape, which are numbered anew from
-        0 in their own order.
+        changes of its level, by binary segmentation (`crp_kit.regions.change_points.change_points`); or labels of
+        another segmentation, whole numbers (height, width), or of the signal's or volume's shape, which are
+        numbered anew from 0 in their own order.
     count : int or tuple of int, optional
         About how many regions a grid, SLIC or changes make, 64 by default and 16 of a signal; for a grid also how many
         along each axis.
     cell : int or tuple of int, optional
         Side length of a grid's cells in pixels, or their length along each axis, instead of `count`.
     image : PIL image, torch.Tensor or array, optional
-        What the model saw, before normalisation (`crp_kit.image.picture`): SLIC follows its edges, and it is drawn. By
-        default the sample itself, scaled to [0, 1]. Of a signal, (channel, time) in its own units; by default the
-        sample as it is. Of a volume, (channel, depth, height, width), of any range.
+        What the model saw, before normalisation (`crp_kit.views.image.picture`): SLIC follows its edges, and it is
+        drawn. By default the sample itself, scaled to [0, 1]. Of a signal, (channel, time) in its own units; by
+        default the sample as it is. Of a volume, (channel, depth, height, width), of any range.
     concepts : Concept, optional
         What a concept is in the layer; by default its channels.
     top : int, optional
@@ -162,7 +162,7 @@ class _Best:
 
 def _drawn(image: Any, sample: torch.Tensor) -> torch.Tensor:
     """Return the image, or the sample scaled to [0, 1], (channel, height, width); or a signal or a grey volume."""
-    from ..image import picture
+    from ..views.image import picture
 
     if not isinstance(sample, torch.Tensor) or sample.ndim not in (3, 4, 5) or sample.shape[0] != 1:
         shown = tuple(sample.shape) if isinstance(sample, torch.Tensor) else type(sample).__name__
@@ -188,7 +188,7 @@ def _drawn(image: Any, sample: torch.Tensor) -> torch.Tensor:
 
 def _shown(image: Any, sample: torch.Tensor) -> torch.Tensor:
     """Return the image or the sample: a signal (channel, time), or a volume in grey (1, depth, height, width)."""
-    from ..image import stretched
+    from ..views.image import stretched
 
     values = torch.nan_to_num(sample.detach().cpu().double())
     if image is not None:

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from ..atlas import ConceptAtlas
-    from ..attribution import CondAttribution
-    from ..plot import ReferencePicture, RegionView
+    from ..attribution.cond_attribution import CondAttribution
+    from ..views.plot import ReferencePicture, RegionView
 
 __all__ = ["NONE", "Floats", "RegionMap"]
 
@@ -125,8 +125,8 @@ class RegionMap:
         }
 
     def view(self, image: Any = None, references: Mapping[int, Sequence[ReferencePicture]] | None = None) -> RegionView:
-        """Return what `crp_kit.plot.regions` draws; parameters as in `plot`."""
-        from ..plot import RegionView
+        """Return what `crp_kit.views.plot.regions` draws; parameters as in `plot`."""
+        from ..views.plot import RegionView
 
         return RegionView(
             title=f"{self.layer}, class {self.target}",
@@ -157,7 +157,7 @@ class RegionMap:
         Parameters
         ----------
         image : PIL image, torch.Tensor or array, optional
-            What to draw instead of `image`, of the same height and width; see `crp_kit.image.picture`.
+            What to draw instead of `image`, of the same height and width; see `crp_kit.views.image.picture`.
         atlas : ConceptAtlas, optional
             Show, beside each concept, samples in which it is most relevant.
         dataset : map-style dataset, optional
@@ -183,7 +183,7 @@ class RegionMap:
         UnknownLayerError
             If it has not this layer.
         """
-        from .. import plot
+        from ..views import plot
 
         if (atlas is None) != (dataset is None):
             raise InputError("reference samples need both: the atlas, and the dataset that it was made from")
@@ -225,8 +225,8 @@ class RegionMap:
         self, atlas: ConceptAtlas, dataset: Any, preprocess: Any, concepts: Sequence[int], *, k: int
     ) -> dict[int, Sequence[ReferencePicture]]:
         """Return samples as they are."""
-        from ..atlas.job import preprocessing
-        from ..atlas.reference_maps import reference_image
+        from ..atlas.build.settings import preprocessing
+        from ..atlas.query.reference_maps import reference_image
         from ..data.samples import NumberedSamples, fingerprint
 
         scores = atlas[self.layer].relevance
@@ -239,7 +239,7 @@ class RegionMap:
 
     def _repr_png_(self) -> bytes:
         """Show the map in a notebook."""
-        from .. import plot
+        from ..views import plot
 
         return plot.to_png(self.plot())
 

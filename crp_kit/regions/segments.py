@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 
 from ..errors import InputError
-from .changes import change_points
+from .change_points import change_points
 
 __all__ = ["COUNT", "STRETCHES", "Integers", "Regions", "Segmentation", "segment"]
 
@@ -43,8 +43,8 @@ def segment(
     regions : {"grid", "pixels", "slic", "changes"} or array
         Rectangles, equal stretches or boxes; every value for itself; superpixels of images and volumes by SLIC
         (Achanta et al., IEEE TPAMI 34, 2012), which need scikit-image; stretches of a signal between the changes of its
-        level (`crp_kit.regions.changes.change_points`); or labels, whole numbers of the shape of the input without
-        channels, which are numbered anew in their own order.
+        level (`crp_kit.regions.change_points.change_points`); or labels, whole numbers of the shape of the input
+        without channels, which are numbered anew in their own order.
     image : array
         (height, width, channel), values in [0, 1]; or (*place, channel).
     count : int or tuple of int, optional

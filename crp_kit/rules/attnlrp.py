@@ -12,7 +12,7 @@ from zennit.rules import Epsilon, Gamma
 from zennit.types import Linear
 
 from ..errors import CompositeError
-from .stand_ins import Product
+from .module_stand_ins import Product
 
 __all__ = ["AttnLRP", "SoftmaxTaylor", "Uniform", "softmax_axis", "softmax_taylor"]
 
@@ -21,8 +21,8 @@ class Uniform(Hook):  # type: ignore[misc]
     """The uniform rule for products: each factor gets an equal part of what it contributes.
 
     With ``O = A V``, ``A_ij`` gets ``sum_p A_ij V_jp R_ip / (2 O_ip)``, and ``V_jp`` as much (Achtibat et al., ICML
-    2024). crp-kit asks composites for the rule of products by the type `crp_kit.rules.stand_ins.Product`; zennit has no
-    such modules.
+    2024). crp-kit asks composites for the rule of products by the type `crp_kit.rules.module_stand_ins.Product`; zennit
+    has no such modules.
 
     Parameters
     ----------

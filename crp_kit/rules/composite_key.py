@@ -22,7 +22,7 @@ from zennit.core import Composite, Hook
 from zennit.types import SubclassMeta
 
 from ..checksum import checksum
-from .describe import RUN_STATE
+from .description import RUN_STATE
 
 __all__ = ["Content", "Same", "content_of"]
 

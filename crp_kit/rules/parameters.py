@@ -12,9 +12,9 @@ import torch
 from zennit import rules as zennit_rules
 from zennit.core import BasicHook, Hook
 
-from .describe import describe_hook, epsilon_in
+from ..propagation.step import Step
+from .description import describe_hook, epsilon_in
 from .stabilizer import added_epsilon
-from .step import Step
 
 __all__ = ["SavedRule", "portable", "rule_parameters", "short_rule", "step_texts"]
 

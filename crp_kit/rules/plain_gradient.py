@@ -6,8 +6,8 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from ..graph.nodes import Graph, Node
-from ..graph.ops import Kind
+from ..graph.graph import Graph, Node
+from ..graph.operations import Kind
 
 __all__ = ["PlainGradient", "plain_gradients"]
 

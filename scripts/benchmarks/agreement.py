@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-
-from .cases import Case
+from crp_kit.cases import Case
 
 LIMIT = 1e-3
 """Largest difference, relative, of results in float32."""

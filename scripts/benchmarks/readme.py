@@ -6,7 +6,20 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from .report import NONE, SIDES, TO_FLOOR, TO_PEER, Column, about, images, in_the_loop, of_side, seconds, size, table
+from crp_kit.views.report import (
+    NONE,
+    SIDES,
+    TO_FLOOR,
+    TO_PEER,
+    Column,
+    about,
+    images,
+    in_the_loop,
+    of_side,
+    seconds,
+    size,
+    table,
+)
 
 Record = Mapping[str, Any]
 PARTS = {"atlas": ("atlas",), "speed": ("heatmaps", "graph", "tracing", "query")}

@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-
-from .agreement import agreements
-from .cases import Case
-from .workers import WorkerError, Workers
+from crp_kit.agreement import agreements
+from crp_kit.cases import Case
+from crp_kit.workers import WorkerError, Workers
 
 Record = dict[str, Any]
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Collection
 
-from . import idioms, inplace, linear, nonlinear, products, structure
-from .draft import Draft, UnfitError
-from .program import Program
+from crp_kit.draft import Draft, UnfitError
+from crp_kit.program import Program
+
+from crp_kit import idioms, inplace, linear, nonlinear, products, structure
 
 OPERATIONS: dict[Callable[[Draft], object], int] = {
     **linear.OPERATIONS, **products.OPERATIONS, **structure.OPERATIONS,

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import torch
-
-from .draft import SIGNAL, Draft
-from .linear import call
+from crp_kit.draft import SIGNAL, Draft
+from crp_kit.linear import call
 
 
 def _layer(draft: Draft, operand: str, out: int) -> str:

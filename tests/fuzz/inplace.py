@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import torch
-
-from .draft import CONSTANT, GATE, LIVE, SIGNAL, Draft, UnfitError
-from .products import broadcasts, fill
+from crp_kit.draft import CONSTANT, GATE, LIVE, SIGNAL, Draft, UnfitError
+from crp_kit.products import broadcasts, fill
 
 
 def _target(draft: Draft, *, axis: int | None = None) -> str:

@@ -7,13 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.modules.conv import _ConvNd
-
-import crp_kit
-
-from .compare import (
+from crp_kit.compare import (
     EXACT,
     Detached,
     SkippedError,
@@ -26,8 +20,13 @@ from .compare import (
     made,
     shown,
 )
-from .detached import Mask
-from .program import CLASSES, Program
+from crp_kit.detached import Mask
+from crp_kit.program import CLASSES, Program
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.conv import _ConvNd
+
+import crp_kit
 
 
 def relevance(program: Program) -> None:

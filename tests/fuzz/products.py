@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import torch
-
-from .draft import CONSTANT, GATE, LIVE, SIGNAL, TAINTED, Draft, UnfitError
+from crp_kit.draft import CONSTANT, GATE, LIVE, SIGNAL, TAINTED, Draft, UnfitError
 
 SIGMOIDS = ("torch.sigmoid", "F.hardsigmoid")
 

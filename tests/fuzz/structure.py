@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import torch
-
-from .draft import GATE, LIVE, SIGNAL, TAINTED, Draft, UnfitError
+from crp_kit.draft import GATE, LIVE, SIGNAL, TAINTED, Draft, UnfitError
 
 ALL = (SIGNAL, SIGNAL, TAINTED, GATE)
 

@@ -1,0 +1,126 @@
+"""Shards into one atlas: the same, bit for bit, as if one process had made it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+import numpy as np
+
+from ...errors import AtlasError
+from .settings import Origin, origin_attributes
+from ..query.concept_atlas import ConceptAtlas
+from ..file.reader import (
+    check_same,
+    has_overall,
+    open_atlas,
+    read_classes,
+    read_failures,
+    read_header,
+    read_layers,
+    read_progress,
+)
+from ..file.schema import Progress, layer_path
+from .pass_state import PassState, allocator, state_bytes
+from ..file.hdf5 import H5File, write_tree
+from .workplace import Workplace
+
+__all__ = ["merge_atlases"]
+
+
+def merge_atlases(
+    paths: Sequence[str | Path],
+    out: str | Path,
+    *,
+    overwrite: bool = False,
+    max_memory: int = 2 << 30,
+    command: str = "crp_kit.merge_atlases",
+) -> ConceptAtlas:
+    """Join all shards of an atlas, in any order, into one file, and return it.
+
+    Parameters
+    ----------
+    paths : sequence of str or Path
+        Every shard, each once.
+    out : str or Path
+        The file to make.
+    overwrite : bool, optional
+        Replace what is there.
+    max_memory : int, optional
+        Bytes that rankings and moments may take in memory; larger ones are kept in files beside `out`.
+    command : str, optional
+        Words for the file.
+
+    Raises
+    ------
+    AtlasError
+        If a file is no finished shard, two shards overlap or one is missing, or they were made with different settings,
+        of another model or another dataset; the message says which and what.
+    """
+    if not paths:
+        raise AtlasError("nothing to merge: name every shard")
+    place = Workplace(Path(out), resume=False, overwrite=overwrite)
+    with ExitStack() as stack:
+        files = [stack.enter_context(open_atlas(path, incomplete=True)) for path in paths]
+        files = _in_order(files)
+        header, layers = read_header(files[0]), read_layers(files[0])
+        for file in files[1:]:
+            check_same(file, header, layers, f"{file.path} and {files[0].path} are no shards of one atlas")
+        index = np.concatenate([file.array("/samples/index")[:] for file in files])
+        if len(index) != header.n_samples or (np.diff(index) <= 0).any():
+            raise AtlasError(f"the shards hold {len(index)} samples, in part the same, instead of {header.n_samples}")
+        with place:
+            batches = read_progress(files[0]).batches
+            state = PassState(
+                header,
+                layers,
+                Progress(0, 1, 0, batches, batches, batches),
+                index,
+                _identifiers(files),
+                read_classes(files[0]),
+                allocator(state_bytes(header, layers, len(index)), max_memory, place.folder),
+            )
+            for file in files:
+                with file.explained():
+                    state.merge(file.array, overall=has_overall(file, layer_path(0, "activation")))
+                    state.failures.update(read_failures(file))
+            attributes = origin_attributes(Origin(command=command))
+            write_tree(place.target, state.tree(attributes, complete=True), compress=True)
+    return ConceptAtlas(place.target)
+
+
+def _in_order(files: Sequence[H5File]) -> list[H5File]:
+    """Return the shards by number.
+
+    Raises
+    ------
+    AtlasError
+        If they are not all the shards of one division, each finished and there once.
+    """
+    found: dict[int, H5File] = {}
+    shards = read_progress(files[0]).shards
+    for file in files:
+        progress = read_progress(file)
+        if "progress" not in file.names("/"):
+            raise AtlasError(f"{file.path} is a complete atlas already, not a shard")
+        if not progress.finished:
+            raise AtlasError(
+                f"{file.path} is not finished: {progress.done - progress.first} of {progress.end - progress.first} "
+                f"batches; resume its build first"
+            )
+        if progress.shards != shards:
+            raise AtlasError(f"{file.path} is one of {progress.shards} shards, {files[0].path} one of {shards}")
+        if progress.shard in found:
+            raise AtlasError(f"{file.path} and {found[progress.shard].path} are both shard {progress.shard}/{shards}")
+        found[progress.shard] = file
+    missing = [f"{number}/{shards}" for number in range(shards) if number not in found]
+    if missing:
+        raise AtlasError(f"{len(missing)} of {shards} shards are missing: {', '.join(missing[:10])}")
+    return [found[number] for number in range(shards)]
+
+
+def _identifiers(files: Sequence[H5File]) -> tuple[str, ...] | None:
+    if not all(file.has("/samples/id") for file in files):
+        return None
+    return tuple(name for file in files for name in file.texts("/samples/id"))

@@ -1,0 +1,216 @@
+"""The dataset pass, one batch at a time: images in, scores and positions of every concept out."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from ...concepts import Aggregate, Concept
+from ...data.samples import Batch
+from ...propagation.engine import Engine
+from ...errors import ConceptRangeError, CrpKitError, InputError
+from ...finite import is_finite
+from ...attribution.layer_values import per_class
+from ...attribution.layer_relevance import observe
+from ...rules.presets import Composite
+from .accumulators import Array, Integers
+from ..file.schema import Kind
+from .pass_state import BatchScores, KindScores, Rows
+from .target_policy import TargetPolicy, UnlabelledError
+
+__all__ = ["Collector"]
+
+Normalise = Callable[[torch.Tensor], torch.Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class Collector:
+    """Turns batches into scores.
+
+    Parameters
+    ----------
+    engine : Engine
+    composite : zennit Composite or None
+    concepts : dict
+        By layer.
+    targets : callable
+        From the model output and the samples' label ids to the classes that relevance starts from.
+    normalise : callable
+        From images, as the dataset gives them, to model inputs: (sample, channel, height, width).
+    aggregate : {"sum", "max"}
+    abs_norm : bool
+    device : torch.device
+    dtype : torch.dtype
+    at_once : int, optional
+        How many samples of a batch go through the model at once: maps that are too large for memory to be reused cost
+        more than what larger batches save. All by default.
+    """
+
+    engine: Engine
+    composite: Composite | None
+    concepts: Mapping[str, Concept]
+    targets: TargetPolicy
+    normalise: Normalise
+    aggregate: Aggregate
+    abs_norm: bool
+    device: torch.device
+    dtype: torch.dtype
+    at_once: int = sys.maxsize
+
+    def inputs(self, images: torch.Tensor) -> torch.Tensor:
+        """Return model inputs.
+
+        Raises
+        ------
+        InputError
+            If the preprocessing makes no batch of finite numbers.
+        """
+        made = self.normalise(images)
+        if not isinstance(made, torch.Tensor) or made.shape[:1] != images.shape[:1]:
+            shown = tuple(made.shape) if isinstance(made, torch.Tensor) else type(made).__name__
+            raise InputError(f"preprocess takes a batch of images and returns a batch; {len(images)} gave {shown}")
+        made = made.to(self.device, self.dtype, non_blocking=True)
+        if not is_finite(made):
+            bad = sum(not is_finite(image) for image in made)
+            raise InputError(f"preprocess makes values that are NaN or infinite from {bad} of the images")
+        return made
+
+    def scores(self, batch: Batch) -> BatchScores:
+        """Return what a batch gives. The batch has at least one sample.
+
+        Raises
+        ------
+        InputError
+            If a sample cannot be used; the message names it.
+        """
+        seen = _joined([self._seen(part) for part in batch.parts(self.at_once)])
+        sample = np.array(batch.samples, "i8")
+        first = seen.slots[0] if len(seen.slots) else np.full(len(sample), -1)
+        layers: dict[str, Mapping[Kind, KindScores]] = {}
+        for name in self.concepts:
+            score, position = (values[0] for values in seen.activations[name])
+            layers[name] = {
+                "relevance": _relevance_scores(sample, seen.slots, *seen.relevances[name]),
+                "activation": _activation_scores(Rows(sample, first, score, position), seen.slots),
+            }
+        return BatchScores(sample, first.astype("i8"), seen.prediction, layers)
+
+    def _seen(self, batch: Batch) -> _Seen:
+        """Return what some samples show."""
+        assert batch.images is not None
+        chosen: list[tuple[int, ...]] = []
+
+        def targets(output: torch.Tensor) -> torch.Tensor:
+            chosen.extend(self.targets(output, batch.labels))
+            return _padded(chosen).to(output.device)
+
+        try:
+            seen = observe(
+                self.engine, self.inputs(batch.images), targets, composite=self.composite, layers=list(self.concepts)
+            )
+        except UnlabelledError as error:
+            raise InputError(f"sample {batch.samples[error.place]}: {error}") from error
+        except ConceptRangeError as error:
+            wrong = [n for n, ids in zip(batch.samples, chosen, strict=True) if set(ids) & set(error.ids)]
+            raise InputError(f"sample {wrong[0]}: {error}" if wrong else str(error)) from error
+        except CrpKitError as error:
+            raise _about(batch, error) from error
+        return _Seen(
+            seen.targets.T.cpu().numpy(),
+            per_class(seen.prediction, 1).argmax(1).cpu().numpy(),
+            {name: self._measured(seen.activations[name][None], concept) for name, concept in self.concepts.items()},
+            {name: self._measured(seen.relevances[name], concept) for name, concept in self.concepts.items()},
+        )
+
+    def _measured(self, values: torch.Tensor, concept: Concept) -> tuple[Array, Array]:
+        """Return score and position, (slot, sample, concept), of values (slot, sample, *shape)."""
+        reference = concept.reference(values.flatten(0, 1), aggregate=self.aggregate)
+        score = reference.score
+        if self.abs_norm:
+            total = score.abs().sum(1, keepdim=True)
+            score = score / torch.where(total == 0, torch.ones_like(total), total)
+        shape = (*values.shape[:2], score.shape[1])
+        score = score.float()
+        if not is_finite(score):
+            raise InputError("a score is NaN or infinite, or too large for float32; half precision may be too small")
+        return (
+            score.reshape(shape).cpu().numpy(),
+            reference.position.reshape(shape).to(torch.int32).cpu().numpy(),
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class _Seen:
+    """Targets (slot, sample), predicted classes (sample,), and by layer score and position, (slot, sample, concept)."""
+
+    slots: Integers
+    prediction: Integers
+    activations: Mapping[str, tuple[Array, Array]]
+    relevances: Mapping[str, tuple[Array, Array]]
+
+
+def _joined(parts: Sequence[_Seen]) -> _Seen:
+    """Put samples side by side; those with fewer slots get empty ones."""
+    if len(parts) == 1:
+        return parts[0]
+    most = max(len(part.slots) for part in parts)
+
+    def beside(arrays: Sequence[Array], slots: int, fill: int = 0) -> Array:
+        wide = (
+            np.pad(one, [(0, slots - len(one)), *[(0, 0)] * (one.ndim - 1)], constant_values=fill) for one in arrays
+        )
+        return np.concatenate(list(wide), 1)
+
+    def layers(several: Sequence[Mapping[str, tuple[Array, Array]]], slots: int) -> dict[str, tuple[Array, Array]]:
+        return {
+            name: (beside([one[name][0] for one in several], slots), beside([one[name][1] for one in several], slots))
+            for name in several[0]
+        }
+
+    return _Seen(
+        beside([part.slots for part in parts], most, fill=-1),
+        np.concatenate([part.prediction for part in parts]),
+        layers([part.activations for part in parts], 1),
+        layers([part.relevances for part in parts], most),
+    )
+
+
+def _padded(ids: Sequence[tuple[int, ...]]) -> torch.Tensor:
+    """Return class ids as (sample, slot), -1 where a sample has fewer."""
+    slots = max(map(len, ids), default=0)
+    return torch.tensor([[*one, *[-1] * (slots - len(one))] for one in ids], dtype=torch.long).reshape(len(ids), slots)
+
+
+def _relevance_scores(sample: Integers, slots: Integers, score: Array, position: Array) -> KindScores:
+    """Sort relevance, (slot, sample, concept), into rows: a sample has as many as it has targets."""
+    held = slots >= 0
+    place, slot = np.nonzero(held.T)
+    rows = Rows(sample[place], slots[slot, place], score[slot, place], position[slot, place])
+    if len(slots) == 1 and held.all():
+        return KindScores(rows, rows, rows)
+    some = np.flatnonzero(held.any(0)) if len(slots) else np.zeros(0, int)
+    first = rows.taken(np.unique(place, return_index=True)[1])
+    if not len(some):
+        return KindScores(rows, first, rows)
+    choice = np.where(held[:, some, None], score[:, some], -np.inf).argmax(0)  # the first of equals
+    picked = [np.take_along_axis(values[:, some], choice[None], 0)[0] for values in (score, position)]
+    targets = slots[choice, some[:, None]]
+    return KindScores(rows, first, Rows(sample[some], targets, *picked))
+
+
+def _activation_scores(rows: Rows, slots: Integers) -> KindScores:
+    """Sort activation, one row for each sample, into rows for each of its classes."""
+    place, slot = np.nonzero(slots.T >= 0)
+    whole = np.array_equal(place, np.arange(len(rows.sample)))
+    by_class = rows if whole else rows.taken(place, slots[slot, place])
+    return KindScores(by_class, rows, rows)
+
+
+def _about(batch: Batch, error: CrpKitError) -> InputError:
+    """Return an error that says in which samples it happened."""
+    span = f"{batch.samples[0]} to {batch.samples[-1]}" if len(batch.samples) > 1 else f"{batch.samples[0]}"
+    return InputError(f"in the batch of samples {span}: {error}")

@@ -1,0 +1,285 @@
+"""What a build has to do, made from what was asked for: samples, batches, layers, and what the file says of itself."""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ...attribution.cond_attribution import CondAttribution
+from ...concepts import Aggregate, Concept
+from ...data.samples import Failure, NumberedSamples, fingerprint
+from ...errors import InputError
+from ...attribution.layer_values import class_axis, per_sample
+from ...attribution.layer_relevance import layer_concepts
+from ...propagation.relevance_pass import Run
+from ...data.preprocess import Preprocess
+from ...rules.description import describe_plan
+from ...rules.presets import Composite
+from ...models.state_dict import state_digest
+from ...version import __version__
+from .accumulators import Integers
+from .scores import Collector, Normalise
+from ..file.schema import Header, LayerInfo, Progress
+from ...attribution.layer_choice import LayerChoice, select_layers
+from .pass_state import PassState, allocator, state_bytes
+from .target_policy import TargetRule, target_policy
+
+__all__ = ["Job", "Options", "Origin", "origin_attributes", "parse_shard", "place_of", "prepare", "preprocessing"]
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Words for where an atlas comes from; they have no influence on it.
+
+    Parameters
+    ----------
+    model, dataset, command : str, optional
+        By default the names of the classes, and that of this function.
+    classes : tuple of str, optional
+        Names of the model's outputs, by default the dataset's.
+    """
+
+    model: str | None = None
+    dataset: str | None = None
+    command: str = "crp_kit.build_atlas"
+    classes: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Options:
+    """What was asked for; see `build_atlas`."""
+
+    layers: LayerChoice | Iterable[LayerChoice]
+    composite: Composite | str | None
+    concepts: Concept | Mapping[str, Concept] | None
+    preprocess: Preprocess | Normalise | None
+    target: str | TargetRule
+    k: int
+    k_class: int
+    aggregate: Aggregate
+    abs_norm: bool
+    batch_size: int
+    shard: tuple[int, int]
+    matrix: bool
+    subset: Sequence[int] | None
+    limit: int | None
+    origin: Origin = field(default_factory=Origin)
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """A pass, ready to run.
+
+    Parameters
+    ----------
+    samples : NumberedSamples
+    index : numpy.ndarray
+        Numbers of all samples of the pass, ascending; this part's are some of them.
+    collector : Collector
+    layers : tuple of LayerInfo
+    header : Header
+    progress : Progress
+        Nothing done yet.
+    classes : tuple of str
+    """
+
+    samples: NumberedSamples
+    index: Integers
+    collector: Collector
+    layers: tuple[LayerInfo, ...]
+    header: Header
+    progress: Progress
+    classes: tuple[str, ...]
+
+    def grid(self, done: int) -> list[list[int]]:
+        """Return the sample numbers of each batch of this part that is left when those before `done` are done."""
+        size = self.header.batch_size
+        return [self.index[batch * size : (batch + 1) * size].tolist() for batch in range(done, self.progress.end)]
+
+    def samples_before(self, batch: int) -> int:
+        """Return how many samples of this part lie before a batch."""
+        size = self.header.batch_size
+        return min(batch * size, len(self.index)) - self.progress.first * size
+
+    def empty_state(self, max_memory: int, folder: Path) -> PassState:
+        """Return a state that has seen nothing; if it needs more memory than that, it lies in files in a folder."""
+        size = self.header.batch_size
+        mine = self.index[self.progress.first * size : self.progress.end * size]
+        names = self.samples.identifiers()
+        return PassState(
+            self.header,
+            self.layers,
+            self.progress,
+            mine,
+            None if names is None else tuple(names[one] for one in mine),
+            self.classes,
+            allocator(state_bytes(self.header, self.layers, len(mine)), max_memory, folder),
+        )
+
+
+def prepare(attribution: CondAttribution, dataset: Any, options: Options) -> Job:
+    """Check what was asked for, and return the pass.
+
+    Raises
+    ------
+    InputError
+        If a number or word is none that is possible, the dataset is empty, or no sample can be read.
+    UnknownLayerError, UnreachableLayerError, ConceptAxisError
+        If a layer cannot be recorded.
+    """
+    _check_numbers(k=options.k, k_class=options.k_class, batch_size=options.batch_size)
+    if options.aggregate not in ("sum", "max"):
+        raise InputError(f"aggregate is 'sum' or 'max'; got {options.aggregate!r}")
+    view, normalise = preprocessing(options.preprocess)
+    samples = NumberedSamples(dataset, view)
+    index, subset = _chosen(len(samples), options.subset, options.limit)
+    progress = _progress(-(-len(index) // options.batch_size), *options.shard)
+    rules = attribution.resolve_composite(options.composite)
+    device, dtype = place_of(attribution.model)
+    policy = target_policy(options.target)
+    collector = Collector(
+        attribution.engine, rules, {}, policy, normalise, options.aggregate, options.abs_norm, device, dtype
+    )
+    run = attribution.engine.run(collector.inputs(_first_image(samples, index)), rules)
+    names = select_layers(run, attribution.model, options.layers)
+    concepts = layer_concepts(run, names, options.concepts)
+    collector = replace(collector, concepts=concepts, at_once=2 * run.rows_at_once)
+    target, origin = options.target, options.origin
+    header = Header(
+        model=origin.model or type(attribution.model).__name__,
+        model_sha256=state_digest(attribution.model),
+        composite=json.dumps(describe_plan(run.graph, run.plan)),
+        dataset=origin.dataset or type(dataset).__name__,
+        dataset_sha256=fingerprint(samples),
+        subset=subset,
+        n_samples=len(index),
+        n_classes=run.graph.shape(run.graph.output)[class_axis(run)],
+        k=options.k,
+        k_class=options.k_class,
+        batch_size=options.batch_size,
+        target=target if isinstance(target, str) else getattr(target, "__qualname__", type(target).__name__),
+        abs_norm=options.abs_norm,
+        aggregate=options.aggregate,
+        matrix=options.matrix,
+        dtype=str(dtype).removeprefix("torch."),
+    )
+    layers = tuple(_layer_info(run, name, collector) for name in names)
+    return Job(samples, index, collector, layers, header, progress, _class_names(samples, origin, header.n_classes))
+
+
+def origin_attributes(origin: Origin) -> dict[str, Any]:
+    """Return what a file says of where it comes from."""
+    now = dt.datetime.now(dt.timezone.utc)
+    return {"crp_kit_version": __version__, "created": now.isoformat(timespec="seconds"), "command": origin.command}
+
+
+def parse_shard(shard: tuple[int, int] | str | None) -> tuple[int, int]:
+    """Return which part of how many a shard is, counted from 0.
+
+    Raises
+    ------
+    InputError
+        If it is no such pair.
+
+    Examples
+    --------
+    >>> parse_shard("2/8")
+    (2, 8)
+    """
+    if shard is None:
+        return 0, 1
+    try:
+        part, parts = shard.split("/") if isinstance(shard, str) else shard
+        found = int(part), int(parts)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"a shard is 'i/n' or (i, n), such as '0/4'; got {shard!r}") from error
+    if not 0 <= found[0] < found[1]:
+        raise InputError(f"shards are counted from 0: of {found[1]} there are 0 to {found[1] - 1}; got {found[0]}")
+    return found
+
+
+def _progress(batches: int, shard: int, shards: int) -> Progress:
+    """Return which of the batches a shard owns: whole ones, side by side."""
+    if shards > batches:
+        raise InputError(f"{shards} shards for {batches} batches leave some empty; use at most {batches}")
+    first, end = (batches * (shard + step) // shards for step in (0, 1))
+    return Progress(shard, shards, first, first, end, batches)
+
+
+def _check_numbers(**numbers: Any) -> None:
+    for name, value in numbers.items():
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise InputError(f"{name} is a whole number of at least 1; got {value!r}")
+
+
+def preprocessing(preprocess: Preprocess | Normalise | None) -> tuple[Any, Normalise]:
+    """Return what makes tensors of pictures, if anything does, and what makes model inputs of tensors."""
+    if isinstance(preprocess, Preprocess):
+        return preprocess.view, preprocess.normalise
+    if preprocess is None:
+        return None, lambda images: images
+    if not callable(preprocess):
+        raise InputError(f"preprocess is a function of a batch of images; got {type(preprocess).__name__}")
+    return None, preprocess
+
+
+def _chosen(count: int, subset: Sequence[int] | None, limit: int | None) -> tuple[Integers, str]:
+    """Return the numbers of the samples to pass over, ascending, and words for the choice."""
+    if count == 0:
+        raise InputError("the dataset is empty")
+    index, words = np.arange(count, dtype="i8"), ""
+    if subset is not None:
+        index = np.unique(np.array(list(subset), "i8"))
+        if not len(index) or index[0] < 0 or index[-1] >= count:
+            raise InputError(f"subset is numbers of samples, from 0 to {count - 1}; got {len(index)} of them")
+        words = f"{len(index)} samples, SHA-256 {_digest(index)}"
+    if limit is not None:
+        _check_numbers(limit=limit)
+        index = index[:limit]
+        words = ", ".join(filter(None, [words, f"the first {limit}"]))
+    return index, words
+
+
+def _digest(index: Integers) -> str:
+    return hashlib.sha256(index.tobytes()).hexdigest()[:16]
+
+
+def _first_image(samples: NumberedSamples, index: Integers) -> torch.Tensor:
+    """Return the first image that can be read, as a batch."""
+    failure: Failure | None = None
+    for number in index:
+        read = samples[int(number)]
+        if not isinstance(read, Failure):
+            return read[1][None]
+        failure = failure or read
+    assert failure is not None
+    raise InputError(f"no sample can be read; sample {failure.sample}: {failure.reason}")
+
+
+def place_of(model: torch.nn.Module) -> tuple[torch.device, torch.dtype]:
+    """Return device and floating-point type of a model."""
+    for one in (*model.parameters(), *model.buffers()):
+        if one.is_floating_point():
+            return one.device, one.dtype
+    return torch.device("cpu"), torch.float32
+
+
+def _layer_info(run: Run, name: str, collector: Collector) -> LayerInfo:
+    ref = run.graph.find(name)
+    value = per_sample(run.graph, run.recording.value(ref))
+    concept = collector.concepts[name]
+    count = concept.reference(value.float(), aggregate=collector.aggregate).score.shape[1]
+    return LayerInfo(name, repr(concept), int(count), tuple(value.shape[1:]))
+
+
+def _class_names(samples: NumberedSamples, origin: Origin, n_classes: int) -> tuple[str, ...]:
+    names = origin.classes if origin.classes is not None else samples.class_names()
+    return tuple(names) if len(names) == n_classes else ()

@@ -1,0 +1,84 @@
+"""From which classes the relevance of a sample starts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+import torch
+
+from ...errors import InputError
+from ...attribution.layer_values import per_class
+
+__all__ = ["TargetPolicy", "TargetRule", "target_policy"]
+
+Labels = Sequence[tuple[int, ...] | None]
+TargetRule = Callable[[torch.Tensor, tuple[int, ...] | None], Iterable[int]]
+"""From a sample's model output (class, ...) and its label ids, if any, to class ids."""
+TargetPolicy = Callable[[torch.Tensor, Labels], list[tuple[int, ...]]]
+"""From the model output (sample, class, ...) and the samples' label ids to the class ids of each sample."""
+
+_FORMS = "'label', 'prediction', 'top:P' or 'top:P:N' (every class of a probability above P, at most N), or a function"
+
+
+class UnlabelledError(InputError):
+    """A sample without a label, where relevance was to start from the label."""
+
+    def __init__(self, place: int) -> None:
+        self.place = place
+        super().__init__("it has no label; start from target='prediction' instead, or leave the sample out")
+
+
+def target_policy(target: str | TargetRule) -> TargetPolicy:
+    """Return the function that a text means.
+
+    Parameters
+    ----------
+    target : str or callable
+        ``"label"``; ``"prediction"``, the highest output; ``"top:0.1"`` or ``"top:0.1:3"``, every class whose softmax
+        probability is above 0.1, at most 3 of them; or a function of one sample's output and label ids.
+
+    Raises
+    ------
+    InputError
+        If it is none of these.
+    """
+    if callable(target):
+        rule = target
+        return lambda output, labels: [_distinct(rule(*one)) for one in zip(output, labels, strict=True)]
+    if target == "label":
+        return _labels
+    if target == "prediction":
+        return lambda output, _: [(int(one),) for one in per_class(output, 1).argmax(1)]
+    kind, _, numbers = str(target).partition(":")
+    share, _, most = numbers.partition(":")
+    try:
+        if kind == "top":
+            return _Top(float(share), int(most) if most else None)
+    except ValueError as error:
+        raise InputError(f"target is {_FORMS}; got {target!r}") from error
+    raise InputError(f"target is {_FORMS}; got {target!r}")
+
+
+def _distinct(ids: Iterable[int]) -> tuple[int, ...]:
+    return tuple(dict.fromkeys(map(int, ids)))
+
+
+def _labels(output: torch.Tensor, labels: Labels) -> list[tuple[int, ...]]:
+    for place, label in enumerate(labels):
+        if label is None:
+            raise UnlabelledError(place)
+    return [label for label in labels if label is not None]
+
+
+class _Top:
+    """Every class of a probability above a bound, the most probable first."""
+
+    def __init__(self, share: float, most: int | None) -> None:
+        if not 0 <= share < 1 or (most is not None and most < 1):
+            raise ValueError
+        self.share, self.most = share, most
+
+    def __call__(self, output: torch.Tensor, _: Labels) -> list[tuple[int, ...]]:
+        probability, order = per_class(output, 1).softmax(1).sort(stable=True, dim=1, descending=True)
+        counts = (probability > self.share).sum(1).tolist()
+        return [tuple(row[: min(count, self.most or count)].tolist()) for row, count in zip(order, counts, strict=True)]

@@ -1,0 +1,1 @@
+"""The HDF5 format of atlases: its schema, reading, writing, checking."""

@@ -1,0 +1,160 @@
+"""Opening an atlas file: whether it is one, of a known version, whole, and consistent in itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ...errors import AtlasError
+from .hdf5 import H5File
+from .schema import ENCODING, KINDS, OVERALL, VERSION, Header, LayerInfo, Progress, checksum, layer_path, shapes
+
+__all__ = [
+    "check_same",
+    "has_overall",
+    "open_atlas",
+    "read_classes",
+    "read_failures",
+    "read_header",
+    "read_layers",
+    "read_progress",
+]
+
+
+def open_atlas(path: str | Path, *, incomplete: bool = False) -> H5File:
+    """Open an atlas file and check its structure: attributes, and shapes and types of all arrays.
+
+    Parameters
+    ----------
+    path : str or Path
+    incomplete : bool, optional
+        Accept a shard, or what an interrupted build has kept.
+
+    Raises
+    ------
+    AtlasError
+        If there is no such file, it is none of these or damaged, it is of a newer version, or it is not complete.
+    """
+    file = H5File(Path(path))
+    try:
+        with file.explained():
+            _check(file, incomplete)
+    except BaseException:
+        file.close()
+        raise
+    return file
+
+
+def _check(file: H5File, incomplete: bool) -> None:
+    root = file.attributes("/")
+    encoding, version = root.get("encoding-type"), root.get("encoding-version")
+    if encoding != ENCODING:
+        raise AtlasError(f"{str(file.path)!r} is an HDF5 file but no crp-kit atlas: its encoding-type is {encoding!r}")
+    if version != VERSION:
+        raise AtlasError(f"{str(file.path)!r} has format version {version!r}; this crp-kit reads version {VERSION!r}")
+    groups = {path: file.attributes(path) for path in file.groups()}
+    if root.get("checksum") != checksum(groups):
+        raise AtlasError("its attributes were changed or damaged: the checksum over them does not fit")
+    _check_arrays(file, read_header(file), read_layers(file))
+    if root.get("complete") not in (True, np.True_) and not incomplete:
+        progress = read_progress(file)
+        seen = f"{progress.done - progress.first} of {progress.end - progress.first} batches"
+        what = f"shard {progress.shard}/{progress.shards} of an atlas" if progress.shards > 1 else "an unfinished atlas"
+        hint = "merge it with the others" if progress.finished and progress.shards > 1 else "resume its build"
+        raise AtlasError(f"{str(file.path)!r} is {what} ({seen}); {hint}, or open it with incomplete=True")
+
+
+def _check_arrays(file: H5File, header: Header, layers: tuple[LayerInfo, ...]) -> None:
+    groups = {layer_path(number): info for number, info in enumerate(layers)}
+    halves = [layer_path(number, kind) for number in range(len(layers)) for kind in KINDS]
+    wanted = shapes(header, groups, overall=[half for half in halves if has_overall(file, half)])
+    rows = next(iter(file.array("/samples/index").shape), 0)
+    for path, shape in wanted.items():
+        array = file.array(path)
+        expected = tuple(rows if size == -1 else size for size in shape)
+        if array.shape != expected:
+            raise AtlasError(f"its array {path} has shape {array.shape} and should have {expected}")
+        kind = array.dtype.kind
+        if kind != _kind(path):
+            raise AtlasError(f"its array {path} has the type {array.dtype}, which is of another kind")
+    _check_texts(file, "/classes/name", header.n_classes)
+    _check_texts(file, "/samples/id", rows)
+    if file.has("/skipped/sample"):
+        shape = file.array("/skipped/sample").shape
+        _check_texts(file, "/skipped/reason", next(iter(shape), 0))
+
+
+def _check_texts(file: H5File, path: str, count: int) -> None:
+    if file.has(path):
+        array = file.array(path)
+        if array.shape != (count,) or array.dtype.kind not in "SO":
+            raise AtlasError(f"its array {path} should be {count} texts; it is {array.shape} of {array.dtype}")
+
+
+def _kind(path: str) -> str:
+    return "f" if path.rsplit("/", maxsplit=1)[-1] in ("score", "mean", "std", "min", "max", "matrix") else "i"
+
+
+def has_overall(file: H5File, half: str) -> bool:
+    """Return whether a half of a layer (by group path) has moments over all samples."""
+    return OVERALL in file.names(half)
+
+
+def read_header(file: H5File) -> Header:
+    """Return what a file was made from and how."""
+    with file.explained():
+        return Header.of(file.attributes("/"))
+
+
+def read_layers(file: H5File) -> tuple[LayerInfo, ...]:
+    """Return the layers in the order of their numbers."""
+    with file.explained():
+        names = file.names("/layers")
+        if sorted(names) != sorted(map(str, range(len(names)))):
+            raise AtlasError("its layers are not numbered from 0 on")
+        return tuple(LayerInfo.of(file.attributes(layer_path(number))) for number in range(len(names)))
+
+
+def read_progress(file: H5File) -> Progress:
+    """Return which batches a part has seen; a complete file has seen all."""
+    with file.explained():
+        if "progress" not in file.names("/"):
+            header = read_header(file)
+            count = -(-header.n_samples // header.batch_size)
+            return Progress(0, 1, 0, count, count, count)
+        return Progress.of(file.attributes("/progress"))
+
+
+def read_failures(file: H5File) -> Mapping[int, str]:
+    """Return the samples that were left out, and why."""
+    if not file.has("/skipped/sample"):
+        return {}
+    samples: list[Any] = file.array("/skipped/sample")[:].tolist()
+    return dict(zip(samples, file.texts("/skipped/reason"), strict=True))
+
+
+def read_classes(file: H5File) -> tuple[str, ...]:
+    """Return the names of the classes, empty where none are known."""
+    return file.texts("/classes/name") if file.has("/classes/name") else ()
+
+
+def check_same(file: H5File, header: Header, layers: Sequence[LayerInfo], what: str) -> None:
+    """Make sure that a file comes from the same pass.
+
+    Raises
+    ------
+    AtlasError
+        If it does not; the message begins with `what` and names every difference.
+    """
+    found = read_header(file)
+    differences = found.differences(header)
+    theirs, mine = ([one.name for one in several] for several in (read_layers(file), layers))
+    if theirs != mine:
+        differences.append(f"layers are {', '.join(theirs)} there and {', '.join(mine)} here")
+    elif read_layers(file) != tuple(layers):
+        differences.append("the layers' concepts or shapes differ")
+    if differences:
+        raise AtlasError(f"{what}: {'; '.join(differences)}")

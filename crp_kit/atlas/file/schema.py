@@ -1,0 +1,338 @@
+"""The atlas file, format 1, as data: what it says of itself and which arrays it has."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal
+
+import numpy as np
+
+from ...errors import AtlasError
+from ..build.accumulators import Array
+
+__all__ = [
+    "ENCODING",
+    "KINDS",
+    "OVERALL",
+    "VERSION",
+    "ArraySpec",
+    "Header",
+    "Kind",
+    "LayerInfo",
+    "Progress",
+    "Tree",
+    "array_spec",
+    "checksum",
+    "encoded",
+    "layer_path",
+    "shapes",
+    "text_digest",
+]
+
+ENCODING, VERSION = "crp-kit-atlas", "1"
+OVERALL = "overall"
+"""Group with the moments over all samples, each counted once; absent in files of older versions."""
+Kind = Literal["relevance", "activation"]
+KINDS: tuple[Kind, Kind] = ("relevance", "activation")
+Attributes = dict[str, Any]
+
+_CHUNK_BYTES = 1 << 16
+
+
+@dataclass(frozen=True)
+class Header:
+    """What an atlas was made from and how. Two parts of one atlas agree in all of it.
+
+    Parameters
+    ----------
+    model : str
+    model_sha256 : str
+        Of the state dict.
+    composite : str
+        The rule of every node, as JSON: {rule: [names]}.
+    dataset : str
+    dataset_sha256 : str
+        Fingerprint.
+    subset : str
+        Which of the dataset's samples were asked for, in words; empty for all.
+    n_samples, n_classes, k, k_class : int
+    batch_size : int
+        Batches lie on one grid over the whole dataset.
+    target : str
+        From which classes relevance starts.
+    abs_norm : bool
+        Whether the scores of a sample are divided by their sum of magnitudes over the concepts of a layer.
+    aggregate : str
+        How the values of a concept become its score: sum or max.
+    matrix : bool
+        Whether the scores of every sample are kept.
+    dtype : str
+        Of the model's input.
+    """
+
+    model: str
+    model_sha256: str
+    composite: str
+    dataset: str
+    dataset_sha256: str
+    subset: str
+    n_samples: int
+    n_classes: int
+    k: int
+    k_class: int
+    batch_size: int
+    target: str
+    abs_norm: bool
+    aggregate: str
+    matrix: bool
+    dtype: str
+
+    @classmethod
+    def of(cls, attributes: Mapping[str, Any]) -> Header:
+        """Read a header from attributes.
+
+        Raises
+        ------
+        AtlasError
+            If one is missing or has a value of another type.
+        """
+        known = {"str": str, "int": int, "bool": bool}
+        values = {}
+        for one in fields(cls):
+            value = attributes.get(one.name)
+            kind = known[str(one.type)]
+            number = kind is int and isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+            if not (number or isinstance(value, (bool, np.bool_) if kind is bool else str)) or (
+                kind is int and not number
+            ):
+                raise AtlasError(f"its attribute {one.name!r} is missing or no {kind.__name__}: {value!r}")
+            values[one.name] = kind(value)
+        return cls(**values)
+
+    def attributes(self) -> Attributes:
+        """Return everything as attributes."""
+        return {one.name: getattr(self, one.name) for one in fields(self)}
+
+    def differences(self, other: Header) -> list[str]:
+        """Say where another header differs, the words for model and dataset apart; this one's value first."""
+        found = []
+        for one in fields(self):
+            mine, theirs = getattr(self, one.name), getattr(other, one.name)
+            if mine == theirs or one.name in ("model", "dataset"):
+                continue
+            if one.name == "composite":
+                found.append(_rule_difference(mine, theirs))
+            elif one.name.endswith("_sha256"):
+                found.append(f"{one.name.removesuffix('_sha256')} has another content (SHA-256)")
+            else:
+                found.append(f"{one.name} is {mine!r} there and {theirs!r} here")
+        return found
+
+
+def _rule_difference(mine: str, theirs: str) -> str:
+    """Name the first node that has another rule."""
+    rules = [{node: rule for rule, nodes in json.loads(text).items() for node in nodes} for text in (mine, theirs)]
+    for node in dict.fromkeys([*rules[0], *rules[1]]):
+        one, other = (table.get(node, "no rule") for table in rules)
+        if one != other:
+            return f"composite: {node!r} has {one} there and {other} here"
+    return "composite: the rules differ"
+
+
+@dataclass(frozen=True)
+class LayerInfo:
+    """One layer of an atlas.
+
+    Parameters
+    ----------
+    name : str
+        The node's full name.
+    concept : str
+        What a concept is there, in words.
+    n_concepts : int
+    output_shape : tuple of int
+        Of the node, without the batch axis.
+    """
+
+    name: str
+    concept: str
+    n_concepts: int
+    output_shape: tuple[int, ...]
+
+    def attributes(self) -> Attributes:
+        return {
+            "name": self.name,
+            "concept": self.concept,
+            "n_concepts": self.n_concepts,
+            "output_shape": np.array(self.output_shape, "i8"),
+        }
+
+    @classmethod
+    def of(cls, attributes: Mapping[str, Any]) -> LayerInfo:
+        try:
+            shape = tuple(int(one) for one in np.atleast_1d(attributes["output_shape"]))
+            return cls(str(attributes["name"]), str(attributes["concept"]), int(attributes["n_concepts"]), shape)
+        except (KeyError, TypeError, ValueError) as error:
+            raise AtlasError("the attributes of one of its layers are missing or of another type") from error
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Which batches of the grid a part has seen.
+
+    Parameters
+    ----------
+    shard, shards : int
+        This part and how many there are, counted from 0.
+    first, done, end : int
+        Batches: the first of this part, the first that is not seen yet, and the first behind this part.
+    batches : int
+        Of the whole grid.
+    """
+
+    shard: int
+    shards: int
+    first: int
+    done: int
+    end: int
+    batches: int
+
+    @property
+    def finished(self) -> bool:
+        return self.done == self.end
+
+    def attributes(self) -> Attributes:
+        return {one.name: getattr(self, one.name) for one in fields(self)}
+
+    @classmethod
+    def of(cls, attributes: Mapping[str, Any]) -> Progress:
+        try:
+            return cls(**{one.name: int(attributes[one.name]) for one in fields(cls)})
+        except (KeyError, TypeError, ValueError) as error:
+            raise AtlasError("what it says of its progress is missing or of another type") from error
+
+
+@dataclass(frozen=True, eq=False)
+class ArraySpec:
+    """One dataset of a file.
+
+    Parameters
+    ----------
+    shape, dtype
+        Of the dataset.
+    read : callable
+        From a slice of the first axis to that part of the values.
+    chunks : tuple of int
+    attributes : dict, optional
+        Of the dataset itself; an atlas has none.
+    """
+
+    shape: tuple[int, ...]
+    dtype: Any
+    read: Callable[[slice], Array]
+    chunks: tuple[int, ...]
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+
+    def blocks(self) -> Iterator[tuple[slice, Array]]:
+        """Yield the values in blocks of whole chunks, of bounded size."""
+        bytes_per_row = max(1, int(np.prod(self.shape[1:])) * np.dtype(self.dtype).itemsize)
+        step = max(self.chunks[0], (1 << 26) // bytes_per_row // self.chunks[0] * self.chunks[0])
+        for start in range(0, self.shape[0], step):
+            part = slice(start, min(start + step, self.shape[0]))
+            yield part, self.read(part)
+
+
+@dataclass(eq=False)
+class Tree:
+    """What a file holds: attributes by group, and datasets by path."""
+
+    groups: dict[str, Attributes] = field(default_factory=dict)
+    arrays: dict[str, ArraySpec] = field(default_factory=dict)
+
+
+def array_spec(
+    values: Any, *, swap: bool = False, dtype: Any = None, blank: Callable[[Array], Array] = lambda values: values
+) -> ArraySpec:
+    """Return how an array is stored; with `swap` its first two axes change places, block by block.
+
+    Chunks hold whole rows along the first axis as stored, about 64 KiB, so that reading one concept reads one chunk;
+    rows longer than that are cut.
+    """
+    shape = (values.shape[1], values.shape[0], *values.shape[2:]) if swap else values.shape
+    kind = np.dtype(dtype or values.dtype)
+
+    def read(part: slice) -> Array:
+        found = np.swapaxes(values[:, part], 0, 1) if swap else values[part]
+        return np.ascontiguousarray(blank(np.asarray(found)), dtype=kind)
+
+    return ArraySpec(tuple(shape), kind, read, _chunks(tuple(shape), kind.itemsize))
+
+
+def _chunks(shape: tuple[int, ...], itemsize: int) -> tuple[int, ...]:
+    if len(shape) == 2 and shape[1] * itemsize * 16 > _CHUNK_BYTES:
+        return min(shape[0], 256), max(1, _CHUNK_BYTES // itemsize // 256)
+    row = max(1, int(np.prod(shape[1:])) * itemsize)
+    rows = min(max(1, shape[0]), max(1, _CHUNK_BYTES // row))
+    return rows, *(max(1, size) for size in shape[1:])
+
+
+def layer_path(number: int, kind: Kind | None = None) -> str:
+    """Return the path of a layer's group, or of one of its two halves."""
+    return f"/layers/{number}" if kind is None else f"/layers/{number}/{kind}"
+
+
+def shapes(
+    header: Header, layers: Mapping[str, LayerInfo], *, overall: Container[str] = ()
+) -> dict[str, tuple[int, ...]]:
+    """Return the shape of every dataset that a file with these layers (by group path) has to have.
+
+    Halves in `overall` (by group path) have moments over all samples too. What belongs to samples has as many rows as
+    the file holds samples: -1.
+    """
+    found: dict[str, tuple[int, ...]] = {
+        "/samples/index": (-1,),
+        "/samples/target": (-1,),
+        "/samples/prediction": (-1,),
+    }
+    for path, info in layers.items():
+        for kind in KINDS:
+            base, concepts = f"{path}/{kind}", info.n_concepts
+            for name in ("score", "sample", "position", "target"):
+                found[f"{base}/top/{name}"] = (concepts, header.k)
+                if name != "target":
+                    found[f"{base}/class_top/{name}"] = (concepts, header.n_classes, header.k_class)
+            groups = {"moments": header.n_classes, **({OVERALL: 1} if base in overall else {})}
+            for group, rows in groups.items():
+                found[f"{base}/{group}/count"] = (rows,)
+                for name in ("mean", "std", "min", "max"):
+                    found[f"{base}/{group}/{name}"] = (rows, concepts)
+            if header.matrix:
+                found[f"{base}/matrix"] = (-1, concepts)
+    return found
+
+
+def encoded(texts: Sequence[str]) -> Array:
+    """Return texts as UTF-8 of one length, so that they lie where their dataset is and not elsewhere in the file."""
+    found: Array = np.char.encode(np.array(texts, dtype=str), "utf-8")
+    return found.astype(f"S{max(1, found.dtype.itemsize)}")
+
+
+def text_digest(texts: Sequence[str]) -> str:
+    """Return a SHA-256 of texts: HDF5 keeps no checksum of those."""
+    return hashlib.sha256("\n".join(texts).encode()).hexdigest()
+
+
+def checksum(groups: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return a SHA-256 of every attribute of every group but the checksum's own."""
+    plain = {
+        path: {name: _plain(value) for name, value in attributes.items() if name != "checksum"}
+        for path, attributes in groups.items()
+    }
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
+
+
+def _plain(value: Any) -> Any:
+    return value.tolist() if isinstance(value, (np.ndarray, np.generic)) else value

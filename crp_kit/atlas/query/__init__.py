@@ -1,0 +1,1 @@
+"""Questions to a finished atlas, and its reference samples."""

@@ -1,0 +1,251 @@
+"""What an atlas knows of one layer: rankings, moments and matrix of its concepts, by relevance and by activation."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from ...errors import AtlasError, ConceptRangeError, InputError
+from ..build.accumulators import MomentArrays
+from ..file.hdf5 import H5File
+from ..file.reader import has_overall
+from ..file.schema import KINDS, OVERALL, Kind, LayerInfo, layer_path
+from .rankings import ClassRanking, Column, ConceptRanking, ConceptStatistics, SampleRanking
+
+if TYPE_CHECKING:
+    from .concept_atlas import ConceptAtlas
+
+__all__ = ["LayerAtlas", "ScoreAtlas", "check_whole"]
+
+
+class LayerAtlas:
+    """What an atlas knows of one layer: `relevance` and `activation`."""
+
+    def __init__(self, atlas: ConceptAtlas, number: int, info: LayerInfo) -> None:
+        self.atlas, self.info, self._number = atlas, info, number
+
+    @property
+    def name(self) -> str:
+        return self.info.name
+
+    @property
+    def n_concepts(self) -> int:
+        return self.info.n_concepts
+
+    @property
+    def relevance(self) -> ScoreAtlas:
+        """Relevance: RelMax rankings and moments."""
+        return self.score("relevance")
+
+    @property
+    def activation(self) -> ScoreAtlas:
+        """Activation: ActMax rankings and moments."""
+        return self.score("activation")
+
+    def score(self, mode: Kind) -> ScoreAtlas:
+        """Return relevance or activation by name.
+
+        Raises
+        ------
+        InputError
+            If it is another word.
+        """
+        if mode not in KINDS:
+            raise InputError(f"mode is 'relevance' or 'activation'; got {mode!r}")
+        return ScoreAtlas(self, mode, self._number)
+
+    def classes(self, concept: int, k: int | None = None, *, by: Literal["mean", "top"] = "mean") -> ClassRanking:
+        """Return the classes that a concept serves, by relevance; see `ScoreAtlas.classes`."""
+        return self.relevance.classes(concept, k, by=by)
+
+    def concepts(self, cls: int | str, k: int | None = None) -> ConceptRanking:
+        """Return the concepts that serve a class, by relevance; see `ScoreAtlas.concepts`."""
+        return self.relevance.concepts(cls, k)
+
+    def __repr__(self) -> str:
+        return f"LayerAtlas {self.name!r}: {self.n_concepts} concepts ({self.info.concept})"
+
+
+class ScoreAtlas:
+    """Relevance or activation of one layer."""
+
+    def __init__(self, layer: LayerAtlas, kind: Kind, number: int) -> None:
+        self.layer, self.kind = layer, kind
+        self._base = layer_path(number, kind)
+
+    @property
+    def _file(self) -> H5File:
+        return self.layer.atlas._file
+
+    def top(self, concept: int, k: int | None = None) -> SampleRanking:
+        """Return the samples in which a concept is strongest, over the whole dataset.
+
+        Parameters
+        ----------
+        concept : int
+        k : int, optional
+            How many; by default all that the file has.
+
+        Raises
+        ------
+        ConceptRangeError
+            If the layer has no such concept.
+        InputError
+            If the file has fewer.
+        """
+        concept = self._concept(concept)
+        found = {
+            name: self._file.array(f"{self._base}/top/{name}")[concept]
+            for name in ("sample", "score", "position", "target")
+        }
+        return self._ranking(found, k, self.layer.atlas.header.k)
+
+    def class_top(self, concept: int, cls: int | str, k: int | None = None) -> SampleRanking:
+        """Return the samples of one class in which a concept is strongest; parameters as in `top`."""
+        concept, number = self._concept(concept), self.layer.atlas.class_number(cls)
+        found = {
+            name: self._file.array(f"{self._base}/class_top/{name}")[concept, number]
+            for name in ("sample", "score", "position")
+        }
+        found["target"] = np.where(found["sample"] >= 0, number, -1)
+        return self._ranking(found, k, self.layer.atlas.header.k_class)
+
+    @staticmethod
+    def _ranking(found: dict[str, Column], k: int | None, most: int) -> SampleRanking:
+        check_whole("k is a whole number", 1 if k is None else k)
+        if k is not None and not 1 <= k <= most:
+            raise InputError(f"the atlas holds {most} per ranking; k is 1 to {most}, got {k}")
+        held = found["sample"][: k or most] >= 0
+        return SampleRanking(**{name: column[: k or most][held] for name, column in found.items()})
+
+    @property
+    def moments(self) -> MomentArrays:
+        """Moments by class: count (class,), mean, std, min, max (class, concept)."""
+        return self._moments(slice(None), slice(None))
+
+    def _moments(self, cls: slice, concept: slice, *, group: str = "moments") -> MomentArrays:
+        count = self._file.array(f"{self._base}/{group}/count")[cls]
+        arrays = {
+            name: self._file.array(f"{self._base}/{group}/{name}")[cls, concept]
+            for name in ("mean", "std", "min", "max")
+        }
+        return MomentArrays(count, **arrays)
+
+    def classes(self, concept: int, k: int | None = None, *, by: Literal["mean", "top"] = "mean") -> ClassRanking:
+        """Return the classes that a concept serves, strongest first.
+
+        Parameters
+        ----------
+        concept : int
+        k : int, optional
+            How many; by default all classes that have samples.
+        by : {"mean", "top"}, optional
+            Mean score over all samples of the class, or over those of its ranking.
+
+        Raises
+        ------
+        ConceptRangeError
+            If the layer has no such concept.
+        """
+        concept = self._concept(concept)
+        moments = self._moments(slice(None), slice(concept, concept + 1))
+        if by == "mean":
+            mean = moments.mean[:, 0]
+        elif by == "top":
+            score = self._file.array(f"{self._base}/class_top/score")[concept]
+            filled = (~np.isnan(score)).sum(1)
+            mean = np.where(filled > 0, np.nansum(score, 1) / np.maximum(filled, 1), np.nan).astype("f4")
+        else:
+            raise InputError(f"by is 'mean' or 'top'; got {by!r}")
+        order = _best(mean, k)
+        names = np.array(self.layer.atlas.classes)
+        return ClassRanking(order, names[order], mean[order], moments.count[order])
+
+    def concepts(self, cls: int | str, k: int | None = None) -> ConceptRanking:
+        """Return the concepts that serve a class, the highest mean score first.
+
+        Parameters
+        ----------
+        cls : int or str
+            Number or name.
+        k : int, optional
+            How many; by default all.
+
+        Raises
+        ------
+        AtlasError
+            If no sample of the class was looked at.
+        """
+        number = self.layer.atlas.class_number(cls)
+        moments = self._moments(slice(number, number + 1), slice(None))
+        if not moments.count[0]:
+            raise AtlasError(f"the atlas has no sample of the class {self.layer.atlas.classes[number]!r} ({number})")
+        order = _best(moments.mean[0], k)
+        return ConceptRanking(order, moments.mean[0][order], moments.std[0][order])
+
+    def statistics(self, cls: int | str | None = None) -> ConceptStatistics:
+        """Return mean, std, min and max of every concept, over the whole dataset or one class.
+
+        Over the whole dataset each sample counts once by activation, and once for each of its targets by relevance. An
+        atlas of an older version has activation by class alone: there too a sample counts once for each target.
+        """
+        if cls is None:
+            whole = has_overall(self._file, self._base)
+            moments = self._moments(slice(None), slice(None), group=OVERALL) if whole else _joined(self.moments)
+        else:
+            number = self.layer.atlas.class_number(cls)
+            moments = self._moments(slice(number, number + 1), slice(None))
+        values = (moments.mean[0], moments.std[0], moments.min[0], moments.max[0])
+        return ConceptStatistics(np.arange(self.layer.n_concepts), *values)
+
+    @property
+    def matrix(self) -> Any:
+        """Scores of every sample, (sample, concept), read when it is cut; rows as `ConceptAtlas.samples`.
+
+        Raises
+        ------
+        AtlasError
+            If the atlas was built without.
+        """
+        if not self.layer.atlas.header.matrix:
+            raise AtlasError(f"{self.layer.atlas.path} has no matrix; build it with matrix=True")
+        return self._file.array(f"{self._base}/matrix")
+
+    def _concept(self, concept: int) -> int:
+        check_whole("a concept is a whole number", concept)
+        if not 0 <= concept < self.layer.n_concepts:
+            raise ConceptRangeError(self.layer.name, [int(concept)], self.layer.n_concepts, what="concept")
+        return int(concept)
+
+    def __repr__(self) -> str:
+        return f"ScoreAtlas {self.kind} of {self.layer.name!r}: top, class_top, classes, concepts, moments, statistics"
+
+
+def check_whole(said: str, value: Any) -> None:
+    """Raise an `InputError` that begins with what is said if a value is no whole number."""
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+        raise InputError(f"{said}; got {value!r}")
+
+
+def _best(values: Column, k: int | None) -> Column:
+    """Return the numbers of the highest values, best first, without those that are not-a-number."""
+    check_whole("k is a whole number", 1 if k is None else k)
+    if k is not None and k < 1:
+        raise InputError(f"k is at least 1; got {k}")
+    order = np.argsort(-values, kind="stable")
+    return order[~np.isnan(values[order])][:k]
+
+
+def _joined(moments: MomentArrays) -> MomentArrays:
+    """Return the moments of all groups together, as one group."""
+    held = moments.count > 0
+    if not held.any():
+        held[:1] = True  # whose moments are not-a-number
+    count = np.maximum(moments.count[held], 0).astype("f8")[:, None]
+    total = max(float(count.sum()), 1.0)
+    mean = (count * moments.mean[held]).sum(0, keepdims=True) / total
+    spread = moments.std[held].astype("f8") ** 2 + (moments.mean[held] - mean) ** 2
+    std = np.sqrt((count * spread).sum(0, keepdims=True) / total)
+    low, high = moments.min[held].min(0, keepdims=True), moments.max[held].max(0, keepdims=True)
+    return MomentArrays(np.array([count.sum()], "i8"), mean.astype("f4"), std.astype("f4"), low, high)

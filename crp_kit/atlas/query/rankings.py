@@ -1,0 +1,179 @@
+"""Answers as small tables: columns that print, show themselves in a notebook, and become arrays or data frames."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ...errors import InputError
+from ...tables import html_table, more_rows
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+__all__ = ["ClassRanking", "ConceptRanking", "ConceptStatistics", "SampleRanking", "Table"]
+
+_SHOWN = 20
+
+Column = npt.NDArray[Any]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Table:
+    """Columns of one length. Subclasses are dataclasses whose fields are the columns."""
+
+    def columns(self) -> dict[str, Column]:
+        """Return the columns by name."""
+        return {one.name: getattr(self, one.name) for one in fields(self)}
+
+    def __len__(self) -> int:
+        return len(next(iter(self.columns().values())))
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """Yield each row with its names, as plain Python values."""
+        plain = {name: column.tolist() for name, column in self.columns().items()}
+        for number in range(len(self)):
+            yield {name: values[number] for name, values in plain.items()}
+
+    def to_numpy(self) -> Column:
+        """Return a structured array with a field for each column."""
+        columns = self.columns()
+        made = np.empty(len(self), [(name, column.dtype) for name, column in columns.items()])
+        for name, column in columns.items():
+            made[name] = column
+        return made
+
+    def to_pandas(self) -> Any:
+        """Return a data frame.
+
+        Raises
+        ------
+        ImportError
+            If pandas is not installed.
+        """
+        return importlib.import_module("pandas").DataFrame(self.columns())
+
+    def sorted(self, by: str, k: int | None = None) -> Self:
+        """Return the first `k` rows, those with the highest values of a column first, texts in reversed alphabet.
+
+        Raises
+        ------
+        InputError
+            If there is no such column.
+        """
+        columns = self.columns()
+        if by not in columns:
+            raise InputError(f"no column {by!r}; there are {', '.join(columns)}")
+        column = columns[by] if columns[by].dtype.kind in "if" else np.unique(columns[by], return_inverse=True)[1]
+        order = np.argsort(-column, kind="stable")[:k]
+        return type(self)(**{name: values[order] for name, values in self.columns().items()})
+
+    def text(self, rows: int = _SHOWN) -> str:
+        """Return the first rows as text, in aligned columns."""
+        lines = [
+            list(self.columns()),
+            *([_shown(value) for value in row.values()] for row in islice(self.rows(), rows)),
+        ]
+        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+        padded = ([cell.rjust(width) for cell, width in zip(line, widths, strict=True)] for line in lines)
+        return "\n".join(map("  ".join, padded))
+
+    def __repr__(self) -> str:
+        return f"{self.text()}\n{more_rows(self._hidden)}" if self._hidden else self.text()
+
+    def _repr_html_(self) -> str:
+        columns = self.columns()
+        texts = [name for name, column in columns.items() if column.dtype.kind not in "iuf"]
+        rows = [list(map(_shown, row.values())) for row in islice(self.rows(), _SHOWN)]
+        return html_table(list(columns), rows, texts=texts, hidden=self._hidden)
+
+    @property
+    def _hidden(self) -> int:
+        """How many rows are not shown."""
+        return max(len(self) - _SHOWN, 0)
+
+
+def _shown(value: Any) -> str:
+    return f"{value:.5g}" if isinstance(value, float) else str(value)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class SampleRanking(Table):
+    """The samples in which a concept is strongest, best first.
+
+    Parameters
+    ----------
+    sample : numpy.ndarray
+        Numbers in the dataset.
+    score : numpy.ndarray
+        Relevance or activation of the concept there.
+    position : numpy.ndarray
+        Flat index, in the concept's own map, of the neuron with the highest value.
+    target : numpy.ndarray
+        The class that relevance started from; -1 for none.
+    """
+
+    sample: Column
+    score: Column
+    position: Column
+    target: Column
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class ClassRanking(Table):
+    """The classes that a concept serves, strongest first.
+
+    Parameters
+    ----------
+    cls : numpy.ndarray
+        Class numbers.
+    name : numpy.ndarray
+    mean : numpy.ndarray
+        Mean score of the concept over the samples of the class, or over the best of them.
+    count : numpy.ndarray
+        Samples of the class.
+    """
+
+    cls: Column
+    name: Column
+    mean: Column
+    count: Column
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class ConceptRanking(Table):
+    """The concepts that serve a class, strongest first.
+
+    Parameters
+    ----------
+    concept : numpy.ndarray
+    mean, std : numpy.ndarray
+        Of the score over the samples of the class.
+    """
+
+    concept: Column
+    mean: Column
+    std: Column
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class ConceptStatistics(Table):
+    """Moments of every concept of a layer over all rows of all classes, or of one class.
+
+    Parameters
+    ----------
+    concept : numpy.ndarray
+    mean, std, min, max : numpy.ndarray
+    """
+
+    concept: Column
+    mean: Column
+    std: Column
+    min: Column
+    max: Column

@@ -1,0 +1,260 @@
+"""What reference samples are made of: images, the classes they stand for, conditional heatmaps, receptive fields."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import torch
+
+from ...attribution.cond_attribution import CondAttribution
+from ...attribution.layer_relevance import layer_concepts
+from ...attribution.layer_values import per_sample
+from ...concepts import Concept, NeuronConcept
+from ...data.samples import Failure, NumberedSamples, fingerprint
+from ...errors import AtlasError, InputError
+from ...models.state_dict import state_digest
+from ...propagation.relevance_pass import Run
+from ...rules.presets import Composite
+from ...rules.receptive_field import receptive_field_rules
+from ..build.scores import Normalise
+from ..build.settings import place_of
+from ..file.schema import LayerInfo
+from .rankings import SampleRanking
+
+if TYPE_CHECKING:
+    from .concept_atlas import ConceptAtlas
+
+__all__ = [
+    "Box",
+    "ConditionedOn",
+    "ReferenceMaps",
+    "check_origin",
+    "neurons_at",
+    "of_one_shape",
+    "own_concept",
+    "reference_image",
+    "reference_labels",
+    "reference_sample",
+]
+
+ConditionedOn = Literal["class", "prediction", "layer"]
+Box = tuple[int, ...]
+"""Top, left, bottom, right: rows top to bottom - 1, columns left to right - 1; in general all starts, then all ends."""
+_SHOWN = ("signal", "image", "volume")
+"""Layouts of heatmaps that references can show."""
+
+
+def check_origin(atlas: ConceptAtlas, attribution: CondAttribution, samples: NumberedSamples) -> None:
+    """Make sure that model and dataset are those that an atlas was made from."""
+    if not atlas.header.model_sha256 or not atlas.header.dataset_sha256:
+        raise AtlasError(f"{atlas.path} does not say what model and dataset it comes from; check=False trusts yours")
+    atlas.check_belongs(model_sha256=state_digest(attribution.model), dataset_sha256=fingerprint(samples))
+
+
+def reference_image(samples: NumberedSamples, number: int) -> torch.Tensor:
+    """Return a sample as its dataset gives it: an image (channel, height, width)."""
+    read = samples[number]
+    if isinstance(read, Failure):
+        raise InputError(f"sample {number} cannot be read: {read.reason}")
+    if read[1].ndim != 3:
+        raise InputError(
+            f"references show images (channel, height, width); sample {number} has shape {tuple(read[1].shape)}"
+        )
+    return read[1]
+
+
+def reference_sample(samples: NumberedSamples, number: int) -> torch.Tensor:
+    """Return a sample as its dataset gives it: an image, a signal (channel, time), or a volume with a channel axis."""
+    read = samples[number]
+    if not isinstance(read, Failure) and read[1].ndim in (2, 4):
+        return read[1]
+    return reference_image(samples, number)
+
+
+def reference_labels(atlas: ConceptAtlas, table: SampleRanking, conditioned_on: ConditionedOn) -> tuple[int, ...]:
+    """Return the class that each sample stands for; -1 for none, which only the layer as a start allows."""
+    targets: list[int] = table.target.tolist()
+    if conditioned_on == "layer":
+        return tuple(targets)
+    predicted: list[int] = atlas.predictions[atlas.places(table.sample)].tolist()
+    if conditioned_on == "prediction":
+        labels = predicted
+    else:
+        labels = [target if target >= 0 else guess for target, guess in zip(targets, predicted, strict=True)]
+    if any(label < 0 for label in labels):
+        nameless = table.sample[labels.index(min(labels))]
+        raise AtlasError(
+            f"{atlas.path} knows neither target nor prediction of sample {nameless}, so that no class is there to "
+            f"start from; use conditioned_on='layer'"
+        )
+    return tuple(labels)
+
+
+def of_one_shape(images: Sequence[torch.Tensor]) -> Iterator[list[int]]:
+    """Yield the places of the images that can go together."""
+    for shape in dict.fromkeys(image.shape for image in images):
+        yield [place for place, image in enumerate(images) if image.shape == shape]
+
+
+@dataclass(frozen=True, eq=False)
+class ReferenceMaps:
+    """Makes the heatmaps of one concept."""
+
+    attribution: CondAttribution
+    composite: Composite | str | None
+    info: LayerInfo
+    concept: int
+    concepts: Concept | Mapping[str, Concept] | None
+    normalise: Normalise
+    batch_size: int
+
+    def inputs(self, images: Sequence[torch.Tensor]) -> torch.Tensor:
+        """Return model inputs: (sample, channel, height, width), or one axis more than the samples have."""
+        made = self.normalise(torch.stack(list(images)))
+        if made.ndim != images[0].ndim + 1:
+            raise InputError(
+                f"references show heatmaps (height, width), from model inputs (sample, channel, height, width); "
+                f"preprocess gives {tuple(made.shape)}"
+            )
+        return made.to(*place_of(self.attribution.model))
+
+    def inputs_of(self, images: Sequence[torch.Tensor], number: int) -> torch.Tensor:
+        """Return model inputs of samples of one shape, of which `number` is the first; the model has to take them.
+
+        Raises
+        ------
+        InputError
+            If these are no images and the preprocessing or the model fails.
+        """
+        if images[0].ndim == 3:
+            return self.inputs(images)
+        try:
+            inputs = self.inputs(images)
+            self.attribution.graph(inputs[:1], self.composite)
+        except Exception as error:  # a preprocessing may fail in any way
+            raise InputError(
+                f"references show signals (channel, time), volumes (channel, depth, height, width) and images "
+                f"(channel, height, width); sample {number} has shape {tuple(images[0].shape)}, which the model "
+                f"does not take: {error}"
+            ) from error
+        return inputs
+
+    def of(
+        self, inputs: torch.Tensor, starts: Sequence[int | None], positions: Sequence[int] | None
+    ) -> tuple[torch.Tensor, list[Box]]:
+        """Return heatmaps (sample, *place) of the concept, or of its neurons at positions, and those' boxes."""
+        layer = self.info.name
+        run = self.attribution.engine.run(inputs[:1], self.attribution.resolve_composite(self.composite))
+        kind = own_concept(run, self.info, self.concepts)
+        ids, boxes = [self.concept] * len(inputs), []
+        if positions is not None:
+            shape = per_sample(run.graph, run.recording.value(run.graph.find(layer))).shape[1:]
+            ids, kind = neurons_at(kind, self.info, self.concept, shape=shape, positions=positions), NeuronConcept()
+            boxes = self.boxes(inputs[:1], ids)
+        conditions = [
+            {layer: [one]} if start is None else {layer: [one], "y": [start]}
+            for one, start in zip(ids, starts, strict=True)
+        ]
+        attr = self.attribution(
+            inputs,
+            conditions,
+            self.composite,
+            mask_map={layer: kind},
+            start_layer=layer if starts[0] is None else None,
+            pairing="zip",
+            batch_size=self.batch_size,
+            on_device="cpu",
+        )
+        if attr.layout not in _SHOWN:
+            raise InputError(
+                f"references show images, signals and volumes; heatmaps of this model are of {attr.layout}"
+            )
+        return attr.heatmap.detach(), boxes
+
+    def boxes(self, like: torch.Tensor, neurons: Sequence[int]) -> list[Box]:
+        """Return the receptive fields of neurons, for an input of one shape.
+
+        They belong to the architecture, so one sample is enough, and noise shows them best: no value of it is zero.
+        """
+        layer = self.info.name
+        noise = torch.rand(like.shape, generator=torch.Generator().manual_seed(0)).to(like)
+        distinct = list(dict.fromkeys(neurons))
+        parts = self.attribution.generate(
+            noise,
+            [{layer: [neuron]} for neuron in distinct],
+            receptive_field_rules(),
+            mask_map={layer: NeuronConcept()},
+            start_layer=layer,
+            init_rel=1.0,
+            batch_size=self.batch_size,
+            on_device="cpu",
+        )
+        seen = torch.cat([part.input_relevance.ne(0).any(1) for part in parts])
+        found = {neuron: _box(one, layer) for neuron, one in zip(distinct, seen, strict=True)}
+        return [found[neuron] for neuron in neurons]
+
+
+def own_concept(
+    run: Run, info: LayerInfo, concepts: Concept | Mapping[str, Concept] | None, *, parameter: str = "concepts"
+) -> Concept:
+    """Return a layer's own concept, if it still is what it was when the atlas was made.
+
+    Parameters
+    ----------
+    run : Run
+    info : LayerInfo
+    concepts : Concept or dict, optional
+        As in `build_atlas`.
+    parameter : str, optional
+        What the caller's parameter for `concepts` is called.
+
+    Raises
+    ------
+    AtlasError
+        If it is another one.
+    """
+    kind = layer_concepts(run, [info.name], concepts)[info.name]
+    if _placeless(repr(kind)) != _placeless(info.concept):
+        raise AtlasError(
+            f"in the atlas a concept of {info.name!r} is {info.concept}, here it would be {kind!r}; "
+            f"pass {parameter}={{{info.name!r}: …}} as it was when the atlas was built"
+        )
+    return kind
+
+
+def _placeless(text: str) -> str:
+    """Take out addresses in memory, which Python's own repr of an object has."""
+    return re.sub(r" at 0x[0-9a-fA-F]+", "", text)
+
+
+def neurons_at(
+    kind: Concept, info: LayerInfo, concept: int, *, shape: torch.Size, positions: Sequence[int]
+) -> list[int]:
+    """Return flat indices into a layer's output of the neurons that lie at positions in the concept's own map.
+
+    A concept's own map is the neurons that its mask lets pass, in the order of the output.
+    """
+    mask = kind.mask([concept], shape, layer_name=info.name).expand(shape).flatten()
+    own = mask.nonzero().flatten().tolist()
+    if not bool(((mask == 0) | (mask == 1)).all()):
+        raise InputError(
+            f"receptive fields belong to neurons, and {kind!r} weighs those of {info.name!r} instead of choosing some; "
+            f"use receptive_field=False"
+        )
+    if max(positions) >= len(own):
+        raise InputError(
+            f"position {max(positions)} of concept {concept} of {info.name!r} lies outside of its {len(own)} neurons: "
+            f"the layer's output is {tuple(shape)} here and {info.output_shape} in the atlas; preprocess as it was"
+        )
+    return [own[position] for position in positions]
+
+
+def _box(seen: torch.Tensor, layer: str) -> Box:
+    """Return the smallest box around what is seen: (*place), boolean."""
+    if not bool(seen.any()):
+        raise InputError(f"a neuron of {layer!r} sees nothing of the input, only padding; use receptive_field=False")
+    reached = seen.nonzero()
+    return (*reached.amin(0).tolist(), *(reached.amax(0) + 1).tolist())

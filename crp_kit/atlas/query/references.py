@@ -1,0 +1,233 @@
+"""Reference samples: what a concept looks like in the data, and where in each image the model saw it."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, get_args
+
+import torch
+
+from ...attribution.cond_attribution import CondAttribution
+from ...concepts import Concept
+from ...data.preprocess import Preprocess
+from ...data.samples import NumberedSamples
+from ...errors import InputError
+from ...rules.presets import Composite
+from ..build.scores import Normalise
+from ..build.settings import preprocessing
+from ..file.schema import Kind
+from .rankings import SampleRanking
+from .reference_maps import (
+    Box,
+    ConditionedOn,
+    ReferenceMaps,
+    check_origin,
+    of_one_shape,
+    reference_labels,
+    reference_sample,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from ...views.plot import ReferenceView
+    from .concept_atlas import ConceptAtlas
+
+__all__ = ["Box", "ConditionedOn", "References", "find_references"]
+
+_CAPTION = 22
+"""Characters in a line above a picture."""
+_RANKED_BY: Mapping[Kind, str] = {"relevance": "RelMax", "activation": "ActMax"}
+_START: Mapping[ConditionedOn, str] = {
+    "class": "from the class",
+    "prediction": "from the predicted class",
+    "layer": "from the layer itself",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class References:
+    """The samples in which a concept is strongest, with their conditional heatmaps, best first.
+
+    Parameters
+    ----------
+    layer : str
+    concept : int
+    mode : {"relevance", "activation"}
+        What ranked the samples.
+    conditioned_on : {"class", "prediction", "layer"}
+        Where the relevance of the heatmaps starts.
+    table : SampleRanking
+        Samples, scores, positions, targets.
+    identifiers : tuple of str or None
+        Names of the samples, such as paths, if the dataset has any.
+    labels : tuple of int
+        The class that each heatmap starts from; for ``conditioned_on="layer"`` the table's target. -1 for none.
+    classes : tuple of str
+        Their names; empty for none.
+    images : tuple of torch.Tensor
+        As the dataset gives them, values in [0, 1]: (channel, height, width); signals (channel, time) and volumes
+        (channel, depth, height, width) in their own units.
+    heatmaps : tuple of torch.Tensor
+        Relevance that passes the concept: (height, width), or (*place); if receptive fields were asked for, relevance
+        that passes the one neuron at the stored position.
+    boxes : tuple of tuple of int, or None
+        That neuron's receptive field, if asked for: top, left, bottom, right, such that ``image[:, top:bottom,
+        left:right]`` is what it sees; of a signal start and end, of a volume three starts and three ends.
+    """
+
+    layer: str
+    concept: int
+    mode: Kind
+    conditioned_on: ConditionedOn
+    table: SampleRanking
+    identifiers: tuple[str, ...] | None
+    labels: tuple[int, ...]
+    classes: tuple[str, ...]
+    images: tuple[torch.Tensor, ...]
+    heatmaps: tuple[torch.Tensor, ...]
+    boxes: tuple[Box, ...] | None = None
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What to call each sample: its identifier, or else its number."""
+        return self.identifiers or tuple(f"sample {number}" for number in self.table.sample)
+
+    def crops(self) -> tuple[torch.Tensor, ...]:
+        """Return the parts of the images that the neurons see: (channel, height, width), or (channel, *place).
+
+        Raises
+        ------
+        InputError
+            If receptive fields were not asked for, or the preprocessing changes the size of the images, so that places
+            in the model's input are none in the images.
+        """
+        if self.boxes is None:
+            raise InputError("no receptive fields to cut out: ask for references with receptive_field=True")
+        for image, heatmap in zip(self.images, self.heatmaps, strict=True):
+            if image.shape[1:] != heatmap.shape:
+                raise InputError(
+                    f"an image of {tuple(image.shape[1:])} pixels becomes a model input of {tuple(heatmap.shape)}, so "
+                    f"what a neuron sees cannot be cut out of it; let the dataset resize and crop, not preprocess"
+                )
+        return tuple(image[(slice(None), *_slices(box))] for image, box in zip(self.images, self.boxes, strict=True))
+
+    @property
+    def _words(self) -> str:
+        """What the heatmaps show."""
+        return _START[self.conditioned_on] + (" through the strongest neuron" if self.boxes is not None else "")
+
+    def view(self) -> ReferenceView:
+        """Return what `crp_kit.views.plot.references` draws."""
+        from ...views.plot import ReferenceView
+
+        return ReferenceView(
+            subject=f"{self.layer}, concept {self.concept}",
+            ranking=f"{_RANKED_BY[self.mode]}; heatmaps {self._words}",
+            images=self.images,
+            heatmaps=self.heatmaps,
+            captions=[
+                "\n".join([_shortened(name), *_wrapped(cls), f"{self.mode} {_digits(score)}"])
+                for name, cls, score in zip(self.names, self.classes, self.table.score.tolist(), strict=True)
+            ],
+            boxes=self.boxes,
+        )
+
+    def plot(self, **options: Any) -> Figure:
+        """Return a matplotlib Figure; options as in `crp_kit.views.plot.references`.
+
+        The default style is ``"crop"`` where receptive fields were asked for, else ``"heatmap"``.
+        """
+        from ...views import plot
+
+        return plot.references(self, **{"style": "heatmap" if self.boxes is None else "crop", **options})
+
+    def _repr_png_(self) -> bytes:
+        """Show the samples in a notebook."""
+        from ...views import plot
+
+        return plot.to_png(self.plot())
+
+    def __repr__(self) -> str:
+        return (
+            f"References of concept {self.concept} of {self.layer!r} by {self.mode}, heatmaps {self._words}:\n"
+            f"{self.table!r}"
+        )
+
+
+def _slices(box: Box) -> tuple[slice, ...]:
+    """Return what cuts a box out of an array: starts and ends by axis."""
+    axes = len(box) // 2
+    return tuple(map(slice, box[:axes], box[axes:]))
+
+
+def _digits(score: float) -> str:
+    return f"{score:#.3g}".rstrip(".")
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= _CAPTION else f"…{text[1 - _CAPTION :]}"
+
+
+def _wrapped(text: str) -> list[str]:
+    return textwrap.wrap(text, _CAPTION, max_lines=2, placeholder=" …")
+
+
+def find_references(
+    atlas: ConceptAtlas,
+    dataset: Any,
+    layer: str,
+    concept: int,
+    *,
+    attribution: CondAttribution,
+    composite: Composite | str | None,
+    mode: Kind,
+    k: int,
+    receptive_field: bool,
+    conditioned_on: ConditionedOn,
+    preprocess: Preprocess | Normalise | None,
+    cls: int | str | None,
+    concepts: Concept | Mapping[str, Concept] | None,
+    batch_size: int,
+    check: bool,
+) -> References:
+    """Return reference samples of a concept; see `ConceptAtlas.references`."""
+    if conditioned_on not in get_args(ConditionedOn):
+        raise InputError(f"conditioned_on is 'class', 'prediction' or 'layer'; got {conditioned_on!r}")
+    scores = atlas[layer].score(mode)
+    table = scores.top(concept, k) if cls is None else scores.class_top(concept, cls, k)
+    view, normalise = preprocessing(preprocess)
+    samples = NumberedSamples(dataset, view)
+    if check:
+        check_origin(atlas, attribution, samples)
+    images = tuple(reference_sample(samples, number) for number in table.sample.tolist())
+    labels = reference_labels(atlas, table, conditioned_on)
+    starts = [None if conditioned_on == "layer" else label for label in labels]
+    maps = ReferenceMaps(attribution, composite, atlas[layer].info, int(concept), concepts, normalise, batch_size)
+    heatmaps: dict[int, torch.Tensor] = {}
+    boxes: dict[int, Box] = {}
+    for places in of_one_shape(images):
+        inputs = maps.inputs_of([images[place] for place in places], int(table.sample[places[0]]))
+        positions = table.position[places].tolist() if receptive_field else None
+        found = maps.of(inputs, [starts[place] for place in places], positions)
+        heatmaps |= dict(zip(places, found[0], strict=True))
+        boxes |= dict(zip(places, found[1], strict=False))
+    order = range(len(images))
+    return References(
+        layer,
+        int(concept),
+        mode,
+        conditioned_on,
+        table,
+        None if atlas.identifiers is None else tuple(atlas.identifiers[one] for one in atlas.places(table.sample)),
+        labels,
+        tuple(atlas.classes[one] if one >= 0 else "" for one in labels),
+        images,
+        tuple(heatmaps[place] for place in order),
+        tuple(boxes[place] for place in order) if receptive_field else None,
+    )

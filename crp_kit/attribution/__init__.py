@@ -1,0 +1,1 @@
+"""Conditional attribution: rows, masks, relevance at layers, results, conservation."""

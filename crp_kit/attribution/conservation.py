@@ -1,0 +1,304 @@
+"""Where the relevance of an attribution went: conservation and finiteness, node by node."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from ..graph.operations import Kind
+from ..propagation.relevance_balance import Ledger
+from ..tables import html_table
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from ..propagation.relevance_pass import Run
+
+__all__ = ["SINKS", "Conservation", "ConservationReport", "NodeRelevance"]
+
+SINKS = ("constants", "stabilizer", "masked", "cut", "other")
+"""Where relevance goes that does not arrive at the input."""
+_SINK_TEXTS = {
+    "constants": "biases and constants",
+    "stabilizer": "stabilizers",
+    "masked": "masks",
+    "cut": "paths that do not count",
+    "other": "rules that do not conserve",
+}
+_SHOWN = 12
+_TABLES, _ROWS = 3, 50
+"""In a notebook: rows that have a table of their own, and rows in one table, if there are more."""
+_PERCENT = 0.0005
+"""Smaller shares are not worth a line."""
+_MANY = 10
+"""Larger shares are said in multiples."""
+
+
+@dataclass(frozen=True)
+class NodeRelevance:
+    """What happened to relevance at one node, summed over its elements.
+
+    Parameters
+    ----------
+    name : str
+    op : str
+        Class of its module, or the operation.
+    rule : str
+    arrived : float
+        Relevance at the node's output, before its own mask.
+    masked, cut, constants, stabilizer, other : float
+        What the node's mask took away, what it handed to paths that do not count, what its biases and constants and
+        its stabilizer took, and what no rule explains.
+    lowest, highest : float
+        Smallest and largest relevance of an element.
+    finite : bool
+        Whether all relevance that arrived, and all that was handed on, is finite.
+    remaining : float
+        Relevance that is still on its way to the input, at this depth of the graph and on all branches, once this node
+        has handed its own on.
+    """
+
+    name: str
+    op: str
+    rule: str
+    arrived: float
+    masked: float
+    cut: float
+    constants: float
+    stabilizer: float
+    other: float
+    lowest: float
+    highest: float
+    finite: bool
+    remaining: float
+
+
+@dataclass(frozen=True, repr=False)
+class Conservation:
+    """Where the relevance of one row went.
+
+    Parameters
+    ----------
+    title : str
+        The row's condition set.
+    nodes : tuple of NodeRelevance
+        In the order in which relevance reached them: the start first, the input last.
+    start : float
+        Relevance at the start.
+    input : float
+        Relevance that arrived at the model's inputs.
+    """
+
+    title: str
+    nodes: tuple[NodeRelevance, ...]
+    start: float
+    input: float
+
+    def lost(self, sink: str) -> float:
+        """Return the relevance that one of `SINKS` took, over all nodes."""
+        return math.fsum(getattr(node, sink) for node in self.nodes)
+
+    def share(self, relevance: float) -> float:
+        """Return a relevance as a share of that at the start."""
+        return relevance / self.start if self.start else 0.0
+
+    @property
+    def first_non_finite(self) -> NodeRelevance | None:
+        """The first node, from the start, that got or made relevance which is infinite or not a number."""
+        return next((node for node in self.nodes if not node.finite), None)
+
+    @property
+    def unexplained(self) -> float:
+        """The largest share that rules which do not conserve added or took, at all nodes together; at least 0."""
+        return math.fsum(abs(self.share(node.other)) for node in self.nodes)
+
+    def table(self, *, least: float = 0.0) -> str:
+        """Return a table of the nodes, one per line, in shares of the start.
+
+        Parameters
+        ----------
+        least : float, optional
+            Leave out nodes that lost less than this share.
+        """
+        rows = [self._cells(node) for node in self.nodes if self._losses(node) >= least]
+        return "\n".join(_aligned([_HEADS, *rows]))
+
+    def _losses(self, node: NodeRelevance) -> float:
+        found = max(abs(self.share(getattr(node, sink))) for sink in SINKS)
+        return math.inf if not node.finite or math.isnan(found) else found
+
+    def _cells(self, node: NodeRelevance) -> tuple[str, ...]:
+        sinks = (_percent(self.share(getattr(node, sink))) for sink in SINKS)
+        extremes = (f"{node.lowest:.2g}", f"{node.highest:.2g}")
+        remaining = _percent(self.share(node.remaining))
+        return (node.name, node.rule, _percent(self.share(node.arrived)), *sinks, remaining, *extremes)
+
+    def summary(self) -> str:
+        """Return in one sentence where relevance went."""
+        broken = self.first_non_finite
+        if broken is not None:
+            return f"{self.title}: {self.start:.4g} at the start, not finite from {broken.name!r} ({broken.rule}) on"
+        found = [(self.share(self.lost(sink)), _SINK_TEXTS[sink]) for sink in SINKS]
+        taken = [f"{text} {_percent(share)}" for share, text in found if abs(share) >= _PERCENT]
+        at_input = f"{self.title}: {self.start:.4g} at the start, {_percent(self.share(self.input))} of it at the input"
+        return at_input + (f" ({', '.join(taken)})" if taken else "")
+
+    def __repr__(self) -> str:
+        kept, _ = self._worth_telling()
+        if not kept:
+            return self.summary()
+        return "\n".join([self.summary(), *_aligned([_HEADS, *map(self._cells, kept)])])
+
+    def _repr_html_(self) -> str:
+        kept, left = self._worth_telling()
+        return html_table(_HEADS, [*map(self._cells, kept)], texts=_HEADS[:2], caption=self.summary(), hidden=left)
+
+    def _worth_telling(self) -> tuple[list[NodeRelevance], int]:
+        """Return the nodes that lost most, in their order, and how many others lost something."""
+        broken = self.first_non_finite
+        nodes = self.nodes[: self.nodes.index(broken) + 1] if broken is not None else self.nodes
+        losing = [node for node in nodes if self._losses(node) >= _PERCENT]
+        strongest = sorted(losing, key=self._losses, reverse=True)[:_SHOWN]
+        return [node for node in losing if node in strongest], len(losing) - len(strongest)
+
+
+_HEADS = ("node", "rule", "arrived", *SINKS, "remaining", "lowest", "highest")
+
+
+@dataclass(frozen=True, repr=False)
+class ConservationReport:
+    """Where the relevance of an attribution went, row by row. In `Attribution.conservation` after ``diagnose=True``.
+
+    For every row, relevance at the start equals that at the input and what biases and constants, stabilizers, masks,
+    paths that do not count, and rules that do not conserve took. What biases and stabilizers took is computed from the
+    rules' own formulas, not from what is missing, so ``other`` shows whatever they do not explain.
+
+    Parameters
+    ----------
+    rows : tuple of Conservation
+    threshold : float
+        Share of the start from which what no rule explains is worth a warning.
+    """
+
+    rows: tuple[Conservation, ...]
+    threshold: float = 0.01
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __iter__(self) -> Iterator[Conservation]:
+        return iter(self.rows)
+
+    def __getitem__(self, row: int) -> Conservation:
+        return self.rows[row]
+
+    def warnings(self) -> list[str]:
+        """Return what is wrong, in a sentence for each row that has something wrong."""
+        found = []
+        for row in self.rows:
+            broken, worst = row.first_non_finite, max(row.nodes, key=lambda node: abs(node.other))
+            if broken is not None:
+                found.append(f"{row.title}: relevance is not finite from {broken.name!r} (rule: {broken.rule}) on")
+            elif row.unexplained > self.threshold:
+                found.append(
+                    f"{row.title}: rules that do not conserve changed relevance by {_percent(row.unexplained)} of that "
+                    f"at the start, most of it at {worst.name!r} (rule: {worst.rule})"
+                )
+        return found
+
+    def as_dicts(self) -> list[dict[str, Any]]:
+        """Return a dictionary for each row and node."""
+        return [
+            {"row": number, "title": row.title, "start": row.start, **asdict(node)}
+            for number, row in enumerate(self.rows)
+            for node in row.nodes
+        ]
+
+    def plot(self, row: int = 0, **options: Any) -> Figure:
+        """Return a matplotlib Figure of one row: what remains and what was lost, over the depth of the graph."""
+        from ..views import plot
+
+        return plot.conservation(self[row], **options)
+
+    def __repr__(self) -> str:
+        if len(self) == 1:
+            return f"ConservationReport of {self.rows[0]!r}"
+        return "\n".join([f"ConservationReport of {len(self)} rows", *(row.summary() for row in self.rows)])
+
+    def _repr_html_(self) -> str:
+        if len(self) <= _TABLES:
+            return "".join(row._repr_html_() for row in self.rows)
+        lines = []
+        for row in self.rows[:_ROWS]:
+            broken = row.first_non_finite
+            shares = [row.share(row.input), *(row.share(row.lost(sink)) for sink in SINKS)]
+            title = f"{row.title} (not finite from {broken.name!r} on)" if broken is not None else row.title
+            lines.append((title, f"{row.start:.4g}", *map(_percent, shares)))
+        said = f"ConservationReport of {len(self)} rows"
+        heads = ("row", "start", "input", *SINKS)
+        return html_table(heads, lines, texts=heads[:1], caption=said, hidden=len(self) - len(lines))
+
+
+def conservation(run: Run, ledger: Ledger, *, title: str) -> Conservation:
+    """Return what the books of one relevance pass say.
+
+    Parameters
+    ----------
+    run : Run
+    ledger : Ledger
+    title : str
+    """
+    order = sorted(ledger.entries, reverse=True)
+    start = remaining = ledger.entries[order[0]].arrived
+    nodes, arrived = [], 0.0
+    for index in order:
+        entry, node = ledger.entries[index], run.graph.nodes[index]
+        other = 0.0 if node.kind is Kind.INPUT else entry.other
+        remaining -= entry.masked + entry.cut + entry.constants + entry.stabilizer + other
+        arrived += entry.arrived - entry.masked if node.kind is Kind.INPUT else 0.0
+        nodes.append(
+            NodeRelevance(
+                name=node.name,
+                op=type(node.module).__name__ if node.module is not None else node.op,
+                rule=run.plan.steps[index].rule,
+                arrived=entry.arrived,
+                masked=entry.masked,
+                cut=entry.cut,
+                constants=entry.constants,
+                stabilizer=entry.stabilizer,
+                other=other,
+                lowest=entry.lowest,
+                highest=entry.highest,
+                finite=entry.finite,
+                remaining=remaining,
+            )
+        )
+    return Conservation(title, tuple(nodes), start, arrived)
+
+
+def join_reports(reports: Sequence[ConservationReport]) -> ConservationReport | None:
+    """Put the rows of reports together; None if there are none."""
+    rows = tuple(row for report in reports for row in report)
+    return ConservationReport(rows, reports[0].threshold) if rows else None
+
+
+def _percent(share: float) -> str:
+    if not math.isfinite(share):
+        return str(share)
+    if abs(share) < _PERCENT:
+        return "0"
+    return f"{share:.1%}" if abs(share) < _MANY else f"{share:.3g} times"
+
+
+def _aligned(rows: list[tuple[str, ...]]) -> list[str]:
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    left = 2
+    return [
+        "  ".join(
+            f"{cell:<{width}}" if place < left else f"{cell:>{width}}"
+            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]

@@ -1,0 +1,91 @@
+"""Which layers an atlas is about: names, patterns and module types become nodes of the graph, in its order."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from torch import nn
+
+from ..errors import InputError, UnknownLayerError
+from ..graph.graph import Graph, Ref
+from ..graph.name_patterns import is_plain, matching
+from ..graph.operations import Kind
+from ..graph.recording.shadow import unwrap
+from ..propagation.relevance_pass import Run
+
+__all__ = ["LayerChoice", "select_layers"]
+
+LayerChoice = str | type[nn.Module]
+
+
+def select_layers(run: Run, model: nn.Module, wanted: LayerChoice | Iterable[LayerChoice]) -> tuple[str, ...]:
+    """Return the names of the chosen layers in graph order, each node once.
+
+    Parameters
+    ----------
+    run : Run
+    model : torch.nn.Module
+    wanted : str, module type, or several of them
+        A name means its node. Any other text is a pattern for whole names: a regular expression, such as
+        ``"layer[34].*conv3"``, or with wild cards, such as ``"features.*"``. Patterns and types choose among the nodes
+        at which relevance can arrive and whose channels the graph knows.
+
+    Raises
+    ------
+    UnknownLayerError
+        If a name or pattern matches nothing.
+    InputError
+        If nothing is chosen.
+    """
+    one = isinstance(wanted, (str, type)) or not isinstance(wanted, Iterable)
+    several: Sequence[Any] = [wanted] if one else list(wanted)  # type: ignore[arg-type]
+    if not several:
+        raise InputError("no layers: name one at least, by its name, a pattern or a module type")
+    for choice in several:
+        if not isinstance(choice, (str, type)):
+            raise InputError(f"a layer is chosen by a name, a pattern or a module type; got {type(choice).__name__}")
+    suitable = _suitable(run)
+    found: dict[Ref, str] = {}
+    for choice in several:
+        for name in _matching(run.graph, unwrap(model), choice, suitable):
+            found.setdefault(run.graph.find(name), name)
+    return tuple(found[ref] for ref in sorted(found))
+
+
+def _suitable(run: Run) -> dict[str, Ref]:
+    """Return the nodes at which relevance can arrive and whose channels are known, by their own names."""
+    graph, reached = run.graph, run.plan.flow.from_start(run.graph.output)
+    refs = (Ref(node.index, i) for node in graph for i in range(len(node.shapes)) if node.kind is not Kind.INPUT)
+    return {
+        graph.label(ref): ref
+        for ref in refs
+        if ref in reached and ref != graph.output and run.channel_axes.get(ref) is not None
+    }
+
+
+def _matching(graph: Graph, model: nn.Module, choice: LayerChoice, suitable: dict[str, Ref]) -> list[str]:
+    if isinstance(choice, type):
+        places = set(suitable.values())
+        named = [name for name, module in model.named_modules() if isinstance(module, choice)]
+        found = [name for name in named if graph.names.get(name) in places]
+        if not found:
+            raise InputError(f"no layer of type {choice.__name__} runs in this model and can be recorded")
+        return found
+    if choice in graph.names or choice in graph.module_names:
+        graph.find(choice)
+        return [choice]
+    known = [
+        *suitable,
+        *(name for name in graph.names if name not in suitable and graph.names[name] in suitable.values()),
+    ]
+    found = matching(choice, known)
+    if not found:
+        if is_plain(choice):
+            raise UnknownLayerError(choice, graph.names)
+        near = difflib.get_close_matches(choice, known, n=2)
+        raise InputError(
+            f"no layer matches the pattern {choice!r}; the names are like {', '.join(near or list(suitable)[:3])}"
+        )
+    return found

@@ -1,0 +1,238 @@
+"""The result of a conditional attribution, and how it shows itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+import numpy as np
+import torch
+
+from ..conditions import ConditionSet
+from ..errors import InputError
+from ..tables import html_table
+from .conservation import ConservationReport, join_reports
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+_LITTLE = 0.05
+"""The share of the start below which it is worth a remark that no more of it reaches the input."""
+Layout: TypeAlias = Literal["image", "signal", "volume", "tokens", "features"]
+
+_PICTURES: Mapping[Layout | None, int] = {"image": 24, "signal": 12, "volume": 6, "tokens": 12}
+_ROWS = 50
+"""Heatmaps by what they are of, and rows of a table, that a notebook shows of itself."""
+_DRAWN: Mapping[Layout, tuple[str, str, dict[str, Any]]] = {
+    "image": ("heatmaps", "images", {}),
+    "signal": ("signals", "values", {}),
+    "volume": ("volumes", "values", {}),
+    "tokens": ("bars", "names", {"label": "token"}),
+    "features": ("bars", "names", {"label": "feature"}),
+}
+"""What heatmaps are of: the function of `crp_kit.views.plot` that draws them, its parameter for the data, options."""
+
+
+@dataclass(frozen=True, eq=False)
+class Attribution:
+    """The result of a conditional attribution. Rows come in the order in which the conditions were given.
+
+    Parameters
+    ----------
+    heatmap : torch.Tensor
+        (row, height, width), input relevance summed over the input's channels; (row, time) for signals, (row, depth,
+        height, width) for volumes, (row, token) for tokens, and (row, feature) where the input has no further axis.
+    input_relevance : torch.Tensor
+        (row, *input shape); for token ids (row, token, feature), at the embedding's output.
+    relevances : dict
+        Layer name to (row, *shape), the relevance that arrived at the layer's output, before the layer's own mask.
+    activations : dict
+        Layer name to (row, *shape), the layer's forward value.
+    prediction : torch.Tensor
+        (row, class), the model's output for the row's sample, up to rounding: on the CPU maps may lie channels last.
+    conditions : tuple of ConditionSet
+        By row.
+    samples : tuple of int
+        Index into the data, by row.
+    gradient_nodes : tuple of str
+        Nodes that handed relevance on as plain gradient, because no rule is known for their operation.
+    conservation : ConservationReport or None
+        Where relevance went, node by node, if that was asked for with ``diagnose=True``.
+    reached : torch.Tensor or None
+        (row,), the share of the start's relevance that reaches the inputs: the sum at all inputs that have an entry for
+        each sample over the sum of the start. None for gradients, which are no shares; NaN where nothing starts.
+    """
+
+    heatmap: torch.Tensor
+    input_relevance: torch.Tensor
+    relevances: Mapping[str, torch.Tensor]
+    activations: Mapping[str, torch.Tensor]
+    prediction: torch.Tensor
+    conditions: tuple[ConditionSet, ...]
+    samples: tuple[int, ...]
+    gradient_nodes: tuple[str, ...] = ()
+    conservation: ConservationReport | None = None
+    reached: torch.Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.conditions)
+
+    def __iter__(self) -> Iterator[Any]:
+        """Unpack as ``heatmap, activations, relevances, prediction``, the order that zennit-crp has."""
+        return iter((self.heatmap, self.activations, self.relevances, self.prediction))
+
+    def titles(self) -> list[str]:
+        """Return a short text for each row: its condition set, and its sample where there are several."""
+        several = len(set(self.samples)) > 1
+        texts = (_condition_text(one) for one in self.conditions)
+        return [f"sample {i}: {text}" if several else text for i, text in zip(self.samples, texts, strict=True)]
+
+    @property
+    def layout(self) -> Layout | None:
+        """What the heatmaps are of, by the axes of the input that they keep; ``None`` for what has no picture."""
+        maps, inputs = self.heatmap, self.input_relevance
+        if maps.ndim == 2:
+            return "features" if inputs.ndim == 2 else "signal" if self._summed_axis == 1 else "tokens"
+        return "image" if maps.ndim == 3 else "volume" if maps.ndim == 4 else None
+
+    @property
+    def _summed_axis(self) -> int:
+        """The axis of the input over which the heatmap is the sum: by shape, and by the values where shapes agree."""
+        maps, inputs = self.heatmap, self.input_relevance
+        fitting = [axis for axis in (1, 2) if inputs.shape[:axis] + inputs.shape[axis + 1 :] == maps.shape]
+        if not fitting:
+            raise InputError(f"a heatmap {tuple(maps.shape)} is no sum of the input relevance {tuple(inputs.shape)}")
+        return min(fitting, key=lambda axis: float((inputs.sum(axis) - maps).abs().sum()))
+
+    def plot(self, data: Any = None, **options: Any) -> Figure:
+        """Return a matplotlib Figure of the heatmaps.
+
+        Parameters
+        ----------
+        data : torch.Tensor, array or sequence, optional
+            What the model saw, as the call got it, with all of its samples; images before normalisation, with values in
+            [0, 1]. Of tokens or features: their names, as a list, or a list for each sample.
+        options
+            As in `crp_kit.views.plot.heatmaps` for images, `crp_kit.views.plot.signals`, `crp_kit.views.plot.volumes`,
+            and `crp_kit.views.plot.bars` for tokens and features.
+
+        Raises
+        ------
+        InputError
+            If the data has fewer samples than the result, or there is no picture of such inputs.
+        """
+        if self.layout is None:
+            raise InputError(f"there is no picture of heatmaps {tuple(self.heatmap.shape)}: plot parts of `heatmap`")
+        return draw(self.heatmap, self.layout, self._by_run(data), **{"titles": self.titles(), **options})
+
+    def _by_run(self, data: Any) -> Any:
+        """Return the data of each run of rows of one sample, where the runs are equally long; else of each row."""
+        batched = isinstance(data, (torch.Tensor, np.ndarray)) and data.ndim == self.input_relevance.ndim
+        listed = isinstance(data, Sequence) and not isinstance(data, str) and not all(isinstance(x, str) for x in data)
+        if not (batched or listed):
+            return data
+        if len(data) <= max(self.samples):
+            raise InputError(f"the rows are of samples 0 to {max(self.samples)}, and the data has {len(data)} samples")
+        runs = [(sample, len(list(rows))) for sample, rows in groupby(self.samples)]
+        chosen = [sample for sample, _ in runs] if len({length for _, length in runs}) == 1 else list(self.samples)
+        return [data[sample] for sample in chosen] if listed else data[chosen]
+
+    def __repr__(self) -> str:
+        layers = ", ".join(f"{name} {tuple(value.shape)}" for name, value in self.relevances.items())
+        return (
+            f"Attribution of {len(self)} rows: heatmap {tuple(self.heatmap.shape)}, prediction "
+            f"{tuple(self.prediction.shape)}"
+            + (f", relevance at {layers}" if layers else "")
+            + (f"\n{self.remark}" if self.remark else "")
+        )
+
+    @property
+    def remark(self) -> str:
+        """One line on how little of the start reaches the input, where that is not due to conditions; empty else."""
+        if self.reached is None:
+            return ""
+        free = [i for i, one in enumerate(self.conditions) if not one.layers]
+        shares = {i: share for i, share in enumerate(self.reached.tolist()) if i in free and abs(share) < _LITTLE}
+        if not shares:
+            return ""
+        least = min(shares, key=lambda i: abs(shares[i]))
+        which = f" in row {least}" if len(self) > 1 else ""
+        more = f" (and less than {_LITTLE:.0%} in {len(shares) - 1} others)" if len(shares) > 1 else ""
+        takers = "biases, stabilizers and plain gradients" if self.gradient_nodes else "biases and stabilizers"
+        return (
+            f"{100 * shares[least]:.2g} % of the start reaches the input{which}{more}; {takers} absorb the rest; "
+            f"diagnose=True shows where"
+        )
+
+    @property
+    def _drawable(self) -> bool:
+        """Whether a notebook shows the heatmaps as pictures."""
+        if not self.heatmap.numel() or not bool(self.heatmap.isfinite().all()):
+            return False
+        return self.layout in _PICTURES
+
+    def _repr_png_(self) -> bytes | None:
+        """Show the heatmaps in a notebook, where they are pictures; of many the first."""
+        from ..views import plot
+
+        if not self._drawable:
+            return None
+        layout, most = self.layout, _PICTURES[self.layout]
+        assert layout is not None
+        figure = draw(self.heatmap[:most], layout, titles=self.titles()[:most])
+        if len(self) > most:
+            figure.supxlabel(f"… {len(self) - most:,} more of {len(self):,} rows", fontsize="small")
+        return plot.to_png(figure)
+
+    def _repr_html_(self) -> str | None:
+        """Show a table in a notebook, where the heatmaps are no pictures."""
+        if self._drawable:
+            return None
+        totals = self.input_relevance.flatten(1).sum(1).tolist()[:_ROWS]
+        conditions = ("; ".join(_condition_text(one).splitlines()) for one in self.conditions)
+        rows = [
+            (str(sample), condition, f"{total:.4g}")
+            for sample, condition, total in zip(self.samples, conditions, totals, strict=False)
+        ]
+        heads = ("sample", "condition", "relevance at the input")
+        return html_table(heads, rows, texts=heads[1:2], caption=repr(self), hidden=len(self) - len(rows))
+
+
+def _condition_text(condition: ConditionSet) -> str:
+    parts = [f"{name}: {', '.join(map(str, ids)) or 'none'}" for name, ids in condition.layers]
+    if condition.targets is not None:
+        parts.append(f"y: {', '.join(map(str, condition.targets))}")
+    return "\n".join(parts) or "all"
+
+
+def draw(maps: torch.Tensor, layout: Layout, data: Any = None, **options: Any) -> Figure:
+    """Return a figure of heatmaps, (row, *place), of inputs of a layout; data for runs of rows, options of the figure.
+
+    Data are images, signals or volumes, or names of tokens or features.
+    """
+    from ..views import plot
+
+    name, parameter, fixed = _DRAWN[layout]
+    given = {} if data is None else {parameter: data}
+    figure: Figure = getattr(plot, name)(maps, **{**fixed, **given, **options})
+    return figure
+
+
+def join(parts: list[Attribution]) -> Attribution:
+    """Put slices of an attribution together."""
+    reached = [part.reached for part in parts if part.reached is not None]
+    return Attribution(
+        heatmap=torch.cat([part.heatmap for part in parts]),
+        input_relevance=torch.cat([part.input_relevance for part in parts]),
+        relevances={name: torch.cat([part.relevances[name] for part in parts]) for name in parts[0].relevances},
+        activations={name: torch.cat([part.activations[name] for part in parts]) for name in parts[0].activations},
+        prediction=torch.cat([part.prediction for part in parts]),
+        conditions=tuple(one for part in parts for one in part.conditions),
+        samples=tuple(one for part in parts for one in part.samples),
+        gradient_nodes=tuple(sorted({name for part in parts for name in part.gradient_nodes})),
+        reached=torch.cat(reached) if len(reached) == len(parts) else None,
+        conservation=join_reports([part.conservation for part in parts if part.conservation is not None]),
+    )

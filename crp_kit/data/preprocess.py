@@ -1,0 +1,278 @@
+"""Files as model inputs: images turned upright, resized and cropped, or arrays of NumPy; normalised."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from numbers import Real
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image, ImageOps, UnidentifiedImageError
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms import functional as geometry
+
+from ..errors import InputError
+from ..files import check_file
+from .arrays import AXES, open_array
+
+__all__ = ["ImageBatch", "Preprocess", "load_images", "open_image"]
+
+_IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """How a file becomes a model input: images are resized, cropped, scaled to [0, 1], normalised.
+
+    Parameters
+    ----------
+    resize : int or None
+        Length in pixels that the shorter side gets; ``None`` leaves the size as it is.
+    crop : int or tuple of int or None
+        Height and width cut out of the middle; ``None`` keeps everything.
+    mean, std : tuple of float
+        By channel. Their length is the number of channels: for one, images are opened in grey, with all of their bits.
+    interpolation : str
+        As in ``torchvision.transforms.InterpolationMode``.
+    shape : tuple of int, optional
+        For a model of signals or volumes, the axes that it was made for behind the channels: (time,), or (depth,
+        height, width). Samples are then ``.npy`` files; these are normalised, but neither resized nor cropped.
+
+    Raises
+    ------
+    InputError
+        If `mean` and `std` differ in length, or a value is out of range.
+
+    Examples
+    --------
+    >>> preprocess = Preprocess()
+    >>> tuple(preprocess(Image.new("RGB", (640, 480))).shape)
+    (3, 224, 224)
+    >>> Preprocess(mean=(0.0,), std=(1.0,), shape=(1000,)).size
+    (1000,)
+    """
+
+    resize: int | None = 256
+    crop: int | tuple[int, int] | None = 224
+    mean: tuple[float, ...] = _IMAGENET_MEAN
+    std: tuple[float, ...] = _IMAGENET_STD
+    interpolation: str = "bilinear"
+    shape: tuple[int, ...] | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("mean", "std"):
+            object.__setattr__(self, name, _numbers(name, getattr(self, name)))
+        if len(self.mean) != len(self.std):
+            raise InputError(
+                f"mean and std have one number for each channel; got {len(self.mean)} and {len(self.std)} of them"
+            )
+        if min(self.std) <= 0:
+            raise InputError(f"std is what channels are divided by, positive numbers; got {self.std}")
+        if self.resize is not None:
+            _check_sizes("resize", (self.resize,), "the length of the shorter side in pixels")
+        if self.crop is not None:
+            sizes = tuple(self.crop) if isinstance(self.crop, Sequence) else (self.crop,)
+            _check_sizes("crop", sizes, "one side length in pixels, or height and width", most=2)
+        if self.shape is not None:
+            object.__setattr__(self, "shape", tuple(self.shape) if isinstance(self.shape, Sequence) else (self.shape,))
+            _check_sizes("shape", self.shape, "(time,) or (depth, height, width)", most=3)
+        if self.interpolation not in [one.value for one in InterpolationMode]:
+            known = ", ".join(one.value for one in InterpolationMode)
+            raise InputError(f"interpolation is one of {known}; got {self.interpolation!r}")
+
+    def __call__(self, image: Image.Image) -> torch.Tensor:
+        """Return the model input: channel, height, width."""
+        return self.normalise(self.view(image))
+
+    @property
+    def channels(self) -> int:
+        """Number of channels of a model input."""
+        return len(self.mean)
+
+    @property
+    def axes(self) -> int:
+        """Number of axes of a model input behind its channels: 2 for images."""
+        return 2 if self.shape is None else len(self.shape)
+
+    def read(self, path: str | Path) -> torch.Tensor:
+        """Return what the model sees of a file, before normalisation: an image, or an array in a ``.npy`` file.
+
+        Raises
+        ------
+        InputError
+            If the file cannot be read, or its shape or channels are not the model's.
+        """
+        if Path(path).suffix.lower() == ".npy":
+            return open_array(path, channels=self.channels, axes=self.axes)
+        if self.axes != 2 or self.channels not in (1, 3):
+            check_file(Path(path), "sample")
+            raise InputError(
+                f"the model takes {AXES[self.axes]} with {self.channels} channel{'s' * (self.channels > 1)}, and "
+                f"{str(path)!r} is no .npy file; write such an array with numpy.save"
+            )
+        return self.view(open_image(path, channels=self.channels))
+
+    def view(self, image: Image.Image) -> torch.Tensor:
+        """Return what the model sees of an image, values in [0, 1]: channel, height, width."""
+        image = _in_channels(image, self.channels, "the image")
+        if self.resize is not None:
+            image = geometry.resize(image, [self.resize], InterpolationMode(self.interpolation), antialias=True)
+        if self.crop is not None:
+            image = geometry.center_crop(image, [self.crop] if isinstance(self.crop, int) else list(self.crop))
+        scaled: torch.Tensor = geometry.to_tensor(image)
+        return scaled
+
+    def normalise(self, views: torch.Tensor) -> torch.Tensor:
+        """Return values (…, channel, *place), for images in [0, 1], shifted and scaled by channel.
+
+        Raises
+        ------
+        InputError
+            If there are more or fewer channels than `mean` has numbers.
+        """
+        if views.ndim <= self.axes or views.shape[-1 - self.axes] != self.channels:
+            raise InputError(
+                f"mean and std are for {AXES[self.axes]} with {self.channels} channel{'s' * (self.channels > 1)}; got "
+                f"shape {tuple(views.shape)}: give the Preprocess as many numbers as there are channels"
+            )
+        mean, std = (views.new_tensor(values).reshape(-1, *[1] * self.axes) for values in (self.mean, self.std))
+        return (views - mean) / std
+
+    @property
+    def low(self) -> torch.Tensor:
+        """Lowest value that a model input from [0, 1] can have: (1, channel, 1, 1), or as many ones as it has axes."""
+        return self.normalise(torch.zeros(1, self.channels, *[1] * self.axes))
+
+    @property
+    def high(self) -> torch.Tensor:
+        """Highest value that a model input from [0, 1] can have: as `low`."""
+        return self.normalise(torch.ones(1, self.channels, *[1] * self.axes))
+
+    @property
+    def size(self) -> tuple[int, ...]:
+        """`shape`, or the height and width that every image has; where these keep their own, some that fit it."""
+        if self.shape is not None:
+            return self.shape
+        if self.crop is not None:
+            return (self.crop, self.crop) if isinstance(self.crop, int) else self.crop
+        return (self.resize, self.resize) if self.resize is not None else (224, 224)
+
+
+@dataclass(frozen=True, eq=False)
+class ImageBatch:
+    """Samples as a model sees them.
+
+    Parameters
+    ----------
+    views : torch.Tensor
+        Before normalisation, for images values in [0, 1]: sample, channel, height, width; or (sample, channel, *place).
+    inputs : torch.Tensor
+        Normalised, of the same shape.
+    paths : tuple of Path
+    """
+
+    views: torch.Tensor
+    inputs: torch.Tensor
+    paths: tuple[Path, ...]
+
+
+def load_images(paths: Sequence[str | Path], preprocess: Preprocess | None = None) -> ImageBatch:
+    """Return image files, or ``.npy`` files, as one batch of model inputs.
+
+    Parameters
+    ----------
+    paths : sequence of str or Path
+    preprocess : Preprocess, optional
+        The model's; ImageNet's by default.
+
+    Raises
+    ------
+    InputError
+        If there is no path, a file cannot be read, or the model keeps the samples' own sizes and these differ.
+    """
+    if not paths:
+        raise InputError("no image to load")
+    preprocess = preprocess or Preprocess()
+    views = [preprocess.read(path) for path in paths]
+    for path, view in zip(paths, views, strict=True):
+        if view.shape != views[0].shape:
+            unit = "pixels" if preprocess.axes == 2 else "values"
+            raise InputError(
+                f"this model keeps the shape of an image, and a batch needs one shape: {paths[0]} gives "
+                f"{_size(views[0])} and {path} gives {_size(view)} {unit}; load them one by one"
+            )
+    batch = torch.stack(views)
+    return ImageBatch(batch, preprocess.normalise(batch), tuple(map(Path, paths)))
+
+
+def _size(view: torch.Tensor) -> str:
+    sizes = view.shape[1:]
+    return f"{sizes[1]}x{sizes[0]}" if len(sizes) == 2 else "x".join(map(str, sizes))
+
+
+def _numbers(name: str, values: Any) -> tuple[float, ...]:
+    """Return numbers by channel as a tuple, checked."""
+    numbers = tuple(values) if isinstance(values, Sequence) and not isinstance(values, str) else ()
+    if not numbers or not all(isinstance(one, Real) and math.isfinite(one) for one in numbers):
+        raise InputError(f"{name} has a finite number for each channel, such as (0.5,) for grey; got {values!r:.60}")
+    return numbers
+
+
+def _check_sizes(name: str, sizes: tuple[Any, ...], words: str, *, most: int = 1) -> None:
+    """Make sure that sizes are whole numbers of at least 1, and no more than `most` of them."""
+    if not 1 <= len(sizes) <= most or not all(type(one) is int and one >= 1 for one in sizes):
+        raise InputError(f"{name} is {words}, whole numbers of at least 1; got {sizes!r:.60}")
+
+
+def open_image(path: str | Path, *, channels: int = 3) -> Image.Image:
+    """Return an image file as an upright picture: RGB, or grey for one channel.
+
+    A rotation noted by a camera is carried out, and what is transparent lies on white. In RGB, grey becomes colour and
+    16 bits become 8; in grey, 16 bits become floats in [0, 1] (Pillow's mode F), so that nothing is lost.
+
+    Raises
+    ------
+    InputError
+        If there is no such file, it is a pipe or a device, or it is no image that Pillow can read.
+    """
+    path = Path(path)
+    check_file(path, "image")
+    try:
+        with Image.open(path) as file:
+            file.load()
+            image = ImageOps.exif_transpose(file)
+    except UnidentifiedImageError as error:
+        raise InputError(f"{str(path)!r} is no image that Pillow can read") from error
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise InputError(f"the image {str(path)!r} cannot be read: {error}") from error
+    return _in_channels(image, channels, f"the image {str(path)!r}")
+
+
+def _in_channels(image: Image.Image, channels: int, name: str) -> Image.Image:
+    """Return a picture as RGB for three channels, or in grey for one."""
+    if channels not in (1, 3):
+        raise InputError(f"{name} has one channel or three, and the model takes {channels}: give it .npy files")
+    if image.mode.startswith("I") or image.mode == "F":
+        deep = _deep(image, name)
+        if channels == 1:
+            return Image.fromarray(deep.astype(np.float32))
+        return Image.fromarray((deep * 255).round().astype(np.uint8)).convert("RGB")
+    if "A" in image.getbands() or "transparency" in image.info:
+        upper = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", upper.size, "white"), upper)
+    return image.convert("L" if channels == 1 else "RGB")
+
+
+def _deep(image: Image.Image, name: str) -> npt.NDArray[np.float64]:
+    """Return a picture of 16-bit integers, or of floats in [0, 1], as values in [0, 1]."""
+    values = np.asarray(image).astype(np.float64)
+    highest = 1.0 if image.mode == "F" else 65535.0
+    if not np.isfinite(values).all() or values.min() < 0 or values.max() > highest:
+        kind = "floats in [0, 1]" if image.mode == "F" else "integers of 16 bits"
+        raise InputError(f"{name} has values that are not {kind}; convert it to 8 bits")
+    return values / highest

@@ -1,0 +1,212 @@
+"""The recorded graph: nodes in execution order, names, and who reads whom. Pure structure, values apart."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+
+from ..errors import ConditionError, UnknownLayerError
+from .nested import Ref, leaves, mapped
+from .operations import ELEMENTWISE, OPAQUE, Kind, OperationSpec, argument, arguments, spec_of, values_read
+
+__all__ = ["Graph", "Node", "Ref"]
+
+
+@dataclass(frozen=True, eq=False)
+class Node:
+    """One torch call that the forward made with something that depends on the input.
+
+    Parameters
+    ----------
+    index : int
+        Place in execution order.
+    op : str
+        Canonical name of the operation (`crp_kit.graph.operations.canonical_name`).
+    owner : str
+        Path of the innermost module that was running.
+    func : callable
+        Recomputes the result from `args` and `kwargs` with tensors in place of each `Ref`.
+    args, kwargs
+        What it was called with; a `Ref` stands where another node's output was passed.
+    shapes : tuple of torch.Size or None
+        Shape of each output; ``None`` for an output that is not a floating-point tensor.
+    module : torch.nn.Module or None
+        The module of which this is the only call, if there is one.
+    """
+
+    index: int
+    op: str
+    owner: str
+    func: Callable[..., Any]
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+    shapes: tuple[torch.Size | None, ...]
+    module: torch.nn.Module | None = None
+    name: str = ""
+
+    @property
+    def kind(self) -> Kind:
+        return self.spec.kind
+
+    @property
+    def spec(self) -> OperationSpec:
+        """What the operation is under LRP."""
+        return spec_of(self.op)
+
+    @property
+    def is_module(self) -> bool:
+        """Whether a whole module is the node, and its inside is not looked into."""
+        return self.op in (OPAQUE, ELEMENTWISE)
+
+    @property
+    def shape(self) -> torch.Size:
+        """Shape of the first floating-point output."""
+        return next(shape for shape in self.shapes if shape is not None)
+
+    @cached_property
+    def inputs(self) -> tuple[Ref, ...]:
+        """The distinct outputs of other nodes that this call reads, in order of appearance."""
+        return tuple(dict.fromkeys(one for one in leaves((self.args, self.kwargs)) if isinstance(one, Ref)))
+
+    @cached_property
+    def signals(self) -> tuple[Ref, ...]:
+        """Those of its inputs whose values it reads, not only their shape or type."""
+        if not self.spec.like:
+            return self.inputs
+        read = {one for one in leaves(values_read(self.op, self.args, self.kwargs)) if isinstance(one, Ref)}
+        return tuple(ref for ref in self.inputs if ref in read)
+
+    def argument(self, name: str, default: Any = None) -> Any:
+        """Return one argument by its parameter name."""
+        return argument(self.op, self.args, self.kwargs, name, default=default)
+
+    def playing(self, roles: tuple[str, ...]) -> tuple[Ref, ...]:
+        """Return the distinct outputs of other nodes among arguments of some names, such as ``spec.factors``."""
+        read = arguments(self.op, self.args, self.kwargs, roles)
+        return tuple(dict.fromkeys(ref for ref in read if isinstance(ref, Ref)))
+
+    def call(self, values: Mapping[Ref, torch.Tensor]) -> list[Any]:
+        """Recompute the outputs from values for each `Ref`."""
+        args, kwargs = mapped((self.args, self.kwargs), values.__getitem__, Ref)
+        return leaves(self.func(*args, **kwargs))
+
+
+@dataclass(frozen=True, eq=False)
+class Graph:
+    """A recorded graph.
+
+    Parameters
+    ----------
+    nodes : tuple of Node
+        In execution order; the first ones are the model's inputs.
+    output : Ref
+        The model output that is attributed.
+    names : dict
+        Every name that may be used for a node, and the output it means; several names may mean one node.
+    module_names : tuple of str
+        Every module path of the model, also those that the forward never ran.
+    batch : int
+        Number of samples of the recorded forward.
+    detached : frozenset of int
+        Nodes from whose output no gradient leads back to what they read: they detach it, or ran under
+        ``torch.no_grad``.
+    """
+
+    nodes: tuple[Node, ...]
+    output: Ref
+    names: Mapping[str, Ref]
+    module_names: tuple[str, ...] = ()
+    batch: int = 1
+    detached: frozenset[int] = frozenset()
+
+    def __len__(self) -> int:
+        return len(self.nodes)
+
+    def __iter__(self) -> Iterator[Node]:
+        return iter(self.nodes)
+
+    def node(self, ref: Ref) -> Node:
+        return self.nodes[ref.node]
+
+    def shape(self, ref: Ref) -> torch.Size:
+        """Shape of an output, batch axis included."""
+        shape = self.nodes[ref.node].shapes[ref.output]
+        if shape is None:
+            raise ConditionError(f"{self.nodes[ref.node].name!r} has no floating-point output {ref.output}")
+        return shape
+
+    def sample_shape(self, ref: Ref) -> torch.Size:
+        """Shape of an output for one sample, without the batch axis.
+
+        Outputs that fold windows or heads into the batch axis keep them as their first axis.
+        """
+        shape = self.shape(ref)
+        if not shape or shape[0] % self.batch:
+            raise ConditionError(
+                f"{self.nodes[ref.node].name!r} has an output of shape {tuple(shape)} for {self.batch} samples: "
+                f"its first axis is not the batch axis, so it cannot be conditioned or recorded"
+            )
+        return shape[1:] if shape[0] == self.batch else torch.Size((shape[0] // self.batch, *shape[1:]))
+
+    def find(self, name: str) -> Ref:
+        """Return the output that a name means.
+
+        Raises
+        ------
+        UnknownLayerError
+            If there is no such name, or the module exists but the forward never ran it.
+        """
+        ref = self.names.get(name)
+        if ref is not None:
+            return ref
+        parts = [known for known in self.names if known.rpartition(":")[0] == name]
+        if parts:
+            raise UnknownLayerError(name, parts, f"{name!r} has {len(parts)} outputs ({', '.join(parts)}): name one")
+        if name in self.module_names:
+            raise UnknownLayerError(name, self.names, self._absence(name))
+        raise UnknownLayerError(name, self.names)
+
+    def _absence(self, name: str) -> str:
+        """Say why a module of the model is no node."""
+        for node in self.nodes:
+            if node.is_module and (not node.owner or name.startswith(f"{node.owner}.")):
+                return (
+                    f"{name!r} lies inside {node.name!r}, which is one node: its inside cannot be seen (a scripted "
+                    f"module, a custom autograd function, complex numbers), the composite has one rule for it, or it "
+                    f"is declared elementwise"
+                )
+        return f"the forward never runs {name!r}, or makes no tensor there that depends on the input"
+
+    def label(self, ref: Ref) -> str:
+        """Return the name that the graph itself gives an output."""
+        node = self.nodes[ref.node]
+        several = sum(shape is not None for shape in node.shapes) > 1
+        return f"{node.name}:{ref.output}" if several else node.name
+
+    @cached_property
+    def users(self) -> Mapping[Ref, tuple[int, ...]]:
+        """Indices of the nodes that read each output."""
+        readers: dict[Ref, list[int]] = {}
+        for node in self.nodes:
+            for ref in node.inputs:
+                readers.setdefault(ref, []).append(node.index)
+        return {ref: tuple(found) for ref, found in readers.items()}
+
+    @cached_property
+    def constants(self) -> frozenset[int]:
+        """Nodes from whose output no gradient leads back to the input: detached ones, and what reads only such."""
+        constants: set[int] = set()
+        for node in self.nodes:
+            reads_constants = bool(node.signals) and all(ref.node in constants for ref in node.signals)
+            if node.index in self.detached or reads_constants:
+                constants.add(node.index)
+        return frozenset(constants)
+
+    @cached_property
+    def signature(self) -> tuple[Any, ...]:
+        """Equal for two recordings whose relevance rules can be the same."""
+        return (self.output, *((node.op, node.owner, node.name, node.shapes, node.inputs) for node in self.nodes))

@@ -1,0 +1,124 @@
+"""What one forward has recorded so far: nodes in the making, their values, and the tensor objects that hold them."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.utils.weak import TensorWeakRef
+
+from ..graph import Ref
+from ..nested import leaves, mapped
+from .aliasing import memory_of, overlaps
+from .shadow import ModelTensors
+
+
+@dataclass
+class Draft:
+    """A node in the making: one call, with a `Ref` for each argument that depends on the input.
+
+    `title` is the operation by which it is named, if that is another one. `differentiable` says whether the forward
+    had gradients switched on there.
+    """
+
+    op: str
+    owner: str
+    func: Callable[..., Any]
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    title: str = ""
+    differentiable: bool = True
+
+
+class Tape:
+    """The nodes of one forward, and which tensor object holds which of their outputs.
+
+    Parameters
+    ----------
+    own : ModelTensors
+        The model's own tensors; a draft names them themselves as long as they have their first value.
+
+    Attributes
+    ----------
+    drafts : list of Draft
+        By node.
+    values : list of list
+        For each node, its outputs.
+    """
+
+    def __init__(self, own: ModelTensors) -> None:
+        self.own = own
+        self.drafts: list[Draft] = []
+        self.values: list[list[Any]] = []
+        self._known: dict[int, tuple[weakref.ref[torch.Tensor], Ref | None]] = {}
+        self._places: dict[int, list[TensorWeakRef]] = {}
+        self._held: set[int] = set()
+
+    def ref(self, value: Any) -> Ref | None:
+        """Return which output a tensor is, or None if it does not depend on the input."""
+        known = self._entry(value)
+        return known[1] if known is not None else None
+
+    def _entry(self, value: Any) -> tuple[weakref.ref[torch.Tensor], Ref | None] | None:
+        """Return what is known of a tensor object; one that had the same id and is gone is another."""
+        known = self._known.get(id(value))
+        return known if known is not None and known[0]() is value else None
+
+    def assign(self, tensor: torch.Tensor, ref: Ref | None) -> None:
+        """Let a tensor object be an output from now on, or something that does not depend on the input."""
+        self._known[id(tensor)] = weakref.ref(tensor), ref
+        self.place(tensor)
+
+    def place(self, tensor: torch.Tensor) -> None:
+        """Take note of where a tensor object lies, again whenever it is made to stand for other memory."""
+        self._places.setdefault(memory_of(tensor), []).append(TensorWeakRef(tensor))
+
+    def notice(self, constants: Iterable[torch.Tensor]) -> None:
+        """Take note of tensors that are no outputs, since a later write to their memory may make them depend."""
+        for value in constants:
+            if self._entry(value) is None:
+                self.assign(value, None)
+
+    def lying_at(self, address: int) -> list[torch.Tensor]:
+        """Return the tensor objects in one piece of memory: the model's own, and those that the forward still has."""
+        placed = (reference() for reference in self._places.get(address, ()))
+        found = (*self.own.at(address), *(one for one in placed if one is not None))
+        return list({id(one): one for one in found if memory_of(one) == address != 0}.values())
+
+    def add(self, draft: Draft, result: Any) -> int:
+        """Make a node of a call, with its result for value; return its index."""
+        draft.args, draft.kwargs = mapped((draft.args, draft.kwargs), self._constant_or_ref)
+        index, parts = len(self.drafts), leaves(result)
+        draft.differentiable = torch.is_grad_enabled()
+        self.drafts.append(draft)
+        self.values.append([value.detach() if isinstance(value, torch.Tensor) else value for value in parts])
+        for output, value in enumerate(parts):
+            if isinstance(value, torch.Tensor):
+                self.assign(value, Ref(index, output) if value.is_floating_point() else None)
+                self._held.add(memory_of(value))
+        return index
+
+    def keep_old_values(self, target: torch.Tensor) -> None:
+        """Copy every recorded value and constant that lies in the memory of a tensor about to be overwritten."""
+        if memory_of(target) not in self._held:
+            return
+
+        def copied(tensor: torch.Tensor) -> torch.Tensor:
+            return tensor.clone() if tensor not in self.own and overlaps(tensor, target) else tensor
+
+        self.values = [mapped(values, copied) for values in self.values]
+        for draft in self.drafts:
+            draft.args, draft.kwargs = mapped((draft.args, draft.kwargs), copied)
+
+    def _constant_or_ref(self, tensor: torch.Tensor) -> Any:
+        """Return what stands for a tensor among the arguments of a draft."""
+        ref = self.ref(tensor)
+        if ref is not None:
+            return ref
+        if self.own.untouched(tensor):
+            return tensor
+        self._held.add(memory_of(tensor))
+        return tensor.detach()

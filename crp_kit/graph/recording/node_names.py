@@ -1,0 +1,117 @@
+"""Names for the nodes of a recorded graph, as torchvision's ``get_graph_node_names`` gives them.
+
+A module's output has the module's path; any other call the path of the module that made it and its operation
+(``layer1.0.add``); a repetition gets a suffix (``layer1.0.relu_1``). Where one path more means a node (the last call of
+a block), it is an alias.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from ..graph import Ref
+
+
+@dataclass
+class ModuleCall:
+    """One run of one module.
+
+    Parameters
+    ----------
+    path : str
+        Module path.
+    number : int
+        How often the module had run before.
+    kind : type
+        Class of the module.
+    childless : bool
+        Whether it has no modules in it.
+    start, stop : int
+        Range of the nodes that were recorded meanwhile.
+    whole : bool
+        Whether it is one node whose inside is not looked into.
+    calls : int
+        Number of the model's own calls among these nodes, without views behind a write.
+    result : Ref or None
+        Its first output that depends on the input.
+    """
+
+    path: str
+    number: int
+    kind: type
+    childless: bool
+    start: int
+    stop: int = 0
+    whole: bool = False
+    calls: int = 0
+    result: Ref | None = None
+
+    @property
+    def is_leaf(self) -> bool:
+        """Whether the call as a whole has the module's name: torch's own layers, modules of one call or one node."""
+        of_torch = self.kind.__module__.startswith(("torch.nn", "torch.ao.nn"))
+        container = issubclass(self.kind, (torch.nn.Sequential, torch.nn.ModuleList, torch.nn.ModuleDict))
+        one_call = self.calls == 1 and (self.childless or (self.whole and bool(self.path)))
+        return (of_torch and not container) or one_call
+
+
+@dataclass(frozen=True)
+class Naming:
+    """Names of all nodes: `labels` by node, `aliases` for more names of outputs, `modules` path by node or None."""
+
+    labels: list[str]
+    aliases: dict[str, Ref]
+    modules: list[str | None]
+
+
+def assign_names(drafts: Sequence[tuple[str, str, Mapping[str, Any]]], calls: Sequence[ModuleCall]) -> Naming:
+    """Name the nodes.
+
+    Parameters
+    ----------
+    drafts : sequence of (str, str, dict)
+        For each node the operation, the path of the module that made the call, and its keyword arguments.
+    calls : sequence of ModuleCall
+        In the order in which they ended.
+    """
+    named_by: dict[int, ModuleCall] = {}
+    modules: list[str | None] = [None] * len(drafts)
+    for call in calls:
+        inside = call.result is not None and call.start <= call.result.node < call.stop
+        if call.result is not None and inside and call.is_leaf:
+            named_by.setdefault(call.result.node, call)
+            if call.calls == 1:
+                modules[call.result.node] = call.path
+    reserved = {call.path for call in named_by.values()}
+    labels: list[str] = []
+    aliases: dict[str, Ref] = {}
+    used: dict[str, int] = {}
+
+    def unique(base: str) -> str:
+        while True:
+            count = used.get(base, 0)
+            used[base] = count + 1
+            name = base if count == 0 else f"{base}_{count}"
+            if name not in taken:
+                taken.add(name)
+                return name
+
+    taken: set[str] = set()
+    for index, (op, owner, kwargs) in enumerate(drafts):
+        leaf = named_by.get(index)
+        functional = kwargs["name"] if op == "input" else f"{owner}.{op}" if owner else op
+        if leaf is not None:
+            labels.append(unique(leaf.path or "model"))
+        else:
+            if functional in reserved:
+                used.setdefault(functional, 1)
+            labels.append(unique(functional))
+    for call in calls:
+        if call.result is not None and call.path:
+            name = f"{call.path}_{call.number}" if call.number else call.path
+            aliases.setdefault(name, call.result)
+    return Naming(labels, aliases, modules)

@@ -1,0 +1,251 @@
+"""A shadow copy of a model: a second module tree that shares every tensor with the first."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from itertools import zip_longest
+from typing import Any
+
+import torch
+
+from ...errors import ModelError
+from .aliasing import memory_of
+
+
+def unwrap(model: torch.nn.Module) -> torch.nn.Module:
+    """Return the model below wrappers that hide its parts (``torch.compile``, data parallelism)."""
+    while True:
+        inner = getattr(model, "_orig_mod", None)
+        if isinstance(model, (torch.nn.DataParallel, torch.nn.parallel.DistributedDataParallel)):
+            inner = model.module
+        if not isinstance(inner, torch.nn.Module):
+            return model
+        model = inner
+
+
+def shared_tensors(model: torch.nn.Module) -> dict[int, torch.Tensor]:
+    """Return the parameters, buffers and tensor attributes, also in lists and dictionaries, of a module tree by id."""
+    found: dict[int, torch.Tensor] = {}
+    for module in model.modules():
+        for value in vars(module).values():
+            if isinstance(value, (dict, list, tuple)):
+                for one in value.values() if isinstance(value, dict) else value:
+                    if isinstance(one, torch.Tensor):
+                        found[id(one)] = one
+            elif isinstance(value, torch.Tensor):
+                found[id(value)] = value
+    return found
+
+
+class ModelTensors:
+    """The tensors of a module tree, with the values that they had before a forward wrote to them.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+    """
+
+    def __init__(self, model: torch.nn.Module) -> None:
+        self._tensors = shared_tensors(model)
+        self._before: dict[int, torch.Tensor] = {}
+
+    @cached_property
+    def _by_address(self) -> dict[int, list[torch.Tensor]]:
+        found: dict[int, list[torch.Tensor]] = {}
+        for tensor in self._tensors.values():
+            found.setdefault(memory_of(tensor), []).append(tensor)
+        return found
+
+    def at(self, address: int) -> list[torch.Tensor]:
+        """Return those that lay in one piece of memory when this was first asked for."""
+        return self._by_address.get(address, [])
+
+    def __contains__(self, tensor: torch.Tensor) -> bool:
+        return id(tensor) in self._tensors
+
+    def untouched(self, tensor: torch.Tensor) -> bool:
+        """Return whether a tensor is the model's and still has its first value."""
+        return id(tensor) in self._tensors and id(tensor) not in self._before
+
+    def remember(self, tensor: torch.Tensor) -> None:
+        """Note what a tensor of the model is before it becomes something else; any other is passed over."""
+        if id(tensor) in self._tensors:
+            self._before.setdefault(id(tensor), tensor.data)
+
+    @contextmanager
+    def restored(self) -> Iterator[None]:
+        """Give the tensors their first values back at the end."""
+        try:
+            yield
+        finally:
+            for key, old in self._before.items():
+                self._tensors[key].data = old
+
+
+def state_tensors(module: torch.nn.Module) -> list[torch.Tensor]:
+    """Return what a module may write to as it runs: its buffers and tensor attributes, not its parameters."""
+    return [one for one in shared_tensors(module).values() if not isinstance(one, torch.nn.Parameter)]
+
+
+def with_own_state(module: torch.nn.Module) -> torch.nn.Module:
+    """Return a copy of a module that shares its parameters; its buffers and attributes are its own to write to."""
+    tensors = shared_tensors(module).values()
+    shared = [one for one in tensors if isinstance(one, torch.nn.Parameter) or not one.is_leaf]
+    scripted = [one for one in module.modules() if isinstance(one, ScriptedModule)]
+    return copy.deepcopy(module, {id(one): one for one in (*shared, *scripted)})
+
+
+@contextmanager
+def attributes_kept(model: torch.nn.Module) -> Iterator[None]:
+    """Give the modules of a tree the attributes back that they had, with what was in their lists and dictionaries."""
+    own = [vars(module) for module in model.modules() if not _is_scripted(module)]
+    inside = [one for attributes in own for one in attributes.values() if isinstance(one, (dict, list, set))]
+    containers = [*own, *inside]
+    contents = [one.copy() if one else None for one in containers]  # most are empty, and a copy of each takes long
+    try:
+        yield
+    finally:
+        for one, before in zip(containers, contents, strict=True):
+            if before is None and not one:
+                continue
+            one.clear()
+            if before is not None:
+                one.extend(before) if isinstance(one, list) else one.update(before)
+
+
+def make_shadow(model: torch.nn.Module, *, private: bool = False) -> torch.nn.Module:
+    """Return a copy of the module tree, in evaluation mode.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        The user's model; it is only read.
+    private : bool, optional
+        Copy the tensors too, for canonizers that write to them. By default every parameter, buffer and tensor
+        attribute is shared.
+
+    Raises
+    ------
+    ModelError
+        If the model cannot be copied.
+    """
+    model = unwrap(model)
+    shared = {} if private else shared_tensors(model)
+    memo: dict[int, Any] = {key: _usable(tensor) for key, tensor in shared.items()}
+    try:
+        shadow = copy.deepcopy(model, memo)
+    except Exception as error:
+        raise ModelError(
+            f"{type(model).__name__} cannot be copied, which crp-kit needs in order to leave it untouched: {error}"
+        ) from error
+    _evaluate(shadow)
+    for parent in [module for module in shadow.modules() if not _is_scripted(module)]:
+        parent._backward_hooks.clear()  # they run custom autograd functions around the module's inputs and outputs
+        parent._backward_pre_hooks.clear()
+        for name, child in parent.named_children():
+            setattr(parent, name, _hookable(unwrap(child)))
+    return _hookable(shadow)
+
+
+def _evaluate(shadow: torch.nn.Module) -> None:
+    """Put a copy into evaluation mode; exported modules, which refuse to change theirs, keep it."""
+    try:
+        shadow.eval()
+    except NotImplementedError:
+        for module in shadow.modules():
+            module.training = False
+
+
+def _usable(tensor: torch.Tensor) -> torch.Tensor:
+    """Return a tensor, or a copy of one that was made in inference mode and can have no gradients."""
+    if not tensor.is_inference():
+        return tensor
+    copied = tensor.detach().clone()
+    return torch.nn.Parameter(copied, tensor.requires_grad) if isinstance(tensor, torch.nn.Parameter) else copied
+
+
+class ScriptedModule(torch.nn.Module):
+    """A scripted module as one that can have hooks."""
+
+    def __init__(self, scripted: torch.nn.Module) -> None:
+        super().__init__()
+        self.eval()
+        self._scripted = (scripted,)  # a tuple hides it from torch: its parts are no modules of their own
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        return self._scripted[0](*args, **kwargs)
+
+
+class ModuleRun:
+    """A module as a function of its inputs; each run writes to a copy of its state."""
+
+    def __init__(self, module: torch.nn.Module) -> None:
+        self.module, self.__name__ = module, type(module).__name__
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return with_own_state(self.module)(*args, **kwargs)
+
+
+def _hookable(module: torch.nn.Module) -> torch.nn.Module:
+    return ScriptedModule(module) if _is_scripted(module) else module
+
+
+def fingerprint(model: torch.nn.Module) -> tuple[Any, ...]:
+    """Return what has to stay the same for a copy of a model to stay right: modules, tensors, hooks, other attributes.
+
+    It holds them themselves, so that none of their identities can be given to a new one.
+    """
+    return tuple(_parts(model))
+
+
+def has_fingerprint(model: torch.nn.Module, known: tuple[Any, ...]) -> bool:
+    """Return whether no module, tensor, hook or other attribute of a model was replaced by another."""
+    pairs = zip_longest(known, _parts(model))
+    return bool(known) and all(one is other or _are_alike(one, other) for one, other in pairs)
+
+
+def _parts(model: torch.nn.Module) -> Iterator[Any]:
+    for name, module in unwrap(model).named_modules():
+        yield name
+        yield module
+        yield from module._parameters.values()
+        yield from module._buffers.values()
+        if _is_scripted(module):
+            yield from (parameter._version for parameter in module.parameters())
+            continue
+        attributes = vars(module)
+        for key, value in attributes.items():
+            if key not in _TREE:
+                yield value
+                yield from _contents(value)
+
+
+def _contents(value: Any) -> Iterator[Any]:
+    """Yield what a container has inside, and first how much of it, or else the next one's could be taken for it."""
+    if isinstance(value, dict):
+        value = (*value.keys(), *value.values()) if value else ()
+    elif not isinstance(value, (list, set)):
+        return
+    yield len(value)
+    yield from value
+
+
+_TREE = ("_parameters", "_buffers", "_modules", "training")
+_PLAIN = (bool, int, float, str, tuple, torch.dtype, torch.device, torch.Size)
+
+
+def _are_alike(first: Any, second: Any) -> bool:
+    """Return whether two attributes are numbers, texts, or tuples of them, and as large."""
+    if type(first) is not type(second) or not isinstance(first, _PLAIN):
+        return False
+    try:
+        return bool(first == second)
+    except (RuntimeError, TypeError, ValueError):  # a tuple of tensors
+        return False
+
+
+def _is_scripted(module: torch.nn.Module) -> bool:
+    return isinstance(module, torch.jit.ScriptModule)

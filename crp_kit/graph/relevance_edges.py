@@ -1,0 +1,192 @@
+"""Where relevance can flow: which inputs of a node carry it, and what can be reached."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from .graph import Graph, Node, Ref
+from .nested import leaves
+from .operations import Kind
+
+
+@dataclass(frozen=True, eq=False)
+class Flow:
+    """The edges of a recorded graph that carry relevance.
+
+    Parameters
+    ----------
+    graph : Graph
+    gradient : bool
+        Every differentiable edge carries (plain gradients), instead of those that LRP uses: signals, not the gates that
+        multiply them, numerators, not denominators, values, not attention weights.
+    shared : frozenset of int, optional
+        Products whose factors all carry, gates and attention weights included; deviations and denominators do not.
+    """
+
+    graph: Graph
+    gradient: bool = False
+    shared: frozenset[int] = frozenset()
+
+    @cached_property
+    def carrying(self) -> tuple[tuple[Ref, ...], ...]:
+        """For each node, the inputs that receive relevance from it."""
+        return tuple(self._carrying(node) for node in self.graph)
+
+    def _carrying(self, node: Node) -> tuple[Ref, ...]:
+        if node.index in self.graph.detached:
+            return ()
+        if self.gradient or not (node.spec.factors or node.spec.fixed):
+            return node.signals
+        live = self._live(node)
+        if node.index in self.shared:
+            return signals(self.graph, node, live, [self._deviations], every=True)
+        return signals(self.graph, node, live, [self._gates, self._direct_gates])
+
+    def _live(self, node: Node) -> tuple[Ref, ...]:
+        """Return the outputs that a node reads and through which a gradient could flow."""
+        return tuple(ref for ref in node.signals if ref.node not in self.graph.constants)
+
+    @cached_property
+    def _gates(self) -> frozenset[int]:
+        """Nodes behind a gate through linear maps, such as the kernels of dynamic convolutions."""
+        return self._behind(_is_gate, _LINEAR_MAPS)
+
+    @cached_property
+    def _direct_gates(self) -> frozenset[int]:
+        """Nodes behind a gate that was scaled, shifted and moved around; of attention weights, also mixed by layers.
+
+        In many models sigmoid is an activation: where every factor is behind a gate, one that went through a layer
+        since is the signal.
+        """
+        mixed = self._behind(lambda node: node.op == "softmax", {*_MOVES, Kind.LINEAR, Kind.BATCH_NORM, Kind.NORM})
+        return self._behind(_is_gate, _MOVES) | mixed
+
+    @cached_property
+    def _deviations(self) -> frozenset[int]:
+        return self._behind(_is_deviation, _MOVES)
+
+    def _behind(self, is_source: Callable[[Node], bool], through: Collection[Kind]) -> frozenset[int]:
+        """Nodes whose output is that of certain nodes, perhaps through operations of some kinds."""
+        behind: set[int] = set()
+        for node in self.graph:
+            handed_on = node.kind in through or node.op in ("mul", "div")
+            live = self._live(node)
+            if is_source(node) or (handed_on and live and all(ref.node in behind for ref in live)):
+                behind.add(node.index)
+        return frozenset(behind)
+
+    # ------------------------------------------------------------------ reachability
+
+    @cached_property
+    def reaching_input(self) -> frozenset[Ref]:
+        """Return every output from which relevance can walk to the model input."""
+        reaches: set[int] = set()
+        for node in self.graph:
+            if node.kind is Kind.INPUT or any(ref.node in reaches for ref in self.carrying[node.index]):
+                reaches.add(node.index)
+        return frozenset(Ref(i, j) for i in reaches for j in range(len(self.graph.nodes[i].shapes)))
+
+    def upstream_marks(self, marked: Sequence[Ref]) -> list[int]:
+        """For each node, a bit set of the marked outputs that lie strictly upstream of it."""
+        bits = {ref: 1 << place for place, ref in enumerate(marked)}
+        above = [0] * len(self.graph)
+        for node in self.graph:
+            for ref in self.carrying[node.index]:
+                above[node.index] |= above[ref.node] | bits.get(ref, 0)
+        return above
+
+    def from_start(self, start: Ref) -> frozenset[Ref]:
+        """Return every output that relevance from `start` can reach, `start` included."""
+        reached = {start}
+        for index in range(start.node, -1, -1):
+            node = self.graph.nodes[index]
+            if any(Ref(index, output) in reached for output in range(len(node.shapes))):
+                reached.update(self.carrying[index])
+        return frozenset(reached)
+
+
+_MOVES = frozenset({Kind.STRUCTURAL, Kind.AFFINE, Kind.SUM})
+_LINEAR_MAPS = _MOVES | {Kind.LINEAR, Kind.BATCH_NORM, Kind.NORM, Kind.PRODUCT}
+
+
+def _is_gate(node: Node) -> bool:
+    """Return whether an operation makes factors for others: sigmoid, softmax, deviations."""
+    return node.spec.gate or _is_deviation(node)
+
+
+def _is_deviation(node: Node) -> bool:
+    """Return whether an operation makes factors that normalise others, reciprocals and negative powers included."""
+    if node.op == "div":
+        return not node.playing(("input",))
+    if node.op in ("pow", "float_power"):
+        exponent = node.argument("exponent")
+        return isinstance(exponent, (int, float)) and exponent < 0
+    return node.spec.deviation
+
+
+def signals(
+    graph: Graph, node: Node, live: tuple[Ref, ...], gates: Sequence[Collection[int]], *, every: bool = False
+) -> tuple[Ref, ...]:
+    """Return the operands of a product that carry relevance: summands, and those factors that are signals.
+
+    A gate (something behind a sigmoid, softmax or reciprocal deviation) multiplies a signal; of two operands of
+    different size the smaller, broadcast one is the gate; in a hand-written activation, ``h * g(h)``, ``g(h)`` is; two
+    signals of one size share. Without any signal, relevance can only go to what is otherwise held fixed.
+
+    Parameters
+    ----------
+    graph : Graph
+    node : Node
+    live : tuple of Ref
+        Its operands through which a gradient could flow.
+    gates : sequence of collection of int
+        Nodes whose outputs are gates; where a collection leaves no factor, the next one counts.
+    every : bool, optional
+        All other operands are signals, whatever their sizes, queries and keys included.
+    """
+    spec = node.spec
+    factors = [ref for ref in node.playing(spec.factors) if ref in live]
+    fixed = [ref for ref in node.playing(spec.fixed) if ref in live and ref not in factors]
+    if every and node.op == "scaled_dot_product_attention":
+        factors = [ref for ref in node.playing(("query", "key", "value")) if ref in live]
+    kept = factors[:1]
+    for behind in gates:
+        left = [ref for ref in factors if ref.node not in behind]
+        if left:
+            kept = left
+            break
+    if node.op == "mul" and len(kept) == 2:
+        sizes = [math.prod(graph.shape(ref)) for ref in kept]
+        wider = kept[sizes.index(max(sizes))]
+        kept = _without_own_gate(graph, kept) if every or sizes[0] == sizes[1] else [wider]
+    summands = {ref for ref in live if ref not in factors and ref not in fixed}
+    return tuple(ref for ref in live if ref in kept or ref in summands) or tuple(fixed)
+
+
+def _without_own_gate(graph: Graph, factors: list[Ref]) -> list[Ref]:
+    """Return the factors of a product without the one that is a non-linear, element-wise function of the other's."""
+    first, second = (_elementwise_sources(graph, ref) for ref in factors)
+    for ref in first.keys() & second.keys():
+        if first[ref] != second[ref]:
+            return [factors[int(first[ref])]]
+    return factors
+
+
+def _elementwise_sources(graph: Graph, ref: Ref) -> dict[Ref, bool]:
+    """Return the outputs of which alone an output is an element-wise function, and whether that is no mere factor."""
+    found, bent, shape = {ref: False}, False, graph.shape(ref)
+    needed = {ref}
+    while True:
+        last = max(needed)
+        node = graph.node(last)
+        steps = node.kind is Kind.ACTIVATION or node.op in ("add", "sub", "mul", "div", "pow", "square", "erf", "exp")
+        if not steps or not node.inputs or any(graph.shape(one) != shape for one in node.inputs):
+            return found
+        operands = [one for one in leaves((node.args, dict(node.kwargs))) if isinstance(one, Ref)]
+        bent = bent or node.op not in ("mul", "div") or len(operands) > 1
+        needed = needed - {last} | set(node.inputs)
+        if len(needed) == 1:
+            found[next(iter(needed))] = bent

@@ -1,0 +1,1 @@
+"""Models by name, their state dicts, checks of their parameters."""

@@ -1,0 +1,1 @@
+"""Transposed convolutions, Winograd and max-pooling, faster than torch has them."""

@@ -1,0 +1,136 @@
+"""The terms of a rule at one unit: modified forwards, which depend on the sample alone, and their transposes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cache, partial
+
+import torch
+from zennit.core import BasicHook, ParamMod
+from zennit.rules import NoMod
+
+from .closed_form import known_rule
+from .effective_weights import CallUnit, LinearUnit, NormUnit
+from .kernels.transposed_conv import ChannelPull, channel_transpose, linear_transpose
+from .relevance import is_zero
+from .step import Pull
+from .vjp import Transposed
+
+__all__ = ["ModifiedUnit", "Term", "terms_of"]
+
+
+@dataclass(eq=False)
+class ModifiedUnit:
+    """A unit under a rule: its parameters as each term modifies them, made when they are first asked for, and kept.
+
+    A term whose input is zero needs the bias alone.
+
+    Parameters
+    ----------
+    rule : zennit BasicHook
+    make : callable
+        Returns the unit with its own parameters.
+    known : dict, optional
+        Where modified parameters are kept, by term and whether the bias is all of them.
+    output : callable, optional
+        Returns the unit's own output for its input if that is known already, otherwise None.
+    """
+
+    rule: BasicHook
+    make: Callable[[], torch.nn.Module]
+    known: dict[tuple[int, bool], dict[str, torch.Tensor]] = field(default_factory=dict)
+    output: Callable[[], torch.Tensor | None] = lambda: None
+
+    def parameters(self, term: int, *, bias_only: bool = False) -> dict[str, torch.Tensor]:
+        """Return the parameters of a term, by name."""
+        if (term, bias_only) not in self.known:
+            with ParamMod.ensure(self.rule.param_modifiers[term])(self.make()) as modified:
+                found = {name: value.detach() for name, value in modified.named_parameters(recurse=False)}
+            self.known[term, bias_only] = {k: v for k, v in found.items() if not bias_only or k == "bias"}
+        return self.known[term, bias_only]
+
+
+@dataclass
+class Term:
+    """One term of a rule at one unit.
+
+    Parameters
+    ----------
+    input, output : torch.Tensor
+        As the rule modifies them.
+    pull : Pull
+        The transpose of its modified forward.
+    pull_channel : ChannelPull or None
+        The same from one channel of each row, where that is known to take less.
+    fresh : bool
+        Whether what is pulled is the caller's own.
+    silent : bool
+        Whether the modified input is known to be zero everywhere.
+    """
+
+    input: torch.Tensor
+    output: torch.Tensor
+    pull: Pull
+    pull_channel: ChannelPull | None = None
+    fresh: bool = False
+    silent: bool = False
+
+
+def terms_of(unit: torch.nn.Module, x: torch.Tensor, modified: ModifiedUnit) -> list[Term]:
+    """Evaluate the modified forwards and their transposes."""
+    rule, known = modified.rule, known_rule(modified.rule)
+    modifiers = zip(rule.input_modifiers, rule.param_modifiers, rule.output_modifiers, strict=True)
+    inputs = [None] * len(rule.input_modifiers) if known is None else known.inputs(x)
+    found: list[Term] = []
+    for place, (modify_input, modify_parameters, modify_output) in enumerate(modifiers):
+        given, changed = inputs[place], partial(modified.parameters, place)
+        h = modify_input(x) if given is None else given
+        if isinstance(unit, LinearUnit):
+            unmodified = h is x and type(modify_parameters) is NoMod and not modify_parameters.zero_params
+            plain = modified.output() if unmodified and known is not None else None
+            like = found[0].output if found else None
+            found.append(_linear_term(unit, h, modify_output, changed, like=like, plain=plain))
+        else:
+            found.append(_term(unit, h, modify_output, changed()))
+    return found
+
+
+def _linear_term(
+    unit: LinearUnit,
+    x: torch.Tensor,
+    modify_output: Callable[[torch.Tensor], torch.Tensor],
+    parameters: Callable[..., dict[str, torch.Tensor]],
+    *,
+    like: torch.Tensor | None = None,
+    plain: torch.Tensor | None = None,
+) -> Term:
+    """Evaluate one modified forward of a linear unit, unless it is `plain` or, for an input of zeros, `like` others."""
+    if like is not None and is_zero(x):  # the half of an input that a ReLU left nothing of
+        full = cache(lambda: _linear_term(unit, x, modify_output, parameters))
+        output = modify_output(unit.of_zeros(parameters(bias_only=True), like))
+        return Term(x, output, lambda s: full().pull(s), silent=True)
+    changed = parameters()
+    if plain is None:
+        plain = unit.output(x, **changed)
+    output, weight = modify_output(plain), changed["weight"]
+    pull = linear_transpose(unit, weight, x.shape)
+    if pull is None or output is not plain:
+        return _term(unit, x, modify_output, changed)
+    return Term(x, output, pull, channel_transpose(unit, weight, x.shape), fresh=True)
+
+
+def _term(
+    unit: torch.nn.Module,
+    x: torch.Tensor,
+    modify_output: Callable[[torch.Tensor], torch.Tensor],
+    parameters: dict[str, torch.Tensor],
+) -> Term:
+    """Evaluate one modified forward and its transpose."""
+
+    def run(value: torch.Tensor) -> list[torch.Tensor]:
+        own = value if isinstance(unit, (LinearUnit, CallUnit, NormUnit)) else value.clone()  # others may write to it
+        return [modify_output(torch.func.functional_call(unit, parameters, (own,)))]
+
+    transposed = Transposed(run, [x], of=unit)
+    return Term(x, transposed.outputs[0], lambda s: transposed([s])[0])

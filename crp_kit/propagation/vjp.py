@@ -1,0 +1,153 @@
+"""Vector-Jacobian products by autograd, for many rows at once where torch batches them rightly.
+
+Plain autograd runs whatever a user's backward passes run: also functions and operations whose gradient is Python. The
+rows of a call go through one backward under ``torch.vmap``, which fails for some operations and is wrong for others
+(``cdist``), so that it is tried against single rows before it is trusted.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any
+
+import torch
+
+from ..graph.graph import Node, Ref
+from ..graph.nested import mapped
+
+__all__ = ["Transposed", "described", "ordered_like"]
+
+_TRIED: dict[Hashable, bool] = {}
+"""Whether rows may be batched, by operation and shapes."""
+_REMEMBERED = 4096
+
+
+class Transposed:
+    """The vector-Jacobian product of a function at fixed inputs, batched over rows.
+
+    Parameters
+    ----------
+    func : callable
+        From the inputs to a list of tensors; it does not write to them.
+    inputs : sequence of torch.Tensor
+    of : Node or torch.nn.Module
+        What the function computes: its operation and options are part of what was tried.
+    """
+
+    def __init__(
+        self, func: Callable[..., list[torch.Tensor]], inputs: Sequence[torch.Tensor], *, of: Node | torch.nn.Module
+    ) -> None:
+        with torch.enable_grad():
+            self._leaves = [value.detach().requires_grad_() for value in inputs]
+            self._live = func(*self._leaves)
+        self.outputs = [output.detach() for output in self._live]
+        self._of = of
+        self._batched: bool | None = None
+
+    def __call__(self, message: Sequence[torch.Tensor | None]) -> tuple[torch.Tensor, ...]:
+        """Return (row, *shape) for each input, from (row, *shape) or None for each output."""
+        (rows,) = {len(part) for part in message if part is not None}  # as many at each output, or a step is wrong
+        full = tuple(
+            ordered_like(part.to(output.dtype), output)
+            if part is not None
+            else output.new_zeros(()).expand(rows, *output.shape)
+            for part, output in zip(message, self.outputs, strict=True)
+        )
+        if rows == 1:
+            return tuple(one[None] for one in self._pull(tuple(part[0] for part in full)))
+        if self._batched is None:
+            self._batched = self._may_be_batched()
+        return self._together(full) if self._batched else self._one_by_one(full)
+
+    def _pull(self, parts: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+        """Return the product for one row, (*shape) for each input."""
+        pairs = [(out, part) for out, part in zip(self._live, parts, strict=True) if out.requires_grad]
+        if not pairs:
+            return tuple(map(torch.zeros_like, self._leaves))
+        outputs, seeds = zip(*pairs, strict=True)
+        found = torch.autograd.grad(outputs, self._leaves, seeds, retain_graph=True, allow_unused=True)
+        return tuple(
+            torch.zeros_like(leaf) if one is None else one for leaf, one in zip(self._leaves, found, strict=True)
+        )
+
+    def _together(self, full: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+        pulled: tuple[torch.Tensor, ...] = torch.vmap(self._pull)(full)
+        return pulled
+
+    def _one_by_one(self, full: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+        pulled = [self._pull(row) for row in zip(*full, strict=True)]
+        return tuple(torch.stack(parts) for parts in zip(*pulled, strict=True))
+
+    def _may_be_batched(self) -> bool:
+        """Return whether batched rows are the rows one by one, from a trial that is made once."""
+        key = self._key()
+        if key not in _TRIED:
+            if len(_TRIED) >= _REMEMBERED:
+                _TRIED.clear()
+            _TRIED[key] = self._batches()
+        return _TRIED[key]
+
+    def _batches(self) -> bool:
+        """Try two rows of random numbers. A warning counts as a failure: what torch cannot batch, it loops over."""
+        generator = torch.Generator().manual_seed(0)
+        drawn = tuple(torch.randn(2, *one.shape, generator=generator, device="cpu").to(one) for one in self.outputs)
+        expected = self._one_by_one(drawn)
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("error")
+                found = self._together(drawn)
+        except torch.cuda.OutOfMemoryError:
+            raise
+        except Exception:  # noqa: BLE001, a backward of somebody's own may raise anything at batched tensors
+            return False
+        return all(map(_are_alike, found, expected))
+
+    def _key(self) -> Hashable:
+        """Return what the outcome of a trial depends on: operation, options, backward functions, shapes and types."""
+        shapes = tuple((one.shape, one.dtype, one.device.type, one.stride()) for one in (*self._leaves, *self.outputs))
+        return described(self._of), _backward_functions(self._live), shapes
+
+
+def described(of: Node | torch.nn.Module) -> str:
+    """Return an operation with its options, or a module with its own, in writing."""
+    if isinstance(of, torch.nn.Module):
+        return f"{type(of).__module__}.{type(of).__qualname__} {of!r}"
+    options = mapped((of.args, dict(of.kwargs)), lambda tensor: (tuple(tensor.shape), tensor.dtype))
+    return f"{of.op} {of.name if of.is_module else ''} {mapped(options, lambda _: 'signal', Ref)!r}"
+
+
+def _backward_functions(outputs: Sequence[torch.Tensor]) -> tuple[Any, ...]:
+    """Return the types of the functions that autograd runs, and which feeds which."""
+    order: dict[Any, int] = {}
+    waiting = [output.grad_fn for output in outputs if output.grad_fn is not None]
+    edges: list[tuple[Any, ...]] = []
+    while waiting:
+        function = waiting.pop()
+        if function in order:
+            continue
+        order[function] = len(order)
+        following = [(one, place) for one, place in function.next_functions if one is not None]
+        edges.append((type(function), tuple(place for _, place in following)))
+        waiting += [one for one, _ in following]
+    return tuple(edges)
+
+
+def _are_alike(first: torch.Tensor, second: torch.Tensor) -> bool:
+    """Return whether two tensors differ by no more than rounding does, relative to the largest value."""
+    if not first.numel():
+        return first.shape == second.shape
+    largest = float(torch.nan_to_num(second).abs().max())
+    tolerance = torch.finfo(second.dtype).eps ** 0.5
+    return torch.allclose(first, second, rtol=tolerance, atol=tolerance * largest, equal_nan=True)
+
+
+def ordered_like(rows: torch.Tensor, output: torch.Tensor) -> torch.Tensor:
+    """Return (row, *shape) with each row's elements in memory in the order of an output's.
+
+    The CPU backward of some fused norms takes the order of one sample's gradient for that of its input.
+    """
+    axes = sorted(range(output.ndim), key=output.stride, reverse=True)
+    back = sorted(range(output.ndim), key=axes.__getitem__)
+    ordered = rows.permute(0, *(axis + 1 for axis in axes)).contiguous()
+    return ordered.permute(0, *(axis + 1 for axis in back))

@@ -1,0 +1,102 @@
+"""What rules and layers may be said with in maps, checked."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+from zennit.core import Hook
+from zennit.types import SubclassMeta
+
+from ...errors import CompositeError
+from .layer_index import Types, type_text
+
+Choice = int | str | type | Sequence[Any]
+Span = range | slice | tuple[int, int]
+TypeRules = Mapping[Types, Hook | None] | Iterable[tuple[Types, Hook | None]]
+
+
+def checked_rule(rule: Any) -> Hook | None:
+    """Return a rule, or say why it is none."""
+    if rule is None or isinstance(rule, Hook):
+        return rule
+    if isinstance(rule, type) and issubclass(rule, Hook):
+        raise CompositeError(f"a rule is given as the class {rule.__name__}; give an instance: {rule.__name__}(...)")
+    raise CompositeError(f"a rule is a zennit Hook, such as zennit.rules.Epsilon(), or None; got {rule!r}")
+
+
+def checked_pairs(types: Any) -> list[tuple[Types, Hook | None]]:
+    """Return rules by type as pairs."""
+    given = types.items() if isinstance(types, Mapping) else types
+    try:
+        pairs = [(key, rule) for key, rule in given]
+    except (TypeError, ValueError) as error:
+        raise CompositeError(
+            f"rules by type are a dictionary, such as {{torch.nn.Linear: Epsilon()}}, or pairs; got {types!r}"
+        ) from error
+    if not pairs:
+        raise CompositeError("rules by type are empty; name one type at least, such as {torch.nn.Linear: Epsilon()}")
+    return [(checked_types(key), checked_rule(rule)) for key, rule in pairs]
+
+
+def checked_types(given: Any) -> Types:
+    """Return a type of modules or a tuple of them."""
+    several = given if isinstance(given, tuple) else (given,)
+    for one in several:
+        if not isinstance(one, SubclassMeta) and not (isinstance(one, type) and issubclass(one, nn.Module)):
+            raise CompositeError(
+                f"a type is a class of modules, such as torch.nn.Linear, a type of zennit.types, or a tuple of these; "
+                f"got {one!r}"
+            )
+    if not several:
+        raise CompositeError("a tuple of types is empty; name one at least")
+    return given  # type: ignore[no-any-return]
+
+
+def checked_choice(given: Any) -> Any:
+    """Return a choice of layers whose parts are all of a known sort."""
+    if isinstance(given, (list, tuple)):
+        if not given:
+            raise CompositeError("a list of layers is empty; name one at least")
+        return tuple(checked_choice(one) for one in given)
+    if is_index(given):
+        return operator.index(given)
+    if isinstance(given, str):
+        if not given:
+            raise CompositeError("a layer's name is empty; patterns for all layers are '*' or GlobalMap(rule)")
+        return given
+    if isinstance(given, type):
+        return checked_types(given)
+    raise CompositeError(
+        f"a layer is chosen by an index, a name, a pattern, a type of modules, or a list of these; got {given!r}"
+    )
+
+
+def choice_text(choice: Any) -> str:
+    """Return a choice of layers as it is written."""
+    if isinstance(choice, tuple):
+        return "[" + ", ".join(map(choice_text, choice)) + "]"
+    return type_text(choice) if isinstance(choice, type) else repr(choice)
+
+
+def is_index(value: Any) -> bool:
+    """Return whether a value is a whole number, of Python or NumPy."""
+    return hasattr(type(value), "__index__") and not isinstance(value, (bool, torch.Tensor))
+
+
+def checked_span(given: Any) -> range | slice:
+    """Return a range of layers, or say why it is none."""
+    if isinstance(given, slice):
+        bounds = (given.start, given.stop, given.step)
+        if all(one is None or is_index(one) for one in bounds) and given.step != 0:
+            return given
+    if isinstance(given, tuple) and len(given) == 2 and all(map(is_index, given)):
+        given = range(*given)
+    if not isinstance(given, range):
+        raise CompositeError(f"a range of layers is a range, a slice, or a pair (start, stop); got {given!r}")
+    if not given:
+        raise CompositeError(f"{given!r} has no index in it; the stop is not included")
+    return given

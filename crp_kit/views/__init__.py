@@ -1,0 +1,1 @@
+"""Pictures, pages and files made of plain data and an open atlas."""

@@ -1,0 +1,125 @@
+"""The boxes of a concept graph: pictures of a concept above its name and shares."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from matplotlib.axes import Axes
+from matplotlib.patches import FancyBboxPatch, Rectangle
+
+from .panels import OUTLINE, plain
+
+if TYPE_CHECKING:
+    from ...concept_graph import ConceptNode
+    from ...concept_graph.view import GraphView
+
+__all__ = ["GREY", "Boxes", "percent"]
+
+# All lengths are inches, which are the units of the axes.
+_PICTURE, _GAP, _PAD = 0.82, 0.05, 0.07
+_LINE = 0.145
+"""Height of a line of text."""
+_TEXT_WIDTH = 1.12
+"""Width of a box without pictures."""
+_PORT = 0.14
+"""Distance of two edges where they meet one box."""
+GREY = "#666666"
+
+
+@dataclass(frozen=True, eq=False)
+class Boxes:
+    """What stands in the boxes of a graph.
+
+    Parameters
+    ----------
+    graph : ConceptGraph
+    pictures : dict
+        By layer and concept, (height, width, 3) each.
+    classes : dict
+        Names of classes by number.
+    """
+
+    graph: GraphView
+    pictures: Mapping[tuple[str, int], Sequence[Any]]
+    classes: Mapping[int, str]
+
+    def width(self, node: ConceptNode) -> float:
+        """Return the width that a node needs."""
+        strip = sum(_PICTURE * min(1.0, _aspect(one)) + _GAP for one in self.pictures[node.key]) - _GAP
+        return max(_TEXT_WIDTH, strip + 2 * _PAD)
+
+    def height(self, node: ConceptNode) -> float:
+        """Return the height that a node needs for what stands in it and for its edges."""
+        strip = _PICTURE + _GAP if self.pictures[node.key] else 0.0
+        ports = max(len(self.graph.parents(node)), len(self.graph.children(node)))
+        return max(strip + _LINE * len(self._lines(node)) + 2 * _PAD, _PORT * (ports + 1))
+
+    def _lines(self, node: ConceptNode) -> list[str]:
+        """What stands in a node."""
+        named = self.classes.get(node.concept) if node.kind == "class" else None
+        lines = textwrap.wrap(named or node.name, 20, max_lines=3, placeholder=" …")
+        share = percent(node.share)
+        if node.share_std is not None and node.depth:
+            share = f"{100 * node.share:.1f} ± {100 * node.share_std:.1f} %"
+        lines[-1:] = [f"{lines[-1]} ({share})"] if len(lines[-1]) + len(share) < 17 else [lines[-1], share]
+        return [*lines, f"not shown {percent(node.unexplained)}"] if node.unexplained is not None else lines
+
+    def draw(self, ax: Axes, node: ConceptNode, place: tuple[float, float, float]) -> None:
+        """Draw a box with its pictures and words into a place: left, width, and the height of its middle."""
+        (left, width, middle), high = place, self.height(node)
+        box = FancyBboxPatch(
+            (left, middle - high / 2),
+            width,
+            high,
+            boxstyle="round,pad=0,rounding_size=0.07",
+            facecolor="white",
+            edgecolor=OUTLINE,
+            linewidth=1.6 if node.depth == 0 else 0.9,
+            zorder=3,
+        )
+        ax.add_patch(box)
+        lines = self._lines(node)
+        pictures = self.pictures[node.key]
+        content = _LINE * len(lines) + (_PICTURE + _GAP if pictures else 0)
+        top = middle + content / 2
+        widths = [_PICTURE * min(1.0, _aspect(one)) for one in pictures]
+        x = left + (width - sum(widths) - _GAP * (len(widths) - 1)) / 2
+        for one, wide in zip(pictures, widths, strict=True):
+            _show(ax, one, (x, top - _PICTURE, wide, _PICTURE))
+            x += wide + _GAP
+        top -= _PICTURE + _GAP if pictures else 0
+        for line, text in enumerate(lines):
+            quiet = node.unexplained is not None and line == len(lines) - 1
+            ax.text(
+                left + width / 2,
+                top - _LINE * (line + 0.5),
+                plain(text),
+                fontsize=6.5 if quiet else 7.5,
+                color=GREY if quiet else OUTLINE,
+                ha="center",
+                va="center",
+                zorder=5,
+            )
+
+
+def percent(share: float) -> str:
+    """Return a share in percent, with a decimal where it would else be 0."""
+    return f"{100 * share:.0f} %" if abs(share) >= 0.01 else f"{100 * share:.1f} %"
+
+
+def _aspect(pixels: Any) -> float:
+    """Width over height."""
+    return float(pixels.shape[1] / pixels.shape[0])
+
+
+def _show(ax: Axes, pixels: Any, place: tuple[float, float, float, float]) -> None:
+    """Draw a picture into a place (left, bottom, width, height), as large as its sides allow."""
+    left, bottom, width, height = place
+    deep = min(height, width / _aspect(pixels))
+    bottom += (height - deep) / 2
+    extent = (left, left + width, bottom, bottom + deep)
+    ax.imshow(pixels, extent=extent, interpolation="nearest", aspect="equal", zorder=4)
+    ax.add_patch(Rectangle((left, bottom), width, deep, fill=False, edgecolor=OUTLINE, linewidth=0.5, zorder=5))

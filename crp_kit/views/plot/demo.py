@@ -1,0 +1,128 @@
+"""The figure of the demo: for each sample its heatmap, its top concepts and theirs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from ...errors import InputError
+from ..image import DEFAULT_CMAP, picture
+from .maps import concept_bars
+from .panels import CELL, OUTLINE, Colours, colour_bar, numbers, show_image, show_map
+
+__all__ = ["ConceptView", "SampleView", "demo_figure"]
+
+
+@dataclass(frozen=True)
+class ConceptView:
+    """One concept of one sample, ready to be drawn.
+
+    Parameters
+    ----------
+    heatmap : torch.Tensor or array
+        Conditional heatmap: height, width.
+    title : str
+        The concept, its share, what it is known to stand for.
+    """
+
+    heatmap: Any
+    title: str
+
+
+@dataclass(frozen=True)
+class SampleView:
+    """One sample and what a model makes of it, ready to be drawn.
+
+    Parameters
+    ----------
+    image : torch.Tensor or array
+        What the model saw, values in [0, 1]: channel, height, width.
+    title : str
+        The true class, for instance.
+    heatmap : torch.Tensor or array
+        Of the prediction, not conditioned on concepts: height, width.
+    heatmap_title : str
+    shares : torch.Tensor or array
+        Signed relevance of each concept: concept.
+    shares_title : str
+    concepts : sequence of ConceptView
+    labels : dict of int to str
+        What to call concepts beside the bars.
+    outlines : dict of str to array
+        Regions to be outlined on the heatmaps, boolean: height, width.
+    """
+
+    image: Any
+    title: str
+    heatmap: Any
+    heatmap_title: str
+    shares: Any
+    shares_title: str = ""
+    concepts: Sequence[ConceptView] = ()
+    labels: Mapping[int, str] = field(default_factory=dict)
+    outlines: Mapping[str, Any] = field(default_factory=dict)
+
+
+_LINE_STYLES: tuple[Literal["solid", "dashed", "dotted", "dashdot"], ...] = ("solid", "dashed", "dotted", "dashdot")
+
+
+def demo_figure(samples: Sequence[SampleView], *, title: str = "", cmap: Colours = DEFAULT_CMAP) -> Figure:
+    """Return a figure with a line for each sample: image, heatmap, top concepts, their conditional heatmaps.
+
+    Parameters
+    ----------
+    samples : sequence of SampleView
+    title : str, optional
+    cmap : str or zennit.cmap.ColorMap, optional
+        As for `crp_kit.views.image.colours`.
+
+    Raises
+    ------
+    InputError
+        If there is no sample, or one of the arrays is not what it should be.
+    """
+    if not samples:
+        raise InputError("the figure needs at least one sample; got none")
+    concepts = max(len(one.concepts) for one in samples)
+    widths = [1.0, 1.0, 1.25, *[1.0] * concepts]
+    figure = Figure(figsize=(CELL * sum(widths) + 1.1, (CELL + 0.45) * len(samples) + 0.8), layout="constrained")
+    lines = figure.subplots(len(samples), len(widths), squeeze=False, width_ratios=widths)
+    for line, sample in zip(lines, samples, strict=True):
+        show_image(line[0], picture(sample.image), sample.title)
+        concept_bars(sample.shares, k=6, labels=sample.labels, title=sample.shares_title, cmap=cmap, axes=line[2])
+        views = [ConceptView(sample.heatmap, sample.heatmap_title), *sample.concepts]
+        for place, view in zip([line[1], *line[3:]], views, strict=False):
+            show_map(place, numbers(view.heatmap), vmax=None, cmap=cmap)
+            _outline(place, sample.outlines.values())
+            place.set_title(view.title, fontsize="x-small")
+        for unused in line[3 + len(sample.concepts) :]:
+            unused.set_axis_off()
+    colour_bar(figure, list(lines.ravel()), common=None, cmap=cmap)
+    if title:
+        figure.suptitle(title, fontsize="medium")
+    _outline_legend(figure, list(dict.fromkeys(name for one in samples for name in one.outlines)))
+    return figure
+
+
+def _outline(place: Axes, regions: Iterable[Any]) -> None:
+    for region, style in zip(regions, _LINE_STYLES, strict=False):
+        mask = np.asarray(region, dtype=np.float64)
+        if 0 < mask.sum() < mask.size:
+            place.contour(mask, levels=[0.5], colors=OUTLINE, linewidths=0.9, linestyles=style)
+
+
+def _outline_legend(figure: Figure, names: Sequence[str]) -> None:
+    from matplotlib.lines import Line2D
+
+    if not names:
+        return
+    handles = [
+        Line2D([], [], color=OUTLINE, linewidth=0.9, linestyle=style, label=name)
+        for name, style in zip(names, _LINE_STYLES, strict=False)
+    ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False, fontsize="small")

@@ -1,0 +1,77 @@
+"""Which layers and concepts of an atlas a report is about."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ...errors import ConceptRangeError, InputError, UnknownLayerError
+from ...graph.name_patterns import is_plain, matching
+
+if TYPE_CHECKING:
+    from ...atlas import ConceptAtlas
+
+__all__ = ["Chosen", "choose"]
+
+Chosen = dict[str, tuple[int, ...]]
+"""Layers in graph order, and their concepts, ascending."""
+
+
+def choose(
+    atlas: ConceptAtlas,
+    layers: str | Iterable[str] | None,
+    concept_ids: Iterable[int] | Mapping[str, Iterable[int]] | None,
+) -> Chosen:
+    """Return the concepts that are asked for; see `crp_kit.build_report`.
+
+    Raises
+    ------
+    UnknownLayerError
+        If the atlas has no such layer.
+    ConceptRangeError
+        If a layer has no such concept.
+    InputError
+        If nothing is chosen, or an id is no whole number.
+    """
+    names = _layers(atlas, layers)
+    if concept_ids is None:
+        return {name: tuple(range(atlas[name].n_concepts)) for name in names}
+    if not isinstance(concept_ids, Mapping):
+        wanted = list(concept_ids)
+        return {name: _ids(atlas, name, wanted) for name in names}
+    by_layer = {name: list(ids) for name, ids in concept_ids.items()}
+    for name in by_layer:
+        if name not in names:
+            raise UnknownLayerError(name, names, f"concepts are chosen of {name!r}, which is no layer of the report")
+    return {name: _ids(atlas, name, by_layer[name]) for name in names if layers is not None or name in by_layer}
+
+
+def _layers(atlas: ConceptAtlas, wanted: str | Iterable[str] | None) -> list[str]:
+    if wanted is None:
+        wanted = atlas.layers
+    several = [wanted] if isinstance(wanted, str) else list(wanted)
+    if not several:
+        raise InputError("no layers: name one at least, by its name or a pattern, or leave layers out for all")
+    found: set[str] = set()
+    for one in several:
+        names = [one] if one in atlas.layers else [] if is_plain(one) else matching(one, atlas.layers)
+        if not names:
+            raise UnknownLayerError(one, atlas.layers, f"{atlas.path} has no layer {one!r}: it has "
+                                                       f"{', '.join(atlas.layers)}")  # fmt: skip
+        found.update(names)
+    return [name for name in atlas.layers if name in found]
+
+
+def _ids(atlas: ConceptAtlas, layer: str, wanted: list[int]) -> tuple[int, ...]:
+    for one in wanted:
+        if isinstance(one, bool) or not isinstance(one, (int, np.integer)):
+            raise InputError(f"a concept is a whole number; got {one!r}")
+    if not wanted:
+        raise InputError(f"no concepts of {layer!r}: name one at least")
+    size = atlas[layer].n_concepts
+    wrong = sorted({int(one) for one in wanted if not 0 <= one < size})
+    if wrong:
+        raise ConceptRangeError(layer, wrong, size, what="concept")
+    return tuple(sorted({int(one) for one in wanted}))

@@ -1,0 +1,166 @@
+"""A folder of a report: made beside its name and renamed when it is whole; what is replaced was a report."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any
+
+from ...errors import InputError
+
+__all__ = ["Site", "check_folder", "made_whole"]
+
+try:
+    import fcntl
+except ImportError:  # not on Windows, where two processes that make one report are not noticed
+    fcntl = None  # type: ignore[assignment]
+
+MANIFEST = "report.json"
+_ENCODING = {"encoding-type": "crp-kit-report", "encoding-version": "1"}
+_ENTRIES = {MANIFEST, "index.html", "report.css", "report.js", "data", "pictures"}
+
+
+class Site:
+    """The files of a report that is being made.
+
+    Parameters
+    ----------
+    folder : Path
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        for name in ("data", "pictures"):
+            (folder / name).mkdir()
+        (folder / MANIFEST).write_text(json.dumps(_ENCODING) + "\n", encoding="utf-8")
+
+    def script(self, name: str, data: Any) -> None:
+        """Write data as a script that hands it to the page: a page from disk may load scripts, but fetch nothing."""
+        text = json.dumps(data, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
+        (self.folder / "data" / f"{name}.js").write_text(f'crpKit.put("{name}",{text});\n', encoding="ascii")
+
+    def picture(self, name: str) -> Path:
+        """Return the path for a picture."""
+        return self.folder / "pictures" / f"{name}.webp"
+
+    def measure(self) -> tuple[int, int]:
+        """Return how many files there are, and their bytes."""
+        files = [one for one in self.folder.rglob("*") if one.is_file()]
+        return len(files), sum(one.stat().st_size for one in files)
+
+
+def check_folder(path: Path, *, overwrite: bool) -> None:
+    """Refuse what could not be written at the end, before any work is done.
+
+    Raises
+    ------
+    InputError
+        If there is no folder to write into, or the path exists and may not be replaced, or is not an earlier report
+        and nothing but it.
+    """
+    if not path.parent.is_dir():
+        raise InputError(f"cannot write {path}: there is no folder {path.parent}; make it first")
+    if not os.access(path.parent, os.W_OK):
+        raise InputError(f"cannot write {path}: no permission to write into {path.parent}")
+    if path.is_symlink() or (path.exists() and not path.is_dir()):
+        raise InputError(f"cannot write {path}: a report is a folder, and this is a file; choose another name")
+    if not path.exists() or not any(path.iterdir()):
+        return
+    if not overwrite:
+        raise InputError(f"{path} exists; overwrite replaces it, or choose another name")
+    if not _is_report(path):
+        raise InputError(f"{path} is no report of crp-kit and is not replaced; choose another name")
+    foreign = sorted(one.name for one in path.iterdir() if one.name not in _ENTRIES)
+    if foreign:
+        raise InputError(
+            f"{path} holds files that are not of a report ({', '.join(foreign[:3])}) and is not replaced; move them, "
+            f"or choose another name"
+        )
+
+
+def _is_report(path: Path) -> bool:
+    try:
+        found = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(found, dict) and found.get("encoding-type") == _ENCODING["encoding-type"]
+
+
+@contextmanager
+def made_whole(path: Path, *, overwrite: bool) -> Iterator[Path]:
+    """Give an empty folder beside `path` that takes its name at the end, or is gone after an error.
+
+    A process that is killed outright leaves the folder ``.NAME.partial``, never half a report under the final name. The
+    next one clears it away; if the kill fell between the two renamings, it puts the earlier report back first.
+
+    Raises
+    ------
+    InputError
+        As for `check_folder`, or if a file cannot be written, or another process makes the same report.
+    """
+    try:
+        with _Beside(path) as beside:
+            check_folder(path, overwrite=overwrite)
+            beside.new.mkdir()
+            yield beside.new
+            check_folder(path, overwrite=overwrite)
+            beside.finish()
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+class _Beside:
+    """The folder ``.NAME.partial``: what is being made and what it replaces; one process at a time has it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = Path(os.path.abspath(path))
+        self.folder = self.path.with_name(f".{self.path.name}.partial")
+        self.new, self.before = self.folder / "new", self.folder / "before"
+        self._lock: IO[bytes] | None = None
+
+    def __enter__(self) -> _Beside:
+        self.folder.mkdir(exist_ok=True)
+        self._lock = open(self.folder / "lock", "wb")
+        if not _held(self._lock):
+            self._lock.close()
+            raise InputError(f"another process is making {self.path}")
+        self._settle()
+        return self
+
+    def finish(self) -> None:
+        """Give what was made its name; an earlier report goes out of the way."""
+        if self.path.exists():
+            self.path.rename(self.before)
+        self.new.rename(self.path)
+
+    def _settle(self) -> None:
+        """Put back an earlier report whose place is empty, and clear away the rest."""
+        if self.before.exists() and not self.path.exists():
+            self.before.rename(self.path)
+        for one in (self.before, self.new):
+            shutil.rmtree(one, ignore_errors=True)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._settle()
+        (self.folder / "lock").unlink(missing_ok=True)
+        with suppress(OSError):  # not empty: something in it is not ours
+            self.folder.rmdir()
+        if self._lock is not None:
+            self._lock.close()
+
+
+def _held(lock: IO[bytes]) -> bool:
+    """Return whether this process has the lock now, and the file is still there under its name."""
+    try:
+        if fcntl is not None:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return os.path.samestat(os.fstat(lock.fileno()), os.stat(lock.name))
+    except OSError:
+        return False

@@ -1,0 +1,114 @@
+"""Links from concept graphs: how much of the relevance that passes a concept reaches the concepts below."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from tqdm import tqdm
+
+from ...attribution.layer_values import find_layer
+from ...concept_graph import ConceptEdge, ConceptGraph
+from ...errors import ConditionError
+from .links import LINKS, Link, Links, Matrix, strongest
+
+if TYPE_CHECKING:
+    from .choice import Chosen
+    from .samples import SampleSource
+
+__all__ = ["concept_graph_links"]
+
+_SAMPLES = 4
+"""Of each concept, at most; an atlas may hold fewer by class."""
+
+
+def concept_graph_links(source: SampleSource, chosen: Chosen, *, verbose: bool = False) -> Links | None:
+    """Return the strongest edges of the mean concept graph of each concept, as they are seen from both of their ends.
+
+    Parameters
+    ----------
+    source : SampleSource
+        The atlas, its model and samples, and the rules.
+    chosen : dict of str to tuple of int
+        Layers in graph order, and their concepts.
+    verbose : bool, optional
+        A progress bar, where somebody watches.
+
+    Returns
+    -------
+    links : Links or None
+        ``None`` if none of the layers feeds another one.
+    """
+    below = _below(source, list(chosen))
+    if not below:
+        return None
+    samples = min(_SAMPLES, source.atlas.header.k_class)
+    shares = {
+        (upper, lower): np.zeros((len(chosen[upper]), len(chosen[lower])))
+        for upper, several in below.items()
+        for lower in several
+    }
+    rows = [(upper, row, concept) for upper in below for row, concept in enumerate(chosen[upper])]
+    for upper, row, concept in tqdm(rows, desc="links", unit="concept", disable=None if verbose else True):
+        for edge in _edges(source, (upper, concept), below[upper], samples):
+            layer, target = edge.target
+            if target in chosen[layer]:
+                shares[upper, layer][row, chosen[layer].index(target)] = edge.share
+
+    def of(layer: str, concept: int) -> tuple[Sequence[Link], Sequence[Link]]:
+        place = chosen[layer].index(concept)
+        up = {upper: found[:, place] for (upper, lower), found in shares.items() if lower == layer}
+        down = {lower: found[place] for (upper, lower), found in shares.items() if upper == layer}
+        return _best(up, chosen), _best(down, chosen)
+
+    said = (
+        f"From concept graphs: how much of the relevance that passes the upper concept reaches the lower one, in the "
+        f"mean over the samples of the upper concept's main class in which it is most relevant, {samples} at most. The "
+        f"rest goes to other concepts, into biases, and past these layers."
+    )
+    return Links(said, of, shares=True)
+
+
+def _below(source: SampleSource, names: Sequence[str]) -> dict[str, list[str]]:
+    """Return for each layer that others of the report feed, directly or not, what these are."""
+    sample = source.inputs(names[0], [int(source.atlas.samples[0])])
+    run = source.attribution.engine.run(sample, source.attribution.resolve_composite(source.composite))
+    refs = {name: find_layer(run, name) for name in names}
+    fed = {name: run.plan.flow.from_start(ref) - {ref} for name, ref in refs.items()}
+    found = {name: [other for other in names if refs[other] in fed[name]] for name in names}
+    return {name: several for name, several in found.items() if several}
+
+
+def _edges(source: SampleSource, root: tuple[str, int], below: Sequence[str], samples: int) -> tuple[ConceptEdge, ...]:
+    """Return what a concept hands to the concepts of the nearest of the layers below, over its best samples."""
+    (layer, concept), atlas = root, source.atlas
+    scores = atlas[layer].relevance
+    held: list[int] = []
+    for cls in scores.classes(concept, 1).cls.tolist():
+        table = scores.class_top(concept, cls, samples)
+        held = table.sample[table.score > 0].tolist()
+    if not held:
+        return ()
+    kinds = source.concepts
+    if isinstance(kinds, Mapping):
+        kinds = {name: kind for name, kind in kinds.items() if name in (layer, *below)}
+    try:
+        return ConceptGraph.over(
+            source.attribution,
+            source.inputs(layer, held),
+            source.composite,
+            start={layer: [concept], "y": [cls]},
+            layers=below,
+            width=sum(atlas[name].n_concepts for name in below),
+            concepts=kinds,
+            batch_size=source.batch_size,
+        ).edges
+    except ConditionError:  # by other rules than those of the atlas, no relevance may arrive at the concept
+        return ()
+
+
+def _best(ends: Mapping[str, Matrix], chosen: Chosen) -> list[Link]:
+    keys = [(layer, concept) for layer in ends for concept in chosen[layer]]
+    values = np.concatenate([np.zeros(0), *ends.values()])
+    return [Link(*keys[place], float(values[place])) for place in strongest(values, LINKS)]

@@ -1,0 +1,238 @@
+"""Reference samples of many concepts at once, as pictures: image, heatmap, what the strongest neuron sees."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, get_args
+
+import numpy as np
+import torch
+from PIL import Image
+
+from ...atlas.build.settings import preprocessing
+from ...atlas.file.schema import KINDS, Kind
+from ...atlas.query.reference_maps import (
+    Box,
+    ConditionedOn,
+    ReferenceMaps,
+    check_origin,
+    neurons_at,
+    of_one_shape,
+    own_concept,
+    reference_image,
+    reference_labels,
+)
+from ...attribution.layer_values import per_sample
+from ...concepts import Concept
+from ...data.samples import NumberedSamples
+from ...errors import InputError
+from ...rules.description import describe_plan
+from ..image import heatmap_image, overlay, picture
+from .sprites import thumbnail
+
+if TYPE_CHECKING:
+    from ...atlas import ConceptAtlas
+    from ...atlas.build.scores import Normalise
+    from ...atlas.query.rankings import SampleRanking
+    from ...attribution.cond_attribution import CondAttribution
+    from ...data.preprocess import Preprocess
+    from ...rules.presets import Composite
+
+__all__ = ["SampleSource", "Shown"]
+
+_KEPT_IMAGES = 256
+_STRONGEST = 0.99
+"""From this quantile of a heatmap's magnitudes on, values have the strongest colour: few pixels outshine the others."""
+
+Row = tuple[int, int, int]
+"""Sample, concept, and the class that relevance starts from, -1 for the layer itself."""
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """A sample in the ranking of a concept."""
+
+    sample: int
+    concept: int
+    label: int
+    position: int
+    score: float
+
+    @property
+    def row(self) -> Row:
+        return self.sample, self.concept, self.label
+
+    @property
+    def neuron(self) -> tuple[int, int, int]:
+        return self.sample, self.concept, self.position
+
+
+@dataclass(frozen=True, eq=False)
+class Shown:
+    """One reference sample of a concept.
+
+    Parameters
+    ----------
+    sample, label, score
+        Its number, the class it stands for (-1 for none), and relevance or activation.
+    name : str
+    image, heatmap : PIL.Image.Image
+    crop : PIL.Image.Image or None
+        What the neuron at the stored position sees.
+    box : tuple of int or None
+        Where that is in the image: top, left, bottom, right.
+    """
+
+    sample: int
+    label: int
+    score: float
+    name: str
+    image: Image.Image
+    heatmap: Image.Image
+    crop: Image.Image | None
+    box: Box | None
+
+
+class SampleSource:
+    """Makes the reference samples of the concepts of an atlas; parameters as for `crp_kit.build_report`.
+
+    Raises
+    ------
+    AtlasError
+        If model or dataset are not those that the atlas was made from.
+    InputError
+        If `conditioned_on` is another word.
+    """
+
+    def __init__(
+        self,
+        atlas: ConceptAtlas,
+        dataset: Any,
+        *,
+        attribution: CondAttribution,
+        composite: Composite | str | None,
+        preprocess: Preprocess | Normalise | None,
+        concepts: Concept | Mapping[str, Concept] | None,
+        conditioned_on: ConditionedOn,
+        references: int,
+        receptive_field: bool,
+        batch_size: int,
+        size: int,
+        check: bool,
+    ) -> None:
+        if conditioned_on not in get_args(ConditionedOn):
+            raise InputError(f"conditioned_on is 'class', 'prediction' or 'layer'; got {conditioned_on!r}")
+        view, self._normalise = preprocessing(preprocess)
+        samples = NumberedSamples(dataset, view)
+        if check:
+            check_origin(atlas, attribution, samples)
+        self.atlas, self.attribution, self.composite = atlas, attribution, composite
+        self.conditioned_on: ConditionedOn = conditioned_on
+        self.references, self.receptive_field, self.size = references, receptive_field, size
+        self.remarks: dict[str, str] = {}
+        """By layer: why something is not shown."""
+        self.same_rules = True
+        """Whether the heatmaps have the rules that the atlas was made with."""
+        self.concepts, self.batch_size = concepts, batch_size
+        self._read = lru_cache(_KEPT_IMAGES)(lambda number: reference_image(samples, number))
+
+    def of(self, layer: str, ids: Sequence[int]) -> dict[tuple[int, Kind], list[Shown]]:
+        """Return the reference samples of concepts of a layer, by concept and ranking, best first."""
+        scores = self.atlas[layer]
+        tables = {(one, kind): scores.score(kind).top(one, self.references) for one in ids for kind in KINDS}
+        found = {key: self._entries(key[0], table) for key, table in tables.items()}
+        every = dict.fromkeys(entry for entries in found.values() for entry in entries)
+        rows = list(dict.fromkeys(entry.row for entry in every))
+        maps, boxes = self._maps(layer, rows, list(every) if self.receptive_field else [])
+        return {
+            key: [self._shown(entry, maps[entry.row], boxes.get(entry.neuron)) for entry in entries]
+            for key, entries in found.items()
+        }
+
+    def inputs(self, layer: str, samples: Sequence[int]) -> torch.Tensor:
+        """Return model inputs, (sample, channel, height, width): of the samples that have the first one's shape."""
+        images = [self._read(sample) for sample in samples]
+        return self._reference_maps(layer).inputs([images[place] for place in next(of_one_shape(images))])
+
+    def _reference_maps(self, layer: str) -> ReferenceMaps:
+        return ReferenceMaps(
+            self.attribution, self.composite, self.atlas[layer].info, 0, self.concepts, self._normalise, self.batch_size
+        )
+
+    def _entries(self, concept: int, table: SampleRanking) -> list[_Entry]:
+        labels = reference_labels(self.atlas, table, self.conditioned_on)
+        columns = zip(table.sample.tolist(), labels, table.position.tolist(), table.score.tolist(), strict=True)
+        return [_Entry(sample, concept, *rest) for sample, *rest in columns]
+
+    def _maps(
+        self, layer: str, rows: Sequence[Row], seen: Sequence[_Entry]
+    ) -> tuple[dict[Row, torch.Tensor], dict[tuple[int, int, int], Box]]:
+        """Return heatmaps (height, width) by row, and boxes by neuron."""
+        info, rules = self.atlas[layer].info, self.attribution.resolve_composite(self.composite)
+        maps = self._reference_maps(layer)
+        heatmaps: dict[Row, torch.Tensor] = {}
+        boxes: dict[tuple[int, int, int], Box] = {}
+        images = [self._read(sample) for sample, _, _ in rows]
+        for places in of_one_shape(images):
+            inputs = maps.inputs([images[place] for place in places])
+            run = self.attribution.engine.run(inputs[:1], rules)
+            self.same_rules &= json.dumps(describe_plan(run.graph, run.plan)) == self.atlas.header.composite
+            kind = own_concept(run, info, self.concepts)
+            mine = [rows[place] for place in places]
+            heatmaps |= dict(zip(mine, self._heatmaps(layer, kind, inputs, mine), strict=True))
+            held = {sample for sample, _, _ in mine}
+            shape = per_sample(run.graph, run.recording.value(run.graph.find(layer))).shape[1:]
+            boxes |= self._boxes(maps, kind, (inputs[:1], shape), [one for one in seen if one.sample in held])
+        return heatmaps, boxes
+
+    def _heatmaps(self, layer: str, kind: Concept, inputs: torch.Tensor, rows: Sequence[Row]) -> torch.Tensor:
+        """Return conditional heatmaps: (row, height, width)."""
+        alone = self.conditioned_on == "layer"
+        found = self.attribution(
+            inputs,
+            [{layer: [concept]} if alone else {layer: [concept], "y": [label]} for _, concept, label in rows],
+            self.composite,
+            mask_map={layer: kind},
+            start_layer=layer if alone else None,
+            pairing="zip",
+            batch_size=self.batch_size,
+            on_device="cpu",
+        )
+        return found.heatmap.detach()
+
+    def _boxes(
+        self, maps: ReferenceMaps, kind: Concept, like: tuple[torch.Tensor, torch.Size], seen: Sequence[_Entry]
+    ) -> dict[tuple[int, int, int], Box]:
+        """Return what neurons see, as far as it can be said."""
+        by_concept: dict[int, list[_Entry]] = {}
+        for one in seen:
+            by_concept.setdefault(one.concept, []).append(one)
+        found: dict[tuple[int, int, int], int] = {}
+        try:
+            for concept, several in by_concept.items():
+                positions = [one.position for one in several]
+                neurons = neurons_at(kind, maps.info, concept, shape=like[1], positions=positions)
+                found |= {one.neuron: neuron for one, neuron in zip(several, neurons, strict=True)}
+            return dict(zip(found, maps.boxes(like[0], list(found.values())), strict=True)) if found else {}
+        except InputError as error:
+            self.remarks[maps.info.name] = f"Some concepts are shown without receptive fields: {error}."
+            return {}
+
+    def _shown(self, entry: _Entry, heatmap: torch.Tensor, box: Box | None) -> Shown:
+        tensor = self._read(entry.sample)
+        image, crop = picture(tensor), None
+        fits = tensor.shape[1:] == heatmap.shape
+        if box is not None and fits:
+            top, left, bottom, right = box
+            crop = thumbnail(image.crop((left, top, right, bottom)), self.size)
+        strongest = float(heatmap.abs().flatten().quantile(_STRONGEST)) or None
+        drawn = overlay(image, heatmap, vmax=strongest) if fits else heatmap_image(heatmap, vmax=strongest)
+        names = self.atlas.identifiers
+        name = f"sample\u00a0{entry.sample}"
+        if names is not None:
+            name = names[int(self.atlas.places(np.array([entry.sample]))[0])]
+        small, over = (thumbnail(one, self.size) for one in (image, drawn))
+        return Shown(entry.sample, entry.label, entry.score, name, small, over, crop, None if crop is None else box)
