@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NoReturn
 
+import torch
+
 from .errors import ConditionError
 
+OutputSelector = None | str | int | Callable[[Any], torch.Tensor]
+"""Which part of a model's output is attributed: all of it, a key, an index, or a function of the output."""
 OUTPUT = "y"
 Pairing = Literal["auto", "zip", "product"]
 

@@ -441,7 +441,7 @@ class Joined(nn.Module):
 def test_concepts_carried_a_few_at_a_time_get_the_same_shares(sample: torch.Tensor, exclude_parallel: bool) -> None:
     def edges(values_at_once: int | None) -> dict[tuple[Any, Any], float]:
         attribution = CondAttribution(demo_resnet())
-        attribution.engine.values_at_once = values_at_once
+        attribution.engine.runtime.values_at_once = values_at_once
         start = {SERIES[1]: [0], "y": [2]}
         graph = ConceptGraph(attribution, sample, RULES, start=start, width=(6, 2), exclude_parallel=exclude_parallel)
         return {(edge.source, edge.target): edge.relevance for edge in graph.edges}

@@ -8,7 +8,7 @@ import torch
 from zennit.core import BasicHook, Stabilizer
 from zennit.rules import AlphaBeta, Epsilon, Flat, Gamma, Norm, WSquare, ZBox, ZPlus
 
-from crp_kit.finite import count_not_finite, is_finite
+from crp_kit.numerics import count_not_finite, is_finite
 from crp_kit.propagation.closed_form import known_rule, reducer_factors
 from crp_kit.rules.stabilizer import QuickStabilizer, added_epsilon, quick
 

@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from crp_kit import CondAttribution
-from crp_kit.checksum import checksum
 from crp_kit.graph.memory_format import laid_out
+from crp_kit.numerics import checksum
 
 
 class Head(nn.Module):

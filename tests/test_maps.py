@@ -21,7 +21,8 @@ from zennit.types import Activation, AvgPool, BatchNorm, Convolution, Linear
 
 import crp_kit as crp
 from crp_kit.errors import CompositeError, UnknownLayerError
-from crp_kit.rules.description import describe_hook, describe_plan
+from crp_kit.propagation.plan_description import describe_plan
+from crp_kit.rules.description import describe_hook
 from crp_kit.rules.maps.base import resolved
 from crp_kit.rules.maps.kinds import (
     FirstLayerMap,

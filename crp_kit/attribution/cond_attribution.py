@@ -10,13 +10,12 @@ import torch
 from tqdm import tqdm
 
 from ..concepts import Concept
-from ..conditions import Chunk, Pairing, chunk_rows, parse_conditions, resolve_pairing
+from ..conditions import Chunk, OutputSelector, Pairing, chunk_rows, parse_conditions, resolve_pairing
 from ..errors import ConditionError, InputError
-from ..finite import count_not_finite
 from ..graph.elementwise import Elementwise
 from ..graph.graph import Graph
 from ..graph.recording.inputs import Calling, Inputs
-from ..graph.recording.record import OutputSelector
+from ..numerics import count_not_finite
 from ..propagation.engine import Engine
 from ..propagation.plan import BatchNormRule
 from ..rules.presets import Biases, Composite, preset
@@ -259,7 +258,7 @@ class CondAttribution:
                 assert run is not None
                 slice_ = Slice(run, request, chunk).attribution()
                 for problem in slice_.conservation.warnings() if slice_.conservation else ():
-                    self.engine.say(problem)
+                    self.engine.runtime.say(problem)
                 bar.update(len(slice_))
                 yield slice_
 

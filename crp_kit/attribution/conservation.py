@@ -7,14 +7,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from ..drawing import plots
+from ..graph.graph import Graph
 from ..graph.operations import Kind
 from ..propagation.relevance_balance import Ledger
 from ..tables import html_table
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-    from ..propagation.relevance_pass import Run
+    from ..drawing import Figure
 
 __all__ = ["SINKS", "Conservation", "ConservationReport", "NodeRelevance"]
 
@@ -218,9 +218,8 @@ class ConservationReport:
 
     def plot(self, row: int = 0, **options: Any) -> Figure:
         """Return a matplotlib Figure of one row: what remains and what was lost, over the depth of the graph."""
-        from ..views import plot
-
-        return plot.conservation(self[row], **options)
+        figure: Figure = plots().conservation(self[row], **options)
+        return figure
 
     def __repr__(self) -> str:
         if len(self) == 1:
@@ -241,12 +240,14 @@ class ConservationReport:
         return html_table(heads, lines, texts=heads[:1], caption=said, hidden=len(self) - len(lines))
 
 
-def conservation(run: Run, ledger: Ledger, *, title: str) -> Conservation:
-    """Return what the books of one relevance pass say.
+def conservation(graph: Graph, rules: Sequence[str], ledger: Ledger, *, title: str) -> Conservation:
+    """Return where the relevance of one pass went.
 
     Parameters
     ----------
-    run : Run
+    graph : Graph
+    rules : sequence of str
+        Name of the rule of each node.
     ledger : Ledger
     title : str
     """
@@ -254,7 +255,7 @@ def conservation(run: Run, ledger: Ledger, *, title: str) -> Conservation:
     start = remaining = ledger.entries[order[0]].arrived
     nodes, arrived = [], 0.0
     for index in order:
-        entry, node = ledger.entries[index], run.graph.nodes[index]
+        entry, node = ledger.entries[index], graph.nodes[index]
         other = 0.0 if node.kind is Kind.INPUT else entry.other
         remaining -= entry.masked + entry.cut + entry.constants + entry.stabilizer + other
         arrived += entry.arrived - entry.masked if node.kind is Kind.INPUT else 0.0
@@ -262,7 +263,7 @@ def conservation(run: Run, ledger: Ledger, *, title: str) -> Conservation:
             NodeRelevance(
                 name=node.name,
                 op=type(node.module).__name__ if node.module is not None else node.op,
-                rule=run.plan.steps[index].rule,
+                rule=rules[index],
                 arrived=entry.arrived,
                 masked=entry.masked,
                 cut=entry.cut,

@@ -140,7 +140,7 @@ def class_axis(run: Run) -> int:
     ConceptAxisError
         If the graph does not know it, or there is no such axis.
     """
-    shape, chosen = tuple(run.graph.shape(run.graph.output)), run.engine.class_axis
+    shape, chosen = tuple(run.graph.shape(run.graph.output)), run.chosen.classes
     if chosen is not None:
         return _counted("class_axis", chosen, shape, what="the model's output")
     known = 1 if len(shape) == 2 else run.channel_axes.get(run.graph.output)
@@ -169,7 +169,7 @@ def heatmap_axis(run: Run, source: Ref) -> int | None:
     ConceptAxisError
         If the graph does not know the axis of an input (sample, a, b), or there is no such axis.
     """
-    shape, chosen = tuple(run.graph.shape(source)), run.engine.feature_axis
+    shape, chosen = tuple(run.graph.shape(source)), run.chosen.features
     if chosen == "none":
         return None
     if chosen is not None:

@@ -11,12 +11,13 @@ import numpy as np
 import torch
 
 from ..conditions import ConditionSet
+from ..drawing import plots, png_of
 from ..errors import InputError
 from ..tables import html_table
 from .conservation import ConservationReport, join_reports
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from ..drawing import Figure
 
 
 _LITTLE = 0.05
@@ -176,8 +177,6 @@ class Attribution:
 
     def _repr_png_(self) -> bytes | None:
         """Show the heatmaps in a notebook, where they are pictures; of many the first."""
-        from ..views import plot
-
         if not self._drawable:
             return None
         layout, most = self.layout, _PICTURES[self.layout]
@@ -185,7 +184,7 @@ class Attribution:
         figure = draw(self.heatmap[:most], layout, titles=self.titles()[:most])
         if len(self) > most:
             figure.supxlabel(f"… {len(self) - most:,} more of {len(self):,} rows", fontsize="small")
-        return plot.to_png(figure)
+        return png_of(figure)
 
     def _repr_html_(self) -> str | None:
         """Show a table in a notebook, where the heatmaps are no pictures."""
@@ -213,11 +212,9 @@ def draw(maps: torch.Tensor, layout: Layout, data: Any = None, **options: Any) -
 
     Data are images, signals or volumes, or names of tokens or features.
     """
-    from ..views import plot
-
     name, parameter, fixed = _DRAWN[layout]
     given = {} if data is None else {parameter: data}
-    figure: Figure = getattr(plot, name)(maps, **{**fixed, **given, **options})
+    figure: Figure = getattr(plots(), name)(maps, **{**fixed, **given, **options})
     return figure
 
 

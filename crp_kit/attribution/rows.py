@@ -13,9 +13,8 @@ import torch
 from ..concepts import ChannelConcept, Concept
 from ..conditions import OUTPUT, Chunk, ConditionSet
 from ..errors import ConditionError, ModelError
-from ..finite import is_finite
 from ..graph.graph import Ref
-from ..numerics import working
+from ..numerics import is_finite, working
 from ..propagation.relevance_balance import Ledger
 from ..propagation.relevance_pass import Passed, Run
 from ..rules.presets import Composite
@@ -135,7 +134,8 @@ class Slice:
         if ledger is None or self.request.diagnose is None:
             return made
         which = f"sample {self.samples[0]}: " if self.request.samples > 1 else ""
-        row = conservation(self.run.cut_at(self.start), ledger, title=which + made.titles()[0].replace("\n", "; "))
+        rules = [step.rule for step in self.run.cut_at(self.start).plan.steps]
+        row = conservation(self.graph, rules, ledger, title=which + made.titles()[0].replace("\n", "; "))
         return replace(made, conservation=ConservationReport((row,), self.request.diagnose))
 
     def _reached(self, passes: list[tuple[list[int], Passed]]) -> torch.Tensor | None:
@@ -164,7 +164,7 @@ class Slice:
         if others:
             names = [self.graph.label(ref) for ref in sorted(others)]
             own = [self.graph.label(ref) for ref in sorted(others) if not self.graph.node(ref).kwargs["shared"]]
-            self.run.engine.say(
+            self.run.runtime.say(
                 f"relevance also reaches the inputs {', '.join(names)}, which the heatmap does not show"
                 + (f"; record_layer={own} gives it" if own else "")
             )

@@ -90,7 +90,7 @@ def stats(*, file: Path, layer: str, mode: Any, as_json: bool, as_csv: bool, **a
 
 
 def _asked(scores: ScoreAtlas, *, concept: int | None, cls: str | None, top: int | None) -> Table:
-    number = None if cls is None else class_named(cls, scores.layer.atlas.classes)
+    number = None if cls is None else class_named(cls, scores.layer.file.classes)
     if concept is not None and number is not None:
         return scores.class_top(concept, number, top)
     if concept is not None:
@@ -183,7 +183,7 @@ def _top_rows(scores: ScoreAtlas) -> Iterator[dict[str, Any]]:
 
 
 def _class_rows(scores: ScoreAtlas) -> Iterator[dict[str, Any]]:
-    for concept, cls in product(range(scores.layer.n_concepts), range(scores.layer.atlas.header.n_classes)):
+    for concept, cls in product(range(scores.layer.n_concepts), range(scores.layer.file.header.n_classes)):
         for rank, row in enumerate(scores.class_top(concept, cls).rows()):
             yield {**_place(scores, concept), "class": cls, "rank": rank, **row}
 

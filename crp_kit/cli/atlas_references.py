@@ -25,9 +25,8 @@ from .options import (
 )
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
     from ..atlas.query.references import References
+    from ..drawing import Figure
 
 __all__ = ["references"]
 
@@ -152,4 +151,4 @@ def _found(
 def _figure(several: Sequence[References], style: Any) -> Figure:
     from ..views import plot
 
-    return plot.references([one.view() for one in several], style=style)
+    return plot.references(several, style=style)

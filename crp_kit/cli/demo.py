@@ -62,7 +62,7 @@ def demo(*, output: Path | None, seed: int, samples: int, layer: str | None, rep
         result = run_demo(seed=seed, samples=samples, layer=layer or LAYER, verbose=True)
         _write([*paths[:3], *paths[5:]], result)
         references = demo_atlas(atlas, result, seed=seed, overwrite=overwrite, verbose=True)
-        drawn = plot.references([one.view() for one in references])
+        drawn = plot.references(references)
         write_file(figure, lambda path: drawn.savefig(path, dpi=110))
         made = demo_report(folder / _REPORT, atlas, seed=seed, overwrite=overwrite, verbose=True) if report else None
     _report(result)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import torch
 
     from ..attribution.cond_attribution import CondAttribution
-    from ..graph.recording.record import OutputSelector
+    from ..conditions import OutputSelector
     from ..models.load import LoadedModel
     from ..rules.presets import Biases, Composite
 

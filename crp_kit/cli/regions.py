@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,9 +25,8 @@ from .options import (
 )
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
     from ..attribution.cond_attribution import CondAttribution
+    from ..drawing import Figure
     from ..models.load import LoadedModel
     from ..regions import RegionMap
 
@@ -175,7 +173,7 @@ def _figure(loaded: LoadedModel, attribution: CondAttribution, found: RegionMap,
             references = found.references(
                 atlas, dataset, preprocess=loaded.preprocess, attribution=attribution, most=options["most"]
             )
-    return draw(replace(found.view(references=references), title=title), most=options["most"])
+    return draw(found, title=title, references=references, most=options["most"])
 
 
 def _save_array(path: Path, found: RegionMap) -> None:

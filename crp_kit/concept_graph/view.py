@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..attribution.cond_attribution import CondAttribution
+from ..drawing import plots, png_of
 from ..errors import InputError
 from .decompose import Decomposition
 from .exports import Classes, as_dict, as_dot, as_networkx, as_text, class_names, from_dict
@@ -15,10 +16,9 @@ from .shares import Concepts, Samples
 
 if TYPE_CHECKING:
     import networkx as nx
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
     from ..atlas import ConceptAtlas
+    from ..drawing import Axes, Figure
 
 __all__ = ["GraphView"]
 
@@ -198,8 +198,6 @@ class GraphView:
             If an atlas comes without its dataset, or heatmaps are asked for of a graph that is about many samples or
             was read from a file.
         """
-        from ..views import plot
-
         references, maps = {}, {}
         if atlas is not None:
             mine = self._source
@@ -210,12 +208,11 @@ class GraphView:
             references = reference_pictures(self._found, atlas, dataset, asked=asked)
         if heatmaps:
             maps = heatmap_pictures(self._found, self._source, self._concepts)
-        return plot.concept_graph(
+        figure: Figure = plots().concept_graph(
             self, references=references, heatmaps=maps, image=image, classes=class_names(classes), ax=ax
         )
+        return figure
 
     def _repr_png_(self) -> bytes:
         """Show the graph in a notebook."""
-        from ..views import plot
-
-        return plot.to_png(self.plot())
+        return png_of(self.plot())

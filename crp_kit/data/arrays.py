@@ -11,7 +11,7 @@ import torch
 
 from ..errors import InputError
 from ..files import check_file
-from ..finite import count_not_finite
+from ..numerics import count_not_finite
 
 __all__ = ["AXES", "open_array"]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from numbers import Real
 from pathlib import Path
@@ -20,7 +20,10 @@ from ..errors import InputError
 from ..files import check_file
 from .arrays import AXES, open_array
 
-__all__ = ["ImageBatch", "Preprocess", "load_images", "open_image"]
+__all__ = ["ImageBatch", "Normalise", "Preprocess", "load_images", "open_image", "preprocessing"]
+
+Normalise = Callable[[torch.Tensor], torch.Tensor]
+"""From images, as a dataset gives them, to model inputs: (sample, channel, height, width)."""
 
 _IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -276,3 +279,14 @@ def _deep(image: Image.Image, name: str) -> npt.NDArray[np.float64]:
         kind = "floats in [0, 1]" if image.mode == "F" else "integers of 16 bits"
         raise InputError(f"{name} has values that are not {kind}; convert it to 8 bits")
     return values / highest
+
+
+def preprocessing(preprocess: Preprocess | Normalise | None) -> tuple[Any, Normalise]:
+    """Return what makes tensors of pictures, if anything does, and what makes model inputs of tensors."""
+    if isinstance(preprocess, Preprocess):
+        return preprocess.view, preprocess.normalise
+    if preprocess is None:
+        return None, lambda images: images
+    if not callable(preprocess):
+        raise InputError(f"preprocess is a function of a batch of images; got {type(preprocess).__name__}")
+    return None, preprocess

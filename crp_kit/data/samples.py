@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import functional as geometry
 
 from ..errors import CrpKitError, InputError
-from ..finite import count_not_finite
+from ..numerics import count_not_finite
 
 __all__ = ["Batch", "Failure", "NumberedSamples", "batches", "fingerprint"]
 

@@ -17,9 +17,8 @@ from ..data import ShapesDataset, demo_preprocess, demo_resnet
 from ..errors import InputError
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
     from ..atlas.query.references import References
+    from ..drawing import Figure
     from ..views.report import BuiltReport
 
 __all__ = ["DemoConcept", "DemoResult", "DemoSample", "demo_atlas", "demo_report", "run_demo"]

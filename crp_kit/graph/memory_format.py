@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from ..checksum import checksum
+from ..numerics import checksum
 from .nested import mapped, tensors
 from .recording.record import Recording
 

@@ -9,11 +9,11 @@ from typing import Any
 
 import torch
 
-from ..conditions import ConditionSet, parse_conditions
+from ..conditions import ConditionSet, OutputSelector, parse_conditions
 from .graph import Graph, Ref
 from .operations import Kind
 from .path_exclusion import Walk, nearest_upstream, parallel_edges
-from .recording.record import OutputSelector, Recording, record, seen_through
+from .recording.record import Recording, record, seen_through
 from .recording.shadow import make_shadow
 from .relevance_edges import Flow
 

@@ -9,13 +9,14 @@ from typing import Any, Literal, get_args
 import torch
 
 from ..attribution.cond_attribution import CondAttribution
+from ..conditions import OutputSelector
 from ..errors import ModelError
 from ..graph.graph import Node
 from ..graph.nested import leaves
 from ..graph.operations import Kind
-from ..graph.recording.record import OutputSelector
 from ..graph.recording.shadow import unwrap
 from ..propagation.attention import AttentionStep
+from ..propagation.engine import Engine
 from ..propagation.own_steps import GateStep
 from ..propagation.plan import BatchNormRule
 from ..propagation.relevance_pass import Run
@@ -152,7 +153,7 @@ def check_model(
         run = attribution.engine.run(sample, chosen)
     except ModelError as error:
         return ModelCheck((Finding("error", "the model cannot be attributed", (), str(error)),), name)
-    view = _View(run, chosen)
+    view = _View(run, attribution.engine, chosen)
     found = [finding for look in _LOOKS for finding in look(view)]
     return ModelCheck(tuple(sorted(found, key=lambda one: get_args(Level).index(one.level))), name)
 
@@ -160,7 +161,8 @@ def check_model(
 class _View:
     """A planned run, and the nodes of it that relevance reaches."""
 
-    def __init__(self, run: Run, composite: Composite | None) -> None:
+    def __init__(self, run: Run, engine: Engine, composite: Composite | None) -> None:
+        self.model, self.batch_norm = unwrap(engine.model), engine.batch_norm
         self.run, self.plan, self.graph, self.composite = run, run.plan, run.graph, composite
         reached = {ref.node for ref in run.plan.flow.from_start(run.graph.output)}
         self.nodes = [node for node in run.graph if node.index in reached and node.kind is not Kind.INPUT]
@@ -208,7 +210,7 @@ def _counting(view: _View) -> Iterator[Finding]:
 
 def _norms(view: _View) -> Iterator[Finding]:
     """Yield BatchNorms that are not folded."""
-    chosen = view.run.engine.batch_norm
+    chosen = view.batch_norm
     others = ", ".join(repr(one) for one in get_args(BatchNormRule) if one != chosen)
     if view.relevance:
         yield from view.finding(
@@ -256,7 +258,7 @@ def _never_run(view: _View) -> Iterator[Finding]:
     read = {id(one) for node in view.graph for one in leaves((node.args, node.kwargs))}
     idle = tuple(
         name
-        for name, module in unwrap(view.run.engine.model).named_modules()
+        for name, module in view.model.named_modules()
         if name
         and not any(True for _ in module.children())
         and name not in ran
@@ -270,7 +272,7 @@ def _never_run(view: _View) -> Iterator[Finding]:
 
 def _modes(view: _View) -> Iterator[Finding]:
     """Yield what differs between the model and the copy that is attributed."""
-    if any(module.training for module in unwrap(view.run.engine.model).modules()):
+    if any(module.training for module in view.model.modules()):
         advice = "it is attributed as a copy in evaluation mode; call model.eval() if its own predictions should agree"
         yield Finding("note", "the model is in training mode", (), advice)
     if view.run.recording.value(view.graph.output).dtype in (torch.float16, torch.bfloat16):

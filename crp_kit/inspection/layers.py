@@ -10,8 +10,8 @@ from typing import Any
 import torch
 
 from ..attribution.cond_attribution import CondAttribution
+from ..conditions import OutputSelector
 from ..errors import InputError
-from ..graph.recording.record import OutputSelector
 from ..rules.maps.kinds import GlobalMap
 from ..rules.maps.layer_index import Layers
 

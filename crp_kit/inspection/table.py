@@ -9,12 +9,12 @@ from typing import Any
 import torch
 
 from ..attribution.cond_attribution import CondAttribution
+from ..conditions import OutputSelector
 from ..errors import ConditionError
 from ..graph.graph import Graph, Node, Ref
-from ..graph.recording.record import OutputSelector
+from ..propagation.plan_description import step_texts
 from ..propagation.relevance_pass import Run
 from ..rules.maps.layer_index import Layers
-from ..rules.parameters import step_texts
 from ..rules.presets import Composite
 from ..tables import Tone, html_table
 from .layers import attribution_of

@@ -12,10 +12,10 @@ from typing import Any
 import torch
 from torch import nn
 
+from ..conditions import OutputSelector
 from ..data.preprocess import ImageBatch, Preprocess, load_images, open_image
 from ..errors import InputError, ModelError
 from ..factory_spec import make, near
-from ..graph.recording.record import OutputSelector
 from .state_dict import is_state_file, load_state
 from .weights import check_weights
 

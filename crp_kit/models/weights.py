@@ -1,4 +1,4 @@
-"""Parameters and buffers of a model, checked for values before anything is computed with them."""
+"""Parameters and buffers of a model: checked for values, their device and floating-point type."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch.nn.parameter import is_lazy
 
 from ..errors import ModelError
 
-__all__ = ["check_weights"]
+__all__ = ["check_weights", "device_and_dtype"]
 
 
 def check_weights(model: nn.Module) -> None:
@@ -31,3 +31,11 @@ def check_weights(model: nn.Module) -> None:
                 f"{name!r} has a shape but no values, since it is on the device 'meta': make the model on the CPU, or "
                 f"call model.to_empty(device='cpu') and load its weights"
             )
+
+
+def device_and_dtype(model: torch.nn.Module) -> tuple[torch.device, torch.dtype]:
+    """Return device and floating-point type of a model."""
+    for one in (*model.parameters(), *model.buffers()):
+        if one.is_floating_point():
+            return one.device, one.dtype
+    return torch.device("cpu"), torch.float32

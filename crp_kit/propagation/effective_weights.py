@@ -8,10 +8,9 @@ from typing import Any
 
 import torch
 
-from ..checksum import checksum
 from ..graph.graph import Node
 from ..graph.memory_format import laid_out
-from ..numerics import working
+from ..numerics import checksum, working
 from .node_functions import batch_norm_factors, per_channel, spelled_norm
 
 _OPTIONS = ("stride", "padding", "dilation", "groups", "output_padding")

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import threading
-import warnings
 from collections import OrderedDict
 from collections.abc import Collection, Iterable, MutableMapping
 from contextlib import suppress
@@ -16,21 +14,21 @@ from weakref import WeakValueDictionary
 import numpy as np
 import torch
 
-from ..errors import CompositeError, ConceptAxisError, CrpKitWarning, InputError, ModelError
+from ..conditions import OutputSelector
+from ..errors import CompositeError, ConceptAxisError, InputError, ModelError
 from ..graph.elementwise import Elementwise, check_elementwise, declarations, declared_paths
-from ..graph.graph import Graph
 from ..graph.memory_format import Outline, with_maps_laid_out
 from ..graph.recording.inputs import Calling, Inputs, checked_calling, checked_fixed
-from ..graph.recording.record import OutputSelector, Recording, Seen, first_sample, record, seen_through
+from ..graph.recording.record import Recording, Seen, first_sample, record, seen_through
 from ..graph.recording.shadow import fingerprint, has_fingerprint, make_shadow, unwrap
 from ..models.weights import check_weights
 from ..numerics import full_float32
 from ..rules.composite_key import Content, Same, content_of
-from ..rules.plain_gradient import plain_gradients
 from ..rules.presets import Composite
 from .plan import BatchNormRule, Plan, make_plan, modules_with_rule_of_their_own
-from .relevance_pass import Run
+from .relevance_pass import ChosenAxes, Run
 from .rule_steps import KeptUnit
+from .runtime import Runtime
 
 _KEPT = 16
 """Composites, and recorded structures for each of them, that are remembered."""
@@ -199,10 +197,8 @@ class Engine:
 
     Attributes
     ----------
-    values_at_once : int or None
-        How many values of one map relevance passes carry at once, since memory did not suffice for more; None before.
-    lock : threading.RLock
-        Held as long as the copy of the model may run, in forwards and in passes: threads take turns.
+    runtime : Runtime
+        What all forwards and passes share.
     """
 
     def __init__(
@@ -223,14 +219,12 @@ class Engine:
         self.batch_norm, self.class_axis = batch_norm, checked_axis("class_axis", class_axis)
         self.feature_axis = feature_axis if feature_axis == "none" else checked_axis("feature_axis", feature_axis)
         self.fixed, self.inputs = checked_fixed(fixed), checked_calling(inputs)
-        self.values_at_once: int | None = None
         self._shadow: torch.nn.Module | None = None
         self._views: dict[tuple[frozenset[str], bool], _View] = {}
         self._planned: OrderedDict[tuple[Any, ...], _Planned] = OrderedDict()
         self._fingerprint: tuple[Any, ...] = ()
-        self._said: set[str] = set()
         self._tried: set[Any] = set()
-        self.lock = threading.RLock()
+        self.runtime = Runtime()
 
     def __getstate__(self) -> dict[str, Any]:
         """Pickle and copy what the engine was made with; what was recorded and planned is made anew."""
@@ -251,7 +245,7 @@ class Engine:
             If there is no such module.
         """
         self._warn_of_training()
-        with self.lock, torch.inference_mode(False), full_float32():
+        with self.runtime.lock, torch.inference_mode(False), full_float32():
             return self._run(data, composite)
 
     def named(self, data: Any) -> Inputs:
@@ -305,8 +299,9 @@ class Engine:
         planned.plans.move_to_end(recording.graph.signature)
         planned.settle(composite)
         for note in recording.notes:
-            self.say(note)
-        return Run(recording, plan, self, settle=partial(planned.settle, composite))
+            self.runtime.say(note)
+        chosen = ChosenAxes(self.class_axis, self.feature_axis)
+        return Run(recording, plan, self.runtime, chosen=chosen, settle=partial(planned.settle, composite))
 
     def _record(self, view: _View, data: Any) -> Recording:
         """Record a forward; a structure that is new is looked at first."""
@@ -371,21 +366,10 @@ class Engine:
             {type(m).__name__ for m in model.modules() if m.training and type(m).__name__.startswith(_MODES)}
         )
         if affected:
-            self.say(
+            self.runtime.say(
                 f"the model is in training mode; the attribution runs a copy in evaluation mode "
                 f"({', '.join(affected)} differ) and leaves the model's own mode as it is"
             )
-
-    def say(self, message: str) -> None:
-        """Warn, once for each message."""
-        if message not in self._said:
-            self._said.add(message)
-            warnings.warn(message, CrpKitWarning, stacklevel=5)
-
-    def warn_of_unknown(self, names: Collection[str], graph: Graph) -> None:
-        """Warn, once, at which nodes relevance passes as plain gradient because no rule is known for them."""
-        for reason in plain_gradients(graph, names):
-            self.say(str(reason))
 
 
 _MADE_WITH = ("model", "output", "elementwise", "batch_norm", "class_axis", "feature_axis", "fixed", "inputs")

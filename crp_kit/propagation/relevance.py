@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import torch
 
-from ..finite import is_finite
+from ..numerics import is_finite
 
 __all__ = ["Relevance", "Scaling", "is_zero", "one_channel"]
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from ..finite import is_finite
+from ..numerics import is_finite
 from .step import Losses
 
 __all__ = ["Entry", "Ledger"]

@@ -7,32 +7,33 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import Literal
 
 import torch
 
 from ..errors import DeviceMemoryError, ModelError, NonFiniteRelevanceError
-from ..finite import is_finite
 from ..graph.axes.output_axes import batch_axes, channel_axes
 from ..graph.graph import Ref
 from ..graph.operations import Kind
 from ..graph.path_exclusion import Segment, Walk
 from ..graph.recording.record import Recording
-from ..numerics import full_float32
+from ..numerics import full_float32, is_finite
 from .folded_values import cut_apart, restated
 from .plan import Plan
 from .relevance import Relevance, one_channel
 from .relevance_balance import Ledger, total
+from .runtime import Runtime
 from .step import Backward, Losses, Message
 
-if TYPE_CHECKING:
-    from .engine import Engine
+__all__ = ["ChosenAxes", "Passed", "Run"]
 
-__all__ = ["Passed", "Run"]
 
-_VALUES_ON_CPU = 4 << 20
-"""Values of one map that are carried at once: larger ones fit neither the cache nor what malloc keeps for reuse."""
-_VALUES_ELSEWHERE = 64 << 20
+@dataclass(frozen=True)
+class ChosenAxes:
+    """Axes that the user has named, the batch axis counted: of the output's classes, of the first input's features."""
+
+    classes: int | None = None
+    features: int | Literal["none"] | None = None
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,8 @@ class Run:
     ----------
     recording : Recording
     plan : Plan
-    engine : Engine
+    runtime : Runtime
+    chosen : ChosenAxes, optional
     whole : Run, optional
         The run of the same recording in which no unit is cut, if one is here. Steps that both have are prepared there.
     settle : callable, optional
@@ -72,13 +74,15 @@ class Run:
         self,
         recording: Recording,
         plan: Plan,
-        engine: Engine,
+        runtime: Runtime,
         *,
+        chosen: ChosenAxes = ChosenAxes(),
         whole: Run | None = None,
         settle: Callable[[], None] = lambda: None,
     ) -> None:
         self._settle = settle
-        self.recording, self.plan, self.engine, self.whole = recording, plan, engine, whole
+        self.recording, self.plan, self.runtime, self.whole = recording, plan, runtime, whole
+        self.chosen = chosen
         self.graph = recording.graph
         self._prepared: dict[int, Backward] = {}
         self._prepared_by_cut: dict[int, dict[int, Backward]] = {}
@@ -88,7 +92,8 @@ class Run:
         plan = self.plan.cut_at(start)
         if plan is self.plan:
             return self
-        cut = Run(self.recording, plan, self.engine, whole=self)  # not kept: in a cycle, its values would stay
+        # Not kept: in a cycle of references, its values would stay in memory.
+        cut = Run(self.recording, plan, self.runtime, chosen=self.chosen, whole=self)
         cut._prepared = self._prepared_by_cut.setdefault(start.node, cut._prepared)
         return cut
 
@@ -165,14 +170,14 @@ class Run:
                 raise DeviceMemoryError("the heatmaps", self.graph.batch) from error
 
         exact = torch.autocast(seeds.device.type, enabled=False)
-        with self.engine.lock, torch.inference_mode(False), torch.no_grad(), exact, full_float32():
+        with self.runtime.lock, torch.inference_mode(False), torch.no_grad(), exact, full_float32():
             passed = passed_through(watch=False)
             parts = (*passed.inputs.values(), *passed.recorded.values())
             if ledger is None and not all(map(is_finite, parts)):
                 self._check_forward()
                 passed_through(watch=True)
             self._settle()
-        self.engine.warn_of_unknown(passed.unknown, self.graph)
+        self.runtime.warn_of_plain_gradients(passed.unknown, self.graph)
         return passed
 
     def _check_forward(self) -> None:
@@ -217,18 +222,11 @@ class Run:
     @property
     def rows_at_once(self) -> int:
         """How many rows are carried at once: as many as keep the largest map of them small."""
-        on_cpu = self.recording.value(self.graph.output).device.type == "cpu"
-        values = self.engine.values_at_once or (_VALUES_ON_CPU if on_cpu else _VALUES_ELSEWHERE)
-        return max(1, values // self._largest)
+        return self.runtime.rows_at_once(self._largest, self.recording.value(self.graph.output).device)
 
     def carry_fewer(self, rows: int) -> None:
-        """Halve a number of rows for which memory did not suffice, for this and all later passes of the engine."""
-        torch.cuda.empty_cache()
-        self.engine.values_at_once = rows // 2 * self._largest
-        self.engine.say(
-            "the device's memory did not suffice for the rows that were carried at once: half as many are from now on, "
-            "and half of those if need be. Results change by no more than rounding"
-        )
+        """Halve a number of rows for which memory did not suffice, for this and all later passes."""
+        self.runtime.carry_fewer(rows, self._largest)
 
     def backward(self, index: int) -> Backward:
         """Return the prepared step of a node."""
@@ -237,7 +235,7 @@ class Run:
         if index not in self._prepared:
             self._prepared[index] = self.plan.steps[index].prepare(self._restated)
             while self._restated.remarks:
-                self.engine.say(self._restated.remarks.pop())
+                self.runtime.say(self._restated.remarks.pop())
         return self._prepared[index]
 
     def forget(self, index: int) -> None:

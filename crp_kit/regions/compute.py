@@ -11,6 +11,7 @@ from ..attribution.cond_attribution import CondAttribution
 from ..attribution.layer_relevance import layer_concepts, observe
 from ..attribution.result import Attribution
 from ..concepts import Concept
+from ..data.pixels import picture, stretched
 from ..errors import ConditionError, InputError
 from ..rules.presets import Composite
 from .result import NONE, Floats, RegionMap
@@ -162,8 +163,6 @@ class _Best:
 
 def _drawn(image: Any, sample: torch.Tensor) -> torch.Tensor:
     """Return the image, or the sample scaled to [0, 1], (channel, height, width); or a signal or a grey volume."""
-    from ..views.image import picture
-
     if not isinstance(sample, torch.Tensor) or sample.ndim not in (3, 4, 5) or sample.shape[0] != 1:
         shown = tuple(sample.shape) if isinstance(sample, torch.Tensor) else type(sample).__name__
         raise InputError(
@@ -188,8 +187,6 @@ def _drawn(image: Any, sample: torch.Tensor) -> torch.Tensor:
 
 def _shown(image: Any, sample: torch.Tensor) -> torch.Tensor:
     """Return the image or the sample: a signal (channel, time), or a volume in grey (1, depth, height, width)."""
-    from ..views.image import stretched
-
     values = torch.nan_to_num(sample.detach().cpu().double())
     if image is not None:
         values = torch.as_tensor(np.asarray(image.detach().cpu() if isinstance(image, torch.Tensor) else image))

@@ -10,20 +10,22 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from ..drawing import plots, png_of
 from ..errors import InputError
 from ..rules.presets import Composite
 from .segments import Integers
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
     from ..atlas import ConceptAtlas
     from ..attribution.cond_attribution import CondAttribution
-    from ..views.plot import ReferencePicture, RegionView
+    from ..drawing import Figure
 
 __all__ = ["NONE", "Floats", "RegionMap"]
 
 Floats = npt.NDArray[np.float64]
+
+ReferencePicture = tuple[torch.Tensor, torch.Tensor | None]
+"""An image, (channel, height, width), and its conditional heatmap, (height, width), or None."""
 
 NONE = -1
 """Stands for no concept."""
@@ -124,22 +126,6 @@ class RegionMap:
             "none": float((self.concept_map == NONE).mean()),
         }
 
-    def view(self, image: Any = None, references: Mapping[int, Sequence[ReferencePicture]] | None = None) -> RegionView:
-        """Return what `crp_kit.views.plot.regions` draws; parameters as in `plot`."""
-        from ..views.plot import RegionView
-
-        return RegionView(
-            title=f"{self.layer}, class {self.target}",
-            image=self.image if image is None else image,
-            labels=self.labels,
-            dominant=self.dominant,
-            relevance=self.relevance,
-            concepts=self.concepts,
-            areas=self.areas,
-            shares=self.shares,
-            references=references or {},
-        )
-
     def plot(
         self,
         image: Any = None,
@@ -183,8 +169,6 @@ class RegionMap:
         UnknownLayerError
             If it has not this layer.
         """
-        from ..views import plot
-
         if (atlas is None) != (dataset is None):
             raise InputError("reference samples need both: the atlas, and the dataset that it was made from")
         if atlas is not None and self.labels.ndim != 2:
@@ -192,7 +176,8 @@ class RegionMap:
         found: Mapping[int, Sequence[ReferencePicture]] = {}
         if atlas is not None:
             found = self.references(atlas, dataset, preprocess=preprocess, attribution=attribution, most=most, k=k)
-        return plot.regions(self.view(image, found), most=most, depth=depth)
+        figure: Figure = plots().regions(self, most=most, depth=depth, image=image, references=found)
+        return figure
 
     def references(
         self,
@@ -204,7 +189,7 @@ class RegionMap:
         most: int = 9,
         k: int = 4,
     ) -> dict[int, Sequence[ReferencePicture]]:
-        """Return, by concept, the samples in which it is most relevant, as `view` takes them; parameters as in `plot`.
+        """Return, by concept, the samples in which it is most relevant; parameters as in `plot`.
 
         Raises
         ------
@@ -225,8 +210,8 @@ class RegionMap:
         self, atlas: ConceptAtlas, dataset: Any, preprocess: Any, concepts: Sequence[int], *, k: int
     ) -> dict[int, Sequence[ReferencePicture]]:
         """Return samples as they are."""
-        from ..atlas.build.settings import preprocessing
         from ..atlas.query.reference_maps import reference_image
+        from ..data.preprocess import preprocessing
         from ..data.samples import NumberedSamples, fingerprint
 
         scores = atlas[self.layer].relevance
@@ -239,9 +224,7 @@ class RegionMap:
 
     def _repr_png_(self) -> bytes:
         """Show the map in a notebook."""
-        from ..views import plot
-
-        return plot.to_png(self.plot())
+        return png_of(self.plot())
 
     def __repr__(self) -> str:
         kind = "largest magnitude of relevance" if self.signed else "highest relevance"

@@ -21,7 +21,7 @@ import torch
 from zennit.core import Composite, Hook
 from zennit.types import SubclassMeta
 
-from ..checksum import checksum
+from ..numerics import checksum
 from .description import RUN_STATE
 
 __all__ = ["Content", "Same", "content_of"]

@@ -6,35 +6,16 @@ import functools
 import hashlib
 from collections.abc import Iterator
 from types import BuiltinFunctionType, CodeType, FunctionType, MethodType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from zennit.core import Hook
 
-from ..graph.graph import Graph
-
-if TYPE_CHECKING:
-    from ..propagation.plan import Plan
-
-__all__ = ["describe_hook", "describe_plan", "epsilon_in"]
+__all__ = ["describe_hook", "described_numbers", "epsilon_in"]
 
 RUN_STATE = ("active", "stored_tensors", "tensor_handles")
 """Attributes of a zennit hook that belong to a run, not to the rule."""
-
-
-def describe_plan(graph: Graph, plan: Plan) -> dict[str, list[str]]:
-    """Return what is done where: for each rule the names of its nodes."""
-    found: dict[str, list[str]] = {}
-    for node, step in zip(graph, plan.steps, strict=True):
-        holder = step.parameters_in
-        if isinstance(holder, Hook):
-            rule = describe_hook(holder)
-        else:
-            rule = step.rule if holder is None else f"{step.rule}({_listed(holder)})"
-        if rule:
-            found.setdefault(rule, []).append(node.name)
-    return found
 
 
 def describe_hook(hook: Hook) -> str:
@@ -48,7 +29,7 @@ def describe_hook(hook: Hook) -> str:
     >>> "epsilon=0.5" in describe_hook(Epsilon(epsilon=0.5))
     True
     """
-    return f"{type(hook).__name__}({_listed(hook)})"
+    return f"{type(hook).__name__}({described_numbers(hook)})"
 
 
 def epsilon_in(value: Any) -> str | None:
@@ -57,7 +38,8 @@ def epsilon_in(value: Any) -> str | None:
     return found.pop() if len(found) == 1 else None
 
 
-def _listed(value: Any) -> str:
+def described_numbers(value: Any) -> str:
+    """Return the numbers in a function or rule with their names, as text."""
     return ", ".join(f"{name}={one}" for name, one in _parameters(value, "", ()))
 
 

@@ -12,11 +12,10 @@ import torch
 from zennit import rules as zennit_rules
 from zennit.core import BasicHook, Hook
 
-from ..propagation.step import Step
-from .description import describe_hook, epsilon_in
+from .description import describe_hook
 from .stabilizer import added_epsilon
 
-__all__ = ["SavedRule", "portable", "rule_parameters", "short_rule", "step_texts"]
+__all__ = ["SavedRule", "portable", "rule_parameters", "short_rule"]
 
 _INSIDE = {"epsilon": "stabilizer_fn", "stabilizer": "stabilizer_fn"}
 """What a parameter is called inside of a rule, where that is not its own name."""
@@ -58,23 +57,6 @@ def short_rule(hook: Hook) -> str:
         if name not in _PARTS and not (name in _MINOR and _is_usual(hook, value, usual[name].default))
     ]
     return f"{type(hook).__name__}({', '.join(said)})" if said else type(hook).__name__
-
-
-_REMARKS = {
-    "affine": "own affine rule",
-    "deviation detached": "constant deviation",
-    "weights detached": "constant weights",
-}
-
-
-def step_texts(step: Step) -> tuple[str, str]:
-    """Return the rule of a step with its parameters, and a remark on how the node is seen for it."""
-    holder = step.parameters_in
-    if isinstance(holder, Hook):
-        return short_rule(holder), ""
-    rule, _, remark = step.rule.removesuffix(")").partition(" (")
-    epsilon = epsilon_in(holder)
-    return rule if epsilon is None else f"{rule}(epsilon={epsilon})", _REMARKS.get(remark, remark)
 
 
 def _is_usual(hook: Hook, value: Any, usual: Any) -> bool:

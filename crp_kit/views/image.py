@@ -8,11 +8,11 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from PIL import Image
 from zennit.cmap import ColorMap
 from zennit.image import CMAPS, get_cmap
 
+from ..data.pixels import finite, picture, stretched
 from ..errors import InputError
 
 __all__ = [
@@ -70,7 +70,7 @@ def colours(values: Any, *, cmap: str | ColorMap = DEFAULT_CMAP, vmax: float | N
     >>> colours([0.0, 0.5, -2.0], vmax=1.0, cmap="bwr").tolist()
     [[255, 255, 255], [255, 127, 127], [0, 0, 255]]
     """
-    array = _finite(values)
+    array = finite(values)
     scaled = np.clip(array / scale_of(array, vmax), -1, 1)
     # zennit puts the middle colour at index 128 of 255: each sign gets its own straight line, so that zero hits it.
     place = np.where(scaled < 0, (1 + scaled) * _MIDDLE, _MIDDLE + scaled * (1 - _MIDDLE))
@@ -163,62 +163,6 @@ def overlay(image: Any, heatmap: Any, *, cmap: str | ColorMap = DEFAULT_CMAP, vm
     return Image.fromarray(mixed.round().astype(np.uint8))
 
 
-def picture(image: Any) -> Image.Image:
-    """Return an image as an RGB picture.
-
-    Parameters
-    ----------
-    image : PIL image, torch.Tensor or array
-        A tensor or array is (channel, height, width), (height, width, channel) or (height, width), with one or three
-        channels; floats in [0, 1] or uint8.
-
-    Raises
-    ------
-    InputError
-        If it is none of these, is empty, or has floats outside of [0, 1], as a normalised model input does.
-    """
-    if isinstance(image, Image.Image):
-        return image.convert("RGB")
-    array = _array(image)
-    if array.ndim == 3 and array.shape[0] in (1, 3):
-        array = array.transpose(1, 2, 0)
-    if array.ndim == 2:
-        array = array[..., None]
-    if array.ndim != 3 or array.shape[2] not in (1, 3) or not array.size:
-        raise InputError(f"an image has one or three channels: (channel, height, width); got shape {array.shape}")
-    if array.dtype != np.uint8:
-        array = _finite(array)
-        # Resizing with antialiasing may overshoot by a rounding error.
-        if array.min() < -1e-3 or array.max() > 1 + 1e-3:
-            raise InputError(
-                f"image values lie in [0, 1] (or are uint8); got {array.min():.4g} to {array.max():.4g}. "
-                f"Give the image before normalisation"
-            )
-        array = (np.clip(array, 0, 1) * 255).round().astype(np.uint8)
-    return Image.fromarray(np.ascontiguousarray(np.broadcast_to(array, (*array.shape[:2], 3))))
-
-
-def stretched(values: Any) -> Floats:
-    """Return values of any range, scaled to [0, 1] from their lowest to their highest; all 0 where they are equal.
-
-    Raises
-    ------
-    InputError
-        If a value is not finite, or there is none.
-
-    Examples
-    --------
-    >>> stretched([-1000.0, 0.0, 1000.0]).tolist()
-    [0.0, 0.5, 1.0]
-    """
-    array = _finite(values)
-    if not array.size:
-        raise InputError(f"there is no value to show; got shape {array.shape}")
-    low, high = float(array.min()), float(array.max())
-    scaled: Floats = (array - low) / ((high - low) or 1.0)
-    return scaled
-
-
 def grid(images: Sequence[Image.Image], *, columns: int | None = None, gap: int = 4) -> Image.Image:
     """Return pictures side by side on white, row by row.
 
@@ -250,27 +194,8 @@ def grid(images: Sequence[Image.Image], *, columns: int | None = None, gap: int 
     return sheet
 
 
-def _array(values: Any) -> npt.NDArray[Any]:
-    if isinstance(values, torch.Tensor):
-        values = values.detach().cpu()
-        values = values.double() if values.is_floating_point() else values
-        return np.asarray(values.numpy())
-    array = np.asarray(values)
-    if array.dtype.kind not in "fiub":
-        raise InputError(f"expected a tensor or an array of real numbers; got {type(values).__name__} of {array.dtype}")
-    return array
-
-
-def _finite(values: Any) -> Floats:
-    array = _array(values).astype(np.float64)
-    wrong = int((~np.isfinite(array)).sum())
-    if wrong:
-        raise InputError(f"{wrong} of {array.size} values are infinite or not-a-number and have no colour")
-    return array
-
-
 def _plane(heatmap: Any) -> Floats:
-    array = _finite(heatmap)
+    array = finite(heatmap)
     if array.ndim != 2 or not array.size:
         hint = "; choose one row, such as heatmap[0]" if array.ndim == 3 else ""
         raise InputError(f"a heatmap is (height, width) with at least one value; got shape {array.shape}{hint}")

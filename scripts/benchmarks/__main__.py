@@ -24,15 +24,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from crp_kit.cases import PARTS, Case, all_cases, chosen, quick_cases
-from crp_kit.environment import peers_python
-from crp_kit.figure import draw
-from crp_kit.machine import machine
-from crp_kit.readme import filled
-from crp_kit.rounds import Record, Rounds, record_of, say
-from crp_kit.workers import SCRIPTS, WorkerError, Workers
 
-from crp_kit.views.report import markdown
+from .cases import PARTS, Case, all_cases, chosen, quick_cases
+from .environment import peers_python
+from .figure import draw
+from .machine import machine
+from .readme import filled
+from .report import markdown
+from .rounds import Record, Rounds, record_of, say
+from .workers import SCRIPTS, WorkerError, Workers
 
 README = SCRIPTS.parent / "README.md"
 FIGURE = SCRIPTS.parent / "tutorials" / "images" / "benchmark.png"

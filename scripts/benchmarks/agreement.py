@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from crp_kit.cases import Case
+
+from .cases import Case
 
 LIMIT = 1e-3
 """Largest difference, relative, of results in float32."""

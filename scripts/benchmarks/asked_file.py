@@ -7,11 +7,12 @@ from pathlib import Path
 from zlib import crc32
 
 import numpy as np
-from crp_kit.cases import BATCH, K_CLASS, Case, K
 
 from crp_kit.atlas.build.pass_state import PassState
 from crp_kit.atlas.file.hdf5 import write_tree
 from crp_kit.atlas.file.schema import ArraySpec, Header, LayerInfo, Progress, layer_path
+
+from .cases import BATCH, K_CLASS, Case, K
 
 SAMPLES = 1_281_167
 """As many as ImageNet has for training."""

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from crp_kit.cases import GROWTH, LAYERS, Case
+from .cases import GROWTH, LAYERS, Case
 
 Record = Mapping[str, Any]
 Points = list[tuple[int, float]]

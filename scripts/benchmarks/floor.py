@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from crp_kit.cases import BATCH, ROWS_AT_ONCE, Case
-from crp_kit.work import Work
 from torch import nn
 
-from crp_kit.models.load import Images, images, make_model
+from .cases import BATCH, ROWS_AT_ONCE, Case
+from .models import Images, images, make_model
+from .work import Work
 
 
 def heatmaps(case: Case, device: str, _: Path) -> Work:

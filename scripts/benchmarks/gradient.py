@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from crp_kit.cases import ROWS_AT_ONCE, TARGET, Case
-from crp_kit.work import Work
 from zennit.attribution import Gradient
 
-from crp_kit.models.load import canonizers, images, make_composite, make_model
+from .cases import ROWS_AT_ONCE, TARGET, Case
+from .models import canonizers, images, make_composite, make_model
+from .work import Work
 
 COMPARED = 2
 

@@ -7,11 +7,12 @@ from typing import Any
 
 import torch
 import torchvision
-from crp_kit.cases import Case
 from torch import nn
 from zennit import composites
 from zennit.canonizers import SequentialMergeBatchNorm
 from zennit.torchvision import ResNetCanonizer, VGGCanonizer
+
+from .cases import Case
 
 SEED, CALIBRATED_ON = 0, 8
 LOWEST, HIGHEST = -5.0, 5.0

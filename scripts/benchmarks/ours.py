@@ -9,14 +9,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from crp_kit.asked_file import asked_file, expected
-from crp_kit.cases import BATCH, CONCEPT, K_CLASS, TARGET, WIDTH, Case, K
-from crp_kit.work import Work, disk, follow
 
 import crp_kit
 from crp_kit.atlas.build import dataset_pass as build
 from crp_kit.atlas.build.settings import Job
-from crp_kit.models.load import Images, atlas_layers, convolutions, images, make_composite, make_model
+
+from .asked_file import asked_file, expected
+from .cases import BATCH, CONCEPT, K_CLASS, TARGET, WIDTH, Case, K
+from .models import Images, atlas_layers, convolutions, images, make_composite, make_model
+from .work import Work, disk, follow
 
 COMPARED = 2
 """Heatmaps that are computed in float64 as well."""

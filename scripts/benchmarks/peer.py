@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from crp_kit.cases import BATCH, CONCEPT, K_CLASS, ROWS_AT_ONCE, TARGET, WIDTH, Case, K
-from crp_kit.work import Work, disk, follow
 
-from crp_kit.models.load import Images, atlas_layers, canonizers, convolutions, images, make_composite, make_model
+from .cases import BATCH, CONCEPT, K_CLASS, ROWS_AT_ONCE, TARGET, WIDTH, Case, K
+from .models import Images, atlas_layers, canonizers, convolutions, images, make_composite, make_model
+from .work import Work, disk, follow
 
 for _name, _kind in {"int": int, "float": float, "bool": bool, "object": object}.items():
     if _name not in vars(np):  # zennit-crp uses these names, which NumPy 1.24 removed

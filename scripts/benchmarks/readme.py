@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from crp_kit.views.report import (
+from .report import (
     NONE,
     SIDES,
     TO_FLOOR,

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from crp_kit.agreement import FURTHER, not_compared
-from crp_kit.cases import BATCH, GROWTH, K_CLASS, PARTS, Case, K
+from .agreement import FURTHER, not_compared
+from .cases import BATCH, GROWTH, K_CLASS, PARTS, Case, K
 
 Record = Mapping[str, Any]
 NONE = "–"

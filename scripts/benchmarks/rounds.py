@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from crp_kit.agreement import agreements
-from crp_kit.cases import Case
-from crp_kit.workers import WorkerError, Workers
+
+from .agreement import agreements
+from .cases import Case
+from .workers import WorkerError, Workers
 
 Record = dict[str, Any]
 

@@ -18,8 +18,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from crp_kit.cases import Case
-from crp_kit.work import Work, measured, memory, nothing
+
+from .cases import Case
+from .work import Work, measured, memory, nothing
 
 PACKAGES = ("crp-kit", "zennit-crp", "zennit", "torch", "torchvision", "numpy", "h5py")
 

@@ -2,10 +2,10 @@
 
 import sys
 
-from crp_kit.compare import judge
-from crp_kit.generator import make_program
-from crp_kit.oracles import ORACLES
-from crp_kit.shrink import shrink
+from .compare import judge
+from .generator import make_program
+from .oracles import ORACLES
+from .shrink import shrink
 
 oracle = ORACLES[sys.argv[1]]
 for seed in map(int, sys.argv[2:]):

@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from crp_kit.detached import Forms, Mask
-from crp_kit.program import Program
 from torch import nn
 from zennit.composites import LayerMapComposite, layer_map_base
 from zennit.rules import Epsilon
@@ -19,6 +17,9 @@ from zennit.types import Linear
 
 import crp_kit
 import crp_kit.errors
+
+from .detached import Forms, Mask
+from .program import Program
 
 EXACT = 1e-6
 """Relative to the largest value: what 1e-14 in LRP-0's denominators and float64's rounding may make of it."""

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
-from crp_kit.detached import Forms
-from crp_kit.program import NAMES, Program, Statement, randomise
+
+from .detached import Forms
+from .program import NAMES, Program, Statement, randomise
 
 SIGNAL, TAINTED, GATE, CONSTANT = "signal", "tainted", "gate", "constant"
 """Live; live behind a sigmoid, so that as a factor it might be a gate; a gate; no relevance at all."""

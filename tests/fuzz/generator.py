@@ -5,10 +5,9 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Collection
 
-from crp_kit.draft import Draft, UnfitError
-from crp_kit.program import Program
-
-from crp_kit import idioms, inplace, linear, nonlinear, products, structure
+from . import idioms, inplace, linear, nonlinear, products, structure
+from .draft import Draft, UnfitError
+from .program import Program
 
 OPERATIONS: dict[Callable[[Draft], object], int] = {
     **linear.OPERATIONS, **products.OPERATIONS, **structure.OPERATIONS,

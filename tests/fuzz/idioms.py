@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import torch
-from crp_kit.draft import SIGNAL, Draft
-from crp_kit.linear import call
+
+from .draft import SIGNAL, Draft
+from .linear import call
 
 
 def _layer(draft: Draft, operand: str, out: int) -> str:

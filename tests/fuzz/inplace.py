@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import torch
-from crp_kit.draft import CONSTANT, GATE, LIVE, SIGNAL, Draft, UnfitError
-from crp_kit.products import broadcasts, fill
+
+from .draft import CONSTANT, GATE, LIVE, SIGNAL, Draft, UnfitError
+from .products import broadcasts, fill
 
 
 def _target(draft: Draft, *, axis: int | None = None) -> str:

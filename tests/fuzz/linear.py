@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from crp_kit.draft import GATE, LIVE, Draft, UnfitError
+from .draft import GATE, LIVE, Draft, UnfitError
 
 
 def call(draft: Draft, module: str, operand: str, form: str = "") -> str:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from crp_kit.draft import TAINTED, Draft
-from crp_kit.linear import call
-from crp_kit.products import fill
+from .draft import TAINTED, Draft
+from .linear import call
+from .products import fill
 
 ACTIVATIONS = (
     "F.relu",

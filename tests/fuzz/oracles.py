@@ -7,7 +7,13 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from crp_kit.compare import (
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.conv import _ConvNd
+
+import crp_kit
+
+from .compare import (
     EXACT,
     Detached,
     SkippedError,
@@ -20,13 +26,8 @@ from crp_kit.compare import (
     made,
     shown,
 )
-from crp_kit.detached import Mask
-from crp_kit.program import CLASSES, Program
-from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.modules.conv import _ConvNd
-
-import crp_kit
+from .detached import Mask
+from .program import CLASSES, Program
 
 
 def relevance(program: Program) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import torch
-from crp_kit.draft import CONSTANT, GATE, LIVE, SIGNAL, TAINTED, Draft, UnfitError
+
+from .draft import CONSTANT, GATE, LIVE, SIGNAL, TAINTED, Draft, UnfitError
 
 SIGMOIDS = ("torch.sigmoid", "F.hardsigmoid")
 

@@ -10,10 +10,11 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from crp_kit.detached import Forms
-from crp_kit.parts import PARTS
 from torch import nn
 from torch.autograd.graph import saved_tensors_hooks
+
+from .detached import Forms
+from .parts import PARTS
 
 CLASSES = 3
 NAMES: dict[str, Any] = {"torch": torch, "nn": nn, "F": F, **PARTS}

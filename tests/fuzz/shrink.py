@@ -6,8 +6,8 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
-from crp_kit.compare import judge
-from crp_kit.program import Program
+from .compare import judge
+from .program import Program
 
 INVALID = (RuntimeError, NameError, IndexError, ValueError, TypeError, AttributeError, AssertionError)
 """What torch and Python raise for a program that lost a line it needs."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import torch
-from crp_kit.draft import GATE, LIVE, SIGNAL, TAINTED, Draft, UnfitError
+
+from .draft import GATE, LIVE, SIGNAL, TAINTED, Draft, UnfitError
 
 ALL = (SIGNAL, SIGNAL, TAINTED, GATE)
 

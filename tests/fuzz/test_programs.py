@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from crp_kit.compare import Detached, judge
-from crp_kit.generator import make_program
-from crp_kit.oracles import ORACLES
-from crp_kit.shrink import shrink
+
+from .compare import Detached, judge
+from .generator import make_program
+from .oracles import ORACLES
+from .shrink import shrink
 
 SHARES = {
     "relevance": 1.0, "gradient": 1.0, "paths": 0.4, "additivity": 0.4, "single_precision": 0.3, "rows": 0.25,

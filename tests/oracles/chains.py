@@ -9,9 +9,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import combinations
 
 import torch
-from crp_kit.whole_model import Mask, OracleRun
 from torch import nn
 from torch.autograd.graph import Node
+
+from .whole_model import Mask, OracleRun
 
 Order = Mapping[str, frozenset[str]]
 Chain = tuple[str, ...]

@@ -12,10 +12,10 @@ from functools import wraps
 from typing import Any
 
 import torch
-from crp_kit.detached_attention import attention, multi_head_attention
 from torch.overrides import TorchFunctionMode
 
-from crp_kit import detached_norms
+from . import detached_norms
+from .detached_attention import attention, multi_head_attention
 
 GATES = {"sigmoid", "hardsigmoid", "logsigmoid", "softmax", "log_softmax"}
 DEVIATIONS = {"var", "std", "sqrt", "rsqrt", "norm", "vector_norm", "reciprocal", "exp"}

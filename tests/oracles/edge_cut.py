@@ -10,11 +10,12 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from crp_kit.detached import DetachedNonlinearities
-from crp_kit.fx_graph import trace
-from crp_kit.start import output_tensor
-from crp_kit.whole_model import FORWARD_TOLERANCE, Mask, float64_copy
 from torch import fx, nn
+
+from .detached import DetachedNonlinearities
+from .fx_graph import trace
+from .start import output_tensor
+from .whole_model import FORWARD_TOLERANCE, Mask, float64_copy
 
 State = fx.Node | None
 OUT_OF_PLACE: dict[Any, Callable[..., Any]] = {

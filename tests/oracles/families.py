@@ -6,12 +6,12 @@ from functools import partial
 from typing import Any
 
 import torch
-from crp_kit.start import called
 from torch import nn
 from torchvision import models
 from torchvision.ops import SqueezeExcitation
 
-from crp_kit import architectures as small
+from . import architectures as small
+from .start import called
 
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 CALIBRATION_SAMPLES = 4

@@ -2,8 +2,9 @@
 
 from collections.abc import Collection
 
-from crp_kit.fx_graph import trace
 from torch import fx, nn
+
+from .fx_graph import trace
 
 
 def _reads_shape(node: fx.Node) -> bool:

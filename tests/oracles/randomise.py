@@ -3,9 +3,10 @@
 import re
 
 import torch
-from crp_kit.families import calibrate
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
+
+from .families import calibrate
 
 _PLACES = re.compile(r"pos_emb|position_emb|pos_embd|patch_pos|pixel_pos|abs_pos|wpe|token_type_emb|pos_enc")
 _CONSTANTS = re.compile(r"(bias|beta|shift|(cls|class|dist|reg|mask|global|register)_tokens?(_?\d+)?)$")

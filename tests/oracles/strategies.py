@@ -1,7 +1,8 @@
 """Hypothesis strategies for the structures that the tests vary."""
 
-from crp_kit.linear_dag import INPUT, Dag
 from hypothesis import strategies as st
+
+from .linear_dag import INPUT, Dag
 
 
 @st.composite

@@ -7,8 +7,9 @@ layers. This is wrong for layers in series: there, a path may pass one and by-pa
 from collections.abc import Mapping
 
 import torch
-from crp_kit.whole_model import Mask, OracleRun
 from torch import nn
+
+from .whole_model import Mask, OracleRun
 
 
 def masked(model: nn.Module, x: torch.Tensor, selection: torch.Tensor, masks: Mapping[str, Mask]) -> torch.Tensor:

@@ -11,12 +11,13 @@ from contextlib import ExitStack
 from typing import Any
 
 import torch
-from crp_kit.detached import DetachedNonlinearities
-from crp_kit.signals import Data, declare_activations, signal_of, with_signal
-from crp_kit.start import called, output_tensor
 from torch import nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge, saved_tensors_hooks
 from torch.utils.hooks import RemovableHandle
+
+from .detached import DetachedNonlinearities
+from .signals import Data, declare_activations, signal_of, with_signal
+from .start import called, output_tensor
 
 Mask = Callable[[torch.Tensor], torch.Tensor]
 FORWARD_TOLERANCE = 1e-12

@@ -8,11 +8,12 @@ from functools import partial
 from typing import Any
 
 import torch
-from crp_kit.architectures import published_segmentation
-from crp_kit.families import CALIBRATION_SAMPLES
-from crp_kit.randomise import randomise
 from torch import nn
 from torchvision import models
+
+from .architectures import published_segmentation
+from .families import CALIBRATION_SAMPLES
+from .randomise import randomise
 
 Data = torch.Tensor | dict[str, torch.Tensor]
 

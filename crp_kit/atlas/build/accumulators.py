@@ -12,13 +12,11 @@ from fractions import Fraction
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-__all__ = ["Allocate", "Floats", "Integers", "MomentArrays", "Moments", "Ranking", "in_memory"]
+from ..file.schema import Array, Floats, Integers, MomentArrays
 
-Floats = npt.NDArray[np.floating[Any]]
-Integers = npt.NDArray[np.integer[Any]]
-Array = npt.NDArray[Any]
+__all__ = ["Allocate", "Moments", "Ranking", "in_memory"]
+
 Allocate = Callable[[tuple[int, ...], str, float], Array]
 """From shape, dtype and fill value to a new array."""
 
@@ -112,25 +110,6 @@ def _blocks(shape: tuple[int, ...]) -> Iterator[tuple[slice, slice]]:
     for group in range(0, groups, tall):
         for concept in range(0, concepts, max(1, step)):
             yield slice(group, group + tall), slice(concept, concept + step)
-
-
-@dataclass(frozen=True)
-class MomentArrays:
-    """Moments of each group and concept; not-a-number where a group is empty.
-
-    Parameters
-    ----------
-    count : numpy.ndarray
-        (group,).
-    mean, std, min, max : numpy.ndarray
-        (group, concept). `std` is the population's: divided by the count.
-    """
-
-    count: Integers
-    mean: Floats
-    std: Floats
-    min: Floats
-    max: Floats
 
 
 class Moments:

@@ -19,7 +19,8 @@ from ...data.samples import Batch, Failure, batches
 from ...errors import AtlasError, InputError
 from ...data.preprocess import Preprocess
 from ...rules.presets import Composite
-from .scores import Collector, Normalise
+from .scores import Collector
+from ...data.preprocess import Normalise
 from .settings import Job, Options, Origin, origin_attributes, parse_shard, prepare
 from ..query.concept_atlas import ConceptAtlas
 from ..file.reader import check_same, has_overall, open_atlas, read_failures, read_progress

@@ -13,7 +13,8 @@ import numpy as np
 
 from ...concepts import Aggregate, ChannelConcept
 from ...errors import AtlasError, CrpKitWarning
-from .accumulators import Array, Integers
+from ...atlas.file.schema import Integers
+from ...atlas.file.schema import Array
 from .settings import Origin, origin_attributes
 from ..query.concept_atlas import ConceptAtlas
 from ..file.schema import KINDS, Header, Kind, LayerInfo, Progress

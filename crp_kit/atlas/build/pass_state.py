@@ -11,7 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from .accumulators import Allocate, Array, Floats, Integers, Moments, Ranking, in_memory
+from .accumulators import Allocate, Moments, Ranking, in_memory
+from ...atlas.file.schema import Floats
+from ...atlas.file.schema import Integers
+from ...atlas.file.schema import Array
 from ..file.schema import (
     ENCODING,
     KINDS,

@@ -10,21 +10,22 @@ import numpy as np
 import torch
 
 from ...concepts import Aggregate, Concept
+from ...data.preprocess import Normalise
 from ...data.samples import Batch
 from ...propagation.engine import Engine
 from ...errors import ConceptRangeError, CrpKitError, InputError
-from ...finite import is_finite
+from ...numerics import is_finite
 from ...attribution.layer_values import per_class
 from ...attribution.layer_relevance import observe
 from ...rules.presets import Composite
-from .accumulators import Array, Integers
+from ...atlas.file.schema import Integers
+from ...atlas.file.schema import Array
 from ..file.schema import Kind
 from .pass_state import BatchScores, KindScores, Rows
 from .target_policy import TargetPolicy, UnlabelledError
 
 __all__ = ["Collector"]
 
-Normalise = Callable[[torch.Tensor], torch.Tensor]
 
 
 @dataclass(frozen=True, eq=False)

@@ -20,19 +20,21 @@ from ...errors import InputError
 from ...attribution.layer_values import class_axis, per_sample
 from ...attribution.layer_relevance import layer_concepts
 from ...propagation.relevance_pass import Run
-from ...data.preprocess import Preprocess
-from ...rules.description import describe_plan
+from ...data.preprocess import Preprocess, preprocessing
+from ...models.weights import device_and_dtype
+from ...propagation.plan_description import describe_plan
 from ...rules.presets import Composite
 from ...models.state_dict import state_digest
 from ...version import __version__
-from .accumulators import Integers
-from .scores import Collector, Normalise
+from ...atlas.file.schema import Integers
+from .scores import Collector
+from ...data.preprocess import Normalise
 from ..file.schema import Header, LayerInfo, Progress
 from ...attribution.layer_choice import LayerChoice, select_layers
 from .pass_state import PassState, allocator, state_bytes
 from .target_policy import TargetRule, target_policy
 
-__all__ = ["Job", "Options", "Origin", "origin_attributes", "parse_shard", "place_of", "prepare", "preprocessing"]
+__all__ = ["Job", "Options", "Origin", "origin_attributes", "parse_shard", "prepare"]
 
 
 @dataclass(frozen=True)
@@ -143,7 +145,7 @@ def prepare(attribution: CondAttribution, dataset: Any, options: Options) -> Job
     index, subset = _chosen(len(samples), options.subset, options.limit)
     progress = _progress(-(-len(index) // options.batch_size), *options.shard)
     rules = attribution.resolve_composite(options.composite)
-    device, dtype = place_of(attribution.model)
+    device, dtype = device_and_dtype(attribution.model)
     policy = target_policy(options.target)
     collector = Collector(
         attribution.engine, rules, {}, policy, normalise, options.aggregate, options.abs_norm, device, dtype
@@ -220,17 +222,6 @@ def _check_numbers(**numbers: Any) -> None:
             raise InputError(f"{name} is a whole number of at least 1; got {value!r}")
 
 
-def preprocessing(preprocess: Preprocess | Normalise | None) -> tuple[Any, Normalise]:
-    """Return what makes tensors of pictures, if anything does, and what makes model inputs of tensors."""
-    if isinstance(preprocess, Preprocess):
-        return preprocess.view, preprocess.normalise
-    if preprocess is None:
-        return None, lambda images: images
-    if not callable(preprocess):
-        raise InputError(f"preprocess is a function of a batch of images; got {type(preprocess).__name__}")
-    return None, preprocess
-
-
 def _chosen(count: int, subset: Sequence[int] | None, limit: int | None) -> tuple[Integers, str]:
     """Return the numbers of the samples to pass over, ascending, and words for the choice."""
     if count == 0:
@@ -262,14 +253,6 @@ def _first_image(samples: NumberedSamples, index: Integers) -> torch.Tensor:
         failure = failure or read
     assert failure is not None
     raise InputError(f"no sample can be read; sample {failure.sample}: {failure.reason}")
-
-
-def place_of(model: torch.nn.Module) -> tuple[torch.device, torch.dtype]:
-    """Return device and floating-point type of a model."""
-    for one in (*model.parameters(), *model.buffers()):
-        if one.is_floating_point():
-            return one.device, one.dtype
-    return torch.device("cpu"), torch.float32
 
 
 def _layer_info(run: Run, name: str, collector: Collector) -> LayerInfo:

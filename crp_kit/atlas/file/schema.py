@@ -9,19 +9,23 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from ...errors import AtlasError
-from ..build.accumulators import Array
 
 __all__ = [
     "ENCODING",
     "KINDS",
     "OVERALL",
     "VERSION",
+    "Array",
     "ArraySpec",
+    "Floats",
     "Header",
+    "Integers",
     "Kind",
     "LayerInfo",
+    "MomentArrays",
     "Progress",
     "Tree",
     "array_spec",
@@ -38,8 +42,30 @@ OVERALL = "overall"
 Kind = Literal["relevance", "activation"]
 KINDS: tuple[Kind, Kind] = ("relevance", "activation")
 Attributes = dict[str, Any]
+Floats = npt.NDArray[np.floating[Any]]
+Integers = npt.NDArray[np.integer[Any]]
+Array = npt.NDArray[Any]
 
 _CHUNK_BYTES = 1 << 16
+
+
+@dataclass(frozen=True)
+class MomentArrays:
+    """Moments of each group and concept; not-a-number where a group is empty.
+
+    Parameters
+    ----------
+    count : numpy.ndarray
+        (group,).
+    mean, std, min, max : numpy.ndarray
+        (group, concept). `std` is the population's: divided by the count.
+    """
+
+    count: Integers
+    mean: Floats
+    std: Floats
+    min: Floats
+    max: Floats
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..build.accumulators import Array
+from ...atlas.file.schema import Array
 from .hdf5 import H5File
 from .reader import has_overall, open_atlas, read_header, read_layers
 from .schema import KINDS, OVERALL, Header, Kind, LayerInfo, layer_path

@@ -3,26 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from functools import cached_property
-from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from ...errors import AtlasError, ConceptRangeError, InputError, UnknownLayerError
+from ...errors import UnknownLayerError
 from ...tables import html_table
-from ..file.reader import open_atlas, read_classes, read_failures, read_header, read_layers, read_progress
-from ..file.schema import Header, Kind
-from .layer_atlas import LayerAtlas, check_whole
-from .rankings import Column
+from ..file.atlas_file import AtlasFile
+from ..file.schema import Kind
+from .layer_atlas import LayerAtlas
 
 if TYPE_CHECKING:
     from ...attribution.cond_attribution import CondAttribution
     from ...concepts import Concept
-    from ...data.preprocess import Preprocess
+    from ...data.preprocess import Normalise, Preprocess
     from ...rules.presets import Composite
-    from ..build.scores import Normalise
     from .references import ConditionedOn, References
 
 __all__ = ["ConceptAtlas"]
@@ -31,7 +24,7 @@ _SHOWN = 100
 """Layers in a notebook."""
 
 
-class ConceptAtlas:
+class ConceptAtlas(AtlasFile):
     """An atlas file to ask. Nothing is read before it is asked for; many may read at once.
 
     Parameters
@@ -59,35 +52,9 @@ class ConceptAtlas:
     (None, None)
     """
 
-    def __init__(self, path: str | Path, *, incomplete: bool = False) -> None:
-        self.path = Path(path)
-        self._file = open_atlas(path, incomplete=incomplete)
-        self.header: Header = read_header(self._file)
-        self._infos = {info.name: (number, info) for number, info in enumerate(read_layers(self._file))}
-        progress = read_progress(self._file)
-        self._state = "" if self.complete else f" (batches {progress.first} to {progress.done} of {progress.batches})"
-
-    def __enter__(self) -> ConceptAtlas:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close the file. What was read stays."""
-        self._state = " (closed)"
-        self._file.close()
-
     def __reduce__(self) -> tuple[Any, ...]:
         """Open the file anew in another process."""
         return _reopened, (str(self.path),)
-
-    @property
-    def layers(self) -> tuple[str, ...]:
-        """Names of the layers, in graph order."""
-        return tuple(self._infos)
 
     def __getitem__(self, layer: str) -> LayerAtlas:
         """Return what is known of a layer.
@@ -107,49 +74,6 @@ class ConceptAtlas:
 
     def __len__(self) -> int:
         return len(self._infos)
-
-    @property
-    def complete(self) -> bool:
-        """Whether every sample that was asked for has been looked at."""
-        return bool(self.attributes["complete"])
-
-    @cached_property
-    def attributes(self) -> Mapping[str, Any]:
-        """Everything that the file says of itself."""
-        return self._file.attributes("/")
-
-    @cached_property
-    def samples(self) -> Column:
-        """Numbers of the samples in the dataset, ascending: (sample,)."""
-        found: Column = self._file.array("/samples/index")[:]
-        return found
-
-    @cached_property
-    def targets(self) -> Column:
-        """First target of each sample, -1 for none: (sample,)."""
-        found: Column = self._file.array("/samples/target")[:]
-        return found
-
-    @cached_property
-    def predictions(self) -> Column:
-        """Predicted class of each sample, -1 where it was not looked at: (sample,)."""
-        found: Column = self._file.array("/samples/prediction")[:]
-        return found
-
-    @cached_property
-    def identifiers(self) -> tuple[str, ...] | None:
-        """Names of the samples, such as paths, if the dataset had any."""
-        return self._file.texts("/samples/id") if self._file.has("/samples/id") else None
-
-    @cached_property
-    def classes(self) -> tuple[str, ...]:
-        """Names of the classes; their numbers, where no names are known."""
-        return read_classes(self._file) or tuple(map(str, range(self.header.n_classes)))
-
-    @cached_property
-    def skipped(self) -> Mapping[int, str]:
-        """Samples that were left out, and why."""
-        return read_failures(self._file)
 
     def __repr__(self) -> str:
         layers = (f"{name}: {info.n_concepts} concepts" for name, (_, info) in self._infos.items())
@@ -174,47 +98,6 @@ class ConceptAtlas:
             f"{head.target} targets, {head.aggregate}{', normalised' if head.abs_norm else ''}; "
             f"k = {head.k}, {head.k_class} by class",
         ]
-
-    def class_number(self, cls: int | str) -> int:
-        """Return the number of a class given by number or name.
-
-        Raises
-        ------
-        ConceptRangeError
-            If there is no such number.
-        InputError
-            If there is no such name.
-        """
-        if isinstance(cls, str):
-            if cls not in self.classes:
-                raise InputError(f"no class is named {cls!r}; the first ones are {', '.join(self.classes[:5])}")
-            if self.classes.count(cls) > 1:
-                several = [str(number) for number, name in enumerate(self.classes) if name == cls]
-                raise InputError(f"several classes are named {cls!r}: give a number, {' or '.join(several)}")
-            return self.classes.index(cls)
-        check_whole("a class is a name or a whole number", cls)
-        if not 0 <= cls < self.header.n_classes:
-            raise ConceptRangeError("y", [int(cls)], self.header.n_classes, what="class")
-        return int(cls)
-
-    def check_belongs(self, *, model_sha256: str | None = None, dataset_sha256: str | None = None) -> None:
-        """Make sure that the atlas was made from a model and a dataset.
-
-        Raises
-        ------
-        AtlasError
-            If it was made from others.
-        """
-        if model_sha256 is not None and model_sha256 != self.header.model_sha256:
-            raise AtlasError(
-                f"{self.path} was made from a model with other weights ({self.header.model}) than the one given; "
-                f"load those, or build an atlas of this model"
-            )
-        if dataset_sha256 is not None and dataset_sha256 != self.header.dataset_sha256:
-            raise AtlasError(
-                f"{self.path} was made from another dataset ({self.header.dataset}) than the one given, or from other "
-                f"views of its images; give that one, with the same preprocess"
-            )
 
     def references(
         self,
@@ -307,9 +190,8 @@ class ConceptAtlas:
         from .references import find_references
 
         return find_references(
-            self,
+            self[layer],
             dataset,
-            layer,
             concept,
             attribution=attribution,
             composite=composite,
@@ -323,12 +205,6 @@ class ConceptAtlas:
             batch_size=batch_size,
             check=check,
         )
-
-    def places(self, samples: Column) -> Column:
-        """Return where samples stand in `samples`, `targets` and `predictions`."""
-        found: Column = np.searchsorted(self.samples, samples)
-        return found
-
 
 def _reopened(path: str) -> ConceptAtlas:
     return ConceptAtlas(path, incomplete=True)

@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 
+from ...atlas.file.schema import MomentArrays
 from ...errors import AtlasError, ConceptRangeError, InputError
-from ..build.accumulators import MomentArrays
+from ..file.atlas_file import AtlasFile, check_whole
 from ..file.hdf5 import H5File
 from ..file.reader import has_overall
 from ..file.schema import KINDS, OVERALL, Kind, LayerInfo, layer_path
 from .rankings import ClassRanking, Column, ConceptRanking, ConceptStatistics, SampleRanking
 
-if TYPE_CHECKING:
-    from .concept_atlas import ConceptAtlas
-
-__all__ = ["LayerAtlas", "ScoreAtlas", "check_whole"]
+__all__ = ["LayerAtlas", "ScoreAtlas"]
 
 
 class LayerAtlas:
     """What an atlas knows of one layer: `relevance` and `activation`."""
 
-    def __init__(self, atlas: ConceptAtlas, number: int, info: LayerInfo) -> None:
-        self.atlas, self.info, self._number = atlas, info, number
+    def __init__(self, file: AtlasFile, number: int, info: LayerInfo) -> None:
+        self.file, self.info, self._number = file, info, number
 
     @property
     def name(self) -> str:
@@ -76,7 +74,7 @@ class ScoreAtlas:
 
     @property
     def _file(self) -> H5File:
-        return self.layer.atlas._file
+        return self.layer.file.hdf5
 
     def top(self, concept: int, k: int | None = None) -> SampleRanking:
         """Return the samples in which a concept is strongest, over the whole dataset.
@@ -99,17 +97,17 @@ class ScoreAtlas:
             name: self._file.array(f"{self._base}/top/{name}")[concept]
             for name in ("sample", "score", "position", "target")
         }
-        return self._ranking(found, k, self.layer.atlas.header.k)
+        return self._ranking(found, k, self.layer.file.header.k)
 
     def class_top(self, concept: int, cls: int | str, k: int | None = None) -> SampleRanking:
         """Return the samples of one class in which a concept is strongest; parameters as in `top`."""
-        concept, number = self._concept(concept), self.layer.atlas.class_number(cls)
+        concept, number = self._concept(concept), self.layer.file.class_number(cls)
         found = {
             name: self._file.array(f"{self._base}/class_top/{name}")[concept, number]
             for name in ("sample", "score", "position")
         }
         found["target"] = np.where(found["sample"] >= 0, number, -1)
-        return self._ranking(found, k, self.layer.atlas.header.k_class)
+        return self._ranking(found, k, self.layer.file.header.k_class)
 
     @staticmethod
     def _ranking(found: dict[str, Column], k: int | None, most: int) -> SampleRanking:
@@ -159,7 +157,7 @@ class ScoreAtlas:
         else:
             raise InputError(f"by is 'mean' or 'top'; got {by!r}")
         order = _best(mean, k)
-        names = np.array(self.layer.atlas.classes)
+        names = np.array(self.layer.file.classes)
         return ClassRanking(order, names[order], mean[order], moments.count[order])
 
     def concepts(self, cls: int | str, k: int | None = None) -> ConceptRanking:
@@ -177,10 +175,10 @@ class ScoreAtlas:
         AtlasError
             If no sample of the class was looked at.
         """
-        number = self.layer.atlas.class_number(cls)
+        number = self.layer.file.class_number(cls)
         moments = self._moments(slice(number, number + 1), slice(None))
         if not moments.count[0]:
-            raise AtlasError(f"the atlas has no sample of the class {self.layer.atlas.classes[number]!r} ({number})")
+            raise AtlasError(f"the atlas has no sample of the class {self.layer.file.classes[number]!r} ({number})")
         order = _best(moments.mean[0], k)
         return ConceptRanking(order, moments.mean[0][order], moments.std[0][order])
 
@@ -194,7 +192,7 @@ class ScoreAtlas:
             whole = has_overall(self._file, self._base)
             moments = self._moments(slice(None), slice(None), group=OVERALL) if whole else _joined(self.moments)
         else:
-            number = self.layer.atlas.class_number(cls)
+            number = self.layer.file.class_number(cls)
             moments = self._moments(slice(number, number + 1), slice(None))
         values = (moments.mean[0], moments.std[0], moments.min[0], moments.max[0])
         return ConceptStatistics(np.arange(self.layer.n_concepts), *values)
@@ -208,8 +206,8 @@ class ScoreAtlas:
         AtlasError
             If the atlas was built without.
         """
-        if not self.layer.atlas.header.matrix:
-            raise AtlasError(f"{self.layer.atlas.path} has no matrix; build it with matrix=True")
+        if not self.layer.file.header.matrix:
+            raise AtlasError(f"{self.layer.file.path} has no matrix; build it with matrix=True")
         return self._file.array(f"{self._base}/matrix")
 
     def _concept(self, concept: int) -> int:
@@ -220,12 +218,6 @@ class ScoreAtlas:
 
     def __repr__(self) -> str:
         return f"ScoreAtlas {self.kind} of {self.layer.name!r}: top, class_top, classes, concepts, moments, statistics"
-
-
-def check_whole(said: str, value: Any) -> None:
-    """Raise an `InputError` that begins with what is said if a value is no whole number."""
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
-        raise InputError(f"{said}; got {value!r}")
 
 
 def _best(values: Column, k: int | None) -> Column:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import torch
 
@@ -13,19 +13,17 @@ from ...attribution.cond_attribution import CondAttribution
 from ...attribution.layer_relevance import layer_concepts
 from ...attribution.layer_values import per_sample
 from ...concepts import Concept, NeuronConcept
+from ...data.preprocess import Normalise
 from ...data.samples import Failure, NumberedSamples, fingerprint
 from ...errors import AtlasError, InputError
 from ...models.state_dict import state_digest
+from ...models.weights import device_and_dtype
 from ...propagation.relevance_pass import Run
 from ...rules.presets import Composite
 from ...rules.receptive_field import receptive_field_rules
-from ..build.scores import Normalise
-from ..build.settings import place_of
+from ..file.atlas_file import AtlasFile
 from ..file.schema import LayerInfo
 from .rankings import SampleRanking
-
-if TYPE_CHECKING:
-    from .concept_atlas import ConceptAtlas
 
 __all__ = [
     "Box",
@@ -47,7 +45,7 @@ _SHOWN = ("signal", "image", "volume")
 """Layouts of heatmaps that references can show."""
 
 
-def check_origin(atlas: ConceptAtlas, attribution: CondAttribution, samples: NumberedSamples) -> None:
+def check_origin(atlas: AtlasFile, attribution: CondAttribution, samples: NumberedSamples) -> None:
     """Make sure that model and dataset are those that an atlas was made from."""
     if not atlas.header.model_sha256 or not atlas.header.dataset_sha256:
         raise AtlasError(f"{atlas.path} does not say what model and dataset it comes from; check=False trusts yours")
@@ -74,7 +72,7 @@ def reference_sample(samples: NumberedSamples, number: int) -> torch.Tensor:
     return reference_image(samples, number)
 
 
-def reference_labels(atlas: ConceptAtlas, table: SampleRanking, conditioned_on: ConditionedOn) -> tuple[int, ...]:
+def reference_labels(atlas: AtlasFile, table: SampleRanking, conditioned_on: ConditionedOn) -> tuple[int, ...]:
     """Return the class that each sample stands for; -1 for none, which only the layer as a start allows."""
     targets: list[int] = table.target.tolist()
     if conditioned_on == "layer":
@@ -119,7 +117,7 @@ class ReferenceMaps:
                 f"references show heatmaps (height, width), from model inputs (sample, channel, height, width); "
                 f"preprocess gives {tuple(made.shape)}"
             )
-        return made.to(*place_of(self.attribution.model))
+        return made.to(*device_and_dtype(self.attribution.model))
 
     def inputs_of(self, images: Sequence[torch.Tensor], number: int) -> torch.Tensor:
         """Return model inputs of samples of one shape, of which `number` is the first; the model has to take them.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, get_args
@@ -11,13 +10,13 @@ import torch
 
 from ...attribution.cond_attribution import CondAttribution
 from ...concepts import Concept
-from ...data.preprocess import Preprocess
+from ...data.preprocess import Normalise, Preprocess, preprocessing
 from ...data.samples import NumberedSamples
+from ...drawing import plots, png_of
 from ...errors import InputError
 from ...rules.presets import Composite
-from ..build.scores import Normalise
-from ..build.settings import preprocessing
 from ..file.schema import Kind
+from .layer_atlas import LayerAtlas
 from .rankings import SampleRanking
 from .reference_maps import (
     Box,
@@ -30,16 +29,10 @@ from .reference_maps import (
 )
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-    from ...views.plot import ReferenceView
-    from .concept_atlas import ConceptAtlas
+    from ...drawing import Figure
 
 __all__ = ["Box", "ConditionedOn", "References", "find_references"]
 
-_CAPTION = 22
-"""Characters in a line above a picture."""
-_RANKED_BY: Mapping[Kind, str] = {"relevance": "RelMax", "activation": "ActMax"}
 _START: Mapping[ConditionedOn, str] = {
     "class": "from the class",
     "prediction": "from the predicted class",
@@ -118,44 +111,26 @@ class References:
         return tuple(image[(slice(None), *_slices(box))] for image, box in zip(self.images, self.boxes, strict=True))
 
     @property
-    def _words(self) -> str:
-        """What the heatmaps show."""
+    def shown(self) -> str:
+        """What the heatmaps show, in words: where their relevance starts and what it passes."""
         return _START[self.conditioned_on] + (" through the strongest neuron" if self.boxes is not None else "")
-
-    def view(self) -> ReferenceView:
-        """Return what `crp_kit.views.plot.references` draws."""
-        from ...views.plot import ReferenceView
-
-        return ReferenceView(
-            subject=f"{self.layer}, concept {self.concept}",
-            ranking=f"{_RANKED_BY[self.mode]}; heatmaps {self._words}",
-            images=self.images,
-            heatmaps=self.heatmaps,
-            captions=[
-                "\n".join([_shortened(name), *_wrapped(cls), f"{self.mode} {_digits(score)}"])
-                for name, cls, score in zip(self.names, self.classes, self.table.score.tolist(), strict=True)
-            ],
-            boxes=self.boxes,
-        )
 
     def plot(self, **options: Any) -> Figure:
         """Return a matplotlib Figure; options as in `crp_kit.views.plot.references`.
 
         The default style is ``"crop"`` where receptive fields were asked for, else ``"heatmap"``.
         """
-        from ...views import plot
-
-        return plot.references(self, **{"style": "heatmap" if self.boxes is None else "crop", **options})
+        style = "heatmap" if self.boxes is None else "crop"
+        figure: Figure = plots().references(self, **{"style": style, **options})
+        return figure
 
     def _repr_png_(self) -> bytes:
         """Show the samples in a notebook."""
-        from ...views import plot
-
-        return plot.to_png(self.plot())
+        return png_of(self.plot())
 
     def __repr__(self) -> str:
         return (
-            f"References of concept {self.concept} of {self.layer!r} by {self.mode}, heatmaps {self._words}:\n"
+            f"References of concept {self.concept} of {self.layer!r} by {self.mode}, heatmaps {self.shown}:\n"
             f"{self.table!r}"
         )
 
@@ -166,22 +141,9 @@ def _slices(box: Box) -> tuple[slice, ...]:
     return tuple(map(slice, box[:axes], box[axes:]))
 
 
-def _digits(score: float) -> str:
-    return f"{score:#.3g}".rstrip(".")
-
-
-def _shortened(text: str) -> str:
-    return text if len(text) <= _CAPTION else f"…{text[1 - _CAPTION :]}"
-
-
-def _wrapped(text: str) -> list[str]:
-    return textwrap.wrap(text, _CAPTION, max_lines=2, placeholder=" …")
-
-
 def find_references(
-    atlas: ConceptAtlas,
+    layer: LayerAtlas,
     dataset: Any,
-    layer: str,
     concept: int,
     *,
     attribution: CondAttribution,
@@ -199,7 +161,7 @@ def find_references(
     """Return reference samples of a concept; see `ConceptAtlas.references`."""
     if conditioned_on not in get_args(ConditionedOn):
         raise InputError(f"conditioned_on is 'class', 'prediction' or 'layer'; got {conditioned_on!r}")
-    scores = atlas[layer].score(mode)
+    scores, atlas = layer.score(mode), layer.file
     table = scores.top(concept, k) if cls is None else scores.class_top(concept, cls, k)
     view, normalise = preprocessing(preprocess)
     samples = NumberedSamples(dataset, view)
@@ -208,7 +170,7 @@ def find_references(
     images = tuple(reference_sample(samples, number) for number in table.sample.tolist())
     labels = reference_labels(atlas, table, conditioned_on)
     starts = [None if conditioned_on == "layer" else label for label in labels]
-    maps = ReferenceMaps(attribution, composite, atlas[layer].info, int(concept), concepts, normalise, batch_size)
+    maps = ReferenceMaps(attribution, composite, layer.info, int(concept), concepts, normalise, batch_size)
     heatmaps: dict[int, torch.Tensor] = {}
     boxes: dict[int, Box] = {}
     for places in of_one_shape(images):
@@ -219,7 +181,7 @@ def find_references(
         boxes |= dict(zip(places, found[1], strict=False))
     order = range(len(images))
     return References(
-        layer,
+        layer.name,
         int(concept),
         mode,
         conditioned_on,

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from ...conditions import OutputSelector
 from ...errors import CrpKitWarning, DeviceMemoryError, InputError, ModelError
 from ..graph import Graph, Node, Ref
 from ..nested import mapped, tensors
@@ -25,8 +26,6 @@ from .inputs import Inputs
 from .live_values import Draft, Tape
 from .node_names import assign_names
 from .shadow import ScriptedModule, attributes_kept
-
-OutputSelector = None | str | int | Callable[[Any], torch.Tensor]
 
 
 @dataclass(frozen=True)

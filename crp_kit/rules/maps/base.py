@@ -9,10 +9,11 @@ from torch import nn
 from zennit.composites import NameMapComposite
 from zennit.core import Composite, Hook
 
+from ...conditions import OutputSelector
 from ...errors import CompositeError
 from ...graph.elementwise import Elementwise, declarations, declared_paths
 from ...graph.graph import Graph
-from ...graph.recording.record import OutputSelector, record, seen_through
+from ...graph.recording.record import record, seen_through
 from ...graph.recording.shadow import make_shadow
 from ..parameters import SavedRule, portable, short_rule
 from .layer_index import Layers, Types, type_text

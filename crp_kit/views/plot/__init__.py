@@ -6,8 +6,9 @@ from .conservation import conservation
 from .demo import ConceptView, SampleView, demo_figure
 from .maps import concept_bars, heatmaps
 from .panels import to_png
-from .regions import ReferencePicture, RegionView, regions
-from .samples import Viewable, compare_modes, references
+from .region_page import ReferencePicture, RegionView
+from .regions import region_view, regions
+from .samples import compare_modes, references
 from .sheets import ReferenceView
 from .signals import signals
 from .volumes import volumes
@@ -18,7 +19,6 @@ __all__ = [
     "ReferenceView",
     "RegionView",
     "SampleView",
-    "Viewable",
     "bars",
     "compare_modes",
     "concept_bars",
@@ -27,6 +27,7 @@ __all__ = [
     "demo_figure",
     "heatmaps",
     "references",
+    "region_view",
     "regions",
     "signals",
     "to_png",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -14,18 +15,48 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
 from ...errors import InputError
+from ...regions.result import RegionMap
 from ..image import picture
 from .panels import OUTLINE, bare, numbers, plain, show_image
 from .region_page import COLOURS, OTHERS, PANEL, Page, ReferencePicture, RegionView, draw_legend, entries_of, opacity_of
 from .region_signals import signal_figure
 
-__all__ = ["ReferencePicture", "RegionView", "regions"]
+__all__ = ["region_view", "regions"]
 
 _FINE = 4
 """Steps within a pixel, so that slanted lines end at its edges."""
 
 
-def regions(view: RegionView, *, most: int = 9, depth: int | None = None) -> Figure:
+def region_view(
+    found: RegionMap,
+    *,
+    title: str | None = None,
+    image: Any = None,
+    references: Mapping[int, Sequence[ReferencePicture]] | None = None,
+) -> RegionView:
+    """Return what is drawn of a region map; parameters as in `regions`."""
+    return RegionView(
+        title=f"{found.layer}, class {found.target}" if title is None else title,
+        image=found.image if image is None else image,
+        labels=found.labels,
+        dominant=found.dominant,
+        relevance=found.relevance,
+        concepts=found.concepts,
+        areas=found.areas,
+        shares=found.shares,
+        references=references or {},
+    )
+
+
+def regions(
+    found: RegionMap,
+    *,
+    most: int = 9,
+    depth: int | None = None,
+    title: str | None = None,
+    image: Any = None,
+    references: Mapping[int, Sequence[ReferencePicture]] | None = None,
+) -> Figure:
     """Return a figure of a region map: the image, its regions coloured by dominant concept, and a legend.
 
     Regions are paler where their relevance per pixel is lower. Numbers in the map are concepts. A signal stands before
@@ -33,17 +64,24 @@ def regions(view: RegionView, *, most: int = 9, depth: int | None = None) -> Fig
 
     Parameters
     ----------
-    view : RegionView
+    found : RegionMap
     most : int, optional
         Concepts that get a colour of their own, at most 9, those with the largest areas; the others are grey.
     depth : int, optional
         Which slice of a volume; by default the one with the most relevance per voxel.
+    title : str, optional
+        By default the layer and the number of the class.
+    image : PIL image, torch.Tensor or array, optional
+        What is drawn below, by default the map's own image.
+    references : dict, optional
+        By concept, samples of it: pairs of an image and its conditional heatmap, or None to show the image as it is.
 
     Raises
     ------
     InputError
         If `most` is no such number, the image has not the size of the map, or there is no such slice.
     """
+    view = region_view(found, title=title, image=image, references=references)
     if depth is not None and view.labels.ndim != 3:
         raise InputError("depth chooses a slice of a volume, and this map is of none")
     if isinstance(most, bool) or not isinstance(most, int) or not 1 <= most <= len(COLOURS):

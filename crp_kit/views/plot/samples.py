@@ -4,28 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Protocol, get_args
+from typing import TypeAlias, get_args
 
 from matplotlib.figure import Figure
 
+from ...atlas.query.references import References
 from ...errors import InputError
 from ..image import DEFAULT_CMAP
 from .panels import Colours, plain
+from .reference_view import reference_view
 from .sheets import ReferenceView, Sheet, Style
 from .signal_sheets import SignalSheet, sliced
 
-__all__ = ["Viewable", "compare_modes", "references"]
+__all__ = ["compare_modes", "references"]
 
-
-class Viewable(Protocol):
-    """Anything that can be drawn as reference samples, such as `crp_kit.atlas.query.references.References`."""
-
-    def view(self) -> ReferenceView:
-        """Return the samples, ready to be drawn."""
+Drawable: TypeAlias = References | ReferenceView
 
 
 def references(
-    samples: Viewable | Sequence[Viewable],
+    samples: Drawable | Sequence[Drawable],
     *,
     style: Style = "heatmap",
     columns: int = 8,
@@ -61,8 +58,8 @@ def references(
 
 
 def compare_modes(
-    relevance: Viewable,
-    activation: Viewable,
+    relevance: Drawable,
+    activation: Drawable,
     *,
     style: Style = "heatmap",
     columns: int = 8,
@@ -108,12 +105,12 @@ def _head(caption: str) -> str:
     return caption.split("\n", maxsplit=1)[0]
 
 
-def _views(samples: Viewable | Sequence[Viewable], style: str) -> list[ReferenceView]:
+def _views(samples: Drawable | Sequence[Drawable], style: str) -> list[ReferenceView]:
     """Return what is to be drawn, checked."""
     if style not in get_args(Style):
         raise InputError(f"style is one of {', '.join(map(repr, get_args(Style)))}; got {style!r}")
     several = list(samples) if isinstance(samples, Sequence) else [samples]
-    views = [one.view() for one in several]
+    views = [one if isinstance(one, ReferenceView) else reference_view(one) for one in several]
     if not any(len(view.images) for view in views):
         raise InputError("there is no reference sample to draw")
     views = [view.cropped() for view in views] if style == "crop" else views

@@ -70,10 +70,6 @@ class ReferenceView:
     captions: Sequence[str]
     boxes: Sequence[Box] | None = None
 
-    def view(self) -> ReferenceView:
-        """Return itself."""
-        return self
-
     def cropped(self) -> ReferenceView:
         """Return what lies in the boxes.
 

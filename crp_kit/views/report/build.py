@@ -21,11 +21,10 @@ from .writer import Writer
 
 if TYPE_CHECKING:
     from ...atlas import ConceptAtlas
-    from ...atlas.build.scores import Normalise
     from ...atlas.query.references import ConditionedOn
     from ...attribution.cond_attribution import CondAttribution
     from ...concepts import Concept
-    from ...data.preprocess import Preprocess
+    from ...data.preprocess import Normalise, Preprocess
     from ...rules.presets import Composite
 
 __all__ = ["BuiltReport", "build_report"]

@@ -136,5 +136,5 @@ def layer_facts(atlas: ConceptAtlas, layer: str, ids: Sequence[int]) -> LayerFac
 
 def _similarity(layer: LayerAtlas, profile: Floats, ids: list[int]) -> Floats:
     """Return the similarity of concepts: of their relevance in every sample, or else of their means by class."""
-    values = layer.relevance.matrix if layer.atlas.header.matrix else profile
+    values = layer.relevance.matrix if layer.file.header.matrix else profile
     return cosines(values, values, centred=False)[np.ix_(ids, ids)]

@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ...atlas.build.settings import preprocessing
 from ...atlas.file.schema import KINDS, Kind
 from ...atlas.query.reference_maps import (
     Box,
@@ -27,18 +26,18 @@ from ...atlas.query.reference_maps import (
 )
 from ...attribution.layer_values import per_sample
 from ...concepts import Concept
+from ...data.preprocess import preprocessing
 from ...data.samples import NumberedSamples
 from ...errors import InputError
-from ...rules.description import describe_plan
+from ...propagation.plan_description import describe_plan
 from ..image import heatmap_image, overlay, picture
 from .sprites import thumbnail
 
 if TYPE_CHECKING:
     from ...atlas import ConceptAtlas
-    from ...atlas.build.scores import Normalise
     from ...atlas.query.rankings import SampleRanking
     from ...attribution.cond_attribution import CondAttribution
-    from ...data.preprocess import Preprocess
+    from ...data.preprocess import Normalise, Preprocess
     from ...rules.presets import Composite
 
 __all__ = ["SampleSource", "Shown"]

@@ -6,13 +6,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from ...atlas.build.scores import Normalise
-from ...atlas.build.settings import preprocessing
 from ...atlas.file.schema import Kind
 from ...atlas.query.reference_maps import check_origin
 from ...attribution.cond_attribution import CondAttribution
 from ...concepts import Concept
-from ...data.preprocess import Preprocess
+from ...data.preprocess import Normalise, Preprocess, preprocessing
 from ...data.samples import NumberedSamples
 from ...errors import InputError
 from ...rules.presets import Composite

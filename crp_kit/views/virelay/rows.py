@@ -11,15 +11,15 @@ import numpy.typing as npt
 import torch
 from tqdm import tqdm
 
-from ...atlas.build.scores import Normalise
-from ...atlas.build.settings import place_of
 from ...atlas.file.schema import Kind, LayerInfo
 from ...atlas.query.reference_maps import own_concept, reference_image, reference_labels
 from ...attribution.cond_attribution import CondAttribution
 from ...attribution.layer_values import class_axis, per_class
 from ...concepts import Concept
+from ...data.preprocess import Normalise
 from ...data.samples import NumberedSamples
 from ...errors import InputError
+from ...models.weights import device_and_dtype
 from ...rules.presets import Composite
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ class Maker:
         images = [reference_image(self.samples, number) for number in rows.sample[part].tolist()]
         if len({one.shape for one in images}) > 1:
             raise InputError("ViRelAy shows images of one size; these differ: let the dataset resize and crop")
-        inputs = self.normalise(torch.stack(images)).to(*place_of(self.attribution.model))
+        inputs = self.normalise(torch.stack(images)).to(*device_and_dtype(self.attribution.model))
         if inputs.shape[2:] != images[0].shape[1:]:
             raise InputError(
                 f"an image of {tuple(images[0].shape[1:])} pixels becomes a model input of {tuple(inputs.shape[2:])}, "

@@ -1,0 +1,158 @@
+"""An open atlas file: what it was made from, its samples, classes and layers. Only what is asked for is read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from ...errors import AtlasError, ConceptRangeError, InputError
+from .reader import open_atlas, read_classes, read_failures, read_header, read_layers, read_progress
+from .schema import Header
+
+__all__ = ["AtlasFile", "check_whole"]
+
+Column = npt.NDArray[Any]
+Self = TypeVar("Self", bound="AtlasFile")
+
+
+class AtlasFile:
+    """An atlas file that is open for reading. Many may read at once.
+
+    Parameters
+    ----------
+    path : str or Path
+    incomplete : bool, optional
+        Accept a shard, or what an interrupted build has kept (``NAME.partial/checkpoint.h5``).
+
+    Raises
+    ------
+    AtlasError
+        If there is no such file, or it is no sound atlas, of a newer version, or not complete.
+    """
+
+    def __init__(self, path: str | Path, *, incomplete: bool = False) -> None:
+        self.path = Path(path)
+        self.hdf5 = open_atlas(path, incomplete=incomplete)
+        self.header: Header = read_header(self.hdf5)
+        self._infos = {info.name: (number, info) for number, info in enumerate(read_layers(self.hdf5))}
+        progress = read_progress(self.hdf5)
+        self._state = "" if self.complete else f" (batches {progress.first} to {progress.done} of {progress.batches})"
+
+    def __enter__(self: Self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file. What was read stays."""
+        self._state = " (closed)"
+        self.hdf5.close()
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """Names of the layers, in graph order."""
+        return tuple(self._infos)
+
+    @property
+    def complete(self) -> bool:
+        """Whether every sample that was asked for has been looked at."""
+        return bool(self.attributes["complete"])
+
+    @cached_property
+    def attributes(self) -> Mapping[str, Any]:
+        """Everything that the file says of itself."""
+        return self.hdf5.attributes("/")
+
+    @cached_property
+    def samples(self) -> Column:
+        """Numbers of the samples in the dataset, ascending: (sample,)."""
+        found: Column = self.hdf5.array("/samples/index")[:]
+        return found
+
+    @cached_property
+    def targets(self) -> Column:
+        """First target of each sample, -1 for none: (sample,)."""
+        found: Column = self.hdf5.array("/samples/target")[:]
+        return found
+
+    @cached_property
+    def predictions(self) -> Column:
+        """Predicted class of each sample, -1 where it was not looked at: (sample,)."""
+        found: Column = self.hdf5.array("/samples/prediction")[:]
+        return found
+
+    @cached_property
+    def identifiers(self) -> tuple[str, ...] | None:
+        """Names of the samples, such as paths, if the dataset had any."""
+        return self.hdf5.texts("/samples/id") if self.hdf5.has("/samples/id") else None
+
+    @cached_property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes; their numbers, where no names are known."""
+        return read_classes(self.hdf5) or tuple(map(str, range(self.header.n_classes)))
+
+    @cached_property
+    def skipped(self) -> Mapping[int, str]:
+        """Samples that were left out, and why."""
+        return read_failures(self.hdf5)
+
+    def class_number(self, cls: int | str) -> int:
+        """Return the number of a class given by number or name.
+
+        Raises
+        ------
+        ConceptRangeError
+            If there is no such number.
+        InputError
+            If there is no such name.
+        """
+        if isinstance(cls, str):
+            if cls not in self.classes:
+                raise InputError(f"no class is named {cls!r}; the first ones are {', '.join(self.classes[:5])}")
+            if self.classes.count(cls) > 1:
+                several = [str(number) for number, name in enumerate(self.classes) if name == cls]
+                raise InputError(f"several classes are named {cls!r}: give a number, {' or '.join(several)}")
+            return self.classes.index(cls)
+        check_whole("a class is a name or a whole number", cls)
+        if not 0 <= cls < self.header.n_classes:
+            raise ConceptRangeError("y", [int(cls)], self.header.n_classes, what="class")
+        return int(cls)
+
+    def check_belongs(self, *, model_sha256: str | None = None, dataset_sha256: str | None = None) -> None:
+        """Make sure that the atlas was made from a model and a dataset.
+
+        Raises
+        ------
+        AtlasError
+            If it was made from others.
+        """
+        if model_sha256 is not None and model_sha256 != self.header.model_sha256:
+            raise AtlasError(
+                f"{self.path} was made from a model with other weights ({self.header.model}) than the one given; "
+                f"load those, or build an atlas of this model"
+            )
+        if dataset_sha256 is not None and dataset_sha256 != self.header.dataset_sha256:
+            raise AtlasError(
+                f"{self.path} was made from another dataset ({self.header.dataset}) than the one given, or from other "
+                f"views of its images; give that one, with the same preprocess"
+            )
+
+    def places(self, samples: Column) -> Column:
+        """Return where samples stand in `samples`, `targets` and `predictions`."""
+        found: Column = np.searchsorted(self.samples, samples)
+        return found
+
+
+def check_whole(said: str, value: Any) -> None:
+    """Raise an `InputError` that begins with what is said if a value is no whole number."""
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+        raise InputError(f"{said}; got {value!r}")

@@ -1,0 +1,61 @@
+"""What all forwards and passes of one engine share: a lock, the memory budget of passes, warnings said once."""
+
+from __future__ import annotations
+
+import threading
+import warnings
+from collections.abc import Collection
+
+import torch
+
+from ..errors import CrpKitWarning
+from ..graph.graph import Graph
+from ..rules.plain_gradient import plain_gradients
+
+__all__ = ["Runtime"]
+
+_VALUES_ON_CPU = 4 << 20
+"""Values of one map that are carried at once: larger ones fit neither the cache nor what malloc keeps for reuse."""
+_VALUES_ELSEWHERE = 64 << 20
+
+
+class Runtime:
+    """What all forwards and passes of one engine share.
+
+    Attributes
+    ----------
+    lock : threading.RLock
+        Held as long as the copy of the model may run, in forwards and in passes: one thread at a time.
+    values_at_once : int or None
+        How many values of one map passes carry at once, since memory did not suffice for more; None before.
+    """
+
+    def __init__(self) -> None:
+        self.lock = threading.RLock()
+        self.values_at_once: int | None = None
+        self._said: set[str] = set()
+
+    def rows_at_once(self, largest: int, device: torch.device) -> int:
+        """Return how many rows a pass carries at once, by the number of values of the largest map of one row."""
+        values = self.values_at_once or (_VALUES_ON_CPU if device.type == "cpu" else _VALUES_ELSEWHERE)
+        return max(1, values // largest)
+
+    def carry_fewer(self, rows: int, largest: int) -> None:
+        """Halve a number of rows for which memory did not suffice, for this and all later passes."""
+        torch.cuda.empty_cache()
+        self.values_at_once = rows // 2 * largest
+        self.say(
+            "the device's memory did not suffice for the rows that were carried at once: half as many are from now on, "
+            "and half of those if need be. Results change by no more than rounding"
+        )
+
+    def say(self, message: str) -> None:
+        """Warn, once for each message."""
+        if message not in self._said:
+            self._said.add(message)
+            warnings.warn(message, CrpKitWarning, stacklevel=5)
+
+    def warn_of_plain_gradients(self, names: Collection[str], graph: Graph) -> None:
+        """Warn, once, at which nodes relevance passes as plain gradient because no rule is known for them."""
+        for reason in plain_gradients(graph, names):
+            self.say(str(reason))
