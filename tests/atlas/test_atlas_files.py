@@ -33,7 +33,7 @@ from crp_kit.atlas.query.rankings import ClassRanking, ConceptStatistics, Sample
 from crp_kit.data import ShapesDataset, demo_preprocess, demo_resnet
 from crp_kit.errors import AtlasError, ConceptRangeError, InputError, UnknownLayerError
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 LAYER = "layer2.1.conv2"
 CONCEPTS, CLASSES, K, K_CLASS = 32, 8, 5, 2
 KINDS = ("relevance", "activation")
@@ -732,12 +732,6 @@ def test_the_matrix_is_read_when_it_is_cut(tmp_path: Path) -> None:
         (lambda half: half.classes(0, by="median"), InputError, "by is 'mean' or 'top'; got 'median'"),
         (lambda half: half.matrix, AtlasError, "atlas.h5 has no matrix; build it with matrix=True"),
         (lambda half: half.layer.score("gradient"), InputError, "mode is 'relevance' or 'activation'; got 'gradient'"),
-        (
-            lambda half: half.layer.atlas["layer2.1.conv1"],
-            UnknownLayerError,
-            f"atlas.h5 has no layer 'layer2.1.conv1'; did you mean '{LAYER}'",
-        ),
-        (lambda half: half.layer.atlas["zzz"], UnknownLayerError, "atlas.h5 has no layer 'zzz'"),
     ],
 )
 def test_a_question_without_an_answer_is_told(
@@ -745,6 +739,18 @@ def test_a_question_without_an_answer_is_told(
 ) -> None:
     with pytest.raises(error, match=message):
         ask(atlas[LAYER].relevance)
+
+
+@pytest.mark.parametrize(
+    ("layer", "message"),
+    [
+        ("layer2.1.conv1", f"atlas.h5 has no layer 'layer2.1.conv1'; did you mean '{LAYER}'"),
+        ("zzz", "atlas.h5 has no layer 'zzz'"),
+    ],
+)
+def test_a_layer_that_the_atlas_has_not_is_named(atlas: crp.ConceptAtlas, layer: str, message: str) -> None:
+    with pytest.raises(UnknownLayerError, match=message):
+        atlas[layer]
 
 
 class Unlabelled(ShapesDataset):

@@ -21,7 +21,7 @@ from crp_kit.data import ShapesDataset
 from crp_kit.data.samples import Batch, Failure, NumberedSamples, batches, fingerprint, label_ids
 from crp_kit.errors import InputError
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 QUICK = settings(max_examples=80, derandomize=True, deadline=None)
 
 PIXELS = np.arange(2 * 4 * 3, dtype=np.uint8).reshape(2, 4, 3) * 10

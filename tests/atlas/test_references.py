@@ -26,6 +26,7 @@ from crp_kit.data import ShapesDataset, demo_preprocess, demo_resnet
 from crp_kit.data.preprocess import Preprocess
 from crp_kit.errors import AtlasError, ConceptRangeError, CrpKitError, InputError, UnknownLayerError
 from crp_kit.views import plot
+from crp_kit.views.plot.reference_view import reference_view
 
 LAYER = "layer2.1.conv2"
 RULES = "epsilon_plus_flat"
@@ -765,7 +766,7 @@ def test_long_identifiers_and_classes_are_cut_to_a_caption(views: dict[str, Refe
         "identifiers": tuple(f"train/some_folder/with/a/long/name_{number}.JPEG" for number in range(5)),
         "classes": ("a class with a name that is longer than two lines of a caption can hold, by far",) * 5,
     })  # fmt: skip
-    for caption in long.view().captions:
+    for caption in reference_view(long).captions:
         assert caption.count("\n") == 3
         assert max(map(len, caption.split("\n"))) <= 22
     check_texts(long.plot())

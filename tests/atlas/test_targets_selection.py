@@ -32,7 +32,7 @@ from crp_kit.propagation.plan_description import describe_plan
 from crp_kit.propagation.relevance_pass import Run
 from crp_kit.rules.description import describe_hook
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 QUICK = settings(max_examples=80, derandomize=True, deadline=None)
 
 

@@ -18,7 +18,7 @@ from crp_kit.views.report import folder as folder_module
 from crp_kit.views.report.folder import made_whole
 from tests.report_case import odd_atlas, odd_report
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 PROCESSES = """
     import json, os, random, resource, shutil, signal, sys, time

@@ -10,7 +10,7 @@ import pytest
 
 from crp_kit.graph.operations import canonical_name, operations
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.mark.parametrize("name", sorted(operations()))

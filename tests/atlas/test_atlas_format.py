@@ -9,7 +9,7 @@ import pytest
 import crp_kit as crp
 from crp_kit.data import ShapesDataset, demo_preprocess, demo_resnet
 
-ARCHIVE = sorted((Path(__file__).parent / "data").glob("atlas-format-*.h5"))
+ARCHIVE = sorted((Path(__file__).parents[1] / "data").glob("atlas-format-*.h5"))
 LAYER = "layer2.1.conv2"
 
 
