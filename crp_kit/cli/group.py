@@ -77,7 +77,7 @@ _OPTIONS = {
     "; skip_unreadable leaves": "; --skip-unreadable leaves",
     "target='prediction'": "--target prediction",
     "CondAttribution(model, class_axis=...)": "--class-axis",
-    "CondAttribution(model, output=...)": "a factory that returns crp_kit.models.load.LoadedModel(model, output=...)",
+    "CondAttribution(model, output=...)": "a factory that returns crp_kit.models.LoadedModel(model, output=...)",
 }
 """How the library's advice is said on the command line."""
 

@@ -49,7 +49,7 @@ class LoadedModel:
         if not isinstance(self.model, nn.Module):
             raise InputError(f"model is a torch.nn.Module; got {type(self.model).__name__}")
         if not isinstance(self.preprocess, Preprocess):
-            raise InputError(f"preprocess is a crp_kit.models.load.Preprocess; got {type(self.preprocess).__name__}")
+            raise InputError(f"preprocess is a crp_kit.models.Preprocess; got {type(self.preprocess).__name__}")
         if not (self.output is None or isinstance(self.output, (str, int)) or callable(self.output)):
             raise InputError(f"output is a key, an index, an attribute or a function; got {self.output!r:.60}")
         if self.classes is not None:

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.atlas.test_atlas_build import build, same_bits
 
 import crp_kit as crp
 from crp_kit.atlas.file import hdf5 as store
 from crp_kit.data import ShapesDataset
+from tests.atlas.test_atlas_build import build, same_bits
 
 ROOT = Path(__file__).parents[2]
 COUNT = 96
@@ -54,7 +54,7 @@ def test_after_any_number_of_kills_it_goes_on_and_has_the_same_bits(tmp_path: Pa
     code = """
         draw = random.Random(7)
         path, kills = sys.argv[1], 0
-        add = crp.atlas.state.PassState.add
+        add = crp.atlas.build.pass_state.PassState.add
         while not os.path.exists(path):
             reading, writing = os.pipe()
             child = os.fork()
@@ -62,7 +62,7 @@ def test_after_any_number_of_kills_it_goes_on_and_has_the_same_bits(tmp_path: Pa
                 def told(self, batch):
                     add(self, batch)
                     os.write(writing, b"x")
-                crp.atlas.state.PassState.add = told
+                crp.atlas.build.pass_state.PassState.add = told
                 build(path, resume=True).close()
                 os._exit(0)
             os.close(writing)
@@ -127,13 +127,13 @@ def test_a_full_disk_is_said_and_keeps_the_last_checkpoint(tmp_path: Path, undis
     code = """
         import resource
         limit = [None]
-        original = crp.atlas.store.write_tree
+        original = crp.atlas.file.hdf5.write_tree
         def limited(path, tree, *, compress):
             if limit[0] is not None:
                 resource.setrlimit(resource.RLIMIT_FSIZE, (limit[0], resource.RLIM_INFINITY))
             original(path, tree, compress=compress)
             limit[0] = os.path.getsize(path) // 2 if tree.groups["/progress"]["done"] >= 9 else None
-        crp.atlas.build.write_tree = limited
+        crp.atlas.build.dataset_pass.write_tree = limited
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         try:
             build(sys.argv[1])
@@ -204,11 +204,11 @@ def test_the_memory_of_the_process_stays_small_when_the_state_is_on_disk(tmp_pat
             return max(int(line.split()[1]) for line in lines if line.startswith("RssAnon")) << 10
         build(sys.argv[1] + ".small", limit=12, layers=["layer1.0.conv1"], concepts=crp.NeuronConcept(), k=1, k_class=1)
         before, most = anonymous(), [0]
-        original = crp.atlas.state.PassState.add
+        original = crp.atlas.build.pass_state.PassState.add
         def watched(self, batch):
             original(self, batch)
             most[0] = max(most[0], anonymous())
-        crp.atlas.state.PassState.add = watched
+        crp.atlas.build.pass_state.PassState.add = watched
         job = dict(layers=["layer1.0.conv1"], concepts=crp.NeuronConcept(), matrix=False, limit=12, checkpoint=60.0)
         build(sys.argv[1], max_memory=int(sys.argv[2]), **job).close()
         print(most[0] - before)
@@ -330,7 +330,7 @@ def test_job_arrays_build_their_shards_beside_the_output(tmp_path: Path) -> None
 
 def test_a_batch_that_is_half_taken_in_is_never_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     kinds: list[int] = []
-    add = crp.atlas.state._KindState.add
+    add = crp.atlas.build.pass_state._KindState.add
 
     def fails(self: Any, *arguments: Any) -> None:
         kinds.append(1)
@@ -339,7 +339,7 @@ def test_a_batch_that_is_half_taken_in_is_never_saved(tmp_path: Path, monkeypatc
         add(self, *arguments)
 
     with monkeypatch.context() as patched:
-        patched.setattr(crp.atlas.state._KindState, "add", fails)
+        patched.setattr(crp.atlas.build.pass_state._KindState, "add", fails)
         with pytest.raises(MemoryError):
             build(tmp_path / "a.h5", ShapesDataset(20), batch_size=4, checkpoint=0.0)
     with crp.ConceptAtlas(tmp_path / "a.h5.partial" / "checkpoint.h5", incomplete=True) as atlas:

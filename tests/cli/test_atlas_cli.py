@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from tests.atlas.test_atlas_build import Labelled, build, same_bits
 
 import crp_kit as crp
 from crp_kit.cli.options import class_number
 from crp_kit.errors import InputError
+from tests.atlas.test_atlas_build import Labelled, build, same_bits
 from tests.command_line import invoke, refused
 
 LAYER = "layer2.1.conv2"

@@ -28,7 +28,7 @@ PROCESSES = """
     import crp_kit as crp
     from crp_kit.views.report.folder import Site
     from tests.report_case import odd_report
-    from tests.test_report_survival import contents
+    from tests.views.test_report_survival import contents
 
     def build(path, overwrite=True):
         with crp.ConceptAtlas(sys.argv[1]) as opened:
