@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 from torch import nn
@@ -11,10 +11,10 @@ from ..attribution.layer_values import find_layer
 from ..errors import ConditionError, InputError, UnreachableLayerError
 from ..graph.graph import Ref
 from ..graph.operations import Kind
-from ..graph.relevance_edges import Flow
+from ..graph.path_exclusion import nearest_upstream
 from ..propagation.relevance_pass import Run
 
-__all__ = ["LayerGraph", "feeding"]
+__all__ = ["LayerGraph"]
 
 
 class LayerGraph:
@@ -46,7 +46,7 @@ class LayerGraph:
             raise UnreachableLayerError(f"no layer feeds {root!r}, so there is nothing to decompose it into")
         self.refs |= chosen
         names = {ref: name for name, ref in self.refs.items()}
-        fed = feeding(run.plan.flow, list(names))
+        fed = nearest_upstream(run.plan.flow.carrying, list(names))  # a layer inside a gate feeds nothing
         self.children = {name: tuple(names[one] for one in fed[ref]) for name, ref in self.refs.items()}
 
     def within(self, steps: int) -> list[str]:
@@ -55,21 +55,6 @@ class LayerGraph:
         for _ in range(steps):
             found |= {child for name in found for child in self.children[name]}
         return sorted(found, key=self.refs.__getitem__)
-
-
-def feeding(flow: Flow, layers: Sequence[Ref]) -> Mapping[Ref, tuple[Ref, ...]]:
-    """Return for each of the layers those that hand it their signal with none of them between, in execution order.
-
-    Only connections that carry relevance count: a layer inside a gate feeds nothing.
-    """
-    listed = set(layers)
-    nearest: list[frozenset[Ref]] = []
-    for node in flow.graph:
-        found: set[Ref] = set()
-        for ref in flow.carrying[node.index]:
-            found |= {ref} if ref in listed else nearest[ref.node]
-        nearest.append(frozenset(found))
-    return {ref: tuple(sorted(nearest[ref.node])) for ref in layers}
 
 
 def _linear_layers(run: Run, below: frozenset[Ref]) -> dict[str, Ref]:

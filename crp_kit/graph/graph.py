@@ -73,8 +73,8 @@ class Node:
         return tuple(dict.fromkeys(one for one in leaves((self.args, self.kwargs)) if isinstance(one, Ref)))
 
     @cached_property
-    def signals(self) -> tuple[Ref, ...]:
-        """Those of its inputs whose values it reads, not only their shape or type."""
+    def value_inputs(self) -> tuple[Ref, ...]:
+        """Those of its inputs whose values it reads, not only their shape, type or device."""
         if not self.spec.like:
             return self.inputs
         read = {one for one in leaves(values_read(self.op, self.args, self.kwargs)) if isinstance(one, Ref)}
@@ -201,7 +201,7 @@ class Graph:
         """Nodes from whose output no gradient leads back to the input: detached ones, and what reads only such."""
         constants: set[int] = set()
         for node in self.nodes:
-            reads_constants = bool(node.signals) and all(ref.node in constants for ref in node.signals)
+            reads_constants = bool(node.value_inputs) and all(ref.node in constants for ref in node.value_inputs)
             if node.index in self.detached or reads_constants:
                 constants.add(node.index)
         return frozenset(constants)

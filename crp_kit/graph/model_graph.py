@@ -119,11 +119,15 @@ class ModelGraph:
 
     @cached_property
     def _nearest(self) -> Mapping[Ref, tuple[Ref, ...]]:
-        return nearest_upstream(self._flow, self._layers)
+        return self._feeding_each(self._layers)
 
     def _feeding(self, ref: Ref) -> Mapping[Ref, tuple[Ref, ...]]:
         """Return what feeds each of the layers, and `ref`, which may be one more."""
-        return self._nearest if ref in self._nearest else nearest_upstream(self._flow, sorted([*self._layers, ref]))
+        return self._nearest if ref in self._nearest else self._feeding_each(sorted([*self._layers, ref]))
+
+    def _feeding_each(self, layers: Sequence[Ref]) -> Mapping[Ref, tuple[Ref, ...]]:
+        """Return the nearest layers upstream of each, gates included."""
+        return nearest_upstream([node.inputs for node in self._graph], layers)
 
     def _label(self, ref: Ref) -> str:
         return self._asked.get(ref) or self._graph.label(ref)

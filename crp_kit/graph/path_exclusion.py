@@ -129,13 +129,22 @@ def parallel_edges(walk: Walk) -> tuple[tuple[Ref, int], ...]:
     )
 
 
-def nearest_upstream(flow: Flow, layers: Sequence[Ref]) -> Mapping[Ref, tuple[Ref, ...]]:
-    """For each of the layers, those of them that feed it with none of them between, in execution order; linear time."""
+def nearest_upstream(
+    edges: Sequence[Sequence[Ref]], layers: Sequence[Ref]
+) -> Mapping[Ref, tuple[Ref, ...]]:
+    """For each of the layers, those of them that feed it with none of them between, in execution order; linear time.
+
+    Parameters
+    ----------
+    edges : sequence of sequence of Ref
+        For each node, the outputs that count as its inputs: all that it reads, or those that carry relevance.
+    layers : sequence of Ref
+    """
     listed = set(layers)
     nearest: list[frozenset[Ref]] = []
-    for node in flow.graph:
-        found: set[Ref] = set()
-        for ref in node.inputs:
-            found |= {ref} if ref in listed else nearest[ref.node]
-        nearest.append(frozenset(found))
+    for inputs in edges:
+        upstream: set[Ref] = set()
+        for ref in inputs:
+            upstream |= {ref} if ref in listed else nearest[ref.node]
+        nearest.append(frozenset(upstream))
     return {ref: tuple(sorted(nearest[ref.node])) for ref in layers}

@@ -39,15 +39,15 @@ class Flow:
         if node.index in self.graph.detached:
             return ()
         if self.gradient or not (node.spec.factors or node.spec.fixed):
-            return node.signals
+            return node.value_inputs
         live = self._live(node)
         if node.index in self.shared:
-            return signals(self.graph, node, live, [self._deviations], every=True)
-        return signals(self.graph, node, live, [self._gates, self._direct_gates])
+            return carrying_operands(self.graph, node, live, [self._deviations], every=True)
+        return carrying_operands(self.graph, node, live, [self._gates, self._direct_gates])
 
     def _live(self, node: Node) -> tuple[Ref, ...]:
         """Return the outputs that a node reads and through which a gradient could flow."""
-        return tuple(ref for ref in node.signals if ref.node not in self.graph.constants)
+        return tuple(ref for ref in node.value_inputs if ref.node not in self.graph.constants)
 
     @cached_property
     def _gates(self) -> frozenset[int]:
@@ -127,7 +127,7 @@ def _is_deviation(node: Node) -> bool:
     return node.spec.deviation
 
 
-def signals(
+def carrying_operands(
     graph: Graph, node: Node, live: tuple[Ref, ...], gates: Sequence[Collection[int]], *, every: bool = False
 ) -> tuple[Ref, ...]:
     """Return the operands of a product that carry relevance: summands, and those factors that are signals.

@@ -53,8 +53,8 @@ class Plan:
     flow : Flow
         Which edges carry relevance under this composite.
     units : Units
-    unknown : tuple of str
-        Names of nodes without a rule, which hand the relevance of LRP on as plain gradient.
+    plain_gradient_nodes : frozenset of str
+        Names of the nodes that hand the relevance of LRP on as plain gradient, since no rule is known for them.
     maps : frozenset of Ref
         Outputs that are maps of channels, (sample, channel, height, width), in a network with convolutions.
     step_under : callable
@@ -64,7 +64,7 @@ class Plan:
     steps: tuple[Step, ...]
     flow: Flow
     units: Units
-    unknown: tuple[str, ...]
+    plain_gradient_nodes: frozenset[str]
     maps: frozenset[Ref]
     step_under: Callable[[Units, int], Step]
     _cut: dict[int, Plan | None] = field(default_factory=dict)
@@ -207,8 +207,8 @@ def make_plan(
     steps = tuple(maker.step(node, hook) for node, hook in zip(graph, hooks, strict=True))
     # where a ReLU is off, its output is zero and so is the relevance that its gradient leaves out
     plain = (n.name for n, step in zip(graph, steps, strict=True) if step.quality == "gradient" and n.op != "relu")
-    unknown = tuple(plain) if relevance else ()
-    return Plan(steps, flow, units, unknown, _maps(graph), step_under)
+    plain_gradient_nodes = frozenset(plain) if relevance else frozenset()
+    return Plan(steps, flow, units, plain_gradient_nodes, _maps(graph), step_under)
 
 
 def _maps(graph: Graph) -> frozenset[Ref]:

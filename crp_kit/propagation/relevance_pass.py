@@ -419,7 +419,7 @@ class _Task:
 
     def _handed_on(self, index: int, message: Message) -> list[tuple[Ref, Relevance]]:
         node = self.graph.nodes[index]
-        if node.name in self.job.plan.unknown:
+        if node.name in self.job.plan.plain_gradient_nodes:
             self.unknown.add(node.name)
         kept = message if self.ledger is None else [part and Relevance(part.whole()) for part in message]
         given = [

@@ -62,10 +62,10 @@ _SOFTMAX = ("softmax", "log_softmax", "softmin")
 
 def _is_last(graph: Graph, node: Node) -> bool:
     """Return whether what a node makes is only moved around on its way to the output."""
-    ref = graph.output
-    while graph.node(ref).index > node.index and graph.node(ref).kind is Kind.STRUCTURAL and graph.node(ref).signals:
-        ref = graph.node(ref).signals[0]
-    return graph.node(ref).index == node.index
+    last = graph.node(graph.output)
+    while last.index > node.index and last.kind is Kind.STRUCTURAL and last.value_inputs:
+        last = graph.node(last.value_inputs[0])
+    return last.index == node.index
 
 
 def _names(nodes: Collection[Node]) -> tuple[str, ...]:
@@ -98,7 +98,7 @@ def _opaque(graph: Graph, nodes: Collection[Node]) -> PlainGradient:
 
 
 def _softmax_at_the_end(graph: Graph, nodes: Collection[Node]) -> PlainGradient:
-    logits = next(iter(next(iter(nodes)).signals))
+    logits = next(iter(next(iter(nodes)).value_inputs))
     return PlainGradient(
         "warning",
         "a softmax is the end of the model",

@@ -61,7 +61,7 @@ def _sources(node: Node, output: int) -> Sequence[Ref]:
         return [one for one in operands(node)[1:] if isinstance(one, Ref)]
     if node.op == "broadcast_tensors":
         return [one for one in operands(node)[output : output + 1] if isinstance(one, Ref)]
-    return node.signals
+    return node.value_inputs
 
 
 def _rule(node: Node) -> Rule | None:
