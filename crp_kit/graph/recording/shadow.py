@@ -6,7 +6,6 @@ import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
-from itertools import zip_longest
 from typing import Any
 
 import torch
@@ -203,34 +202,30 @@ def fingerprint(model: torch.nn.Module) -> tuple[Any, ...]:
 
 def has_fingerprint(model: torch.nn.Module, known: tuple[Any, ...]) -> bool:
     """Return whether no module, tensor, hook or other attribute of a model was replaced by another."""
-    pairs = zip_longest(known, _parts(model))
-    return bool(known) and all(one is other or _are_alike(one, other) for one, other in pairs)
+    parts = _parts(model)
+    if not known or len(known) != len(parts):
+        return False
+    replaced = [pair for pair in zip(known, parts, strict=True) if pair[0] is not pair[1]]
+    return all(_are_alike(before, now) for before, now in replaced)
 
 
-def _parts(model: torch.nn.Module) -> Iterator[Any]:
+def _parts(model: torch.nn.Module) -> list[Any]:
+    """Return what a fingerprint holds: one flat list, since this runs over the whole model at each call."""
+    parts: list[Any] = []
     for name, module in unwrap(model).named_modules():
-        yield name
-        yield module
-        yield from module._parameters.values()
-        yield from module._buffers.values()
+        parts += (name, module, *module._parameters.values(), *module._buffers.values())
         if _is_scripted(module):
-            yield from (parameter._version for parameter in module.parameters())
+            parts += [parameter._version for parameter in module.parameters()]
             continue
-        attributes = vars(module)
-        for key, value in attributes.items():
-            if key not in _TREE:
-                yield value
-                yield from _contents(value)
-
-
-def _contents(value: Any) -> Iterator[Any]:
-    """Yield what a container has inside, and first how much of it, or else the next one's could be taken for it."""
-    if isinstance(value, dict):
-        value = (*value.keys(), *value.values()) if value else ()
-    elif not isinstance(value, (list, set)):
-        return
-    yield len(value)
-    yield from value
+        for key, value in vars(module).items():
+            if key in _TREE:
+                continue
+            parts.append(value)
+            if isinstance(value, (dict, list, set)):
+                parts.append(len(value))  # or else the contents of the next container could be taken for its own
+                parts += value
+                parts += value.values() if isinstance(value, dict) else ()
+    return parts
 
 
 _TREE = ("_parameters", "_buffers", "_modules", "training")
