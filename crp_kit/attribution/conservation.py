@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ..drawing import plots
 from ..graph.graph import Graph
 from ..graph.operations import Kind
-from ..propagation.relevance_balance import Ledger
+from ..propagation.relevance_balance import RelevanceBalance
 from ..tables import html_table
 
 if TYPE_CHECKING:
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 
 __all__ = ["SINKS", "Conservation", "ConservationReport", "NodeRelevance"]
 
-SINKS = ("constants", "stabilizer", "masked", "cut", "other")
+SINKS = ("constants", "stabilizer", "masked", "excluded", "other")
 """Where relevance goes that does not arrive at the input."""
 _SINK_TEXTS = {
     "constants": "biases and constants",
     "stabilizer": "stabilizers",
     "masked": "masks",
-    "cut": "paths that do not count",
+    "excluded": "paths that do not count",
     "other": "rules that do not conserve",
 }
 _SHOWN = 12
@@ -48,9 +48,9 @@ class NodeRelevance:
     rule : str
     arrived : float
         Relevance at the node's output, before its own mask.
-    masked, cut, constants, stabilizer, other : float
+    masked, excluded, constants, stabilizer, other : float
         What the node's mask took away, what it handed to paths that do not count, what its biases and constants and
-        its stabilizer took, and what no rule explains.
+        its stabilizer absorbed, and what no rule explains.
     lowest, highest : float
         Smallest and largest relevance of an element.
     finite : bool
@@ -65,7 +65,7 @@ class NodeRelevance:
     rule: str
     arrived: float
     masked: float
-    cut: float
+    excluded: float
     constants: float
     stabilizer: float
     other: float
@@ -240,7 +240,7 @@ class ConservationReport:
         return html_table(heads, lines, texts=heads[:1], caption=said, hidden=len(self) - len(lines))
 
 
-def conservation(graph: Graph, rules: Sequence[str], ledger: Ledger, *, title: str) -> Conservation:
+def conservation(graph: Graph, rules: Sequence[str], balance: RelevanceBalance, *, title: str) -> Conservation:
     """Return where the relevance of one pass went.
 
     Parameters
@@ -248,16 +248,16 @@ def conservation(graph: Graph, rules: Sequence[str], ledger: Ledger, *, title: s
     graph : Graph
     rules : sequence of str
         Name of the rule of each node.
-    ledger : Ledger
+    balance : RelevanceBalance
     title : str
     """
-    order = sorted(ledger.entries, reverse=True)
-    start = remaining = ledger.entries[order[0]].arrived
+    order = sorted(balance.nodes, reverse=True)
+    start = remaining = balance.nodes[order[0]].arrived
     nodes, arrived = [], 0.0
     for index in order:
-        entry, node = ledger.entries[index], graph.nodes[index]
+        entry, node = balance.nodes[index], graph.nodes[index]
         other = 0.0 if node.kind is Kind.INPUT else entry.other
-        remaining -= entry.masked + entry.cut + entry.constants + entry.stabilizer + other
+        remaining -= entry.masked + entry.excluded + entry.constants + entry.stabilizer + other
         arrived += entry.arrived - entry.masked if node.kind is Kind.INPUT else 0.0
         nodes.append(
             NodeRelevance(
@@ -266,7 +266,7 @@ def conservation(graph: Graph, rules: Sequence[str], ledger: Ledger, *, title: s
                 rule=rules[index],
                 arrived=entry.arrived,
                 masked=entry.masked,
-                cut=entry.cut,
+                excluded=entry.excluded,
                 constants=entry.constants,
                 stabilizer=entry.stabilizer,
                 other=other,

@@ -13,7 +13,7 @@ from ..graph.graph import Graph, Ref
 from ..graph.name_patterns import is_plain, matching
 from ..graph.operations import Kind
 from ..graph.recording.shadow import unwrap
-from ..propagation.relevance_pass import Run
+from ..propagation.run import Run
 
 __all__ = ["LayerChoice", "select_layers"]
 

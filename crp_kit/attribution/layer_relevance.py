@@ -13,7 +13,8 @@ from ..errors import ConceptRangeError, ConditionError
 from ..graph.graph import Ref
 from ..numerics import working
 from ..propagation.engine import Engine
-from ..propagation.relevance_pass import Run
+from ..propagation.relevance_pass import relevance_pass
+from ..propagation.run import Run
 from ..rules.presets import Composite
 from .layer_values import channel_concept, class_axis, per_sample, recordable, rows_per_sample
 
@@ -118,7 +119,7 @@ def _relevances(
     chosen.scatter_(2, slots.clamp_min(0)[..., None], (slots >= 0).to(output.dtype)[..., None])
     seeds = (output * chosen.reshape(*chosen.shape, *(1,) * (output.ndim - 2))).movedim(2, class_axis(run) + 1)
     rows = torch.arange(len(slots), device=output.device)
-    passed = run.passed(
-        run.graph.output, seeds, rows=rows, masks={}, record=list(refs.values()), to_input=False, again=False
+    passed = relevance_pass(
+        run, run.graph.output, seeds, rows=rows, masks={}, record=list(refs.values()), to_input=False, again=False
     )
     return {name: rows_per_sample(run.graph, passed.recorded[ref]) for name, ref in refs.items()}

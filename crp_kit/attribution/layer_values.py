@@ -13,7 +13,7 @@ from ..graph.axes.feature_axis import NO_AXIS, feature_axis
 from ..graph.axes.output_axes import MIXED
 from ..graph.graph import Graph, Ref
 from ..graph.operations import Kind
-from ..propagation.relevance_pass import Run
+from ..propagation.run import Run
 
 __all__ = [
     "channel_concept",

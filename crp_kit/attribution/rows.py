@@ -15,8 +15,9 @@ from ..conditions import OUTPUT, Chunk, ConditionSet
 from ..errors import ConditionError, ModelError
 from ..graph.graph import Ref
 from ..numerics import is_finite, working
-from ..propagation.relevance_balance import Ledger
-from ..propagation.relevance_pass import Passed, Run
+from ..propagation.relevance_balance import RelevanceBalance
+from ..propagation.relevance_pass import PassResult, relevance_pass
+from ..propagation.run import Run
 from ..rules.presets import Composite
 from .conservation import ConservationReport, conservation
 from .layer_values import (
@@ -111,8 +112,8 @@ class Slice:
         """Return the result of this slice."""
         if self.request.diagnose is not None and self.run.plan.flow.gradient:
             raise ConditionError("diagnose asks where relevance goes, but gradients flow: give a composite for LRP")
-        ledger = Ledger() if self.request.diagnose is not None else None
-        passes = [self._pass(group, ledger) for group in self._groups()]
+        balance = RelevanceBalance() if self.request.diagnose is not None else None
+        passes = [self._pass(group, balance) for group in self._groups()]
         main = self._ordered([(group, passed.inputs[self.main]) for group, passed in passes])
         self._tell_of_other_inputs(passes, self.main)
         relevances = {
@@ -128,17 +129,17 @@ class Slice:
             prediction=self._by_row(recording.value(self.graph.output), self.graph.output),
             conditions=tuple(self.sets) if self.zip else tuple(self.sets) * len(self.samples),
             samples=tuple(self.samples) if self.zip else tuple(s for s in self.samples for _ in self.sets),
-            gradient_nodes=tuple(sorted({name for _, passed in passes for name in passed.unknown})),
+            gradient_nodes=tuple(sorted({name for _, passed in passes for name in passed.gradient_nodes})),
             reached=self._reached(passes),
         )
-        if ledger is None or self.request.diagnose is None:
+        if balance is None or self.request.diagnose is None:
             return made
         which = f"sample {self.samples[0]}: " if self.request.samples > 1 else ""
         rules = [step.rule for step in self.run.cut_at(self.start).plan.steps]
-        row = conservation(self.graph, rules, ledger, title=which + made.titles()[0].replace("\n", "; "))
+        row = conservation(self.graph, rules, balance, title=which + made.titles()[0].replace("\n", "; "))
         return replace(made, conservation=ConservationReport((row,), self.request.diagnose))
 
-    def _reached(self, passes: list[tuple[list[int], Passed]]) -> torch.Tensor | None:
+    def _reached(self, passes: list[tuple[list[int], PassResult]]) -> torch.Tensor | None:
         """Return the share of the start that reaches the inputs of samples, (row,); None for gradients."""
         if self.run.plan.flow.gradient:
             return None
@@ -155,7 +156,7 @@ class Slice:
         split = rows_per_sample(self.graph, rows)
         return split.reshape(*split.shape[:2], -1).sum(2)
 
-    def _tell_of_other_inputs(self, passes: list[tuple[list[int], Passed]], main: Ref) -> None:
+    def _tell_of_other_inputs(self, passes: list[tuple[list[int], PassResult]], main: Ref) -> None:
         """Warn if relevance reaches inputs that the heatmap does not show."""
         shown = {main, *self.recorded.values()}
         others = {
@@ -205,18 +206,19 @@ class Slice:
 
     # ------------------------------------------------------------------ one pass
 
-    def _pass(self, group: list[int], ledger: Ledger | None) -> tuple[list[int], Passed]:
-        """Run the condition sets of one group; books are kept of slices of one row only."""
+    def _pass(self, group: list[int], balance: RelevanceBalance | None) -> tuple[list[int], PassResult]:
+        """Run the condition sets of one group; a balance is kept of slices of one row only."""
         seeds, rows = self._zip_seeds(group) if self.zip else self._product_seeds(group)
         self.started.append((group, self._total(seeds)[rows]))
-        passed = self.run.passed(
+        passed = relevance_pass(
+            self.run,
             self.start,
             seeds,
             rows=rows,
             masks=self._masks(group),
             record=list(self.recorded.values()),
             exclude_parallel=self.request.exclude_parallel,
-            ledger=ledger,
+            balance=balance,
         )
         return group, passed
 

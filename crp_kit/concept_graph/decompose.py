@@ -14,7 +14,7 @@ from ..attribution.layer_values import find_layer
 from ..concepts import ChannelConcept, Concept, HeadConcept, NeuronConcept, TokenConcept
 from ..conditions import OUTPUT
 from ..errors import ConditionError, UnreachableLayerError
-from ..propagation.relevance_pass import Run
+from ..propagation.run import Run
 from .layers import LayerGraph
 from .parts import ConceptEdge, ConceptNode, Key, Start
 from .shares import Concepts, Flows, Samples

@@ -12,7 +12,7 @@ from ..errors import ConditionError, InputError, UnreachableLayerError
 from ..graph.graph import Ref
 from ..graph.operations import Kind
 from ..graph.path_exclusion import nearest_upstream
-from ..propagation.relevance_pass import Run
+from ..propagation.run import Run
 
 __all__ = ["LayerGraph"]
 

@@ -17,7 +17,8 @@ from ..errors import ConditionError, UnknownLayerError
 from ..graph.graph import Ref
 from ..graph.recording.inputs import Inputs
 from ..numerics import working
-from ..propagation.relevance_pass import Run
+from ..propagation.relevance_pass import relevance_pass
+from ..propagation.run import Run
 from ..rules.presets import Composite
 from .layers import LayerGraph
 from .parts import Key, Start
@@ -173,7 +174,8 @@ class Flows:
     ) -> dict[str, torch.Tensor]:
         """Return the relevance that arrives at layers: (row, *shape) by layer."""
         each = torch.arange(len(seeds)) if rows is None else torch.zeros(rows, dtype=torch.long)
-        passed = self.run.passed(
+        passed = relevance_pass(
+            self.run,
             self.refs[source],
             seeds,
             rows=each.to(seeds.device),

@@ -19,7 +19,7 @@ from ..propagation.attention import AttentionStep
 from ..propagation.engine import Engine
 from ..propagation.own_steps import GateStep
 from ..propagation.plan import BatchNormRule
-from ..propagation.relevance_pass import Run
+from ..propagation.run import Run
 from ..rules.maps.base import RuleMap
 from ..rules.module_stand_ins import shown_module
 from ..rules.plain_gradient import plain_gradients

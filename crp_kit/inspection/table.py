@@ -13,7 +13,7 @@ from ..conditions import OutputSelector
 from ..errors import ConditionError
 from ..graph.graph import Graph, Node, Ref
 from ..propagation.plan_description import step_texts
-from ..propagation.relevance_pass import Run
+from ..propagation.run import Run
 from ..rules.maps.layer_index import Layers
 from ..rules.presets import Composite
 from ..tables import Tone, html_table

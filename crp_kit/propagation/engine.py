@@ -26,8 +26,8 @@ from ..numerics import full_float32
 from ..rules.composite_key import Content, Same, content_of
 from ..rules.presets import Composite
 from .plan import BatchNormRule, Plan, make_plan, modules_with_rule_of_their_own
-from .relevance_pass import ChosenAxes, Run
 from .rule_steps import KeptUnit
+from .run import ChosenAxes, Run
 from .runtime import Runtime
 
 _KEPT = 16
@@ -301,7 +301,7 @@ class Engine:
         for note in recording.notes:
             self.runtime.say(note)
         chosen = ChosenAxes(self.class_axis, self.feature_axis)
-        return Run(recording, plan, self.runtime, chosen=chosen, settle=partial(planned.settle, composite))
+        return Run(recording, plan, self.runtime, chosen=chosen, rules_ran=partial(planned.settle, composite))
 
     def _record(self, view: _View, data: Any) -> Recording:
         """Record a forward; a structure that is new is looked at first."""

@@ -24,7 +24,7 @@ from .node_functions import (
 )
 from .relevance import Relevance, Scaling
 from .sample_dependence import Samples, mapper_by_sample
-from .step import Backward, Given, Losses, Message, Step, arriving, only, sum_to
+from .step import Absorbed, Backward, Given, Message, Step, arriving, only, sum_to
 from .vjp import Transposed
 
 Mapper = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
@@ -53,8 +53,8 @@ class PassStep(Step):
             return lambda message: [(self.to, arriving(message))]
         return lambda message: [(self.to, sum_to(only(message), shape))]
 
-    def losses(self, recording: Recording) -> Losses:
-        return Losses(torch.zeros(()))
+    def absorbed(self, recording: Recording) -> Absorbed:
+        return Absorbed(torch.zeros(()))
 
 
 def _broadcasts(shape: torch.Size, target: torch.Size) -> bool:
@@ -105,8 +105,8 @@ class GradientStep(Step):
         scaled = Scaling(slope)
         return lambda message: [(self.to[0], Relevance(scaled(arriving(message)), owned=True))]
 
-    def losses(self, recording: Recording) -> Losses | None:
-        return Losses() if self.node(recording).kind is Kind.STRUCTURAL else None
+    def absorbed(self, recording: Recording) -> Absorbed | None:
+        return Absorbed() if self.node(recording).kind is Kind.STRUCTURAL else None
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,8 +150,8 @@ class ConcatenationStep(Step):
 
         return backward
 
-    def losses(self, recording: Recording) -> Losses:
-        return Losses()
+    def absorbed(self, recording: Recording) -> Absorbed:
+        return Absorbed()
 
 
 @dataclass(frozen=True, eq=False)
@@ -210,12 +210,12 @@ class ContributionStep(Step):
 
         return backward
 
-    def losses(self, recording: Recording) -> Losses:
+    def absorbed(self, recording: Recording) -> Absorbed:
         node = self.node(recording)
         run, inputs = linearised_function(node, recording, self.to), inputs_of(recording, node, self.to)
         (z,), (constant,) = run(*inputs), run(*map(torch.zeros_like, inputs))
         factor = factor_of(self.mapper, z)
-        return Losses(constant * factor, 1 - z * factor)
+        return Absorbed(constant * factor, 1 - z * factor)
 
 
 def _summed(rows: torch.Tensor, factor: torch.Tensor) -> Relevance:
@@ -253,5 +253,5 @@ class GateStep(Step):
 
         return backward
 
-    def losses(self, recording: Recording) -> Losses:
-        return Losses(torch.zeros(()))
+    def absorbed(self, recording: Recording) -> Absorbed:
+        return Absorbed(torch.zeros(()))

@@ -1,21 +1,24 @@
-"""The books of one relevance pass: what arrived at each node, and where the rest of it went."""
+"""The relevance balance of one pass: for each node, what arrived there, and what became of it."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import torch
 
+from ..graph.graph import Ref
 from ..numerics import is_finite
-from .step import Losses
+from .relevance import Relevance
+from .step import Absorbed, Message
 
-__all__ = ["Entry", "Ledger"]
+__all__ = ["NodeBalance", "RelevanceBalance"]
 
 
 @dataclass
-class Entry:
-    """What happened to relevance at one node, summed over all elements.
+class NodeBalance:
+    """What became of relevance at one node, summed over all elements.
 
     Parameters
     ----------
@@ -24,10 +27,10 @@ class Entry:
     masked : float
         Taken away by the node's own mask.
     constants : float
-        Taken by biases and other constants.
+        Absorbed by biases and other constants.
     stabilizer : float
-        Taken by stabilized denominators.
-    cut : float
+        Absorbed by stabilized denominators.
+    excluded : float
         Handed to inputs from which no counted path leads on.
     handed_on : float
         Handed to all other inputs.
@@ -41,7 +44,7 @@ class Entry:
     masked: float = 0.0
     constants: float = 0.0
     stabilizer: float = 0.0
-    cut: float = 0.0
+    excluded: float = 0.0
     handed_on: float = 0.0
     lowest: float = math.inf
     highest: float = -math.inf
@@ -50,49 +53,53 @@ class Entry:
     @property
     def other(self) -> float:
         """What neither arrived anywhere nor is explained by the rule: nodes without a rule that conserves."""
-        spent = self.masked + self.constants + self.stabilizer + self.cut + self.handed_on
-        return self.arrived - spent
+        explained = self.masked + self.constants + self.stabilizer + self.excluded + self.handed_on
+        return self.arrived - explained
 
 
 @dataclass
-class Ledger:
-    """What happened to relevance at every node that it reached, by index of node."""
+class RelevanceBalance:
+    """What became of relevance at every node that it reached, by index of node."""
 
-    entries: dict[int, Entry] = field(default_factory=dict)
+    nodes: dict[int, NodeBalance] = field(default_factory=dict)
 
     def arrive(self, index: int, relevance: torch.Tensor) -> None:
         """Note relevance that arrived at an output, before the node's own mask."""
-        entry = self.entries.setdefault(index, Entry())
-        entry.arrived += total(relevance)
+        node = self.nodes.setdefault(index, NodeBalance())
+        node.arrived += _total(relevance)
         lowest, highest = map(float, torch.aminmax(relevance)) if relevance.numel() else (0.0, 0.0)
-        entry.lowest = min(lowest, entry.lowest)  # a NaN stays, since nothing is below it
-        entry.highest = max(highest, entry.highest)
-        entry.finite = entry.finite and is_finite(relevance)
+        node.lowest = min(lowest, node.lowest)  # a NaN stays, since nothing is below it
+        node.highest = max(highest, node.highest)
+        node.finite = node.finite and is_finite(relevance)
 
     def mask(self, index: int, before: torch.Tensor, after: torch.Tensor) -> None:
         """Note what a mask took away."""
-        self.entries[index].masked += total(before) - total(after)
+        self.nodes[index].masked += _total(before) - _total(after)
 
     def hand_on(self, index: int, relevance: torch.Tensor, *, counted: bool) -> None:
         """Note what a node handed to an input, and whether a counted path leads on from there."""
-        entry = self.entries[index]
-        entry.finite = entry.finite and is_finite(relevance)
+        node = self.nodes[index]
+        node.finite = node.finite and is_finite(relevance)
         if counted:
-            entry.handed_on += total(relevance)
+            node.handed_on += _total(relevance)
         else:
-            entry.cut += total(relevance)
+            node.excluded += _total(relevance)
 
-    def lose(self, index: int, relevance: torch.Tensor, given: torch.Tensor | float, losses: Losses | None) -> None:
-        """Note what a rule kept of the relevance at a node, of which it gave the inputs `given` in all."""
-        if losses is None:
+    def absorb(
+        self, index: int, message: Message, handed_on: Iterable[tuple[Ref, Relevance]], absorbed: Absorbed | None
+    ) -> None:
+        """Note what a rule absorbed of the relevance at a node's outputs, where its formula says so."""
+        if absorbed is None:
             return
-        entry = self.entries[index]
-        stabilizer = total(relevance * losses.stabilizer)
-        entry.stabilizer += stabilizer
-        missing = total(relevance) - float(given) - stabilizer
-        entry.constants += missing if losses.constants is None else total(relevance * losses.constants)
+        parts = [part.whole() for part in message if part is not None]
+        arrived = parts[0] if len(parts) == 1 else torch.cat([part.flatten() for part in parts])
+        node = self.nodes[index]
+        stabilizer = _total(arrived * absorbed.stabilizer)
+        node.stabilizer += stabilizer
+        missing = _total(arrived) - sum(_total(relevance.whole()) for _, relevance in handed_on) - stabilizer
+        node.constants += missing if absorbed.constants is None else _total(arrived * absorbed.constants)
 
 
-def total(relevance: torch.Tensor) -> float:
+def _total(relevance: torch.Tensor) -> float:
     """Return the sum of all elements, in float64."""
     return float(relevance.sum(dtype=torch.float64))

@@ -35,9 +35,9 @@ from .modified_forwards import ModifiedUnit
 from .node_functions import inputs_of, output_of, true_function, values_of, with_constants
 from .relevance import Relevance
 from .sample_dependence import Samples
-from .step import Backward, Given, Losses, Message, Pull, Step, arriving, only, sum_to
+from .step import Absorbed, Backward, Given, Message, Pull, Step, arriving, only, sum_to
 from .vjp import Transposed, described
-from .zennit_rules import hook_backward, hook_losses
+from .zennit_rules import absorbed_by, hook_backward
 
 
 @dataclass(eq=False)
@@ -94,9 +94,7 @@ class LinearStep(Step):
         if node.inputs == (self.to,):
             return node
         kept = {self.to: self.to}
-        args, kwargs = mapped(
-            (node.args, dict(node.kwargs)), lambda ref: kept.get(ref) or recording.value(ref), Ref
-        )
+        args, kwargs = mapped((node.args, dict(node.kwargs)), lambda ref: kept.get(ref) or recording.value(ref), Ref)
         return replace(node, args=args, kwargs=kwargs)
 
     def prepare(self, recording: Recording) -> Backward:
@@ -111,12 +109,12 @@ class LinearStep(Step):
         pull = hook_backward(self.hook, seen, x, where=node.name, samples=samples, modified=modified)
         return lambda message: [(self.to, pull(arriving(message)))]
 
-    def losses(self, recording: Recording) -> Losses | None:
+    def absorbed(self, recording: Recording) -> Absorbed | None:
         if self.hook is None:
             return None
         unit, modified = self._unit(recording)
         (x,) = values_of(recording, [self.to])
-        return hook_losses(self.hook, unit, x, where=self.node(recording).name, modified=modified)
+        return absorbed_by(self.hook, unit, x, where=self.node(recording).name, modified=modified)
 
     def _unit(self, recording: Recording) -> tuple[LinearUnit, ModifiedUnit | None]:
         """Return the unit; for a `BasicHook` without values, and what it modifies. A changed weight counts."""
@@ -165,12 +163,12 @@ class HookStep(Step):
         pull = hook_backward(self.hook, unit, x, where=node.name, samples=samples)
         return lambda message: [(self.to, pull(arriving(message)))]
 
-    def losses(self, recording: Recording) -> Losses | None:
+    def absorbed(self, recording: Recording) -> Absorbed | None:
         node = self.node(recording)
         if node.kind not in (Kind.BATCH_NORM, Kind.AFFINE, Kind.SUM):
             return None
         (x,) = inputs_of(recording, node, [self.to])
-        return hook_losses(self.hook, self._unit(recording, node), x, where=node.name)
+        return absorbed_by(self.hook, self._unit(recording, node), x, where=node.name)
 
     def _unit(self, recording: Recording, node: Node) -> torch.nn.Module:
         """Return the module itself, where calling it does what the node did; in-place modules would overwrite."""
@@ -216,15 +214,15 @@ class StackedStep(Step):
 
         return backward
 
-    def losses(self, recording: Recording) -> Losses | None:
+    def absorbed(self, recording: Recording) -> Absorbed | None:
         stacked = self._stacked(recording)
-        found = hook_losses(self.hook, _SUM, stacked, where=self.node(recording).name)
+        absorbed = absorbed_by(self.hook, _SUM, stacked, where=self.node(recording).name)
         fixed = torch.tensor([not isinstance(one, Ref) or one not in self.to for one in self.node(recording).args])
-        if found is None or not bool(fixed.any()):
-            return found
+        if absorbed is None or not bool(fixed.any()):
+            return absorbed
         ones = torch.ones_like(recording.values[self.index][0])[None]
         taken = self._pull(recording, stacked)(Relevance(ones)).whole()[0]
-        return Losses(taken[..., fixed.to(taken.device)].sum(-1), found.stabilizer)
+        return Absorbed(taken[..., fixed.to(taken.device)].sum(-1), absorbed.stabilizer)
 
     def _pull(self, recording: Recording, stacked: torch.Tensor) -> Callable[[Relevance], Relevance]:
         """Return the rule from relevance at the sum to that of the summands; they have their samples as the sum has."""

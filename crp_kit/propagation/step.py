@@ -36,16 +36,16 @@ no relevance arrives.
 
 
 @dataclass(frozen=True, eq=False)
-class Losses:
-    """What a node keeps of the relevance at its output, instead of handing it on.
+class Absorbed:
+    """The parts of the relevance at a node's output that the node absorbs, instead of handing them on.
 
     Parameters
     ----------
     constants : torch.Tensor or None
-        The part that biases and other constants take, which broadcasts to the output; ``None`` if all that is missing
-        goes to them.
+        The part that biases and other constants absorb, which broadcasts to the output; ``None`` if all that is
+        missing goes to them.
     stabilizer : torch.Tensor or float
-        The part that the stabilized denominator takes.
+        The part that the stabilized denominator absorbs.
     """
 
     constants: torch.Tensor | None = None
@@ -74,8 +74,8 @@ class Step(ABC):
     def prepare(self, recording: Recording) -> Backward:
         """Compute what all conditions share, and return the function that hands relevance on."""
 
-    def losses(self, recording: Recording) -> Losses | None:
-        """Return what the rule keeps, from its own formula; ``None`` where it cannot be told apart."""
+    def absorbed(self, recording: Recording) -> Absorbed | None:
+        """Return what the rule absorbs, from its own formula; ``None`` where that is not a part of each element."""
         return None
 
     @property

@@ -23,10 +23,10 @@ from .kernels.transposed_conv import ChannelPull
 from .modified_forwards import ModifiedUnit, Term, terms_of
 from .relevance import Relevance, Scaling, is_zero
 from .sample_dependence import Samples, sample_by_sample
-from .step import Losses, Pull
+from .step import Absorbed, Pull
 from .vjp import ordered_like
 
-__all__ = ["hook_backward", "hook_losses"]
+__all__ = ["absorbed_by", "hook_backward"]
 
 
 def hook_backward(
@@ -117,9 +117,9 @@ class _Part:
         return Relevance(rows, self.below, owned=self.fresh)
 
 
-def hook_losses(
+def absorbed_by(
     rule: Hook, unit: torch.nn.Module, x: torch.Tensor, *, where: str, modified: ModifiedUnit | None = None
-) -> Losses | None:
+) -> Absorbed | None:
     """Return what a rule keeps at a unit that is an affine map, or None for a rule that is not such a sum of terms.
 
     Relevance ``R`` goes with a factor ``f_t`` to each term ``z_t = A_t h_t + b_t``, and comes back as ``c_t h_t`` times
@@ -146,7 +146,7 @@ def hook_losses(
             zero = torch.func.functional_call(unit, modified.parameters(place), (torch.zeros_like(term.input),))
         constants = constants + sign * factor * zero
         kept = kept + sign * factor * term.output
-    return Losses(constants, 1 - kept)
+    return Absorbed(constants, 1 - kept)
 
 
 def _is_factored(rule: BasicHook, terms: Sequence[Term]) -> bool:

@@ -18,7 +18,7 @@ import crp_kit as crp
 from crp_kit.atlas.build import scores as collect
 from crp_kit.atlas.build.pass_state import _KindState
 from crp_kit.data import ShapesDataset, demo_preprocess, demo_resnet
-from crp_kit.propagation.relevance_pass import Run
+from crp_kit.propagation.run import Run
 from tests.oracles.atlas import LayerAtlas, Ranking, Summary, reference_atlas, residual_canonizer
 
 LAYERS = ["layer2.1.conv2", "layer3.0.conv1"]

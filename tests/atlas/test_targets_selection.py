@@ -29,7 +29,7 @@ from crp_kit.attribution.layer_values import recordable
 from crp_kit.data import demo_resnet
 from crp_kit.errors import InputError, UnknownLayerError, UnreachableLayerError
 from crp_kit.propagation.plan_description import describe_plan
-from crp_kit.propagation.relevance_pass import Run
+from crp_kit.propagation.run import Run
 from crp_kit.rules.description import describe_hook
 
 ROOT = Path(__file__).parents[2]

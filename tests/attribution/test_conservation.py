@@ -136,7 +136,7 @@ def test_masks_and_cut_paths_are_part_of_the_books(composite: str) -> None:
     (row,) = attr.conservation
     arrived = {layer: relevance.sum() for layer, relevance in attr.relevances.items()}
     shortcut = float(arrived["layer2.1.add"] - arrived["layer2.1.bn2"])
-    assert row.lost("cut") == pytest.approx(shortcut, rel=1e-5)
+    assert row.lost("excluded") == pytest.approx(shortcut, rel=1e-5)
     own = float(attr.relevances[name][:, 3].sum())
     assert row.lost("masked") == pytest.approx(float(arrived[name]) - own, rel=1e-9)
     assert row.input == pytest.approx(float(attr.heatmap.sum()), rel=1e-9)
@@ -217,12 +217,12 @@ def test_the_first_node_that_is_not_finite_is_named_and_ends_nothing() -> None:
     assert "not finite from '0' (Epsilon) on" in repr(row)
 
 
-def test_without_diagnose_no_books_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_diagnose_no_balance_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*args: Any) -> Any:
-        raise AssertionError("asked for losses")
+        raise AssertionError("asked for what is absorbed")
 
     for kind in [Step, *Step.__subclasses__()]:
-        monkeypatch.setattr(kind, "losses", refuse)
+        monkeypatch.setattr(kind, "absorbed", refuse)
     attr = CondAttribution(mlp())(random(2, 5), [{"y": [0]}], "epsilon_plus")
     assert attr.conservation is None
 

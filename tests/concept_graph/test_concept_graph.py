@@ -24,7 +24,8 @@ from crp_kit.errors import (
     UnreachableLayerError,
 )
 from crp_kit.graph.graph import Ref
-from crp_kit.propagation.relevance_pass import Passed, Run
+from crp_kit.propagation.relevance_pass import PassResult, relevance_pass
+from crp_kit.propagation.run import Run
 
 RULES = "epsilon_plus_flat"
 SERIES = ["layer3.1.conv1", "layer3.1.conv2"]
@@ -403,13 +404,12 @@ def epsilon() -> Any:
 def counted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Rows of each relevance pass from now on."""
     rows: list[int] = []
-    passed = Run.passed
 
-    def count(self: Run, start: Ref, seeds: torch.Tensor, **options: Any) -> Passed:
+    def count(run: Run, start: Ref, seeds: torch.Tensor, **options: Any) -> PassResult:
         rows.append(len(options["rows"]))
-        return passed(self, start, seeds, **options)
+        return relevance_pass(run, start, seeds, **options)
 
-    monkeypatch.setattr(Run, "passed", count)
+    monkeypatch.setattr("crp_kit.concept_graph.shares.relevance_pass", count)
     return rows
 
 

@@ -220,7 +220,7 @@ def booked(found: Conservation, wanted: MatrixOracle) -> None:
     scale = 1 + max(float(one.abs().sum()) for one in wanted.relevance.values())
     for node in found.nodes:
         constants, stabilizer = wanted.absorbed.get(node.name, (0.0, 0.0))
-        taken = (node.constants, node.stabilizer, node.other, node.cut, node.masked)
+        taken = (node.constants, node.stabilizer, node.other, node.excluded, node.masked)
         for part, share in zip(taken, (constants, stabilizer, 0.0, 0.0, 0.0), strict=True):
             assert abs(part - share) < 1e-9 * (scale + abs(share)), node.name
 

@@ -21,6 +21,7 @@ from zennit.types import Linear
 
 from crp_kit import CondAttribution, CrpKitError
 from crp_kit.data import demo_resnet
+from crp_kit.propagation.relevance_pass import relevance_pass
 from crp_kit.propagation.rule_steps import LinearStep
 
 ROUNDING = 1e-9
@@ -378,7 +379,7 @@ def test_nothing_is_kept_of_a_pass_for_the_next_one(image: torch.Tensor) -> None
     start = run.recording.value(run.graph.output)
     held = []
     for _ in range(3):
-        run.passed(run.graph.output, torch.stack([start, start]), rows=torch.tensor([0, 1]), masks={})
+        relevance_pass(run, run.graph.output, torch.stack([start, start]), rows=torch.tensor([0, 1]), masks={})
         held.append(sum(issubclass(type(one), torch.Tensor) for one in gc.get_objects()))
     assert held[1] == held[2]
 

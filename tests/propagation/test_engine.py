@@ -17,6 +17,7 @@ import crp_kit
 from crp_kit.data import demo_resnet
 from crp_kit.graph.recording.record import Recording
 from crp_kit.propagation.engine import Engine
+from crp_kit.propagation.relevance_pass import relevance_pass
 
 CONDITIONS = [{"layer2.1.conv2": [channel], "y": [1]} for channel in range(5)]
 
@@ -83,17 +84,14 @@ def test_conditions_share_one_forward_and_the_upper_backward(
 
 
 def test_relevance_stops_at_the_lowest_layer_that_is_asked_for(image: torch.Tensor) -> None:
-    from crp_kit.propagation.engine import Engine
-
     run = Engine(demo_resnet()).run(image, EpsilonPlusFlat())
     layer = run.graph.find("layer3.0.conv1")
     value = run.recording.value(run.graph.output)
-    passed = run.passed(
-        run.graph.output, value[None], rows=torch.zeros(1, dtype=torch.long), masks={}, record=[layer], to_input=False
-    )
+    rows = torch.zeros(1, dtype=torch.long)
+    passed = relevance_pass(run, run.graph.output, value[None], rows=rows, masks={}, record=[layer], to_input=False)
     assert not passed.inputs
     assert min(run._prepared) >= layer.node
-    full = run.passed(run.graph.output, value[None], rows=torch.zeros(1, dtype=torch.long), masks={}, record=[layer])
+    full = relevance_pass(run, run.graph.output, value[None], rows=rows, masks={}, record=[layer])
     assert torch.equal(passed.recorded[layer], full.recorded[layer])
 
 

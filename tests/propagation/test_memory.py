@@ -17,7 +17,7 @@ import crp_kit
 from crp_kit.data import demo_resnet
 from crp_kit.errors import DeviceMemoryError
 from crp_kit.graph.recording.record import first_sample
-from crp_kit.propagation import relevance_pass as passes
+from crp_kit.propagation.carrier import Carrier
 
 LAYER, COMPOSITE = "layer3.0.conv1", "epsilon_plus_flat"
 CONDITIONS = {
@@ -37,18 +37,18 @@ def images() -> torch.Tensor:
 def limit(monkeypatch: pytest.MonkeyPatch) -> Limit:
     """Let memory suffice for some rows only; return a function for how many, which returns what did not fit."""
     too_many: list[weakref.ref[torch.Tensor]] = []
-    original = passes._Task._handed_on
+    original = Carrier._handed_on
 
     def limited(rows: int) -> list[weakref.ref[torch.Tensor]]:
-        def handed_on(task: Any, index: int, message: Any) -> Any:
-            given = original(task, index, message)
+        def handed_on(carrier: Any, carried: Any, index: int, message: Any) -> Any:
+            given = original(carrier, carried, index, message)
             new = [weakref.ref(part.rows) for _, part in given if len(part.rows) > rows]
             if new and index < 30:  # not at the top, so that there is something to free
                 too_many.extend(new)
                 raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
             return given
 
-        monkeypatch.setattr(passes._Task, "_handed_on", handed_on)
+        monkeypatch.setattr(Carrier, "_handed_on", handed_on)
         return too_many
 
     return limited

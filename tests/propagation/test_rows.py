@@ -14,8 +14,8 @@ from zennit.core import BasicHook, Hook
 from zennit.types import Linear
 
 import crp_kit
+from crp_kit.propagation.carrier import Carrier
 from crp_kit.propagation.relevance import Relevance
-from crp_kit.propagation.relevance_pass import _Task
 
 ALL = {**NETS, **UNKNOWN}
 OUTPUTS = {"chunk": "chunk", "split": "split", "unbind": "unbind", "broadcast_tensors": "broadcast_tensors"}
@@ -93,29 +93,29 @@ def watched(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Check every step of every pass; return the list of the nodes whose steps ran."""
     ran: list[int] = []
     waiting: dict[str, Any] = {}
-    take, hand_on = _Task._message, _Task._handed_on
+    take, hand_on = Carrier._message, Carrier._handed_on
 
-    def message(task: Any, pending: Any, index: int, masks: Any) -> Any:
+    def message(carrier: Any, carried: Any, pending: Any, index: int, masks: Any) -> Any:
         waiting["pending"] = pending
-        return take(task, pending, index, masks)
+        return take(carrier, carried, pending, index, masks)
 
-    def handed_on(task: Any, index: int, parts: list[Relevance | None]) -> Any:
+    def handed_on(carrier: Any, carried: Any, index: int, parts: list[Relevance | None]) -> Any:
         arrived = [part for part in parts if part is not None]
         assert len({len(part.rows) for part in arrived}) == 1, "outputs have different numbers of rows"
-        stores = (waiting["pending"], task.arrived, task.recorded, task.inputs)
+        stores = (waiting["pending"], carried.arrived, carried.recorded, carried.inputs)
         others = [one for store in stores for one in store.values()]
         kept = [one.rows for one in (*others, *arrived) if one in others or not one.owned]
         kept += [one.factor for one in (*others, *arrived) if one.factor is not None]
         before = [value.clone() for value in kept]
-        given = hand_on(task, index, parts)
+        given = hand_on(carrier, carried, index, parts)
         for value, earlier in zip(kept, before, strict=True):
             assert torch.equal(value, earlier), "a step wrote what it does not own"
         assert all(len(one.rows) == len(arrived[0].rows) for _, one in given), "a step gave another number of rows"
         ran.append(index)
         return given
 
-    monkeypatch.setattr(_Task, "_message", message)
-    monkeypatch.setattr(_Task, "_handed_on", handed_on)
+    monkeypatch.setattr(Carrier, "_message", message)
+    monkeypatch.setattr(Carrier, "_handed_on", handed_on)
     return ran
 
 

@@ -25,6 +25,7 @@ import crp_kit as crp
 from crp_kit import ConceptGraph, CondAttribution, NeuronConcept
 from crp_kit.data import ShapesDataset, demo_preprocess, demo_resnet
 from crp_kit.propagation.plan import BatchNormRule
+from crp_kit.propagation.relevance_pass import relevance_pass
 
 pytestmark = pytest.mark.zennit_both
 
@@ -331,7 +332,7 @@ def test_a_run_and_its_values_are_gone_with_its_last_reader() -> None:
     try:
         run = engine.run(x, LRP0)
         ref = run.graph.find("3")
-        run.passed(ref, run.recording.value(ref)[None], rows=torch.zeros(1, dtype=torch.long), masks={})
+        relevance_pass(run, ref, run.recording.value(ref)[None], rows=torch.zeros(1, dtype=torch.long), masks={})
         alive = weakref.ref(run.recording)
         del run
         assert alive() is None

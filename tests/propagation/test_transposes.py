@@ -17,7 +17,7 @@ from zennit.types import Linear
 
 import crp_kit
 from crp_kit.errors import NonFiniteRelevanceError
-from crp_kit.propagation import relevance_pass as passes
+from crp_kit.propagation import carrier
 from crp_kit.propagation.kernels.transposed_conv import channel_transpose, linear_transpose
 from crp_kit.propagation.relevance import Scaling, one_channel
 
@@ -146,7 +146,7 @@ def test_heatmaps_of_one_channel_are_those_of_the_general_way(
 
     found = heatmaps()
     assert bool(taken) == (name not in ("above a sum", "some with two"))
-    monkeypatch.setattr(passes, "one_channel", lambda mask, rows: None)
+    monkeypatch.setattr(carrier, "one_channel", lambda mask, rows: None)
     expected = heatmaps()
     assert float(expected.norm()) > 0
     torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-12 * float(expected.abs().max()))

@@ -19,7 +19,7 @@ from ...data.samples import Failure, NumberedSamples, fingerprint
 from ...errors import InputError
 from ...attribution.layer_values import class_axis, per_sample
 from ...attribution.layer_relevance import layer_concepts
-from ...propagation.relevance_pass import Run
+from ...propagation.run import Run
 from ...data.preprocess import Preprocess, preprocessing
 from ...models.weights import device_and_dtype
 from ...propagation.plan_description import describe_plan

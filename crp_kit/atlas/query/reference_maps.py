@@ -18,7 +18,7 @@ from ...data.samples import Failure, NumberedSamples, fingerprint
 from ...errors import AtlasError, InputError
 from ...models.state_dict import state_digest
 from ...models.weights import device_and_dtype
-from ...propagation.relevance_pass import Run
+from ...propagation.run import Run
 from ...rules.presets import Composite
 from ...rules.receptive_field import receptive_field_rules
 from ..file.atlas_file import AtlasFile

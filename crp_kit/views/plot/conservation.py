@@ -19,7 +19,7 @@ _LINES = {
     "constants": ("biases and constants", "#0072b2", "-"),
     "stabilizer": ("stabilizers", "#e69f00", "--"),
     "masked": ("masks", "#009e73", "-."),
-    "cut": ("paths that do not count", "#cc79a7", ":"),
+    "excluded": ("paths that do not count", "#cc79a7", ":"),
     "other": ("rules that do not conserve", "#d55e00", (0, (3, 1, 1, 1))),
 }
 """Text, colour (Okabe and Ito's, which colour-blind people can tell apart) and dashes of each line."""

@@ -1,0 +1,195 @@
+"""Relevance on its way from node to node along one segment of a walk."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import torch
+
+from ..errors import NonFiniteRelevanceError
+from ..graph.graph import Ref
+from ..graph.operations import Kind
+from ..graph.path_exclusion import Segment, Walk
+from ..numerics import is_finite
+from .relevance import Relevance, one_channel
+from .relevance_balance import RelevanceBalance
+from .run import Run
+from .step import Message
+
+__all__ = ["Carried", "Carrier"]
+
+
+@dataclass(eq=False)
+class Carried:
+    """Relevance of some rows at the outputs that it has reached.
+
+    Parameters
+    ----------
+    rows : list of int
+        The row that each of these rows was above the topmost mask: many below may have been one there.
+    arrived : dict
+        Relevance at the ends of the segments walked so far, where others begin.
+    recorded, inputs : dict
+        Relevance at the outputs that were asked for, and at the model's inputs.
+    gradient_nodes : set of str
+        Names of the nodes that handed relevance on as plain gradient, because no rule is known for them.
+    """
+
+    rows: list[int]
+    arrived: dict[Ref, Relevance]
+    recorded: dict[Ref, Relevance] = field(default_factory=dict)
+    inputs: dict[Ref, Relevance] = field(default_factory=dict)
+    gradient_nodes: set[str] = field(default_factory=set)
+
+    def below(self, rows: list[int]) -> Carried:
+        """Return the same relevance for other rows, of which each goes on from one of these; these stay as they are."""
+        arrived, recorded, inputs = (
+            {ref: relevance.shared() for ref, relevance in store.items()}
+            for store in (self.arrived, self.recorded, self.inputs)
+        )
+        return Carried(rows, arrived, recorded, inputs, set(self.gradient_nodes))
+
+    def expanded(self, relevance: Relevance) -> Relevance:
+        """Return relevance with a row for each of these rows, from one that may still have its rows of above."""
+        if len(relevance.rows) == len(self.rows):
+            return relevance
+        return Relevance(relevance.rows[self.rows], relevance.factor, owned=True)
+
+    def add(self, store: dict[Ref, Relevance], ref: Ref, relevance: Relevance) -> None:
+        """Add relevance to what has arrived at an output."""
+        before = store.get(ref)
+        if before is not None and len(before.rows) != len(relevance.rows):
+            before, relevance = self.expanded(before), self.expanded(relevance)
+        store[ref] = relevance if before is None else before.plus(relevance)
+
+
+@dataclass(frozen=True, eq=False)
+class Carrier:
+    """Carries relevance along segments: what is the same for all segments and rows of one pass.
+
+    Parameters
+    ----------
+    run : Run
+    walk : Walk
+    wanted : frozenset of Ref
+        Outputs whose arriving relevance is recorded.
+    to_input : bool
+        Go on to the model input; otherwise only towards the outputs that are wanted.
+    balance : RelevanceBalance or None
+        To be filled with what happens at each node.
+    watch : bool, optional
+        Look at what each node hands on, and raise an error where it is not finite.
+    """
+
+    run: Run
+    walk: Walk
+    wanted: frozenset[Ref]
+    to_input: bool
+    balance: RelevanceBalance | None
+    watch: bool = False
+
+    @cached_property
+    def _leading(self) -> list[int]:
+        """For each node, not zero if an output that is wanted is upstream of it."""
+        return self.walk.flow.upstream_marks(list(self.wanted))
+
+    def carry(
+        self, carried: Carried, segment: Segment, masks: Mapping[Ref, torch.Tensor], *, keep: bool = True
+    ) -> None:
+        """Carry relevance from a segment's source to its targets, or to the input.
+
+        An edge counts if it ends in a target or in a node of the segment. One more does: behind the last mask,
+        relevance may go on to an output that is recorded though no input is upstream of it, where it ends.
+
+        Parameters
+        ----------
+        carried : Carried
+        segment : Segment
+        masks : dict
+            By conditioned output, (row, *broadcast shape): of the segment's source only, or of all on the way.
+        keep : bool, optional
+            Prepared steps are needed again; otherwise each is dropped behind its node.
+        """
+        graph = self.run.graph
+        pending: dict[Ref, Relevance] = {segment.source: carried.arrived[segment.source].shared()}
+        for index in range(segment.source.node, -1, -1):
+            message = self._message(carried, pending, index, masks)
+            if all(part is None for part in message):
+                continue
+            if graph.nodes[index].kind is Kind.INPUT and message[0] is not None:
+                carried.add(carried.inputs, Ref(index), message[0])
+            elif self.to_input or self._leading[index]:
+                for ref, relevance in self._handed_on(carried, index, message):
+                    store = carried.arrived if ref in segment.targets else pending
+                    counted = store is carried.arrived or ref.node in segment.nodes or self._only_wanted(segment, ref)
+                    if self.balance is not None:
+                        self.balance.hand_on(index, relevance.whole(), counted=counted)
+                    if counted:
+                        carried.add(store, ref, relevance)
+            if not keep:
+                self.run.forget(index)
+
+    def _only_wanted(self, segment: Segment, ref: Ref) -> bool:
+        """Return whether relevance that has passed all masks is wanted here or further up, though no input is there."""
+        return not segment.targets and (ref in self.wanted or bool(self._leading[ref.node]))
+
+    def _message(
+        self, carried: Carried, pending: dict[Ref, Relevance], index: int, masks: Mapping[Ref, torch.Tensor]
+    ) -> Message:
+        """Take what arrived at a node's outputs; all parts have as many rows.
+
+        Without path exclusion, some outputs of a node may be below a mask, with a row for each condition, and others
+        beside it, with a row for each seed.
+        """
+        outputs = (Ref(index, output) for output in range(len(self.run.graph.nodes[index].shapes)))
+        parts = [self._arriving(carried, pending, ref, masks) for ref in outputs]
+        if len({len(part.rows) for part in parts if part is not None}) > 1:
+            return [part and carried.expanded(part) for part in parts]
+        return parts
+
+    def _arriving(
+        self, carried: Carried, pending: dict[Ref, Relevance], ref: Ref, masks: Mapping[Ref, torch.Tensor]
+    ) -> Relevance | None:
+        """Take the relevance that arrived at an output, record it if it is wanted, and mask it."""
+        relevance = pending.pop(ref, None)
+        if relevance is None:
+            return None
+        if ref in self.wanted:
+            relevance = Relevance(relevance.whole())  # not owned: from here on, it has a second reader
+            carried.add(carried.recorded, ref, relevance)
+        masked = relevance
+        if ref in masks:
+            expanded = carried.expanded(relevance)
+            channel = one_channel(masks[ref], expanded.rows) if relevance.is_finite() else None
+            masked = Relevance(expanded.rows * masks[ref], expanded.factor, owned=True, channel=channel)
+        if self.balance is not None:
+            self.balance.arrive(ref.node, relevance.whole())
+            if ref in masks:
+                self.balance.mask(ref.node, relevance.whole(), masked.whole())
+        return masked
+
+    def _handed_on(self, carried: Carried, index: int, message: Message) -> list[tuple[Ref, Relevance]]:
+        """Return what the step of a node hands to its inputs."""
+        node, plan = self.run.graph.nodes[index], self.run.plan
+        if node.name in plan.plain_gradient_nodes:
+            carried.gradient_nodes.add(node.name)
+        if self.balance is not None:
+            message = [part and Relevance(part.whole()) for part in message]  # not owned: it is read again below
+        given = [
+            (ref, part if isinstance(part, Relevance) else Relevance(part))
+            for ref, part in self.run.backward(index)(message)
+        ]
+        if self.balance is not None:
+            by_formula = sum(part is not None for part in message) == 1 or plan.steps[index].quality == "exact"
+            absorbed = self.run.absorbed(index) if by_formula else None
+            self.balance.absorb(index, message, given, absorbed)
+        for _, relevance in given:
+            self.look(index, relevance)
+        return given
+
+    def look(self, index: int, relevance: Relevance) -> None:
+        """Raise an error if the relevance that a node hands on is not finite, in a pass that looks for that."""
+        if self.watch and not is_finite(relevance.whole()):
+            raise NonFiniteRelevanceError(self.run.graph.nodes[index].name, self.run.plan.steps[index].rule or "start")
