@@ -1,4 +1,4 @@
-"""Tables for notebooks: HTML in which every text is escaped and all colours are the notebook's own."""
+"""Tables: aligned columns of text, and HTML for notebooks, escaped and in the notebook's own colours."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import html
 from collections.abc import Collection, Mapping, Sequence
 from typing import Literal
 
-__all__ = ["html_table", "more_rows"]
+__all__ = ["html_table", "more_rows", "text_table"]
 
 Tone = Literal["quiet", "loud"]
 
@@ -21,6 +21,33 @@ _STYLE = (
     ".crp-kit p{margin:.2em .6em}"
 )
 _TEXT = "text-align:left;white-space:normal;overflow-wrap:break-word;max-width:36em"
+
+
+def text_table(rows: Sequence[Sequence[str]], *, left: int | None = None) -> list[str]:
+    """Return the lines of a table in aligned columns, two blanks apart; the names of the columns are a row as well.
+
+    Parameters
+    ----------
+    rows : sequence of sequence of str
+        The cells, row by row, the same number in each.
+    left : int, optional
+        How many of the first columns are aligned at the left, the others at the right; by default all.
+
+    Examples
+    --------
+    >>> text_table([("name", "count"), ("conv1", "3")], left=1)
+    ['name   count', 'conv1      3']
+    """
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    left = len(widths) if left is None else left
+    lines = (
+        "  ".join(
+            cell.ljust(width) if column < left else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in rows
+    )
+    return [line.rstrip() if left == len(widths) else line for line in lines]
 
 
 def html_table(
@@ -47,18 +74,18 @@ def html_table(
     hidden : int, optional
         How many rows there are besides these; it is said below.
     tones : dict, optional
-        Rows that matter less or more than the others, by place.
+        Rows that matter less or more than the others, by index.
 
     Examples
     --------
-    >>> found = html_table(["name", "count"], [["a < b", "3"]], texts=["name"], hidden=2)
-    >>> "<td>a &lt; b</td><td>3</td>" in found, "… 2 more rows" in found
+    >>> table = html_table(["name", "count"], [["a < b", "3"]], texts=["name"], hidden=2)
+    >>> "<td>a &lt; b</td><td>3</td>" in table, "… 2 more rows" in table
     (True, True)
     """
     left = [number for number, head in enumerate(heads, 1) if head in texts]
-    rules = "".join(f".crp-kit-text-{one} table :is(th,td):nth-child({one}){{{_TEXT}}}" for one in left)
-    classes = " ".join(["crp-kit", *(f"crp-kit-text-{one}" for one in left)])
-    body = "".join(_line("td", row, (tones or {}).get(place)) for place, row in enumerate(rows))
+    rules = "".join(f".crp-kit-text-{column} table :is(th,td):nth-child({column}){{{_TEXT}}}" for column in left)
+    classes = " ".join(["crp-kit", *(f"crp-kit-text-{column}" for column in left)])
+    body = "".join(_line("td", row, (tones or {}).get(index)) for index, row in enumerate(rows))
     above = f"<p>{html.escape(caption)}</p>" if caption else ""
     below = f"<p>{more_rows(hidden)}</p>" if hidden else ""
     return (
@@ -67,8 +94,8 @@ def html_table(
     )
 
 
-def _line(kind: Literal["td", "th"], cells: Sequence[str], tone: Tone | None = None) -> str:
-    inner = "".join(f"<{kind}>{html.escape(cell)}</{kind}>" for cell in cells)
+def _line(tag: Literal["td", "th"], cells: Sequence[str], tone: Tone | None = None) -> str:
+    inner = "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells)
     return f'<tr class="crp-kit-{tone}">{inner}</tr>' if tone else f"<tr>{inner}</tr>"
 
 

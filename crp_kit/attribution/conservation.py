@@ -11,7 +11,7 @@ from ..drawing import plots
 from ..graph.graph import Graph
 from ..graph.operations import Kind
 from ..propagation.relevance_balance import RelevanceBalance
-from ..tables import html_table
+from ..tables import html_table, text_table
 
 if TYPE_CHECKING:
     from ..drawing import Figure
@@ -123,7 +123,7 @@ class Conservation:
             Leave out nodes that lost less than this share.
         """
         rows = [self._cells(node) for node in self.nodes if self._losses(node) >= least]
-        return "\n".join(_aligned([_HEADS, *rows]))
+        return "\n".join(text_table([_HEADS, *rows], left=2))
 
     def _losses(self, node: NodeRelevance) -> float:
         found = max(abs(self.share(getattr(node, sink))) for sink in SINKS)
@@ -149,7 +149,7 @@ class Conservation:
         kept, _ = self._worth_telling()
         if not kept:
             return self.summary()
-        return "\n".join([self.summary(), *_aligned([_HEADS, *map(self._cells, kept)])])
+        return "\n".join([self.summary(), *text_table([_HEADS, *map(self._cells, kept)], left=2)])
 
     def _repr_html_(self) -> str:
         kept, left = self._worth_telling()
@@ -291,15 +291,3 @@ def _percent(share: float) -> str:
     if abs(share) < _PERCENT:
         return "0"
     return f"{share:.1%}" if abs(share) < _MANY else f"{share:.3g} times"
-
-
-def _aligned(rows: list[tuple[str, ...]]) -> list[str]:
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    left = 2
-    return [
-        "  ".join(
-            f"{cell:<{width}}" if place < left else f"{cell:>{width}}"
-            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    ]

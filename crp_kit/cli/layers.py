@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import click
 
 from ..errors import InputError
+from ..tables import text_table
 from .options import model_options, selector_of
 
 if TYPE_CHECKING:
@@ -63,10 +64,9 @@ def layers(
         ]
         click.echo(json.dumps(rows, indent=1))
         return
-    names, kinds = (max(len(one[i] or "") for one in chosen) for i in (0, 1))
-    for one in chosen:
-        shape = "-" if one.shape is None else "x".join(map(str, one.shape)) or "1"
-        click.echo(f"{one.name:<{names}}  {one.type:<{kinds}}  {shape}")
+    shapes = ("-" if one.shape is None else "x".join(map(str, one.shape)) or "1" for one in chosen)
+    for line in text_table([(one.name, one.type, shape) for one, shape in zip(chosen, shapes, strict=True)]):
+        click.echo(line)
 
 
 def _compiled(pattern: str | None) -> re.Pattern[str] | None:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from ..conditions import ConditionSet, OutputSelector, parse_conditions
+from ..tables import text_table
 from .graph import Graph, Ref
 from .operations import Kind
 from .path_exclusion import Walk, nearest_upstream, parallel_edges
@@ -138,12 +139,10 @@ class ModelGraph:
     def __repr__(self) -> str:
         graph = self._graph
         rows = [
-            (self._label(ref), graph.node(ref).op, _shape_text(graph.shape(ref)), _joined(map(self._label, up)))
+            (self._label(ref), graph.node(ref).op, _shape_text(graph.shape(ref)), f"<- {_joined(map(self._label, up))}")
             for ref, up in self._nearest.items()
         ]
-        widths = [max((len(row[i]) for row in rows), default=0) for i in range(3)]
-        lines = [f"{a:<{widths[0]}}  {b:<{widths[1]}}  {c:<{widths[2]}}  <- {d}" for a, b, c, d in rows]
-        return "\n".join([f"ModelGraph of {len(rows)} layers (name, operation, shape, fed by)", *lines])
+        return "\n".join([f"ModelGraph of {len(rows)} layers (name, operation, shape, fed by)", *text_table(rows)])
 
 
 def _shape_text(shape: torch.Size) -> str:

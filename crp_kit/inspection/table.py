@@ -16,7 +16,7 @@ from ..propagation.plan_description import step_texts
 from ..propagation.run import Run
 from ..rules.maps.layer_index import Layers
 from ..rules.presets import Composite
-from ..tables import Tone, html_table
+from ..tables import Tone, html_table, text_table
 from .layers import attribution_of
 
 __all__ = ["RuleRow", "RuleTable", "rule_table"]
@@ -105,7 +105,7 @@ class RuleTable:
         return [{**asdict(row), "shape": list(row.shape)} for row in self.rows]
 
     def __repr__(self) -> str:
-        lines = _aligned([_HEADS, *(row.cells(relative=True) for row in self.rows)], _WIDTH)
+        lines = text_table(_narrowed([_HEADS, *(row.cells(relative=True) for row in self.rows)], _WIDTH))
         return "\n".join([self._summary(), *lines])
 
     def _summary(self) -> str:
@@ -241,18 +241,15 @@ def _shape_text(shape: Sequence[int]) -> str:
     return "x".join(map(str, shape)) or "1"
 
 
-def _aligned(rows: Sequence[Sequence[str]], width: int) -> list[str]:
-    """Return rows as lines of equal columns, long texts shortened so that lines are no wider than `width`."""
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+def _narrowed(rows: Sequence[Sequence[str]], width: int) -> list[list[str]]:
+    """Return the cells of a table no line of which is wider than `width`, long ones shortened."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     while sum(widths) + 2 * (len(widths) - 1) > width:
         candidates = [column for column in _WANTED if widths[column] > _NARROWEST]
         if not candidates:
             break
         widths[max(candidates, key=lambda column: widths[column] - _WANTED[column])] -= 1
-    return [
-        "  ".join(f"{_shortened(cell, size):<{size}}" for cell, size in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    ]
+    return [[_shortened(cell, size) for cell, size in zip(row, widths, strict=True)] for row in rows]
 
 
 def _shortened(text: str, size: int) -> str:

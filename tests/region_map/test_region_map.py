@@ -375,7 +375,7 @@ def test_an_atlas_of_other_data_or_without_data_is_refused(found: crp.RegionMap,
 
 def test_figures_are_drawn_whole(found: crp.RegionMap, tmp_path: Path) -> None:
     """Every text and picture lies on the page."""
-    figure = plot.regions(found.view())
+    figure = plot.regions(found)
     figure.canvas.draw()
     page = figure.bbox
     for axes in figure.axes:

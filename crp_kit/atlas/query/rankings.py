@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...errors import InputError
-from ...tables import html_table, more_rows
+from ...tables import html_table, more_rows, text_table
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -80,9 +80,7 @@ class Table:
             list(self.columns()),
             *([_shown(value) for value in row.values()] for row in islice(self.rows(), rows)),
         ]
-        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-        padded = ([cell.rjust(width) for cell, width in zip(line, widths, strict=True)] for line in lines)
-        return "\n".join(map("  ".join, padded))
+        return "\n".join(text_table(lines, left=0))
 
     def __repr__(self) -> str:
         return f"{self.text()}\n{more_rows(self._hidden)}" if self._hidden else self.text()
