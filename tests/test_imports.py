@@ -11,6 +11,7 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "crp_kit"
 ROWS = (
     ("version", "errors"),
+    ("checks",),
     ("numerics", "files", "tables", "drawing", "conditions", "factory_spec"),
     ("concepts", "data"),
     ("models",),

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from tqdm import tqdm
 
+from ..checks import check_integer
 from ..concepts import Concept
 from ..conditions import Chunk, OutputSelector, Pairing, chunk_rows, parse_conditions, resolve_pairing
 from ..errors import ConditionError, InputError
@@ -227,8 +227,7 @@ class CondAttribution:
         samples = check_data(inputs)
         if batch_size is None:
             batch_size = _ROWS_OF_ONE_SAMPLE if samples == 1 else _ROWS_AT_ONCE
-        if not isinstance(batch_size, (int, np.integer)) or isinstance(batch_size, bool) or batch_size < 1:
-            raise ConditionError(f"batch_size is a whole number of at least 1; got {batch_size!r}")
+        batch_size = check_integer("batch_size", batch_size, low=1, error=ConditionError)
         paired = resolve_pairing(pairing, samples, len(parsed))
         request = Request(
             conditions=parsed,

@@ -11,6 +11,7 @@ import torch
 from tqdm import tqdm
 
 from ..attribution.layer_values import find_layer
+from ..checks import is_integer
 from ..concepts import ChannelConcept, Concept, HeadConcept, NeuronConcept, TokenConcept
 from ..conditions import OUTPUT
 from ..errors import ConditionError, UnreachableLayerError
@@ -45,8 +46,7 @@ class Asked:
     verbose: bool
 
     def __post_init__(self) -> None:
-        whole = all(isinstance(one, int) and not isinstance(one, bool) and one > 0 for one in self.width)
-        if not self.width or not whole:
+        if not self.width or not all(is_integer(width, 1) for width in self.width):
             raise ConditionError(
                 f"width is the number of children at each level, such as (5, 3), each at least 1; got {self.width!r}"
             )

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ..attribution.cond_attribution import CondAttribution, check_data
+from ..checks import check_integer
 from ..errors import ConditionError, InputError
 from ..rules.presets import Composite
 from .decompose import Asked, Rank, decompose
@@ -190,8 +191,7 @@ class ConceptGraph(GraphView):
     ) -> None:
         rules, inputs = attribution.resolve_composite(composite), attribution.engine.named(data)
         count = check_data(inputs)
-        if not isinstance(batch_size, int) or isinstance(batch_size, bool) or batch_size < 1:
-            raise ConditionError(f"batch_size is a whole number of at least 1; got {batch_size!r}")
+        batch_size = check_integer("batch_size", batch_size, low=1, error=ConditionError)
         samples = Samples(attribution, inputs, count, composite=rules, batch_size=batch_size)
         self._found, self._source = decompose(samples, asked), samples
         self._concepts = asked.concepts

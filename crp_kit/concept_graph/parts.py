@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+from ..checks import is_integer
 from ..conditions import OUTPUT, ConditionSet
 from ..errors import ConditionError
 
@@ -143,7 +144,7 @@ class Start:
                 f"start is one concept, one class, or one concept and one class; got {parsed.as_dict()!r}"
             )
         ids = [ids[0] for _, ids in named]
-        if not all(isinstance(one, int) for one in ids):
+        if not all(map(is_integer, ids)):
             raise ConditionError(f"a concept of a concept graph is a whole number; got {parsed.as_dict()!r}")
         return cls(tuple((name, one) for (name, _), one in zip(named, ids, strict=True)))
 

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import torch
 
+from ..checks import is_integer
 from ..errors import ConceptAxisError, ConceptRangeError, ConditionError
 
 __all__ = ["Aggregate", "Concept", "NeuronSets", "Reference", "along", "check_ids", "chosen", "counted_axis"]
@@ -128,7 +129,7 @@ def along(factor: torch.Tensor, axis: int, ndim: int) -> torch.Tensor:
 
 def check_ids(ids: Sequence[Any], size: int, *, layer_name: str, what: str) -> None:
     """Make sure that ids are numbers of concepts that a layer has."""
-    wrong_type = [one for one in ids if not isinstance(one, int)]
+    wrong_type = [concept for concept in ids if not is_integer(concept)]
     if wrong_type:
         raise ConditionError(f"a {what} of {layer_name!r} is a whole number; got {wrong_type[0]!r}")
     wrong = [one for one in ids if not 0 <= one < size]

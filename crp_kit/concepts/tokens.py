@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from ..checks import check_integer
 from ..errors import ConceptAxisError, ConditionError
 from .base import NeuronSets, along, check_ids, chosen, counted_axis
 
@@ -87,9 +88,8 @@ class HeadConcept(NeuronSets):
     parts: int = 1
 
     def __post_init__(self) -> None:
-        for name, value in (("heads", 1 if self.heads is None else self.heads), ("parts", self.parts)):
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise ConditionError(f"{name} is a whole number of at least 1; got {value!r}")
+        for name in ("parts",) if self.heads is None else ("heads", "parts"):
+            object.__setattr__(self, name, check_integer(name, getattr(self, name), low=1, error=ConditionError))
         if self.heads is None and self.parts != 1:
             raise ConditionError(f"parts={self.parts} are blocks of channels with heads in each: say heads= too")
 

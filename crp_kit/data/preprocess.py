@@ -16,6 +16,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as geometry
 
+from ..checks import is_integer
 from ..errors import InputError
 from ..files import check_file
 from .arrays import AXES, open_array
@@ -77,13 +78,14 @@ class Preprocess:
         if min(self.std) <= 0:
             raise InputError(f"std is what channels are divided by, positive numbers; got {self.std}")
         if self.resize is not None:
-            _check_sizes("resize", (self.resize,), "the length of the shorter side in pixels")
+            (resize,) = _sizes("resize", (self.resize,), "the length of the shorter side in pixels")
+            object.__setattr__(self, "resize", resize)
         if self.crop is not None:
-            sizes = tuple(self.crop) if isinstance(self.crop, Sequence) else (self.crop,)
-            _check_sizes("crop", sizes, "one side length in pixels, or height and width", most=2)
+            sides = _sizes("crop", self.crop, "one side length in pixels, or height and width", most=2)
+            object.__setattr__(self, "crop", sides if isinstance(self.crop, Sequence) else sides[0])
         if self.shape is not None:
-            object.__setattr__(self, "shape", tuple(self.shape) if isinstance(self.shape, Sequence) else (self.shape,))
-            _check_sizes("shape", self.shape, "(time,) or (depth, height, width)", most=3)
+            shape = _sizes("shape", self.shape, "(time,) or (depth, height, width)", most=3)
+            object.__setattr__(self, "shape", shape)
         if self.interpolation not in [one.value for one in InterpolationMode]:
             known = ", ".join(one.value for one in InterpolationMode)
             raise InputError(f"interpolation is one of {known}; got {self.interpolation!r}")
@@ -226,10 +228,12 @@ def _numbers(name: str, values: Any) -> tuple[float, ...]:
     return numbers
 
 
-def _check_sizes(name: str, sizes: tuple[Any, ...], words: str, *, most: int = 1) -> None:
-    """Make sure that sizes are whole numbers of at least 1, and no more than `most` of them."""
-    if not 1 <= len(sizes) <= most or not all(type(one) is int and one >= 1 for one in sizes):
-        raise InputError(f"{name} is {words}, whole numbers of at least 1; got {sizes!r:.60}")
+def _sizes(name: str, value: Any, meaning: str, *, most: int = 1) -> tuple[int, ...]:
+    """Return one size, or at most `most` of them, as a tuple: whole numbers of at least 1."""
+    sizes = tuple(value) if isinstance(value, Sequence) else (value,)
+    if not 1 <= len(sizes) <= most or not all(is_integer(size, 1) for size in sizes):
+        raise InputError(f"{name} is {meaning}, whole numbers of at least 1; got {sizes!r:.60}")
+    return tuple(map(int, sizes))
 
 
 def open_image(path: str | Path, *, channels: int = 3) -> Image.Image:

@@ -11,9 +11,9 @@ from functools import partial
 from typing import Any, Literal, get_args
 from weakref import WeakValueDictionary
 
-import numpy as np
 import torch
 
+from ..checks import is_integer
 from ..conditions import OutputSelector
 from ..errors import CompositeError, ConceptAxisError, InputError, ModelError
 from ..graph.elementwise import Elementwise, check_elementwise, declarations, declared_paths
@@ -44,7 +44,7 @@ def checked_axis(name: str, axis: Any) -> int | None:
     """
     if axis is None:
         return None
-    if isinstance(axis, bool) or not isinstance(axis, (int, np.integer)) or axis == 0:
+    if not is_integer(axis) or axis == 0:
         raise ConceptAxisError(
             f"{name} is the number of an axis, counted with the batch axis, which is 0: 1, 2, … or -1; got {axis!r}"
         )

@@ -10,6 +10,7 @@ import torch
 from ..attribution.cond_attribution import CondAttribution
 from ..attribution.layer_relevance import layer_concepts, observe
 from ..attribution.result import Attribution
+from ..checks import check_integer, is_integer
 from ..concepts import Concept
 from ..data.pixels import picture, stretched
 from ..errors import ConditionError, InputError
@@ -109,8 +110,8 @@ def region_map(
     >>> found.dominant.shape, found.concept_map.shape
     ((16,), (64, 64))
     """
-    if top is not None and (isinstance(top, bool) or not isinstance(top, int) or top < 1):
-        raise ConditionError(f"top is a whole number of at least 1; got {top!r}")
+    if top is not None:
+        check_integer("top", top, low=1, error=ConditionError)
     rules = attribution.resolve_composite(composite)
     below = _drawn(image, sample)
     labels = segment(regions, below.movedim(0, -1).double().numpy(), count=count, cell=cell)
@@ -226,7 +227,7 @@ def _shares(
             raise ConditionError("the model's output is not one number for each class: say what to explain with target")
         return output.argmax(1)[:, None] if target is None else torch.full((1, 1), target, device=output.device)
 
-    if target is not None and (isinstance(target, bool) or not isinstance(target, (int, np.integer)) or target < 0):
+    if target is not None and not is_integer(target, 0):
         raise ConditionError(f"target is the number of a class; got {target!r}")
     seen = observe(attribution.engine, sample, start, composite=composite, layers=[layer])
     shares = kind.attribute(seen.relevances[layer][0])[0]

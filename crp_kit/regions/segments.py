@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from ..checks import check_integer
 from ..errors import InputError
 from .change_points import change_points
 
@@ -85,7 +86,7 @@ def segment(
         _refuse(cell=cell, of="changes")
         if len(place) != 1:
             raise InputError(f"changes are those of a signal (time,); of ({_AXES[len(place)]}) take 'grid' or 'slic'")
-        return change_points(image, STRETCHES if count is None else _whole("count", count))
+        return change_points(image, STRETCHES if count is None else check_integer("count", count, low=1))
     return _grid(place, count, cell)
 
 
@@ -115,7 +116,7 @@ def _grid(place: tuple[int, ...], count: Any, cell: Any) -> Integers:
     if count is not None and cell is not None:
         raise InputError("count and cell both say how fine the grid is; give one of them")
     if cell is not None:
-        sides = _each("cell", cell, len(place)) if isinstance(cell, tuple) else (_whole("cell", cell),) * len(place)
+        sides = _each("cell", cell if isinstance(cell, tuple) else (cell,) * len(place), len(place))
         along = [np.arange(size) // side for size, side in zip(place, sides, strict=True)]
     else:
         cells = _cells(place, (STRETCHES if len(place) == 1 else COUNT) if count is None else count)
@@ -134,7 +135,7 @@ def _cells(place: tuple[int, ...], count: Any) -> tuple[int, ...]:
         if any(number > size for number, size in zip(numbers, place, strict=True)):
             raise InputError(f"a grid of {_words(numbers)} is finer than {'x'.join(map(str, place))} pixels")
         return numbers
-    left, numbers = float(_whole("count", count)), ()
+    left, numbers = float(check_integer("count", count, low=1)), ()
     for axis, size in enumerate(place):
         rest = math.prod(place[axis:])
         last = axis == len(place) - 1
@@ -154,17 +155,11 @@ def _each(name: str, values: tuple[Any, ...], axes: int) -> tuple[int, ...]:
     if len(values) != axes:
         each = "one for the height and one for the width" if axes == 2 else f"one for each of ({_AXES[axes]})"
         raise InputError(f"{name} is one number, or {each}; got {values!r}")
-    return tuple(_whole(name, value) for value in values)
-
-
-def _whole(name: str, value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
-        raise InputError(f"{name} is a whole number of at least 1; got {value!r}")
-    return int(value)
+    return tuple(check_integer(name, value, low=1) for value in values)
 
 
 def _superpixels(image: Floats, count: Any) -> Integers:
-    whole = COUNT if count is None else _whole("count", count)
+    whole = COUNT if count is None else check_integer("count", count, low=1)
     if image.ndim == 2:
         raise InputError("superpixels are of images and volumes; a signal is cut by 'grid' or 'changes'")
     try:

@@ -12,6 +12,7 @@ from PIL import Image
 from zennit.cmap import ColorMap
 from zennit.image import CMAPS, get_cmap
 
+from ..checks import is_integer
 from ..data.pixels import finite, picture, stretched
 from ..errors import InputError
 
@@ -128,7 +129,7 @@ def heatmap_image(
     (8, 4)
     """
     pixels = colours(_plane(heatmap), cmap=cmap, vmax=vmax)
-    if zoom < 1:
+    if not is_integer(zoom, 1):
         raise InputError(f"zoom is the side length in pixels of each value, at least 1; got {zoom}")
     return Image.fromarray(pixels.repeat(zoom, 0).repeat(zoom, 1))
 

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from ...attribution.cond_attribution import CondAttribution
+from ...checks import check_integer
 from ...concepts import Aggregate, Concept
 from ...data.samples import Failure, NumberedSamples, fingerprint
 from ...errors import InputError
@@ -137,7 +138,8 @@ def prepare(attribution: CondAttribution, dataset: Any, options: Options) -> Job
     UnknownLayerError, UnreachableLayerError, ConceptAxisError
         If a layer cannot be recorded.
     """
-    _check_numbers(k=options.k, k_class=options.k_class, batch_size=options.batch_size)
+    for name in ("k", "k_class", "batch_size"):
+        check_integer(name, getattr(options, name), low=1)
     if options.aggregate not in ("sum", "max"):
         raise InputError(f"aggregate is 'sum' or 'max'; got {options.aggregate!r}")
     view, normalise = preprocessing(options.preprocess)
@@ -216,12 +218,6 @@ def _progress(batches: int, shard: int, shards: int) -> Progress:
     return Progress(shard, shards, first, first, end, batches)
 
 
-def _check_numbers(**numbers: Any) -> None:
-    for name, value in numbers.items():
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise InputError(f"{name} is a whole number of at least 1; got {value!r}")
-
-
 def _chosen(count: int, subset: Sequence[int] | None, limit: int | None) -> tuple[Integers, str]:
     """Return the numbers of the samples to pass over, ascending, and words for the choice."""
     if count == 0:
@@ -233,8 +229,7 @@ def _chosen(count: int, subset: Sequence[int] | None, limit: int | None) -> tupl
             raise InputError(f"subset is numbers of samples, from 0 to {count - 1}; got {len(index)} of them")
         words = f"{len(index)} samples, SHA-256 {_digest(index)}"
     if limit is not None:
-        _check_numbers(limit=limit)
-        index = index[:limit]
+        index = index[: check_integer("limit", limit, low=1)]
         words = ", ".join(filter(None, [words, f"the first {limit}"]))
     return index, words
 

@@ -11,11 +11,12 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from ...checks import is_integer
 from ...errors import AtlasError, ConceptRangeError, InputError
 from .reader import open_atlas, read_classes, read_failures, read_header, read_layers, read_progress
 from .schema import Header
 
-__all__ = ["AtlasFile", "check_whole"]
+__all__ = ["AtlasFile"]
 
 Column = npt.NDArray[Any]
 Self = TypeVar("Self", bound="AtlasFile")
@@ -122,7 +123,8 @@ class AtlasFile:
                 several = [str(number) for number, name in enumerate(self.classes) if name == cls]
                 raise InputError(f"several classes are named {cls!r}: give a number, {' or '.join(several)}")
             return self.classes.index(cls)
-        check_whole("a class is a name or a whole number", cls)
+        if not is_integer(cls):
+            raise InputError(f"a class is a name or a whole number; got {cls!r}")
         if not 0 <= cls < self.header.n_classes:
             raise ConceptRangeError("y", [int(cls)], self.header.n_classes, what="class")
         return int(cls)
@@ -150,9 +152,3 @@ class AtlasFile:
         """Return where samples stand in `samples`, `targets` and `predictions`."""
         found: Column = np.searchsorted(self.samples, samples)
         return found
-
-
-def check_whole(said: str, value: Any) -> None:
-    """Raise an `InputError` that begins with what is said if a value is no whole number."""
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
-        raise InputError(f"{said}; got {value!r}")

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from ...checks import is_integer
 from ...errors import AtlasError
 
 __all__ = [
@@ -130,10 +131,8 @@ class Header:
         for one in fields(cls):
             value = attributes.get(one.name)
             kind = known[str(one.type)]
-            number = kind is int and isinstance(value, (int, np.integer)) and not isinstance(value, bool)
-            if not (number or isinstance(value, (bool, np.bool_) if kind is bool else str)) or (
-                kind is int and not number
-            ):
+            fits = is_integer(value) if kind is int else isinstance(value, (bool, np.bool_) if kind is bool else str)
+            if not fits:
                 raise AtlasError(f"its attribute {one.name!r} is missing or no {kind.__name__}: {value!r}")
             values[one.name] = kind(value)
         return cls(**values)

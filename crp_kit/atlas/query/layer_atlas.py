@@ -7,8 +7,9 @@ from typing import Any, Literal
 import numpy as np
 
 from ...atlas.file.schema import MomentArrays
+from ...checks import check_integer
 from ...errors import AtlasError, ConceptRangeError, InputError
-from ..file.atlas_file import AtlasFile, check_whole
+from ..file.atlas_file import AtlasFile
 from ..file.hdf5 import H5File
 from ..file.reader import has_overall
 from ..file.schema import KINDS, OVERALL, Kind, LayerInfo, layer_path
@@ -111,8 +112,7 @@ class ScoreAtlas:
 
     @staticmethod
     def _ranking(found: dict[str, Column], k: int | None, most: int) -> SampleRanking:
-        check_whole("k is a whole number", 1 if k is None else k)
-        if k is not None and not 1 <= k <= most:
+        if k is not None and not 1 <= check_integer("k", k) <= most:
             raise InputError(f"the atlas holds {most} per ranking; k is 1 to {most}, got {k}")
         held = found["sample"][: k or most] >= 0
         return SampleRanking(**{name: column[: k or most][held] for name, column in found.items()})
@@ -211,10 +211,10 @@ class ScoreAtlas:
         return self._file.array(f"{self._base}/matrix")
 
     def _concept(self, concept: int) -> int:
-        check_whole("a concept is a whole number", concept)
+        concept = check_integer("a concept", concept)
         if not 0 <= concept < self.layer.n_concepts:
-            raise ConceptRangeError(self.layer.name, [int(concept)], self.layer.n_concepts, what="concept")
-        return int(concept)
+            raise ConceptRangeError(self.layer.name, [concept], self.layer.n_concepts, what="concept")
+        return concept
 
     def __repr__(self) -> str:
         return f"ScoreAtlas {self.kind} of {self.layer.name!r}: top, class_top, classes, concepts, moments, statistics"
@@ -222,8 +222,7 @@ class ScoreAtlas:
 
 def _best(values: Column, k: int | None) -> Column:
     """Return the numbers of the highest values, best first, without those that are not-a-number."""
-    check_whole("k is a whole number", 1 if k is None else k)
-    if k is not None and k < 1:
+    if k is not None and check_integer("k", k) < 1:
         raise InputError(f"k is at least 1; got {k}")
     order = np.argsort(-values, kind="stable")
     return order[~np.isnan(values[order])][:k]

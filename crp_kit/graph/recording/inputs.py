@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args
 
 import torch
 
+from ...checks import is_integer
 from ...errors import InputError
 from ..nested import mapped
 
@@ -142,7 +143,7 @@ def checked_fixed(fixed: str | int | Iterable[str | int]) -> tuple[str | int, ..
         If one is neither a name nor a position.
     """
     chosen = (fixed,) if isinstance(fixed, (str, int)) else tuple(fixed)
-    wrong = [one for one in chosen if not isinstance(one, (str, int)) or isinstance(one, bool)]
+    wrong = [name for name in chosen if not isinstance(name, str) and not is_integer(name)]
     if wrong:
         raise InputError(f"fixed is names of inputs, or their positions in a tuple; got {wrong[0]!r}")
     return chosen

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import torch
 from torch import nn
 from zennit.core import Hook
 from zennit.types import SubclassMeta
 
+from ...checks import is_integer
 from ...errors import CompositeError
 from .layer_index import Types, type_text
 
@@ -62,8 +61,8 @@ def checked_choice(given: Any) -> Any:
         if not given:
             raise CompositeError("a list of layers is empty; name one at least")
         return tuple(checked_choice(one) for one in given)
-    if is_index(given):
-        return operator.index(given)
+    if is_integer(given):
+        return int(given)
     if isinstance(given, str):
         if not given:
             raise CompositeError("a layer's name is empty; patterns for all layers are '*' or GlobalMap(rule)")
@@ -82,18 +81,13 @@ def choice_text(choice: Any) -> str:
     return type_text(choice) if isinstance(choice, type) else repr(choice)
 
 
-def is_index(value: Any) -> bool:
-    """Return whether a value is a whole number, of Python or NumPy."""
-    return hasattr(type(value), "__index__") and not isinstance(value, (bool, torch.Tensor))
-
-
 def checked_span(given: Any) -> range | slice:
     """Return a range of layers, or say why it is none."""
     if isinstance(given, slice):
         bounds = (given.start, given.stop, given.step)
-        if all(one is None or is_index(one) for one in bounds) and given.step != 0:
+        if all(bound is None or is_integer(bound) for bound in bounds) and given.step != 0:
             return given
-    if isinstance(given, tuple) and len(given) == 2 and all(map(is_index, given)):
+    if isinstance(given, tuple) and len(given) == 2 and all(map(is_integer, given)):
         given = range(*given)
     if not isinstance(given, range):
         raise CompositeError(f"a range of layers is a range, a slice, or a pair (start, stop); got {given!r}")

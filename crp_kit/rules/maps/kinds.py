@@ -21,13 +21,13 @@ compose(GlobalTypeMap({Convolution: Gamma(gamma=0.25), Linear: Epsilon(epsilon=1
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Sequence
 from typing import Any
 
 from torch import nn
 from zennit.core import Composite, Hook
 
+from ...checks import is_integer
 from ...errors import CompositeError
 from ..parameters import short_rule
 from .arguments import (
@@ -39,7 +39,6 @@ from .arguments import (
     checked_rule,
     checked_span,
     choice_text,
-    is_index,
 )
 from .base import EVERYWHERE, RuleMap
 from .layer_index import Layers
@@ -195,9 +194,9 @@ class FirstNTypeMap(RuleMap):
     """
 
     def __init__(self, n: int, types: TypeRules) -> None:
-        if not is_index(n) or n < 1:
+        if not is_integer(n, 1):
             raise CompositeError(f"n is how many layers, at least 1; got {n!r}")
-        super().__init__(slice(operator.index(n)), checked_pairs(types), str(n))
+        super().__init__(slice(int(n)), checked_pairs(types), str(n))
 
 
 # ---------------------------------------------------------------------- several maps

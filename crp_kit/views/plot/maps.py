@@ -11,6 +11,7 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from ...checks import is_integer
 from ...errors import InputError
 from ..image import DEFAULT_CMAP, colours, scale_of
 from .panels import (
@@ -147,7 +148,7 @@ def concept_bars(
     values = numbers(shares)
     if values.ndim != 1 or not values.size:
         raise InputError(f"shares have one number for each concept of one sample; got shape {values.shape}")
-    if k < 1:
+    if not is_integer(k, 1):
         raise InputError(f"k is the number of bars, at least 1; got {k}")
     figure, (place,) = places_for(1, 1, None if axes is None else [axes], aspect=0.3 + 0.11 * min(k, values.size))
     order = np.argsort(-np.abs(values), kind="stable")[:k]

@@ -14,6 +14,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
+from ...checks import is_integer
 from ...errors import InputError
 from ...regions.result import RegionMap
 from ..image import picture
@@ -84,7 +85,7 @@ def regions(
     view = region_view(found, title=title, image=image, references=references)
     if depth is not None and view.labels.ndim != 3:
         raise InputError("depth chooses a slice of a volume, and this map is of none")
-    if isinstance(most, bool) or not isinstance(most, int) or not 1 <= most <= len(COLOURS):
+    if not is_integer(most, 1, len(COLOURS)):
         raise InputError(f"most is how many concepts get a colour of their own, 1 to {len(COLOURS)}; got {most!r}")
     if view.labels.ndim == 1:
         return signal_figure(view, most)
@@ -114,7 +115,7 @@ def _slice(view: RegionView, depth: int | None) -> RegionView:
     sizes = np.bincount(labels.ravel())
     density = (np.abs(numbers(view.relevance)) / sizes)[labels].sum((1, 2))
     chosen = int(density.argmax()) if depth is None else depth
-    if isinstance(depth, bool) or not 0 <= chosen < total:
+    if not is_integer(chosen, 0, total - 1):
         raise InputError(f"depth is the number of a slice, from 0 to {total - 1}; got {depth!r}")
     grey = numbers(view.image)[..., chosen, :, :]
     part = np.bincount(labels[chosen].ravel(), minlength=len(sizes)) / sizes

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 
+from ...checks import is_integer
 from ...errors import InputError
 from ..image import DEFAULT_CMAP, overlay, scale_of, stretched
 from .panels import (
@@ -103,17 +104,16 @@ def chosen_slices(row: Floats, slices: Slices, count: int) -> list[int]:
     if isinstance(slices, str):
         if slices not in ("strongest", "central"):
             raise InputError(f"slices is 'strongest', 'central' or numbers of slices; got {slices!r}")
-        if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+        if not is_integer(count, 1):
             raise InputError(f"count is how many slices are drawn, at least 1; got {count!r}")
         count = min(count, depth)
         if slices == "central":
             first = (depth - count + 1) // 2
             return list(range(first, first + count))
         return sorted(np.argsort(-np.abs(row).sum((1, 2)), kind="stable")[:count].tolist())
-    wrong = [one for one in slices if isinstance(one, bool) or not isinstance(one, (int, np.integer))]
-    if wrong or not len(slices) or not all(0 <= one < depth for one in slices):
+    if not len(slices) or not all(is_integer(number, 0, depth - 1) for number in slices):
         raise InputError(f"slices are whole numbers from 0 to {depth - 1}; got {list(slices)!r:.60}")
-    return sorted({int(one) for one in slices})
+    return sorted({int(number) for number in slices})
 
 
 def _draw_row(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from tqdm import tqdm
 
 from ...atlas.build.workplace import Interrupts
+from ...checks import check_integer
 from ...errors import InputError
 from .choice import choose
 from .folder import Site, check_folder, made_whole
@@ -167,9 +168,9 @@ def build_report(
     (None, None)
     """
     began, target = time.monotonic(), Path(path)
-    _check_number("references", references, (1, 1 << 20))
-    _check_number("picture_size", picture_size, (16, 512))
-    _check_number("batch_size", batch_size, (1, 1 << 20))
+    check_integer("references", references, low=1, high=1 << 20)
+    check_integer("picture_size", picture_size, low=16, high=512)
+    check_integer("batch_size", batch_size, low=1, high=1 << 20)
     if not isinstance(links, Links) and links not in get_args(LinkKind):
         raise InputError(f"links is 'correlation', 'graph' or Links; got {links!r}")
     check_folder(target, overwrite=overwrite)
@@ -204,8 +205,3 @@ def build_report(
             writer.index(title or f"{atlas.header.model} on {atlas.header.dataset}")
             files, size = writer.page(began)
     return BuiltReport(target, count, files, size, time.monotonic() - began)
-
-
-def _check_number(name: str, value: Any, bounds: tuple[int, int]) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or not bounds[0] <= value <= bounds[1]:
-        raise InputError(f"{name} is a whole number from {bounds[0]} to {bounds[1]:,}; got {value!r}")

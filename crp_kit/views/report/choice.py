@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
-import numpy as np
-
+from ...checks import check_integer
 from ...errors import ConceptRangeError, InputError, UnknownLayerError
 from ...graph.name_patterns import is_plain, matching
 
@@ -65,13 +64,11 @@ def _layers(atlas: ConceptAtlas, wanted: str | Iterable[str] | None) -> list[str
 
 
 def _ids(atlas: ConceptAtlas, layer: str, wanted: list[int]) -> tuple[int, ...]:
-    for one in wanted:
-        if isinstance(one, bool) or not isinstance(one, (int, np.integer)):
-            raise InputError(f"a concept is a whole number; got {one!r}")
-    if not wanted:
+    ids = {check_integer("a concept", concept) for concept in wanted}
+    if not ids:
         raise InputError(f"no concepts of {layer!r}: name one at least")
     size = atlas[layer].n_concepts
-    wrong = sorted({int(one) for one in wanted if not 0 <= one < size})
+    wrong = sorted(concept for concept in ids if not 0 <= concept < size)
     if wrong:
         raise ConceptRangeError(layer, wrong, size, what="concept")
-    return tuple(sorted({int(one) for one in wanted}))
+    return tuple(sorted(ids))
