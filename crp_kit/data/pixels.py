@@ -11,7 +11,7 @@ from PIL import Image
 
 from ..errors import InputError
 
-__all__ = ["finite", "picture", "stretched"]
+__all__ = ["finite", "picture", "plane", "stretched"]
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 
@@ -77,7 +77,16 @@ def finite(values: Any) -> Floats:
     array = _array(values).astype(np.float64)
     wrong = int((~np.isfinite(array)).sum())
     if wrong:
-        raise InputError(f"{wrong} of {array.size} values are infinite or not-a-number and have no colour")
+        raise InputError(f"{wrong} of {array.size} values are infinite or not-a-number and cannot be drawn")
+    return array
+
+
+def plane(heatmap: Any) -> Floats:
+    """Return one heatmap as (height, width), if it is one and all its values are finite."""
+    array = finite(heatmap)
+    if array.ndim != 2 or not array.size:
+        hint = "; choose one row, such as heatmap[0]" if array.ndim == 3 else ""
+        raise InputError(f"a heatmap is (height, width) with at least one value; got shape {array.shape}{hint}")
     return array
 
 

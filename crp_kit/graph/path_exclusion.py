@@ -8,7 +8,7 @@ Whatever by-passes a conditioned node carries nothing (Achtibat et al. 2023, met
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 

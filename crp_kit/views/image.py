@@ -13,7 +13,7 @@ from zennit.cmap import ColorMap
 from zennit.image import CMAPS, get_cmap
 
 from ..checks import is_integer
-from ..data.pixels import finite, picture, stretched
+from ..data.pixels import finite, picture, plane, stretched
 from ..errors import InputError
 
 __all__ = [
@@ -74,8 +74,8 @@ def colours(values: Any, *, cmap: str | ColorMap = DEFAULT_CMAP, vmax: float | N
     array = finite(values)
     scaled = np.clip(array / scale_of(array, vmax), -1, 1)
     # zennit puts the middle colour at index 128 of 255: each sign gets its own straight line, so that zero hits it.
-    place = np.where(scaled < 0, (1 + scaled) * _MIDDLE, _MIDDLE + scaled * (1 - _MIDDLE))
-    mapped: Floats = _colour_map(cmap)(place)
+    position = np.where(scaled < 0, (1 + scaled) * _MIDDLE, _MIDDLE + scaled * (1 - _MIDDLE))
+    mapped: Floats = _colour_map(cmap)(position)
     return np.floor(mapped * 255 + 1e-6).astype(np.uint8)
 
 
@@ -125,10 +125,10 @@ def heatmap_image(
 
     Examples
     --------
-    >>> heatmap_image(torch.tensor([[0.0, 1.0]]), zoom=4).size
+    >>> heatmap_image([[0.0, 1.0]], zoom=4).size
     (8, 4)
     """
-    pixels = colours(_plane(heatmap), cmap=cmap, vmax=vmax)
+    pixels = colours(plane(heatmap), cmap=cmap, vmax=vmax)
     if not is_integer(zoom, 1):
         raise InputError(f"zoom is the side length in pixels of each value, at least 1; got {zoom}")
     return Image.fromarray(pixels.repeat(zoom, 0).repeat(zoom, 1))
@@ -151,16 +151,17 @@ def overlay(image: Any, heatmap: Any, *, cmap: str | ColorMap = DEFAULT_CMAP, vm
     InputError
         If the sizes differ, or one of the two is not what it should be.
     """
-    plane = _plane(heatmap)
+    relevance = plane(heatmap)
     below = picture(image).convert("L")
-    if below.size != plane.shape[::-1]:
+    if below.size != relevance.shape[::-1]:
+        height, width = relevance.shape
         raise InputError(
-            f"the image is {below.size[0]}x{below.size[1]} pixels and the heatmap {plane.shape[1]}x{plane.shape[0]}: "
+            f"the image is {below.size[0]}x{below.size[1]} pixels and the heatmap {width}x{height}: "
             f"give the image as the model saw it (resized and cropped)"
         )
-    weight = np.sqrt(np.clip(np.abs(plane) / scale_of(plane, vmax), 0, 1))[..., None]
+    weight = np.sqrt(np.clip(np.abs(relevance) / scale_of(relevance, vmax), 0, 1))[..., None]
     grey = 64 + 0.75 * np.asarray(below, dtype=np.float64)[..., None]
-    mixed = (1 - weight) * grey + weight * colours(plane, cmap=cmap, vmax=vmax)
+    mixed = (1 - weight) * grey + weight * colours(relevance, cmap=cmap, vmax=vmax)
     return Image.fromarray(mixed.round().astype(np.uint8))
 
 
@@ -187,20 +188,12 @@ def grid(images: Sequence[Image.Image], *, columns: int | None = None, gap: int 
         raise InputError(f"a grid has at least one column; got {columns}")
     across = min(columns or math.ceil(math.sqrt(len(images))), len(images))
     down = math.ceil(len(images) / across)
-    width, height = max(one.width for one in images), max(one.height for one in images)
+    width, height = max(image.width for image in images), max(image.height for image in images)
     sheet = Image.new("RGB", (across * (width + gap) - gap, down * (height + gap) - gap), "white")
-    for number, one in enumerate(images):
+    for number, image in enumerate(images):
         row, column = divmod(number, across)
-        sheet.paste(one.convert("RGB"), (column * (width + gap), row * (height + gap)))
+        sheet.paste(image.convert("RGB"), (column * (width + gap), row * (height + gap)))
     return sheet
-
-
-def _plane(heatmap: Any) -> Floats:
-    array = finite(heatmap)
-    if array.ndim != 2 or not array.size:
-        hint = "; choose one row, such as heatmap[0]" if array.ndim == 3 else ""
-        raise InputError(f"a heatmap is (height, width) with at least one value; got shape {array.shape}{hint}")
-    return array
 
 
 def _colour_map(cmap: str | ColorMap) -> ColorMap:

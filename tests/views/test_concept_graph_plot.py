@@ -187,10 +187,10 @@ def test_what_cannot_be_drawn_is_refused(graph: ConceptGraph, atlas: ConceptAtla
 
 
 def test_columns_have_few_crossings_and_room_for_edges_that_pass_them() -> None:
-    places = arrange([["a"], ["b", "c"], ["d", "e"]], [("a", "b"), ("a", "c"), ("b", "e"), ("c", "d"), ("a", "d")],
+    columns = arrange([["a"], ["b", "c"], ["d", "e"]], [("a", "b"), ("a", "c"), ("b", "e"), ("c", "d"), ("a", "d")],
                      dict.fromkeys("abcde", 1.0), lane=0.5)  # fmt: skip
-    order = np.sign([places.heights["b"] - places.heights["c"], places.heights["e"] - places.heights["d"]])
+    order = np.sign([columns.heights["b"] - columns.heights["c"], columns.heights["e"] - columns.heights["d"]])
     assert order[0] == order[1] != 0
-    (way,) = places.ways["a", "d"]
-    assert all(abs(way - places.heights[one]) >= 0.75 for one in "bc")
-    assert places.total == 2.5
+    (lane,) = columns.lanes["a", "d"]
+    assert all(abs(lane - columns.heights[node]) >= 0.75 for node in "bc")
+    assert columns.total == 2.5

@@ -26,7 +26,7 @@ from crp_kit.views.report import samples as samples_module
 from crp_kit.views.report.facts import layer_facts
 from crp_kit.views.report.links import cosines
 from crp_kit.views.report.samples import SampleSource
-from crp_kit.views.report.sprites import Sheet, thumbnail
+from crp_kit.views.report.sprite_sheets import SpriteSheet, thumbnail
 from tests.report_case import (
     ATTRIBUTION,
     CLASSES,
@@ -368,7 +368,7 @@ def test_a_histogram_of_many_classes_shows_the_strongest_and_bounds_the_rest(atl
 
 
 def test_a_sheet_keeps_each_picture_once_and_repeats_borders(tmp_path: Path) -> None:
-    sheet = Sheet(8)
+    sheet = SpriteSheet(8)
     red, wide = Image.new("RGB", (8, 8), "red"), Image.new("RGB", (8, 4), "blue")
     assert [sheet.cell("a", red), sheet.cell("b", wide), sheet.cell("a", wide)] == [0, 1, 0]
     assert sheet.geometry == (2, 1)

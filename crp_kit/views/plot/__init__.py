@@ -1,4 +1,4 @@
-"""Matplotlib figures: heatmaps, relevant concepts, reference samples, region maps, conservation, and the demo's."""
+"""Matplotlib figures: heatmaps, relevant concepts, reference samples, region maps, conservation, the demo."""
 
 from .bars import bars
 from .concept_graph import concept_graph
@@ -6,10 +6,10 @@ from .conservation import conservation
 from .demo import ConceptView, SampleView, demo_figure
 from .maps import concept_bars, heatmaps
 from .panels import to_png
-from .region_page import ReferencePicture, RegionView
-from .regions import region_view, regions
-from .samples import compare_modes, references
-from .sheets import ReferenceView
+from .reference_view import ReferenceView
+from .references import compare_modes, references
+from .region_view import ReferencePicture, RegionView, region_view
+from .regions import regions
 from .signals import signals
 from .volumes import volumes
 

@@ -1,4 +1,4 @@
-"""Relevance of tokens or features: signed bars under their words."""
+"""Relevance of tokens or features: signed bars above their names."""
 
 from __future__ import annotations
 
@@ -11,16 +11,18 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from ...data.pixels import finite
 from ...errors import InputError
 from ..image import DEFAULT_CMAP, colours, scale_of
-from .panels import OUTLINE, Colours, check_count, lined_places, numbers, per_row, plain
+from .labels import literal, one_line
+from .panels import OUTLINE, ColourMap, check_count, per_row, sized_panel_axes
 
 __all__ = ["bars"]
 
 _LABELLED = 64
-"""Up to so many bars have each a name below it."""
+"""Up to this many bars, each has its name below it."""
 _LETTERS = 16
-_TALL = 1.1
+_HEIGHT = 1.1
 """Height of a panel without its names, in inches."""
 
 
@@ -32,7 +34,7 @@ def bars(
     label: str = "token",
     columns: int | None = None,
     shared_scale: bool = False,
-    cmap: Colours = DEFAULT_CMAP,
+    cmap: ColourMap = DEFAULT_CMAP,
     axes: Sequence[Axes] | npt.NDArray[Any] | None = None,
 ) -> Figure:
     """Return a figure of the relevance of tokens or features as signed bars, a panel for each row.
@@ -42,12 +44,12 @@ def bars(
     maps : torch.Tensor or array
         Signed relevance, (row, token); (token,) is one row.
     names : sequence of str, or of sequences of str, optional
-        What each token or feature is: for all rows, or for each row, or for each run of equally many rows. By default
-        its number.
+        Names of the tokens or features: for all rows, or for each row, or for each run of equally many rows. By
+        default their numbers.
     titles : sequence of str, optional
         One for each row.
     label : str, optional
-        What a bar is.
+        What a bar stands for.
     columns : int, optional
         Panels in a line; by default 1, or 2 from 7 rows on where there are at most 32 bars.
     shared_scale : bool, optional
@@ -66,54 +68,55 @@ def bars(
     >>> [tick.get_text() for tick in figure.axes[0].get_xticklabels()]
     ['a', 'red', 'cat']
     """
-    array = numbers(maps)
+    array = finite(maps)
     rows = array[None] if array.ndim == 1 else array
     if rows.ndim != 2 or not rows.size:
         raise InputError(f"relevance of {label}s is (row, {label}) with at least one value; got shape {array.shape}")
     check_count("titles", titles, len(rows), "rows")
-    words = per_row(_names(names, rows.shape[1], label), len(rows), f"lists of {label}s")
+    names_by_row = per_row(_names(names, rows.shape[1], label), len(rows), f"lists of {label}s")
     across = columns if columns is not None else (2 if len(rows) > 6 and rows.shape[1] <= 32 else 1)
-    wide = max(min(0.2 * rows.shape[1], 10.0 / max(min(across, len(rows)), 1)), 3.2)
-    longest = max((len(word) for line in words if line for word in line), default=1)
-    tall = _TALL + (0.075 * min(longest, _LETTERS) if rows.shape[1] <= _LABELLED else 0.1)
-    figure, places = lined_places(len(rows), across, axes, size=(wide, tall))
+    width = max(min(0.2 * rows.shape[1], 10.0 / max(min(across, len(rows)), 1)), 3.2)
+    longest = max((len(name) for line in names_by_row if line for name in line), default=1)
+    height = _HEIGHT + (0.075 * min(longest, _LETTERS) if rows.shape[1] <= _LABELLED else 0.1)
+    figure, panels = sized_panel_axes(len(rows), across, axes, size=(width, height))
     common = scale_of(rows) if shared_scale else None
-    for number, (place, row, line) in enumerate(zip(places, rows, words, strict=False)):
-        _draw(place, row, vmax=common, cmap=cmap)
-        _write_names(place, line, len(row))
-        place.set_title(plain("; ".join((titles[number] if titles else "").splitlines())), loc="left", fontsize="small")
-        place.set_ylabel("relevance", fontsize="x-small")
+    for number, (ax, row, line) in enumerate(zip(panels, rows, names_by_row, strict=False)):
+        _draw(ax, row, vmax=common, cmap=cmap)
+        _write_names(ax, line, len(row))
+        ax.set_title(one_line(titles[number]) if titles else "", loc="left", fontsize="small")
+        ax.set_ylabel("relevance", fontsize="x-small")
         if number + across >= len(rows) or axes is not None:
-            place.set_xlabel(label, fontsize="x-small")
-    for unused in places[len(rows) :]:
+            ax.set_xlabel(label, fontsize="x-small")
+    for unused in panels[len(rows) :]:
         unused.set_axis_off()
     return figure
 
 
-def _draw(place: Axes, row: npt.NDArray[np.float64], *, vmax: float | None, cmap: Colours) -> None:
+def _draw(ax: Axes, row: npt.NDArray[np.float64], *, vmax: float | None, cmap: ColourMap) -> None:
     """Draw one row; the outline keeps weak bars visible."""
     scale = scale_of(row, vmax)
     paint = colours(row, cmap=cmap, vmax=scale) / 255
     edge = 0.5 if len(row) <= _LABELLED else 0.0
-    place.bar(np.arange(len(row)), row, color=[tuple(one) for one in paint], width=0.84 if edge else 1.0,
+    ax.bar(np.arange(len(row)), row, color=[tuple(colour) for colour in paint], width=0.84 if edge else 1.0,
               edgecolor=OUTLINE if edge else None, linewidth=edge)  # fmt: skip
-    place.axhline(0, color=OUTLINE, linewidth=0.6)
+    ax.axhline(0, color=OUTLINE, linewidth=0.6)
     low, high = (-scale, scale) if vmax else (float(min(row.min(), 0)), float(max(row.max(), 0)))
     gap = 0.06 * (high - low) or scale
-    place.set_ylim(low - gap, high + gap)
-    place.set_xlim(-0.8, len(row) - 0.2)
-    place.tick_params(labelsize="x-small", length=2)
-    place.yaxis.get_offset_text().set_fontsize("x-small")
-    place.spines[["top", "right"]].set_visible(False)
+    ax.set_ylim(low - gap, high + gap)
+    ax.set_xlim(-0.8, len(row) - 0.2)
+    ax.tick_params(labelsize="x-small", length=2)
+    ax.yaxis.get_offset_text().set_fontsize("x-small")
+    ax.spines[["top", "right"]].set_visible(False)
 
 
-def _write_names(place: Axes, words: Sequence[str] | None, count: int) -> None:
-    if count <= _LABELLED and words is not None:
-        shown = [plain(word if len(word) <= _LETTERS else f"{word[: _LETTERS - 1]}…") for word in words]
-        place.set_xticks(range(count), shown, rotation=90 if max(map(len, words)) > 2 else 0)
+def _write_names(ax: Axes, names: Sequence[str] | None, count: int) -> None:
+    """Write the name of each of a few bars, or the number of some of many."""
+    if count <= _LABELLED and names is not None:
+        shown = [literal(name if len(name) <= _LETTERS else f"{name[: _LETTERS - 1]}…") for name in names]
+        ax.set_xticks(range(count), shown, rotation=90 if max(map(len, names)) > 2 else 0)
         return
     step = max(1, math.ceil(count / 16))
-    place.set_xticks(range(0, count, step), list(map(str, range(0, count, step))))
+    ax.set_xticks(range(0, count, step), list(map(str, range(0, count, step))))
 
 
 def _names(names: Any, count: int, label: str) -> list[list[str]] | None:

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 from matplotlib.axes import Axes
 from matplotlib.patches import FancyBboxPatch, Rectangle
 
-from .panels import OUTLINE, plain
+from .labels import literal, percent
+from .panels import OUTLINE
 
 if TYPE_CHECKING:
     from ...concept_graph import ConceptNode
     from ...concept_graph.view import GraphView
 
-__all__ = ["GREY", "Boxes", "percent"]
+__all__ = ["GREY", "Boxes"]
 
 # All lengths are inches, which are the units of the axes.
 _PICTURE, _GAP, _PAD = 0.82, 0.05, 0.07
@@ -31,11 +32,11 @@ GREY = "#666666"
 
 @dataclass(frozen=True, eq=False)
 class Boxes:
-    """What stands in the boxes of a graph.
+    """Content and size of the boxes of a graph.
 
     Parameters
     ----------
-    graph : ConceptGraph
+    graph : GraphView
     pictures : dict
         By layer and concept, (height, width, 3) each.
     classes : dict
@@ -47,18 +48,18 @@ class Boxes:
     classes: Mapping[int, str]
 
     def width(self, node: ConceptNode) -> float:
-        """Return the width that a node needs."""
-        strip = sum(_PICTURE * min(1.0, _aspect(one)) + _GAP for one in self.pictures[node.key]) - _GAP
+        """Return the width that a node needs, in inches."""
+        strip = sum(_PICTURE * min(1.0, _aspect(pixels)) + _GAP for pixels in self.pictures[node.key]) - _GAP
         return max(_TEXT_WIDTH, strip + 2 * _PAD)
 
     def height(self, node: ConceptNode) -> float:
-        """Return the height that a node needs for what stands in it and for its edges."""
+        """Return the height that a node needs for its content and for its edges, in inches."""
         strip = _PICTURE + _GAP if self.pictures[node.key] else 0.0
         ports = max(len(self.graph.parents(node)), len(self.graph.children(node)))
         return max(strip + _LINE * len(self._lines(node)) + 2 * _PAD, _PORT * (ports + 1))
 
     def _lines(self, node: ConceptNode) -> list[str]:
-        """What stands in a node."""
+        """Return the lines of text of a node."""
         named = self.classes.get(node.concept) if node.kind == "class" else None
         lines = textwrap.wrap(named or node.name, 20, max_lines=3, placeholder=" …")
         share = percent(node.share)
@@ -67,13 +68,13 @@ class Boxes:
         lines[-1:] = [f"{lines[-1]} ({share})"] if len(lines[-1]) + len(share) < 17 else [lines[-1], share]
         return [*lines, f"not shown {percent(node.unexplained)}"] if node.unexplained is not None else lines
 
-    def draw(self, ax: Axes, node: ConceptNode, place: tuple[float, float, float]) -> None:
-        """Draw a box with its pictures and words into a place: left, width, and the height of its middle."""
-        (left, width, middle), high = place, self.height(node)
+    def draw(self, ax: Axes, node: ConceptNode, frame: tuple[float, float, float]) -> None:
+        """Draw a box with its pictures and text: left edge, width, and the height of its middle."""
+        (left, width, middle), height = frame, self.height(node)
         box = FancyBboxPatch(
-            (left, middle - high / 2),
+            (left, middle - height / 2),
             width,
-            high,
+            height,
             boxstyle="round,pad=0,rounding_size=0.07",
             facecolor="white",
             edgecolor=OUTLINE,
@@ -85,18 +86,18 @@ class Boxes:
         pictures = self.pictures[node.key]
         content = _LINE * len(lines) + (_PICTURE + _GAP if pictures else 0)
         top = middle + content / 2
-        widths = [_PICTURE * min(1.0, _aspect(one)) for one in pictures]
+        widths = [_PICTURE * min(1.0, _aspect(pixels)) for pixels in pictures]
         x = left + (width - sum(widths) - _GAP * (len(widths) - 1)) / 2
-        for one, wide in zip(pictures, widths, strict=True):
-            _show(ax, one, (x, top - _PICTURE, wide, _PICTURE))
-            x += wide + _GAP
+        for pixels, picture_width in zip(pictures, widths, strict=True):
+            _draw_picture(ax, pixels, (x, top - _PICTURE, picture_width, _PICTURE))
+            x += picture_width + _GAP
         top -= _PICTURE + _GAP if pictures else 0
         for line, text in enumerate(lines):
             quiet = node.unexplained is not None and line == len(lines) - 1
             ax.text(
                 left + width / 2,
                 top - _LINE * (line + 0.5),
-                plain(text),
+                literal(text),
                 fontsize=6.5 if quiet else 7.5,
                 color=GREY if quiet else OUTLINE,
                 ha="center",
@@ -105,21 +106,16 @@ class Boxes:
             )
 
 
-def percent(share: float) -> str:
-    """Return a share in percent, with a decimal where it would else be 0."""
-    return f"{100 * share:.0f} %" if abs(share) >= 0.01 else f"{100 * share:.1f} %"
-
-
 def _aspect(pixels: Any) -> float:
     """Width over height."""
     return float(pixels.shape[1] / pixels.shape[0])
 
 
-def _show(ax: Axes, pixels: Any, place: tuple[float, float, float, float]) -> None:
-    """Draw a picture into a place (left, bottom, width, height), as large as its sides allow."""
-    left, bottom, width, height = place
-    deep = min(height, width / _aspect(pixels))
-    bottom += (height - deep) / 2
-    extent = (left, left + width, bottom, bottom + deep)
+def _draw_picture(ax: Axes, pixels: Any, frame: tuple[float, float, float, float]) -> None:
+    """Draw a picture into a frame (left, bottom, width, height), as large as its sides allow."""
+    left, bottom, width, frame_height = frame
+    height = min(frame_height, width / _aspect(pixels))
+    bottom += (frame_height - height) / 2
+    extent = (left, left + width, bottom, bottom + height)
     ax.imshow(pixels, extent=extent, interpolation="nearest", aspect="equal", zorder=4)
-    ax.add_patch(Rectangle((left, bottom), width, deep, fill=False, edgecolor=OUTLINE, linewidth=0.5, zorder=5))
+    ax.add_patch(Rectangle((left, bottom), width, height, fill=False, edgecolor=OUTLINE, linewidth=0.5, zorder=5))

@@ -9,11 +9,12 @@ from typing import Any, Literal
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from ...errors import InputError
 from ..image import DEFAULT_CMAP, picture
 from .maps import concept_bars
-from .panels import CELL, OUTLINE, Colours, colour_bar, numbers, show_image, show_map
+from .panels import CELL, OUTLINE, ColourMap, colour_bar, show_image, show_map
 
 __all__ = ["ConceptView", "SampleView", "demo_figure"]
 
@@ -25,9 +26,9 @@ class ConceptView:
     Parameters
     ----------
     heatmap : torch.Tensor or array
-        Conditional heatmap: height, width.
+        Conditional heatmap: (height, width).
     title : str
-        The concept, its share, what it is known to stand for.
+        The concept, its share, its known meaning.
     """
 
     heatmap: Any
@@ -36,25 +37,25 @@ class ConceptView:
 
 @dataclass(frozen=True)
 class SampleView:
-    """One sample and what a model makes of it, ready to be drawn.
+    """One sample, its heatmap and its most relevant concepts, ready to be drawn.
 
     Parameters
     ----------
     image : torch.Tensor or array
-        What the model saw, values in [0, 1]: channel, height, width.
+        Image before normalisation, values in [0, 1]: (channel, height, width).
     title : str
         The true class, for instance.
     heatmap : torch.Tensor or array
-        Of the prediction, not conditioned on concepts: height, width.
+        Of the prediction, not conditioned on concepts: (height, width).
     heatmap_title : str
     shares : torch.Tensor or array
-        Signed relevance of each concept: concept.
+        Signed relevance of each concept: (concept,).
     shares_title : str
     concepts : sequence of ConceptView
     labels : dict of int to str
-        What to call concepts beside the bars.
+        Names of concepts beside the bars.
     outlines : dict of str to array
-        Regions to be outlined on the heatmaps, boolean: height, width.
+        Regions to be outlined on the heatmaps, boolean: (height, width).
     """
 
     image: Any
@@ -71,7 +72,7 @@ class SampleView:
 _LINE_STYLES: tuple[Literal["solid", "dashed", "dotted", "dashdot"], ...] = ("solid", "dashed", "dotted", "dashdot")
 
 
-def demo_figure(samples: Sequence[SampleView], *, title: str = "", cmap: Colours = DEFAULT_CMAP) -> Figure:
+def demo_figure(samples: Sequence[SampleView], *, title: str = "", cmap: ColourMap = DEFAULT_CMAP) -> Figure:
     """Return a figure with a line for each sample: image, heatmap, top concepts, their conditional heatmaps.
 
     Parameters
@@ -84,11 +85,11 @@ def demo_figure(samples: Sequence[SampleView], *, title: str = "", cmap: Colours
     Raises
     ------
     InputError
-        If there is no sample, or one of the arrays is not what it should be.
+        If there is no sample, or one of the arrays has another shape.
     """
     if not samples:
         raise InputError("the figure needs at least one sample; got none")
-    concepts = max(len(one.concepts) for one in samples)
+    concepts = max(len(sample.concepts) for sample in samples)
     widths = [1.0, 1.0, 1.25, *[1.0] * concepts]
     figure = Figure(figsize=(CELL * sum(widths) + 1.1, (CELL + 0.45) * len(samples) + 0.8), layout="constrained")
     lines = figure.subplots(len(samples), len(widths), squeeze=False, width_ratios=widths)
@@ -96,29 +97,27 @@ def demo_figure(samples: Sequence[SampleView], *, title: str = "", cmap: Colours
         show_image(line[0], picture(sample.image), sample.title)
         concept_bars(sample.shares, k=6, labels=sample.labels, title=sample.shares_title, cmap=cmap, axes=line[2])
         views = [ConceptView(sample.heatmap, sample.heatmap_title), *sample.concepts]
-        for place, view in zip([line[1], *line[3:]], views, strict=False):
-            show_map(place, numbers(view.heatmap), vmax=None, cmap=cmap)
-            _outline(place, sample.outlines.values())
-            place.set_title(view.title, fontsize="x-small")
+        for ax, view in zip([line[1], *line[3:]], views, strict=False):
+            show_map(ax, view.heatmap, vmax=None, cmap=cmap)
+            _outline(ax, sample.outlines.values())
+            ax.set_title(view.title, fontsize="x-small")
         for unused in line[3 + len(sample.concepts) :]:
             unused.set_axis_off()
     colour_bar(figure, list(lines.ravel()), common=None, cmap=cmap)
     if title:
         figure.suptitle(title, fontsize="medium")
-    _outline_legend(figure, list(dict.fromkeys(name for one in samples for name in one.outlines)))
+    _outline_legend(figure, list(dict.fromkeys(name for sample in samples for name in sample.outlines)))
     return figure
 
 
-def _outline(place: Axes, regions: Iterable[Any]) -> None:
+def _outline(ax: Axes, regions: Iterable[Any]) -> None:
     for region, style in zip(regions, _LINE_STYLES, strict=False):
         mask = np.asarray(region, dtype=np.float64)
         if 0 < mask.sum() < mask.size:
-            place.contour(mask, levels=[0.5], colors=OUTLINE, linewidths=0.9, linestyles=style)
+            ax.contour(mask, levels=[0.5], colors=OUTLINE, linewidths=0.9, linestyles=style)
 
 
 def _outline_legend(figure: Figure, names: Sequence[str]) -> None:
-    from matplotlib.lines import Line2D
-
     if not names:
         return
     handles = [

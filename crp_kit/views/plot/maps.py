@@ -12,18 +12,18 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ...checks import is_integer
+from ...data.pixels import finite
 from ...errors import InputError
 from ..image import DEFAULT_CMAP, colours, scale_of
 from .panels import (
     OUTLINE,
-    Colours,
+    ColourMap,
     aspect_of,
     check_count,
     colour_bar,
     map_rows,
-    numbers,
+    panel_axes,
     pictures,
-    places_for,
     show_image,
     show_map,
 )
@@ -39,7 +39,7 @@ def heatmaps(
     image_titles: Sequence[str] | None = None,
     columns: int | None = None,
     shared_scale: bool = False,
-    cmap: Colours = DEFAULT_CMAP,
+    cmap: ColourMap = DEFAULT_CMAP,
     axes: Sequence[Axes] | npt.NDArray[Any] | None = None,
 ) -> Figure:
     """Return a figure of signed heatmaps with their colour scale.
@@ -51,8 +51,8 @@ def heatmaps(
     maps : torch.Tensor or array
         Signed relevance, (row, height, width); (height, width) is one row.
     images : sequence or torch.Tensor, optional
-        What the model saw, as `crp_kit.views.image.picture` takes it: one image for all rows, one for each row, or one
-        for each run of equally many rows. Each image stands left of its rows.
+        Images before normalisation, as `crp_kit.views.image.picture` takes them: one image for all rows, one for each
+        row, or one for each run of equally many rows. Each image stands left of its rows.
     titles, image_titles : sequence of str, optional
         One title for each row, and for each image.
     columns : int, optional
@@ -85,26 +85,29 @@ def heatmaps(
     """
     rows = map_rows(maps)
     check_count("titles", titles, len(rows), "rows")
-    seen = pictures(images)
-    check_count("image_titles", image_titles, len(seen), "images")
-    if seen and len(rows) % len(seen):
-        raise InputError(f"{len(rows)} rows cannot be shared out among {len(seen)} images: give one image for each row")
-    run = len(rows) // len(seen) if seen else len(rows)
-    panels = len(rows) + len(seen)
+    shown_images = pictures(images)
+    check_count("image_titles", image_titles, len(shown_images), "images")
+    if shown_images and len(rows) % len(shown_images):
+        raise InputError(
+            f"{len(rows)} rows cannot be shared out among {len(shown_images)} images: give one image for each row"
+        )
+    run = len(rows) // len(shown_images) if shown_images else len(rows)
+    panels = len(rows) + len(shown_images)
     lines = 1 + max((text.count("\n") for text in (*(titles or ()), *(image_titles or ()))), default=0)
-    figure, places = places_for(panels, columns or min(run + bool(seen), 8), axes, aspect=aspect_of(rows), lines=lines)
+    across = columns or min(run + bool(shown_images), 8)
+    figure, all_axes = panel_axes(panels, across, axes, aspect=aspect_of(rows), lines=lines)
     common = scale_of(rows) if shared_scale or len(rows) == 1 else None
-    free, drawn = iter(places), []
+    free, drawn = iter(all_axes), []
     for number, row in enumerate(rows):
-        if seen and number % run == 0:
+        if shown_images and number % run == 0:
             index = number // run
-            show_image(next(free), seen[index], image_titles[index] if image_titles else "")
+            show_image(next(free), shown_images[index], image_titles[index] if image_titles else "")
         drawn.append(next(free))
         show_map(drawn[-1], row, vmax=common, cmap=cmap)
         drawn[-1].set_title(titles[number] if titles else "", fontsize="small")
     for unused in free:
         unused.set_axis_off()
-    colour_bar(figure, drawn if axes is not None else list(places), common=common, cmap=cmap)
+    colour_bar(figure, drawn if axes is not None else all_axes, common=common, cmap=cmap)
     return figure
 
 
@@ -114,7 +117,7 @@ def concept_bars(
     k: int = 8,
     labels: Mapping[int, str] | None = None,
     title: str = "",
-    cmap: Colours = DEFAULT_CMAP,
+    cmap: ColourMap = DEFAULT_CMAP,
     axes: Axes | None = None,
 ) -> Figure:
     """Return a figure of the concepts that matter most to one sample, as signed horizontal bars.
@@ -127,7 +130,7 @@ def concept_bars(
     k : int, optional
         Number of bars, the strongest at the top.
     labels : dict, optional
-        What to call a concept instead of its number.
+        Names of concepts, by number.
     title : str, optional
     cmap : str or zennit.cmap.ColorMap, optional
         As for `crp_kit.views.image.colours`.
@@ -145,20 +148,20 @@ def concept_bars(
     >>> [tick.get_text() for tick in figure.axes[0].get_yticklabels()]
     ['2', '1']
     """
-    values = numbers(shares)
+    values = finite(shares)
     if values.ndim != 1 or not values.size:
         raise InputError(f"shares have one number for each concept of one sample; got shape {values.shape}")
     if not is_integer(k, 1):
         raise InputError(f"k is the number of bars, at least 1; got {k}")
-    figure, (place,) = places_for(1, 1, None if axes is None else [axes], aspect=0.3 + 0.11 * min(k, values.size))
+    figure, (ax,) = panel_axes(1, 1, None if axes is None else [axes], aspect=0.3 + 0.11 * min(k, values.size))
     order = np.argsort(-np.abs(values), kind="stable")[:k]
     percent = math.isclose(float(np.abs(values).sum()), 1, rel_tol=1e-3)
     shown = values[order] * (100 if percent else 1)
     signs = colours(np.sign(shown) * 0.75, cmap=cmap, vmax=1) / 255
-    place.barh(range(len(order)), shown, color=[tuple(one) for one in signs], height=0.72)
+    ax.barh(range(len(order)), shown, color=[tuple(colour) for colour in signs], height=0.72)
     for height, value in enumerate(shown):
         text = f"{value:+.1f} %" if percent else f"{value:+.3g}"
-        place.annotate(
+        ax.annotate(
             text,
             (value, height),
             xytext=(3 if value >= 0 else -3, 0),
@@ -167,14 +170,15 @@ def concept_bars(
             va="center",
             fontsize="x-small",
         )
-    names = {int(one): str(int(one)) for one in order} | dict(labels or {})
-    place.set_yticks(range(len(order)), [names[int(one)] for one in order], fontsize="x-small")
-    place.set_ylim(len(order) - 0.5, -0.5)
-    place.axvline(0, color=OUTLINE, linewidth=0.8)
-    place.margins(x=0.35)
-    place.tick_params(axis="x", labelsize="x-small")
-    place.tick_params(axis="y", length=0)
-    place.spines[["top", "right", "left"]].set_visible(False)
-    place.set_xlabel("share of |relevance| (%)" if percent else "relevance", fontsize="x-small")
-    place.set_title(title, fontsize="small")
+    names = dict(labels or {})
+    ticks = [names.get(concept, str(concept)) for concept in map(int, order)]
+    ax.set_yticks(range(len(order)), ticks, fontsize="x-small")
+    ax.set_ylim(len(order) - 0.5, -0.5)
+    ax.axvline(0, color=OUTLINE, linewidth=0.8)
+    ax.margins(x=0.35)
+    ax.tick_params(axis="x", labelsize="x-small")
+    ax.tick_params(axis="y", length=0)
+    ax.spines[["top", "right", "left"]].set_visible(False)
+    ax.set_xlabel("share of |relevance| (%)" if percent else "relevance", fontsize="x-small")
+    ax.set_title(title, fontsize="small")
     return figure

@@ -1,4 +1,4 @@
-"""The parts that all figures are made of: places for panels, images, maps, and what their colours mean.
+"""Parts of all figures: axes for panels, images, signed maps, and the colour bar.
 
 Figures are made without pyplot, so nothing opens, nothing is global and nothing has to be closed.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Sequence
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -18,10 +18,32 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import ListedColormap, Normalize
 from matplotlib.figure import Figure, SubFigure
 
+from ...data.pixels import finite, plane
 from ...errors import InputError
 from ..image import ColorMap, colour_table, colours, picture
+from .labels import scale_label
 
-Colours: TypeAlias = str | ColorMap
+__all__ = [
+    "CELL",
+    "OUTLINE",
+    "ColourMap",
+    "aspect_of",
+    "check_count",
+    "colour_bar",
+    "figure_of",
+    "map_rows",
+    "panel_axes",
+    "per_row",
+    "pictures",
+    "show_image",
+    "show_map",
+    "sized_panel_axes",
+    "to_png",
+    "without_ticks",
+    "write_scale",
+]
+
+ColourMap: TypeAlias = str | ColorMap
 
 CELL = 1.9
 """Width of a panel in inches."""
@@ -29,34 +51,42 @@ OUTLINE = "#1a1a1a"
 
 
 def to_png(figure: Figure, *, dpi: int = 100) -> bytes:
-    """Return a figure as the bytes of a PNG file."""
+    """Return a figure as a PNG file.
+
+    Parameters
+    ----------
+    figure : matplotlib.figure.Figure
+    dpi : int, optional
+        Pixels per inch.
+
+    Returns
+    -------
+    bytes
+        The content of the file.
+
+    Examples
+    --------
+    >>> to_png(Figure(figsize=(1, 1)))[1:4]
+    b'PNG'
+    """
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=dpi)
     return buffer.getvalue()
 
 
+def figure_of(ax: Axes) -> Figure:
+    """Return the figure that axes belong to, however deep they are in its subfigures."""
+    return cast(Figure, ax.get_figure(root=True))
+
+
 def map_rows(maps: Any) -> npt.NDArray[np.float64]:
     """Return heatmaps as (row, height, width)."""
-    array = numbers(maps)
+    array = finite(maps)
     rows = array[None] if array.ndim == 2 else array
     if rows.ndim != 3 or not rows.size:
         hint = "; sum over the input channels first" if rows.ndim == 4 else ""
         raise InputError(f"heatmaps are (row, height, width) with at least one row; got shape {array.shape}{hint}")
     return rows
-
-
-def numbers(values: Any) -> npt.NDArray[np.float64]:
-    """Return finite numbers as an array."""
-    if isinstance(values, torch.Tensor):
-        values = values.detach().cpu().double().numpy()
-    try:
-        array = np.asarray(values, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"expected a tensor or an array of real numbers; got {type(values).__name__}") from error
-    wrong = int((~np.isfinite(array)).sum())
-    if wrong:
-        raise InputError(f"{wrong} of {array.size} values are infinite or not-a-number and cannot be drawn")
-    return array
 
 
 def pictures(images: Any) -> list[Any]:
@@ -67,14 +97,23 @@ def pictures(images: Any) -> list[Any]:
         images = images[None] if images.ndim in (2, 3) else images
     elif not isinstance(images, Sequence):
         images = [images]
-    return [picture(one) for one in images]
+    return [picture(image) for image in images]
 
 
-def check_count(name: str, given: Sequence[str] | None, wanted: int, of: str) -> None:
-    """Make sure that there is one text for each of several things."""
-    if isinstance(given, str) or (given is not None and len(given) != wanted):
-        count = "one string" if isinstance(given, str) else len(given)
+def check_count(name: str, texts: Sequence[str] | None, wanted: int, of: str) -> None:
+    """Make sure that there is one text for each row, image, …."""
+    if isinstance(texts, str) or (texts is not None and len(texts) != wanted):
+        count = "one string" if isinstance(texts, str) else len(texts)
         raise InputError(f"{name} has one text for each of the {wanted} {of}; got {count}")
+
+
+def per_row(items: Sequence[Any] | None, rows: int, what: str) -> list[Any]:
+    """Return the item of each row: one item is for all of them, fewer items for runs of equally many rows."""
+    if items is None:
+        return [None] * rows
+    if not len(items) or rows % len(items):
+        raise InputError(f"{rows} rows cannot be shared out among {len(items)} {what}: give one of them for each row")
+    return [item for item in items for _ in range(rows // len(items))]
 
 
 def aspect_of(rows: npt.NDArray[Any]) -> float:
@@ -83,103 +122,82 @@ def aspect_of(rows: npt.NDArray[Any]) -> float:
     return min(max(float(height / width), 0.25), 4.0)
 
 
-def places_for(
+def panel_axes(
     panels: int, columns: int, axes: Sequence[Axes] | npt.NDArray[Any] | None, *, aspect: float, lines: int = 1
 ) -> tuple[Figure, list[Axes]]:
-    """Axes for so many panels, given or new, and their figure."""
+    """Return the axes of panels of one aspect, the caller's or new ones, and their figure.
+
+    Titles have `lines` lines of text.
+    """
     if axes is not None:
-        given = list(np.asarray(axes, dtype=object).ravel())
-        if len(given) != panels:
-            raise InputError(f"{panels} panels (maps and images) need as many axes; got {len(given)}")
-        root = given[0].get_figure(root=True)
-        return root, given
-    across, down = _grid(panels, columns)
-    figure = Figure(
-        figsize=(CELL * across + 1.3, max((CELL * aspect + 0.35 + 0.17 * lines) * down + 0.2, 2.2)),
-        layout="constrained",
-    )
-    return figure, list(figure.subplots(down, across, squeeze=False).ravel())
+        return _callers_axes(panels, axes)
+    return _new_axes(panels, columns, (CELL, CELL * aspect + 0.35 + 0.17 * lines), foot=0.2)
 
 
-def _grid(panels: int, columns: int) -> tuple[int, int]:
-    """Return how many panels stand side by side, and how many below each other."""
+def sized_panel_axes(
+    panels: int, columns: int, axes: Sequence[Axes] | npt.NDArray[Any] | None, *, size: tuple[float, float]
+) -> tuple[Figure, list[Axes]]:
+    """Return the axes of panels of a width and height in inches, the caller's or new ones, and their figure."""
+    if axes is not None:
+        return _callers_axes(panels, axes)
+    width, height = size
+    return _new_axes(panels, columns, (width, height + 0.42), foot=0.4)
+
+
+def _callers_axes(panels: int, axes: Sequence[Axes] | npt.NDArray[Any]) -> tuple[Figure, list[Axes]]:
+    flat: list[Axes] = list(np.asarray(axes, dtype=object).ravel())
+    if len(flat) != panels:
+        raise InputError(f"{panels} panels (maps and images) need as many axes; got {len(flat)}")
+    return figure_of(flat[0]), flat
+
+
+def _new_axes(panels: int, columns: int, cell: tuple[float, float], *, foot: float) -> tuple[Figure, list[Axes]]:
+    """Return a figure whose cells have a width and height in inches, with room for a colour bar at the right."""
     if columns < 1:
         raise InputError(f"a figure has at least one column; got {columns}")
     across = min(columns, panels)
-    return across, math.ceil(panels / across)
-
-
-def lined_places(
-    panels: int, columns: int, axes: Sequence[Axes] | npt.NDArray[Any] | None, *, size: tuple[float, float]
-) -> tuple[Figure, list[Axes]]:
-    """Axes for so many panels of a width and height in inches, given or new, and their figure."""
-    if axes is not None:
-        return places_for(panels, columns, axes, aspect=1)
-    across, down = _grid(panels, columns)
-    wide, tall = size
-    page = (wide * across + 1.3, max((tall + 0.42) * down + 0.4, 2.2))
-    figure = Figure(figsize=page, layout="constrained")
+    down = math.ceil(panels / across)
+    width, height = cell
+    figure = Figure(figsize=(width * across + 1.3, max(height * down + foot, 2.2)), layout="constrained")
     return figure, list(figure.subplots(down, across, squeeze=False).ravel())
 
 
-def per_row(items: Sequence[Any] | None, rows: int, what: str) -> list[Any]:
-    """Return what belongs to each row: one item is for all of them, fewer items for runs of equally many rows."""
-    if items is None:
-        return [None] * rows
-    if not len(items) or rows % len(items):
-        raise InputError(f"{rows} rows cannot be shared out among {len(items)} {what}: give one of them for each row")
-    return [item for item in items for _ in range(rows // len(items))]
-
-
-def bare(place: Axes) -> None:
+def without_ticks(ax: Axes) -> None:
     """Take the ticks away."""
-    place.set_xticks([])
-    place.set_yticks([])
+    ax.set_xticks([])
+    ax.set_yticks([])
 
 
-def show_image(place: Axes, image: Any, title: str) -> None:
+def show_image(ax: Axes, image: Any, title: str) -> None:
     """Draw an image with its title."""
-    place.imshow(np.asarray(image), interpolation="nearest")
-    place.set_title(title, fontsize="small")
-    bare(place)
+    ax.imshow(np.asarray(image), interpolation="nearest")
+    ax.set_title(title, fontsize="small")
+    without_ticks(ax)
 
 
-def show_map(place: Axes, row: npt.NDArray[np.float64], *, vmax: float | None, cmap: Colours) -> None:
-    """Draw a signed map; without a common scale, the magnitude of its strongest value stands below."""
-    if row.ndim != 2 or not row.size:
-        raise InputError(f"a heatmap is (height, width) with at least one value; got shape {row.shape}")
-    place.imshow(colours(row, cmap=cmap, vmax=vmax), interpolation="nearest")
-    bare(place)
+def show_map(ax: Axes, heatmap: Any, *, vmax: float | None, cmap: ColourMap) -> None:
+    """Draw a signed map (height, width); without a common scale, the magnitude of its strongest value stands below."""
+    row = plane(heatmap)
+    ax.imshow(colours(row, cmap=cmap, vmax=vmax), interpolation="nearest")
+    without_ticks(ax)
     if vmax is None:
-        place.set_xlabel(scale_text(row), fontsize="x-small", labelpad=2)
+        ax.set_xlabel(scale_label(row), fontsize="x-small", labelpad=2)
 
 
-def scale_text(row: npt.NDArray[np.float64]) -> str:
-    """Say what the strongest colour of a map stands for, where each map has its own scale."""
-    strongest = float(np.abs(row).max())
-    return f"± {strongest:.2g}" if strongest else "all zero"
-
-
-def write_scale(place: Axes, row: npt.NDArray[np.float64]) -> None:
+def write_scale(ax: Axes, row: npt.NDArray[np.float64]) -> None:
     """Write what the strongest colour stands for at the upper right of a panel."""
-    place.set_title(scale_text(row), loc="right", fontsize="x-small")
-
-
-def plain(text: str) -> str:
-    """Keep dollar signs in names from being read as formulas."""
-    return text.replace("$", r"\$")
+    ax.set_title(scale_label(row), loc="right", fontsize="x-small")
 
 
 def colour_bar(
-    figure: Figure | SubFigure, places: list[Axes], *, common: float | None, cmap: Colours, side: str = "below"
+    figure: Figure | SubFigure, axes: list[Axes], *, common: float | None, cmap: ColourMap, side: str = "below"
 ) -> None:
-    """State what the colours mean: values for a common scale, else fractions of each map's own strongest value."""
+    """Draw what the colours mean: values for a common scale, else fractions of each map's own strongest value."""
     limit = common or 1.0
     scale = ScalarMappable(Normalize(-limit, limit), ListedColormap(colour_table(cmap) / 255))
     length = min(0.9, 2.6 * figure.dpi / figure.bbox.height)
-    bar = figure.colorbar(scale, ax=places, shrink=length, aspect=16, pad=0.02, ticks=[-limit, 0, limit])
-    ends = ("against", "for")
-    numbers = (f"−{limit:.2g}", f"+{limit:.2g}") if common else ("−max", "+max")
-    bar.set_ticklabels([f"{numbers[0]}\n{ends[0]}", "0", f"{numbers[1]}\n{ends[1]}"], fontsize="x-small")
+    bar = figure.colorbar(scale, ax=axes, shrink=length, aspect=16, pad=0.02, ticks=[-limit, 0, limit])
+    low, high = (f"−{limit:.2g}", f"+{limit:.2g}") if common else ("−max", "+max")
+    bar.set_ticklabels([f"{low}\nagainst", "0", f"{high}\nfor"], fontsize="x-small")
     label = "relevance" if common else f"relevance, each map on its\nown scale (± max {side} it)"
     bar.set_label(label, fontsize="x-small")

@@ -1,4 +1,4 @@
-"""The region map of a signal: stretches of time in the colours of their concepts, behind its channels."""
+"""Figure of the region map of a signal: stretches of time in the colours of their concepts, behind its channels."""
 
 from __future__ import annotations
 
@@ -7,34 +7,35 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 
+from ...data.pixels import finite
 from ...errors import InputError
-from .panels import numbers, plain
-from .region_page import COLOURS, OTHERS, Page, RegionView, draw_legend, entries_of, opacity_of
+from .region_page import COLOURS, OTHERS, Page, draw_legend, legend_entries, opacity_of
+from .region_view import RegionView
 from .signals import draw_curves
 
 __all__ = ["signal_figure"]
 
 _LIGHT = 0.65
-"""Opacity of the strongest colour, before which a curve can still be seen."""
+"""Opacity of the strongest colour, on which a curve can still be seen."""
 
 
 def signal_figure(view: RegionView, most: int) -> Figure:
-    """Return the figure of a signal: its channels before the stretches of time in the colours of their concepts."""
-    curve = np.atleast_2d(numbers(view.image))
+    """Return the figure of a signal: its channels on the stretches of time in the colours of their concepts."""
+    curve = np.atleast_2d(finite(view.image))
     if curve.shape[1] != len(view.labels):
         raise InputError(f"the signal has {curve.shape[1]} time steps and the region map {len(view.labels)}")
-    entries = entries_of(view, most)
-    page = Page(entries, 1.7 + 0.2 * min(len(curve) - 1, 15), panel=6.4)
+    entries = legend_entries(view, most)
+    page = Page(entries, 1.7 + 0.2 * min(len(curve) - 1, 15), panel_width=6.4)
     figure = Figure(figsize=page.size)
-    figure.text(0.12 / page.size[0], 1 - 0.2 / page.size[1], plain(view.title), ha="left", va="top", weight="bold")
-    place = page.panel(figure, 0)
-    draw_curves(place, curve)
-    _draw_stretches(place, view, most)
+    page.write_title(figure, view.title)
+    ax = page.panel(figure, 0)
+    draw_curves(ax, curve)
+    _draw_stretches(ax, view, most)
     draw_legend(page.legend(figure), entries, page.row)
     return figure
 
 
-def _draw_stretches(place: Axes, view: RegionView, most: int) -> None:
+def _draw_stretches(ax: Axes, view: RegionView, most: int) -> None:
     """Draw the stretches of a signal behind it, and the numbers of their concepts above."""
     palette = dict(zip(list(view.concepts)[:most], COLOURS, strict=False))
     opacity, owner = _LIGHT * opacity_of(view), view.dominant[view.labels]
@@ -43,16 +44,16 @@ def _draw_stretches(place: Axes, view: RegionView, most: int) -> None:
         region, concept = view.labels[first], int(owner[first])
         paint = to_rgba(palette.get(concept, OTHERS), float(opacity[region])) if concept >= 0 else "none"
         hatch = "//" if view.relevance[region] < 0 else None
-        place.axvspan(
+        ax.axvspan(
             first - 0.5, end - 0.5, facecolor=paint, edgecolor=(0, 0, 0, 0.3), hatch=hatch, linewidth=0, zorder=0
         )
-        place.axvline(first - 0.5, color="white", linewidth=0.8, zorder=0.5)
+        ax.axvline(first - 0.5, color="white", linewidth=0.8, zorder=0.5)
     changes = np.flatnonzero(np.diff(owner, prepend=-2))
     for first, end in zip(changes, [*changes[1:], len(owner)], strict=True):
         if int(owner[first]) in palette and end - first >= 0.02 * len(owner):
-            place.annotate(
+            ax.annotate(
                 str(int(owner[first])), ((first + end - 1) / 2, 1), xycoords=("data", "axes fraction"), ha="center",
                 xytext=(0, 2), textcoords="offset points", fontsize=7.5, weight="bold",
             )  # fmt: skip
-    said = "paler: less relevance per step" + "; hatched: against the class" * bool((view.relevance < 0).any())
-    place.set_xlabel(f"time step ({said})", fontsize="x-small")
+    note = "paler: less relevance per step" + "; hatched: against the class" * bool((view.relevance < 0).any())
+    ax.set_xlabel(f"time step ({note})", fontsize="x-small")

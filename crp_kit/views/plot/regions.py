@@ -1,4 +1,4 @@
-"""Region maps: regions of an image, a signal or a volume in the colours of their concepts, and what these are."""
+"""Figure of a region map: regions of an image, a signal or a volume in the colours of their concepts."""
 
 from __future__ import annotations
 
@@ -15,38 +15,19 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
 from ...checks import is_integer
+from ...data.pixels import finite
 from ...errors import InputError
 from ...regions.result import RegionMap
 from ..image import picture
-from .panels import OUTLINE, bare, numbers, plain, show_image
-from .region_page import COLOURS, OTHERS, PANEL, Page, ReferencePicture, RegionView, draw_legend, entries_of, opacity_of
+from .panels import OUTLINE, show_image, without_ticks
+from .region_page import COLOURS, OTHERS, PANEL, Page, draw_legend, legend_entries, opacity_of
 from .region_signals import signal_figure
+from .region_view import ReferencePicture, RegionView, region_view
 
-__all__ = ["region_view", "regions"]
+__all__ = ["regions"]
 
 _FINE = 4
 """Steps within a pixel, so that slanted lines end at its edges."""
-
-
-def region_view(
-    found: RegionMap,
-    *,
-    title: str | None = None,
-    image: Any = None,
-    references: Mapping[int, Sequence[ReferencePicture]] | None = None,
-) -> RegionView:
-    """Return what is drawn of a region map; parameters as in `regions`."""
-    return RegionView(
-        title=f"{found.layer}, class {found.target}" if title is None else title,
-        image=found.image if image is None else image,
-        labels=found.labels,
-        dominant=found.dominant,
-        relevance=found.relevance,
-        concepts=found.concepts,
-        areas=found.areas,
-        shares=found.shares,
-        references=references or {},
-    )
 
 
 def regions(
@@ -66,6 +47,7 @@ def regions(
     Parameters
     ----------
     found : RegionMap
+        What `crp_kit.region_map` returns.
     most : int, optional
         Concepts that get a colour of their own, at most 9, those with the largest areas; the others are grey.
     depth : int, optional
@@ -73,14 +55,14 @@ def regions(
     title : str, optional
         By default the layer and the number of the class.
     image : PIL image, torch.Tensor or array, optional
-        What is drawn below, by default the map's own image.
+        Image below the regions, by default the map's own one.
     references : dict, optional
         By concept, samples of it: pairs of an image and its conditional heatmap, or None to show the image as it is.
 
     Raises
     ------
     InputError
-        If `most` is no such number, the image has not the size of the map, or there is no such slice.
+        If `most` is not from 1 to 9, the image has not the size of the map, or there is no such slice.
     """
     view = region_view(found, title=title, image=image, references=references)
     if depth is not None and view.labels.ndim != 3:
@@ -89,7 +71,7 @@ def regions(
         raise InputError(f"most is how many concepts get a colour of their own, 1 to {len(COLOURS)}; got {most!r}")
     if view.labels.ndim == 1:
         return signal_figure(view, most)
-    entries = entries_of(view, most)
+    entries = legend_entries(view, most)
     if view.labels.ndim == 3:
         view = _slice(view, depth)
     below = picture(view.image)
@@ -99,10 +81,9 @@ def regions(
             f"the image is {below.size[0]}x{below.size[1]} pixels and the region map {width}x{height}: give the image "
             f"as the model saw it (resized and cropped)"
         )
-    tall = min(max(PANEL * height / width, 1.2), 8.0)
-    page = Page(entries, tall)
+    page = Page(entries, min(max(PANEL * height / width, 1.2), 8.0))
     figure = Figure(figsize=page.size)
-    figure.text(0.12 / page.size[0], 1 - 0.2 / page.size[1], plain(view.title), ha="left", va="top", weight="bold")
+    page.write_title(figure, view.title)
     show_image(page.panel(figure, 0), below, "image")
     _draw_map(page.panel(figure, 1), view, np.asarray(below.convert("L"), dtype=np.float64) / 255, most)
     draw_legend(page.legend(figure), entries, page.row)
@@ -113,44 +94,44 @@ def _slice(view: RegionView, depth: int | None) -> RegionView:
     """Return one slice of the map of a volume, by default the one with the most relevance per voxel."""
     labels, total = view.labels, len(view.labels)
     sizes = np.bincount(labels.ravel())
-    density = (np.abs(numbers(view.relevance)) / sizes)[labels].sum((1, 2))
+    density = (np.abs(finite(view.relevance)) / sizes)[labels].sum((1, 2))
     chosen = int(density.argmax()) if depth is None else depth
     if not is_integer(chosen, 0, total - 1):
         raise InputError(f"depth is the number of a slice, from 0 to {total - 1}; got {depth!r}")
-    grey = numbers(view.image)[..., chosen, :, :]
+    grey = finite(view.image)[..., chosen, :, :]
     part = np.bincount(labels[chosen].ravel(), minlength=len(sizes)) / sizes
     title = f"{view.title}; depth {chosen} of {total}" + ", the most relevant" * (depth is None)
     return replace(view, title=title, image=grey, labels=labels[chosen], relevance=view.relevance * part)
 
 
-def _draw_map(place: Axes, view: RegionView, grey: npt.NDArray[np.float64], most: int) -> None:
+def _draw_map(ax: Axes, view: RegionView, grey: npt.NDArray[np.float64], most: int) -> None:
     """Draw regions in colours over the grey image, lines between concepts, and the concepts' numbers."""
     shown = list(view.concepts)[:most]
-    palette = np.array([to_rgb(OTHERS)] + [to_rgb(one) for one in COLOURS[: len(shown)]])
+    palette = np.array([to_rgb(OTHERS)] + [to_rgb(colour) for colour in COLOURS[: len(shown)]])
     rank = {concept: number + 1 for number, concept in enumerate(shown)}
-    index = np.array([rank.get(int(one), 0) for one in view.dominant], dtype=int)
+    index = np.array([rank.get(int(concept), 0) for concept in view.dominant], dtype=int)
     opacity = np.where(view.dominant < 0, 0.0, opacity_of(view))
     light = (0.4 + 0.55 * grey)[..., None]
     weight = opacity[view.labels][..., None]
     coloured = np.clip(palette[index][view.labels] * (0.6 + 0.55 * grey[..., None]), 0, 1)
-    place.imshow((1 - weight) * light + weight * coloured, interpolation="nearest")
-    place.set_title("the most relevant concept of each region", fontsize="small")
-    bare(place)
+    ax.imshow((1 - weight) * light + weight * coloured, interpolation="nearest")
+    ax.set_title("the most relevant concept of each region", fontsize="small")
+    without_ticks(ax)
     owner = view.dominant[view.labels]
-    _draw_borders(place, owner)
+    _draw_borders(ax, owner)
     for concept in shown:
-        _write_number(place, owner == concept, str(concept))
+        _write_number(ax, owner == concept, str(concept))
     against = (view.relevance < 0)[view.labels]
-    _hatch(place, against)
-    said = "paler: less relevance per pixel" + "; hatched: against the class" * bool(against.any())
-    place.set_xlabel(said, fontsize="x-small", labelpad=3)
+    _hatch(ax, against)
+    note = "paler: less relevance per pixel" + "; hatched: against the class" * bool(against.any())
+    ax.set_xlabel(note, fontsize="x-small", labelpad=3)
 
 
-def _draw_borders(place: Axes, owner: npt.NDArray[Any]) -> None:
+def _draw_borders(ax: Axes, owner: npt.NDArray[Any]) -> None:
     """Draw lines along the edges of pixels between different concepts."""
     upright = [((x + 0.5, first - 0.5), (x + 0.5, last - 0.5)) for x, first, last in _runs(owner)]
     level = [((first - 0.5, y + 0.5), (last - 0.5, y + 0.5)) for y, first, last in _runs(owner.T)]
-    place.add_collection(LineCollection([*upright, *level], colors="white", linewidths=1, capstyle="projecting"))
+    ax.add_collection(LineCollection([*upright, *level], colors="white", linewidths=1, capstyle="projecting"))
 
 
 def _runs(owner: npt.NDArray[Any]) -> list[tuple[int, int, int]]:
@@ -160,35 +141,34 @@ def _runs(owner: npt.NDArray[Any]) -> list[tuple[int, int, int]]:
     return [(int(x), int(start), int(end)) for (x, start), (_, end) in zip(first, last, strict=True)]
 
 
-def _hatch(place: Axes, mask: npt.NDArray[np.bool_]) -> None:
+def _hatch(ax: Axes, mask: npt.NDArray[np.bool_]) -> None:
     """Draw slanted lines over some pixels."""
     if not mask.any():
         return
     fine = mask.repeat(_FINE, 0).repeat(_FINE, 1)
     y, x = ((np.arange(size) + 0.5) / _FINE - 0.5 for size in fine.shape)
-    place.contourf(x, y, fine.astype(float), levels=[0.5, 1.5], colors="none", hatches=["///"])
+    ax.contourf(x, y, fine.astype(float), levels=[0.5, 1.5], colors="none", hatches=["///"])
 
 
-def _write_number(place: Axes, mask: npt.NDArray[np.bool_], text: str) -> None:
+def _write_number(ax: Axes, mask: npt.NDArray[np.bool_], text: str) -> None:
     """Write a number where a concept's area is widest, if there is room for it."""
-    if not mask.any():  # a concept that this slice of a volume has not
+    if not mask.any():  # a concept that is not in this slice of a volume
         return
     depth, (y, x) = _deepest(mask)
-    wanted = 0.022 * max(mask.shape)
-    if depth < wanted:
+    if depth < 0.022 * max(mask.shape):
         return
-    written = place.text(x, y, text, color="white", fontsize=8, weight="bold", ha="center", va="center")
+    written = ax.text(x, y, text, color="white", fontsize=8, weight="bold", ha="center", va="center")
     written.set_path_effects([withStroke(linewidth=2, foreground=OUTLINE)])
 
 
 def _deepest(mask: npt.NDArray[np.bool_]) -> tuple[int, tuple[float, float]]:
-    """Return how often a region can be eroded, and a place that is left longest."""
-    depth, left = 0, np.pad(mask, 1)
-    rest = left
-    while left.any():
-        rest, depth = left, depth + 1
-        inner = left[1:-1, 1:-1] & left[:-2, 1:-1] & left[2:, 1:-1] & left[1:-1, :-2] & left[1:-1, 2:]
-        left = np.pad(inner, 1)
-    places = np.argwhere(rest) - 1
-    middle = places[np.abs(places - np.median(places, 0)).sum(1).argmin()]
+    """Return the number of erosions until a region is empty, and a pixel (y, x) of what the last one removes."""
+    depth, eroded = 0, np.pad(mask, 1)
+    last = eroded
+    while eroded.any():
+        last, depth = eroded, depth + 1
+        inner = eroded[1:-1, 1:-1] & eroded[:-2, 1:-1] & eroded[2:, 1:-1] & eroded[1:-1, :-2] & eroded[1:-1, 2:]
+        eroded = np.pad(inner, 1)
+    pixels = np.argwhere(last) - 1
+    middle = pixels[np.abs(pixels - np.median(pixels, 0)).sum(1).argmin()]
     return depth, (float(middle[0]), float(middle[1]))

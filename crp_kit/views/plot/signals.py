@@ -12,9 +12,11 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
+from ...data.pixels import finite
 from ...errors import InputError
 from ..image import DEFAULT_CMAP, colours, scale_of
-from .panels import OUTLINE, Colours, check_count, colour_bar, lined_places, numbers, per_row, plain, write_scale
+from .labels import one_line
+from .panels import OUTLINE, ColourMap, check_count, colour_bar, per_row, sized_panel_axes, write_scale
 
 __all__ = ["draw_curves", "draw_signal", "signals"]
 
@@ -22,7 +24,7 @@ Floats = npt.NDArray[np.float64]
 
 _WIDTHS = (6.4, 4.4, 3.4)
 """Width of a panel in inches, by the number of columns."""
-_TALL, _CHANNEL = 1.0, 0.2
+_HEIGHT, _CHANNEL = 1.0, 0.2
 """Height of a panel, and of each channel after the first, in inches."""
 _CHANNELS = 16
 """Channels of a signal that are drawn."""
@@ -40,7 +42,7 @@ def signals(
     value_label: str = "signal",
     columns: int | None = None,
     shared_scale: bool = False,
-    cmap: Colours = DEFAULT_CMAP,
+    cmap: ColourMap = DEFAULT_CMAP,
     axes: Sequence[Axes] | npt.NDArray[Any] | None = None,
 ) -> Figure:
     """Return a figure of the relevance of signals, a panel for each row.
@@ -61,7 +63,7 @@ def signals(
     times : torch.Tensor or array, optional
         When each value was taken, rising: (time,). By default the number of the time step.
     time_label, value_label : str, optional
-        What stands at the axes; with their units where they are known, such as ``"time (s)"`` and ``"voltage (mV)"``.
+        Labels of the axes; with their units where they are known, such as ``"time (s)"`` and ``"voltage (mV)"``.
     columns : int, optional
         Panels in a line; by default 1, 2 from 7 rows on, and 3 from 25 on.
     shared_scale, cmap, axes
@@ -85,73 +87,74 @@ def signals(
     steps = _times(times, rows.shape[1])
     usual = 1 if len(rows) <= 6 else 2 if len(rows) <= 24 else 3
     across = usual if columns is None else columns
-    channels = max((min(len(one), _CHANNELS) for one in curves if one is not None), default=1)
-    wide = _WIDTHS[max(min(across, len(_WIDTHS)), 1) - 1]
-    figure, places = lined_places(len(rows), across, axes, size=(wide, _TALL + _CHANNEL * (channels - 1)))
+    channels = max((min(len(curve), _CHANNELS) for curve in curves if curve is not None), default=1)
+    width = _WIDTHS[max(min(across, len(_WIDTHS)), 1) - 1]
+    height = _HEIGHT + _CHANNEL * (channels - 1)
+    figure, panels = sized_panel_axes(len(rows), across, axes, size=(width, height))
     common = scale_of(rows) if shared_scale or len(rows) == 1 else None
-    for number, (place, row, curve) in enumerate(zip(places, rows, curves, strict=False)):
-        draw_signal(place, row, curve, times=steps, vmax=common, cmap=cmap)
-        place.set_title(plain("; ".join((titles[number] if titles else "").splitlines())), loc="left", fontsize="small")
+    for number, (ax, row, curve) in enumerate(zip(panels, rows, curves, strict=False)):
+        draw_signal(ax, row, curve, times=steps, vmax=common, cmap=cmap)
+        ax.set_title(one_line(titles[number]) if titles else "", loc="left", fontsize="small")
         if common is None:
-            write_scale(place, row)
+            write_scale(ax, row)
         elif curve is None:
-            place.set_ylim(-1.1 * common, 1.1 * common)
+            ax.set_ylim(-1.1 * common, 1.1 * common)
         if number + across >= len(rows) or axes is not None:
-            place.set_xlabel(time_label or ("time step" if times is None else "time"), fontsize="x-small")
+            ax.set_xlabel(time_label or ("time step" if times is None else "time"), fontsize="x-small")
         if curve is not None and len(curve) == 1:
-            place.set_ylabel(value_label, fontsize="x-small")
-    for unused in places[len(rows) :]:
+            ax.set_ylabel(value_label, fontsize="x-small")
+    for unused in panels[len(rows) :]:
         unused.set_axis_off()
-    colour_bar(figure, places, common=common, cmap=cmap, side="above")
+    colour_bar(figure, panels, common=common, cmap=cmap, side="above")
     return figure
 
 
 def draw_signal(
-    place: Axes,
+    ax: Axes,
     row: Floats,
     curve: Floats | None,
     *,
     times: Floats | None = None,
     vmax: float | None = None,
-    cmap: Colours = DEFAULT_CMAP,
+    cmap: ColourMap = DEFAULT_CMAP,
 ) -> None:
     """Draw the relevance of one signal, (time,), along its curve or behind its channels, (channel, time)."""
     steps = np.arange(len(row), dtype=np.float64) if times is None else times
     edges = _edges(steps)
     paint = colours(row, cmap=cmap, vmax=vmax) / 255
     if curve is not None and len(curve) > 1:
-        _draw_channels(place, curve, steps)
-        low, high = place.get_ylim()
-        place.pcolormesh(edges, [low, high], paint[None], rasterized=True, zorder=0)
-        place.set_ylim(low, high)
+        _draw_channels(ax, curve, steps)
+        low, high = ax.get_ylim()
+        ax.pcolormesh(edges, [low, high], paint[None], rasterized=True, zorder=0)
+        ax.set_ylim(low, high)
     else:
         line = row if curve is None else curve[0]
         order = np.argsort(np.abs(row), kind="stable")
-        place.add_collection(_halo(line, steps, edges, order=order, paint=paint[order]))
-        place.plot(steps, line, color=OUTLINE, linewidth=0.7, zorder=3, marker="." if len(row) == 1 else "")
+        ax.add_collection(_halo(line, steps, edges, order=order, paint=paint[order]))
+        ax.plot(steps, line, color=OUTLINE, linewidth=0.7, zorder=3, marker="." if len(row) == 1 else "")
         if curve is None:
-            place.axhline(0, color=OUTLINE, linewidth=0.4, zorder=2.5)
-            place.set_ylabel("relevance", fontsize="x-small")
-        place.margins(y=0.18)
-    place.set_xlim(edges[0], edges[-1])
-    place.tick_params(labelsize="x-small", length=2)
-    place.yaxis.get_offset_text().set_fontsize("x-small")
-    place.spines[["top", "right"]].set_visible(False)
+            ax.axhline(0, color=OUTLINE, linewidth=0.4, zorder=2.5)
+            ax.set_ylabel("relevance", fontsize="x-small")
+        ax.margins(y=0.18)
+    ax.set_xlim(edges[0], edges[-1])
+    ax.tick_params(labelsize="x-small", length=2)
+    ax.yaxis.get_offset_text().set_fontsize("x-small")
+    ax.spines[["top", "right"]].set_visible(False)
 
 
-def draw_curves(place: Axes, curve: Floats) -> None:
+def draw_curves(ax: Axes, curve: Floats) -> None:
     """Draw a signal, (channel, time), without relevance, on any ground: its curve, or its channels one by one."""
     steps = np.arange(curve.shape[1], dtype=np.float64)
     if len(curve) > 1:
-        _draw_channels(place, curve, steps)
+        _draw_channels(ax, curve, steps)
     else:
-        place.plot(steps, curve[0], color=OUTLINE, linewidth=0.8, zorder=3)
-        place.set_ylabel("signal", fontsize="x-small")
-    for line in place.lines:
+        ax.plot(steps, curve[0], color=OUTLINE, linewidth=0.8, zorder=3)
+        ax.set_ylabel("signal", fontsize="x-small")
+    for line in ax.lines:
         line.set_path_effects([withStroke(linewidth=2.4, foreground="white", alpha=0.8)])
-    place.set_xlim(-0.5, len(steps) - 0.5)
-    place.tick_params(labelsize="x-small", length=2)
-    place.spines[["top", "right"]].set_visible(False)
+    ax.set_xlim(-0.5, len(steps) - 0.5)
+    ax.tick_params(labelsize="x-small", length=2)
+    ax.spines[["top", "right"]].set_visible(False)
 
 
 def _halo(line: Floats, steps: Floats, edges: Floats, *, order: Any, paint: Floats) -> LineCollection:
@@ -163,21 +166,21 @@ def _halo(line: Floats, steps: Floats, edges: Floats, *, order: Any, paint: Floa
     return LineCollection(corners, colors=paint, linewidths=_HALO, capstyle="round", joinstyle="round", zorder=2)
 
 
-def _draw_channels(place: Axes, curve: Floats, steps: Floats) -> None:
+def _draw_channels(ax: Axes, curve: Floats, steps: Floats) -> None:
     """Draw channels one above the other, the first on top, each on its own scale."""
     shown = curve[:_CHANNELS]
     low, high = shown.min(1, keepdims=True), shown.max(1, keepdims=True)
     level = np.where(high > low, (shown - low) / np.where(high > low, high - low, 1), 0.5)
-    for number, one in enumerate(level):
-        place.plot(steps, 0.8 * one + 0.1 + len(shown) - 1 - number, color=OUTLINE, linewidth=0.7)
-    place.set_yticks([len(shown) - 0.5 - number for number in range(len(shown))], list(map(str, range(len(shown)))))
-    place.set_ylim(0, len(shown))
+    for number, channel in enumerate(level):
+        ax.plot(steps, 0.8 * channel + 0.1 + len(shown) - 1 - number, color=OUTLINE, linewidth=0.7)
+    ax.set_yticks([len(shown) - 0.5 - number for number in range(len(shown))], list(map(str, range(len(shown)))))
+    ax.set_ylim(0, len(shown))
     more = f"the first {len(shown)} of {len(curve)}" if len(curve) > len(shown) else "each on its own scale"
-    place.set_ylabel(f"channel\n({more})", fontsize="x-small")
+    ax.set_ylabel(f"channel\n({more})", fontsize="x-small")
 
 
 def _edges(steps: Floats) -> Floats:
-    """Return where each time step begins and ends: (time + 1,)."""
+    """Return the borders between time steps, and the outer ones: (time + 1,)."""
     if len(steps) == 1:
         return np.array([steps[0] - 0.5, steps[0] + 0.5])
     middle = (steps[1:] + steps[:-1]) / 2
@@ -186,7 +189,7 @@ def _edges(steps: Floats) -> Floats:
 
 def _rows(maps: Any) -> Floats:
     """Return relevance as (row, time)."""
-    array = numbers(maps)
+    array = finite(maps)
     rows = array[None] if array.ndim == 1 else array
     if rows.ndim != 2 or not rows.size:
         raise InputError(f"relevance of signals is (row, time) with at least one value; got shape {array.shape}")
@@ -195,7 +198,7 @@ def _rows(maps: Any) -> Floats:
 
 def _curves(values: Any, steps: int) -> list[Floats]:
     """Return signals as (channel, time) each."""
-    array = numbers(values)
+    array = finite(values)
     if array.ndim not in (1, 2, 3) or array.shape[-1] != steps or not array.size:
         raise InputError(
             f"signals are (row, channel, time) or (row, time), here with {steps} time steps; got shape {array.shape}"
@@ -204,10 +207,10 @@ def _curves(values: Any, steps: int) -> list[Floats]:
 
 
 def _times(times: Any, steps: int) -> Floats:
-    """Return when each value was taken: (time,)."""
+    """Return the times of the values: (time,)."""
     if times is None:
         return np.arange(steps, dtype=np.float64)
-    array = numbers(times)
+    array = finite(times)
     if array.shape != (steps,) or bool((np.diff(array) <= 0).any()):
         raise InputError(f"times are {steps} rising numbers, one for each time step; got shape {array.shape}")
     return array

@@ -12,21 +12,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 
 from ...checks import is_integer
+from ...data.pixels import finite
 from ...errors import InputError
 from ..image import DEFAULT_CMAP, overlay, scale_of, stretched
-from .panels import (
-    CELL,
-    Colours,
-    aspect_of,
-    bare,
-    check_count,
-    colour_bar,
-    numbers,
-    per_row,
-    plain,
-    scale_text,
-    show_map,
-)
+from .labels import one_line, scale_label
+from .panels import CELL, ColourMap, aspect_of, check_count, colour_bar, per_row, show_map, without_ticks
 
 __all__ = ["Slices", "chosen_slices", "volumes"]
 
@@ -42,12 +32,12 @@ def volumes(
     slices: Slices = "strongest",
     count: int = 3,
     shared_scale: bool = False,
-    cmap: Colours = DEFAULT_CMAP,
+    cmap: ColourMap = DEFAULT_CMAP,
 ) -> Figure:
     """Return a figure of the relevance in volumes, a line for each row: the sum over the depth, and slices.
 
-    All slices of a row have the scale of the whole volume; the sum has its own. What the strongest colour stands for is
-    written below each map, and above a line how much of the relevance, by magnitude, its slices hold together.
+    All slices of a row have the scale of the whole volume; the sum has its own. Below each map stands the magnitude of
+    its strongest colour, above a line the share of the relevance, by magnitude, that is in its slices.
 
     Parameters
     ----------
@@ -85,15 +75,15 @@ def volumes(
     rows = _rows(maps)
     check_count("titles", titles, len(rows), "rows")
     below = per_row(None if values is None else _values(values, rows.shape[1:]), len(rows), "volumes")
-    heads = [plain("; ".join(text.splitlines())) for text in titles or [""] * len(rows)]
+    headings = [one_line(text) for text in titles or [""] * len(rows)]
     chosen = [chosen_slices(row, slices, count) for row in rows]
     across = 1 + len(chosen[0])
-    tall = max(CELL * aspect_of(rows[:, 0]) + 0.6 + 0.17 * (1 + any(heads)), 2.2)
-    figure = Figure(figsize=(CELL * across + 1.3, tall * len(rows)), layout="constrained")
+    height = max(CELL * aspect_of(rows[:, 0]) + 0.6 + 0.17 * (1 + any(headings)), 2.2)
+    figure = Figure(figsize=(CELL * across + 1.3, height * len(rows)), layout="constrained")
     blocks = figure.subfigures(len(rows), 1, squeeze=False)[:, 0]
-    for block, row, volume, ids, head in zip(blocks, rows, below, chosen, heads, strict=True):
-        said = f"{_words(slices, ids)} of {len(row)}: {_share(row, ids):.0%} of |relevance|"
-        block.suptitle("\n".join(filter(None, [head, said])), fontsize="small", x=0.01, ha="left")
+    for block, row, volume, ids, heading in zip(blocks, rows, below, chosen, headings, strict=True):
+        share = f"{_slices_label(slices, ids)} of {len(row)}: {_share(row, ids):.0%} of |relevance|"
+        block.suptitle("\n".join(filter(None, [heading, share])), fontsize="small", x=0.01, ha="left")
         _draw_row(block, row, volume, ids=ids, vmax=scale_of(rows if shared_scale else row), cmap=cmap)
     return figure
 
@@ -117,40 +107,40 @@ def chosen_slices(row: Floats, slices: Slices, count: int) -> list[int]:
 
 
 def _draw_row(
-    block: SubFigure, row: Floats, volume: Floats | None, *, ids: Sequence[int], vmax: float, cmap: Colours
+    block: SubFigure, row: Floats, volume: Floats | None, *, ids: Sequence[int], vmax: float, cmap: ColourMap
 ) -> None:
     """Draw the sum over the depth of one map, (depth, height, width), and its slices."""
-    places: list[Axes] = list(block.subplots(1, 1 + len(ids), squeeze=False).ravel())
-    show_map(places[0], row.sum(0), vmax=None, cmap=cmap)
-    places[0].set_title("sum over depth", fontsize="small")
-    for place, depth in zip(places[1:], ids, strict=True):
+    axes: list[Axes] = list(block.subplots(1, 1 + len(ids), squeeze=False).ravel())
+    show_map(axes[0], row.sum(0), vmax=None, cmap=cmap)
+    axes[0].set_title("sum over depth", fontsize="small")
+    for ax, depth in zip(axes[1:], ids, strict=True):
         if volume is None:
-            show_map(place, row[depth], vmax=vmax, cmap=cmap)
+            show_map(ax, row[depth], vmax=vmax, cmap=cmap)
         else:
             mixed = overlay(volume[depth], row[depth], vmax=vmax, cmap=cmap)
-            place.imshow(np.asarray(mixed), interpolation="nearest")
-            bare(place)
-        place.set_title(f"depth {depth}", fontsize="small")
-        place.set_xlabel(scale_text(np.array([vmax])) if row.any() else "all zero", fontsize="x-small", labelpad=2)
-    colour_bar(block, places, common=None, cmap=cmap)
+            ax.imshow(np.asarray(mixed), interpolation="nearest")
+            without_ticks(ax)
+        ax.set_title(f"depth {depth}", fontsize="small")
+        ax.set_xlabel(scale_label(np.array([vmax])) if row.any() else "all zero", fontsize="x-small", labelpad=2)
+    colour_bar(block, axes, common=None, cmap=cmap)
 
 
-def _words(slices: Slices, ids: Sequence[int]) -> str:
-    """Say which slices are drawn."""
+def _slices_label(slices: Slices, ids: Sequence[int]) -> str:
+    """Return the name of the slices that are drawn."""
     if not isinstance(slices, str):
         return f"slice {ids[0]}" if len(ids) == 1 else f"slices {', '.join(map(str, ids))}"
     return f"the {slices} slice" if len(ids) == 1 else f"the {len(ids)} {slices} slices"
 
 
 def _share(row: Floats, ids: Sequence[int]) -> float:
-    """Return how much of the magnitude of a map some slices hold."""
+    """Return the share of the magnitude of a map, (depth, height, width), that is in some slices."""
     total = float(np.abs(row).sum())
     return float(np.abs(row[list(ids)]).sum()) / total if total else 0.0
 
 
 def _rows(maps: Any) -> Floats:
     """Return relevance as (row, depth, height, width)."""
-    array = numbers(maps)
+    array = finite(maps)
     rows = array[None] if array.ndim == 3 else array
     if rows.ndim != 4 or not rows.size:
         raise InputError(
@@ -161,11 +151,11 @@ def _rows(maps: Any) -> Floats:
 
 def _values(values: Any, shape: tuple[int, ...]) -> list[Floats]:
     """Return volumes as grey levels in [0, 1], (depth, height, width) each."""
-    array = numbers(values)
+    array = finite(values)
     if array.ndim not in (3, 4, 5) or array.shape[-3:] != shape or not array.size:
         raise InputError(
             f"volumes are (row, channel, depth, height, width) or (row, depth, height, width), here with {shape} "
             f"behind; got shape {array.shape}"
         )
     rows = math.prod(array.shape[:-4]) if array.ndim == 5 else array.shape[0] if array.ndim == 4 else 1
-    return [stretched(one.mean(0)) for one in array.reshape(rows, -1, *shape)]
+    return [stretched(volume.mean(0)) for volume in array.reshape(rows, -1, *shape)]

@@ -31,7 +31,7 @@ from ...data.samples import NumberedSamples
 from ...errors import InputError
 from ...propagation.plan_description import describe_plan
 from ..image import heatmap_image, overlay, picture
-from .sprites import thumbnail
+from .sprite_sheets import thumbnail
 
 if TYPE_CHECKING:
     from ...atlas import ConceptAtlas
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from ...data.preprocess import Normalise, Preprocess
     from ...rules.presets import Composite
 
-__all__ = ["SampleSource", "Shown"]
+__all__ = ["ReferenceSample", "SampleSource"]
 
 _KEPT_IMAGES = 256
 _STRONGEST = 0.99
@@ -51,7 +51,7 @@ Row = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
-class _Entry:
+class _RankedSample:
     """A sample in the ranking of a concept."""
 
     sample: int
@@ -70,7 +70,7 @@ class _Entry:
 
 
 @dataclass(frozen=True, eq=False)
-class Shown:
+class ReferenceSample:
     """One reference sample of a concept.
 
     Parameters
@@ -138,7 +138,7 @@ class SampleSource:
         self.concepts, self.batch_size = concepts, batch_size
         self._read = lru_cache(_KEPT_IMAGES)(lambda number: reference_image(samples, number))
 
-    def of(self, layer: str, ids: Sequence[int]) -> dict[tuple[int, Kind], list[Shown]]:
+    def of(self, layer: str, ids: Sequence[int]) -> dict[tuple[int, Kind], list[ReferenceSample]]:
         """Return the reference samples of concepts of a layer, by concept and ranking, best first."""
         scores = self.atlas[layer]
         tables = {(one, kind): scores.score(kind).top(one, self.references) for one in ids for kind in KINDS}
@@ -161,13 +161,13 @@ class SampleSource:
             self.attribution, self.composite, self.atlas[layer].info, 0, self.concepts, self._normalise, self.batch_size
         )
 
-    def _entries(self, concept: int, table: SampleRanking) -> list[_Entry]:
+    def _entries(self, concept: int, table: SampleRanking) -> list[_RankedSample]:
         labels = reference_labels(self.atlas, table, self.conditioned_on)
         columns = zip(table.sample.tolist(), labels, table.position.tolist(), table.score.tolist(), strict=True)
-        return [_Entry(sample, concept, *rest) for sample, *rest in columns]
+        return [_RankedSample(sample, concept, *rest) for sample, *rest in columns]
 
     def _maps(
-        self, layer: str, rows: Sequence[Row], seen: Sequence[_Entry]
+        self, layer: str, rows: Sequence[Row], seen: Sequence[_RankedSample]
     ) -> tuple[dict[Row, torch.Tensor], dict[tuple[int, int, int], Box]]:
         """Return heatmaps (height, width) by row, and boxes by neuron."""
         info, rules = self.atlas[layer].info, self.attribution.resolve_composite(self.composite)
@@ -203,10 +203,10 @@ class SampleSource:
         return found.heatmap.detach()
 
     def _boxes(
-        self, maps: ReferenceMaps, kind: Concept, like: tuple[torch.Tensor, torch.Size], seen: Sequence[_Entry]
+        self, maps: ReferenceMaps, kind: Concept, like: tuple[torch.Tensor, torch.Size], seen: Sequence[_RankedSample]
     ) -> dict[tuple[int, int, int], Box]:
         """Return what neurons see, as far as it can be said."""
-        by_concept: dict[int, list[_Entry]] = {}
+        by_concept: dict[int, list[_RankedSample]] = {}
         for one in seen:
             by_concept.setdefault(one.concept, []).append(one)
         found: dict[tuple[int, int, int], int] = {}
@@ -220,7 +220,7 @@ class SampleSource:
             self.remarks[maps.info.name] = f"Some concepts are shown without receptive fields: {error}."
             return {}
 
-    def _shown(self, entry: _Entry, heatmap: torch.Tensor, box: Box | None) -> Shown:
+    def _shown(self, entry: _RankedSample, heatmap: torch.Tensor, box: Box | None) -> ReferenceSample:
         tensor = self._read(entry.sample)
         image, crop = picture(tensor), None
         fits = tensor.shape[1:] == heatmap.shape
@@ -234,4 +234,6 @@ class SampleSource:
         if names is not None:
             name = names[int(self.atlas.places(np.array([entry.sample]))[0])]
         small, over = (thumbnail(one, self.size) for one in (image, drawn))
-        return Shown(entry.sample, entry.label, entry.score, name, small, over, crop, None if crop is None else box)
+        return ReferenceSample(
+            entry.sample, entry.label, entry.score, name, small, over, crop, None if crop is None else box
+        )

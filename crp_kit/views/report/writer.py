@@ -17,8 +17,8 @@ from .facts import ALL_CLASSES, LayerFacts, layer_facts, plain
 from .folder import Site
 from .links import Link, Links
 from .overview import ASSETS, asset, built_line, provenance, render_index, rules_of
-from .samples import SampleSource, Shown
-from .sprites import Sheet, thumbnail
+from .samples import ReferenceSample, SampleSource
+from .sprite_sheets import SpriteSheet, thumbnail
 
 if TYPE_CHECKING:
     from ...atlas import ConceptAtlas
@@ -95,7 +95,7 @@ class Writer:
         number, name = layer
         file = f"layer-{number}-{facts.ids.index(ids[0]) // self.per_sheet}"
         found = self.source.of(name, ids)
-        sheet, pages = Sheet(self.source.size), []
+        sheet, pages = SpriteSheet(self.source.size), []
         for concept in ids:
             ranked = {kind: [_entry(sheet, one, concept) for one in found[concept, kind]] for kind in KINDS}
             up, down = self.links.of(name, concept) if isinstance(self.links, Links) else ((), ())
@@ -148,8 +148,8 @@ class Writer:
             "classes": list(atlas.classes),
             "counts": self.facts[0].counts.tolist(),
             "classesPerFile": _CLASSES_AT_ONCE,
-            "cell": Sheet.measures(source.size),
-            "cover": Sheet.measures(_COVER),
+            "cell": SpriteSheet.measures(source.size),
+            "cover": SpriteSheet.measures(_COVER),
             "share": atlas.header.abs_norm,
             "start": _START[source.conditioned_on],
             "field": source.receptive_field,
@@ -187,7 +187,7 @@ class Writer:
         return self.site.measure()
 
 
-def _entry(sheet: Sheet, shown: Shown, concept: int) -> list[Any]:
+def _entry(sheet: SpriteSheet, shown: ReferenceSample, concept: int) -> list[Any]:
     """Return a reference sample as data: name, class, score, and the cells of its pictures, -1 for none."""
     image = sheet.cell((shown.sample,), shown.image)
     heatmap = sheet.cell((shown.sample, concept, shown.label), shown.heatmap)
@@ -203,9 +203,9 @@ class _Covers:
     number: int
     cells: list[int] = field(default_factory=list)
     sheets: list[list[Any]] = field(default_factory=list)
-    _sheet: Sheet = field(default_factory=lambda: Sheet(_COVER))
+    _sheet: SpriteSheet = field(default_factory=lambda: SpriteSheet(_COVER))
 
-    def add(self, shown: Shown | None) -> None:
+    def add(self, shown: ReferenceSample | None) -> None:
         """Add the next concept's; a cell's number is that of its sheet times `_CELLS` and its place there."""
         if shown is None:
             self.cells.append(-1)
@@ -222,4 +222,4 @@ class _Covers:
             file = f"covers-{self.number}-{len(self.sheets)}"
             self._sheet.save(self.site.picture(file))
             self.sheets.append([f"{file}.webp", *self._sheet.geometry])
-            self._sheet = Sheet(_COVER)
+            self._sheet = SpriteSheet(_COVER)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from PIL import Image
 
-__all__ = ["Sheet", "thumbnail"]
+__all__ = ["SpriteSheet", "thumbnail"]
 
 _GUTTER = 2
 """Pixels around each cell that repeat its border, so that neighbours do not shine through where a browser scales."""
@@ -22,7 +22,7 @@ def thumbnail(picture: Image.Image, size: int) -> Image.Image:
     return picture.resize((width, height), Image.Resampling.LANCZOS)
 
 
-class Sheet:
+class SpriteSheet:
     """Cells of one size, filled from the left and the top; a picture with a key that is known has its cell already.
 
     Parameters

@@ -11,10 +11,11 @@ from matplotlib.figure import Figure
 from ...atlas.query.references import References
 from ...errors import InputError
 from ..image import DEFAULT_CMAP
-from .panels import Colours, plain
-from .reference_view import reference_view
-from .sheets import ReferenceView, Sheet, Style
-from .signal_sheets import SignalSheet, sliced
+from .labels import literal
+from .panels import ColourMap
+from .reference_block import ReferenceBlock, Style
+from .reference_view import ReferenceView, reference_view
+from .signal_block import SignalBlock
 
 __all__ = ["compare_modes", "references"]
 
@@ -26,7 +27,7 @@ def references(
     *,
     style: Style = "heatmap",
     columns: int = 8,
-    cmap: Colours = DEFAULT_CMAP,
+    cmap: ColourMap = DEFAULT_CMAP,
 ) -> Figure:
     """Return a figure of reference samples, best first, with a block for each concept.
 
@@ -48,7 +49,7 @@ def references(
     Raises
     ------
     InputError
-        If there is nothing to draw, the style is another word, there is no column, receptive fields are to be cut out
+        If there is nothing to draw, the style is unknown, there is no column, receptive fields are to be cut out
         that were not asked for, or an image and its heatmap differ in size where they are drawn into one.
     """
     views = _views(samples, style)
@@ -63,7 +64,7 @@ def compare_modes(
     *,
     style: Style = "heatmap",
     columns: int = 8,
-    cmap: Colours = DEFAULT_CMAP,
+    cmap: ColourMap = DEFAULT_CMAP,
 ) -> Figure:
     """Return a figure of the samples in which a concept is most relevant (RelMax) above those where it is most active.
 
@@ -90,50 +91,56 @@ def compare_modes(
 
 
 def _starred(views: Sequence[ReferenceView]) -> tuple[list[ReferenceView], str]:
-    """Put a star to the samples that are in every ranking, and say what it means."""
-    common = set.intersection(*(set(map(_head, view.captions)) for view in views))
-    starred = [
-        replace(view, captions=[one.replace(_head(one), f"{_head(one)} *", 1) if _head(one) in common else one
-                                for one in view.captions])
-        for view in views
-    ]  # fmt: skip
+    """Put a star to the samples that are in every ranking, and return the meaning of stars, empty without any."""
+    common = set.intersection(*(set(map(_first_line, view.captions)) for view in views))
+    starred = [replace(view, captions=[_with_star(caption, common) for caption in view.captions]) for view in views]
     return starred, " (* in both rankings)" if common else ""
 
 
-def _head(caption: str) -> str:
-    """Return the first line of a caption, which says what sample it is."""
+def _with_star(caption: str, starred: set[str]) -> str:
+    name = _first_line(caption)
+    return caption.replace(name, f"{name} *", 1) if name in starred else caption
+
+
+def _first_line(caption: str) -> str:
+    """Return the first line of a caption, which names the sample."""
     return caption.split("\n", maxsplit=1)[0]
 
 
 def _views(samples: Drawable | Sequence[Drawable], style: str) -> list[ReferenceView]:
-    """Return what is to be drawn, checked."""
+    """Return the views to draw, checked."""
     if style not in get_args(Style):
         raise InputError(f"style is one of {', '.join(map(repr, get_args(Style)))}; got {style!r}")
-    several = list(samples) if isinstance(samples, Sequence) else [samples]
-    views = [one if isinstance(one, ReferenceView) else reference_view(one) for one in several]
+    drawables = list(samples) if isinstance(samples, Sequence) else [samples]
+    views = [item if isinstance(item, ReferenceView) else reference_view(item) for item in drawables]
     if not any(len(view.images) for view in views):
         raise InputError("there is no reference sample to draw")
     views = [view.cropped() for view in views] if style == "crop" else views
-    ranks = {getattr(one, "ndim", 2) for view in views for one in view.heatmaps}
+    ranks = _ranks(views)
     if 1 in ranks and (len(ranks) > 1 or style not in ("heatmap", "crop")):
         raise InputError(f"signals are drawn in the styles 'heatmap' and 'crop', and apart from images; got {style!r}")
-    return [sliced(view) for view in views] if ranks == {3} else views
+    return [view.sliced() for view in views] if ranks == {3} else views
 
 
-def _figure(views: Sequence[ReferenceView], style: Style, columns: int, *, cmap: Colours, title: str = "") -> Figure:
-    """Draw one block below the other; with a title, a block's heading says no more than how it was ranked."""
+def _ranks(views: Sequence[ReferenceView]) -> set[int]:
+    """Return the numbers of axes of the heatmaps: 1 of signals, 2 of images, 3 of volumes."""
+    return {getattr(heatmap, "ndim", 2) for view in views for heatmap in view.heatmaps}
+
+
+def _figure(views: Sequence[ReferenceView], style: Style, columns: int, *, cmap: ColourMap, title: str = "") -> Figure:
+    """Return one block below the other; with a title, the heading of a block says only how it was ranked."""
     across = min(columns, max(len(view.images) for view in views))
-    heads = [f"{view.subject}: " * (not title) + view.ranking for view in views]
-    sheets: list[Sheet | SignalSheet]
-    if any(getattr(one, "ndim", 2) == 1 for view in views for one in view.heatmaps):
-        sheets = [SignalSheet(view, min(across, 3), cmap, head) for view, head in zip(views, heads, strict=True)]
+    headings = [f"{view.subject}: " * (not title) + view.ranking for view in views]
+    blocks: list[ReferenceBlock | SignalBlock]
+    if 1 in _ranks(views):
+        blocks = [SignalBlock(view, min(across, 3), cmap, text) for view, text in zip(views, headings, strict=True)]
     else:
-        sheets = [Sheet(view, style, across, cmap, head) for view, head in zip(views, heads, strict=True)]
-    heights = [sheet.height for sheet in sheets]
-    figure = Figure(figsize=(sheets[0].width, sum(heights) + 0.35 * bool(title)), layout="constrained")
+        blocks = [ReferenceBlock(view, style, across, cmap, text) for view, text in zip(views, headings, strict=True)]
+    heights = [block.height for block in blocks]
+    figure = Figure(figsize=(blocks[0].width, sum(heights) + 0.35 * bool(title)), layout="constrained")
     if title:
-        figure.suptitle(plain(title), fontsize="large", x=0.01, ha="left", weight="bold")
-    blocks = figure.subfigures(len(views), 1, squeeze=False, height_ratios=heights)[:, 0]
-    for block, sheet in zip(blocks, sheets, strict=True):
-        sheet.draw(block)
+        figure.suptitle(literal(title), fontsize="large", x=0.01, ha="left", weight="bold")
+    parts = figure.subfigures(len(views), 1, squeeze=False, height_ratios=heights)[:, 0]
+    for part, block in zip(parts, blocks, strict=True):
+        block.draw(part)
     return figure

@@ -1,0 +1,59 @@
+"""Region maps as they are drawn: regions, their dominant concepts, and reference samples of these."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+import numpy.typing as npt
+
+from ...regions.result import RegionMap
+
+__all__ = ["ReferencePicture", "RegionView", "region_view"]
+
+ReferencePicture: TypeAlias = tuple[Any, Any]
+"""An image, (channel, height, width), and its conditional heatmap, (height, width), or None."""
+
+
+@dataclass(frozen=True, eq=False)
+class RegionView:
+    """A region map, ready to be drawn; the other fields are those of `crp_kit.RegionMap`.
+
+    Parameters
+    ----------
+    title : str
+    references : dict
+        By concept, samples of it: pairs of an image and its conditional heatmap, or None to show the image as it is.
+    """
+
+    title: str
+    image: Any
+    labels: npt.NDArray[Any]
+    dominant: npt.NDArray[Any]
+    relevance: npt.NDArray[Any]
+    concepts: Sequence[int]
+    areas: Sequence[float] | npt.NDArray[Any]
+    shares: Sequence[float] | npt.NDArray[Any]
+    references: Mapping[int, Sequence[ReferencePicture]] = field(default_factory=dict)
+
+
+def region_view(
+    found: RegionMap,
+    *,
+    title: str | None = None,
+    image: Any = None,
+    references: Mapping[int, Sequence[ReferencePicture]] | None = None,
+) -> RegionView:
+    """Return a region map, ready to be drawn; parameters as in `crp_kit.views.plot.regions`."""
+    return RegionView(
+        title=f"{found.layer}, class {found.target}" if title is None else title,
+        image=found.image if image is None else image,
+        labels=found.labels,
+        dominant=found.dominant,
+        relevance=found.relevance,
+        concepts=found.concepts,
+        areas=found.areas,
+        shares=found.shares,
+        references=references or {},
+    )
