@@ -73,3 +73,15 @@ def odd_atlas(path: Path, dataset: Any = DATA, **options: Any) -> crp.ConceptAtl
 def odd_report(atlas: crp.ConceptAtlas, path: Path, dataset: Any = DATA, **options: Any) -> BuiltReport:
     chosen = {"attribution": ATTRIBUTION, "composite": RULES, "references": 3, "verbose": False, **options}
     return crp.build_report(atlas, dataset, path, **chosen)
+
+
+def contents(path: Path) -> dict[str, str] | None:
+    """What a folder holds, without the line that differs between two builds."""
+    if not path.exists():
+        return None
+    texts = {}
+    for file in sorted(path.rglob("*")):
+        if file.is_file():
+            lines = file.read_bytes().decode("latin-1").splitlines()
+            texts[str(file.relative_to(path))] = "\n".join(line for line in lines if 'id="built"' not in line)
+    return texts

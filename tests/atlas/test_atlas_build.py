@@ -6,73 +6,19 @@ from typing import Any
 
 import h5py
 import numpy as np
-import numpy.typing as npt
 import pytest
 import torch
+from atlas_case import COMPOSITE, LAYERS, SAMPLES, Array, Labelled, build, datasets, same_bits
+from oracles.atlas import LayerAtlas, Ranking, Summary, reference_atlas, residual_canonizer
 from sklearn.datasets import load_digits
 from torch import nn
-from torch.utils.data import Dataset
 from zennit.composites import EpsilonPlus, EpsilonPlusFlat
 
 import crp_kit as crp
 from crp_kit.atlas.build import scores as collect
 from crp_kit.atlas.build.pass_state import _KindState
-from crp_kit.data import ShapesDataset, demo_preprocess, demo_resnet
+from crp_kit.data import demo_preprocess, demo_resnet
 from crp_kit.propagation.run import Run
-from tests.oracles.atlas import LayerAtlas, Ranking, Summary, reference_atlas, residual_canonizer
-
-LAYERS = ["layer2.1.conv2", "layer3.0.conv1"]
-SAMPLES = 37  # not a whole number of batches: the last one has a single sample
-COMPOSITE = "epsilon_plus_flat"
-Array = npt.NDArray[Any]
-
-
-class Labelled(Dataset[Any]):
-    """Images with the labels that a test chooses."""
-
-    classes = ShapesDataset.classes
-
-    def __init__(self, count: int, labels: Sequence[Any] | None = None, dtype: torch.dtype = torch.float32) -> None:
-        self.images, own = ShapesDataset(count, seed=5).batch(range(count))
-        self.images = self.images.to(dtype)
-        self.labels: Sequence[Any] = own.tolist() if labels is None else labels
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def __getitem__(self, number: int) -> tuple[torch.Tensor, Any]:
-        return self.images[number], self.labels[number]
-
-
-def build(path: Path, dataset: Any = None, **options: Any) -> crp.ConceptAtlas:
-    chosen = {"layers": LAYERS, "composite": COMPOSITE, "preprocess": demo_preprocess, "batch_size": 12, **options}
-    model = chosen.pop("model", None) or demo_resnet()
-    return crp.build_atlas(
-        crp.CondAttribution(model),
-        Labelled(SAMPLES) if dataset is None else dataset,
-        path,
-        **{"verbose": False, **chosen},
-    )
-
-
-def datasets(path: Path) -> dict[str, Array]:
-    """Every dataset of a file, read with h5py alone."""
-    found: dict[str, Array] = {}
-
-    def visit(name: str, item: Any) -> None:
-        if isinstance(item, h5py.Dataset):
-            found[name] = item[()]
-
-    with h5py.File(path) as file:
-        file.visititems(visit)
-    return found
-
-
-def same_bits(path: Path, other: Path) -> bool:
-    one, two = datasets(path), datasets(other)
-    return one.keys() == two.keys() and all(
-        one[name].dtype == two[name].dtype and one[name].tobytes() == two[name].tobytes() for name in one
-    )
 
 
 @pytest.fixture(scope="module")

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from atlas_case import build, same_bits
 
 import crp_kit as crp
 from crp_kit.atlas.file import hdf5 as store
 from crp_kit.data import ShapesDataset
-from tests.atlas.test_atlas_build import build, same_bits
 
 ROOT = Path(__file__).parents[2]
 COUNT = 96

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 import torch
+from command_line import invoke, refused
 from torch import nn
 from zennit.composites import LayerMapComposite, layer_map_base
 from zennit.rules import Epsilon
 from zennit.types import Linear
 
 import crp_kit as crp
-from tests.command_line import invoke, refused
 
 LRP0 = LayerMapComposite([*layer_map_base(1e-12), (Linear, Epsilon(1e-12))])
 Shaped = Callable[[torch.Tensor], torch.Tensor]

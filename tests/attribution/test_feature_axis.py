@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from language_models import LANGUAGE_MODELS, WIDTH, language_model, scores
 from torch import nn
 from torch.nn import functional as F
 
@@ -13,7 +14,6 @@ import crp_kit as crp
 from crp_kit.graph.axes.feature_axis import NO_AXIS, feature_axis
 from crp_kit.graph.graph import Ref
 from crp_kit.graph.model_graph import record_once
-from tests.language_models import LANGUAGE_MODELS, WIDTH, language_model, scores
 
 B, T, C = 2, 5, 6
 

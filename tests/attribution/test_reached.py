@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from command_line import invoke
 from PIL import Image
 from torch import nn
 from zennit.composites import EpsilonPlus
 
 import crp_kit as crp
 from crp_kit.rules.presets import preset
-from tests.command_line import invoke
 
 NAMES = ["epsilon_plus", "epsilon_plus_flat", "epsilon_alpha2_beta1", "excitation_backprop", "attnlrp"]
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from language_models import LANGUAGE_MODELS, WORDS, language_model, scores
 from torch import nn
 from torch.nn import functional as F
 from zennit.composites import LayerMapComposite, layer_map_base
@@ -14,7 +15,6 @@ from zennit.types import Linear
 
 import crp_kit as crp
 from crp_kit.errors import InputError
-from tests.language_models import LANGUAGE_MODELS, WORDS, language_model, scores
 
 LRP0 = LayerMapComposite([*layer_map_base(1e-12), (Linear, Epsilon(1e-12))])
 B, T, C = 3, 4, 5

@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from atlas_case import Labelled, build, same_bits
+from command_line import invoke, refused
 from PIL import Image
 
 import crp_kit as crp
 from crp_kit.cli.options import class_number
 from crp_kit.errors import InputError
-from tests.atlas.test_atlas_build import Labelled, build, same_bits
-from tests.command_line import invoke, refused
 
 LAYER = "layer2.1.conv2"
 MODEL = ("--model", "demo:resnet", "--data", "demo:shapes:40")

@@ -7,12 +7,12 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from command_line import invoke
 
 from crp_kit import ConceptGraph, CondAttribution, build_atlas
 from crp_kit.data import ShapesDataset
 from crp_kit.models.load import load_images, load_model
 from crp_kit.views.image import picture
-from tests.command_line import invoke
 
 DEMO = ("--model", "demo:resnet")
 LAYERS = "layer3.*conv2"

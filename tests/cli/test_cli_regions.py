@@ -6,15 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
+from command_line import invoke, refused
 from PIL import Image
 
 import crp_kit as crp
-from crp_kit.cli import main
 from crp_kit.data import ShapesDataset
 from crp_kit.models.load import load_images, load_model
 from crp_kit.views.image import picture
-from tests.command_line import invoke, refused
 
 LAYER = "layer2.1.conv2"
 ASKED = ("--model", "demo:resnet", "--layer", LAYER)
@@ -75,12 +73,9 @@ def test_a_figure_is_drawn_without_being_asked_for_and_not_overwritten() -> None
 
 def test_with_an_atlas_the_figure_shows_reference_samples() -> None:
     data = "demo:shapes:30"
-    made = CliRunner().invoke(
-        main,
-        ["atlas", "build", "--model", "demo:resnet", "--data", data, "--layers", LAYER, "--workers", "0", "-k", "4",
-         "-o", "atlas.h5"],
-    )  # fmt: skip
-    assert made.exit_code == 0, made.output
+    model = ("--model", "demo:resnet", "--data", data)
+    built = invoke("atlas", "build", *model, "--layers", LAYER, "--workers", 0, "-k", 4, "-o", "atlas.h5")
+    assert built.exit_code == 0, built.output
     plain = crp_kit("0.png", *ASKED, "--top", 3, "-o", "plain.png")
     shown = crp_kit("0.png", *ASKED, "--top", 3, "--atlas", "atlas.h5", "--data", data, "-o", "shown.png")
     assert plain.exit_code == shown.exit_code == 0, (shown.output, shown.exception)

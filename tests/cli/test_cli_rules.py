@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from command_line import invoke
 
 import crp_kit as crp
 from crp_kit.models.load import load_model
-from tests.command_line import invoke
 
 DEMO = ("--model", "demo:resnet")
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from click.testing import CliRunner, Result
+from command_line import invoke
 from torch import nn
 from torch.nn import functional as F
 from zennit.canonizers import SequentialMergeBatchNorm
@@ -18,7 +18,6 @@ from zennit.rules import Epsilon, Pass
 from zennit.types import Linear
 
 from crp_kit import CondAttribution
-from crp_kit.cli import main
 from crp_kit.data import ShapesDataset
 from crp_kit.errors import InputError, ModelError, UnknownLayerError
 from crp_kit.views.image import picture
@@ -387,10 +386,6 @@ def built_in():
 """
 
 
-def crp_kit(*arguments: object) -> Result:
-    return CliRunner().invoke(main, [str(one) for one in arguments])
-
-
 def test_modules_are_declared_on_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("net.py").write_text(FACTORY)
@@ -398,16 +393,16 @@ def test_modules_are_declared_on_the_command_line(tmp_path: Path, monkeypatch: p
     maps: dict[str, Any] = {}
     for model, *options in (["built_in"], ["by_hand", "--elementwise", "Own"], ["by_hand", "--elementwise", "1"]):
         name = f"{len(maps)}.npz"
-        result = crp_kit("heatmap", "0.png", "--model", f"net.py:{model}", *options, "--save-array", name)
+        result = invoke("heatmap", "0.png", "--model", f"net.py:{model}", *options, "--save-array", name)
         assert result.exit_code == 0, result.output
         maps[name] = np.load(name)["heatmap"]
     assert np.allclose(maps["1.npz"], maps["0.npz"], rtol=1e-4, atol=1e-7)
     assert np.array_equal(maps["1.npz"], maps["2.npz"])
     common = ("--model", "net.py:by_hand", "--data", "demo:shapes:4", "--elementwise")
     build = ("atlas", "build", *common, "Own", "--layers", "0", "--workers", 0, "-o", "atlas.h5", "--quiet")
-    assert crp_kit(*build).exit_code == 0
+    assert invoke(*build).exit_code == 0
     asked = ("atlas", "references", "atlas.h5", *common)
-    assert crp_kit(*asked, "Own", "--layer", "0", "--concept", 1, "-o", "refs.png").exit_code == 0
-    refused = crp_kit(*asked, "Owl", "--layer", "0", "--concept", 1, "-o", "refs2.png")
+    assert invoke(*asked, "Own", "--layer", "0", "--concept", 1, "-o", "refs.png").exit_code == 0
+    refused = invoke(*asked, "Owl", "--layer", "0", "--concept", 1, "-o", "refs2.png")
     assert refused.exit_code == 2
     assert "elementwise declares modules with the name or pattern 'Owl', and there are none" in refused.stderr

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from click.testing import CliRunner
+from command_line import invoke
 from torch import nn
 from zennit.composites import (
     EpsilonGammaBox,
@@ -140,8 +140,6 @@ def test_a_subclass_of_a_convolution_is_conditioned_and_listed_as_one(kind: type
 
 
 def test_layers_of_a_type_include_subclasses_on_the_command_line(tmp_path: Any) -> None:
-    from crp_kit.cli import main
-
     (tmp_path / "nets.py").write_text(
         "import torch\nfrom torch import nn\n\n\nclass Padded(nn.Conv2d):\n"
         "    def __init__(self):\n        super().__init__(3, 4, 3)\n        self.pad = nn.ZeroPad2d(1)\n\n"
@@ -149,10 +147,10 @@ def test_layers_of_a_type_include_subclasses_on_the_command_line(tmp_path: Any) 
         "def make():\n    return nn.Sequential(Padded(), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), "
         "nn.Linear(4, 2))\n"
     )
-    listed = CliRunner().invoke(main, ["layers", "--model", f"{tmp_path / 'nets.py'}:make", "--type", "Conv2d"])
+    listed = invoke("layers", "--model", f"{tmp_path / 'nets.py'}:make", "--type", "Conv2d")
     assert listed.exit_code == 0, listed.output
     assert listed.output.split()[:2] == ["0", "Padded"]
-    every = CliRunner().invoke(main, ["layers", "--model", f"{tmp_path / 'nets.py'}:make"])
+    every = invoke("layers", "--model", f"{tmp_path / 'nets.py'}:make")
     assert "0  " in every.output.splitlines()[0]
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from click.testing import CliRunner
+from command_line import invoke
 from torch import nn
 from torch.nn import functional as F
 from torchvision import models
@@ -18,7 +18,6 @@ from zennit.rules import Epsilon, ZPlus
 from zennit.types import Linear
 
 import crp_kit as crp
-from crp_kit.cli import main
 from crp_kit.inspection import ModelCheck, check_model
 
 
@@ -181,7 +180,7 @@ def test_the_command_prints_the_findings_and_exits_with_1_for_errors(
     monkeypatch.chdir(tmp_path)
 
     def run(*options: str) -> tuple[int, str]:
-        result = CliRunner().invoke(main, ["check", "--model", "odd.py:make", "--size", "8", *options])
+        result = invoke("check", "--model", "odd.py:make", "--size", 8, *options)
         return result.exit_code, result.stdout
 
     status, text = run()

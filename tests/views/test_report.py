@@ -14,20 +14,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from click.testing import CliRunner, Result
+from command_line import invoke
 from PIL import Image
-
-import crp_kit as crp
-from crp_kit.cli import main
-from crp_kit.errors import AtlasError, ConceptRangeError, InputError, UnknownLayerError
-from crp_kit.views.image import DEFAULT_CMAP, overlay, picture
-from crp_kit.views.report import Link, Links, co_relevance
-from crp_kit.views.report import samples as samples_module
-from crp_kit.views.report.facts import layer_facts
-from crp_kit.views.report.links import cosines
-from crp_kit.views.report.samples import SampleSource
-from crp_kit.views.report.sprite_sheets import SpriteSheet, thumbnail
-from tests.report_case import (
+from report_case import (
     ATTRIBUTION,
     CLASSES,
     DATA,
@@ -40,6 +29,16 @@ from tests.report_case import (
     odd_model,
     odd_report,
 )
+
+import crp_kit as crp
+from crp_kit.errors import AtlasError, ConceptRangeError, InputError, UnknownLayerError
+from crp_kit.views.image import DEFAULT_CMAP, overlay, picture
+from crp_kit.views.report import Link, Links, co_relevance
+from crp_kit.views.report import samples as samples_module
+from crp_kit.views.report.facts import layer_facts
+from crp_kit.views.report.links import cosines
+from crp_kit.views.report.samples import SampleSource
+from crp_kit.views.report.sprite_sheets import SpriteSheet, thumbnail
 
 SOURCE = {
     "attribution": ATTRIBUTION, "composite": RULES, "preprocess": None, "concepts": None, "conditioned_on": "class",
@@ -485,17 +484,13 @@ class TestTheFolder:
         assert made.index.read_bytes() == before
 
 
-def crp_kit(*arguments: Any) -> Result:
-    return CliRunner().invoke(main, [*map(str, arguments)])
-
-
 NAMED = ("--model", "demo:resnet", "--data", "demo:shapes:24")
 
 
 @pytest.fixture(scope="module")
 def demo_atlas(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("cli") / "atlas.h5"
-    made = crp_kit("atlas", "build", *NAMED, "--layers", "layer[23].1.conv2", "--workers", 0, "-o", path)
+    made = invoke("atlas", "build", *NAMED, "--layers", "layer[23].1.conv2", "--workers", 0, "-o", path)
     assert made.exit_code == 0, made.output
     return path
 
@@ -503,7 +498,7 @@ def demo_atlas(tmp_path_factory: pytest.TempPathFactory) -> Path:
 class TestTheCommand:
     def test_makes_a_site_and_says_where_and_how_large(self, demo_atlas: Path, tmp_path: Path) -> None:
         asked = ("--concepts", "layer2.1.conv2:3,5", "--concepts", "layer3.1.conv2:0-1", "--references", 2)
-        made = crp_kit("report", demo_atlas, *NAMED, *asked, "-o", tmp_path / "report")
+        made = invoke("report", demo_atlas, *NAMED, *asked, "-o", tmp_path / "report")
         assert made.exit_code == 0, (made.output, made.exception)
         assert made.stdout == f"{tmp_path / 'report' / 'index.html'}\n"
         assert re.search(r"4 concepts, \d+ files, \d+\.\d MB, \d+ seconds", made.stderr)
@@ -513,7 +508,7 @@ class TestTheCommand:
 
     def test_links_come_from_concept_graphs_where_asked(self, demo_atlas: Path, tmp_path: Path) -> None:
         asked = ("--concepts", "0-3", "--references", 1, "--links", "graph")
-        made = crp_kit("report", demo_atlas, *NAMED, *asked, "-o", tmp_path / "report")
+        made = invoke("report", demo_atlas, *NAMED, *asked, "-o", tmp_path / "report")
         assert made.exit_code == 0, (made.output, made.exception)
         assert data_of(tmp_path / "report", "report")["links"].startswith("From concept graphs: ")
         assert any(page["down"] for page in pages_of(tmp_path / "report", 1))
@@ -529,7 +524,7 @@ class TestTheCommand:
         ],
     )
     def test_mistakes_are_one_line(self, demo_atlas: Path, tmp_path: Path, asked: Any, message: str) -> None:
-        result = crp_kit("report", demo_atlas, *NAMED, *asked, "-o", tmp_path / "report")
+        result = invoke("report", demo_atlas, *NAMED, *asked, "-o", tmp_path / "report")
         assert result.exit_code == 2
         assert message in result.stderr
         assert result.stderr.count("\n") == 1
@@ -537,5 +532,5 @@ class TestTheCommand:
 
     def test_an_existing_folder_is_told_with_the_option(self, demo_atlas: Path, tmp_path: Path) -> None:
         (tmp_path / "notes.txt").write_text("mine")
-        result = crp_kit("report", demo_atlas, *NAMED, "-o", tmp_path)
+        result = invoke("report", demo_atlas, *NAMED, "-o", tmp_path)
         assert "exists; --overwrite replaces it" in result.stderr

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote, urlsplit
 
 import pytest
-
-from tests.report_case import CLASSES, LAYERS, MARKUP, ODD, odd_atlas, odd_report
+from report_case import CLASSES, LAYERS, MARKUP, ODD, odd_atlas, odd_report
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page

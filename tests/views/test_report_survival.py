@@ -11,12 +11,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from report_case import contents, odd_atlas, odd_report
 
 import crp_kit as crp
 from crp_kit.errors import InputError
 from crp_kit.views.report import folder as folder_module
 from crp_kit.views.report.folder import made_whole
-from tests.report_case import odd_atlas, odd_report
 
 ROOT = Path(__file__).parents[2]
 
@@ -27,8 +27,7 @@ PROCESSES = """
     torch.set_num_threads(1)
     import crp_kit as crp
     from crp_kit.views.report.folder import Site
-    from tests.report_case import odd_report
-    from tests.views.test_report_survival import contents
+    from report_case import contents, odd_report
 
     def build(path, overwrite=True):
         with crp.ConceptAtlas(sys.argv[1]) as opened:
@@ -98,18 +97,6 @@ PROCESSES = """
 SIGKILLED = -9
 
 
-def contents(path: Path) -> dict[str, str] | None:
-    """What a folder holds, without the line that differs between two builds."""
-    if not path.exists():
-        return None
-    found = {}
-    for one in sorted(path.rglob("*")):
-        if one.is_file():
-            lines = one.read_bytes().decode("latin-1").splitlines()
-            found[str(one.relative_to(path))] = "\n".join(line for line in lines if 'id="built"' not in line)
-    return found
-
-
 @pytest.fixture(scope="module")
 def atlas(tmp_path_factory: pytest.TempPathFactory) -> Iterator[crp.ConceptAtlas]:
     with odd_atlas(tmp_path_factory.mktemp("atlas") / "atlas.h5") as made:
@@ -134,7 +121,7 @@ class Disturbed:
         ran = subprocess.run(
             [sys.executable, "-c", textwrap.dedent(PROCESSES), str(atlas.path), str(folder)],
             capture_output=True, text=True, check=False, timeout=120,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            env={**os.environ, "PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "tests")))},
         )  # fmt: skip
         assert ran.returncode == 0, ran.stderr
         self.found = json.loads(ran.stdout)

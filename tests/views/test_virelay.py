@@ -12,6 +12,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,10 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from click.testing import CliRunner, Result
+from command_line import invoke
 from torch.utils.data import Dataset
 
 import crp_kit as crp
-from crp_kit.cli import main
 from crp_kit.data import ShapesDataset, demo_preprocess, demo_resnet
 from crp_kit.errors import AtlasError, ConceptRangeError, CrpKitError, InputError, UnknownLayerError
 from crp_kit.views.virelay import embeddings
@@ -243,16 +243,13 @@ def test_what_cannot_be_exported_is_refused_and_leaves_nothing(
     assert not (tmp_path / "project").exists()
 
 
-def crp_kit(*arguments: Any) -> Result:
-    return CliRunner().invoke(main, ["export", "virelay", *map(str, arguments)])
+crp_kit = partial(invoke, "export", "virelay")
 
 
 def test_the_command_writes_what_the_library_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     named = ("--model", "demo:resnet", "--data", "demo:shapes:20")
-    built = CliRunner().invoke(
-        main, ["atlas", "build", *named, "--layers", LAYER, "--workers", "0", "-k", "5", "-o", "atlas.h5"]
-    )
+    built = invoke("atlas", "build", *named, "--layers", LAYER, "--workers", 0, "-k", 5, "-o", "atlas.h5")
     assert built.exit_code == 0, built.output
     asked = ("atlas.h5", *named, "--layer", LAYER, "-k", 4, "-o", "project")
     result = crp_kit(*asked, "--concept", "24,3-4")
