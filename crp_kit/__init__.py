@@ -11,7 +11,7 @@ from .version import __version__
 
 if TYPE_CHECKING:
     from . import atlas, data
-    from .atlas import ConceptAtlas, build_atlas, merge_atlases, verify_atlas
+    from .atlas import BuildOptions, ConceptAtlas, Origin, merge_atlases, verify_atlas
     from .attribution.cond_attribution import CondAttribution
     from .attribution.conservation import ConservationReport
     from .attribution.result import Attribution
@@ -21,13 +21,14 @@ if TYPE_CHECKING:
     from .errors import CrpKitError, CrpKitWarning
     from .graph.model_graph import ModelGraph, get_layer_names, trace_model_graph
     from .inspection import check_model, rule_table, show_layer_indices
-    from .regions import RegionMap, region_map
+    from .regions import RegionMap
+    from .study import Study
     from .views import image, plot
-    from .views.report import build_report
-    from .views.virelay import export_virelay
+    from .views.report import ReportOptions
 
 __all__ = [
     "Attribution",
+    "BuildOptions",
     "ChannelConcept",
     "Concept",
     "ConceptAtlas",
@@ -40,20 +41,19 @@ __all__ = [
     "HeadConcept",
     "ModelGraph",
     "NeuronConcept",
+    "Origin",
     "RegionMap",
+    "ReportOptions",
+    "Study",
     "TokenConcept",
     "__version__",
     "atlas",
-    "build_atlas",
-    "build_report",
     "check_model",
     "data",
-    "export_virelay",
     "get_layer_names",
     "image",
     "merge_atlases",
     "plot",
-    "region_map",
     "rule_table",
     "show_layer_indices",
     "trace_model_graph",
@@ -62,6 +62,7 @@ __all__ = [
 
 _HOME = {
     "Attribution": "attribution.result",
+    "BuildOptions": "atlas",
     "ChannelConcept": "concepts",
     "Concept": "concepts",
     "ConceptAtlas": "atlas",
@@ -74,15 +75,14 @@ _HOME = {
     "HeadConcept": "concepts",
     "ModelGraph": "graph.model_graph",
     "NeuronConcept": "concepts",
+    "Origin": "atlas",
     "RegionMap": "regions",
+    "ReportOptions": "views.report",
+    "Study": "study",
     "TokenConcept": "concepts",
-    "build_atlas": "atlas",
-    "build_report": "views.report",
     "check_model": "inspection",
-    "export_virelay": "views.virelay",
     "get_layer_names": "graph.model_graph",
     "merge_atlases": "atlas",
-    "region_map": "regions",
     "rule_table": "inspection",
     "show_layer_indices": "inspection",
     "trace_model_graph": "graph.model_graph",

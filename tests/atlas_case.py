@@ -7,6 +7,7 @@ from typing import Any
 import h5py
 import numpy.typing as npt
 import torch
+from studies import atlas_of
 from torch.utils.data import Dataset
 
 import crp_kit as crp
@@ -39,7 +40,7 @@ def build(path: Path, dataset: Any = None, **options: Any) -> crp.ConceptAtlas:
     """Build and open an atlas."""
     chosen = {"layers": LAYERS, "composite": COMPOSITE, "preprocess": demo_preprocess, "batch_size": 12, **options}
     model = chosen.pop("model", None) or demo_resnet()
-    return crp.build_atlas(
+    return atlas_of(
         crp.CondAttribution(model),
         Labelled(SAMPLES) if dataset is None else dataset,
         path,

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from studies import atlas_of, report_of
 from torch import nn
 from torch.utils.data import Dataset
 
@@ -67,12 +68,12 @@ def odd_atlas(path: Path, dataset: Any = DATA, **options: Any) -> crp.ConceptAtl
         "layers": list(LAYERS), "composite": RULES, "k": 6, "k_class": 2, "verbose": False, "matrix": True,
         "origin": Origin(f"model {MARKUP}", "data '\"", "made by <b>hand</b>", CLASSES), **options,
     }  # fmt: skip
-    return crp.build_atlas(ATTRIBUTION, dataset, path, **chosen)
+    return atlas_of(ATTRIBUTION, dataset, path, **chosen)
 
 
 def odd_report(atlas: crp.ConceptAtlas, path: Path, dataset: Any = DATA, **options: Any) -> BuiltReport:
     chosen = {"attribution": ATTRIBUTION, "composite": RULES, "references": 3, "verbose": False, **options}
-    return crp.build_report(atlas, dataset, path, **chosen)
+    return report_of(atlas, dataset, path, **chosen)
 
 
 def contents(path: Path) -> dict[str, str] | None:

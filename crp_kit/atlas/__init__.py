@@ -1,9 +1,8 @@
 """Concept atlases: the pass over a dataset, the HDF5 file, and the questions that it answers."""
 
-from .build.dataset_pass import build_atlas
 from .build.merge import merge_atlases
-from .build.settings import Origin
+from .build.settings import BuildOptions, Origin
 from .file.verify import verify_atlas
 from .query.concept_atlas import ConceptAtlas
 
-__all__ = ["ConceptAtlas", "Origin", "build_atlas", "merge_atlases", "verify_atlas"]
+__all__ = ["BuildOptions", "ConceptAtlas", "Origin", "merge_atlases", "verify_atlas"]

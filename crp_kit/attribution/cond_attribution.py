@@ -104,7 +104,7 @@ class CondAttribution:
         )
         self.biases = biases
         preset(None, biases=biases)
-        self._presets: dict[str, Composite | None] = {}
+        self._presets: dict[tuple[str, str], Composite | None] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         """Pickle and copy the model and what is chosen of its output; what was recorded is made anew."""
@@ -266,14 +266,26 @@ class CondAttribution:
         check_data(self.engine.named(sample))
         return self.engine.run(sample, self.resolve_composite(composite)).graph
 
-    def resolve_composite(self, composite: Composite | str | None) -> Composite | None:
-        """Return a composite from its name, the same one each time, so that what is planned for it is kept."""
+    def resolve_composite(
+        self, composite: Composite | str | None, *, input_range: tuple[torch.Tensor, torch.Tensor] | None = None
+    ) -> Composite | None:
+        """Return a composite from its name, the same one each time, so that what is planned for it is kept.
+
+        Parameters
+        ----------
+        composite : zennit Composite, str or None
+        input_range : (torch.Tensor, torch.Tensor), optional
+            Lowest and highest values that a model input can have, by channel.
+        """
         if not isinstance(composite, str):
-            own = any(composite is one for one in self._presets.values())
+            own = any(composite is known for known in self._presets.values())
             return composite if own else preset(composite, biases=self.biases)
-        if composite not in self._presets:
-            self._presets[composite] = preset(composite, biases=self.biases)
-        return self._presets[composite]
+        low, high = input_range or (None, None)
+        limits = "" if low is None or high is None else f"{low.flatten().tolist()} {high.flatten().tolist()}"
+        key = (composite, limits)
+        if key not in self._presets:
+            self._presets[key] = preset(composite, low=low, high=high, biases=self.biases)
+        return self._presets[key]
 
     def channel_axis(self, sample: Any, layer: str) -> int | None:
         """Return the axis along which a node keeps its channels, the batch axis counted, or None if it is unknown."""

@@ -7,6 +7,7 @@ import os
 import re
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,18 +15,7 @@ import click
 
 from ..errors import AtlasError, InputError
 from .group import say
-from .options import (
-    attribution_of,
-    composite_of,
-    data_option,
-    device_option,
-    loaded_on,
-    model_options,
-    module_types,
-    numbers,
-    overwrite_option,
-    rule_options,
-)
+from .options import module_types, numbers, overwrite_option, study_of, study_options
 
 if TYPE_CHECKING:
     from ..atlas import ConceptAtlas
@@ -46,8 +36,7 @@ output_option = click.option(
 
 
 @click.command(short_help="Pass over a dataset once, into one file.")
-@model_options
-@data_option
+@study_options
 @click.option(
     "--layers",
     multiple=True,
@@ -55,7 +44,6 @@ output_option = click.option(
     metavar="NAME",
     help="A layer, a pattern such as 'layer[34].*conv3' or 'features.*', or a module type such as Conv2d. Repeatable.",
 )
-@rule_options
 @click.option("-k", "k", type=click.IntRange(min=1), default=40, show_default=True, help="Samples in each ranking.")
 @click.option("--k-class", type=click.IntRange(min=1), default=8, show_default=True, help="The same by class.")
 @click.option(
@@ -77,7 +65,6 @@ output_option = click.option(
 )
 @click.option("--batch-size", type=click.IntRange(min=1), default=32, show_default=True)
 @click.option("--workers", type=click.IntRange(min=0), default=2, show_default=True, help="Processes that read images.")
-@device_option
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Only the first N samples.")
 @click.option("--subset", metavar="NUMBERS", help="Only these samples, such as 0-999,2000.")
 @click.option("--matrix", is_flag=True, help="Keep the scores of every sample as well.")
@@ -91,7 +78,7 @@ output_option = click.option(
 @overwrite_option
 @output_option
 @click.option("--quiet", is_flag=True, help="No progress bar and no summary.")
-def build(*, model: str, weights: str | None, data: str, output: Path, **options: Any) -> None:
+def build(*, output: Path, **options: Any) -> None:
     """Collect, for every concept of the chosen layers, the samples in which it is most relevant and most active.
 
     \b
@@ -106,7 +93,7 @@ def build(*, model: str, weights: str | None, data: str, output: Path, **options
     """  # noqa: D301
     from ..atlas.build.distributed import build_in_processes, is_distributed, shard_of_job_array, shard_path
 
-    task = _task(model, weights, data, **options)
+    task = _task(options)
     resume, overwrite, quiet = options["resume"], options["overwrite"], options["quiet"]
     began = time.monotonic()
     if is_distributed() and options["shard"] is None:
@@ -127,38 +114,29 @@ def build(*, model: str, weights: str | None, data: str, output: Path, **options
     click.echo(made.path)
 
 
-def _task(model: str, weights: str | None, data: str, **options: Any) -> Any:
+def _task(options: dict[str, Any]) -> Callable[..., ConceptAtlas]:
     """Return the build as a function of path and shard."""
-    from ..atlas import Origin, build_atlas
-    from ..data.sources import load_dataset
+    from ..atlas import BuildOptions
 
-    device = _device(options["device"])
-    loaded = loaded_on(device, model, weights)
-    preprocess = loaded.preprocess
-    rules = composite_of(loaded, options["composite"], device, biases=options["biases"])
-    origin = Origin(" ".join(filter(None, [model, weights])), data, " ".join(sys.argv), loaded.classes)
-    dataset = load_dataset(data, preprocess)
-    attribution = attribution_of(loaded, options)
-    layers = [_layer(loaded.model, name) for name in options["layers"]]
-    names = ("target", "k", "k_class", "aggregate", "abs_norm", "batch_size", "overwrite", "matrix", "limit")
-    chosen = {name: options[name] for name in (*names, "skip_unreadable", "checkpoint")}
+    study = study_of({**options, "device": _device(options["device"])}, needs_data=True)
+    layers = [module_types(study.model).get(name, name) for name in options["layers"]]
+    names = ("target", "k", "k_class", "batch_size", "overwrite", "matrix")
+    rare = BuildOptions(
+        subset=None if options["subset"] is None else numbers(options["subset"]),
+        max_memory=_bytes(options["max_memory"]),
+        **{name: options[name] for name in ("aggregate", "abs_norm", "limit", "skip_unreadable", "checkpoint")},
+    )
 
     def task(path: Path, shard: Any, *, resume: bool) -> ConceptAtlas:
-        return build_atlas(
-            attribution,
-            dataset,
+        return study.build_atlas(
             path,
             layers=layers,
-            composite=rules,
-            preprocess=preprocess,
             num_workers=options["workers"],
             shard=shard,
             resume=resume,
-            subset=None if options["subset"] is None else numbers(options["subset"]),
-            max_memory=_bytes(options["max_memory"]),
             verbose=not options["quiet"],
-            origin=origin,
-            **chosen,
+            options=rare,
+            **{name: options[name] for name in names},
         )
 
     return task
@@ -167,12 +145,6 @@ def _task(model: str, weights: str | None, data: str, **options: Any) -> Any:
 def _device(name: str) -> str:
     """Return the device of this process: with several on one machine, the one of its rank."""
     return f"cuda:{os.environ['LOCAL_RANK']}" if name == "cuda" and "LOCAL_RANK" in os.environ else name
-
-
-def _layer(model: Any, name: str) -> Any:
-    """Return a name or pattern as it is, the name of a module type as the type."""
-    known = module_types(model)
-    return known.get(name, name)
 
 
 def _bytes(text: str) -> int:

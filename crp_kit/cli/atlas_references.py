@@ -11,18 +11,7 @@ import click
 
 from ..errors import InputError
 from .files import FIGURE_ENDINGS, check_outputs, write_file
-from .options import (
-    attribution_of,
-    class_named,
-    composite_of,
-    data_option,
-    device_option,
-    loaded_on,
-    model_options,
-    numbers,
-    overwrite_option,
-    rule_options,
-)
+from .options import class_named, numbers, overwrite_option, study_of, study_options
 
 if TYPE_CHECKING:
     from ..atlas.query.references import References
@@ -33,8 +22,7 @@ __all__ = ["references"]
 
 @click.command(short_help="Draw the samples in which concepts are strongest.")
 @click.argument("file", type=click.Path(path_type=Path))
-@model_options
-@data_option
+@study_options
 @click.option("--layer", required=True, metavar="LAYER")
 @click.option("--concept", required=True, metavar="IDS", help="Such as 3, or 3,8,12, or 0-31.")
 @click.option("--class", "cls", metavar="CLASS", help="Name, else number: the strongest samples of this class only.")
@@ -60,8 +48,6 @@ __all__ = ["references"]
     help="Heatmaps below the images, images dimmed or covered where the relevance is low, or receptive fields cut "
     "out.  [default: heatmap, or crop with --receptive-field]",
 )
-@rule_options
-@device_option
 @overwrite_option
 @click.option(
     "-o",
@@ -72,7 +58,7 @@ __all__ = ["references"]
     help="One figure (.png, .pdf, .svg or .jpg), or a folder, which gets a PNG file for each concept.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the samples as JSON instead of the names of the files.")
-def references(*, file: Path, model: str, weights: str | None, data: str, **options: Any) -> None:
+def references(*, file: Path, **options: Any) -> None:
     """Draw the dataset's samples in which concepts are strongest, with their conditional heatmaps.
 
     \b
@@ -91,7 +77,7 @@ def references(*, file: Path, model: str, weights: str | None, data: str, **opti
         output.mkdir(parents=True, exist_ok=True)
     paths = [output] if single else [output / f"concept-{one}.png" for one in concepts]
     check_outputs(paths, overwrite=options["overwrite"])
-    found = _found(file, (model, weights, data), concepts, options)
+    found = _found(file, concepts, options)
     groups = [found] if single else [[one] for one in found]
     for path, group in zip(paths, groups, strict=True):
         style = options["style"] or ("crop" if options["receptive_field"] else "heatmap")
@@ -110,42 +96,25 @@ def references(*, file: Path, model: str, weights: str | None, data: str, **opti
         click.echo(path)
 
 
-def _found(
-    file: Path, named: tuple[str, str | None, str], concepts: Sequence[int], options: dict[str, Any]
-) -> list[list[References]]:
+def _found(file: Path, concepts: Sequence[int], options: dict[str, Any]) -> list[list[References]]:
     """Return, for every concept, its references by one ranking or by both."""
     from tqdm import tqdm
 
     from ..atlas import ConceptAtlas
-    from ..data.sources import load_dataset
 
-    model, weights, data = named
-    device, cls = options["device"], options["cls"]
-    modes = ("relevance", "activation") if options["mode"] == "both" else (options["mode"],)
+    modes: tuple[Any, ...] = ("relevance", "activation") if options["mode"] == "both" else (options["mode"],)
     with ConceptAtlas(file) as atlas:
-        loaded = loaded_on(device, model, weights)
-        preprocess = loaded.preprocess
-        dataset = load_dataset(data, preprocess)
-        rules = composite_of(loaded, options["composite"], device, biases=options["biases"])
-        asked = {
-            "attribution": attribution_of(loaded, options),
-            "composite": rules,
-            "preprocess": preprocess,
-            "cls": None if cls is None else class_named(cls, atlas.classes),
-            **{name: options[name] for name in ("k", "conditioned_on", "receptive_field")},
-        }
-        found: list[list[References]] = []
-        for concept in tqdm(concepts, unit="concept", disable=len(concepts) == 1 or None):
-            checked = bool(found)
-            found.append(
-                [
-                    atlas.references(
-                        dataset, options["layer"], concept, mode=mode, check=not (checked or number), **asked
-                    )
-                    for number, mode in enumerate(modes)
-                ]
-            )
-    return found
+        study = study_of(options, needs_data=True)
+        study.check_atlas(atlas)
+        cls = None if options["cls"] is None else class_named(options["cls"], atlas.classes)
+        asked = {name: options[name] for name in ("k", "conditioned_on", "receptive_field")}
+        return [
+            [
+                study.references(atlas, options["layer"], concept, mode=mode, cls=cls, check=False, **asked)
+                for mode in modes
+            ]
+            for concept in tqdm(concepts, unit="concept", disable=len(concepts) == 1 or None)
+        ]
 
 
 def _figure(several: Sequence[References], style: Any) -> Figure:

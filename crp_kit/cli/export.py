@@ -10,17 +10,7 @@ from typing import Any
 import click
 
 from .group import say
-from .options import (
-    attribution_of,
-    composite_of,
-    data_option,
-    device_option,
-    loaded_on,
-    model_options,
-    numbers,
-    overwrite_option,
-    rule_options,
-)
+from .options import numbers, overwrite_option, study_of, study_options
 
 __all__ = ["export"]
 
@@ -32,8 +22,7 @@ def export() -> None:
 
 @export.command(short_help="Write a project for ViRelAy.")
 @click.argument("file", type=click.Path(path_type=Path), metavar="ATLAS")
-@model_options
-@data_option
+@study_options
 @click.option("--layer", required=True, metavar="LAYER")
 @click.option("--concept", metavar="IDS", help="Such as 3, or 3,8,12, or 0-31; by default the strongest ones.")
 @click.option("--top", type=click.IntRange(min=1), default=6, show_default=True, help="How many these are.")
@@ -52,13 +41,11 @@ def export() -> None:
     show_default=True,
     help="Where the relevance starts.",
 )
-@rule_options
 @click.option("--batch-size", type=click.IntRange(min=1), default=16, show_default=True, help="Computed at once.")
-@device_option
 @overwrite_option
 @click.option("--json", "as_json", is_flag=True, help="Print what was written as JSON.")
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), metavar="FOLDER")
-def virelay(*, file: Path, model: str, weights: str | None, data: str, **options: Any) -> None:
+def virelay(*, file: Path, **options: Any) -> None:
     """Write the reference samples of concepts, with their conditional heatmaps, as a project for ViRelAy.
 
     \b
@@ -72,30 +59,18 @@ def virelay(*, file: Path, model: str, weights: str | None, data: str, **options
     installed. ViRelAy is a program of its own: pip install virelay, in an environment of its own.
     """  # noqa: D301
     from ..atlas import ConceptAtlas
-    from ..data.sources import load_dataset
-    from ..views.virelay import export_virelay
     from ..views.virelay.files import FILES, check_folder
 
-    output, device = options["output"], options["device"]
+    output = options["output"]
     check_folder(output, overwrite=options["overwrite"])
     with ConceptAtlas(file) as atlas:
-        loaded = loaded_on(device, model, weights)
-        preprocess = loaded.preprocess
-        rules = composite_of(loaded, options["composite"], device, biases=options["biases"])
-        project = export_virelay(
+        project = study_of(options, needs_data=True).export_virelay(
             atlas,
-            load_dataset(data, preprocess),
             output,
-            attribution=attribution_of(loaded, options),
-            composite=rules,
-            composite_name=options["composite"],
-            concepts=None if options["concept"] is None else numbers(options["concept"]),
-            preprocess=preprocess,
+            options["layer"],
+            concept_ids=None if options["concept"] is None else numbers(options["concept"]),
             verbose=sys.stderr.isatty(),
-            **{
-                name: options[name]
-                for name in ("layer", "top", "k", "mode", "conditioned_on", "batch_size", "overwrite")
-            },
+            **{name: options[name] for name in ("top", "k", "mode", "conditioned_on", "batch_size", "overwrite")},
         )
     if options["as_json"]:
         click.echo(json.dumps({"project": str(project), "files": [str(output / one) for one in FILES]}, indent=1))

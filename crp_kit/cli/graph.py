@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,22 +14,13 @@ from ..errors import InputError
 from ..files import check_sample
 from .files import check_outputs, write_file
 from .group import say
-from .options import (
-    attribution_of,
-    class_number,
-    composite_of,
-    device_option,
-    drawable,
-    loaded_on,
-    model_options,
-    overwrite_option,
-    rule_options,
-)
+from .options import class_named, drawable, overwrite_option, study_of, study_options
 
 if TYPE_CHECKING:
+    import torch
+
     from ..concept_graph import ConceptGraph
-    from ..data.preprocess import ImageBatch
-    from ..models.load import LoadedModel
+    from ..study import Study
 
 __all__ = ["graph"]
 
@@ -40,7 +30,7 @@ _SUFFIXES = (*_PICTURES, ".json", ".dot")
 
 @click.command(short_help="Decompose a class or a concept into lower concepts.")
 @click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="IMAGE...")
-@model_options
+@study_options
 @click.option("--class", "cls", metavar="CLASS", help="Name, else number.  [default: the predicted class]")
 @click.option(
     "--start", metavar="LAYER:CONCEPT", help="Decompose this concept instead of a class; with --class, for it."
@@ -61,15 +51,12 @@ _SUFFIXES = (*_PICTURES, ".json", ".dot")
     show_default=True,
     help="Keep the children with most relevance of either sign, or most for the start.",
 )
-@rule_options
 @click.option(
     "--atlas", type=click.Path(path_type=Path), metavar="FILE", help="Show references of this atlas in figures."
 )
-@click.option("--data", metavar="SPEC", help="The dataset of the atlas.")
 @click.option("-k", "k", type=click.IntRange(min=1), default=1, show_default=True, help="References of each concept.")
 @click.option("--heatmaps", is_flag=True, help="Show conditional heatmaps of the image in figures.")
 @click.option("--batch-size", type=click.IntRange(min=1), default=16, show_default=True, help="Rows computed at once.")
-@device_option
 @click.option(
     "-o",
     "--output",
@@ -81,7 +68,7 @@ _SUFFIXES = (*_PICTURES, ".json", ".dot")
 )
 @overwrite_option
 @click.option("--json", "as_json", is_flag=True, help="Print the graph as JSON.")
-def graph(images: tuple[Path, ...], model: str, weights: str | None, **options: Any) -> None:
+def graph(images: tuple[Path, ...], **options: Any) -> None:
     """Decompose a class, or a concept, of an image into the concepts of the layers before it.
 
     \b
@@ -103,15 +90,15 @@ def graph(images: tuple[Path, ...], model: str, weights: str | None, **options: 
     if options["atlas"] is not None and not any(path.suffix.lower() in _PICTURES for path in outputs):
         raise InputError(f"--atlas shows references in a figure: add -o with one of {', '.join(_PICTURES)}")
     asked = {"layers": [_layer(one) for one in options["layers"]] or None, "width": _widths(options["width"])}
-    loaded, found, batch = _computed(images, (model, weights), asked, options)
+    study, found, view = _computed(images, asked, options)
     drawn = any(path.suffix.lower() in _PICTURES for path in outputs)
-    figure = _figure(loaded, found, batch, options) if drawn else None
+    figure = _figure(study, found, view, options) if drawn else None
     for path in outputs:
-        _write(path, found, figure, loaded)
+        _write(path, found, figure, study)
     if options["as_json"]:
         click.echo(json.dumps(found.to_json(), indent=1))
     elif not outputs:
-        click.echo(found.to_text(classes=loaded.classes))
+        click.echo(found.to_text(classes=study.classes))
     else:
         for path in outputs:
             click.echo(path)
@@ -131,57 +118,49 @@ def _widths(text: str) -> tuple[int, ...]:
     return tuple(int(one) for one in text.split(","))
 
 
-def _start(options: dict[str, Any], loaded: LoadedModel) -> dict[str, list[int]] | None:
+def _start(options: dict[str, Any], study: Study) -> dict[str, list[Any]] | None:
     """Return what --start and --class say together."""
-    start: dict[str, list[int]] = {}
+    start: dict[str, list[Any]] = {}
     if options["start"] is not None:
         layer, ids = parse_condition_text(options["start"])
         start[layer] = ids
     if options["cls"] is not None:
-        start[OUTPUT] = [class_number(options["cls"], loaded.classes)]
+        start[OUTPUT] = [class_named(options["cls"], study.classes)]
     return start or None
 
 
 def _computed(
-    images: tuple[Path, ...], named: tuple[str, str | None], asked: dict[str, Any], options: dict[str, Any]
-) -> tuple[LoadedModel, ConceptGraph, ImageBatch]:
-    from ..concept_graph import ConceptGraph
-    from ..models.load import load_images
-
+    images: tuple[Path, ...], asked: dict[str, Any], options: dict[str, Any]
+) -> tuple[Study, ConceptGraph, torch.Tensor]:
     for path in images:
         check_sample(path)
-    device = options["device"]
-    loaded = loaded_on(device, *named)
-    start = _start(options, loaded)
+    study = study_of(options)
+    start = _start(options, study)
     if len(images) > 1 and start is None:
         raise InputError("several images give the mean graph of one class: say which with --class, or give --start")
-    batch = load_images(list(images), loaded.preprocess)
-    rules = composite_of(loaded, options["composite"], device, biases=options["biases"])
+    views = study.read(images)
     asked |= {"start": start, **{name: options[name] for name in ("min_share", "rank", "batch_size")}}
-    attribution, inputs = attribution_of(loaded, options), batch.inputs.to(device)
-    make = ConceptGraph if len(images) == 1 else ConceptGraph.over
-    found = make(attribution, inputs, rules, **asked)
+    found = study.concept_graph(views, **asked)
     say(f"{found.root.layer} {found.root.name}: {len(found)} concepts, {len(found.edges)} edges")
-    return loaded, found, batch
+    return study, found, views[0]
 
 
-def _figure(loaded: LoadedModel, found: ConceptGraph, batch: ImageBatch, options: dict[str, Any]) -> Any:
+def _figure(study: Study, found: ConceptGraph, view: torch.Tensor, options: dict[str, Any]) -> Any:
     from ..atlas import ConceptAtlas
-    from ..data.sources import load_dataset
 
-    shown: dict[str, Any] = {name: options[name] for name in ("heatmaps", "k")}
-    if options["data"] is not None:
-        shown |= {"dataset": load_dataset(options["data"], loaded.preprocess), "preprocess": loaded.preprocess}
-    image = drawable(loaded, batch.views[0]) if found.samples == 1 else None
-    with nullcontext() if options["atlas"] is None else ConceptAtlas(options["atlas"]) as atlas:
-        return found.plot(atlas=atlas, image=image, classes=loaded.classes, **shown)
+    image = drawable(view) if found.samples == 1 else None
+    references = {}
+    if options["atlas"] is not None:
+        with ConceptAtlas(options["atlas"]) as atlas:
+            references = study.reference_pictures(found, atlas, k=options["k"])
+    return found.plot(references=references, image=image, classes=study.classes, heatmaps=options["heatmaps"])
 
 
-def _write(path: Path, found: ConceptGraph, figure: Any, loaded: LoadedModel) -> None:
+def _write(path: Path, found: ConceptGraph, figure: Any, study: Study) -> None:
     ending = path.suffix.lower()
     if ending == ".json":
         write_file(path, lambda beside: beside.write_text(json.dumps(found.to_json(), indent=1) + "\n"))
     elif ending == ".dot":
-        write_file(path, lambda beside: beside.write_text(found.to_dot(classes=loaded.classes)))
+        write_file(path, lambda beside: beside.write_text(found.to_dot(classes=study.classes)))
     else:
         write_file(path, lambda beside: figure.savefig(beside, dpi=150))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import textwrap
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,24 +16,13 @@ from ..errors import ConditionError, InputError
 from ..files import check_sample
 from .files import check_figure, check_outputs, write_file
 from .group import say
-from .options import (
-    MADE_WITH,
-    attribution_of,
-    composite_of,
-    device_option,
-    drawable,
-    loaded_on,
-    model_options,
-    overwrite_option,
-    rule_options,
-)
+from .options import drawable, overwrite_option, study_of, study_options
 
 if TYPE_CHECKING:
     import torch
 
-    from ..attribution.cond_attribution import CondAttribution
     from ..attribution.result import Attribution
-    from ..models.load import LoadedModel
+    from ..study import Study
 
 __all__ = ["heatmap"]
 
@@ -50,9 +39,7 @@ class _Asked:
     layer: str | None
     top: int
     options: dict[str, Any]
-    """What the attribution is called with."""
-    rules: dict[str, Any]
-    """What it is made with."""
+    """What the study is called with."""
 
 
 @dataclass(frozen=True)
@@ -67,14 +54,13 @@ class _Maps:
 
 @click.command(short_help="Draw conditional heatmaps of images.")
 @click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="IMAGE...")
-@model_options
+@study_options
 @click.option(
     "--condition", "conditions", multiple=True, metavar="LAYER:IDS", help="Add to the condition set. Repeatable."
 )
 @click.option("--each", multiple=True, metavar="LAYER:IDS", help="One heatmap for each of these ids. Repeatable.")
 @click.option("--layer", metavar="LAYER", help="One heatmap for each of the most relevant channels of this layer.")
 @click.option("--top", type=click.IntRange(min=1), help="How many of them.  [default: 6]")
-@rule_options
 @click.option(
     "--exclude-parallel/--parallel",
     default=True,
@@ -84,7 +70,6 @@ class _Maps:
 @click.option(
     "--batch-size", type=click.IntRange(min=1), default=16, show_default=True, help="Heatmaps computed at once."
 )
-@device_option
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), metavar="FILE", help="The figure: .png, .pdf, .svg or .jpg."
 )
@@ -92,7 +77,7 @@ class _Maps:
 @click.option("--shared-scale", is_flag=True, help="One colour scale for all heatmaps, not one for each.")
 @overwrite_option
 @click.option("--json", "as_json", is_flag=True, help="Print what was found as JSON instead of the names of the files.")
-def heatmap(images: tuple[Path, ...], model: str, weights: str | None, **options: Any) -> None:
+def heatmap(images: tuple[Path, ...], **options: Any) -> None:
     """Draw where in the images the relevance lies that passes through the given concepts.
 
     \b
@@ -120,17 +105,17 @@ def heatmap(images: tuple[Path, ...], model: str, weights: str | None, **options
     files = [one for one in (output, array) if one is not None]
     check_outputs(files, overwrite=options["overwrite"])
     asked = _parsed(options)
-    loaded, found = _computed(images, (model, weights), asked, options["device"])
+    study, found = _computed(images, asked, options)
     if output is not None:
-        figure = _figure(loaded, found, shared_scale=options["shared_scale"])
+        figure = _figure(study, found, shared_scale=options["shared_scale"])
         write_file(output, lambda path: figure.savefig(path, dpi=150))
     if array is not None:
         write_file(array, lambda path: _save_array(path, found))
     if options["as_json"]:
-        click.echo(json.dumps(_summary(loaded, found, files), indent=1))
+        click.echo(json.dumps(_summary(study, found, files), indent=1))
         return
     for one in found:
-        say(f"{one.path}: predicted {_predicted(loaded, one) or 'no class'}")
+        say(f"{one.path}: predicted {_predicted(study, one) or 'no class'}")
         if one.attr.remark:
             say(f"{one.path}: {_advised(one.attr.remark)}")
     for file in files:
@@ -160,75 +145,59 @@ def _parsed(options: dict[str, Any]) -> _Asked:
             raise InputError(
                 f"{name} is named by --condition and by {'--layer' if name == layer else '--each'}; name it once"
             )
-    passed = {name: options[name] for name in ("composite", "exclude_parallel", "batch_size")}
-    made_with = {name: options[name] for name in (*MADE_WITH, "biases")}
-    return _Asked(base, tuple(each), layer, options["top"] or 6, passed, made_with)
+    passed = {name: options[name] for name in ("exclude_parallel", "batch_size")}
+    return _Asked(base, tuple(each), layer, options["top"] or 6, passed)
 
 
-def _computed(
-    images: tuple[Path, ...], named: tuple[str, str | None], asked: _Asked, device: str
-) -> tuple[LoadedModel, list[_Maps]]:
+def _computed(images: tuple[Path, ...], asked: _Asked, options: dict[str, Any]) -> tuple[Study, list[_Maps]]:
     from tqdm import tqdm
-
-    from ..models.load import load_images
 
     for path in images:
         check_sample(path)
-    loaded = loaded_on(device, *named)
-    rules = composite_of(loaded, asked.options["composite"], device, biases=asked.rules["biases"])
-    options = {**asked.options, "composite": rules}
-    asked = replace(asked, options=options)
-    attribution = attribution_of(loaded, asked.rules)
+    study = study_of(options)
     found: list[_Maps] = []
     for path in tqdm(images, unit="image", disable=len(images) == 1 or None):
-        batch = load_images([path], loaded.preprocess)
-        if found and batch.views[0].shape != found[0].view.shape:
+        views = study.read([path])
+        if found and views[0].shape != found[0].view.shape:
             raise InputError(
                 "this model keeps the shape of an image, and these differ in shape: give one image at a time"
             )
-        found.append(_maps(attribution, loaded, (path, batch.views[0], batch.inputs.to(device)), asked))
-    return loaded, found
+        found.append(_maps(study, path, views, asked))
+    return study, found
 
 
-def _maps(
-    attribution: CondAttribution, loaded: LoadedModel, image: tuple[Path, torch.Tensor, torch.Tensor], asked: _Asked
-) -> _Maps:
-    path, view, inputs = image
-    base = (
-        asked.base if OUTPUT in asked.base else {**asked.base, OUTPUT: [_predicted_class(attribution, inputs, asked)]}
-    )
+def _maps(study: Study, path: Path, views: torch.Tensor, asked: _Asked) -> _Maps:
+    base = asked.base if OUTPUT in asked.base else {**asked.base, OUTPUT: [_predicted_class(study, views)]}
     shares: list[float | None] = [None]
     sets = [base]
     if asked.each:
-        sets = [{**base, layer: [one]} for layer, one in asked.each]
+        sets = [{**base, layer: [concept]} for layer, concept in asked.each]
         shares = [None] * len(sets)
     elif asked.layer is not None:
-        ranked = _ranked(attribution, inputs, (asked.layer, base), asked)
-        sets, shares = [{**base, asked.layer: [one]} for one, _ in ranked], [share for _, share in ranked]
-    return _Maps(path, view, attribution(inputs, sets, pairing="product", **asked.options), tuple(shares))
+        ranked = _ranked(study, views, (asked.layer, base), asked)
+        sets, shares = [{**base, asked.layer: [concept]} for concept, _ in ranked], [share for _, share in ranked]
+    return _Maps(path, views[0], study(views, sets, pairing="product", **asked.options), tuple(shares))
 
 
-def _ranked(
-    attribution: CondAttribution, inputs: torch.Tensor, where: tuple[str, _Set], asked: _Asked
-) -> list[tuple[int, float]]:
+def _ranked(study: Study, views: torch.Tensor, where: tuple[str, _Set], asked: _Asked) -> list[tuple[int, float]]:
     """Channels of a layer with the largest shares of the relevance, and the shares.
 
-    The layer is conditioned too, as it is for the heatmaps: otherwise paths that lie beside another condition would
-    carry nothing to it. What arrives is recorded before the layer's own condition, which here lets nothing pass.
+    The layer is conditioned too, as it is for the heatmaps: otherwise paths beside another condition would carry
+    nothing to it. What arrives is recorded before the layer's own condition, which here lets nothing pass.
     """
     from ..concepts import ChannelConcept
 
     layer, base = where
-    attr = attribution(inputs, [{**base, layer: []}], record_layer=[layer], pairing="product", **asked.options)
-    concept = ChannelConcept(axis=attribution.channel_axis(inputs, layer))
+    attr = study(views, [{**base, layer: []}], record_layer=[layer], pairing="product", **asked.options)
+    concept = ChannelConcept(axis=study.attribution.channel_axis(study.inputs(views), layer))
     shares = concept.attribute(attr.relevances[layer])[0]
     order = shares.abs().argsort(descending=True, stable=True)[: asked.top]
-    return [(int(one), float(shares[one])) for one in order]
+    return [(int(channel), float(shares[channel])) for channel in order]
 
 
-def _predicted_class(attribution: CondAttribution, inputs: torch.Tensor, asked: _Asked) -> int:
+def _predicted_class(study: Study, views: torch.Tensor) -> int:
     """Return the class that the model predicts, from the forward that the attribution records."""
-    run = attribution.engine.run(inputs, asked.options["composite"])
+    run = study.attribution.engine.run(study.inputs(views), study.subject.composite)
     value = run.recording.value(run.graph.output)
     if value.ndim != 2:
         raise ConditionError(
@@ -237,18 +206,18 @@ def _predicted_class(attribution: CondAttribution, inputs: torch.Tensor, asked: 
     return int(value[0].argmax())
 
 
-def _predicted(loaded: LoadedModel, found: _Maps) -> str | None:
+def _predicted(study: Study, found: _Maps) -> str | None:
     """The predicted class, or ``None`` for a model that does not classify images."""
     value = found.attr.prediction[0]
-    return loaded.class_name(int(value.argmax())) if value.ndim == 1 else None
+    return study.class_name(int(value.argmax())) if value.ndim == 1 else None
 
 
-def _image_title(loaded: LoadedModel, found: _Maps) -> str:
-    predicted = _predicted(loaded, found)
+def _image_title(study: Study, found: _Maps) -> str:
+    predicted = _predicted(study, found)
     return "\n".join(_shortened(line) for line in [found.path.name] + [f"predicted {predicted}"] * bool(predicted))
 
 
-def _figure(loaded: LoadedModel, found: list[_Maps], *, shared_scale: bool) -> Any:
+def _figure(study: Study, found: list[_Maps], *, shared_scale: bool) -> Any:
     import torch
 
     from ..attribution.result import draw
@@ -257,28 +226,28 @@ def _figure(loaded: LoadedModel, found: list[_Maps], *, shared_scale: bool) -> A
     if layout is None:
         raise InputError("there is no figure of such inputs; leave --output out and take --save-array")
     titles = [
-        (one, _title(loaded, condition.as_dict(), share))
+        (one, _title(study, condition.as_dict(), share))
         for one in found
         for condition, share in zip(one.attr.conditions, one.shares, strict=True)
     ]
     maps = torch.cat([one.attr.heatmap.detach().cpu() for one in found])
-    views = [drawable(loaded, one.view) for one in found]
+    views = [drawable(one.view) for one in found]
     if layout == "image":
         return draw(
             maps, layout, None if None in views else views, titles=[title for _, title in titles],
-            image_titles=[_image_title(loaded, one) for one in found], shared_scale=shared_scale,
+            image_titles=[_image_title(study, one) for one in found], shared_scale=shared_scale,
         )  # fmt: skip
     data = torch.stack([one.view for one in found]) if layout in ("signal", "volume") else None
-    said = [f"{_image_title(loaded, one)}\n{title}" for one, title in titles]
+    said = [f"{_image_title(study, one)}\n{title}" for one, title in titles]
     return draw(maps, layout, data, titles=said, shared_scale=shared_scale)
 
 
-def _title(loaded: LoadedModel, condition: dict[str, list[Any]], share: float | None) -> str:
+def _title(study: Study, condition: dict[str, list[Any]], share: float | None) -> str:
     lines = [f"{name}: {_listed(ids)}" for name, ids in condition.items() if name != OUTPUT]
     if share is not None:
         lines[-1] += f" ({share:+.1%})"
     targets = condition.get(OUTPUT, [])
-    named = loaded.class_name(targets[0]) if len(targets) == 1 else _listed(targets)
+    named = study.class_name(targets[0]) if len(targets) == 1 else _listed(targets)
     return "\n".join(_shortened(line) for line in [*lines, f"y: {named}"])
 
 
@@ -317,12 +286,12 @@ def _advised(remark: str) -> str:
     return remark.replace("diagnose=True shows where", "--biases distribute hands their share on")
 
 
-def _summary(loaded: LoadedModel, found: list[_Maps], files: list[Path]) -> dict[str, Any]:
+def _summary(study: Study, found: list[_Maps], files: list[Path]) -> dict[str, Any]:
     return {
         "images": [
             {
                 "image": str(one.path),
-                "prediction": _predicted(loaded, one),
+                "prediction": _predicted(study, one),
                 "heatmaps": [
                     {
                         "condition": condition.as_dict(),

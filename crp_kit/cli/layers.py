@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import json
 import re
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
 from ..errors import InputError
 from ..tables import text_table
-from .options import model_options, selector_of
+from .options import sample_of, study_of, study_options
 
 if TYPE_CHECKING:
+    from torch.nn import Module
+
     from ..graph.graph import Graph
-    from ..models.load import LoadedModel
 
 __all__ = ["layers"]
 
@@ -27,16 +28,14 @@ class _Layer(NamedTuple):
 
 
 @click.command(short_help="List the names that conditions can use.")
-@model_options
+@study_options
 @click.option(
     "--type", "types", multiple=True, metavar="TYPE", help="Only layers of this type, such as Conv2d. Repeatable."
 )
 @click.option("--pattern", metavar="REGEX", help="Only layers whose whole name matches, such as 'layer[34].*conv2'.")
 @click.option("--graph", "whole", is_flag=True, help="Every node of the recorded graph, functional ones included.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON list.")
-def layers(
-    *, model: str, weights: str | None, types: tuple[str, ...], pattern: str | None, whole: bool, as_json: bool
-) -> None:
+def layers(*, types: tuple[str, ...], pattern: str | None, whole: bool, as_json: bool, **options: Any) -> None:
     """List the layers of a model: name, type, and shape of the output for one image (channel x height x width).
 
     \b
@@ -48,14 +47,14 @@ def layers(
     the model never runs has the shape "-".
     """  # noqa: D301
     from ..graph.model_graph import record_once
-    from ..models.load import load_model
 
     matches = _compiled(pattern)
-    loaded = load_model(model, weights)
-    graph = record_once(loaded.model, loaded.sample(), output=selector_of(loaded)).graph
-    found = _nodes(graph) if whole else _modules(loaded, graph, every=bool(types))
+    study = study_of(options, needs_weights=False)
+    graph = record_once(study.model, study.inputs(sample_of(study, None)), output=study.attribution.engine.output).graph
+    found = _nodes(graph) if whole else _modules(study.model, graph, every=bool(types))
     chosen = [one for one in _of_types(found, types) if matches is None or matches.fullmatch(one.name)]
     if not chosen:
+        model = options["model"]
         raise InputError(f"no layer of {model} matches; leave out --pattern or --type to see all {len(found)}")
     if as_json:
         rows = [
@@ -76,12 +75,12 @@ def _compiled(pattern: str | None) -> re.Pattern[str] | None:
         raise InputError(f"--pattern {pattern!r} is no regular expression: {error}") from error
 
 
-def _modules(loaded: LoadedModel, graph: Graph, *, every: bool) -> list[_Layer]:
+def _modules(model: Module, graph: Graph, *, every: bool) -> list[_Layer]:
     """Modules with the shape of their output: those without children or that are a node, or every one."""
     whole = {node.owner for node in graph if node.module is not None}
     return [
         _Layer(name, type(module).__name__, _shape(graph, name), _bases(type(module)))
-        for name, module in loaded.model.named_modules()
+        for name, module in model.named_modules()
         if name and (every or name in whole or not any(True for _ in module.children()))
     ]
 

@@ -3,44 +3,36 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from ..class_names import class_number
 from ..errors import InputError, ModelError
 from .group import say
 
 if TYPE_CHECKING:
     import torch
 
-    from ..attribution.cond_attribution import CondAttribution
     from ..conditions import OutputSelector
     from ..models.load import LoadedModel
-    from ..rules.presets import Biases, Composite
+    from ..study import Study
 
 __all__ = [
-    "MADE_WITH",
-    "attribution_of",
     "class_named",
-    "class_number",
-    "composite_of",
-    "data_option",
-    "device_option",
     "drawable",
-    "loaded_on",
-    "model_options",
     "module_types",
     "numbers",
     "overwrite_option",
-    "rule_options",
     "sample_of",
     "selector_of",
     "size_option",
+    "study_of",
+    "study_options",
 ]
 
-MADE_WITH = ("batch_norm", "elementwise", "class_axis", "feature_axis")
-"""Options that an attribution is made with."""
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 _MODEL = click.option(
@@ -56,14 +48,13 @@ _WEIGHTS = click.option(
     "(.pt, .pth, .safetensors), or none (untrained).",
 )
 overwrite_option = click.option("--overwrite", is_flag=True, help="Replace files that exist.")
-data_option = click.option(
+_DATA = click.option(
     "--data",
-    required=True,
     metavar="SPEC",
     help="imagefolder:DIR, torchvision:NAME:ROOT, npyfolder:DIR, demo:shapes, package.module:factory or "
     "file.py:factory.",
 )
-device_option = click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:1, mps, …")
+_DEVICE = click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:1, mps, …")
 _COMPOSITE = click.option(
     "--composite",
     default="epsilon_plus_flat",
@@ -121,30 +112,57 @@ def _axis(text: str | None) -> int | str | None:
     return int(text)
 
 
-def model_options(command: _Command) -> _Command:
-    """Add ``--model`` and ``--weights`` to a command."""
-    return _MODEL(_WEIGHTS(command))
+def study_options(command: _Command) -> _Command:
+    """Add the options that make a study, the same for all commands."""
+    for option in reversed(
+        (_MODEL, _WEIGHTS, _DATA, _COMPOSITE, _BIASES, _BATCH_NORM, _ELEMENTWISE, _CLASS_AXIS, _FEATURE_AXIS, _DEVICE)
+    ):
+        command = option(command)
+    return command
 
 
-def rule_options(command: _Command) -> _Command:
-    """Add ``--composite``, ``--biases``, and what an attribution is made with, to a command."""
-    return _COMPOSITE(_BIASES(_BATCH_NORM(_ELEMENTWISE(_CLASS_AXIS(_FEATURE_AXIS(command))))))
-
-
-def loaded_on(device: str, model: str, weights: str | None) -> LoadedModel:
-    """Return the model that the options name, on a device.
+def study_of(options: Mapping[str, Any], *, needs_data: bool = False, needs_weights: bool = True) -> Study:
+    """Return the study that `study_options` describe.
 
     Raises
     ------
     InputError
-        If it would be untrained by mistake, or there is no such device.
+        If the model would be untrained by mistake, data is needed and not named, or there is no such device.
     """
+    from ..atlas import Origin
+    from ..attribution.cond_attribution import CondAttribution
+    from ..data.sources import load_dataset
+    from ..study import Study
+
+    model, weights, data = (options[name] for name in ("model", "weights", "data"))
+    if needs_data and data is None:
+        raise InputError("this command needs the dataset: say --data, such as imagefolder:DIR")
+    if needs_weights and weights is None and model.startswith(("torchvision:", "timm:")):
+        raise InputError(f"{model} without weights is untrained: say --weights DEFAULT, a state-dict file, or none")
+    loaded = _loaded_on(options["device"], model, weights)
+    types = module_types(loaded.model)
+    attribution = CondAttribution(
+        loaded.model,
+        selector_of(loaded),
+        elementwise=[types.get(name, name) for name in options["elementwise"]],
+        **{name: options[name] for name in ("batch_norm", "class_axis", "feature_axis", "biases")},
+    )
+    return Study(
+        attribution,
+        None if data is None else load_dataset(data, loaded.preprocess),
+        composite=options["composite"],
+        preprocess=loaded.preprocess,
+        classes=loaded.classes,
+        origin=Origin(" ".join(filter(None, [model, weights])), data, " ".join(sys.argv), loaded.classes),
+    )
+
+
+def _loaded_on(device: str, model: str, weights: str | None) -> LoadedModel:
+    """Return the model that the options name, on a device."""
     import torch
 
     from ..models.load import load_model
 
-    if weights is None and model.startswith(("torchvision:", "timm:")):
-        raise InputError(f"{model} without weights is untrained: say --weights DEFAULT, a state-dict file, or none")
     loaded = load_model(model, weights)
     try:
         where = torch.device(device)
@@ -177,7 +195,7 @@ def selector_of(loaded: LoadedModel) -> OutputSelector:
     return selected
 
 
-def drawable(loaded: LoadedModel, view: torch.Tensor) -> torch.Tensor | None:
+def drawable(view: torch.Tensor) -> torch.Tensor | None:
     """Return what the model sees of an image as a picture, values in [0, 1] (channel, height, width); None for others.
 
     Arrays of other values are stretched over [0, 1], and of other channels the mean is shown.
@@ -186,32 +204,14 @@ def drawable(loaded: LoadedModel, view: torch.Tensor) -> torch.Tensor | None:
 
     from ..views.image import stretched
 
-    if loaded.preprocess.axes != 2:
+    if view.ndim != 3:
         return None
     view = view if len(view) in (1, 3) else view.mean(0, keepdim=True)
     inside = float(view.min()) >= 0 and float(view.max()) <= 1
     return view if inside else torch.from_numpy(stretched(view))
 
 
-def attribution_of(loaded: LoadedModel, options: Mapping[str, Any]) -> CondAttribution:
-    """Return the attribution of a model, with what `rule_options` say of it."""
-    from ..attribution.cond_attribution import CondAttribution
-
-    types = module_types(loaded.model)
-    declared = [types.get(one, one) for one in options["elementwise"]]
-    settings = {name: options[name] for name in MADE_WITH if name != "elementwise"}
-    return CondAttribution(loaded.model, selector_of(loaded), elementwise=declared, **settings)
-
-
-def composite_of(loaded: LoadedModel, name: str, device: str = "cpu", *, biases: Biases) -> Composite | None:
-    """Return the composite of ``--composite`` and ``--biases``, with the range that the model's inputs have."""
-    from ..rules.presets import preset
-
-    low, high = (one.to(device) for one in (loaded.preprocess.low, loaded.preprocess.high))
-    return preset(name, low=low, high=high, biases=biases)
-
-
-def class_named(text: str, names: Sequence[str] | None) -> int | str:
+def class_named(text: str, names: Sequence[str]) -> int | str:
     """Return what ``--class`` means: a class of this name, as everywhere else, and only then a number.
 
     Raises
@@ -219,45 +219,33 @@ def class_named(text: str, names: Sequence[str] | None) -> int | str:
     InputError
         If it is neither.
     """
-    if names is not None and text in names:
+    if text in names:
         if text.isdecimal() and names.index(text) != int(text):
             say(f"--class {text} is the class of this name, number {names.index(text)}")
         return text
     if text.isdecimal():
         return int(text)
-    known = f"; the first ones are {', '.join(names[:5])}" if names else ": give a number"
-    raise InputError(f"no class is named {text!r}{known}")
+    return class_number(text, names)
 
 
-def class_number(text: str, names: Sequence[str] | None) -> int:
-    """Return the number of the class that ``--class`` means.
-
-    Raises
-    ------
-    InputError
-        If there is none, or more than one of this name.
-    """
-    cls = class_named(text, names)
-    if isinstance(cls, int):
-        return cls
-    named = [number for number, name in enumerate(names or ()) if name == cls]
-    if len(named) > 1:
-        raise InputError(f"several classes are named {cls!r}: give a number, {' or '.join(map(str, named))}")
-    return named[0]
-
-
-def sample_of(loaded: LoadedModel, size: str | None) -> torch.Tensor:
-    """Return an input for a model, of its own size or another.
+def sample_of(study: Study, size: str | None) -> torch.Tensor:
+    """Return an image of zeros for a model, (1, channel, height, width), of its own size or another.
 
     Raises
     ------
     InputError
         If the size is none.
     """
-    sample = loaded.sample()
+    import torch
+
+    from ..data.preprocess import Preprocess
+
+    preprocess = study.subject.preprocess
+    assert isinstance(preprocess, Preprocess)
+    sample = torch.zeros(1, preprocess.channels, *preprocess.size)
     if size is None:
         return sample
-    axes = loaded.preprocess.axes
+    axes = preprocess.axes
     example = {1: "1000", 2: "224 or 480x640", 3: "16x224x224"}[axes]
     if not re.fullmatch(r"[1-9]\d*(x[1-9]\d*)*", size) or size.count("x") not in ({0, 1} if axes == 2 else {axes - 1}):
         raise InputError(f"--size is written like {example}; got {size!r}")

@@ -12,30 +12,19 @@ import click
 
 from ..errors import InputError
 from .files import check_figure, check_outputs, write_file
-from .options import (
-    attribution_of,
-    class_number,
-    composite_of,
-    device_option,
-    drawable,
-    loaded_on,
-    model_options,
-    overwrite_option,
-    rule_options,
-)
+from .options import class_named, overwrite_option, study_of, study_options
 
 if TYPE_CHECKING:
-    from ..attribution.cond_attribution import CondAttribution
     from ..drawing import Figure
-    from ..models.load import LoadedModel
     from ..regions import RegionMap
+    from ..study import Study
 
 __all__ = ["regions"]
 
 
 @click.command(short_help="Map which concept dominates where in an image.")
 @click.argument("image", type=click.Path(path_type=Path))
-@model_options
+@study_options
 @click.option("--layer", required=True, metavar="LAYER")
 @click.option("--class", "cls", metavar="CLASS", help="Name, else number.  [default: the predicted class]")
 @click.option(
@@ -59,19 +48,16 @@ __all__ = ["regions"]
 @click.option(
     "--atlas", type=click.Path(path_type=Path), metavar="FILE", help="Show reference samples of each channel from it."
 )
-@click.option("--data", metavar="SPEC", help="The data that the atlas was made from.")
-@rule_options
 @click.option(
     "--batch-size", type=click.IntRange(min=1), default=16, show_default=True, help="Heatmaps computed at once."
 )
-@device_option
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), metavar="FILE", help="The figure: .png, .pdf, .svg or .jpg."
 )
 @click.option("--save-array", type=click.Path(path_type=Path), metavar="FILE", help="The map, as NumPy's .npz.")
 @overwrite_option
 @click.option("--json", "as_json", is_flag=True, help="Print what was found as JSON instead of as text.")
-def regions(*, image: Path, model: str, weights: str | None, **options: Any) -> None:
+def regions(*, image: Path, **options: Any) -> None:
     """Map, for each region of an image, the channel of a layer with the highest conditional relevance there.
 
     \b
@@ -94,9 +80,9 @@ def regions(*, image: Path, model: str, weights: str | None, **options: Any) -> 
         raise InputError("reference samples need both: --atlas, and --data that it was made from")
     files = [one for one in (output, array) if one is not None]
     check_outputs(files, overwrite=options["overwrite"])
-    loaded, attribution, found = _computed(image, (model, weights), options)
+    study, found = _computed(image, options)
     if output is not None:
-        figure = _figure(loaded, attribution, found, options)
+        figure = _figure(study, found, options)
         write_file(output, lambda path: figure.savefig(path, dpi=150))
     if array is not None:
         write_file(array, lambda path: _save_array(path, found))
@@ -108,44 +94,31 @@ def regions(*, image: Path, model: str, weights: str | None, **options: Any) -> 
         click.echo(file)
 
 
-def _computed(
-    image: Path, named: tuple[str, str | None], options: dict[str, Any]
-) -> tuple[LoadedModel, CondAttribution, RegionMap]:
-    from ..models.load import load_images
-    from ..regions import region_map
-
+def _computed(image: Path, options: dict[str, Any]) -> tuple[Study, RegionMap]:
     count, cell = (_size(f"--{name}", options[name]) for name in ("count", "cell"))
-    loaded = loaded_on(options["device"], *named)
-    batch = load_images([image], loaded.preprocess)
-    attribution = attribution_of(loaded, options)
+    study = study_of(options)
+    views = study.read([image])
     if options["atlas"] is not None:
-        _check_atlas(loaded, options)
-    found = region_map(
-        attribution,
-        batch.inputs.to(options["device"]),
+        _check_atlas(study, options)
+    found = study.region_map(
+        views,
         options["layer"],
-        composite=composite_of(loaded, options["composite"], options["device"], biases=options["biases"]),
-        target=None if options["cls"] is None else class_number(options["cls"], loaded.classes),
+        cls=None if options["cls"] is None else class_named(options["cls"], study.classes),
         regions=options["kind"],
-        image=view if (view := drawable(loaded, batch.views[0])) is not None else batch.views[0],
         verbose=sys.stderr.isatty() and not options["as_json"],
         count=count,
         cell=cell,
         **{name: options[name] for name in ("top", "signed", "batch_size")},
     )
-    return loaded, attribution, found
+    return study, found
 
 
-def _check_atlas(loaded: LoadedModel, options: dict[str, Any]) -> None:
+def _check_atlas(study: Study, options: dict[str, Any]) -> None:
     """Make sure that the atlas fits, before anything takes time."""
     from ..atlas import ConceptAtlas
-    from ..data.samples import NumberedSamples, fingerprint
-    from ..data.sources import load_dataset
-    from ..models.state_dict import state_digest
 
-    samples = NumberedSamples(load_dataset(options["data"], loaded.preprocess), loaded.preprocess.view)
     with ConceptAtlas(options["atlas"]) as atlas:
-        atlas.check_belongs(model_sha256=state_digest(loaded.model), dataset_sha256=fingerprint(samples))
+        study.check_atlas(atlas)
         atlas[options["layer"]]
 
 
@@ -159,21 +132,15 @@ def _size(name: str, text: str | None) -> int | tuple[int, ...] | None:
     return sizes if len(sizes) > 1 else sizes[0]
 
 
-def _figure(loaded: LoadedModel, attribution: CondAttribution, found: RegionMap, options: dict[str, Any]) -> Figure:
-    from ..views.plot import regions as draw
+def _figure(study: Study, found: RegionMap, options: dict[str, Any]) -> Figure:
+    from ..atlas import ConceptAtlas
 
-    title = f"{found.layer}, class {loaded.class_name(found.target)}"
     references = {}
     if options["atlas"] is not None:
-        from ..atlas import ConceptAtlas
-        from ..data.sources import load_dataset
-
-        dataset = load_dataset(options["data"], loaded.preprocess)
         with ConceptAtlas(options["atlas"]) as atlas:
-            references = found.references(
-                atlas, dataset, preprocess=loaded.preprocess, attribution=attribution, most=options["most"]
-            )
-    return draw(found, title=title, references=references, most=options["most"])
+            references = study.reference_pictures(found, atlas, k=4, most=options["most"])
+    title = f"{found.layer}, class {study.class_name(found.target)}"
+    return found.plot(title=title, references=references, most=options["most"])
 
 
 def _save_array(path: Path, found: RegionMap) -> None:

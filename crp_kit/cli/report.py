@@ -10,25 +10,14 @@ import click
 
 from ..errors import InputError
 from .group import say
-from .options import (
-    attribution_of,
-    composite_of,
-    data_option,
-    device_option,
-    loaded_on,
-    model_options,
-    numbers,
-    overwrite_option,
-    rule_options,
-)
+from .options import numbers, overwrite_option, study_of, study_options
 
 __all__ = ["report"]
 
 
 @click.command(short_help="Make a site of an atlas, to open in a browser from disk.")
 @click.argument("file", type=click.Path(path_type=Path))
-@model_options
-@data_option
+@study_options
 @click.option("--layers", multiple=True, metavar="NAME", help="A layer of the atlas, or a pattern. Repeatable.")
 @click.option(
     "--concepts",
@@ -68,12 +57,10 @@ __all__ = ["report"]
 @click.option("--title", help="Of the report.  [default: model and dataset]")
 @click.option("--picture-size", type=click.IntRange(16, 512), default=112, show_default=True, metavar="PIXELS")
 @click.option("--batch-size", type=click.IntRange(min=1), default=16, show_default=True)
-@rule_options
-@device_option
 @overwrite_option
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), metavar="FOLDER", help="The site.")
 @click.option("--quiet", is_flag=True, help="No progress bar and no summary.")
-def report(*, file: Path, model: str, weights: str | None, data: str, **options: Any) -> None:
+def report(*, file: Path, **options: Any) -> None:
     """Make a site of an atlas: its layers, concepts and classes, with reference samples and heatmaps.
 
     \b
@@ -84,34 +71,18 @@ def report(*, file: Path, model: str, weights: str | None, data: str, **options:
     an earlier report is ever replaced.
     """  # noqa: D301
     from ..atlas import ConceptAtlas
-    from ..data.sources import load_dataset
-    from ..views.report import build_report
+    from ..views.report import ReportOptions
 
-    output: Path = options["output"]
+    ids = _concept_ids(options["concepts"])
+    names = ("references", "conditioned_on", "receptive_field", "links", "overwrite")
     with ConceptAtlas(file) as atlas:
-        ids = _concept_ids(options["concepts"])
-        loaded = loaded_on(options["device"], model, weights)
-        preprocess = loaded.preprocess
-        names = (
-            "references",
-            "conditioned_on",
-            "receptive_field",
-            "links",
-            "title",
-            "picture_size",
-            "batch_size",
-            "overwrite",
-        )
-        made = build_report(
+        made = study_of(options, needs_data=True).report(
             atlas,
-            load_dataset(data, preprocess),
-            output,
-            attribution=attribution_of(loaded, options),
-            composite=composite_of(loaded, options["composite"], options["device"], biases=options["biases"]),
-            preprocess=preprocess,
+            options["output"],
             layers=options["layers"] or None,
             concept_ids=ids,
             verbose=not options["quiet"],
+            options=ReportOptions(**{name: options[name] for name in ("title", "picture_size", "batch_size")}),
             **{name: options[name] for name in names},
         )
     if not options["quiet"]:

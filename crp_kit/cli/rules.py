@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from .group import say
-from .options import attribution_of, composite_of, model_options, rule_options, sample_of, size_option
-
-if TYPE_CHECKING:
-    import torch
-
-    from ..attribution.cond_attribution import CondAttribution
-    from ..rules.presets import Composite
+from .options import sample_of, size_option, study_of, study_options
 
 __all__ = ["check", "rules"]
 
@@ -23,8 +17,7 @@ _FOUND = 1
 
 
 @click.command(short_help="Show which rule each node of a model gets.")
-@model_options
-@rule_options
+@study_options
 @size_option
 @click.option("--check", is_flag=True, help="Exit with 1 if relevance passes some node as plain gradient.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON list.")
@@ -41,9 +34,8 @@ def rules(context: click.Context, /, *, check: bool, as_json: bool, **options: A
     rule is "exact", "approximate" (some factor that depends on the input counts as a constant), or no rule of relevance
     at all: "plain gradient".
     """  # noqa: D301
-    from ..inspection import rule_table
-
-    table = rule_table(*_looked_at(options))
+    study = study_of(options, needs_weights=False)
+    table = study.rules(sample_of(study, options["size"]))
     click.echo(json.dumps(table.as_dicts(), indent=1) if as_json else repr(table))
     improper = [row.name for row in table.improper]
     if check and improper:
@@ -52,8 +44,7 @@ def rules(context: click.Context, /, *, check: bool, as_json: bool, **options: A
 
 
 @click.command(short_help="Say what to know about a model before a run.")
-@model_options
-@rule_options
+@study_options
 @size_option
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON list.")
 @click.pass_context
@@ -68,18 +59,9 @@ def check(context: click.Context, /, *, as_json: bool, **options: Any) -> None:
     The exit status is 1 if there is an error: a node where relevance would be wrong. Warnings and notes are choices to
     know about. Where relevance went in a run, the notebook says: attribution(..., diagnose=True).conservation.
     """  # noqa: D301
-    from ..inspection import check_model
-
-    found = check_model(*_looked_at(options))
+    study = study_of(options, needs_weights=False)
+    found = study.check(sample_of(study, options["size"]))
     click.echo(json.dumps(found.as_dicts(), indent=1) if as_json else repr(found))
     if not found.ok:
         context.exit(_FOUND)
 
-
-def _looked_at(options: dict[str, Any]) -> tuple[CondAttribution, torch.Tensor, Composite | None]:
-    """Return what the options name: attribution, sample and composite."""
-    from ..models.load import load_model
-
-    loaded = load_model(options["model"], options["weights"])
-    composite = composite_of(loaded, options["composite"], biases=options["biases"])
-    return attribution_of(loaded, options), sample_of(loaded, options["size"]), composite

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from tqdm import tqdm
 
-from ..atlas import ConceptAtlas, Origin, build_atlas
+from ..atlas import ConceptAtlas, Origin
 from ..attribution.cond_attribution import CondAttribution
 from ..concepts import ChannelConcept
 from ..data import ShapesDataset, demo_preprocess, demo_resnet
 from ..errors import InputError
+from ..study import Study
 
 if TYPE_CHECKING:
     from ..atlas.query.references import References
@@ -264,33 +265,13 @@ def demo_atlas(
     AtlasError
         If the file cannot be written.
     """
-    data, attribution = ShapesDataset(_ATLAS_SAMPLES, seed=seed, split="test"), CondAttribution(demo_resnet())
+    data = ShapesDataset(_ATLAS_SAMPLES, seed=seed, split="test")
     origin = Origin("demo:resnet", f"demo:shapes:{_ATLAS_SAMPLES}", "crp-kit demo", data.classes)
-    chosen = list(dict.fromkeys(one.concepts[0].channel for one in result.samples))[:_SHOWN_CONCEPTS]
-    with build_atlas(
-        attribution,
-        data,
-        path,
-        layers=[*_ATLAS_LAYERS, result.layer],
-        composite=_COMPOSITE,
-        preprocess=demo_preprocess,
-        matrix=True,
-        overwrite=overwrite,
-        verbose=verbose,
-        origin=origin,
-    ) as atlas:
-        return [
-            atlas.references(
-                data,
-                result.layer,
-                channel,
-                attribution=attribution,
-                composite=_COMPOSITE,
-                preprocess=demo_preprocess,
-                k=_SHOWN_REFERENCES,
-            )
-            for channel in chosen
-        ]
+    study = Study(demo_resnet(), data, composite=_COMPOSITE, preprocess=demo_preprocess, origin=origin)
+    chosen = list(dict.fromkeys(sample.concepts[0].channel for sample in result.samples))[:_SHOWN_CONCEPTS]
+    layers = [*_ATLAS_LAYERS, result.layer]
+    with study.build_atlas(path, layers=layers, matrix=True, overwrite=overwrite, verbose=verbose) as atlas:
+        return [study.references(atlas, result.layer, channel, k=_SHOWN_REFERENCES) for channel in chosen]
 
 
 def demo_report(
@@ -315,20 +296,18 @@ def demo_report(
     InputError
         If the folder cannot be written, or exists.
     """
-    from ..views.report import build_report
+    from ..views.report import ReportOptions
 
+    data = ShapesDataset(_ATLAS_SAMPLES, seed=seed, split="test")
+    study = Study(demo_resnet(), data, composite=_COMPOSITE, preprocess=demo_preprocess)
     with ConceptAtlas(atlas) as opened:
-        return build_report(
+        return study.report(
             opened,
-            ShapesDataset(_ATLAS_SAMPLES, seed=seed, split="test"),
             path,
-            attribution=CondAttribution(demo_resnet()),
-            composite=_COMPOSITE,
-            preprocess=demo_preprocess,
             references=_SHOWN_REFERENCES,
-            title="What the demo model uses",
             overwrite=overwrite,
             verbose=verbose,
+            options=ReportOptions(title="What the demo model uses"),
         )
 
 

@@ -12,12 +12,9 @@ import torch
 
 from ..drawing import plots, png_of
 from ..errors import InputError
-from ..rules.presets import Composite
 from .segments import Integers
 
 if TYPE_CHECKING:
-    from ..atlas import ConceptAtlas
-    from ..attribution.cond_attribution import CondAttribution
     from ..drawing import Figure
 
 __all__ = ["NONE", "Floats", "RegionMap"]
@@ -59,8 +56,6 @@ class RegionMap:
     image : torch.Tensor
         What is drawn below, values in [0, 1]: (channel, height, width) or (1, depth, height, width); a signal as it is,
         (channel, time).
-    composite : zennit Composite, str or None
-        Rules of the heatmaps.
     """
 
     labels: Integers
@@ -73,7 +68,6 @@ class RegionMap:
     target: int
     signed: bool
     image: torch.Tensor
-    composite: Composite | str | None = None
 
     def __len__(self) -> int:
         """Return the number of regions."""
@@ -130,12 +124,9 @@ class RegionMap:
         self,
         image: Any = None,
         *,
-        atlas: ConceptAtlas | None = None,
-        dataset: Any = None,
-        preprocess: Any = None,
-        attribution: CondAttribution | None = None,
+        references: Mapping[int, Sequence[ReferencePicture]] | None = None,
+        title: str | None = None,
         most: int = 9,
-        k: int = 4,
         depth: int | None = None,
     ) -> Figure:
         """Return a matplotlib Figure: the image, its regions in the colours of their concepts, and what these are.
@@ -143,84 +134,26 @@ class RegionMap:
         Parameters
         ----------
         image : PIL image, torch.Tensor or array, optional
-            What to draw instead of `image`, of the same height and width; see `crp_kit.views.image.picture`.
-        atlas : ConceptAtlas, optional
-            Show, beside each concept, samples in which it is most relevant.
-        dataset : map-style dataset, optional
-            The one that the atlas was made from.
-        preprocess : callable or Preprocess, optional
-            As in `crp_kit.build_atlas`.
-        attribution : CondAttribution, optional
-            Of the model that the atlas was made from: reference samples are then dark where the concept has little
-            relevance, instead of shown as they are.
+            What to draw instead of `image`, of the same height and width; see `crp_kit.data.pixels.picture`.
+        references : dict, optional
+            By concept, samples to show beside it, as `crp_kit.Study.reference_pictures` returns them.
+        title : str, optional
+            By default the layer and the number of the class.
         most : int, optional
             Concepts that get a colour of their own, at most 9; the others are grey.
-        k : int, optional
-            Reference samples of each concept.
         depth : int, optional
             Which slice of a volume; by default the one with the most relevance per voxel.
 
         Raises
         ------
         InputError
-            If the image has another size, a number is out of range, or an atlas comes without its dataset.
-        AtlasError
-            If the atlas was not made from this dataset or model.
-        UnknownLayerError
-            If it has not this layer.
+            If the image has another size, a number is out of range, or samples are to stand beside what is no image.
         """
-        if (atlas is None) != (dataset is None):
-            raise InputError("reference samples need both: the atlas, and the dataset that it was made from")
-        if atlas is not None and self.labels.ndim != 2:
-            raise InputError(f"samples stand beside maps of images; of a {self.noun} see ConceptAtlas.references")
-        found: Mapping[int, Sequence[ReferencePicture]] = {}
-        if atlas is not None:
-            found = self.references(atlas, dataset, preprocess=preprocess, attribution=attribution, most=most, k=k)
-        figure: Figure = plots().regions(self, most=most, depth=depth, image=image, references=found)
+        if references and self.labels.ndim != 2:
+            raise InputError(f"samples stand beside maps of images; of a {self.noun} see Study.references")
+        options = {"title": title, "image": image, "references": references}
+        figure: Figure = plots().regions(self, most=most, depth=depth, **options)
         return figure
-
-    def references(
-        self,
-        atlas: ConceptAtlas,
-        dataset: Any,
-        *,
-        preprocess: Any = None,
-        attribution: CondAttribution | None = None,
-        most: int = 9,
-        k: int = 4,
-    ) -> dict[int, Sequence[ReferencePicture]]:
-        """Return, by concept, the samples in which it is most relevant; parameters as in `plot`.
-
-        Raises
-        ------
-        AtlasError, UnknownLayerError
-            As in `plot`.
-        """
-        k = min(k, atlas.header.k)
-        if attribution is None:
-            return self._plain_references(atlas, dataset, preprocess, self.concepts[:most], k=k)
-        asked: dict[str, Any] = {"attribution": attribution, "composite": self.composite, "preprocess": preprocess}
-        found: dict[int, Sequence[ReferencePicture]] = {}
-        for concept in self.concepts[:most]:
-            several = atlas.references(dataset, self.layer, concept, check=not found, k=k, **asked)
-            found[concept] = list(zip(several.images, several.heatmaps, strict=True))
-        return found
-
-    def _plain_references(
-        self, atlas: ConceptAtlas, dataset: Any, preprocess: Any, concepts: Sequence[int], *, k: int
-    ) -> dict[int, Sequence[ReferencePicture]]:
-        """Return samples as they are."""
-        from ..atlas.query.reference_maps import reference_image
-        from ..data.preprocess import preprocessing
-        from ..data.samples import NumberedSamples, fingerprint
-
-        scores = atlas[self.layer].relevance
-        samples = NumberedSamples(dataset, preprocessing(preprocess)[0])
-        atlas.check_belongs(dataset_sha256=fingerprint(samples) if atlas.header.dataset_sha256 else None)
-        numbers = {concept: scores.top(concept, k).sample.tolist() for concept in concepts}
-        return {
-            concept: [(reference_image(samples, one), None) for one in several] for concept, several in numbers.items()
-        }
 
     def _repr_png_(self) -> bytes:
         """Show the map in a notebook."""

@@ -45,7 +45,7 @@ def heatmaps(case: Case, device: str, _: Path) -> Work:
 
 def atlas(case: Case, device: str, folder: Path) -> Work:
     model, data = make_model(case, device), Images(case)
-    attribution, composite, layers = crp_kit.CondAttribution(model), make_composite(case), atlas_layers(case, model)
+    study, layers = crp_kit.Study(model, data, composite=make_composite(case)), atlas_layers(case, model)
     place, around = folder / "ours", _around_the_loop()
 
     def clear() -> None:
@@ -54,18 +54,15 @@ def atlas(case: Case, device: str, folder: Path) -> Work:
         place.mkdir()
 
     def run(limit: int | None = None) -> None:
-        crp_kit.build_atlas(
-            attribution,
-            data,
+        study.build_atlas(
             place / "atlas.h5",
             layers=layers,
-            composite=composite,
             k=K,
             k_class=K_CLASS,
             batch_size=BATCH,
-            limit=limit,
             overwrite=True,
             verbose=False,
+            options=crp_kit.BuildOptions(limit=limit),
         ).close()
 
     def warm() -> None:
@@ -102,13 +99,11 @@ def _ranking(layer: Any, places: int) -> np.ndarray:
 
 def graph(case: Case, device: str, _: Path) -> Work:
     model, image = make_model(case, device), images(1, case.size).to(device)
-    attribution, composite = crp_kit.CondAttribution(model), make_composite(case)
+    study = crp_kit.Study(model, composite=make_composite(case))
 
     def run() -> Any:
-        return crp_kit.ConceptGraph(
-            attribution,
+        return study.concept_graph(
             image,
-            composite,
             start={case.layer: [CONCEPT], "y": [TARGET]},
             layers=torch.nn.Conv2d,
             width=WIDTH,

@@ -24,6 +24,7 @@ import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from studies import atlas_of
 
 import crp_kit as crp
 from crp_kit.atlas.file.hdf5 import H5File, write_tree
@@ -42,7 +43,7 @@ Array = npt.NDArray[Any]
 
 def build(path: Path, **options: Any) -> None:
     chosen = {"k": K, "k_class": K_CLASS, "batch_size": 12, "verbose": False, **options}
-    crp.build_atlas(
+    atlas_of(
         crp.CondAttribution(demo_resnet()), ShapesDataset(24), path, layers=[LAYER], composite="epsilon_plus_flat",
         preprocess=demo_preprocess, **chosen,
     ).close()  # fmt: skip
@@ -766,7 +767,7 @@ class Unlabelled(ShapesDataset):
 
 
 def test_an_atlas_in_which_no_class_has_samples_still_answers(tmp_path: Path) -> None:
-    crp.build_atlas(
+    atlas_of(
         crp.CondAttribution(demo_resnet()), Unlabelled(4), tmp_path / "a.h5", layers=LAYER, composite=None,
         preprocess=demo_preprocess, verbose=False,
     ).close()  # fmt: skip

@@ -5,6 +5,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from studies import atlas_of
 
 import crp_kit as crp
 from crp_kit.data import ShapesDataset, demo_preprocess, demo_resnet
@@ -31,7 +32,7 @@ class TestArchive:
     def test_has_what_is_computed_today(self, path: Path, tmp_path: Path) -> None:
         data, attribution = ShapesDataset(24, split="test"), crp.CondAttribution(demo_resnet())
         options = {"k": 5, "k_class": 2, "matrix": True, "verbose": False}
-        crp.build_atlas(
+        atlas_of(
             attribution, data, tmp_path / "a.h5", layers=[LAYER], composite="epsilon_plus_flat",
             preprocess=demo_preprocess, **options,
         ).close()  # fmt: skip

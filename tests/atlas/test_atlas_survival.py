@@ -24,12 +24,13 @@ SETUP = f"""
     import json, os, random, signal, sys, time
     import crp_kit as crp
     from crp_kit.data import ShapesDataset, demo_preprocess, demo_resnet
+    from studies import atlas_of
 
     def build(path, **options):
         chosen = dict(layers=["layer2.1.conv2", "layer3.0.conv1"], composite="epsilon_plus_flat", batch_size=4,
                       preprocess=demo_preprocess, verbose=False, matrix=True, checkpoint=0.0)
         attribution = crp.CondAttribution(demo_resnet())
-        return crp.build_atlas(attribution, ShapesDataset({COUNT}), path, **{{**chosen, **options}})
+        return atlas_of(attribution, ShapesDataset({COUNT}), path, **{{**chosen, **options}})
 """
 
 

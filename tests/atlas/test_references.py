@@ -16,6 +16,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 from PIL import Image
+from studies import atlas_of, references_of
 from torch import nn
 from torch.utils.data import Dataset
 
@@ -50,7 +51,7 @@ class Given(Dataset[Any]):
 
 def build(path: Path, dataset: Any = DATA, **options: Any) -> crp.ConceptAtlas:
     chosen = {"layers": [LAYER], "composite": RULES, "preprocess": demo_preprocess, "verbose": False, **options}
-    return crp.build_atlas(chosen.pop("attribution", ATTRIBUTION), dataset, path, **chosen)
+    return atlas_of(chosen.pop("attribution", ATTRIBUTION), dataset, path, **chosen)
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +64,7 @@ def ask(
     atlas: crp.ConceptAtlas, dataset: Any = DATA, layer: str = LAYER, concept: int = CONCEPT, **options: Any
 ) -> References:
     chosen = {"attribution": ATTRIBUTION, "composite": RULES, "preprocess": demo_preprocess, "k": 4, **options}
-    return atlas.references(dataset, layer, concept, **chosen)
+    return references_of(atlas, dataset, layer, concept, **chosen)
 
 
 def direct(image: torch.Tensor, condition: dict[str, Any], **options: Any) -> torch.Tensor:

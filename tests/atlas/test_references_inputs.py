@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from matplotlib.figure import Figure
+from studies import atlas_of, references_of, report_of
 from torch import nn
 from torch.utils.data import Dataset
 
@@ -44,8 +45,8 @@ def net(dims: int) -> nn.Module:
 
 def asked(dims: int, folder: Path, **options: Any) -> crp.References:
     attribution, dataset = crp.CondAttribution(net(dims)), Samples(dims)
-    with crp.build_atlas(attribution, dataset, folder / "a.h5", layers="0", composite=RULES, verbose=False) as atlas:
-        return atlas.references(dataset, "0", 2, attribution=attribution, composite=RULES, **{"k": 3, **options})
+    with atlas_of(attribution, dataset, folder / "a.h5", layers="0", composite=RULES, verbose=False) as atlas:
+        return references_of(atlas, dataset, "0", 2, attribution=attribution, composite=RULES, **{"k": 3, **options})
 
 
 @pytest.mark.parametrize("dims", [1, 3])
@@ -104,9 +105,9 @@ def test_of_a_volume_the_slice_with_most_relevance_is_shown(tmp_path: Path) -> N
 
 def test_both_rankings_of_signals_stand_in_one_figure(tmp_path: Path) -> None:
     attribution, dataset = crp.CondAttribution(net(1)), Samples(1)
-    with crp.build_atlas(attribution, dataset, tmp_path / "a.h5", layers="0", composite=RULES, verbose=False) as atlas:
+    with atlas_of(attribution, dataset, tmp_path / "a.h5", layers="0", composite=RULES, verbose=False) as atlas:
         views = [
-            atlas.references(dataset, "0", 1, mode=mode, k=4, attribution=attribution, composite=RULES)
+            references_of(atlas, dataset, "0", 1, mode=mode, k=4, attribution=attribution, composite=RULES)
             for mode in ("relevance", "activation")
         ]
     figure = compare_modes(*views, columns=2)
@@ -132,25 +133,25 @@ class Tokens(nn.Module):
 
 def test_samples_that_the_model_does_not_take_and_tokens_are_refused(tmp_path: Path) -> None:
     attribution, dataset = crp.CondAttribution(net(1)), Samples(1)
-    with crp.build_atlas(attribution, dataset, tmp_path / "a.h5", layers="0", composite=RULES, verbose=False) as atlas:
+    with atlas_of(attribution, dataset, tmp_path / "a.h5", layers="0", composite=RULES, verbose=False) as atlas:
         options: dict[str, Any] = {"attribution": attribution, "composite": RULES, "k": 2, "check": False}
         with pytest.raises(InputError, match=r"sample \d has shape \(1, 5, 6, 7\), which the model does not take"):
-            atlas.references(Samples(3), "0", 1, **options)
+            references_of(atlas, Samples(3), "0", 1, **options)
     tokens = crp.CondAttribution(Tokens().eval())
     options = {"composite": RULES, "concepts": {"mix": crp.ChannelConcept(axis=2)}}
     with (
-        crp.build_atlas(tokens, dataset, tmp_path / "t.h5", layers="mix", verbose=False, **options) as atlas,
+        atlas_of(tokens, dataset, tmp_path / "t.h5", layers="mix", verbose=False, **options) as atlas,
         pytest.raises(InputError, match="images, signals and volumes; heatmaps of this model are of tokens"),
     ):
-        atlas.references(dataset, "mix", 1, attribution=tokens, **options)
+        references_of(atlas, dataset, "mix", 1, attribution=tokens, **options)
 
 
 def test_a_report_of_signals_is_refused_in_a_sentence(tmp_path: Path) -> None:
     attribution, dataset = crp.CondAttribution(net(1)), Samples(1)
     with (
-        crp.build_atlas(attribution, dataset, tmp_path / "a.h5", layers="0", composite=RULES, verbose=False) as atlas,
+        atlas_of(attribution, dataset, tmp_path / "a.h5", layers="0", composite=RULES, verbose=False) as atlas,
         pytest.raises(
             InputError, match=r"references show images \(channel, height, width\); sample \d has shape \(2, 30\)"
         ),
     ):
-        crp.build_report(atlas, dataset, tmp_path / "r", attribution=attribution, composite=RULES, verbose=False)
+        report_of(atlas, dataset, tmp_path / "r", attribution=attribution, composite=RULES, verbose=False)

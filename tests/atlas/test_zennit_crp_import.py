@@ -9,6 +9,7 @@ import h5py
 import numpy as np
 import pytest
 import torch
+from studies import references_of
 from torch import nn
 
 import crp_kit as crp
@@ -227,8 +228,8 @@ def test_references_are_shown_when_model_and_data_are_trusted(tmp_path: Path) ->
     with import_zennit_crp(tmp_path / "fv", tmp_path / "a.h5") as atlas:
         options: dict[str, Any] = {"attribution": attribution, "composite": "epsilon_plus_flat", "k": 1}
         with pytest.raises(AtlasError, match="does not say what model and dataset .*; check=False trusts yours"):
-            atlas.references(data, "0", 2, **options)
-        found = atlas.references(data, "0", 2, check=False, **options)
+            references_of(atlas, data, "0", 2, **options)
+        found = references_of(atlas, data, "0", 2, check=False, **options)
     sample = int(found.table.sample[0])
     expected = attribution(data[sample][0][None], [{"0": [2], "y": [1]}], "epsilon_plus_flat").heatmap[0]
     assert found.heatmaps[0].equal(expected)

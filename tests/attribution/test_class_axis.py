@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from command_line import invoke, refused
+from studies import atlas_of, concept_graph_of, region_map_of
 from torch import nn
 from zennit.composites import LayerMapComposite, layer_map_base
 from zennit.rules import Epsilon
@@ -144,22 +145,22 @@ def test_analyses_use_the_same_axis(tmp_path: Path) -> None:
     tops = []
     for number, attribution in enumerate((named, first)):
         options: dict[str, Any] = {"layers": ["conv"], "composite": LRP0, "target": "prediction", "verbose": False}
-        with crp.build_atlas(attribution, data, tmp_path / f"{number}.h5", **options) as atlas:
+        with atlas_of(attribution, data, tmp_path / f"{number}.h5", **options) as atlas:
             assert atlas.header.n_classes == 5
             assert set(atlas.predictions.tolist()) <= set(range(5))
             tops.append((atlas.predictions.tolist(), atlas["conv"].relevance.top(1, 3).score.tolist()))
     assert tops[0] == tops[1]
-    graphs = [crp.ConceptGraph(one, images[:1], LRP0, start={"y": [4]}, layers=["conv"]) for one in (named, first)]
+    graphs = [concept_graph_of(one, images[:1], LRP0, start={"y": [4]}, layers=["conv"]) for one in (named, first)]
     assert graphs[0].to_json()["nodes"] == graphs[1].to_json()["nodes"]
     maps = [
-        crp.region_map(one, images[:1], "conv", composite=LRP0, target=4, regions="grid", count=4)
+        region_map_of(one, images[:1], "conv", composite=LRP0, cls=4, regions="grid", count=4)
         for one in (named, first)
     ]
     assert maps[0].dominant.tolist() == maps[1].dominant.tolist()
     with pytest.raises(crp.CrpKitError, match="out of range: it has 5"):
-        crp.region_map(named, images[:1], "conv", composite=LRP0, target=5, regions="grid", count=4)
+        region_map_of(named, images[:1], "conv", composite=LRP0, cls=5, regions="grid", count=4)
     with pytest.raises(crp.CrpKitError, match="class_axis="):
-        crp.ConceptGraph(crp.CondAttribution(Dense(boxes)), images[:1], LRP0, start={"y": [4]}, layers=["conv"])
+        concept_graph_of(crp.CondAttribution(Dense(boxes)), images[:1], LRP0, start={"y": [4]}, layers=["conv"])
 
 
 def test_the_command_line_takes_the_axis(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from studies import concept_graph_of
 from torch import nn
 
 import crp_kit as crp
@@ -168,7 +169,7 @@ def test_a_concept_graph_over_samples_keeps_what_they_share() -> None:
     x, other = data("similarity")
     attribution = crp.CondAttribution(Pair(PAIRS["similarity"][0]), fixed=1)
     graphs = [
-        crp.ConceptGraph.over(
+        concept_graph_of(
             attribution, (x, other), "epsilon_plus", start={"y": [1]}, layers=["image"], batch_size=size
         )
         for size in (1, 3, 8)

@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 import torch
+from studies import atlas_of, references_of
 from torch import nn
 from torchvision.models import VisionTransformer
 from zennit.composites import EpsilonPlus
 
-from crp_kit import CondAttribution, HeadConcept, TokenConcept, build_atlas, verify_atlas
+from crp_kit import CondAttribution, HeadConcept, TokenConcept, verify_atlas
 from crp_kit.data import ShapesDataset, demo_preprocess
 from crp_kit.errors import ConceptAxisError, ConceptRangeError, ConditionError
 
@@ -355,7 +356,7 @@ def test_an_atlas_of_heads_or_tokens(layer: str, concept: Any, size: int, tmp_pa
     data, attribution = ShapesDataset(6, split="test"), CondAttribution(model)
     options: Any = {"composite": "epsilon_plus", "preprocess": demo_preprocess, "verbose": False}
     path = tmp_path / "atlas.h5"
-    with build_atlas(
+    with atlas_of(
         attribution, data, path, layers=layer, concepts={layer: concept}, k=3, batch_size=4, **options
     ) as atlas:
         assert atlas[layer].n_concepts == size
@@ -370,7 +371,8 @@ def test_an_atlas_of_heads_or_tokens(layer: str, concept: Any, size: int, tmp_pa
         assert top.sample.tolist() == order
         assert top.score.tolist() == pytest.approx([scores[i] for i in order], rel=1e-4)
         del options["verbose"]
-        references = atlas.references(
+        references = references_of(
+            atlas,
             data, layer, 2, attribution=attribution, k=2, concepts={layer: concept}, **options
         )
         x = torch.stack([demo_preprocess(data[int(i)][0]) for i in top.sample[:2]])

@@ -15,6 +15,7 @@ import pytest
 import torch
 from IPython.core.formatters import DisplayFormatter
 from PIL import Image
+from studies import atlas_of, concept_graph_of, references_of, region_map_of
 from torch import nn
 
 import crp_kit as crp
@@ -38,7 +39,7 @@ class Evil(ShapesDataset):
 @pytest.fixture(scope="module")
 def atlas(tmp_path_factory: pytest.TempPathFactory) -> Iterator[crp.ConceptAtlas]:
     path = tmp_path_factory.mktemp("atlas") / "<b>atlas&.h5"
-    with crp.build_atlas(ATTRIBUTION, Evil(8), path, layers=LAYER, composite=RULES, preprocess=demo_preprocess,
+    with atlas_of(ATTRIBUTION, Evil(8), path, layers=LAYER, composite=RULES, preprocess=demo_preprocess,
                          verbose=False) as made:  # fmt: skip
         yield made
 
@@ -103,12 +104,13 @@ def test_rows_that_are_left_out_are_counted_below(hidden: int, said: list[str]) 
 
 def test_results_that_are_pictures_show_one_and_the_others_a_table(atlas: crp.ConceptAtlas) -> None:
     seen = ATTRIBUTION(SAMPLE, [{"y": [0]}], RULES, diagnose=True)
-    graph = crp.ConceptGraph(ATTRIBUTION, SAMPLE, RULES, layers=[LAYER], width=[2])
-    over = crp.ConceptGraph.over(
+    graph = concept_graph_of(ATTRIBUTION, SAMPLE, RULES, layers=[LAYER], width=[2])
+    over = concept_graph_of(
         ATTRIBUTION, SAMPLE.repeat(2, 1, 1, 1), RULES, start={"y": [0]}, layers=[LAYER], width=[2]
     )
-    regions = crp.region_map(ATTRIBUTION, SAMPLE, LAYER, composite=RULES, count=4, top=2)
-    references = atlas.references(
+    regions = region_map_of(ATTRIBUTION, SAMPLE, LAYER, composite=RULES, count=4, top=2)
+    references = references_of(
+            atlas,
         Evil(8), LAYER, 3, attribution=ATTRIBUTION, composite=RULES, preprocess=demo_preprocess, k=2
     )
     for result in (seen, graph, over, regions, references):

@@ -10,6 +10,7 @@ import pytest
 import torch
 from command_line import invoke
 from PIL import Image
+from studies import concept_graph_of, region_map_of
 from torch import nn
 from zennit.composites import EpsilonPlus
 
@@ -175,9 +176,9 @@ def test_a_composite_of_ones_own_says_it_itself(x: torch.Tensor) -> None:
 
 def test_analyses_distribute_too(x: torch.Tensor) -> None:
     attribution = crp.CondAttribution(net(5.0), biases="distribute")
-    graph = crp.ConceptGraph(attribution, x[:1], "epsilon_plus", start={"y": [0]}, layers=["0", "2"])
+    graph = concept_graph_of(attribution, x[:1], "epsilon_plus", start={"y": [0]}, layers=["0", "2"])
     assert sum(node["share"] for node in graph.to_json()["nodes"] if node["layer"] == "2") > 0.99
-    found = crp.region_map(attribution, x[:1], "2", composite="epsilon_plus", target=0, regions="grid", count=4)
+    found = region_map_of(attribution, x[:1], "2", composite="epsilon_plus", cls=0, regions="grid", count=4)
     assert len(found.dominant) == 4
 
 

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 from command_line import invoke
+from studies import atlas_of, concept_graph_of
 
-from crp_kit import ConceptGraph, CondAttribution, build_atlas
+from crp_kit import ConceptGraph, CondAttribution
 from crp_kit.data import ShapesDataset
 from crp_kit.models.load import load_images, load_model
 from crp_kit.views.image import picture
@@ -34,8 +35,8 @@ def test_prints_the_graph_of_the_library(folder: Path) -> None:
     result = crp_kit("0.png", *DEMO, "--layers", LAYERS, "--width", "2,2", "--class", 3)
     loaded = load_model("demo:resnet")
     inputs = load_images(["0.png"], loaded.preprocess).inputs
-    graph = ConceptGraph(CondAttribution(loaded.model), inputs, "epsilon_plus_flat", start={"y": [3]}, layers=LAYERS,
-                         width=(2, 2))  # fmt: skip
+    graph = concept_graph_of(CondAttribution(loaded.model), inputs, "epsilon_plus_flat", start={"y": [3]},
+                             layers=LAYERS, width=(2, 2))  # fmt: skip
     assert result.exit_code == 0, result.stderr
     assert result.stdout == graph.to_text(classes=loaded.classes) + "\n"
     printed = crp_kit("0.png", *DEMO, "--layers", LAYERS, "--width", "2,2", "--class", loaded.classes[3], "--json")
@@ -65,7 +66,7 @@ def test_several_images_give_the_mean_graph(folder: Path) -> None:
 def test_an_atlas_shows_references(folder: Path) -> None:
     loaded = load_model("demo:resnet")
     data = ShapesDataset(8, split="test")
-    build_atlas(CondAttribution(loaded.model), data, "atlas.h5", layers=["layer3.1.conv2"], verbose=False,
+    atlas_of(CondAttribution(loaded.model), data, "atlas.h5", layers=["layer3.1.conv2"], verbose=False,
                 composite="epsilon_plus_flat", preprocess=loaded.preprocess).close()  # fmt: skip
     result = crp_kit("0.png", *DEMO, "--layers", "layer3.1.conv2", "--width", 2, "--atlas", "atlas.h5",
                      "--data", "demo:shapes:8:test", "-o", "graph.png")  # fmt: skip

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from command_line import invoke, refused
 from PIL import Image
+from studies import region_map_of
 
 import crp_kit as crp
 from crp_kit.data import ShapesDataset
@@ -38,8 +39,8 @@ def test_the_map_is_the_library_s(folder: Path) -> None:
     assert f"RegionMap of '{LAYER}' for class 2" in result.stderr
     loaded = load_model("demo:resnet")
     batch = load_images(["0.png"], loaded.preprocess)
-    expected = crp.region_map(
-        crp.CondAttribution(loaded.model), batch.inputs, LAYER, composite="epsilon_plus_flat", target=2,
+    expected = region_map_of(
+        crp.CondAttribution(loaded.model), batch.inputs, LAYER, composite="epsilon_plus_flat", cls=2,
         regions="slic", count=12, top=6, image=batch.views[0],
     )  # fmt: skip
     with np.load("map.npz") as arrays:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from studies import concept_graph_of
 from torch import nn
 from torchvision.models import resnet18
 
@@ -49,7 +50,7 @@ def several() -> torch.Tensor:
 
 @pytest.fixture(scope="module")
 def graph(attribution: CondAttribution, sample: torch.Tensor) -> ConceptGraph:
-    return ConceptGraph(attribution, sample, RULES, start={"y": [2]}, width=(3, 2, 2))
+    return concept_graph_of(attribution, sample, RULES, start={"y": [2]}, width=(3, 2, 2))
 
 
 def by_concept(
@@ -78,7 +79,7 @@ class TestNumbers:
     def test_of_layers_in_series_are_those_of_single_conditional_runs(
         self, attribution: CondAttribution, sample: torch.Tensor, target: int
     ) -> None:
-        graph = ConceptGraph(attribution, sample, RULES, start={"y": [target]}, layers=SERIES, width=(3, 4))
+        graph = concept_graph_of(attribution, sample, RULES, start={"y": [target]}, layers=SERIES, width=(3, 4))
         whole = attribution(sample, [{"y": [target]}], RULES).prediction[0, target]
         first = by_concept(attribution, sample, {"y": [target]}, SERIES[1])
         expected = first.abs().argsort(descending=True)[:3].tolist()
@@ -103,7 +104,7 @@ class TestNumbers:
         self, attribution: CondAttribution, sample: torch.Tensor
     ) -> None:
         layers = ["layer2.1.conv2", "layer3.0.conv2"]
-        graph = ConceptGraph(attribution, sample, RULES, start={"layer3.1.conv1": [17], "y": [0]}, layers=layers,
+        graph = concept_graph_of(attribution, sample, RULES, start={"layer3.1.conv1": [17], "y": [0]}, layers=layers,
                              width=[200])  # fmt: skip
         assert {edge.target[0] for edge in graph.edges} == set(layers)
         condition = {"layer3.1.conv1": [17], "y": [0]}
@@ -117,7 +118,7 @@ class TestNumbers:
         self, attribution: CondAttribution, sample: torch.Tensor
     ) -> None:
         start = {"layer3.1.conv2": [36], "y": [0]}
-        graph = ConceptGraph(attribution, sample, RULES, start=start, layers=["layer3.1.conv1", "layer3.0.conv2"],
+        graph = concept_graph_of(attribution, sample, RULES, start=start, layers=["layer3.1.conv1", "layer3.0.conv2"],
                              width=(2, 3))  # fmt: skip
         for edge in graph.children(graph.root):
             condition = {**start, edge.target[0]: [edge.target[1]]}
@@ -128,7 +129,7 @@ class TestNumbers:
     def test_a_concept_without_a_class_starts_from_its_own_activation(
         self, attribution: CondAttribution, sample: torch.Tensor
     ) -> None:
-        graph = ConceptGraph(attribution, sample, RULES, start=("layer3.1.conv2", 36), layers=["layer3.1.conv1"],
+        graph = concept_graph_of(attribution, sample, RULES, start=("layer3.1.conv2", 36), layers=["layer3.1.conv1"],
                              width=[3])  # fmt: skip
         attr = attribution(sample, [{"layer3.1.conv2": [36]}], RULES, start_layer="layer3.1.conv2",
                            record_layer=["layer3.1.conv1", "layer3.1.conv2"])  # fmt: skip
@@ -147,8 +148,10 @@ class TestNumbers:
     def test_with_paths_past_the_concepts_are_those_of_such_runs(
         self, attribution: CondAttribution, sample: torch.Tensor
     ) -> None:
-        graph = ConceptGraph(attribution, sample, RULES, start={"y": [0]}, layers=["layer3.1.conv2", "layer3.0.conv2"],
-                             width=(2, 2), exclude_parallel=False)  # fmt: skip
+        layers = ["layer3.1.conv2", "layer3.0.conv2"]
+        graph = concept_graph_of(
+            attribution, sample, RULES, start={"y": [0]}, layers=layers, width=(2, 2), exclude_parallel=False
+        )
         node = graph.children(graph.root)[0].target
         below = by_concept(attribution, sample, {node[0]: [node[1]], "y": [0]}, "layer3.0.conv2",
                            exclude_parallel=False)  # fmt: skip
@@ -158,7 +161,7 @@ class TestNumbers:
     def test_do_not_depend_on_the_batch_size(
         self, attribution: CondAttribution, sample: torch.Tensor, graph: ConceptGraph
     ) -> None:
-        other = ConceptGraph(attribution, sample, RULES, start={"y": [2]}, width=(3, 2, 2), batch_size=1)
+        other = concept_graph_of(attribution, sample, RULES, start={"y": [2]}, width=(3, 2, 2), batch_size=1)
         assert [node.key for node in other] == [node.key for node in graph]
         shares = [edge.share for edge in graph.edges]
         assert [edge.share for edge in other.edges] == pytest.approx(shares, abs=1e-6)
@@ -169,7 +172,7 @@ class TestWhatIsKept:
         torch.manual_seed(0)
         attribution, sample = CondAttribution(resnet18().eval()), torch.randn(1, 3, 64, 64)
         rows = counted(monkeypatch)
-        graph = ConceptGraph(attribution, sample, RULES, width=(4, 3, 3), batch_size=64)
+        graph = concept_graph_of(attribution, sample, RULES, width=(4, 3, 3), batch_size=64)
         keys = [node.key for node in graph]
         assert len(set(keys)) == len(keys) > 20
         assert len({(edge.source, edge.target) for edge in graph.edges}) == len(graph.edges)
@@ -181,20 +184,20 @@ class TestWhatIsKept:
     def test_equal_calls_give_equal_graphs(
         self, attribution: CondAttribution, sample: torch.Tensor, graph: ConceptGraph
     ) -> None:
-        again = ConceptGraph(attribution, sample, RULES, start={"y": [2]}, width=(3, 2, 2))
+        again = concept_graph_of(attribution, sample, RULES, start={"y": [2]}, width=(3, 2, 2))
         assert again == graph
         assert hash(again) == hash(graph)
-        assert again != ConceptGraph(attribution, sample, RULES, start={"y": [2]}, width=(3, 2, 1))
+        assert again != concept_graph_of(attribution, sample, RULES, start={"y": [2]}, width=(3, 2, 1))
 
     def test_layers_may_be_named_in_any_order_and_by_pattern_or_type(
         self, attribution: CondAttribution, sample: torch.Tensor
     ) -> None:
         made = [
-            ConceptGraph(attribution, sample, RULES, layers=layers, width=(2, 2))
+            concept_graph_of(attribution, sample, RULES, layers=layers, width=(2, 2))
             for layers in (SERIES, SERIES[::-1], r"layer3\.1\.conv.")
         ]
         assert made[0] == made[1] == made[2]
-        typed = ConceptGraph(attribution, sample, RULES, layers=nn.Conv2d, width=(2, 2))
+        typed = concept_graph_of(attribution, sample, RULES, layers=nn.Conv2d, width=(2, 2))
         assert typed.layers[1:] == ("layer3.1.conv2", "y")
 
     def test_by_default_the_predicted_class_is_decomposed(
@@ -202,7 +205,7 @@ class TestWhatIsKept:
     ) -> None:
         with torch.no_grad():
             predicted = int(attribution.model(sample).argmax())
-        graph = ConceptGraph(attribution, sample, RULES, width=1)
+        graph = concept_graph_of(attribution, sample, RULES, width=1)
         assert graph.start == {"y": [predicted]}
         assert graph.root.name == f"class {predicted}"
 
@@ -220,7 +223,7 @@ class TestWhatIsKept:
         self, attribution: CondAttribution, sample: torch.Tensor, graph: ConceptGraph
     ) -> None:
         limit = 0.05
-        found = ConceptGraph(attribution, sample, RULES, start={"y": [2]}, width=(3, 2, 2), min_share=limit)
+        found = concept_graph_of(attribution, sample, RULES, start={"y": [2]}, width=(3, 2, 2), min_share=limit)
         assert all(abs(edge.share) >= limit for edge in found.edges)
         large = [edge for edge in graph.children(graph.root) if abs(edge.share) >= limit]
         assert list(found.children(found.root)) == large
@@ -233,25 +236,25 @@ class TestWhatIsKept:
         attribution, x = CondAttribution(model), torch.tensor([[1.0, 1.0]])
         # Relevance of the hidden units is weight times value: 1, -3, 1 and 2 of an output of 1.
         kept = {
-            rank: [edge.target[1] for edge in ConceptGraph(attribution, x, epsilon(), width=2, rank=rank).edges]
+            rank: [edge.target[1] for edge in concept_graph_of(attribution, x, epsilon(), width=2, rank=rank).edges]
             for rank in ("absolute", "signed")
         }
         assert kept == {"absolute": [1, 3], "signed": [3, 0]}
 
     def test_a_gate_feeds_nothing(self) -> None:
-        graph = ConceptGraph(CondAttribution(Gated().eval()), torch.randn(1, 3, 6, 6), RULES, width=(8, 8))
+        graph = concept_graph_of(CondAttribution(Gated().eval()), torch.randn(1, 3, 6, 6), RULES, width=(8, 8))
         assert set(graph.layers) == {"y", "signal"}
 
     def test_concatenated_layers_both_feed(self) -> None:
         torch.manual_seed(0)
-        graph = ConceptGraph(CondAttribution(Joined().eval()), torch.randn(1, 3, 6, 6), RULES, width=(8, 8))
+        graph = concept_graph_of(CondAttribution(Joined().eval()), torch.randn(1, 3, 6, 6), RULES, width=(8, 8))
         assert {edge.target[0] for edge in graph.children(graph.root)} == {"left", "right"}
 
     def test_other_concepts_than_channels_can_be_meant(
         self, attribution: CondAttribution, sample: torch.Tensor
     ) -> None:
         layer = "layer3.1.conv2"
-        graph = ConceptGraph(attribution, sample, RULES, layers=layer, width=2, concepts={layer: NeuronConcept()})
+        graph = concept_graph_of(attribution, sample, RULES, layers=layer, width=2, concepts={layer: NeuronConcept()})
         attr = attribution(sample, [graph.start], RULES, record_layer=[layer])
         best = attr.relevances[layer].flatten().abs().argsort(descending=True)[:2].tolist()
         assert [edge.target for edge in graph.edges] == [(layer, one) for one in best]
@@ -262,9 +265,9 @@ class TestManySamples:
     def test_shares_are_means_over_all_samples_with_their_spread(
         self, attribution: CondAttribution, several: torch.Tensor
     ) -> None:
-        mean = ConceptGraph.over(attribution, several, RULES, start={"y": [1]}, layers=SERIES, width=(2, 2))
+        mean = concept_graph_of(attribution, several, RULES, start={"y": [1]}, layers=SERIES, width=(2, 2))
         single = [
-            ConceptGraph(attribution, one[None], RULES, start={"y": [1]}, layers=SERIES, width=(64, 64))
+            concept_graph_of(attribution, one[None], RULES, start={"y": [1]}, layers=SERIES, width=(64, 64))
             for one in several
         ]
         assert mean.samples == 3
@@ -280,7 +283,7 @@ class TestManySamples:
 
     def test_slices_of_samples_change_nothing(self, attribution: CondAttribution, several: torch.Tensor) -> None:
         made = [
-            ConceptGraph.over(attribution, several, RULES, start={"y": [1]}, layers=SERIES, width=(2, 2), batch_size=n)
+            concept_graph_of(attribution, several, RULES, start={"y": [1]}, layers=SERIES, width=(2, 2), batch_size=n)
             for n in (2, 16)
         ]
         assert [node.key for node in made[0]] == [node.key for node in made[1]]
@@ -369,16 +372,16 @@ class TestMistakes:
         self, attribution: CondAttribution, sample: torch.Tensor, options: Any, error: type[Exception], message: str
     ) -> None:
         with pytest.raises(error, match=re.escape(message)):
-            ConceptGraph(attribution, sample, RULES, **options)
+            concept_graph_of(attribution, sample, RULES, **options)
 
     def test_several_samples_are_sent_to_over(self, attribution: CondAttribution, several: torch.Tensor) -> None:
         with pytest.raises(InputError, match=r"of one sample; got 3\. ConceptGraph\.over averages"):
-            ConceptGraph(attribution, several, RULES)
+            concept_graph_of(attribution, several, RULES)
 
     def test_a_start_without_relevance_has_no_shares(self) -> None:
         model = nn.Sequential(nn.Linear(2, 2, bias=False), nn.ReLU(), nn.Linear(2, 1, bias=False))
         with pytest.raises(ConditionError, match="no relevance starts at class 0"):
-            ConceptGraph(CondAttribution(model), torch.zeros(1, 2), RULES)
+            concept_graph_of(CondAttribution(model), torch.zeros(1, 2), RULES)
 
     def test_a_node_that_is_not_there(self, graph: ConceptGraph) -> None:
         assert ("y", 3) not in graph
@@ -389,8 +392,8 @@ class TestMistakes:
         model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 2, 1))
         x = torch.randn(1, 3, 5, 5)
         with pytest.raises(ConditionError, match="say what to start from"):
-            ConceptGraph(CondAttribution(model), x, RULES)
-        assert len(ConceptGraph(CondAttribution(model), x, RULES, start={"y": 1}, width=2).edges) == 2
+            concept_graph_of(CondAttribution(model), x, RULES)
+        assert len(concept_graph_of(CondAttribution(model), x, RULES, start={"y": 1}, width=2).edges) == 2
 
 
 def epsilon() -> Any:
@@ -443,7 +446,8 @@ def test_concepts_carried_a_few_at_a_time_get_the_same_shares(sample: torch.Tens
         attribution = CondAttribution(demo_resnet())
         attribution.engine.runtime.values_at_once = values_at_once
         start = {SERIES[1]: [0], "y": [2]}
-        graph = ConceptGraph(attribution, sample, RULES, start=start, width=(6, 2), exclude_parallel=exclude_parallel)
+        options = {"start": start, "width": (6, 2), "exclude_parallel": exclude_parallel}
+        graph = concept_graph_of(attribution, sample, RULES, **options)
         return {(edge.source, edge.target): edge.relevance for edge in graph.edges}
 
     together, alone = edges(None), edges(1)
@@ -496,7 +500,7 @@ def test_a_child_is_a_channel_that_feeds_the_concept_and_not_a_node_beside_it(
     exclude_parallel: bool, swapped: bool
 ) -> None:
     model, x = JoinedAndSplit(swapped).eval(), torch.rand(1, 2, 4, 4, generator=torch.Generator().manual_seed(5))
-    graph = ConceptGraph(
+    graph = concept_graph_of(
         CondAttribution(model), x, RULES, start={"y": [0]}, layers=["own", "part", "left", "right"], width=(9, 9),
         exclude_parallel=exclude_parallel,
     )  # fmt: skip

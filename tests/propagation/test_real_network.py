@@ -9,6 +9,7 @@ import pytest
 import torch
 from oracles.atlas import ExactMergeBatchNorm
 from photographs import CHELSEA_FACE, EGYPTIAN_CAT, chelsea, lite_preprocess, photographs, polygon_mask
+from studies import atlas_of
 from torch import nn
 from zennit.composites import EpsilonGammaBox, EpsilonPlusFlat, LayerMapComposite, layer_map_base
 from zennit.core import Composite
@@ -140,7 +141,7 @@ def test_atlas_of_photographs_ranks_them_as_maps_of_plain_convolutions_do(tmp_pa
     chosen = {"layers": LAYERS, "composite": rules, "preprocess": preprocess, "target": "prediction"}
     lengths = {"k": 3, "k_class": 2, "batch_size": 5}
     dataset = [(view, None) for view in views]
-    atlas = crp.build_atlas(crp.CondAttribution(model), dataset, path, **chosen, **lengths, verbose=False)
+    atlas = atlas_of(crp.CondAttribution(model), dataset, path, **chosen, **lengths, verbose=False)
     assert not crp.verify_atlas(path)
     conditions = [{"y": [cls]} for cls in model(x).argmax(1).tolist()]
     result = crp.CondAttribution(plain_convolutions(model))(x, conditions, rules, record_layer=LAYERS)

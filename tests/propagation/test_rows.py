@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from row_nets import NETS, UNKNOWN
+from studies import concept_graph_of, region_map_of
 from torch import nn
 from zennit.composites import LayerMapComposite, layer_map_base
 from zennit.core import BasicHook, Hook
@@ -229,7 +230,7 @@ def test_the_order_of_sets_is_the_order_of_rows(exclude_parallel: bool) -> None:
 @pytest.mark.parametrize("name", ["chunk", "shuffle", "unbind"])
 def test_edges_of_a_concept_graph_are_those_of_conditions_alone(name: str, exclude_parallel: bool) -> None:
     attribution = crp_kit.CondAttribution(NETS[name]().double())
-    graph = crp_kit.ConceptGraph(
+    graph = concept_graph_of(
         attribution, image(), "epsilon_plus", start={"y": [0]}, layers=["branch", "stem"], width=(4, 2),
         exclude_parallel=exclude_parallel,
     )  # fmt: skip
@@ -251,7 +252,7 @@ def test_regions_of_a_map_have_the_concepts_of_heatmaps_alone(name: str) -> None
     attribution = crp_kit.CondAttribution(NETS[name]().double())
     options: dict[str, Any] = {"composite": "epsilon_plus", "exclude_parallel": False}
     labels = torch.arange(36).view(6, 6).numpy() // 6
-    found = crp_kit.region_map(attribution, image(), "branch", target=0, regions=labels, **options)
+    found = region_map_of(attribution, image(), "branch", cls=0, regions=labels, **options)
     heatmaps = [attribution(image(), [{"branch": [one], "y": [0]}], **options).heatmap[0] for one in range(4)]
     sums = torch.stack([heatmap.sum(1) for heatmap in heatmaps])
     expected = [int(column.argmax()) if float(column.max()) > 0 else -1 for column in sums.T]

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from studies import atlas_of, concept_graph_of, references_of
 from torch import nn
 from torchvision.models.resnet import BasicBlock
 from zennit import rules
@@ -21,8 +22,7 @@ from zennit.composites import LayerMapComposite, layer_map_base
 from zennit.core import Composite, Hook
 from zennit.types import BatchNorm, Convolution, Linear
 
-import crp_kit as crp
-from crp_kit import ConceptGraph, CondAttribution, NeuronConcept
+from crp_kit import CondAttribution, NeuronConcept
 from crp_kit.data import ShapesDataset, demo_preprocess, demo_resnet
 from crp_kit.propagation.plan import BatchNormRule
 from crp_kit.propagation.relevance_pass import relevance_pass
@@ -420,7 +420,7 @@ def test_what_a_concept_in_front_of_a_batch_norm_is_made_of_is_all_of_it() -> No
     model, x = bias_free(), torch.randn(1, 3, 9, 9, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
     attribution, value = CondAttribution(model), model[:3](x).detach()
     for channel in range(5):
-        graph = ConceptGraph(attribution, x, LRP0, start={"2": [channel]}, layers=["0"], width=(4,))
+        graph = concept_graph_of(attribution, x, LRP0, start={"2": [channel]}, layers=["0"], width=(4,))
         assert graph.root.relevance == pytest.approx(float(value[0, channel].sum()), rel=1e-9)
         assert sum(edge.share for edge in graph.children(graph.root)) == pytest.approx(1, abs=1e-8)
 
@@ -430,7 +430,7 @@ def test_a_concept_graph_cuts_the_unit_of_its_start_and_no_other(exclude_paralle
     model, x = bias_free(), torch.randn(1, 3, 9, 9, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
     attribution, rule = CondAttribution(model), composite("gamma")
     for start, options in (({"5": [1]}, {"start_layer": "5"}), ({"y": [1], "5": [1]}, {})):
-        graph = ConceptGraph(attribution, x, rule, start=start, layers=["2", "0"], width=(5, 4),
+        graph = concept_graph_of(attribution, x, rule, start=start, layers=["2", "0"], width=(5, 4),
                              exclude_parallel=exclude_parallel)  # fmt: skip
         first = attribution(x, [start], rule, record_layer=["2"], **options).relevances["2"]
         for edge in graph.children(graph.root):
@@ -448,7 +448,7 @@ def test_shares_of_the_demo_from_a_convolution_are_shares() -> None:
                         record_layer=["layer3.1.conv2"]).activations["layer3.1.conv2"][0]  # fmt: skip
     for channel in value.flatten(1).sum(1).topk(3).indices.tolist():
         start = {"layer3.1.conv2": [channel]}
-        graph = ConceptGraph(attribution, sample, LRP0, start=start, layers=["layer3.1.conv1"], width=(1000,))
+        graph = concept_graph_of(attribution, sample, LRP0, start=start, layers=["layer3.1.conv1"], width=(1000,))
         shares = [edge.share for edge in graph.children(graph.root)]
         assert sum(shares) == pytest.approx(1, abs=1e-6)
 
@@ -458,10 +458,10 @@ def test_references_of_a_concept_in_front_of_a_batch_norm_sum_to_its_activation(
     attribution = CondAttribution(model)
     images = torch.rand(4, 3, 9, 9, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
     dataset = [(image, 0) for image in images]
-    atlas = crp.build_atlas(attribution, dataset, tmp_path / "atlas.h5", layers=["2"], composite=LRP0)
+    atlas = atlas_of(attribution, dataset, tmp_path / "atlas.h5", layers=["2"], composite=LRP0)
     with atlas:
         for channel in range(5):
-            found = atlas.references(dataset, "2", channel, k=2, mode="activation", attribution=attribution,
+            found = references_of(atlas, dataset, "2", channel, k=2, mode="activation", attribution=attribution,
                                      composite=LRP0, conditioned_on="layer", receptive_field=False)  # fmt: skip
             for sample, heatmap in zip(found.table.sample, found.heatmaps, strict=True):
                 value = float(model[:3](images[int(sample)][None])[0, channel].sum().detach())

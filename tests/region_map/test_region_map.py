@@ -13,6 +13,7 @@ import torch
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from PIL import Image
+from studies import atlas_of, region_map_of
 from zennit.rules import Epsilon
 from zennit.types import Convolution
 
@@ -34,7 +35,7 @@ BLANK = np.zeros((6, 9, 3))
 
 
 def mapped(**options: Any) -> crp.RegionMap:
-    return crp.region_map(ATTRIBUTION, SAMPLE, LAYER, **{"composite": RULES, "count": 9, "image": IMAGE, **options})
+    return region_map_of(ATTRIBUTION, SAMPLE, LAYER, **{"composite": RULES, "count": 9, "image": IMAGE, **options})
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +56,7 @@ def by_force(maps: np.ndarray, labels: np.ndarray) -> np.ndarray:
 def test_each_region_has_the_concept_that_brute_force_finds(maps: np.ndarray, regions: str, signed: bool) -> None:
     chosen: Any = np.random.default_rng(0).integers(0, 30, (64, 64)) if regions == "labels" else regions
     options = {} if regions in ("grid", "slic") else {"count": None}
-    found = mapped(regions=chosen, signed=signed, target=3, batch_size=5, **options)
+    found = mapped(regions=chosen, signed=signed, cls=3, batch_size=5, **options)
     sums = by_force(maps, found.labels)
     score = np.abs(sums) if signed else np.maximum(sums, 0)
     dominant = np.where(score.max(0) > 0, score.argmax(0), -1)
@@ -69,7 +70,7 @@ def test_each_region_has_the_concept_that_brute_force_finds(maps: np.ndarray, re
 
 
 def test_areas_and_shares_are_those_of_the_concepts(maps: np.ndarray) -> None:
-    found = mapped(regions="slic", target=3)
+    found = mapped(regions="slic", cls=3)
     assert set(found.concepts) == set(found.dominant.tolist()) - {-1}
     expected = [(found.concept_map == concept).mean() for concept in found.concepts]
     assert np.allclose(found.areas, expected)
@@ -85,7 +86,7 @@ def test_without_a_target_it_is_the_predicted_class() -> None:
 
 
 def test_results_do_not_depend_on_the_batch_size() -> None:
-    one, other = (mapped(batch_size=size, target=3) for size in (1, 32))
+    one, other = (mapped(batch_size=size, cls=3) for size in (1, 32))
     assert np.array_equal(one.dominant, other.dominant)
     assert np.allclose(one.relevance, other.relevance, rtol=1e-4)
 
@@ -106,7 +107,7 @@ def test_never_more_than_a_batch_of_heatmaps_is_computed_at_once(monkeypatch: py
 
 @pytest.mark.parametrize("signed", [False, True])
 def test_only_the_top_concepts_are_compared(maps: np.ndarray, signed: bool) -> None:
-    found = mapped(top=4, target=3, signed=signed)
+    found = mapped(top=4, cls=3, signed=signed)
     attr = ATTRIBUTION(SAMPLE, [{"y": [3]}], RULES, record_layer=[LAYER])
     shares = crp.ChannelConcept().attribute(attr.relevances[LAYER])[0]
     ids = (shares.abs() if signed else shares).argsort(descending=True, stable=True)[:4].sort().values.numpy()
@@ -138,7 +139,7 @@ def striped() -> torch.Tensor:
 
 def test_of_equal_concepts_the_lowest_dominates_and_where_none_is_positive_there_is_none() -> None:
     attribution = crp.CondAttribution(Channels())
-    found = crp.region_map(attribution, striped(), "parts", composite=EPSILON, count=(1, 3))
+    found = region_map_of(attribution, striped(), "parts", composite=EPSILON, count=(1, 3))
     assert found.dominant.tolist() == [0, 1, -1]
     assert found.relevance.tolist() == pytest.approx([4, 4, 0], rel=1e-5)
     assert found.concepts == (0, 1)
@@ -146,7 +147,7 @@ def test_of_equal_concepts_the_lowest_dominates_and_where_none_is_positive_there
     assert found.as_dict()["none"] == pytest.approx(1 / 3)
     for size in (1, 2, 3):
         assert (
-            crp.region_map(attribution, striped(), "parts", composite=EPSILON, count=(1, 3), batch_size=size).dominant[
+            region_map_of(attribution, striped(), "parts", composite=EPSILON, count=(1, 3), batch_size=size).dominant[
                 1
             ]
             == 1
@@ -154,7 +155,7 @@ def test_of_equal_concepts_the_lowest_dominates_and_where_none_is_positive_there
 
 
 def test_signed_maps_show_what_speaks_against_the_class() -> None:
-    found = crp.region_map(
+    found = region_map_of(
         crp.CondAttribution(Channels()), striped(), "parts", composite=EPSILON, count=(1, 3), signed=True
     )
     assert found.dominant.tolist() == [0, 1, 3]
@@ -162,7 +163,7 @@ def test_signed_maps_show_what_speaks_against_the_class() -> None:
 
 
 def test_other_concepts_than_channels_can_dominate() -> None:
-    found = crp.region_map(
+    found = region_map_of(
         crp.CondAttribution(Channels()),
         striped(),
         "parts",
@@ -235,8 +236,9 @@ def test_superpixels_without_scikit_image_are_refused_with_the_way_out(monkeypat
 @pytest.mark.parametrize(
     ("options", "kind", "message"),
     [
-        ({"target": 8}, ConceptRangeError, "class 8 of 'y' is out of range"),
-        ({"target": -1}, ConditionError, "target is the number of a class; got -1"),
+        ({"cls": 8}, ConceptRangeError, "class 8 of 'y' is out of range"),
+        ({"cls": -1}, ConceptRangeError, "class -1 of 'y' is out of range"),
+        ({"cls": "zebra"}, InputError, "no class is named 'zebra'"),
         ({"top": 0}, ConditionError, "top is a whole number of at least 1; got 0"),
         ({"image": IMAGE[:, :32]}, InputError, "the image has 32x64 pixels and the sample 64x64"),
         ({"layer": "layer2.1.conv3"}, UnknownLayerError, "did you mean 'layer2.1.conv2'"),
@@ -245,8 +247,8 @@ def test_superpixels_without_scikit_image_are_refused_with_the_way_out(monkeypat
             InputError,
             "a region map is of one image: (1, channel, height, width); got (3, 64, 64)",
         ),
-        ({"sample": SAMPLE.repeat(2, 1, 1, 1)}, InputError, "got (2, 3, 64, 64)"),
-        ({"sample": [IMAGE]}, InputError, "got list"),
+        ({"sample": SAMPLE.repeat(2, 1, 1, 1), "image": None}, InputError, "got (2, 3, 64, 64)"),
+        ({"sample": [IMAGE], "image": None}, InputError, "got list"),
         ({"sample": SAMPLE * torch.nan, "image": None}, InputError, "NaN"),
         ({"batch_size": 0}, ConditionError, "batch_size is a whole number"),
     ],
@@ -254,7 +256,7 @@ def test_superpixels_without_scikit_image_are_refused_with_the_way_out(monkeypat
 def test_what_cannot_be_mapped_is_refused(options: dict[str, Any], kind: type[CrpKitError], message: str) -> None:
     given = {"sample": SAMPLE, "layer": LAYER, "image": IMAGE, "composite": RULES, **options}
     with pytest.raises(kind) as caught:
-        crp.region_map(ATTRIBUTION, **given)
+        region_map_of(ATTRIBUTION, **given)
     assert message in str(caught.value)
 
 
@@ -263,14 +265,9 @@ def test_a_pixel_outside_has_no_concept() -> None:
         mapped(top=1).concept_at(64, 0)
 
 
-def test_the_function_stays_a_function_once_everything_is_imported() -> None:
-    assert callable(crp.region_map)
-    assert crp.RegionMap.__module__ == "crp_kit.regions.result"
-
-
 @pytest.fixture(scope="module")
 def found() -> crp.RegionMap:
-    return mapped(count=(6, 6), target=3)
+    return mapped(count=(6, 6), cls=3)
 
 
 def texts(figure: Figure) -> list[str]:
@@ -287,7 +284,7 @@ def test_it_says_what_it_is(found: crp.RegionMap) -> None:
 
 
 def test_a_map_of_many_concepts_is_summed_up() -> None:
-    many = mapped(regions="pixels", count=None, target=3)
+    many = mapped(regions="pixels", count=None, cls=3)
     assert len(many.concepts) > 10
     assert f"and {len(many.concepts) - 10} more concepts" in repr(many)
     assert f"{len(many.concepts) - 2} other concepts" in texts(many.plot(most=2))
@@ -309,7 +306,7 @@ def test_the_legend_names_every_concept_with_its_colour_and_shares(found: crp.Re
 
 
 def test_colours_in_the_map_are_those_of_the_legend() -> None:
-    found = crp.region_map(crp.CondAttribution(Channels()), striped(), "parts", composite=EPSILON, count=(1, 3))
+    found = region_map_of(crp.CondAttribution(Channels()), striped(), "parts", composite=EPSILON, count=(1, 3))
     figure = found.plot(torch.full((3, 2, 6), 0.5))
     shown = np.asarray(figure.axes[1].get_images()[0].get_array())
     swatches = [np.array(one.get_facecolor()[:3]) for one in figure.axes[2].patches]
@@ -322,7 +319,7 @@ def test_colours_in_the_map_are_those_of_the_legend() -> None:
 
 def test_relevance_against_the_class_is_hatched() -> None:
     for signed, words in ((True, "; hatched: against the class"), (False, "")):
-        found = crp.region_map(
+        found = region_map_of(
             crp.CondAttribution(Channels()), striped(), "parts", composite=EPSILON, count=(1, 3), signed=signed
         )
         place = found.plot().axes[1]
@@ -344,33 +341,38 @@ def test_a_picture_of_another_size_is_refused(found: crp.RegionMap) -> None:
 @pytest.fixture(scope="module")
 def atlas(tmp_path_factory: pytest.TempPathFactory) -> Any:
     path = tmp_path_factory.mktemp("regions") / "atlas.h5"
-    with crp.build_atlas(
+    with atlas_of(
         ATTRIBUTION, DATA, path, layers=[LAYER], composite=RULES, preprocess=demo_preprocess, k=3, verbose=False
     ) as made:
         yield made
 
 
 def test_the_legend_shows_reference_samples_of_each_concept(found: crp.RegionMap, atlas: crp.ConceptAtlas) -> None:
-    given = {"atlas": atlas, "dataset": DATA, "preprocess": demo_preprocess, "most": 2}
-    plain = found.references(atlas, DATA, preprocess=demo_preprocess, most=2)
-    assert list(plain) == list(found.concepts[:2])
-    numbers = atlas[LAYER].relevance.top(found.concepts[1]).sample.tolist()
-    for (image, heatmap), number in zip(plain[found.concepts[1]], numbers, strict=True):
-        assert heatmap is None
+    study = crp.Study(ATTRIBUTION, DATA, composite=RULES, preprocess=demo_preprocess)
+    pictures = study.reference_pictures(found, atlas, k=3, most=2)
+    assert list(pictures) == list(found.concepts[:2])
+    expected = study.references(atlas, LAYER, found.concepts[1], k=3)
+    for (image, heatmap), number, own in zip(
+        pictures[found.concepts[1]], expected.table.sample.tolist(), expected.heatmaps, strict=True
+    ):
+        assert torch.equal(heatmap, own)
         assert torch.equal(image, DATA[number][0])
-    legend = found.plot(**given).axes[2]
+    plain = {concept: [(image, None) for image, _ in pairs] for concept, pairs in pictures.items()}
+    legend = found.plot(references=plain, most=2).axes[2]
     assert len(legend.child_axes) == 6
-    dark = found.plot(**given, attribution=ATTRIBUTION, k=1).axes[2]
+    first = {concept: pairs[:1] for concept, pairs in pictures.items()}
+    dark = found.plot(references=first, most=2).axes[2]
     assert len(dark.child_axes) == 2
     bright, dimmed = (np.asarray(one.child_axes[0].get_images()[0].get_array()) for one in (legend, dark))
     assert dimmed.mean() * 255 < bright.mean() / 2
 
 
 def test_an_atlas_of_other_data_or_without_data_is_refused(found: crp.RegionMap, atlas: crp.ConceptAtlas) -> None:
-    with pytest.raises(InputError, match="reference samples need both"):
-        found.plot(atlas=atlas)
+    with pytest.raises(InputError, match="this needs a dataset"):
+        crp.Study(ATTRIBUTION, composite=RULES).reference_pictures(found, atlas)
+    other = crp.Study(ATTRIBUTION, ShapesDataset(41), composite=RULES, preprocess=demo_preprocess)
     with pytest.raises(AtlasError, match="another dataset"):
-        found.plot(atlas=atlas, dataset=ShapesDataset(41), preprocess=demo_preprocess)
+        other.reference_pictures(found, atlas)
 
 
 def test_figures_are_drawn_whole(found: crp.RegionMap, tmp_path: Path) -> None:

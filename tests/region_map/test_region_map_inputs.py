@@ -11,6 +11,7 @@ import pytest
 import torch
 from command_line import invoke
 from matplotlib.colors import to_rgb
+from studies import region_map_of
 from torch import nn
 
 import crp_kit as crp
@@ -54,8 +55,8 @@ def test_each_region_of_a_signal_or_volume_has_the_concept_that_brute_force_find
     dims: int, shape: tuple[int, ...], options: dict[str, Any], signed: bool, dtype: torch.dtype
 ) -> None:
     x, model = data(*shape).to(dtype), net(dims, shape[1]).to(dtype)
-    found = crp.region_map(
-        crp.CondAttribution(model), x, "0", composite=RULES, target=1, signed=signed, batch_size=2, **options
+    found = region_map_of(
+        crp.CondAttribution(model), x, "0", composite=RULES, cls=1, signed=signed, batch_size=2, **options
     )
     assert found.labels.shape == found.concept_map.shape == shape[2:]
     maps = crp.CondAttribution(model)(x, [{"0": [one], "y": [1]} for one in range(5)], RULES).heatmap.double().numpy()
@@ -163,7 +164,7 @@ class Tokens(nn.Module):
 
 def test_tokens_have_no_region_map_even_where_sizes_agree() -> None:
     with pytest.raises(InputError, match=r"images, signals or volumes.* of tokens"):
-        crp.region_map(crp.CondAttribution(Tokens().eval()), data(1, 6, 6), "mix", composite=RULES)
+        region_map_of(crp.CondAttribution(Tokens().eval()), data(1, 6, 6), "mix", composite=RULES)
 
 
 @pytest.mark.parametrize(
@@ -177,14 +178,14 @@ def test_tokens_have_no_region_map_even_where_sizes_agree() -> None:
 )
 def test_signals_that_cannot_be_mapped_are_refused(sample: torch.Tensor, options: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
-        crp.region_map(crp.CondAttribution(net(1, 1)), sample, "0", composite=RULES, **options)
+        region_map_of(crp.CondAttribution(net(1, 1)), sample, "0", composite=RULES, **options)
 
 
 # -------------------------------------------------------------------------------------------------------- figures
 
 
 def signal_map(**options: Any) -> crp.RegionMap:
-    return crp.region_map(crp.CondAttribution(net(1, 1)), data(1, 1, 48), "0", composite=RULES, target=0, **options)
+    return region_map_of(crp.CondAttribution(net(1, 1)), data(1, 1, 48), "0", composite=RULES, cls=0, **options)
 
 
 def test_stretches_have_the_colour_of_their_concept_behind_the_signal() -> None:
@@ -218,7 +219,7 @@ def test_it_says_what_it_is_of() -> None:
 
 def test_one_slice_of_a_volume_is_drawn_and_named() -> None:
     x = data(1, 1, 4, 6, 5)
-    found = crp.region_map(crp.CondAttribution(net(3, 1)), x, "0", composite=RULES, signed=True, regions="pixels")
+    found = region_map_of(crp.CondAttribution(net(3, 1)), x, "0", composite=RULES, signed=True, regions="pixels")
     strongest = int(np.abs(found.relevance).reshape(4, -1).sum(1).argmax())
     assert f"depth {strongest} of 4, the most relevant" in found.plot().texts[0].get_text()
     assert found.plot(depth=3).texts[0].get_text().endswith("depth 3 of 4")

@@ -14,7 +14,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch, PathPatch
 
-from crp_kit import ConceptAtlas, ConceptGraph, CondAttribution, build_atlas
+from crp_kit import ConceptAtlas, ConceptGraph, CondAttribution, Study
 from crp_kit.data import ShapesDataset, demo_preprocess, demo_resnet
 from crp_kit.errors import InputError
 from crp_kit.views.plot import concept_graph
@@ -31,16 +31,19 @@ def attribution() -> CondAttribution:
 
 
 @pytest.fixture(scope="module")
-def graph(attribution: CondAttribution) -> ConceptGraph:
-    sample = demo_preprocess(DATA[5][0])[None]
-    return ConceptGraph(attribution, sample, RULES, layers=LAYERS, width=(5, 3))
+def study(attribution: CondAttribution) -> Study:
+    return Study(attribution, DATA, composite=RULES, preprocess=demo_preprocess)
 
 
 @pytest.fixture(scope="module")
-def atlas(attribution: CondAttribution, tmp_path_factory: pytest.TempPathFactory) -> ConceptAtlas:
+def graph(study: Study) -> ConceptGraph:
+    return study.concept_graph(DATA[5][0], layers=LAYERS, width=(5, 3))
+
+
+@pytest.fixture(scope="module")
+def atlas(study: Study, tmp_path_factory: pytest.TempPathFactory) -> ConceptAtlas:
     path = tmp_path_factory.mktemp("atlas") / "atlas.h5"
-    return build_atlas(attribution, DATA, path, layers=LAYERS[:1], composite=RULES, preprocess=demo_preprocess,
-                       verbose=False)  # fmt: skip
+    return study.build_atlas(path, layers=LAYERS[:1], verbose=False)
 
 
 def boxes(figure: Figure) -> list[FancyBboxPatch]:
@@ -120,11 +123,12 @@ def test_widths_have_a_scale_that_suits_the_largest_share_and_the_legend_says_it
     assert lines(figure)[0].get_linewidth() == pytest.approx(expected)
 
 
-def test_pictures_stand_in_their_nodes(graph: ConceptGraph, atlas: ConceptAtlas) -> None:
+def test_pictures_stand_in_their_nodes(study: Study, graph: ConceptGraph, atlas: ConceptAtlas) -> None:
     lower = sum(node.layer == LAYERS[0] for node in graph)
-    options = {"atlas": atlas, "dataset": DATA, "preprocess": demo_preprocess}
-    assert len(graph.plot(**options).axes[0].images) == lower
-    figure = graph.plot(**options, heatmaps=True, image=DATA[5][0])
+    references = study.reference_pictures(graph, atlas)
+    assert len(graph.plot(references=references).axes[0].images) == lower
+    heatmaps = study.node_heatmaps(graph, DATA[5][0])
+    figure = graph.plot(references=references, heatmaps=heatmaps, image=DATA[5][0])
     assert len(figure.axes[0].images) == lower + len(graph) + 1
     inside = [one.get_bbox() for one in boxes(figure)]
     for image in figure.axes[0].images:
@@ -133,11 +137,9 @@ def test_pictures_stand_in_their_nodes(graph: ConceptGraph, atlas: ConceptAtlas)
 
 
 def test_heatmaps_are_those_under_the_conditions_of_the_nodes(
-    graph: ConceptGraph, attribution: CondAttribution, monkeypatch: pytest.MonkeyPatch
+    graph: ConceptGraph, study: Study, attribution: CondAttribution
 ) -> None:
-    seen: dict[tuple[str, int], torch.Tensor] = {}
-    monkeypatch.setattr("crp_kit.views.plot.concept_graph", lambda _, *, heatmaps, **rest: seen.update(heatmaps))
-    graph.plot(heatmaps=True)
+    seen = study.node_heatmaps(graph, DATA[5][0])
     node = graph.nodes[1]
     sample = demo_preprocess(DATA[5][0])[None]
     expected = attribution(sample, [{node.layer: [node.concept], **graph.start}], RULES).heatmap[0]
@@ -163,23 +165,27 @@ def test_a_notebook_shows_a_png_and_pyplot_never_hears_of_it(graph: ConceptGraph
     assert dict(Gcf.figs) == before
 
 
-def test_means_show_their_spread(attribution: CondAttribution) -> None:
-    images = demo_preprocess(DATA.batch(range(3))[0])
-    graph = ConceptGraph.over(attribution, images, RULES, start={"y": [0]}, layers=LAYERS, width=2)
+def test_means_show_their_spread(study: Study) -> None:
+    images = DATA.batch(range(3))[0]
+    graph = study.concept_graph(images, start={"y": [0]}, layers=LAYERS, width=2)
     figure = graph.plot()
     assert sum("±" in text for text in texts(figure)) == 2
     with pytest.raises(InputError, match="heatmaps show one sample, and this graph is about 3"):
-        graph.plot(heatmaps=True)
+        study.node_heatmaps(graph, images)
 
 
-def test_what_cannot_be_drawn_is_refused(graph: ConceptGraph, atlas: ConceptAtlas, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="give dataset= too"):
-        graph.plot(atlas=atlas)
+def test_a_graph_that_was_read_has_the_same_pictures(study: Study, graph: ConceptGraph, atlas: ConceptAtlas) -> None:
     read = ConceptGraph.from_json(graph.to_json())
-    with pytest.raises(InputError, match="knows no sample"):
-        read.plot(heatmaps=True)
-    with pytest.raises(InputError, match="give attribution= and composite= too"):
-        read.plot(atlas=atlas, dataset=DATA)
+    heatmaps, expected = (study.node_heatmaps(one, DATA[5][0]) for one in (read, graph))
+    assert all(torch.equal(heatmaps[key], expected[key]) for key in expected)
+    assert study.reference_pictures(read, atlas).keys() == study.reference_pictures(graph, atlas).keys()
+
+
+def test_what_cannot_be_drawn_is_refused(
+    attribution: CondAttribution, graph: ConceptGraph, atlas: ConceptAtlas, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match="this needs a dataset"):
+        Study(attribution).reference_pictures(graph, atlas)
     with pytest.raises(InputError, match=r"a heatmap is \(height, width\)"):
         concept_graph(graph, heatmaps={graph.root.key: torch.zeros(2, 3, 4)})
     with pytest.raises(InputError, match="classes are names of all classes"):

@@ -29,6 +29,7 @@ from report_case import (
     odd_model,
     odd_report,
 )
+from studies import concept_graph_of, references_of
 
 import crp_kit as crp
 from crp_kit.errors import AtlasError, ConceptRangeError, InputError, UnknownLayerError
@@ -190,8 +191,8 @@ class TestSamples:
         found = source.of(ODD, range(4))
         for (concept, mode), several in found.items():
             asked = {"attribution": ATTRIBUTION, "composite": RULES, "mode": mode, "k": 3}
-            one_by_one = atlas.references(DATA, ODD, concept, **asked)  # type: ignore[arg-type]
-            fields = atlas.references(DATA, ODD, concept, receptive_field=True, **asked)  # type: ignore[arg-type]
+            one_by_one = references_of(atlas, DATA, ODD, concept, **asked)  # type: ignore[arg-type]
+            fields = references_of(atlas, DATA, ODD, concept, receptive_field=True, **asked)  # type: ignore[arg-type]
             assert [one.sample for one in several] == one_by_one.table.sample.tolist()
             assert fields.boxes is not None
             for shown, image, heatmap, box in zip(
@@ -308,7 +309,7 @@ class TestSimilarityAndLinks:
             images = [DATA[one][0] for one in top.sample[top.score > 0]]
             if images:
                 start = {ODD: [concept], "y": [cls]}
-                graph = crp.ConceptGraph.over(
+                graph = concept_graph_of(
                     ATTRIBUTION, torch.stack(images), RULES, start=start, layers=MARKUP, width=6
                 )
                 for edge in graph.edges:

@@ -22,6 +22,7 @@ import pytest
 import torch
 import yaml
 from command_line import invoke
+from studies import atlas_of, virelay_of
 from torch.utils.data import Dataset
 
 import crp_kit as crp
@@ -38,7 +39,7 @@ ATTRIBUTION = crp.CondAttribution(demo_resnet())
 @pytest.fixture(scope="module")
 def atlas(tmp_path_factory: pytest.TempPathFactory) -> Iterator[crp.ConceptAtlas]:
     path = tmp_path_factory.mktemp("virelay") / "atlas.h5"
-    with crp.build_atlas(
+    with atlas_of(
         ATTRIBUTION, DATA, path, layers=[LAYER], composite=RULES, preprocess=demo_preprocess, k=9, verbose=False
     ) as made:
         yield made
@@ -46,7 +47,7 @@ def atlas(tmp_path_factory: pytest.TempPathFactory) -> Iterator[crp.ConceptAtlas
 
 def export(atlas: crp.ConceptAtlas, folder: Path, **options: Any) -> Path:
     chosen = {"attribution": ATTRIBUTION, "composite": RULES, "layer": LAYER, "preprocess": demo_preprocess}
-    return crp.export_virelay(
+    return virelay_of(
         atlas, options.pop("dataset", DATA), folder, **{**chosen, "concepts": CONCEPTS, **options}
     )
 

@@ -5,26 +5,24 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from ...attribution.cond_attribution import CondAttribution
+from ...attribution.subject import Subject
 from ...checks import check_integer
-from ...concepts import Aggregate, Concept
+from ...concepts import Aggregate
 from ...data.samples import Failure, NumberedSamples, fingerprint
 from ...errors import InputError
 from ...attribution.layer_values import class_axis, per_sample
 from ...attribution.layer_relevance import layer_concepts
 from ...propagation.run import Run
-from ...data.preprocess import Preprocess, preprocessing
 from ...models.weights import device_and_dtype
 from ...propagation.plan_description import describe_plan
-from ...rules.presets import Composite
 from ...models.state_dict import state_digest
 from ...version import __version__
 from ...atlas.file.schema import Integers
@@ -35,7 +33,7 @@ from ...attribution.layer_choice import LayerChoice, select_layers
 from .pass_state import PassState, allocator, state_bytes
 from .target_policy import TargetRule, target_policy
 
-__all__ = ["Job", "Options", "Origin", "origin_attributes", "parse_shard", "prepare"]
+__all__ = ["BuildOptions", "Job", "Origin", "Settings", "origin_attributes", "parse_shard", "prepare"]
 
 
 @dataclass(frozen=True)
@@ -52,29 +50,54 @@ class Origin:
 
     model: str | None = None
     dataset: str | None = None
-    command: str = "crp_kit.build_atlas"
+    command: str = "crp_kit.Study.build_atlas"
     classes: tuple[str, ...] | None = None
 
 
+@dataclass(frozen=True)
+class BuildOptions:
+    """Rare settings of a build.
+
+    Parameters
+    ----------
+    aggregate : {"sum", "max"}, optional
+        How the values of a concept become its score.
+    abs_norm : bool, optional
+        Divide the scores of a sample by their sum of magnitudes over all concepts of the layer.
+    subset : sequence of int, optional
+        Only these samples, by number.
+    limit : int, optional
+        Only the first samples.
+    skip_unreadable : bool, optional
+        Leave out samples that cannot be read, and list them in the file, instead of stopping at the first.
+    max_memory : int, optional
+        Bytes that rankings and moments may take in memory; larger ones are kept in files beside the atlas.
+    checkpoint : float, optional
+        Seconds between saves of what there is so far; large states are saved less often, 0 saves after every batch.
+    """
+
+    aggregate: Aggregate = "sum"
+    abs_norm: bool = True
+    subset: Sequence[int] | None = None
+    limit: int | None = None
+    skip_unreadable: bool = False
+    max_memory: int = 2 << 30
+    checkpoint: float = 60.0
+
+
 @dataclass(frozen=True, eq=False)
-class Options:
-    """What was asked for; see `build_atlas`."""
+class Settings:
+    """Everything that decides what a build computes; see `crp_kit.Study.build_atlas`."""
 
     layers: LayerChoice | Iterable[LayerChoice]
-    composite: Composite | str | None
-    concepts: Concept | Mapping[str, Concept] | None
-    preprocess: Preprocess | Normalise | None
     target: str | TargetRule
     k: int
     k_class: int
-    aggregate: Aggregate
-    abs_norm: bool
     batch_size: int
     shard: tuple[int, int]
     matrix: bool
-    subset: Sequence[int] | None
-    limit: int | None
-    origin: Origin = field(default_factory=Origin)
+    rare: BuildOptions
+    origin: Origin
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,7 +151,7 @@ class Job:
         )
 
 
-def prepare(attribution: CondAttribution, dataset: Any, options: Options) -> Job:
+def prepare(subject: Subject, settings: Settings) -> Job:
     """Check what was asked for, and return the pass.
 
     Raises
@@ -139,44 +162,42 @@ def prepare(attribution: CondAttribution, dataset: Any, options: Options) -> Job
         If a layer cannot be recorded.
     """
     for name in ("k", "k_class", "batch_size"):
-        check_integer(name, getattr(options, name), low=1)
-    if options.aggregate not in ("sum", "max"):
-        raise InputError(f"aggregate is 'sum' or 'max'; got {options.aggregate!r}")
-    view, normalise = preprocessing(options.preprocess)
-    samples = NumberedSamples(dataset, view)
-    index, subset = _chosen(len(samples), options.subset, options.limit)
-    progress = _progress(-(-len(index) // options.batch_size), *options.shard)
-    rules = attribution.resolve_composite(options.composite)
+        check_integer(name, getattr(settings, name), low=1)
+    attribution, rare, samples = subject.attribution, settings.rare, subject.samples
+    if rare.aggregate not in ("sum", "max"):
+        raise InputError(f"aggregate is 'sum' or 'max'; got {rare.aggregate!r}")
+    index, subset = _chosen(len(samples), rare.subset, rare.limit)
+    progress = _progress(-(-len(index) // settings.batch_size), *settings.shard)
     device, dtype = device_and_dtype(attribution.model)
-    policy = target_policy(options.target)
+    policy = target_policy(settings.target)
     collector = Collector(
-        attribution.engine, rules, {}, policy, normalise, options.aggregate, options.abs_norm, device, dtype
+        attribution.engine, subject.composite, {}, policy, subject.normalise, rare.aggregate, rare.abs_norm, device, dtype
     )
-    run = attribution.engine.run(collector.inputs(_first_image(samples, index)), rules)
-    names = select_layers(run, attribution.model, options.layers)
-    concepts = layer_concepts(run, names, options.concepts)
+    run = attribution.engine.run(collector.inputs(_first_image(samples, index)), subject.composite)
+    names = select_layers(run, attribution.model, settings.layers)
+    concepts = layer_concepts(run, names, subject.concepts)
     collector = replace(collector, concepts=concepts, at_once=2 * run.rows_at_once)
-    target, origin = options.target, options.origin
+    target, origin = settings.target, settings.origin
     header = Header(
         model=origin.model or type(attribution.model).__name__,
         model_sha256=state_digest(attribution.model),
         composite=json.dumps(describe_plan(run.graph, run.plan)),
-        dataset=origin.dataset or type(dataset).__name__,
+        dataset=origin.dataset or type(subject.dataset).__name__,
         dataset_sha256=fingerprint(samples),
         subset=subset,
         n_samples=len(index),
         n_classes=run.graph.shape(run.graph.output)[class_axis(run)],
-        k=options.k,
-        k_class=options.k_class,
-        batch_size=options.batch_size,
+        k=settings.k,
+        k_class=settings.k_class,
+        batch_size=settings.batch_size,
         target=target if isinstance(target, str) else getattr(target, "__qualname__", type(target).__name__),
-        abs_norm=options.abs_norm,
-        aggregate=options.aggregate,
-        matrix=options.matrix,
+        abs_norm=rare.abs_norm,
+        aggregate=rare.aggregate,
+        matrix=settings.matrix,
         dtype=str(dtype).removeprefix("torch."),
     )
     layers = tuple(_layer_info(run, name, collector) for name in names)
-    return Job(samples, index, collector, layers, header, progress, _class_names(samples, origin, header.n_classes))
+    return Job(samples, index, collector, layers, header, progress, _class_names(subject, origin, header.n_classes))
 
 
 def origin_attributes(origin: Origin) -> dict[str, Any]:
@@ -258,6 +279,6 @@ def _layer_info(run: Run, name: str, collector: Collector) -> LayerInfo:
     return LayerInfo(name, repr(concept), int(count), tuple(value.shape[1:]))
 
 
-def _class_names(samples: NumberedSamples, origin: Origin, n_classes: int) -> tuple[str, ...]:
-    names = origin.classes if origin.classes is not None else samples.class_names()
+def _class_names(subject: Subject, origin: Origin, n_classes: int) -> tuple[str, ...]:
+    names = origin.classes if origin.classes is not None else subject.classes
     return tuple(names) if len(names) == n_classes else ()

@@ -9,17 +9,15 @@ from typing import Literal
 
 import torch
 
-from ...attribution.cond_attribution import CondAttribution
 from ...attribution.layer_relevance import layer_concepts
 from ...attribution.layer_values import per_sample
+from ...attribution.subject import Subject
 from ...concepts import Concept, NeuronConcept
-from ...data.preprocess import Normalise
 from ...data.samples import Failure, NumberedSamples, fingerprint
 from ...errors import AtlasError, InputError
 from ...models.state_dict import state_digest
 from ...models.weights import device_and_dtype
 from ...propagation.run import Run
-from ...rules.presets import Composite
 from ...rules.receptive_field import receptive_field_rules
 from ..file.atlas_file import AtlasFile
 from ..file.schema import LayerInfo
@@ -45,11 +43,11 @@ _SHOWN = ("signal", "image", "volume")
 """Layouts of heatmaps that references can show."""
 
 
-def check_origin(atlas: AtlasFile, attribution: CondAttribution, samples: NumberedSamples) -> None:
-    """Make sure that model and dataset are those that an atlas was made from."""
+def check_origin(atlas: AtlasFile, subject: Subject) -> None:
+    """Make sure that model and dataset of a study are those that an atlas was made from."""
     if not atlas.header.model_sha256 or not atlas.header.dataset_sha256:
         raise AtlasError(f"{atlas.path} does not say what model and dataset it comes from; check=False trusts yours")
-    atlas.check_belongs(model_sha256=state_digest(attribution.model), dataset_sha256=fingerprint(samples))
+    atlas.check_belongs(model_sha256=state_digest(subject.model), dataset_sha256=fingerprint(subject.samples))
 
 
 def reference_image(samples: NumberedSamples, number: int) -> torch.Tensor:
@@ -101,23 +99,20 @@ def of_one_shape(images: Sequence[torch.Tensor]) -> Iterator[list[int]]:
 class ReferenceMaps:
     """Makes the heatmaps of one concept."""
 
-    attribution: CondAttribution
-    composite: Composite | str | None
+    subject: Subject
     info: LayerInfo
     concept: int
-    concepts: Concept | Mapping[str, Concept] | None
-    normalise: Normalise
     batch_size: int
 
     def inputs(self, images: Sequence[torch.Tensor]) -> torch.Tensor:
         """Return model inputs: (sample, channel, height, width), or one axis more than the samples have."""
-        made = self.normalise(torch.stack(list(images)))
+        made = self.subject.normalise(torch.stack(list(images)))
         if made.ndim != images[0].ndim + 1:
             raise InputError(
                 f"references show heatmaps (height, width), from model inputs (sample, channel, height, width); "
                 f"preprocess gives {tuple(made.shape)}"
             )
-        return made.to(*device_and_dtype(self.attribution.model))
+        return made.to(*device_and_dtype(self.subject.model))
 
     def inputs_of(self, images: Sequence[torch.Tensor], number: int) -> torch.Tensor:
         """Return model inputs of samples of one shape, of which `number` is the first; the model has to take them.
@@ -131,7 +126,7 @@ class ReferenceMaps:
             return self.inputs(images)
         try:
             inputs = self.inputs(images)
-            self.attribution.graph(inputs[:1], self.composite)
+            self.subject.attribution.graph(inputs[:1], self.subject.composite)
         except Exception as error:  # a preprocessing may fail in any way
             raise InputError(
                 f"references show signals (channel, time), volumes (channel, depth, height, width) and images "
@@ -145,8 +140,8 @@ class ReferenceMaps:
     ) -> tuple[torch.Tensor, list[Box]]:
         """Return heatmaps (sample, *place) of the concept, or of its neurons at positions, and those' boxes."""
         layer = self.info.name
-        run = self.attribution.engine.run(inputs[:1], self.attribution.resolve_composite(self.composite))
-        kind = own_concept(run, self.info, self.concepts)
+        run = self.subject.attribution.engine.run(inputs[:1], self.subject.composite)
+        kind = own_concept(run, self.info, self.subject.concepts)
         ids, boxes = [self.concept] * len(inputs), []
         if positions is not None:
             shape = per_sample(run.graph, run.recording.value(run.graph.find(layer))).shape[1:]
@@ -156,10 +151,10 @@ class ReferenceMaps:
             {layer: [one]} if start is None else {layer: [one], "y": [start]}
             for one, start in zip(ids, starts, strict=True)
         ]
-        attr = self.attribution(
+        attr = self.subject.attribution(
             inputs,
             conditions,
-            self.composite,
+            self.subject.composite,
             mask_map={layer: kind},
             start_layer=layer if starts[0] is None else None,
             pairing="zip",
@@ -180,7 +175,7 @@ class ReferenceMaps:
         layer = self.info.name
         noise = torch.rand(like.shape, generator=torch.Generator().manual_seed(0)).to(like)
         distinct = list(dict.fromkeys(neurons))
-        parts = self.attribution.generate(
+        parts = self.subject.attribution.generate(
             noise,
             [{layer: [neuron]} for neuron in distinct],
             receptive_field_rules(),

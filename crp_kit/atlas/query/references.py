@@ -8,13 +8,9 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import torch
 
-from ...attribution.cond_attribution import CondAttribution
-from ...concepts import Concept
-from ...data.preprocess import Normalise, Preprocess, preprocessing
-from ...data.samples import NumberedSamples
+from ...attribution.subject import Subject
 from ...drawing import plots, png_of
 from ...errors import InputError
-from ...rules.presets import Composite
 from ..file.schema import Kind
 from .layer_atlas import LayerAtlas
 from .rankings import SampleRanking
@@ -142,35 +138,29 @@ def _slices(box: Box) -> tuple[slice, ...]:
 
 
 def find_references(
+    subject: Subject,
     layer: LayerAtlas,
-    dataset: Any,
     concept: int,
     *,
-    attribution: CondAttribution,
-    composite: Composite | str | None,
     mode: Kind,
     k: int,
     receptive_field: bool,
     conditioned_on: ConditionedOn,
-    preprocess: Preprocess | Normalise | None,
     cls: int | str | None,
-    concepts: Concept | Mapping[str, Concept] | None,
     batch_size: int,
     check: bool,
 ) -> References:
-    """Return reference samples of a concept; see `ConceptAtlas.references`."""
+    """Return reference samples of a concept; see `crp_kit.Study.references`."""
     if conditioned_on not in get_args(ConditionedOn):
         raise InputError(f"conditioned_on is 'class', 'prediction' or 'layer'; got {conditioned_on!r}")
     scores, atlas = layer.score(mode), layer.file
     table = scores.top(concept, k) if cls is None else scores.class_top(concept, cls, k)
-    view, normalise = preprocessing(preprocess)
-    samples = NumberedSamples(dataset, view)
     if check:
-        check_origin(atlas, attribution, samples)
-    images = tuple(reference_sample(samples, number) for number in table.sample.tolist())
+        check_origin(atlas, subject)
+    images = tuple(reference_sample(subject.samples, number) for number in table.sample.tolist())
     labels = reference_labels(atlas, table, conditioned_on)
     starts = [None if conditioned_on == "layer" else label for label in labels]
-    maps = ReferenceMaps(attribution, composite, layer.info, int(concept), concepts, normalise, batch_size)
+    maps = ReferenceMaps(subject, layer.info, int(concept), batch_size)
     heatmaps: dict[int, torch.Tensor] = {}
     boxes: dict[int, Box] = {}
     for places in of_one_shape(images):

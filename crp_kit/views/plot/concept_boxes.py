@@ -15,7 +15,7 @@ from .panels import OUTLINE
 
 if TYPE_CHECKING:
     from ...concept_graph import ConceptNode
-    from ...concept_graph.view import GraphView
+    from ...concept_graph.result import ConceptGraph
 
 __all__ = ["GREY", "Boxes"]
 
@@ -43,7 +43,7 @@ class Boxes:
         Names of classes by number.
     """
 
-    graph: GraphView
+    graph: ConceptGraph
     pictures: Mapping[tuple[str, int], Sequence[Any]]
     classes: Mapping[int, str]
 

@@ -23,7 +23,7 @@ from .panels import ColourMap, figure_of
 
 if TYPE_CHECKING:
     from ...concept_graph import ConceptEdge
-    from ...concept_graph.view import GraphView
+    from ...concept_graph.result import ConceptGraph
 
 __all__ = ["concept_graph"]
 
@@ -50,7 +50,7 @@ _LEGEND = (0.05, 0.2, 0.5)
 
 
 def concept_graph(
-    graph: GraphView,
+    graph: ConceptGraph,
     *,
     references: Mapping[_Key, Sequence[Any]] | None = None,
     heatmaps: Mapping[_Key, Any] | None = None,
@@ -97,7 +97,7 @@ def concept_graph(
 
 
 def _pictures(
-    graph: GraphView,
+    graph: ConceptGraph,
     references: Mapping[_Key, Sequence[Any]] | None,
     heatmaps: Mapping[_Key, Any] | None,
     image: Any,
@@ -120,7 +120,7 @@ class _Drawing:
 
     def __init__(
         self,
-        graph: GraphView,
+        graph: ConceptGraph,
         pictures: Mapping[_Key, Sequence[Any]],
         classes: Mapping[int, str],
         cmap: ColourMap,

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 from tqdm import tqdm
 
 from ...attribution.layer_values import find_layer
-from ...concept_graph import ConceptEdge, ConceptGraph
+from ...concept_graph import ConceptEdge, concept_graph
 from ...errors import ConditionError
 from .links import LINKS, Link, Links, Matrix, strongest
 
@@ -73,7 +74,7 @@ def concept_graph_links(source: SampleSource, chosen: Chosen, *, verbose: bool =
 def _below(source: SampleSource, names: Sequence[str]) -> dict[str, list[str]]:
     """Return for each layer that others of the report feed, directly or not, what these are."""
     sample = source.inputs(names[0], [int(source.atlas.samples[0])])
-    run = source.attribution.engine.run(sample, source.attribution.resolve_composite(source.composite))
+    run = source.subject.attribution.engine.run(sample, source.subject.composite)
     refs = {name: find_layer(run, name) for name in names}
     fed = {name: run.plan.flow.from_start(ref) - {ref} for name, ref in refs.items()}
     found = {name: [other for other in names if refs[other] in fed[name]] for name in names}
@@ -90,18 +91,16 @@ def _edges(source: SampleSource, root: tuple[str, int], below: Sequence[str], sa
         held = table.sample[table.score > 0].tolist()
     if not held:
         return ()
-    kinds = source.concepts
+    kinds = source.subject.concepts
     if isinstance(kinds, Mapping):
         kinds = {name: kind for name, kind in kinds.items() if name in (layer, *below)}
     try:
-        return ConceptGraph.over(
-            source.attribution,
+        return concept_graph(
+            replace(source.subject, concepts=kinds),
             source.inputs(layer, held),
-            source.composite,
             start={layer: [concept], "y": [cls]},
             layers=below,
             width=sum(atlas[name].n_concepts for name in below),
-            concepts=kinds,
             batch_size=source.batch_size,
         ).edges
     except ConditionError:  # by other rules than those of the atlas, no relevance may arrive at the concept

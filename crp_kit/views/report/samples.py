@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 import torch
@@ -17,7 +17,6 @@ from ...atlas.query.reference_maps import (
     Box,
     ConditionedOn,
     ReferenceMaps,
-    check_origin,
     neurons_at,
     of_one_shape,
     own_concept,
@@ -26,8 +25,6 @@ from ...atlas.query.reference_maps import (
 )
 from ...attribution.layer_values import per_sample
 from ...concepts import Concept
-from ...data.preprocess import preprocessing
-from ...data.samples import NumberedSamples
 from ...errors import InputError
 from ...propagation.plan_description import describe_plan
 from ..image import heatmap_image, overlay, picture
@@ -36,9 +33,7 @@ from .sprite_sheets import thumbnail
 if TYPE_CHECKING:
     from ...atlas import ConceptAtlas
     from ...atlas.query.rankings import SampleRanking
-    from ...attribution.cond_attribution import CondAttribution
-    from ...data.preprocess import Normalise, Preprocess
-    from ...rules.presets import Composite
+    from ...attribution.subject import Subject
 
 __all__ = ["ReferenceSample", "SampleSource"]
 
@@ -96,47 +91,35 @@ class ReferenceSample:
 
 
 class SampleSource:
-    """Makes the reference samples of the concepts of an atlas; parameters as for `crp_kit.build_report`.
+    """Makes the reference samples of the concepts of an atlas; parameters as for `crp_kit.Study.report`.
 
     Raises
     ------
-    AtlasError
-        If model or dataset are not those that the atlas was made from.
     InputError
         If `conditioned_on` is another word.
     """
 
     def __init__(
         self,
+        subject: Subject,
         atlas: ConceptAtlas,
-        dataset: Any,
         *,
-        attribution: CondAttribution,
-        composite: Composite | str | None,
-        preprocess: Preprocess | Normalise | None,
-        concepts: Concept | Mapping[str, Concept] | None,
         conditioned_on: ConditionedOn,
         references: int,
         receptive_field: bool,
         batch_size: int,
         size: int,
-        check: bool,
     ) -> None:
         if conditioned_on not in get_args(ConditionedOn):
             raise InputError(f"conditioned_on is 'class', 'prediction' or 'layer'; got {conditioned_on!r}")
-        view, self._normalise = preprocessing(preprocess)
-        samples = NumberedSamples(dataset, view)
-        if check:
-            check_origin(atlas, attribution, samples)
-        self.atlas, self.attribution, self.composite = atlas, attribution, composite
+        self.subject, self.atlas, self.batch_size = subject, atlas, batch_size
         self.conditioned_on: ConditionedOn = conditioned_on
         self.references, self.receptive_field, self.size = references, receptive_field, size
         self.remarks: dict[str, str] = {}
         """By layer: why something is not shown."""
         self.same_rules = True
         """Whether the heatmaps have the rules that the atlas was made with."""
-        self.concepts, self.batch_size = concepts, batch_size
-        self._read = lru_cache(_KEPT_IMAGES)(lambda number: reference_image(samples, number))
+        self._read = lru_cache(_KEPT_IMAGES)(lambda number: reference_image(subject.samples, number))
 
     def of(self, layer: str, ids: Sequence[int]) -> dict[tuple[int, Kind], list[ReferenceSample]]:
         """Return the reference samples of concepts of a layer, by concept and ranking, best first."""
@@ -157,9 +140,7 @@ class SampleSource:
         return self._reference_maps(layer).inputs([images[place] for place in next(of_one_shape(images))])
 
     def _reference_maps(self, layer: str) -> ReferenceMaps:
-        return ReferenceMaps(
-            self.attribution, self.composite, self.atlas[layer].info, 0, self.concepts, self._normalise, self.batch_size
-        )
+        return ReferenceMaps(self.subject, self.atlas[layer].info, 0, self.batch_size)
 
     def _entries(self, concept: int, table: SampleRanking) -> list[_RankedSample]:
         labels = reference_labels(self.atlas, table, self.conditioned_on)
@@ -170,16 +151,16 @@ class SampleSource:
         self, layer: str, rows: Sequence[Row], seen: Sequence[_RankedSample]
     ) -> tuple[dict[Row, torch.Tensor], dict[tuple[int, int, int], Box]]:
         """Return heatmaps (height, width) by row, and boxes by neuron."""
-        info, rules = self.atlas[layer].info, self.attribution.resolve_composite(self.composite)
+        info, subject = self.atlas[layer].info, self.subject
         maps = self._reference_maps(layer)
         heatmaps: dict[Row, torch.Tensor] = {}
         boxes: dict[tuple[int, int, int], Box] = {}
         images = [self._read(sample) for sample, _, _ in rows]
         for places in of_one_shape(images):
             inputs = maps.inputs([images[place] for place in places])
-            run = self.attribution.engine.run(inputs[:1], rules)
+            run = subject.attribution.engine.run(inputs[:1], subject.composite)
             self.same_rules &= json.dumps(describe_plan(run.graph, run.plan)) == self.atlas.header.composite
-            kind = own_concept(run, info, self.concepts)
+            kind = own_concept(run, info, subject.concepts)
             mine = [rows[place] for place in places]
             heatmaps |= dict(zip(mine, self._heatmaps(layer, kind, inputs, mine), strict=True))
             held = {sample for sample, _, _ in mine}
@@ -190,10 +171,10 @@ class SampleSource:
     def _heatmaps(self, layer: str, kind: Concept, inputs: torch.Tensor, rows: Sequence[Row]) -> torch.Tensor:
         """Return conditional heatmaps: (row, height, width)."""
         alone = self.conditioned_on == "layer"
-        found = self.attribution(
+        found = self.subject.attribution(
             inputs,
             [{layer: [concept]} if alone else {layer: [concept], "y": [label]} for _, concept, label in rows],
-            self.composite,
+            self.subject.composite,
             mask_map={layer: kind},
             start_layer=layer if alone else None,
             pairing="zip",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -13,14 +13,10 @@ from tqdm import tqdm
 
 from ...atlas.file.schema import Kind, LayerInfo
 from ...atlas.query.reference_maps import own_concept, reference_image, reference_labels
-from ...attribution.cond_attribution import CondAttribution
 from ...attribution.layer_values import class_axis, per_class
-from ...concepts import Concept
-from ...data.preprocess import Normalise
-from ...data.samples import NumberedSamples
+from ...attribution.subject import Subject
 from ...errors import InputError
 from ...models.weights import device_and_dtype
-from ...rules.presets import Composite
 
 if TYPE_CHECKING:
     from ...atlas import ConceptAtlas
@@ -80,12 +76,8 @@ class Shown:
 class Maker:
     """Computes what is shown."""
 
-    attribution: CondAttribution
-    composite: Composite | None
+    subject: Subject
     info: LayerInfo
-    samples: NumberedSamples
-    normalise: Normalise
-    kinds: Concept | Mapping[str, Concept] | None
 
     def shown(self, rows: Rows, *, batch_size: int, verbose: bool) -> Shown:
         """Return what is shown of all rows, batch by batch."""
@@ -100,22 +92,23 @@ class Maker:
         return Shown(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
     def _batch(self, rows: Rows, part: slice) -> tuple[Array, Array, Array, Array]:
-        images = [reference_image(self.samples, number) for number in rows.sample[part].tolist()]
+        subject = self.subject
+        images = [reference_image(subject.samples, number) for number in rows.sample[part].tolist()]
         if len({one.shape for one in images}) > 1:
             raise InputError("ViRelAy shows images of one size; these differ: let the dataset resize and crop")
-        inputs = self.normalise(torch.stack(images)).to(*device_and_dtype(self.attribution.model))
+        inputs = subject.normalise(torch.stack(images)).to(*device_and_dtype(subject.model))
         if inputs.shape[2:] != images[0].shape[1:]:
             raise InputError(
                 f"an image of {tuple(images[0].shape[1:])} pixels becomes a model input of {tuple(inputs.shape[2:])}, "
                 f"and ViRelAy shows both in one size; let the dataset resize and crop, not preprocess"
             )
-        layer, run = self.info.name, self.attribution.engine.run(inputs[:1], self.composite)
-        kind = own_concept(run, self.info, self.kinds, parameter="kinds")
+        layer, run = self.info.name, subject.attribution.engine.run(inputs[:1], subject.composite)
+        kind = own_concept(run, self.info, subject.concepts)
         pairs = zip(rows.concept[part].tolist(), rows.start[part].tolist(), strict=True)
-        attr = self.attribution(
+        attr = subject.attribution(
             inputs,
             [{layer: [concept], "y": [cls]} for concept, cls in pairs],
-            self.composite,
+            subject.composite,
             record_layer=[layer],
             mask_map={layer: kind},
             pairing="zip",

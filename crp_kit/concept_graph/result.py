@@ -1,37 +1,43 @@
-"""What a concept graph can be asked, and how it shows itself."""
+"""The concept graph as a result: its nodes and edges, and how it shows itself."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
-from ..attribution.cond_attribution import CondAttribution
 from ..drawing import plots, png_of
 from ..errors import InputError
 from .decompose import Decomposition
 from .exports import Classes, as_dict, as_dot, as_networkx, as_text, class_names, from_dict
 from .parts import ConceptEdge, ConceptNode, Key
-from .pictures import heatmap_pictures, reference_pictures
-from .shares import Concepts, Samples
 
 if TYPE_CHECKING:
     import networkx as nx
+    import torch
 
-    from ..atlas import ConceptAtlas
     from ..drawing import Axes, Figure
 
-__all__ = ["GraphView"]
-
-_Graph = TypeVar("_Graph", bound="GraphView")
+__all__ = ["ConceptGraph"]
 
 
-class GraphView:
-    """A concept graph that is there already."""
+class ConceptGraph:
+    """A class or a concept of one sample, or of several, decomposed into the concepts of the layers before it.
 
-    _found: Decomposition
-    _source: Samples | None = None
-    """What it was made from, if that is known."""
-    _concepts: Concepts = None
+    Made by `crp_kit.Study.concept_graph`, or read by `from_json`.
+
+    Parameters
+    ----------
+    decomposition : Decomposition
+        Nodes and edges.
+
+    References
+    ----------
+    R. Achtibat et al., From attribution maps to human-understandable explanations through Concept Relevance
+    Propagation, Nature Machine Intelligence 5, 2023: the attribution graph of Fig. 3d.
+    """
+
+    def __init__(self, decomposition: Decomposition) -> None:
+        self._found = decomposition
 
     @property
     def start(self) -> dict[str, list[int]]:
@@ -96,7 +102,7 @@ class GraphView:
         return tuple(edge for edge in self.edges if edge.target == key)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, GraphView) and self._found == other._found
+        return isinstance(other, ConceptGraph) and self._found == other._found
 
     def __hash__(self) -> int:
         return hash(self._found)
@@ -106,19 +112,15 @@ class GraphView:
         return as_dict(self._found)
 
     @classmethod
-    def from_json(cls: type[_Graph], given: Mapping[str, Any]) -> _Graph:
+    def from_json(cls, given: Mapping[str, Any]) -> ConceptGraph:
         """Return the graph that `to_json` has written.
-
-        It is equal to that one, but knows no model: pictures of its concepts need an attribution.
 
         Raises
         ------
         InputError
             If it is something else, is of a newer version, or has parts missing.
         """
-        made = cls.__new__(cls)
-        made._found = from_dict(given)
-        return made
+        return cls(from_dict(given))
 
     def to_networkx(self) -> nx.DiGraph:
         """Return the graph for networkx (an extra): nodes ``(layer, concept)``, edges from the class to the input.
@@ -156,14 +158,8 @@ class GraphView:
     def plot(
         self,
         *,
-        atlas: ConceptAtlas | None = None,
-        dataset: Any = None,
-        preprocess: Any = None,
-        attribution: CondAttribution | None = None,
-        composite: Any = None,
-        k: int = 1,
-        receptive_field: bool = True,
-        heatmaps: bool = False,
+        references: Mapping[Key, Sequence[torch.Tensor]] | None = None,
+        heatmaps: Mapping[Key, torch.Tensor] | None = None,
         image: Any = None,
         classes: Classes = None,
         ax: Axes | None = None,
@@ -172,44 +168,24 @@ class GraphView:
 
         Parameters
         ----------
-        atlas : ConceptAtlas, optional
-            Shows reference samples in each node whose layer the atlas has.
-        dataset, preprocess
-            Those that the atlas was made from, as `ConceptAtlas.references` takes them.
-        attribution : CondAttribution, optional
-        composite : zennit Composite or str, optional
-            For the references; by default what the graph was made with.
-        k : int, optional
-            Number of reference samples in each node.
-        receptive_field : bool, optional
-            Show of each reference what the strongest neuron sees of it, instead of the whole image.
-        heatmaps : bool, optional
-            Show in each node the conditional heatmap of the graph's own sample.
+        references : dict, optional
+            By node, reference samples to show in it, as `crp_kit.Study.reference_pictures` returns them.
+        heatmaps : dict, optional
+            By node, the conditional heatmap of the graph's own sample, as `crp_kit.Study.node_heatmaps` returns them.
         image : PIL image, torch.Tensor or array, optional
             What the model saw, with values in [0, 1]; it stands in the node of the class.
         classes : sequence of str or dict, optional
             Names of the classes.
         ax : matplotlib.axes.Axes, optional
             Where to draw; by default in a new figure of the size that the graph needs.
-
-        Raises
-        ------
-        InputError
-            If an atlas comes without its dataset, or heatmaps are asked for of a graph that is about many samples or
-            was read from a file.
         """
-        references, maps = {}, {}
-        if atlas is not None:
-            mine = self._source
-            attribution = mine.attribution if attribution is None and mine is not None else attribution
-            composite = composite if composite is not None or mine is None else mine.composite
-            asked = {"attribution": attribution, "composite": composite, "preprocess": preprocess, "k": k}
-            asked |= {"concepts": self._concepts, "receptive_field": receptive_field}
-            references = reference_pictures(self._found, atlas, dataset, asked=asked)
-        if heatmaps:
-            maps = heatmap_pictures(self._found, self._source, self._concepts)
         figure: Figure = plots().concept_graph(
-            self, references=references, heatmaps=maps, image=image, classes=class_names(classes), ax=ax
+            self,
+            references=references or {},
+            heatmaps=heatmaps or {},
+            image=image,
+            classes=class_names(classes),
+            ax=ax,
         )
         return figure
 

@@ -1,0 +1,156 @@
+"""What analyses are about: a model with its data, preprocessing, rules, concepts and class names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from ..class_names import class_number
+from ..concepts import Concept
+from ..conditions import OUTPUT
+from ..data.preprocess import Normalise, Preprocess, preprocessing
+from ..data.samples import Failure, NumberedSamples
+from ..errors import InputError
+from ..models.weights import device_and_dtype
+from ..rules.presets import Composite
+from .cond_attribution import CondAttribution
+
+__all__ = ["Subject"]
+
+Concepts = Concept | Mapping[str, Concept] | None
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """A model together with its data, preprocessing, rules, concepts and class names.
+
+    Parameters
+    ----------
+    attribution : CondAttribution
+        Of the model.
+    composite : zennit Composite or None
+        Rules; None for plain gradients.
+    rules_name : str
+        The name of the composite, for titles.
+    dataset : map-style dataset or None
+        Gives ``(image, label)`` or dictionaries with both, images before normalisation.
+    preprocess : callable, Preprocess or None
+        From a batch of such images to model inputs.
+    concepts : Concept, dict of str to Concept, or None
+        What a concept is, for all layers or by layer; channels by default.
+    classes : tuple of str
+        Names of the model's classes; empty where none are known.
+    """
+
+    attribution: CondAttribution
+    composite: Composite | None
+    rules_name: str = ""
+    dataset: Any = None
+    preprocess: Preprocess | Normalise | None = None
+    concepts: Concepts = None
+    classes: tuple[str, ...] = ()
+
+    @property
+    def model(self) -> torch.nn.Module:
+        """The model itself."""
+        return self.attribution.model
+
+    @cached_property
+    def normalise(self) -> Normalise:
+        """From a batch of images, as the dataset gives them, to model inputs."""
+        return preprocessing(self.preprocess)[1]
+
+    @cached_property
+    def samples(self) -> NumberedSamples:
+        """The dataset's samples by number.
+
+        Raises
+        ------
+        InputError
+            If there is no dataset.
+        """
+        if self.dataset is None:
+            raise InputError("this needs a dataset: make the study with one, Study(model, data, …)")
+        return NumberedSamples(self.dataset, preprocessing(self.preprocess)[0])
+
+    def first_image(self) -> torch.Tensor:
+        """Return the first sample of the dataset that can be read, as a batch of one, before normalisation."""
+        for number in range(len(self.samples)):
+            sample = self.samples[number]
+            if not isinstance(sample, Failure):
+                return sample[1][None]
+        raise InputError("no sample of the dataset can be read")
+
+    def images(self, images: Any) -> Any:
+        """Return images as a batch, before normalisation.
+
+        Parameters
+        ----------
+        images : torch.Tensor, PIL image, array, sequence of PIL images, tuple or dict
+            A batch; or one image, as the dataset gives it, where the number of axes of a sample is known (from
+            `Preprocess` or the dataset). Tuples and dictionaries are inputs of the model's forward and stay as they
+            are.
+        """
+        several = isinstance(images, Sequence) and bool(images) and all(isinstance(x, Image.Image) for x in images)
+        if isinstance(images, (Image.Image, np.ndarray)) or several:
+            view = preprocessing(self.preprocess)[0]
+            read = [self._read(image, view) for image in (images if several else [images])]
+            images = torch.stack(read) if several or isinstance(images, Image.Image) else read[0]
+        if not isinstance(images, torch.Tensor):
+            return images
+        images = images / 255 if images.dtype == torch.uint8 else images
+        return images[None] if images.ndim == self._sample_axes else images
+
+    @staticmethod
+    def _read(image: Any, view: Any) -> torch.Tensor:
+        sample = NumberedSamples([(image, None)], view)[0]
+        if isinstance(sample, Failure):
+            raise InputError(sample.reason)
+        return sample[1]
+
+    @cached_property
+    def _sample_axes(self) -> int | None:
+        """Number of axes of one sample, the batch axis not counted, if that is known."""
+        if isinstance(self.preprocess, Preprocess):
+            return self.preprocess.axes + 1
+        return None if self.dataset is None else self.first_image().ndim - 1
+
+    def inputs(self, images: Any) -> Any:
+        """Return model inputs, (sample, channel, height, width) for images, on the model's device.
+
+        Raises
+        ------
+        InputError
+            If the preprocessing does not return a batch of finite numbers.
+        """
+        batch = self.images(images)
+        if self.preprocess is None or not isinstance(batch, torch.Tensor):
+            return batch
+        inputs = self.normalise(batch)
+        if not isinstance(inputs, torch.Tensor) or inputs.shape[:1] != batch.shape[:1]:
+            shown = tuple(inputs.shape) if isinstance(inputs, torch.Tensor) else type(inputs).__name__
+            raise InputError(f"preprocess takes a batch of images and returns a batch; {len(batch)} gave {shown}")
+        return inputs.to(*device_and_dtype(self.model))
+
+    def class_number(self, cls: int | str) -> int:
+        """Return the number of a class given by number or name."""
+        return class_number(cls, self.classes)
+
+    def conditions(self, conditions: Any) -> Any:
+        """Return condition sets in which classes of ``"y"`` given by name have their numbers."""
+        if isinstance(conditions, Mapping):
+            return {name: self._classes(ids) if name == OUTPUT else ids for name, ids in conditions.items()}
+        listed = isinstance(conditions, Sequence) and not isinstance(conditions, str)
+        return [self.conditions(condition) for condition in conditions] if listed else conditions
+
+    def _classes(self, ids: Any) -> Any:
+        if isinstance(ids, str):
+            return [self.class_number(ids)]
+        listed = isinstance(ids, Sequence)
+        return [self.class_number(cls) if isinstance(cls, str) else cls for cls in ids] if listed else ids

@@ -1,0 +1,267 @@
+"""What a study binds: a model with its data, preprocessing, rules, concepts and class names; and the call."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+import torch
+
+from ..attribution.cond_attribution import CondAttribution
+from ..attribution.subject import Subject
+from ..concepts import Concept
+from ..conditions import OutputSelector, Pairing
+from ..data.preprocess import Normalise, Preprocess, load_images
+from ..data.samples import NumberedSamples
+from ..errors import InputError
+from ..models.weights import device_and_dtype
+from ..rules.presets import GRADIENT, Biases, Composite
+
+if TYPE_CHECKING:
+    from ..atlas import Origin
+    from ..attribution.result import Attribution
+    from ..attribution.rows import InitialRelevance, Mask
+    from ..graph.graph import Graph
+    from ..inspection import LayerIndices, ModelCheck, RuleTable
+
+__all__ = ["StudyBase"]
+
+_Study = TypeVar("_Study", bound="StudyBase")
+
+
+class StudyBase:
+    """A model with its data, preprocessing, rules, concepts and class names; parameters as for `crp_kit.Study`."""
+
+    def __init__(
+        self,
+        model: torch.nn.Module | CondAttribution,
+        data: Any = None,
+        *,
+        composite: Composite | str | None = "epsilon_plus_flat",
+        preprocess: Preprocess | Normalise | None = None,
+        concepts: Concept | Mapping[str, Concept] | None = None,
+        classes: Sequence[str] | None = None,
+        output: OutputSelector = None,
+        class_axis: int | None = None,
+        feature_axis: int | Literal["none"] | None = None,
+        fixed: str | int | Iterable[str | int] = (),
+        inputs: Literal["arguments", "single", "samples"] = "arguments",
+        biases: Biases = "absorb",
+        origin: Origin | None = None,
+    ) -> None:
+        settings: dict[str, Any] = {
+            "output": output,
+            "class_axis": class_axis,
+            "feature_axis": feature_axis,
+            "fixed": fixed,
+            "inputs": inputs,
+            "biases": biases,
+        }
+        if isinstance(model, CondAttribution):
+            usual = {**dict.fromkeys(settings), "fixed": (), "inputs": "arguments", "biases": "absorb"}
+            double = [name for name, value in settings.items() if value != usual[name]]
+            if double:
+                raise InputError(f"{', '.join(double)} is given beside a CondAttribution: make that with it")
+            attribution = model
+        else:
+            attribution = CondAttribution(model, settings.pop("output"), **settings)
+        names = tuple(classes) if classes is not None else () if data is None else NumberedSamples(data).class_names()
+        self.origin = origin
+        self.subject = Subject(
+            attribution,
+            _rules(attribution, composite, preprocess),
+            _name(composite),
+            data,
+            preprocess,
+            concepts,
+            names,
+        )
+
+    @property
+    def model(self) -> torch.nn.Module:
+        """The model."""
+        return self.subject.model
+
+    @property
+    def data(self) -> Any:
+        """The dataset, or None."""
+        return self.subject.dataset
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the model's classes; empty where none are known."""
+        return self.subject.classes
+
+    @property
+    def attribution(self) -> CondAttribution:
+        """The attribution that all analyses of this study use."""
+        return self.subject.attribution
+
+    def replace(self: _Study, *, composite: Composite | str | None) -> _Study:
+        """Return the same study under other rules; recorded graphs and the model's copy are shared.
+
+        Parameters
+        ----------
+        composite : zennit Composite, str or None
+        """
+        other = object.__new__(type(self))
+        other.origin = self.origin
+        rules = _rules(self.attribution, composite, self.subject.preprocess)
+        other.subject = replace(self.subject, composite=rules, rules_name=_name(composite))
+        return other
+
+    def class_name(self, number: int) -> str:
+        """Return number and name of a class, ``"207 golden retriever"``; the number alone if no name is known."""
+        return f"{number} {self.classes[number]}" if 0 <= number < len(self.classes) else str(number)
+
+    def read(self, paths: Sequence[str | Path]) -> torch.Tensor:
+        """Return image files as the model sees them, before normalisation: (image, channel, height, width).
+
+        Parameters
+        ----------
+        paths : sequence of str or Path
+            Files that Pillow opens, or arrays in ``.npy`` files.
+
+        Raises
+        ------
+        InputError
+            If a file cannot be read, or `preprocess` is no `crp_kit.models.Preprocess`.
+        """
+        preprocess = self.subject.preprocess
+        if not isinstance(preprocess, Preprocess):
+            raise InputError("files are opened by a crp_kit.models.Preprocess: make the study with one as preprocess")
+        return torch.stack(list(load_images(paths, preprocess).views))
+
+    def inputs(self, images: Any) -> Any:
+        """Return model inputs of images, (sample, channel, height, width), on the model's device."""
+        return self.subject.inputs(images)
+
+    def __call__(
+        self,
+        images: Any,
+        conditions: Any,
+        *,
+        record_layer: Sequence[str] = (),
+        mask_map: Mask | Concept | Mapping[str, Mask | Concept] | None = None,
+        start_layer: str | None = None,
+        init_rel: InitialRelevance = None,
+        on_device: torch.device | str | None = None,
+        exclude_parallel: bool = True,
+        pairing: Pairing = "auto",
+        batch_size: int | None = None,
+        verbose: bool = False,
+        diagnose: bool | float = False,
+    ) -> Attribution:
+        """Return the attribution of images under condition sets, with the study's rules and concepts.
+
+        Parameters
+        ----------
+        images : torch.Tensor, PIL image, array, tuple or dict
+            As the data gives them: see `Study`.
+        conditions : dict or list of dict
+            Condition sets, as for `CondAttribution`; classes of ``"y"`` may be given by name.
+        record_layer, mask_map, start_layer, init_rel, on_device, exclude_parallel, pairing, batch_size, verbose
+            As for `CondAttribution`; `mask_map` is by default the study's concepts.
+        diagnose : bool or float
+            As for `CondAttribution`.
+
+        Returns
+        -------
+        Attribution
+        """
+        return self.attribution(
+            self.inputs(images),
+            self.subject.conditions(conditions),
+            self.subject.composite,
+            record_layer=record_layer,
+            mask_map=self.subject.concepts if mask_map is None else mask_map,
+            start_layer=start_layer,
+            init_rel=init_rel,
+            on_device=on_device,
+            exclude_parallel=exclude_parallel,
+            pairing=pairing,
+            batch_size=batch_size,
+            verbose=verbose,
+            diagnose=diagnose,
+        )
+
+    def generate(self, images: Any, conditions: Any, **options: Any) -> Iterator[Attribution]:
+        """Return an iterator over slices of the rows, at most `batch_size` each.
+
+        Parameters
+        ----------
+        images, conditions
+            As in a call.
+        options
+            As in a call, by name.
+        """
+        options.setdefault("mask_map", self.subject.concepts)
+        inputs, sets = self.inputs(images), self.subject.conditions(conditions)
+        return self.attribution.generate(inputs, sets, self.subject.composite, **options)
+
+    def graph(self, image: Any = None) -> Graph:
+        """Return the recorded graph, with all names that conditions can use.
+
+        Parameters
+        ----------
+        image : torch.Tensor or other inputs, optional
+            Whose forward is recorded; by default the first sample of the data.
+        """
+        return self.attribution.graph(self._example(image), self.subject.composite)
+
+    def check(self, image: Any = None) -> ModelCheck:
+        """Return what to know about the model under the study's rules: what has no rule, what never runs.
+
+        Parameters
+        ----------
+        image : torch.Tensor or other inputs, optional
+            By default the first sample of the data.
+        """
+        from ..inspection import check_model
+
+        return check_model(self.attribution, self._example(image), self.subject.composite)
+
+    def rules(self, image: Any = None) -> RuleTable:
+        """Return which rule each node of the model gets.
+
+        Parameters
+        ----------
+        image : torch.Tensor or other inputs, optional
+            By default the first sample of the data.
+        """
+        from ..inspection import rule_table
+
+        return rule_table(self.attribution, self._example(image), self.subject.composite)
+
+    def layer_indices(self, image: Any = None) -> LayerIndices:
+        """Return the layers with the indices by which `crp_kit.rules.maps` give them rules.
+
+        Parameters
+        ----------
+        image : torch.Tensor or other inputs, optional
+            By default the first sample of the data.
+        """
+        from ..inspection import show_layer_indices
+
+        return show_layer_indices(self.attribution, self._example(image))
+
+    def _example(self, image: Any) -> Any:
+        return self.inputs(self.subject.first_image() if image is None else image)
+
+
+def _name(composite: Composite | str | None) -> str:
+    """Return the name of rules, for titles."""
+    return composite if isinstance(composite, str) else GRADIENT if composite is None else type(composite).__name__
+
+
+def _rules(
+    attribution: CondAttribution, composite: Composite | str | None, preprocess: Preprocess | Normalise | None
+) -> Composite | None:
+    """Return the composite of a name, with the range that the model's inputs have where the preprocessing tells it."""
+    if not isinstance(preprocess, Preprocess):
+        return attribution.resolve_composite(composite)
+    device = device_and_dtype(attribution.model)[0]
+    limits = (preprocess.low.to(device), preprocess.high.to(device))
+    return attribution.resolve_composite(composite, input_range=limits)

@@ -1,0 +1,55 @@
+"""The study: the public face of crp-kit."""
+
+from __future__ import annotations
+
+from .dataset_analyses import DatasetAnalyses
+from .image_analyses import ImageAnalyses
+
+__all__ = ["Study"]
+
+
+class Study(ImageAnalyses, DatasetAnalyses):
+    """A model together with its data, preprocessing, rules, concepts and class names; analyses are its methods.
+
+    Images are given as the data gives them, before `preprocess`: a batch (sample, channel, height, width), one image,
+    or PIL images where `preprocess` is a `crp_kit.models.Preprocess`. Without `preprocess` they are the model's inputs.
+
+    Parameters
+    ----------
+    model : torch.nn.Module or CondAttribution
+        It is never changed. A `CondAttribution` counts with all that it was made with.
+    data : map-style dataset, optional
+        Gives ``(image, label)`` or dictionaries with both; images before normalisation, as they are to be shown.
+    composite : zennit Composite, str or None, optional
+        Rules; a preset name such as ``"epsilon_plus_flat"``; ``None`` for plain gradients.
+    preprocess : callable or Preprocess, optional
+        From a batch of images to model inputs. A `Preprocess` also opens files and tells ``"epsilon_gamma_box"`` the
+        range of inputs.
+    concepts : Concept or dict of str to Concept, optional
+        What a concept is, for all layers or by layer; channels by default.
+    classes : sequence of str, optional
+        Names of the model's classes; by default those of the data.
+    output : str, int or callable, optional
+        Which part of the model's output is attributed, if that is not one tensor.
+    class_axis, feature_axis, fixed, inputs, biases
+        As for `CondAttribution`.
+    origin : Origin, optional
+        Words for where model and data come from, which atlases keep.
+
+    Raises
+    ------
+    InputError
+        If the model is no module, or settings are given beside a `CondAttribution` that it has already.
+    CompositeError
+        If there is no such composite.
+
+    Examples
+    --------
+    >>> import crp_kit as crp
+    >>> from crp_kit.data import ShapesDataset, demo_preprocess, demo_resnet
+    >>> data = ShapesDataset(64)
+    >>> study = crp.Study(demo_resnet(), data, composite="epsilon_plus_flat", preprocess=demo_preprocess)
+    >>> image, label = data[0]
+    >>> study(image, [{"layer3.1.conv2": [3], "y": [label]}]).heatmap.shape
+    torch.Size([1, 64, 64])
+    """
