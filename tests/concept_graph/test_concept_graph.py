@@ -374,8 +374,10 @@ class TestMistakes:
         with pytest.raises(error, match=re.escape(message)):
             concept_graph_of(attribution, sample, RULES, **options)
 
-    def test_several_samples_are_sent_to_over(self, attribution: CondAttribution, several: torch.Tensor) -> None:
-        with pytest.raises(InputError, match=r"of one sample; got 3\. ConceptGraph\.over averages"):
+    def test_several_samples_without_a_start_are_refused(
+        self, attribution: CondAttribution, several: torch.Tensor
+    ) -> None:
+        with pytest.raises(ConditionError, match=r"which class do the 3 samples have in common\? say start="):
             concept_graph_of(attribution, several, RULES)
 
     def test_a_start_without_relevance_has_no_shares(self) -> None:
