@@ -153,7 +153,8 @@ def _figure(study: Study, found: ConceptGraph, view: torch.Tensor, options: dict
     if options["atlas"] is not None:
         with ConceptAtlas(options["atlas"]) as atlas:
             references = study.reference_pictures(found, atlas, k=options["k"])
-    return found.plot(references=references, image=image, classes=study.classes, heatmaps=options["heatmaps"])
+    heatmaps = study.node_heatmaps(found, view, batch_size=options["batch_size"]) if options["heatmaps"] else {}
+    return found.plot(references=references, image=image, classes=study.classes, heatmaps=heatmaps)
 
 
 def _write(path: Path, found: ConceptGraph, figure: Any, study: Study) -> None:
