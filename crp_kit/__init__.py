@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from .conditions import ConditionSet
     from .errors import CrpKitError, CrpKitWarning
     from .graph.model_graph import ModelGraph, get_layer_names, trace_model_graph
+    from .graph.operations import OperationSpec
+    from .graph.registry import register_operation
     from .inspection import check_model, rule_table, show_layer_indices
     from .regions import RegionMap
     from .study import Study
@@ -41,6 +43,7 @@ __all__ = [
     "HeadConcept",
     "ModelGraph",
     "NeuronConcept",
+    "OperationSpec",
     "Origin",
     "RegionMap",
     "ReportOptions",
@@ -54,6 +57,7 @@ __all__ = [
     "image",
     "merge_atlases",
     "plot",
+    "register_operation",
     "rule_table",
     "show_layer_indices",
     "trace_model_graph",
@@ -75,6 +79,7 @@ _HOME = {
     "HeadConcept": "concepts",
     "ModelGraph": "graph.model_graph",
     "NeuronConcept": "concepts",
+    "OperationSpec": "graph.operations",
     "Origin": "atlas",
     "RegionMap": "regions",
     "ReportOptions": "views.report",
@@ -83,6 +88,7 @@ _HOME = {
     "check_model": "inspection",
     "get_layer_names": "graph.model_graph",
     "merge_atlases": "atlas",
+    "register_operation": "graph.registry",
     "rule_table": "inspection",
     "show_layer_indices": "inspection",
     "trace_model_graph": "graph.model_graph",

@@ -78,6 +78,10 @@ class CompositeError(CrpKitError, ValueError):
     """A composite that is unknown, or a rule that does not fit the node it was given to."""
 
 
+class OperationError(CrpKitError, ValueError):
+    """An operation that cannot be registered as it is described."""
+
+
 class NonFiniteRelevanceError(CrpKitError, ArithmeticError):
     """Relevance became infinite or not-a-number.
 

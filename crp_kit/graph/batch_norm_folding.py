@@ -1,4 +1,4 @@
-"""Group the nodes of a recorded graph into units for which LRP is well defined. The model itself is never changed.
+"""Grouping of the nodes of a recorded graph into units for which LRP is well defined; the model is never changed.
 
 A linear layer and the BatchNorm behind it are one affine map; a BatchNorm in front of linear layers belongs to them;
 any other BatchNorm stays an affine map of its own. Pairs are found by data flow, never by the order of registration.
@@ -15,14 +15,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 from .graph import Graph, Node, Ref
-from .operations import Kind
-
-_TRANSPARENT = frozenset({"identity", "dropout", "dropout1d", "dropout2d", "dropout3d", "contiguous", "clone"})
-_RESHAPES = frozenset({"flatten", "reshape", "view", "squeeze"})
-_POOLS = frozenset({"avg_pool1d", "avg_pool2d", "avg_pool3d"})
-_ADAPTIVE_POOLS = frozenset({"adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d"})
+from .operations import Kind, Trait
 
 
 @dataclass(frozen=True)
@@ -79,7 +75,7 @@ class Units:
         behind = {linear: nodes for linear, nodes in apart.items() if start in nodes[1:]}
         norms = {fold.norm for fold in self.before.values() if start in (fold.norm, fold.relu, *fold.between)}
         before = {linear: fold for linear, fold in self.before.items() if fold.norm in norms}
-        nodes = {index for several in behind.values() for index in several}
+        nodes = {index for path in behind.values() for index in path}
         for linear, fold in before.items():
             nodes |= {linear, fold.norm, *fold.between} | ({fold.relu} if fold.relu is not None else set())
         kept = Units(
@@ -125,9 +121,10 @@ def _before(graph: Graph, norm: Node, ref: Ref, relu: Node | None) -> dict[int, 
 def _only_relu(graph: Graph, norm: Node) -> Node | None:
     """Return the ReLU that alone reads a BatchNorm."""
     readers = graph.users.get(Ref(norm.index), ())
-    if len(readers) != 1 or Ref(norm.index) == graph.output or graph.nodes[readers[0]].op != "relu":
+    if len(readers) != 1 or Ref(norm.index) == graph.output:
         return None
-    return graph.nodes[readers[0]]
+    (reader,) = (graph.nodes[index] for index in readers)
+    return reader if reader.spec.has(Trait.RELU) else None
 
 
 def _is_constant(norm: Node) -> bool:
@@ -142,7 +139,7 @@ def _producer(graph: Graph, norm: Node) -> Node | None:
         node = graph.node(ref)
         if node.kind is Kind.LINEAR and len(node.inputs) == 1 and isinstance(node.argument("input"), Ref):
             return node
-        if node.op not in _TRANSPARENT:
+        if not node.spec.has(Trait.TRANSPARENT):
             return None
         ref = node.inputs[0]
     return None
@@ -150,39 +147,44 @@ def _producer(graph: Graph, norm: Node) -> Node | None:
 
 def _consumers(graph: Graph, ref: Ref, *, pools: bool) -> list[tuple[int, ...]]:
     """Return the paths to the nodes that read an output, also through dropout; none if it is the model's output."""
-    found: list[tuple[int, ...]] = []
+    paths: list[tuple[int, ...]] = []
     for index in graph.users.get(ref, ()):
         node = graph.nodes[index]
-        if node.op in _TRANSPARENT or (pools and _keeps_channels(graph, node)):
+        if node.spec.has(Trait.TRANSPARENT) or (pools and _keeps_channels(graph, node)):
             below = _consumers(graph, Ref(index), pools=pools)
             if not below:
                 return []
-            found += [(index, *path) for path in below]
+            paths += [(index, *path) for path in below]
         else:
-            found.append((index,))
-    return [] if ref == graph.output else found
+            paths.append((index,))
+    return [] if ref == graph.output else paths
 
 
 def _keeps_channels(graph: Graph, node: Node) -> bool:
     """Return whether what scales and shifts a channel in front of a node does just that behind it."""
     before = graph.shape(node.inputs[0])
-    if node.op in _ADAPTIVE_POOLS:
-        return True
-    if node.op in _POOLS:
-        padding, divided = node.argument("padding", default=0), node.op != "avg_pool1d"
-        padded = any(padding if isinstance(padding, (tuple, list)) else (padding,))
-        other_divisor = divided and node.argument("divisor_override") is not None
-        return not (padded or other_divisor or node.argument("ceil_mode", default=False))
-    if node.op == "mean":
-        return 1 not in _axes(node, len(before)) and 0 not in _axes(node, len(before))
-    return node.op in _RESHAPES and len(node.shape) == 2 and node.shape[0] == before[0]
+    if node.spec.has(Trait.AVERAGE):
+        return _is_average_of_places(node, len(before))
+    return node.spec.has(Trait.FLATTENING) and len(node.shape) == 2 and node.shape[0] == before[0]
 
 
-def _axes(node: Node, ndim: int) -> tuple[int, ...]:
-    """Return the axes over which a mean goes."""
+def _is_average_of_places(node: Node, ndim: int) -> bool:
+    """Return whether each element of the output is a mean of elements of one channel: padding adds zeros to it."""
+
+    def option(name: str) -> Any:
+        return node.argument(name) if name in node.spec.parameters else None
+
+    padding = option("padding") or 0
+    padded = any(padding if isinstance(padding, (tuple, list)) else (padding,))
+    if padded or option("ceil_mode") or option("divisor_override") is not None:
+        return False
+    return "dim" not in node.spec.parameters or not {0, 1} & _averaged_axes(node, ndim)
+
+
+def _averaged_axes(node: Node, ndim: int) -> set[int]:
     dim = node.argument("dim")
-    several = range(ndim) if dim is None else dim if isinstance(dim, (tuple, list)) else (dim,)
-    return tuple(axis % ndim for axis in several)
+    axes = range(ndim) if dim is None else dim if isinstance(dim, (tuple, list)) else (dim,)
+    return {axis % ndim for axis in axes}
 
 
 def _down_to(graph: Graph, norm: int, linear: int) -> tuple[int, ...]:
@@ -195,14 +197,14 @@ def _down_to(graph: Graph, norm: int, linear: int) -> tuple[int, ...]:
 
 def _channels_agree(linear: Node, norm: Node) -> bool:
     """Return whether the channels of a linear node are those that the norm scales (axis 1)."""
-    return linear.op != "linear" or len(norm.shape) == 2
+    return linear.spec.is_convolution or len(norm.shape) == 2
 
 
 def _takes_norm(graph: Graph, reader: Node, norm: Node) -> bool:
     """Return whether a BatchNorm can be folded into the weights of the node that reads it."""
-    if reader.kind is not Kind.LINEAR or len(reader.inputs) != 1 or reader.op.startswith("conv_transpose"):
+    if reader.kind is not Kind.LINEAR or len(reader.inputs) != 1 or reader.spec.has(Trait.TRANSPOSED):
         return False
-    given = reader.argument("input")
-    if not isinstance(given, Ref):
+    signal = reader.argument("input")
+    if not isinstance(signal, Ref):
         return False
-    return len(graph.shape(given)) == 2 if reader.op == "linear" else len(norm.shape) == len(reader.shape)
+    return len(norm.shape) == len(reader.shape) if reader.spec.is_convolution else len(graph.shape(signal)) == 2

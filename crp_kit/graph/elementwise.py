@@ -10,7 +10,7 @@ import torch
 from ..errors import InputError, ModelError, UnknownLayerError
 from .graph import Node
 from .name_patterns import matching
-from .operations import ELEMENTWISE
+from .operations import Kind
 from .recording.record import Recording
 
 __all__ = ["Elementwise", "check_elementwise", "declarations", "declared_paths"]
@@ -79,7 +79,7 @@ def check_elementwise(recording: Recording) -> None:
         If one returns anything but a value for each value of its one input, or a value that depends on other ones.
     """
     for node in recording.graph:
-        if node.op == ELEMENTWISE:
+        if node.is_module and node.kind is Kind.ACTIVATION:
             _check_shapes(node, recording)
             if _mixes(node, recording.value(node.inputs[0])):
                 raise _refused(node, "a value of its output depends on other values of its input than its own")

@@ -11,7 +11,7 @@ import torch
 
 from ..errors import ConditionError, UnknownLayerError
 from .nested import Ref, leaves, mapped
-from .operations import ELEMENTWISE, OPAQUE, Kind, OperationSpec, argument, arguments, spec_of, values_read
+from .operations import Kind, OperationSpec, Trait
 
 __all__ = ["Graph", "Node", "Ref"]
 
@@ -23,9 +23,9 @@ class Node:
     Parameters
     ----------
     index : int
-        Place in execution order.
-    op : str
-        Canonical name of the operation (`crp_kit.graph.operations.canonical_name`).
+        Position in execution order.
+    spec : OperationSpec
+        The operation, and what it is under LRP.
     owner : str
         Path of the innermost module that was running.
     func : callable
@@ -36,10 +36,12 @@ class Node:
         Shape of each output; ``None`` for an output that is not a floating-point tensor.
     module : torch.nn.Module or None
         The module of which this is the only call, if there is one.
+    name : str
+        Unique in the graph, see `crp_kit.graph.recording.node_names`.
     """
 
     index: int
-    op: str
+    spec: OperationSpec
     owner: str
     func: Callable[..., Any]
     args: tuple[Any, ...]
@@ -49,18 +51,18 @@ class Node:
     name: str = ""
 
     @property
+    def op(self) -> str:
+        """Canonical name of the operation, for messages and tables; algorithms ask `spec` instead."""
+        return self.spec.name
+
+    @property
     def kind(self) -> Kind:
         return self.spec.kind
 
     @property
-    def spec(self) -> OperationSpec:
-        """What the operation is under LRP."""
-        return spec_of(self.op)
-
-    @property
     def is_module(self) -> bool:
-        """Whether a whole module is the node, and its inside is not looked into."""
-        return self.op in (OPAQUE, ELEMENTWISE)
+        """Whether a whole module is the node, and its inside is not recorded."""
+        return self.spec.has(Trait.MODULE)
 
     @property
     def shape(self) -> torch.Size:
@@ -70,23 +72,23 @@ class Node:
     @cached_property
     def inputs(self) -> tuple[Ref, ...]:
         """The distinct outputs of other nodes that this call reads, in order of appearance."""
-        return tuple(dict.fromkeys(one for one in leaves((self.args, self.kwargs)) if isinstance(one, Ref)))
+        return tuple(dict.fromkeys(leaf for leaf in leaves((self.args, self.kwargs)) if isinstance(leaf, Ref)))
 
     @cached_property
     def value_inputs(self) -> tuple[Ref, ...]:
         """Those of its inputs whose values it reads, not only their shape, type or device."""
         if not self.spec.like:
             return self.inputs
-        read = {one for one in leaves(values_read(self.op, self.args, self.kwargs)) if isinstance(one, Ref)}
+        read = {leaf for leaf in leaves(self.spec.values_read(self.args, self.kwargs)) if isinstance(leaf, Ref)}
         return tuple(ref for ref in self.inputs if ref in read)
 
     def argument(self, name: str, default: Any = None) -> Any:
         """Return one argument by its parameter name."""
-        return argument(self.op, self.args, self.kwargs, name, default=default)
+        return self.spec.argument(self.args, self.kwargs, name, default=default)
 
-    def playing(self, roles: tuple[str, ...]) -> tuple[Ref, ...]:
+    def playing(self, names: tuple[str, ...]) -> tuple[Ref, ...]:
         """Return the distinct outputs of other nodes among arguments of some names, such as ``spec.factors``."""
-        read = arguments(self.op, self.args, self.kwargs, roles)
+        read = self.spec.arguments(self.args, self.kwargs, names)
         return tuple(dict.fromkeys(ref for ref in read if isinstance(ref, Ref)))
 
     def call(self, values: Mapping[Ref, torch.Tensor]) -> list[Any]:
@@ -163,19 +165,20 @@ class Graph:
         ref = self.names.get(name)
         if ref is not None:
             return ref
-        parts = [known for known in self.names if known.rpartition(":")[0] == name]
-        if parts:
-            raise UnknownLayerError(name, parts, f"{name!r} has {len(parts)} outputs ({', '.join(parts)}): name one")
+        outputs = [known for known in self.names if known.rpartition(":")[0] == name]
+        if outputs:
+            message = f"{name!r} has {len(outputs)} outputs ({', '.join(outputs)}): name one"
+            raise UnknownLayerError(name, outputs, message)
         if name in self.module_names:
             raise UnknownLayerError(name, self.names, self._absence(name))
         raise UnknownLayerError(name, self.names)
 
     def _absence(self, name: str) -> str:
-        """Say why a module of the model is no node."""
+        """Return why a module of the model is no node."""
         for node in self.nodes:
             if node.is_module and (not node.owner or name.startswith(f"{node.owner}.")):
                 return (
-                    f"{name!r} lies inside {node.name!r}, which is one node: its inside cannot be seen (a scripted "
+                    f"{name!r} lies inside {node.name!r}, which is one node: its inside cannot be recorded (a scripted "
                     f"module, a custom autograd function, complex numbers), the composite has one rule for it, or it "
                     f"is declared elementwise"
                 )
@@ -184,8 +187,8 @@ class Graph:
     def label(self, ref: Ref) -> str:
         """Return the name that the graph itself gives an output."""
         node = self.nodes[ref.node]
-        several = sum(shape is not None for shape in node.shapes) > 1
-        return f"{node.name}:{ref.output}" if several else node.name
+        has_more_outputs = sum(shape is not None for shape in node.shapes) > 1
+        return f"{node.name}:{ref.output}" if has_more_outputs else node.name
 
     @cached_property
     def users(self) -> Mapping[Ref, tuple[int, ...]]:
@@ -194,7 +197,7 @@ class Graph:
         for node in self.nodes:
             for ref in node.inputs:
                 readers.setdefault(ref, []).append(node.index)
-        return {ref: tuple(found) for ref, found in readers.items()}
+        return {ref: tuple(indices) for ref, indices in readers.items()}
 
     @cached_property
     def constants(self) -> frozenset[int]:
@@ -208,5 +211,5 @@ class Graph:
 
     @cached_property
     def signature(self) -> tuple[Any, ...]:
-        """Equal for two recordings whose relevance rules can be the same."""
-        return (self.output, *((node.op, node.owner, node.name, node.shapes, node.inputs) for node in self.nodes))
+        """Equal for two recordings whose relevance rules can be the same; an operation registered since is another."""
+        return (self.output, *((node.spec, node.owner, node.name, node.shapes, node.inputs) for node in self.nodes))

@@ -1,4 +1,4 @@
-"""Where relevance can flow: which inputs of a node carry it, and what can be reached."""
+"""Edges that carry relevance: which inputs of a node receive it, and what it can reach."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from functools import cached_property
 
 from .graph import Graph, Node, Ref
 from .nested import leaves
-from .operations import Kind
+from .operations import Kind, Trait
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,7 +61,8 @@ class Flow:
         In many models sigmoid is an activation: where every factor is behind a gate, one that went through a layer
         since is the signal.
         """
-        mixed = self._behind(lambda node: node.op == "softmax", {*_MOVES, Kind.LINEAR, Kind.BATCH_NORM, Kind.NORM})
+        layers = {*_MOVES, Kind.LINEAR, Kind.BATCH_NORM, Kind.NORM}
+        mixed = self._behind(lambda node: node.spec.has(Trait.SOFTMAX), layers)
         return self._behind(_is_gate, _MOVES) | mixed
 
     @cached_property
@@ -72,7 +73,7 @@ class Flow:
         """Nodes whose output is that of certain nodes, perhaps through operations of some kinds."""
         behind: set[int] = set()
         for node in self.graph:
-            handed_on = node.kind in through or node.op in ("mul", "div")
+            handed_on = node.kind in through or node.spec.has(Trait.SCALING)
             live = self._live(node)
             if is_source(node) or (handed_on and live and all(ref.node in behind for ref in live)):
                 behind.add(node.index)
@@ -82,7 +83,7 @@ class Flow:
 
     @cached_property
     def reaching_input(self) -> frozenset[Ref]:
-        """Return every output from which relevance can walk to the model input."""
+        """Every output from which relevance can flow to the model input."""
         reaches: set[int] = set()
         for node in self.graph:
             if node.kind is Kind.INPUT or any(ref.node in reaches for ref in self.carrying[node.index]):
@@ -91,7 +92,7 @@ class Flow:
 
     def upstream_marks(self, marked: Sequence[Ref]) -> list[int]:
         """For each node, a bit set of the marked outputs that lie strictly upstream of it."""
-        bits = {ref: 1 << place for place, ref in enumerate(marked)}
+        bits = {ref: 1 << position for position, ref in enumerate(marked)}
         above = [0] * len(self.graph)
         for node in self.graph:
             for ref in self.carrying[node.index]:
@@ -113,18 +114,14 @@ _LINEAR_MAPS = _MOVES | {Kind.LINEAR, Kind.BATCH_NORM, Kind.NORM, Kind.PRODUCT}
 
 
 def _is_gate(node: Node) -> bool:
-    """Return whether an operation makes factors for others: sigmoid, softmax, deviations."""
+    """Return whether the value of a node multiplies other signals as a constant: sigmoid, softmax, deviations."""
     return node.spec.gate or _is_deviation(node)
 
 
 def _is_deviation(node: Node) -> bool:
-    """Return whether an operation makes factors that normalise others, reciprocals and negative powers included."""
-    if node.op == "div":
-        return not node.playing(("input",))
-    if node.op in ("pow", "float_power"):
-        exponent = node.argument("exponent")
-        return isinstance(exponent, (int, float)) and exponent < 0
-    return node.spec.deviation
+    """Return whether the value of a node normalises others, reciprocals and negative powers included."""
+    deviation = node.spec.deviation
+    return deviation(node) if callable(deviation) else deviation
 
 
 def carrying_operands(
@@ -132,9 +129,10 @@ def carrying_operands(
 ) -> tuple[Ref, ...]:
     """Return the operands of a product that carry relevance: summands, and those factors that are signals.
 
-    A gate (something behind a sigmoid, softmax or reciprocal deviation) multiplies a signal; of two operands of
-    different size the smaller, broadcast one is the gate; in a hand-written activation, ``h * g(h)``, ``g(h)`` is; two
-    signals of one size share. Without any signal, relevance can only go to what is otherwise held fixed.
+    LRP has no rule for a product of two signals, so that a gate has to be told from a signal by how it was computed. A
+    gate (something behind a sigmoid, softmax or reciprocal deviation) multiplies a signal; of two operands of different
+    size the smaller, broadcast one is the gate; in a hand-written activation, ``h * g(h)``, ``g(h)`` is; two signals of
+    one size share. Without any signal, relevance can only go to what is otherwise held fixed.
 
     Parameters
     ----------
@@ -150,15 +148,15 @@ def carrying_operands(
     spec = node.spec
     factors = [ref for ref in node.playing(spec.factors) if ref in live]
     fixed = [ref for ref in node.playing(spec.fixed) if ref in live and ref not in factors]
-    if every and node.op == "scaled_dot_product_attention":
+    if every and spec.has(Trait.ATTENTION):
         factors = [ref for ref in node.playing(("query", "key", "value")) if ref in live]
     kept = factors[:1]
     for behind in gates:
-        left = [ref for ref in factors if ref.node not in behind]
-        if left:
-            kept = left
+        candidates = [ref for ref in factors if ref.node not in behind]
+        if candidates:
+            kept = candidates
             break
-    if node.op == "mul" and len(kept) == 2:
+    if spec.has(Trait.SCALING) and len(kept) == 2:
         sizes = [math.prod(graph.shape(ref)) for ref in kept]
         wider = kept[sizes.index(max(sizes))]
         kept = _without_own_gate(graph, kept) if every or sizes[0] == sizes[1] else [wider]
@@ -176,17 +174,21 @@ def _without_own_gate(graph: Graph, factors: list[Ref]) -> list[Ref]:
 
 
 def _elementwise_sources(graph: Graph, ref: Ref) -> dict[Ref, bool]:
-    """Return the outputs of which alone an output is an element-wise function, and whether that is no mere factor."""
-    found, bent, shape = {ref: False}, False, graph.shape(ref)
+    """Return the outputs of which alone an output is an element-wise function, and whether it is more than a multiple.
+
+    Going upstream, the output is a function of all that is needed at one time; where that is a single output, it is one
+    of those asked for.
+    """
+    sources, nonlinear, shape = {ref: False}, False, graph.shape(ref)
     needed = {ref}
     while True:
         last = max(needed)
         node = graph.node(last)
-        steps = node.kind is Kind.ACTIVATION or node.op in ("add", "sub", "mul", "div", "pow", "square", "erf", "exp")
-        if not steps or not node.inputs or any(graph.shape(one) != shape for one in node.inputs):
-            return found
-        operands = [one for one in leaves((node.args, dict(node.kwargs))) if isinstance(one, Ref)]
-        bent = bent or node.op not in ("mul", "div") or len(operands) > 1
+        elementwise = node.kind is Kind.ACTIVATION or node.spec.has(Trait.ELEMENTWISE)
+        if not elementwise or not node.inputs or any(graph.shape(operand) != shape for operand in node.inputs):
+            return sources
+        operands = [leaf for leaf in leaves((node.args, dict(node.kwargs))) if isinstance(leaf, Ref)]
+        nonlinear = nonlinear or not node.spec.has(Trait.SCALING) or len(operands) > 1
         needed = needed - {last} | set(node.inputs)
         if len(needed) == 1:
-            found[next(iter(needed))] = bent
+            sources[next(iter(needed))] = nonlinear

@@ -13,7 +13,7 @@ from ..conditions import OutputSelector
 from ..errors import ModelError
 from ..graph.graph import Node
 from ..graph.nested import leaves
-from ..graph.operations import Kind
+from ..graph.operations import Kind, Trait
 from ..graph.recording.shadow import unwrap
 from ..propagation.attention import AttentionStep
 from ..propagation.engine import Engine
@@ -229,7 +229,7 @@ def _shares(view: _View) -> Iterator[Finding]:
     steps = view.plan.steps
     divided = {node.index for node in view.nodes if isinstance(s := steps[node.index], GateStep) and len(s.to) > 1}
     softmax = {node.index for node in view.nodes if isinstance(steps[node.index], AttentionStep)} | {
-        node.index for node in view.nodes if node.op == "softmax" and steps[node.index].quality == "approximate"
+        node.index for node in view.nodes if node.spec.has(Trait.SOFTMAX) and steps[node.index].quality == "approximate"
     }
     yield from view.finding(
         "warning",

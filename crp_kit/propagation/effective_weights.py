@@ -10,6 +10,7 @@ import torch
 
 from ..graph.graph import Node
 from ..graph.memory_format import laid_out
+from ..graph.operations import Trait
 from ..numerics import checksum, working
 from .node_functions import batch_norm_factors, per_channel, spelled_norm
 
@@ -35,7 +36,7 @@ class LinearUnit(torch.nn.Module):
         self.dims = weight.ndim - 2
         self.bias = torch.nn.Parameter(bias, requires_grad=False) if bias is not None else None
         self.op = node.op
-        given = {name: optional_argument(node, name) for name in _OPTIONS} if node.op != "linear" else {}
+        given = {name: optional_argument(node, name) for name in _OPTIONS} if node.spec.is_convolution else {}
         self.options = {name: value for name, value in given.items() if value is not None}
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
@@ -176,14 +177,14 @@ def effective_unit(
 
 def _per_second_axis(node: Node, scale: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     """Return (channel,) so that it broadcasts to the weight, whose second axis has the channels of one group."""
-    groups = 1 if node.op == "linear" else int(node.argument("groups") or 1)
+    groups = int(node.argument("groups") or 1) if node.spec.is_convolution else 1
     per_group = scale.view(groups, weight.shape[1]).repeat_interleave(weight.shape[0] // groups, 0)
     return per_group.view(*weight.shape[:2], *(1,) * (weight.ndim - 2))
 
 
 def _per_output(node: Node, scale: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     """Return (channel,) of the output so that it broadcasts to the weight."""
-    if not node.op.startswith("conv_transpose"):
+    if not node.spec.has(Trait.TRANSPOSED):
         return scale.view(-1, *(1,) * (weight.ndim - 1))
     return _per_second_axis(node, scale, weight)
 

@@ -110,7 +110,8 @@ class _View:
         found = seen.marked(self._record(data, output))
         self.looked[found.structure] = seen
         on_cpu = found.value(found.graph.output).device.type == "cpu"
-        if self.channels_last is False or not on_cpu or not any(node.op == "conv2d" for node in found.graph):
+        has_maps = any(node.spec.layer is torch.nn.Conv2d for node in found.graph)
+        if self.channels_last is False or not on_cpu or not has_maps:
             return found
         expected = Outline.of(found)
         del found  # two recordings would need twice the memory

@@ -13,7 +13,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from ..graph.graph import Node, Ref
 from ..graph.memory_format import laid_out
 from ..graph.nested import mapped
-from ..graph.operations import IN_MEMORY_ORDER, Kind
+from ..graph.operations import Kind, Trait
 from ..graph.recording.record import Recording
 from ..numerics import working
 
@@ -41,7 +41,7 @@ def output_of(recording: Recording, ref: Ref) -> torch.Tensor | None:
 
 def inputs_of(recording: Recording, node: Node, refs: Sequence[Ref]) -> list[torch.Tensor]:
     """Return recorded values as a node's own computation takes them: where it may mind, maps lie as they did then."""
-    if node.is_module or node.kind is Kind.UNKNOWN or node.op in IN_MEMORY_ORDER:
+    if node.is_module or node.kind is Kind.UNKNOWN or node.spec.has(Trait.MEMORY_ORDER):
         return [working(recording.value(ref)) for ref in refs]
     return values_of(recording, refs)
 
@@ -57,7 +57,7 @@ def true_function(node: Node, recording: Recording, refs: Sequence[Ref]) -> Func
     recorded = {ref: recording.value(ref) for ref in node.inputs}
     fixed = recorded if own_precision else {ref: working(value) for ref, value in recorded.items()}
     promoted = node if own_precision else _promoted(node)
-    if node.op == "scaled_dot_product_attention":
+    if node.spec.has(Trait.ATTENTION):
         promoted = replace(promoted, func=partial(_attention_in_steps, promoted.func))
 
     def run(*values: torch.Tensor) -> list[torch.Tensor]:
@@ -76,7 +76,7 @@ def linearised_function(node: Node, recording: Recording, refs: Sequence[Ref]) -
         return _norm(node, recording, refs, detached=True)
     if node.op == "cosine_similarity":
         return _cosine_similarity(node, recording, refs)
-    if node.op == "scaled_dot_product_attention":
+    if node.spec.has(Trait.ATTENTION):
         node = _with_fixed_weights(node, recording)
     return true_function(node, recording, refs)
 
@@ -155,7 +155,7 @@ def spelled_norm(node: Node, x: torch.Tensor) -> torch.Tensor:
 def _norm(node: Node, recording: Recording, refs: Sequence[Ref], *, detached: bool) -> Function:
     """Return a norm in primitive operations; `detached`, its deviation and its weight are constants."""
     recorded = {ref: working(recording.value(ref)) for ref in node.inputs}
-    weight = node.argument("weight") if node.op not in ("normalize", "local_response_norm") else None
+    weight = node.argument("weight") if "weight" in node.spec.parameters else None
 
     def run(*values: torch.Tensor) -> list[torch.Tensor]:
         now = {**recorded, **dict(zip(refs, values, strict=True))}
@@ -199,7 +199,7 @@ def affine_norm(node: Node) -> Function:
 
 def _affine(node: Node, normalised: torch.Tensor, shape: Sequence[int] | None = None) -> torch.Tensor:
     for name in ("weight", "bias"):
-        factor = node.argument(name) if not (name == "bias" and node.op == "rms_norm") else None
+        factor = node.argument(name) if name in node.spec.parameters else None
         if factor is None:
             continue
         factor = working(factor)

@@ -10,7 +10,7 @@ import torch
 
 from ..errors import CompositeError
 from ..graph.graph import Node, Ref
-from ..graph.operations import Kind, arguments
+from ..graph.operations import Kind, Trait
 from ..graph.recording.record import Recording
 from .kernels.max_pool import max_pool_transpose
 from .node_functions import (
@@ -62,7 +62,7 @@ def _broadcasts(shape: torch.Size, target: torch.Size) -> bool:
     if len(shape) > len(target):
         return False
     pairs = zip(reversed(shape), reversed(target), strict=False)
-    return all(size in (1, wanted) for size, wanted in pairs)
+    return all(size in (1, target_size) for size, target_size in pairs)
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,7 +101,7 @@ class GradientStep(Step):
         return backward
 
     def _times(self, slope: torch.Tensor) -> Backward:
-        """Return the step of a node that works value by value."""
+        """Return the step of a node that is element-wise."""
         scaled = Scaling(slope)
         return lambda message: [(self.to[0], Relevance(scaled(arriving(message)), owned=True))]
 
@@ -122,23 +122,23 @@ class ConcatenationStep(Step):
     def prepare(self, recording: Recording) -> Backward:
         node, known = self.node(recording), recording.working
         joined, axis = node.argument("tensors"), node.argument("dim", 0) % len(node.shape)
-        shapes = [recording.graph.shape(one) if isinstance(one, Ref) else one.shape for one in joined]
-        # torch takes a tensor of shape (0,) for nothing, whatever the shape of the others
+        shapes = [recording.graph.shape(part) if isinstance(part, Ref) else part.shape for part in joined]
+        # torch ignores a tensor of shape (0,), whatever the shape of the others
         sizes = [shape[axis] if len(shape) == len(node.shape) else 0 for shape in shapes]
         parts = [
             (ref, stop - size, size)
             for ref, size, stop in zip(joined, sizes, accumulate(sizes), strict=True)
             if isinstance(ref, Ref) and ref in self.to
         ]
-        met: dict[int, tuple[torch.Tensor, list[torch.Tensor]]] = {}
+        kept: dict[int, tuple[torch.Tensor, list[torch.Tensor]]] = {}
 
         def divided(factor: torch.Tensor) -> list[torch.Tensor]:
             """Return the same parts for the same factor again: what follows keeps its products with them."""
             if factor is known.get(Ref(self.index)):
                 return [values_of(recording, [ref])[0] for ref, _, _ in parts]
-            if id(factor) not in met:
-                met[id(factor)] = factor, [factor.narrow(axis, start, size) for _, start, size in parts]
-            return met[id(factor)][1]
+            if id(factor) not in kept:
+                kept[id(factor)] = factor, [factor.narrow(axis, start, size) for _, start, size in parts]
+            return kept[id(factor)][1]
 
         def backward(message: Message) -> Given:
             whole = arriving(message)
@@ -158,7 +158,7 @@ class ConcatenationStep(Step):
 class ContributionStep(Step):
     """Each input receives what it contributes: ``x_i * J_i^T mapper(R, z)``.
 
-    A product counts what it gives once for each of its factors, so that they share: see `shares`.
+    The contribution of each factor of a product is the whole product, so that they share it: see `shares`.
     """
 
     to: tuple[Ref, ...]
@@ -171,8 +171,8 @@ class ContributionStep(Step):
     def prepare(self, recording: Recording) -> Backward:
         node = self.node(recording)
         inputs = inputs_of(recording, node, self.to)
-        if node.op in ("add", "sub") and not node.kwargs and len(node.args) == 2 and len(self.to) == 2:
-            return self._sum(recording, inputs, sign=-1 if node.op == "sub" else 1)
+        if node.spec.signs and not node.kwargs and len(node.args) == 2 and len(self.to) == 2:
+            return self._sum(recording, inputs, sign=node.spec.signs[1])
         if node.kind is Kind.BATCH_NORM:
             return self._norm(recording, inputs[0])
         pull = Transposed(linearised_function(node, recording, self.to), inputs, of=node)
@@ -186,7 +186,7 @@ class ContributionStep(Step):
         return backward
 
     def _mapper(self, recording: Recording, z: torch.Tensor) -> Mapper:
-        """Return the mapper, which looks at one sample at a time."""
+        """Return the mapper, applied to each sample alone if it depends on others."""
         output = Ref(self.index)
         return mapper_by_sample(self.mapper, z, Samples(recording, output, output), rule=self.rule)
 
@@ -230,9 +230,9 @@ def shares(node: Node, to: tuple[Ref, ...]) -> list[float]:
 
     A variance is the product of deviations with themselves.
     """
-    if node.op == "var":
+    if node.spec.has(Trait.QUADRATIC):
         return [0.5]
-    factors = [ref for ref in arguments(node.op, node.args, node.kwargs, node.spec.factors) if ref in to]
+    factors = [ref for ref in node.spec.arguments(node.args, node.kwargs, node.spec.factors) if ref in to]
     return [1 / len(factors) if ref in factors else 1.0 for ref in to]
 
 

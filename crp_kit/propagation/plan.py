@@ -1,9 +1,9 @@
-"""Which rule each node of a recorded graph gets: a zennit composite decides, module by module, in execution order.
+"""Plans: the rule of each node of a recorded graph. A zennit composite decides, module by module, in execution order.
 
 Functional operations are shown to the composite as stand-in modules (``zennit.layer.Sum`` for ``+``, ``torch.nn.ReLU``
 for ``relu`` …). Where a composite for LRP says nothing of an operation, the operation keeps a rule of its own, so that
 relevance is neither doubled at a ``+`` nor lost in a norm; where it says nothing of a layer, that layer has the plain
-gradient, as in zennit.
+gradient, as in zennit. An operation that was registered with a step of its own keeps that.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from zennit.layer import Sum
 from ..graph.axes.output_axes import channel_axes
 from ..graph.batch_norm_folding import Units, group
 from ..graph.graph import Graph, Node, Ref
-from ..graph.operations import Kind
+from ..graph.operations import Kind, Trait
 from ..graph.relevance_edges import Flow
 from ..rules.attnlrp import SoftmaxTaylor, Uniform
 from ..rules.maps.base import NodeRules, RuleMap, resolved
@@ -28,7 +28,16 @@ from ..rules.module_stand_ins import FAMILY, STAND_INS
 from ..rules.stabilizer import quick
 from .attention import AttentionStep, SoftmaxStep
 from .closed_form import known_rule
-from .own_steps import ConcatenationStep, ContributionStep, GateStep, GradientStep, Mapper, PassStep, StopStep
+from .own_steps import (
+    ConcatenationStep,
+    ContributionStep,
+    GateStep,
+    GradientStep,
+    Mapper,
+    PassStep,
+    StopStep,
+)
+from .registered_step import RegisteredStep
 from .rule_steps import HookStep, KeptUnit, LinearStep, StackedStep
 from .step import Quality, Step
 
@@ -44,21 +53,21 @@ with a threshold (`crp_kit.graph.batch_norm_folding.Fold`); elsewhere it is affi
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """What is done at each node of one recorded structure.
+    """The steps of all nodes of one recorded structure under a composite.
 
     Parameters
     ----------
     steps : tuple of Step
         By node.
     flow : Flow
-        Which edges carry relevance under this composite.
+        The edges that carry relevance under this composite.
     units : Units
     plain_gradient_nodes : frozenset of str
         Names of the nodes that hand the relevance of LRP on as plain gradient, since no rule is known for them.
     maps : frozenset of Ref
         Outputs that are maps of channels, (sample, channel, height, width), in a network with convolutions.
     step_under : callable
-        Returns what is done at a node, by its index, under other units.
+        Returns the step of a node, by its index, under other units.
     """
 
     steps: tuple[Step, ...]
@@ -84,16 +93,16 @@ class Plan:
 def stabilized(epsilon: float | Stabilizer = 1e-6) -> Mapper:
     """Return division by ``z + sign(z) epsilon``, where the sign of zero is positive."""
     stabilize = quick(Stabilizer.ensure(epsilon))
-    return lambda given, z: given / stabilize(z)
+    return lambda multiplied, z: multiplied / stabilize(z)
 
 
 def rule_name(hook: Hook | None) -> str:
-    """Return how people call a rule."""
+    """Return the name of a rule in tables."""
     return "gradient" if hook is None else type(hook).__name__
 
 
 class _Chooser:
-    """Asks a composite for the rule of one node after the other."""
+    """Asks a composite for the rule of each node, in execution order."""
 
     def __init__(self, composite: Composite | None, graph: Graph) -> None:
         self.composite, self.graph = composite, graph
@@ -106,7 +115,7 @@ class _Chooser:
         return hook
 
     def try_out(self, name: str, module: nn.Module) -> Hook | None:
-        """Ask without consequences for what is asked later, such as which layer counts as the first."""
+        """Ask without consequences for later questions, such as which layer counts as the first."""
         if self.composite is None:
             return None
         hook: Hook | None = self.composite.module_map(_copied(self.context), name, module)
@@ -116,15 +125,16 @@ class _Chooser:
         """Return the rule of a node, by its module, its stand-in or its family."""
         if isinstance(self.composite, NodeRules):
             return self.composite.rules.get(node.name)
-        stand_in = STAND_INS.get(node.op)
         shown = [node.module] if node.module is not None else []
+        has_own_step = node.spec.step is not None
+        stand_in = None if has_own_step else STAND_INS.get(node.op)
         if stand_in is not None and not any(isinstance(module, type(stand_in())) for module in shown):
             shown.append(stand_in())
         for module in shown:
             hook = self.ask(self._name(node, module), module)
             if hook is not None:
                 return hook
-        family = FAMILY.get(node.kind)
+        family = None if has_own_step else FAMILY.get(node.kind)
         return self.try_out("", family()) if family is not None else None
 
     def _name(self, node: Node, module: nn.Module) -> str:
@@ -132,8 +142,8 @@ class _Chooser:
         path = node.owner if node.module is not None else ""
         if not path or path == node.name:
             return node.name
-        anybody, own, shared = (self.try_out(name, module) for name in ("", node.name, path))
-        return node.name if own is not anybody or shared is anybody else path
+        unnamed, by_node, by_path = (self.try_out(name, module) for name in ("", node.name, path))
+        return node.name if by_node is not unnamed or by_path is unnamed else path
 
 
 def _copied(context: dict[Any, Any]) -> dict[Any, Any]:
@@ -205,24 +215,31 @@ def make_plan(
         return replace(maker, units=units).step(graph.nodes[index], hooks[index])
 
     steps = tuple(maker.step(node, hook) for node, hook in zip(graph, hooks, strict=True))
-    # where a ReLU is off, its output is zero and so is the relevance that its gradient leaves out
-    plain = (n.name for n, step in zip(graph, steps, strict=True) if step.quality == "gradient" and n.op != "relu")
-    plain_gradient_nodes = frozenset(plain) if relevance else frozenset()
-    return Plan(steps, flow, units, plain_gradient_nodes, _maps(graph), step_under)
+    plain = _plain_gradient_nodes(graph, steps) if relevance else frozenset()
+    return Plan(steps, flow, units, plain, _maps(graph), step_under)
+
+
+def _plain_gradient_nodes(graph: Graph, steps: Sequence[Step]) -> frozenset[str]:
+    """Return the names of the nodes that pass plain gradients.
+
+    A ReLU's gradient is its rule: where it is off, its output is zero and so is the relevance that is left out.
+    """
+    plain = (node for node, step in zip(graph, steps, strict=True) if step.quality == "gradient")
+    return frozenset(node.name for node in plain if not node.spec.has(Trait.RELU))
 
 
 def _maps(graph: Graph) -> frozenset[Ref]:
-    if not any(node.op in ("conv2d", "conv_transpose2d") for node in graph):
+    if not any(node.spec.is_convolution and node.spec.spatial_axes == 2 for node in graph):
         return frozenset()
     return frozenset(ref for ref, axis in channel_axes(graph).items() if axis == 1 and len(graph.shape(ref)) == 4)
 
 
 def _units(graph: Graph, hooks: Sequence[Hook | None], *, thresholds: bool) -> Units:
     """Return the units of a graph, without the norms and ReLUs to which the composite gives a rule that is not Pass."""
-    found = group(graph, thresholds=thresholds)
+    units = group(graph, thresholds=thresholds)
     own = {i for i, hook in enumerate(hooks) if hook is not None and type(hook) is not zennit_rules.Pass}
-    behind = {linear: norm for linear, norm in found.behind.items() if norm not in own}
-    before = {linear: fold for linear, fold in found.before.items() if own.isdisjoint({fold.norm, fold.relu})}
+    behind = {linear: norm for linear, norm in units.behind.items() if norm not in own}
+    before = {linear: fold for linear, fold in units.before.items() if own.isdisjoint({fold.norm, fold.relu})}
     return Units(behind, before)
 
 
@@ -236,20 +253,13 @@ def _mapper_of(hook: Any) -> Mapper:
     """Return a Norm rule's gradient mapper, for its one term."""
     known = known_rule(hook)
     rule = hook if known is None else known.quick
-    return lambda given, z: rule.gradient_mapper(given.expand_as(z), [z])
-
-
-_SAME_VALUES = frozenset(
-    "to float double half bfloat16 type type_as contiguous clone dropout dropout1d dropout2d dropout3d alpha_dropout "
-    "feature_dropout feature_alpha_dropout".split()
-)
-"""Operations that leave every value as it is: relevance passes without being rounded to their precision."""
-PASSING = frozenset({"neg", "abs", "pow", "float_power", "square", "sqrt", "exp"})
-"""Element-wise operations that no composite has a rule for; LRP passes their relevance on."""
+    return lambda multiplied, z: rule.gradient_mapper(multiplied.expand_as(z), [z])
 
 
 @dataclass(frozen=True)
 class _Maker:
+    """Makes the step of each node from the rule that a composite has for it."""
+
     graph: Graph
     flow: Flow
     units: Units
@@ -263,10 +273,12 @@ class _Maker:
         to = self.flow.carrying[node.index]
         if node.kind is Kind.INPUT or not to:
             return StopStep(node.index, "", quality="")
-        made = self._made(node, hook, to)
-        return replace(made, quality=_quality(node, made))
+        step = self._step(node, hook, to)
+        return replace(step, quality=_quality(node, step))
 
-    def _made(self, node: Node, hook: Hook | None, to: tuple[Ref, ...]) -> Step:
+    def _step(self, node: Node, hook: Hook | None, to: tuple[Ref, ...]) -> Step:
+        if node.spec.step is not None and hook is None and self.relevance:
+            return RegisteredStep(node.index, f"step of {node.op}", to, node.spec.step)
         makers: Mapping[Kind, Callable[[Node, Hook | None, tuple[Ref, ...]], Step | None]] = {
             Kind.LINEAR: self._linear,
             Kind.BATCH_NORM: self._batch_norm,
@@ -279,25 +291,26 @@ class _Maker:
         fixed = set(node.playing(node.spec.fixed)) - set(node.playing(node.spec.factors))
         if self.relevance and set(to) <= fixed and not isinstance(hook, Uniform):
             return self._gradient(node, to)
-        made = makers[node.kind](node, hook, to) if node.kind in makers else None
-        return made or self._by_hook(node, hook, to) or self._gradient(node, to)
+        step = makers[node.kind](node, hook, to) if node.kind in makers else None
+        return step or self._by_hook(node, hook, to) or self._gradient(node, to)
 
     def _gradient(self, node: Node, to: tuple[Ref, ...]) -> Step:
         rule = "gradient (unknown operation)" if node.kind is Kind.UNKNOWN and self.relevance else "gradient"
-        if node.op == "cat" and all(len(self.graph.shape(ref)) == len(node.shape) for ref in to):
+        if node.spec.has(Trait.CONCATENATION) and all(len(self.graph.shape(ref)) == len(node.shape) for ref in to):
             return ConcatenationStep(node.index, rule, to)
         return GradientStep(node.index, rule, to)
 
     def _by_hook(self, node: Node, hook: Hook | None, to: tuple[Ref, ...]) -> Step | None:
         if hook is None:
             same = len(to) == 1 and len(node.shapes) == 1 and node.shape == self.graph.shape(to[0])
-            if same and node.op in _SAME_VALUES:
+            if same and node.spec.has(Trait.SAME_VALUES):  # without rounding relevance to another precision
                 return PassStep(node.index, "gradient", to[0])
             signal = same and to[0] == next(iter((*node.args, *node.kwargs.values())))
-            return PassStep(node.index, "Pass", to[0]) if self.relevance and signal and node.op in PASSING else None
+            passed_on = self.relevance and signal and node.spec.has(Trait.PASSED_ON)
+            return PassStep(node.index, "Pass", to[0]) if passed_on else None
         if type(hook) is zennit_rules.Pass and len(node.shapes) == 1:
             return PassStep(node.index, "Pass", to[0])
-        if isinstance(hook, SoftmaxTaylor) and node.op == "softmax" and len(to) == 1:
+        if isinstance(hook, SoftmaxTaylor) and node.spec.has(Trait.SOFTMAX) and len(to) == 1:
             return SoftmaxStep(node.index, rule_name(hook), to[0], hook)
         return HookStep(node.index, rule_name(hook), to[0], hook) if len(to) == 1 else None
 
@@ -335,7 +348,7 @@ class _Maker:
             return ContributionStep(node.index, "Norm", to, _mapper_of(hook))
         if hook is None or type(hook) is zennit_rules.Pass:
             return self._contribution(node, "Norm", to)
-        if node.op in ("add", "sub") and len(node.args) == 2 and set(node.kwargs) <= {"alpha"}:
+        if node.spec.signs and len(node.args) == 2 and set(node.kwargs) <= {"alpha"}:
             return StackedStep(node.index, rule_name(hook), to, hook)
         return None if len(to) == 1 else self._contribution(node, "Norm", to)
 
@@ -343,21 +356,21 @@ class _Maker:
         if not self.relevance:
             return None
         if isinstance(hook, Uniform):
-            uniform = AttentionStep if node.op == "scaled_dot_product_attention" else ContributionStep
+            uniform = AttentionStep if node.spec.has(Trait.ATTENTION) else ContributionStep
             return uniform(node.index, rule_name(hook), to, stabilized(hook.stabilizer_fn))
-        if node.op in ("mul", "div"):
+        if node.spec.has(Trait.SCALING):
             return GateStep(node.index, "gate" if len(to) == 1 else "equal split", to)
         return self._contribution(node, "Epsilon (weights detached)", to)
 
 
 _OWN_RULE = (Kind.LINEAR, Kind.BATCH_NORM, Kind.SUM, Kind.AFFINE, Kind.ACTIVATION, Kind.STRUCTURAL)
-"""Operations for which LRP has rules: affine maps, what moves values, and what works value by value."""
+"""Operations for which LRP has rules: affine maps, what moves values, and what is element-wise."""
 
 
 def _quality(node: Node, step: Step) -> Quality:
     """Return how well a rule is defined at a node."""
     linear = node.kind is Kind.PRODUCT and len(node.inputs) == 1
-    if isinstance(step, PassStep) or (linear and not isinstance(step, GradientStep)):
+    if isinstance(step, (PassStep, RegisteredStep)) or (linear and not isinstance(step, GradientStep)):
         return "exact"
     if step.rule.startswith("gradient"):
         return "exact" if node.kind is Kind.STRUCTURAL else "gradient"

@@ -238,7 +238,8 @@ class StackedStep(Step):
     @staticmethod
     def _summands(node: Node, recording: Recording) -> Iterator[torch.Tensor]:
         like = working(recording.values[node.index][0])
-        factors = (1, node.kwargs.get("alpha", 1) * (-1 if node.op == "sub" else 1))
+        first, second = node.spec.signs
+        factors = (first, node.kwargs.get("alpha", 1) * second)
         for operand, factor in zip(node.args, factors, strict=True):
             value = recording.value(operand) if isinstance(operand, Ref) else operand
             yield torch.as_tensor(value, dtype=like.dtype, device=like.device) * factor

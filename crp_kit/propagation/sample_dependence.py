@@ -107,13 +107,18 @@ class Samples:
 
 
 def sample_by_sample(
-    rule: Hook, make: Callable[[torch.Tensor], Pulled], x: torch.Tensor, samples: Samples, *, where: str
+    rule: Hook | Callable[..., Any],
+    make: Callable[[torch.Tensor], Pulled],
+    x: torch.Tensor,
+    samples: Samples,
+    *,
+    where: str,
 ) -> Pulled | None:
     """Return a rule that gets each sample alone, or None for a rule that looks at no more than one.
 
     Parameters
     ----------
-    rule : zennit Hook
+    rule : zennit Hook or callable
     make : callable
         From the input of a unit to the function from relevance at its output to that at its input.
     x : torch.Tensor
@@ -136,7 +141,7 @@ def sample_by_sample(
     key = (x.shape, samples.shape, x.dtype, x.device.type)
     if key not in outcomes:
         outcomes[key] = _sees_others(make, x, samples)
-    seen, name = outcomes[key], type(rule).__name__
+    seen, name = outcomes[key], getattr(rule, "__name__", type(rule).__name__)
     if seen is not False:
         samples.say(name, seen)
     if not seen:
@@ -184,7 +189,7 @@ def mapper_by_sample(mapper: _Mapper, z: torch.Tensor, samples: Samples, *, rule
     return mapped
 
 
-def _is_known(rule: Hook) -> bool:
+def _is_known(rule: Hook | Callable[..., Any]) -> bool:
     """Return whether a rule is one of zennit's or crp-kit's that looks at one sample at a time."""
     if not isinstance(rule, BasicHook) or type(rule) in _ELEMENTWISE:
         return type(rule) in _ELEMENTWISE

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ..graph.graph import Graph, Node
-from ..graph.operations import Kind
+from ..graph.operations import Kind, Trait
 
 __all__ = ["PlainGradient", "plain_gradients"]
 
@@ -53,11 +53,8 @@ def _group_of(graph: Graph, node: Node) -> object:
     if node.kind is Kind.OPAQUE:
         return _opaque
     if node.kind is Kind.GRADIENT:
-        return _softmax_at_the_end if node.op in _SOFTMAX and _is_last(graph, node) else _nonlinear
+        return _softmax_at_the_end if node.spec.has(Trait.PROBABILITIES) and _is_last(graph, node) else _nonlinear
     return _without_signal if node.kind in (Kind.PRODUCT, Kind.AFFINE, Kind.NORM) else _without_rule
-
-
-_SOFTMAX = ("softmax", "log_softmax", "softmin")
 
 
 def _is_last(graph: Graph, node: Node) -> bool:

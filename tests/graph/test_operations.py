@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from crp_kit.graph.operations import canonical_name, operations
+from crp_kit.graph.operation_names import canonical_name
+from crp_kit.graph.registry import operations
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -1,4 +1,4 @@
-"""Arguments of recorded calls that name axes: integers, lists of them, and the slots in which an operand stands."""
+"""Arguments of recorded calls that name axes: integers, lists of them, and the positions of operands."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Operand = Ref | torch.Tensor
 
 
 def option(node: Node, position: int, *names: str, default: Any = None) -> Any:
-    """Return an argument by its place or by one of its names."""
+    """Return an argument by its position or by one of its names."""
     for name in names:
         if name in node.kwargs:
             return node.kwargs[name]
@@ -24,7 +24,7 @@ def option(node: Node, position: int, *names: str, default: Any = None) -> Any:
 
 def integers(value: Any) -> list[int]:
     """Return one integer, or the integers of nested lists, as a list."""
-    return [operator.index(one) for one in leaves(value)]
+    return [operator.index(leaf) for leaf in leaves(value)]
 
 
 def trailing(node: Node, *names: str) -> list[int]:
@@ -37,15 +37,19 @@ def trailing(node: Node, *names: str) -> list[int]:
 
 def operands(node: Node) -> list[Operand]:
     """Return the tensors that a call reads, in order, repeated ones too."""
-    return [one for one in leaves((node.args, node.kwargs)) if isinstance(one, (Ref, torch.Tensor))]
+    return [leaf for leaf in leaves((node.args, node.kwargs)) if isinstance(leaf, (Ref, torch.Tensor))]
 
 
-def reduced_axes(node: Node, ndim: int) -> list[int] | None:
+def reduced_axes(node: Node, ndim: int, *, position: int) -> list[int] | None:
     """Return the axes over which a call reduces its first argument; None if it compares two tensors instead."""
-    place = 2 if node.op in ("norm", "vector_norm") else 1
-    wanted = option(node, place, "dim", "axis")
-    if isinstance(wanted, (Ref, torch.Tensor)) or "other" in node.kwargs:
+    dim = option(node, position, "dim", "axis")
+    if isinstance(dim, (Ref, torch.Tensor)) or "other" in node.kwargs:
         return None
-    if wanted is None or isinstance(wanted, (bool, torch.dtype)) or (isinstance(wanted, Sequence) and not len(wanted)):
+    if dim is None or isinstance(dim, (bool, torch.dtype)) or (isinstance(dim, Sequence) and not len(dim)):
         return list(range(ndim))
-    return [axis % ndim for axis in integers(wanted)]
+    return [axis % ndim for axis in integers(dim)]
+
+
+def is_norm_over_several_axes(node: Node) -> bool:
+    """Return whether a call is a layer norm over more axes than the last."""
+    return "normalized_shape" in node.spec.parameters and len(node.argument("normalized_shape") or ()) != 1

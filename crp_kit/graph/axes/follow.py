@@ -1,4 +1,4 @@
-"""How each operation hands the layout of channels or samples on: by its definition, never by comparing sizes."""
+"""The layout of channels or samples through one node: by the definition of its operation, never by comparing sizes."""
 
 from __future__ import annotations
 
@@ -6,13 +6,11 @@ import functools
 from collections.abc import Mapping, Sequence
 
 import torch
-from torch.nn import functional
 
 from ..graph import Graph, Node, Ref
-from . import maps, moves, parts
+from ..operations import Kind, Trait
 from .arguments import operands
-from .layout import LOST, Layout, Passage, Rule, aligned, by_operation, joined
-from .products import PRODUCTS, through_product
+from .layout import LOST, Layout, Passage, Rule, aligned, joined
 
 
 def followed(
@@ -57,18 +55,18 @@ def followed(
 
 def _sources(node: Node, output: int) -> Sequence[Ref]:
     """Return the operands that an output takes its elements from."""
-    if node.op == "copy":
-        return [one for one in operands(node)[1:] if isinstance(one, Ref)]
-    if node.op == "broadcast_tensors":
-        return [one for one in operands(node)[output : output + 1] if isinstance(one, Ref)]
+    if node.spec.has(Trait.COPY):
+        return [operand for operand in operands(node)[1:] if isinstance(operand, Ref)]
+    if node.spec.has(Trait.BY_OUTPUT):
+        return [operand for operand in operands(node)[output : output + 1] if isinstance(operand, Ref)]
     return node.value_inputs
 
 
 def _rule(node: Node) -> Rule | None:
     """Return how an operation hands a layout on, or None if that is unknown."""
-    if node.op == "unfold" and node.func is functional.unfold:  # not Tensor.unfold
-        return _RULES["im2col"]
-    return _RULES.get(node.op) or (aligned if _is_pointwise(node.op) else None)
+    if callable(node.spec.axes):
+        return node.spec.axes
+    return aligned if node.kind is Kind.ACTIVATION or _is_pointwise(node.op) else None
 
 
 @functools.lru_cache(maxsize=1024)
@@ -77,23 +75,3 @@ def _is_pointwise(op: str) -> bool:
     packet = getattr(torch.ops.aten, op, None)
     names = packet.overloads() if packet is not None else []
     return any(torch.Tag.pointwise in getattr(packet, name).tags for name in names)
-
-
-_RULES: dict[str, Rule] = {
-    **moves.RULES,
-    **parts.RULES,
-    **maps.RULES,
-    **by_operation(
-        {
-            through_product: " ".join(PRODUCTS),
-            aligned: (
-                "identity expand expand_as broadcast_to broadcast_tensors contiguous clone to type type_as float "
-                "double half bfloat16 detach data copy dropout dropout1d dropout2d dropout3d alpha_dropout "
-                "feature_dropout feature_alpha_dropout channel_shuffle native_channel_shuffle elementwise softmax "
-                "log_softmax softmin cumsum cumprod logcumsumexp cummax cummin normalize hardswish log_sigmoid "
-                "logsigmoid softsign tanhshrink softshrink rrelu tril triu masked_fill fill zero neg floor_divide "
-                "gumbel_softmax"
-            ),
-        }
-    ),
-}

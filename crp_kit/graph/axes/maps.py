@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import functools
-
 from ..graph import Ref
 from .arguments import operands, option
-from .layout import LOST, Factor, Layout, Passage, Rule, axis_of, by_operation, carried
+from .layout import LOST, Factor, Layout, Passage, axis_of, by_operation, carried
+
+
+def _pooling(passage: Passage) -> Layout | None:
+    return _over_space(passage, axes=passage.node.spec.spatial_axes)
 
 
 def _over_space(passage: Passage, *, axes: int) -> Layout | None:
-    """Follow a call that mixes along its last axes, such as a pooling."""
+    """Follow a call that mixes along its last axes."""
     if passage.touches(range(-axes, 0)):
         return LOST if passage.samples else None
     return carried(passage, range(len(passage.before)))
@@ -25,15 +27,16 @@ def _convolution(passage: Passage) -> Layout | None:
     signal, weight = option(passage.node, 0, "input"), option(passage.node, 1, "weight")
     if signal != passage.ref:
         return () if weight == passage.ref else None
-    channel = len(passage.before) - 1 - int(passage.node.op[-2])
+    channel = len(passage.before) - 1 - passage.node.spec.spatial_axes
     if not passage.touches([channel]):
         return _over_space(passage, axes=len(passage.before) - channel)
-    groups, along = passage.node.argument("groups", 1), [one for one in passage.layout if one.axis == channel]
+    groups = passage.node.argument("groups", 1)
+    along = [factor for factor in passage.layout if factor.axis == channel]
     first = along[0]
     if len(along) > 1 or groups % first.size or first.size * first.stride != passage.before[channel]:
         return LOST
     fresh = first._replace(stride=passage.after[channel] // first.size)
-    return tuple(fresh if one is first else one for one in passage.layout)
+    return tuple(fresh if factor is first else factor for factor in passage.layout)
 
 
 def _shuffled(passage: Passage) -> Layout | None:
@@ -43,12 +46,14 @@ def _shuffled(passage: Passage) -> Layout | None:
     return carried(passage, range(len(passage.before)))
 
 
-def _patches(passage: Passage) -> Layout | None:
+def patches(passage: Passage) -> Layout | None:
     """Follow ``F.unfold``: behind each channel lie the positions of its patch."""
     if passage.touches(range(2, len(passage.before))) or len(passage.before) != 4:
         return LOST if passage.samples else None
     inside = passage.after[1] // passage.before[1]
-    return tuple(one._replace(stride=one.stride * inside) if one.axis == 1 else one for one in passage.layout)
+    return tuple(
+        factor._replace(stride=factor.stride * inside) if factor.axis == 1 else factor for factor in passage.layout
+    )
 
 
 def _folded(passage: Passage) -> Layout | None:
@@ -65,7 +70,7 @@ def _outer(passage: Passage) -> Layout:
     inside = passage.before[1] // passage.after[1]
     if axis_of(passage.layout, passage.before) == 1:
         return (Factor(passage.after[1], 1),)
-    return tuple(one._replace(stride=one.stride // inside) for one in passage.layout)
+    return tuple(factor._replace(stride=factor.stride // inside) for factor in passage.layout)
 
 
 def _first(passage: Passage) -> Layout | None:
@@ -76,21 +81,20 @@ def _first(passage: Passage) -> Layout | None:
     return carried(passage, range(len(passage.before))) if first == passage.ref else ()
 
 
-_BY_DIMENSION: dict[Rule, str] = {
-    functools.partial(_over_space, axes=axes): (
-        f"avg_pool{axes}d max_pool{axes}d max_pool{axes}d_with_indices lp_pool{axes}d max_unpool{axes}d "
-        f"adaptive_avg_pool{axes}d adaptive_max_pool{axes}d adaptive_max_pool{axes}d_with_indices "
-        f"fractional_max_pool{axes}d fractional_max_pool{axes}d_with_indices"
-    )
-    for axes in (1, 2, 3)
-}
+_POOLINGS = (
+    "avg_pool{0}d max_pool{0}d max_pool{0}d_with_indices lp_pool{0}d max_unpool{0}d adaptive_avg_pool{0}d "
+    "adaptive_max_pool{0}d adaptive_max_pool{0}d_with_indices fractional_max_pool{0}d "
+    "fractional_max_pool{0}d_with_indices"
+)
+POOLINGS = {name: axes for axes in (1, 2, 3) for name in _POOLINGS.format(axes).split()}
+"""Number of the axes that a pooling mixes along."""
 RULES = by_operation(
     {
-        **_BY_DIMENSION,
+        _pooling: " ".join(POOLINGS),
         _resampled: "interpolate upsample grid_sample",
         _convolution: "conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d",
         _shuffled: "pixel_shuffle pixel_unshuffle",
-        _patches: "im2col",
+        patches: "im2col",
         _folded: "fold",
         _first: (
             "pad index_put index_copy index_add scatter scatter_add masked_scatter write_through batch_norm group_norm "

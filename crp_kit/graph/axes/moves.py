@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 
@@ -58,24 +59,30 @@ def _rot90(passage: Passage) -> Layout | None:
     return _exchanged(passage, *axes) if turns % 2 else passage.layout
 
 
-def _reordered(passage: Passage) -> Layout | None:
-    """Follow a roll or a flip."""
-    axes = option(passage.node, 2 if passage.node.op == "roll" else 1, "dims")
-    axes = {"fliplr": 1, "flipud": 0}.get(passage.node.op, axes)
-    axes = trailing(passage.node, "dims") if passage.node.op == "flip" else integers([] if axes is None else axes)
-    if not axes and passage.node.op == "roll":
+def _rolled(passage: Passage) -> Layout | None:
+    axes = option(passage.node, 2, "dims")
+    if axes is None or not integers(axes):  # rolls the flattened tensor
         return LOST if passage.samples else None
+    return _reordered(passage, integers(axes))
+
+
+def _flipped(passage: Passage) -> Layout | None:
+    return _reordered(passage, trailing(passage.node, "dims"))
+
+
+def _reordered(passage: Passage, axes: Sequence[int]) -> Layout | None:
+    """Follow a call that changes the order along axes."""
     return LOST if passage.samples and passage.touches(axes) else passage.layout
 
 
 def _unsqueeze(passage: Passage) -> Layout | None:
-    place = option(passage.node, 1, "dim", "axis") % len(passage.after)
-    return carried(passage, [axis + (axis >= place) for axis in range(len(passage.before))])
+    new = option(passage.node, 1, "dim", "axis") % len(passage.after)
+    return carried(passage, [axis + (axis >= new) for axis in range(len(passage.before))])
 
 
 def _squeeze(passage: Passage) -> Layout | None:
-    ndim, wanted = len(passage.before), trailing(passage.node, "dim", "axis")
-    axes = {axis % ndim for axis in wanted} if wanted else set(range(ndim))
+    ndim, dims = len(passage.before), trailing(passage.node, "dim", "axis")
+    axes = {axis % ndim for axis in dims} if dims else set(range(ndim))
     return _without(passage, [axis for axis in axes if passage.before[axis] == 1])
 
 
@@ -85,14 +92,14 @@ def _without(passage: Passage, gone: Sequence[int]) -> Layout | None:
     return carried(passage, [kept.index(axis) if axis in kept else None for axis in range(len(passage.before))])
 
 
-def _select(passage: Passage) -> Layout | None:
-    position = 0 if passage.node.op == "unbind" else None
-    dim = option(passage.node, 1, "dim", "axis", default=position)
+def _select(passage: Passage, *, default: int | None = None) -> Layout | None:
+    dim = option(passage.node, 1, "dim", "axis", default=default)
     return _without(passage, [dim % len(passage.before)])
 
 
-def _reduce(passage: Passage) -> Layout | None:
-    axes = reduced_axes(passage.node, len(passage.before))
+def _reduce(passage: Passage, *, position: int = 1) -> Layout | None:
+    """Follow a reduction over the axes that an argument names."""
+    axes = reduced_axes(passage.node, len(passage.before), position=position)
     if axes is None:
         return aligned(passage)
     if len(passage.after) != len(passage.before):
@@ -101,7 +108,7 @@ def _reduce(passage: Passage) -> Layout | None:
 
 
 def _reshape(passage: Passage) -> Layout | None:
-    if passage.node.op == "view" and isinstance(option(passage.node, 1, "dtype"), torch.dtype):
+    if isinstance(option(passage.node, 1, "dtype"), torch.dtype):  # of `Tensor.view`: the same memory, read otherwise
         return passage.layout if passage.before == passage.after else None
     return reshaped(passage)
 
@@ -120,22 +127,20 @@ def _flatten(passage: Passage) -> Layout | None:
 
 
 def _unflatten(passage: Passage) -> Layout | None:
-    place = option(passage.node, 1, "dim") % len(passage.before)
+    split = option(passage.node, 1, "dim") % len(passage.before)
     more = len(passage.after) - len(passage.before)
-    if passage.touches([place]) and more:
+    if passage.touches([split]) and more:
         return reshaped(passage)
-    return carried(passage, [axis + more * (axis > place) for axis in range(len(passage.before))])
+    return carried(passage, [axis + more * (axis > split) for axis in range(len(passage.before))])
 
 
-def _atleast(passage: Passage) -> Layout | None:
-    return carried(passage, padded_axes(passage.node.op[-2:], len(passage.before)))
+def _atleast(passage: Passage, *, axes: int) -> Layout | None:
+    return carried(passage, padded_axes(axes, len(passage.before)))
 
 
-def padded_axes(wanted: str, ndim: int) -> list[int]:
+def padded_axes(axes: int, ndim: int) -> list[int]:
     """Return where ``atleast_1d`` to ``atleast_3d`` put the axes of a tensor."""
-    if ndim == 1 and wanted in ("2d", "3d"):
-        return [1]
-    return list(range(ndim))
+    return [1] if ndim == 1 and axes > 1 else list(range(ndim))
 
 
 def _diagonal(passage: Passage) -> Layout | None:
@@ -159,18 +164,24 @@ RULES = by_operation(
         _reversed_axes: "T H",
         _moveaxis: "movedim moveaxis",
         _rot90: "rot90",
-        _reordered: "roll flip fliplr flipud",
+        _rolled: "roll",
+        _flipped: "flip",
+        partial(_reordered, axes=[1]): "fliplr",
+        partial(_reordered, axes=[0]): "flipud",
         _unsqueeze: "unsqueeze",
         _squeeze: "squeeze",
-        _select: "select unbind",
+        _select: "select",
+        partial(_select, default=0): "unbind",
         _reduce: (
-            "mean sum amax amin max min nanmean nansum prod std var std_mean var_mean logsumexp norm vector_norm "
-            "median nanmedian"
+            "mean sum amax amin max min nanmean nansum prod std var std_mean var_mean logsumexp median nanmedian"
         ),
+        partial(_reduce, position=2): "norm vector_norm",
         _reshape: "reshape view view_as reshape_as ravel",
         _flatten: "flatten",
         _unflatten: "unflatten",
-        _atleast: "atleast_1d atleast_2d atleast_3d",
+        partial(_atleast, axes=1): "atleast_1d",
+        partial(_atleast, axes=2): "atleast_2d",
+        partial(_atleast, axes=3): "atleast_3d",
         _diagonal: "diagonal",
     }
 )

@@ -1,4 +1,4 @@
-"""Along which axis each node of a recorded graph keeps its channels, and along which its samples.
+"""The channel axis and the sample axis of each node of a recorded graph.
 
 Both are followed from where they are known, operation by operation; two sizes that agree say nothing.
 """
@@ -11,6 +11,7 @@ import torch
 
 from ..graph import Graph, Node, Ref
 from ..operations import Kind
+from .arguments import is_norm_over_several_axes
 from .follow import followed
 from .layout import LOST, Factor, Layout, axis_of
 
@@ -19,8 +20,6 @@ MIXED = -1
 
 _CHANNELS_OF_RANK = {2: 1, 4: 1, 5: 1}
 """Of inputs and of modules whose inside cannot be seen: (sample, feature) and (sample, channel, height, width, ...)."""
-_OF_THE_SECOND_AXIS = frozenset("batch_norm group_norm instance_norm local_response_norm".split())
-_OF_THE_LAST_AXIS = frozenset("layer_norm rms_norm".split())
 
 
 def batch_axes(graph: Graph, *, mixing: bool = False) -> Mapping[Ref, int | None]:
@@ -95,10 +94,8 @@ def _channel_layout(graph: Graph, ref: Ref, layouts: Mapping[Ref, Layout | None]
     if node.kind in (Kind.INPUT, Kind.OPAQUE):
         axis = _CHANNELS_OF_RANK.get(len(shape))
         return None if axis is None else (Factor(shape[axis], axis),)
-    if node.op in ("linear", "addmm", "embedding"):
-        return (Factor(shape[-1], len(shape) - 1),)
-    if node.kind is Kind.LINEAR:
-        axis = len(shape) - 1 - int(node.op[-2])
+    if node.spec.channel_axis is not None:
+        axis = node.spec.channel_axis % len(shape)
         return (Factor(shape[axis], axis),)
     layout = followed(graph, ref, layouts, samples=False)
     if not layout and len(shape) > 1:
@@ -108,16 +105,15 @@ def _channel_layout(graph: Graph, ref: Ref, layouts: Mapping[Ref, Layout | None]
 
 def _of_a_norm(node: Node, shape: torch.Size) -> Layout:
     """Return the channels that a norm is made for."""
-    if node.op in _OF_THE_SECOND_AXIS:
-        return (Factor(shape[1], 1),)
-    if node.op in _OF_THE_LAST_AXIS and len(node.argument("normalized_shape") or ()) == 1:
-        return (Factor(shape[-1], len(shape) - 1),)
-    return ()
+    axis = node.spec.feature_axis
+    if node.kind not in (Kind.NORM, Kind.BATCH_NORM) or axis is None or is_norm_over_several_axes(node):
+        return ()
+    return (Factor(shape[axis], axis % len(shape)),)
 
 
 def _is_grouped(node: Node, batch: int) -> bool:
     """Return whether samples may be groups of a convolution, so that its channel axis has samples in it."""
-    return batch > 1 and node.kind is Kind.LINEAR and node.op != "linear" and node.argument("groups", 1) % batch == 0
+    return batch > 1 and node.spec.is_convolution and node.argument("groups", 1) % batch == 0
 
 
 def _beside_samples(
@@ -127,6 +123,6 @@ def _beside_samples(
     shape, axis = graph.shape(ref), _sample_axis(samples, graph.shape(ref), graph.batch)
     if graph.nodes[ref.node].kind is not Kind.LINEAR:
         return layout, 1 if axis in (0, None) else None
-    inside = [one.stride for one in samples or () if one.axis == 1]
+    inside = [factor.stride for factor in samples or () if factor.axis == 1]
     layout = (Factor(inside[0], 1),) if inside else layout
     return layout, axis_of(layout or (), shape)

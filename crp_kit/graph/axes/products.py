@@ -5,13 +5,14 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
 
 from ..graph import Node, Ref
 from .arguments import Operand, integers, operands, option
-from .layout import Factor, Layout, Passage, carried, joined
+from .layout import Factor, Layout, Passage, by_operation, carried, joined
 
 Labels = tuple[Hashable, ...]
 
@@ -23,15 +24,21 @@ class Product(NamedTuple):
     output: Labels
 
 
-def through_product(passage: Passage) -> Layout | None:
+_Reader = Callable[[Node, list[Operand], list[int]], Product | None]
+"""From a call, its operands and their numbers of axes to a product of labelled axes; None if it cannot be read so."""
+
+
+def _through_product(passage: Passage, *, read: _Reader) -> Layout | None:
     """Return the layout behind a product; a weight that sums over channels makes new ones along its own axes.
 
     A weight is a tensor that does not depend on the input, as that of a linear layer.
     """
-    product = as_product(passage.node, passage.shape_of)
+    tensors = operands(passage.node)
+    ndims = [len(passage.shape_of(operand)) if isinstance(operand, Ref) else operand.ndim for operand in tensors]
+    product = read(passage.node, tensors, ndims)
     if product is None:
         return None
-    own = [labels for one, labels in product.operands if isinstance(one, Ref) and one == passage.ref]
+    own = [labels for operand, labels in product.operands if isinstance(operand, Ref) and operand == passage.ref]
     results = [_through(passage, product, labels) for labels in own]
     return joined(results, samples=passage.samples)
 
@@ -44,26 +51,12 @@ def _through(passage: Passage, product: Product, labels: Labels) -> Layout | Non
     summed = {label for axis, label in enumerate(labels) if label not in output and passage.touches([axis])}
     fresh = [
         Factor(passage.after[output[label]], output[label])
-        for one, own in product.operands
-        if isinstance(one, torch.Tensor) and summed.intersection(own)
+        for operand, own in product.operands
+        if isinstance(operand, torch.Tensor) and summed.intersection(own)
         for label in own
-        if label in output and not any(label in other for theirs, other in product.operands if theirs is not one)
+        if label in output and not any(label in labels for other, labels in product.operands if other is not operand)
     ]
     return (*layout, *fresh)
-
-
-def as_product(node: Node, shape_of: Callable[[Ref], torch.Size]) -> Product | None:
-    """Return a call as a product of operands with labelled axes, or None if it cannot be read as one."""
-    reader = _READERS.get(node.op)
-    tensors = operands(node)
-    if reader is None:
-        return None
-    product = reader(node, tensors, [_ndim(one, shape_of) for one in tensors])
-    return None if product is None else Product(tuple(product.operands), product.output)
-
-
-def _ndim(operand: Operand, shape_of: Callable[[Ref], torch.Size]) -> int:
-    return len(shape_of(operand)) if isinstance(operand, Ref) else operand.ndim
 
 
 def _leading(count: int) -> Labels:
@@ -109,7 +102,7 @@ def _bilinear(node: Node, tensors: list[Operand], ndims: list[int]) -> Product:
 def _distances(node: Node, tensors: list[Operand], ndims: list[int]) -> Product:
     kept = _leading(max(ndims) - 2)
     labels = [(_leading(ndim - 2), row) for ndim, row in zip(ndims, ("row", "column"), strict=False)]
-    parts = [(one, (*lead, row, "sum")) for one, (lead, row) in zip(tensors, labels, strict=False)]
+    parts = [(operand, (*lead, row, "sum")) for operand, (lead, row) in zip(tensors, labels, strict=False)]
     return Product(tuple(parts), (*kept, "row", "column"))
 
 
@@ -144,7 +137,7 @@ def _tensordot(node: Node, tensors: list[Operand], ndims: list[int]) -> Product 
         tuple(pair.get(axis, (side, axis)) for axis in range(ndim))
         for side, pair, ndim in zip(("row", "column"), pairs, ndims, strict=True)
     ]
-    output = tuple(one for one in (*labels[0], *labels[1]) if one[0] != "sum")
+    output = tuple(label for label in (*labels[0], *labels[1]) if label[0] != "sum")
     return Product(tuple(zip(tensors, labels, strict=True)), output)
 
 
@@ -176,8 +169,8 @@ def _split(part: str) -> list[Any]:
 
 def _sublists(node: Node) -> tuple[list[list[Any]], list[Any] | None] | None:
     """Return the lists of axis numbers of ``einsum(a, [0, 1], b, [1, 2], [0, 2])``."""
-    lists = [list(one) for one in node.args if isinstance(one, (list, tuple)) and not isinstance(one, Ref)]
-    count = sum(isinstance(one, (Ref, torch.Tensor)) for one in node.args)
+    lists = [list(arg) for arg in node.args if isinstance(arg, (list, tuple)) and not isinstance(arg, Ref)]
+    count = sum(isinstance(arg, (Ref, torch.Tensor)) for arg in node.args)
     return (lists[:count], lists[count] if len(lists) > count else None) if len(lists) >= count else None
 
 
@@ -185,21 +178,19 @@ def _spread(letters: Sequence[Any], ndim: int) -> Labels:
     """Return letters with batch labels for the axes that an Ellipsis stands for."""
     if ... not in letters:
         return tuple(letters)
-    place = list(letters).index(...)
-    return (*letters[:place], *_leading(ndim - len(letters) + 1), *letters[place + 1 :])
+    index = list(letters).index(...)
+    return (*letters[:index], *_leading(ndim - len(letters) + 1), *letters[index + 1 :])
 
 
-_Reader = Callable[[Node, list[Operand], list[int]], Product | None]
-_READERS: dict[str, _Reader] = {
-    **dict.fromkeys(("matmul", "mm", "bmm", "mv", "dot", "vdot"), _two),
-    **dict.fromkeys(("addmm", "baddbmm", "addmv"), _with_summand),
-    **dict.fromkeys(("outer", "ger"), _outer),
-    "linear": _linear,
-    "bilinear": _bilinear,
-    "cdist": _distances,
-    "scaled_dot_product_attention": _attention,
-    "tensordot": _tensordot,
-    "einsum": _einsum,
+_READERS: dict[_Reader, str] = {
+    _two: "matmul mm bmm mv dot vdot",
+    _with_summand: "addmm baddbmm addmv",
+    _outer: "outer ger",
+    _linear: "linear",
+    _bilinear: "bilinear",
+    _distances: "cdist",
+    _attention: "scaled_dot_product_attention",
+    _tensordot: "tensordot",
+    _einsum: "einsum",
 }
-PRODUCTS = frozenset(_READERS)
-"""Operations that are read as products of labelled axes."""
+RULES = by_operation({partial(_through_product, read=read): names for read, names in _READERS.items()})

@@ -1,4 +1,4 @@
-"""What would make relevance depend on chance or on other samples: dropout that is on, statistics of the batch."""
+"""Evaluation mode as crp-kit needs it: dropout that is on is switched off, statistics of the batch are found out."""
 
 from __future__ import annotations
 
@@ -6,32 +6,30 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ..operations import argument
+from ..operations import Kind, OperationSpec, Trait
 
-_DROPOUTS = frozenset(
-    "dropout dropout1d dropout2d dropout3d alpha_dropout feature_dropout feature_alpha_dropout".split()
-)
-_ATTENTION = "scaled_dot_product_attention"
-_ATTENTION_PLACE, _DROPOUT_PLACE, _NORM_PLACE = 4, 2, 5
+_OF_ATTENTION = "dropout_p"
+_TRAINING = 2
+"""Position of the argument that switches dropout on."""
 
 
 def without_dropout(
-    op: str, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    spec: OperationSpec, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
     """Return the arguments of a call with its dropout switched off, or None if there is none that is on."""
-    if op == _ATTENTION and argument(op, args, kwargs, "dropout_p", default=0.0):
-        return _replaced(args, kwargs, _ATTENTION_PLACE, dropout_p=0.0)
-    if op not in _DROPOUTS:
+    if spec.has(Trait.ATTENTION) and spec.argument(args, kwargs, _OF_ATTENTION, default=0.0):
+        return _replaced(args, kwargs, spec.parameters.index(_OF_ATTENTION), **{_OF_ATTENTION: 0.0})
+    if not spec.has(Trait.DROPOUT):
         return None
     name, default = _training_parameter(func)
-    active = kwargs.get(name, args[_DROPOUT_PLACE] if len(args) > _DROPOUT_PLACE else default)
+    active = kwargs.get(name, args[_TRAINING] if len(args) > _TRAINING else default)
     possible = kwargs.get("p", args[1] if len(args) > 1 else 1)
-    return _replaced(args, kwargs, _DROPOUT_PLACE, **{name: False}) if active and possible else None
+    return _replaced(args, kwargs, _TRAINING, **{name: False}) if active and possible else None
 
 
-def takes_batch_statistics(op: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
+def takes_batch_statistics(spec: OperationSpec, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
     """Return whether a call is a BatchNorm that normalises by the statistics of the batch."""
-    return op == "batch_norm" and bool(kwargs.get("training", args[_NORM_PLACE] if len(args) > _NORM_PLACE else False))
+    return spec.kind is Kind.BATCH_NORM and bool(spec.argument(args, kwargs, "training", default=False))
 
 
 def _training_parameter(func: Callable[..., Any]) -> tuple[str, bool]:
@@ -42,9 +40,9 @@ def _training_parameter(func: Callable[..., Any]) -> tuple[str, bool]:
 
 
 def _replaced(
-    args: tuple[Any, ...], kwargs: dict[str, Any], place: int, **new: Any
+    args: tuple[Any, ...], kwargs: dict[str, Any], position: int, **new: Any
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Give one argument another value, however it was passed."""
-    if len(args) > place:
-        return (*args[:place], *new.values(), *args[place + 1 :]), kwargs
+    if len(args) > position:
+        return (*args[:position], *new.values(), *args[position + 1 :]), kwargs
     return args, {**kwargs, **new}

@@ -1,4 +1,4 @@
-"""The mode that writes the torch calls of one forward down, and the hooks that say which module made them."""
+"""The function mode that records the torch calls of one forward, and the hooks that follow which module makes them."""
 
 from __future__ import annotations
 
@@ -14,22 +14,13 @@ from torch.overrides import TorchFunctionMode
 
 from ...errors import InputError, ModelError
 from ..nested import mapped, tensors
-from ..operations import (
-    ELEMENTWISE,
-    MOVING,
-    OPAQUE,
-    RESHAPING,
-    canonical_name,
-    in_reading_order,
-    is_inplace,
-    raw_name,
-    spec_of,
-    values_read,
-)
+from ..operation_names import in_reading_order, raw_name
+from ..operations import OperationSpec, Trait
+from ..registry import operation_of, spec_of
 from .decompositions import decomposition_of
 from .eval_mode import takes_batch_statistics, without_dropout
 from .hidden_dependence import Detector, Probe
-from .in_place import overwrite, rebind, value_after
+from .in_place import MOVING, RESHAPING, is_in_place, overwrite, rebind, value_after
 from .inputs import Inputs, is_token_ids
 from .live_values import Draft, Tape
 from .node_names import ModuleCall
@@ -37,7 +28,6 @@ from .shadow import ModelTensors, ModuleRun, state_tensors
 from .token_ids import TokenIds, samples_first
 
 _STEP_INTO = (functional.multi_head_attention_forward,)
-_CONVOLVED_AXES = {"conv1d": 1, "conv2d": 2, "conv3d": 3}
 
 
 @dataclass
@@ -51,7 +41,7 @@ class _Frame:
 
 
 class Recorder(TorchFunctionMode):
-    """Writes the calls of one forward down.
+    """Records the calls of one forward.
 
     Parameters
     ----------
@@ -122,7 +112,7 @@ class Recorder(TorchFunctionMode):
                     self._ids.enter(own, about)
                 return own
             own = self._detector.entered(own)
-            self.tape.add(Draft("input", "", _input_value, (), about), own)
+            self.tape.add(Draft(spec_of("input"), "", _input_value, (), about), own)
             self._input_ranks.add(own.ndim)
             return own
 
@@ -156,7 +146,7 @@ class Recorder(TorchFunctionMode):
             for tensor in state_tensors(module):
                 self.tape.own.remember(tensor)
                 tensor.data = tensor.data.clone()
-                self.tape.place(tensor)
+                self.tape.locate(tensor)
             self._frames[-1].copies = mapped((args, kwargs), lambda tensor: tensor.clone())
             return self._frames[-1].copies
 
@@ -179,21 +169,23 @@ class Recorder(TorchFunctionMode):
         if call.path in self.opaque:
             returned = any(result is value for value in frame.copies[0])
             result = mapped(result, lambda tensor: tensor.view_as(tensor))
-            op = ELEMENTWISE if call.path in self.elementwise else "identity" if returned else OPAQUE
-            result = self._record(Draft(op, call.path, ModuleRun(module), frame.inputs, frame.kwargs), result)
+            name = "elementwise" if call.path in self.elementwise else "identity" if returned else "opaque"
+            draft = Draft(spec_of(name), call.path, ModuleRun(module), frame.inputs, frame.kwargs)
+            result = self._record(draft, result)
             self._overwrite_inputs(frame, result)
         self._detector.check(result, call.path)
         refs = [self.tape.ref(value) for value in tensors(result)]
         call.stop = len(self.tape.drafts)
-        call.calls = sum(draft.op != "write_through" for draft in self.tape.drafts[call.start :])
+        drafts = self.tape.drafts[call.start :]
+        call.calls = sum(not draft.spec.has(Trait.WRITE_THROUGH) for draft in drafts)
         call.result = next((ref for ref in refs if ref is not None), None)
         self.calls.append(call)
         return result
 
     def _overwrite_inputs(self, frame: _Frame, result: Any) -> None:
         """Let what a module that works in place was given be what it returned."""
-        given = zip(tensors((frame.inputs, frame.kwargs)), tensors(frame.copies), strict=True)
-        for own, copy in given:
+        pairs = zip(tensors((frame.inputs, frame.kwargs)), tensors(frame.copies), strict=True)
+        for own, copy in pairs:
             if copy._version and isinstance(result, torch.Tensor) and torch.equal(copy, result):
                 self._write(own, result)
 
@@ -216,46 +208,48 @@ class Recorder(TorchFunctionMode):
             self._set_property(func, args)
             return None
         self._detector.check((args, kwargs), self._path)
-        op = canonical_name(raw)
-        args, kwargs = self._checked(op, func, args, kwargs)
+        spec = operation_of(func)
+        args, kwargs = self._checked(spec, func, args, kwargs)
         written = kwargs.pop("out", None)
         if written is not None:
-            return self._write_out(written, self._record(self._draft(op, func, args, kwargs), func(*args, **kwargs)))
-        writes = "dropout" not in op  # dropout is off, and hands on what it was given
-        if writes and args and isinstance(args[0], torch.Tensor) and is_inplace(raw, func, args, kwargs):
-            return self._inplace(raw, func, args, kwargs)
+            return self._write_out(written, self._record(self._draft(spec, func, args, kwargs), func(*args, **kwargs)))
+        writes = not spec.has(Trait.DROPOUT)  # dropout is off, and hands its argument on
+        if writes and args and isinstance(args[0], torch.Tensor) and is_in_place(raw, func, args, kwargs):
+            return self._in_place(raw, func, args, kwargs)
         replay, operands = in_reading_order(raw, func, args)
-        result = self._record(self._draft(op, replay, operands, kwargs), func(*args, **kwargs))
+        result = self._record(self._draft(spec, replay, operands, kwargs), func(*args, **kwargs))
         if raw in MOVING:
-            self.tape.place(args[0])
+            self.tape.locate(args[0])
         return result
 
     def _decomposed(
         self, func: Callable[..., Any], decomposition: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
         """Record the operations that a fused call consists of; the last of them has the call's name."""
-        op, first = canonical_name(raw_name(func)), len(self.tape.drafts)
+        name, first = operation_of(func).name, len(self.tape.drafts)
         with self:
             result = decomposition(*args, **kwargs)
         for draft in self.tape.drafts[first:]:
-            draft.title = f"{op}.{draft.op}"
+            draft.title = f"{name}.{draft.spec.name}"
         ref = next((ref for value in tensors(result) if (ref := self.tape.ref(value)) is not None), None)
         if ref is not None and ref.node >= first:
-            self.tape.drafts[ref.node].title = op
+            self.tape.drafts[ref.node].title = name
         return result
 
     def _depends(self, tree: Any) -> bool:
         """Return whether a tensor in a nested structure depends on the input."""
         return any(self.tape.ref(value) is not None for value in tensors(tree))
 
-    def _draft(self, op: str, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Draft:
-        return Draft(op, self._path, func, args, kwargs)
+    def _draft(
+        self, spec: OperationSpec, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Draft:
+        return Draft(spec, self._path, func, args, kwargs)
 
     def _record(self, draft: Draft, result: Any) -> Any:
         """Make a node of a call if it depends on the input; return the result, with no tensor of the call in it."""
         arguments, outputs = tensors((draft.args, draft.kwargs)), tensors(result)
         # most calls read the values of all their arguments, which are collected once
-        read = values_read(draft.op, draft.args, draft.kwargs) if spec_of(draft.op).like else arguments
+        read = draft.spec.values_read(draft.args, draft.kwargs) if draft.spec.like else arguments
         live = self._depends(read)
         if live:
             self._detector.check_real(outputs, self._path)
@@ -267,57 +261,57 @@ class Recorder(TorchFunctionMode):
         if not live or not any(value.is_floating_point() for value in outputs):
             self.tape.notice(outputs)
             return result
-        given = {id(value) for value in arguments}
-        if any(id(value) in given for value in outputs):
-            result = mapped(result, lambda t: t.view_as(t) if id(t) in given else t)
+        passed = {id(value) for value in arguments}
+        if any(id(value) in passed for value in outputs):
+            result = mapped(result, lambda t: t.view_as(t) if id(t) in passed else t)
         self.tape.add(draft, result)
         return result
 
     def _embedded(self, draft: Draft, ids: Any, value: torch.Tensor) -> torch.Tensor:
         """Make an input of what ids were looked up; return it as the model expects it."""
-        name = f"{draft.owner}.{draft.op}" if draft.owner else draft.op
+        name = f"{draft.owner}.{draft.spec.name}" if draft.owner else draft.spec.name
         about = {**ids.about, "name": name, "embedded": True}
         order, by = samples_first(ids, self._samples)
         own = value.detach().clone()
         if order:
             own = own.reshape(*by[1:], *own.shape[1:]) if order == "unflatten" else own.movedim(*by)
         own = self._detector.entered(own.contiguous())
-        self.tape.add(Draft("input", draft.owner, _input_value, (), about), own)
+        self.tape.add(Draft(spec_of("input"), draft.owner, _input_value, (), about), own)
         if not order:
             return own
         with self:
             return own.flatten(0, 1) if order == "unflatten" else own.movedim(by[1], by[0])
 
     def _checked(
-        self, op: str, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+        self, spec: OperationSpec, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Switch dropout off; refuse what would let one sample's relevance depend on others, or on no batch axis."""
-        quiet = without_dropout(op, func, args, kwargs)
+        quiet = without_dropout(spec, func, args, kwargs)
         if quiet is not None:
             self.notes.append(f"dropout that is on in evaluation mode (in {self._path!r}) was switched off")
             args, kwargs = quiet
         signal = args[0] if args else kwargs.get("input")
         live = isinstance(signal, torch.Tensor) and self.tape.ref(signal) is not None
-        if live and takes_batch_statistics(op, args, kwargs):
+        if live and takes_batch_statistics(spec, args, kwargs):
             raise ModelError(
                 f"BatchNorm {self._path!r} normalises by the statistics of the batch, also in evaluation mode: one "
                 f"sample's relevance would depend on the others. Give it running statistics (track_running_stats=True)"
             )
-        axes = _CONVOLVED_AXES.get(op)
+        axes = spec.spatial_axes if spec.is_convolution and not spec.has(Trait.TRANSPOSED) else None
         shape = signal.shape if isinstance(signal, torch.Tensor) and live else ()
         if axes is not None and len(shape) == axes + 1 and self._input_ranks == {axes + 1}:
             raise InputError(
-                f"data needs a batch axis in front: {op} at {self._path!r} got shape {tuple(shape)} where it takes "
-                f"{axes + 2} axes, (batch, channel, ...); use data[None] for one sample"
+                f"data needs a batch axis in front: {spec.name} at {self._path!r} got shape {tuple(shape)} where it "
+                f"takes {axes + 2} axes, (batch, channel, ...); use data[None] for one sample"
             )
         return args, kwargs
 
     # ------------------------------------------------------------------ in-place calls
 
-    def _inplace(self, raw: str, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def _in_place(self, raw: str, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         target = args[0]
         replay, new = value_after(raw, func, args, kwargs)
-        new = self._record(self._draft(canonical_name(raw), replay, args, kwargs), new)
+        new = self._record(self._draft(operation_of(func), replay, args, kwargs), new)
         if self._ids:
             self._ids.rename(target, new)
         if raw not in RESHAPING:
@@ -345,7 +339,7 @@ class Recorder(TorchFunctionMode):
 
 
 def _input_value(*, name: str, shared: bool, order: int, embedded: bool) -> torch.Tensor:
-    raise AssertionError(f"the value of the input {name!r} is given, not computed")
+    raise AssertionError(f"the value of the input {name!r} is not computed")
 
 
 def _body(func: Callable[..., Any]) -> Callable[..., Any]:

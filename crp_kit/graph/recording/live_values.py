@@ -1,4 +1,4 @@
-"""What one forward has recorded so far: nodes in the making, their values, and the tensor objects that hold them."""
+"""Values of a running forward: the nodes recorded so far, and the tensor objects that hold their outputs."""
 
 from __future__ import annotations
 
@@ -12,19 +12,29 @@ from torch.utils.weak import TensorWeakRef
 
 from ..graph import Ref
 from ..nested import leaves, mapped
+from ..operations import OperationSpec
 from .aliasing import memory_of, overlaps
 from .shadow import ModelTensors
 
 
 @dataclass
 class Draft:
-    """A node in the making: one call, with a `Ref` for each argument that depends on the input.
+    """A node as long as the forward runs: its arguments may still be copied, and it has neither shapes nor name.
 
-    `title` is the operation by which it is named, if that is another one. `differentiable` says whether the forward
-    had gradients switched on there.
+    Parameters
+    ----------
+    spec : OperationSpec
+    owner : str
+        Path of the innermost module that was running.
+    func, args, kwargs
+        The call; once it is on the tape, with a `Ref` for each argument that depends on the input.
+    title : str, optional
+        The operation by which the node is named, if that is another one.
+    differentiable : bool, optional
+        The forward had gradients switched on there.
     """
 
-    op: str
+    spec: OperationSpec
     owner: str
     func: Callable[..., Any]
     args: tuple[Any, ...]
@@ -54,7 +64,7 @@ class Tape:
         self.drafts: list[Draft] = []
         self.values: list[list[Any]] = []
         self._known: dict[int, tuple[weakref.ref[torch.Tensor], Ref | None]] = {}
-        self._places: dict[int, list[TensorWeakRef]] = {}
+        self._located: dict[int, list[TensorWeakRef]] = {}
         self._held: set[int] = set()
 
     def ref(self, value: Any) -> Ref | None:
@@ -70,11 +80,11 @@ class Tape:
     def assign(self, tensor: torch.Tensor, ref: Ref | None) -> None:
         """Let a tensor object be an output from now on, or something that does not depend on the input."""
         self._known[id(tensor)] = weakref.ref(tensor), ref
-        self.place(tensor)
+        self.locate(tensor)
 
-    def place(self, tensor: torch.Tensor) -> None:
-        """Take note of where a tensor object lies, again whenever it is made to stand for other memory."""
-        self._places.setdefault(memory_of(tensor), []).append(TensorWeakRef(tensor))
+    def locate(self, tensor: torch.Tensor) -> None:
+        """Take note of the memory of a tensor object, again whenever it is made to stand for other memory."""
+        self._located.setdefault(memory_of(tensor), []).append(TensorWeakRef(tensor))
 
     def notice(self, constants: Iterable[torch.Tensor]) -> None:
         """Take note of tensors that are no outputs, since a later write to their memory may make them depend."""
@@ -82,27 +92,27 @@ class Tape:
             if self._entry(value) is None:
                 self.assign(value, None)
 
-    def lying_at(self, address: int) -> list[torch.Tensor]:
+    def tensors_at(self, address: int) -> list[torch.Tensor]:
         """Return the tensor objects in one piece of memory: the model's own, and those that the forward still has."""
-        placed = (reference() for reference in self._places.get(address, ()))
-        found = (*self.own.at(address), *(one for one in placed if one is not None))
-        return list({id(one): one for one in found if memory_of(one) == address != 0}.values())
+        located = (reference() for reference in self._located.get(address, ()))
+        candidates = (*self.own.at(address), *(tensor for tensor in located if tensor is not None))
+        return list({id(tensor): tensor for tensor in candidates if memory_of(tensor) == address != 0}.values())
 
     def add(self, draft: Draft, result: Any) -> int:
         """Make a node of a call, with its result for value; return its index."""
         draft.args, draft.kwargs = mapped((draft.args, draft.kwargs), self._constant_or_ref)
-        index, parts = len(self.drafts), leaves(result)
+        index, outputs = len(self.drafts), leaves(result)
         draft.differentiable = torch.is_grad_enabled()
         self.drafts.append(draft)
-        self.values.append([value.detach() if isinstance(value, torch.Tensor) else value for value in parts])
-        for output, value in enumerate(parts):
+        self.values.append([value.detach() if isinstance(value, torch.Tensor) else value for value in outputs])
+        for output, value in enumerate(outputs):
             if isinstance(value, torch.Tensor):
                 self.assign(value, Ref(index, output) if value.is_floating_point() else None)
                 self._held.add(memory_of(value))
         return index
 
     def keep_old_values(self, target: torch.Tensor) -> None:
-        """Copy every recorded value and constant that lies in the memory of a tensor about to be overwritten."""
+        """Copy every recorded value and constant in the memory of a tensor about to be overwritten."""
         if memory_of(target) not in self._held:
             return
 

@@ -1,4 +1,4 @@
-"""Run a model once and write down each torch call that depends on its input: the recorded graph.
+"""Run a model once and record each torch call that depends on its input: the recorded graph.
 
 The model runs its own forward, so any Python in it works. A ``TorchFunctionMode`` sees every torch call; forward hooks
 on the shadow copy say which module made it. In-place calls give their node a new value and leave the old one to those
@@ -19,7 +19,7 @@ from ...conditions import OutputSelector
 from ...errors import CrpKitWarning, DeviceMemoryError, InputError, ModelError
 from ..graph import Graph, Node, Ref
 from ..nested import mapped, tensors
-from ..operations import Kind, spec_of
+from ..operations import Kind
 from .function_mode import Recorder
 from .hidden_dependence import Probe, UnseenDependenceError
 from .inputs import Inputs
@@ -44,7 +44,7 @@ class Recording:
     working : dict, optional
         Where rules keep outputs in the form in which they use them.
     remarks : list of str, optional
-        What rules found out that the user should know, until it is said.
+        What rules found out that the user should know, until the user is warned of it.
     """
 
     graph: Graph
@@ -62,7 +62,7 @@ class Recording:
     @property
     def structure(self) -> tuple[Any, ...]:
         """Equal for two recordings of the same calls, whatever their shapes."""
-        return (self.graph.output, *((node.op, node.owner, node.name, node.inputs) for node in self.graph))
+        return (self.graph.output, *((node.spec, node.owner, node.name, node.inputs) for node in self.graph))
 
 
 def record(
@@ -138,7 +138,7 @@ def record(
 
 @dataclass(frozen=True)
 class Seen:
-    """What a forward with gradients shows of a model that a forward without does not.
+    """Results of a forward with gradients that a forward without them does not show.
 
     Parameters
     ----------
@@ -167,9 +167,9 @@ def _calling_hint(shadow: torch.nn.Module, inputs: Inputs, arguments: tuple[tupl
     try:
         inspect.signature(shadow.forward).bind(*args, **kwargs)
     except TypeError:
-        kind = type(inputs.tree).__name__
+        container = type(inputs.tree).__name__
         if inputs.calling == "arguments" and not isinstance(inputs.tree, torch.Tensor):
-            return f". If the forward takes the {kind} itself, say CondAttribution(model, inputs='single')"
+            return f". If the forward takes the {container} itself, use CondAttribution(model, inputs='single')"
     return ""
 
 
@@ -210,10 +210,10 @@ def seen_through(
     while True:
         try:
             seen = record(shadow, data, output=output, opaque=opaque, elementwise=elementwise, probe=probe)
-        except UnseenDependenceError as found:
-            if found.path in opaque:
-                raise ModelError(f"what module {found.path!r} returns depends on the input in a hidden way") from found
-            opaque |= {found.path}
+        except UnseenDependenceError as error:
+            if error.path in opaque:
+                raise ModelError(f"what module {error.path!r} returns depends on the input in a hidden way") from error
+            opaque |= {error.path}
         except (ModelError, DeviceMemoryError) as error:
             failure = str(error)
             break
@@ -230,12 +230,12 @@ def seen_through(
 
 def first_sample(data: Any) -> Any:
     """Return the first of several samples, or None if tensors of the data differ in number, or may point at others."""
-    parts = tensors(data)
+    values = tensors(data)
     if isinstance(data, Inputs) and data.shared:
         return None
-    counts = {tensor.shape[:1] for tensor in parts}
-    several = len(counts) == 1 and max(counts) > (1,) and all(tensor.is_floating_point() for tensor in parts)
-    return mapped(data, lambda tensor: tensor[:1]) if several else None
+    counts = {value.shape[:1] for value in values}
+    divisible = len(counts) == 1 and max(counts) > (1,) and all(value.is_floating_point() for value in values)
+    return mapped(data, lambda value: value[:1]) if divisible else None
 
 
 def _select(result: Any, output: OutputSelector) -> torch.Tensor:
@@ -271,11 +271,11 @@ def _describe(result: Any) -> str:
 def _graph(recorder: Recorder, output: Ref, batch: int, *, gradients: bool) -> Graph:
     """Return what was recorded, with names."""
     tape, modules = recorder.tape, dict(recorder.shadow.named_modules())
-    naming = assign_names([(d.title or d.op, d.owner, d.kwargs) for d in tape.drafts], recorder.calls)
+    naming = assign_names([(d.title or d.spec.name, d.owner, d.kwargs) for d in tape.drafts], recorder.calls)
     nodes = tuple(
         Node(
             index=index,
-            op=draft.op,
+            spec=draft.spec,
             owner=draft.owner,
             func=draft.func,
             args=draft.args,
@@ -303,18 +303,7 @@ def _graph(recorder: Recorder, output: Ref, batch: int, *, gradients: bool) -> G
 def _layer_of(draft: Draft, modules: Mapping[str, torch.nn.Module]) -> torch.nn.Module | None:
     """Return the convolution or linear layer whose own forward makes a call, among calls of other operations."""
     layer = modules.get(draft.owner)
-    return layer if draft.op in _LAYERS and isinstance(layer, _LAYERS[draft.op]) else None
-
-
-_LAYERS: dict[str, type[torch.nn.Module]] = {
-    "linear": torch.nn.Linear,
-    "conv1d": torch.nn.Conv1d,
-    "conv2d": torch.nn.Conv2d,
-    "conv3d": torch.nn.Conv3d,
-    "conv_transpose1d": torch.nn.ConvTranspose1d,
-    "conv_transpose2d": torch.nn.ConvTranspose2d,
-    "conv_transpose3d": torch.nn.ConvTranspose3d,
-}
+    return layer if draft.spec.layer is not None and isinstance(layer, draft.spec.layer) else None
 
 
 def _detached(tape: Tape, *, gradients: bool) -> frozenset[int]:
@@ -322,7 +311,7 @@ def _detached(tape: Tape, *, gradients: bool) -> frozenset[int]:
     return frozenset(
         index
         for index, draft in enumerate(tape.drafts)
-        if spec_of(draft.op).kind is Kind.DETACHED or (gradients and not draft.differentiable)
+        if draft.spec.kind is Kind.DETACHED or (gradients and not draft.differentiable)
     )
 
 

@@ -11,19 +11,13 @@ import torch
 
 from ...errors import InputError
 from ..nested import mapped, tensors
-from ..operations import Kind, spec_of, values_read
+from ..operations import Kind, Trait
 from .live_values import Draft
 
 __all__ = ["TokenIds", "samples_first"]
 
 _FIRST = 1 << 30
 """Stands for sample 0 among the integers that are moved with ids; whatever is below, such as padding, is no sample."""
-_ELEMENTWISE = frozenset({"add", "sub", "clamp", "clamp_min", "clamp_max", "remainder", "fmod", "floordiv"})
-_CHOOSING = frozenset({"max", "min", "amax", "amin", "topk", "sort", "maximum", "minimum"})
-"""Structural operations that give positions, or compare values."""
-_TABLES = frozenset({"getitem", "index_select", "gather", "take_along_dim"})
-_WRITES = frozenset({"setitem", "index_put", "scatter", "index_copy"})
-_LOOKUPS = frozenset({"embedding", "getitem", "index_select"})
 
 
 @dataclass(frozen=True)
@@ -68,13 +62,15 @@ class TokenIds:
 
     def follow(self, draft: Draft, outputs: Sequence[torch.Tensor]) -> None:
         """Take note of outputs that are ids, since a call has moved or shifted them."""
-        moved = spec_of(draft.op).kind is Kind.STRUCTURAL and draft.op not in _CHOOSING
-        if not moved and draft.op not in _ELEMENTWISE:
+        spec = draft.spec
+        compares = spec.has(Trait.MAXIMUM) or spec.has(Trait.ORDERING)
+        moved = spec.kind is Kind.STRUCTURAL and not compares
+        if not moved and not spec.has(Trait.SHIFTS_INTEGERS):
             return
-        first = tensors(values_read(draft.op, draft.args, draft.kwargs))
-        if draft.op in _WRITES:
-            first = tensors((draft.args[0], draft.args[-1], draft.kwargs))
-        sources = [ids for value in first if (ids := self._of(value)) is not None]
+        operands = tensors(spec.values_read(draft.args, draft.kwargs))
+        if spec.has(Trait.WRITE):
+            operands = tensors((draft.args[0], draft.args[-1], draft.kwargs))
+        sources = [ids for value in operands if (ids := self._of(value)) is not None]
         if not sources or any(value.is_floating_point() or value.dtype == torch.bool for value in outputs):
             return
         about = sources[0].about
@@ -88,7 +84,7 @@ class TokenIds:
         self, draft: Draft, outputs: Sequence[torch.Tensor], rows: torch.Tensor
     ) -> list[torch.Tensor | None]:
         """Return of which sample each id is after a call, by making the call with these numbers instead of ids."""
-        if draft.op in _TABLES and self._of(draft.args[0]) is None:  # another number for each id
+        if draft.spec.has(Trait.TABLE) and self._of(draft.args[0]) is None:  # another number for each id
             return [rows.reshape(*rows.shape, *(1,) * (value.ndim - rows.ndim)) for value in outputs]
 
         def numbers(value: torch.Tensor) -> torch.Tensor:
@@ -100,9 +96,10 @@ class TokenIds:
 
     def looked_up(self, draft: Draft, outputs: Sequence[torch.Tensor]) -> _Ids | None:
         """Return the ids by which a call looks floating-point rows of a table up, None if it does not."""
-        if draft.op not in _LOOKUPS or len(outputs) != 1 or not outputs[0].is_floating_point():
+        if not draft.spec.has(Trait.LOOKUP) or len(outputs) != 1 or not outputs[0].is_floating_point():
             return None
-        return next((ids for one in tensors((draft.args, draft.kwargs)) if (ids := self._of(one)) is not None), None)
+        arguments = tensors((draft.args, draft.kwargs))
+        return next((ids for value in arguments if (ids := self._of(value)) is not None), None)
 
 
 def samples_first(ids: Any, samples: int) -> tuple[str, tuple[int, ...]]:

@@ -14,7 +14,7 @@ from zennit.types import SubclassMeta
 from ...errors import CompositeError, UnknownLayerError
 from ...graph.graph import Graph, Node
 from ...graph.name_patterns import is_plain, matching
-from ...graph.operations import Kind
+from ...graph.operations import Kind, Trait
 from ..module_stand_ins import FAMILY, STAND_INS
 
 __all__ = ["Layer", "Layers", "Types", "type_text"]
@@ -22,8 +22,6 @@ __all__ = ["Layer", "Layers", "Types", "type_text"]
 Types = type | tuple[type, ...]
 
 _NO_LAYER = (Kind.INPUT, Kind.DETACHED)
-_CHOOSING = frozenset("max min amax amin maximum minimum".split())
-"""Operations that pick values by comparing them, as max pooling does, rather than by place."""
 _SHOWN = 5
 
 
@@ -173,12 +171,13 @@ class Layers:
 
 def _computes(node: Node) -> bool:
     if node.kind is Kind.STRUCTURAL:
-        return "max_pool" in node.op or node.op in _CHOOSING
+        return node.spec.has(Trait.MAXIMUM)
     return node.kind not in _NO_LAYER
 
 
 def _layer(index: int, node: Node) -> Layer:
-    stand_in, family = STAND_INS.get(node.op), FAMILY.get(node.kind)
+    has_own_step = node.spec.step is not None
+    stand_in, family = (None, None) if has_own_step else (STAND_INS.get(node.op), FAMILY.get(node.kind))
     modules = [] if node.module is None else [node.module]
     if stand_in is not None and not any(isinstance(module, type(stand_in())) for module in modules):
         modules.append(stand_in())
