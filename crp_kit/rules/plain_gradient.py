@@ -80,7 +80,7 @@ def _unknown(graph: Graph, nodes: Collection[Node]) -> PlainGradient:
         f"no rule is known for the {_ops(nodes)}",
         _names(nodes),
         "if the module is element-wise, declare it: CondAttribution(model, elementwise=...); otherwise write it with "
-        "operations that have rules",
+        "operations that have rules, or give it one with crp_kit.register_operation",
     )
 
 
