@@ -1,4 +1,4 @@
-"""Modules that are declared to work value by value: which of a model they are, and whether they do."""
+"""Modules that are declared to be element-wise: their paths in a model, and a trial whether they are."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ Elementwise: TypeAlias = str | type[torch.nn.Module]
 """A module type, or the name of a module, or a pattern for names."""
 
 
-def declarations(given: Elementwise | Iterable[Elementwise]) -> tuple[Elementwise, ...]:
-    """Return what is declared, one by one.
+def declarations(elementwise: Elementwise | Iterable[Elementwise]) -> tuple[Elementwise, ...]:
+    """Return what is declared as a tuple.
 
     Raises
     ------
     InputError
-        If something is neither a module type nor a text.
+        If something is neither a module type nor a string.
     """
-    one = isinstance(given, (str, type)) or not isinstance(given, Iterable)
-    several: tuple[Any, ...] = (given,) if one else tuple(given)  # type: ignore[arg-type]
-    for declared in several:
-        if not isinstance(declared, str) and not (isinstance(declared, type) and issubclass(declared, torch.nn.Module)):
+    is_single = isinstance(elementwise, (str, type)) or not isinstance(elementwise, Iterable)
+    declared: tuple[Any, ...] = (elementwise,) if is_single else tuple(elementwise)  # type: ignore[arg-type]
+    for entry in declared:
+        if not isinstance(entry, str) and not (isinstance(entry, type) and issubclass(entry, torch.nn.Module)):
             raise InputError(
                 f"elementwise is module types, names of modules or patterns for them, such as [NewGELU, '*.act']; "
-                f"got {declared!r}"
+                f"got {entry!r}"
             )
-    return several
+    return declared
 
 
 def declared_paths(model: torch.nn.Module, declared: Iterable[Elementwise]) -> frozenset[str]:
@@ -45,7 +45,7 @@ def declared_paths(model: torch.nn.Module, declared: Iterable[Elementwise]) -> f
     ----------
     model : torch.nn.Module
     declared : iterable of str or module type
-        A name means its module. Any other text is a pattern: a regular expression, or with wild cards. A type means
+        A name means its module. Any other string is a pattern: a regular expression, or with wild cards. A type means
         every module of it.
 
     Raises
@@ -55,23 +55,23 @@ def declared_paths(model: torch.nn.Module, declared: Iterable[Elementwise]) -> f
     """
     first = {id(module): path for path, module in model.named_modules()}
     modules = {path: module for path, module in model.named_modules(remove_duplicate=False) if path}
-    found: set[str] = set()
-    for one in declared:
-        if isinstance(one, type):
-            paths = [path for path, module in modules.items() if isinstance(module, one)]
-            known, text = [type(module).__name__ for module in modules.values()], one.__name__
+    chosen: set[str] = set()
+    for entry in declared:
+        if isinstance(entry, type):
+            paths = [path for path, module in modules.items() if isinstance(module, entry)]
+            known, name = [type(module).__name__ for module in modules.values()], entry.__name__
         else:
-            paths = [one] if one in modules else matching(one, modules)
-            known, text = list(modules), one
+            paths = [entry] if entry in modules else matching(entry, modules)
+            known, name = list(modules), entry
         if not paths:
-            what = "of type" if isinstance(one, type) else "with the name or pattern"
-            raise UnknownLayerError(text, known, f"elementwise declares modules {what} {text!r}, and there are none")
-        found.update(first[id(modules[path])] for path in paths)
-    return frozenset(found)
+            what = "of type" if isinstance(entry, type) else "with the name or pattern"
+            raise UnknownLayerError(name, known, f"elementwise declares modules {what} {name!r}, and there are none")
+        chosen.update(first[id(modules[path])] for path in paths)
+    return frozenset(chosen)
 
 
 def check_elementwise(recording: Recording) -> None:
-    """Make sure that each module that is declared to work value by value does, by trying it.
+    """Make sure that each module that is declared to be element-wise is, by trying it.
 
     Raises
     ------
@@ -105,16 +105,16 @@ _TRIES = 2
 
 
 def _mixes(node: Node, value: torch.Tensor) -> bool:
-    """Return whether outputs change where the input does not: half of its values, then the others, are moved."""
+    """Return whether outputs change where the input does not: half of its values, then the other half, are changed."""
     generator = torch.Generator().manual_seed(0)
     before = _output(node, value)
     step = value.abs().max() + 1
     for attempt in range(_TRIES):
-        half = (torch.rand(value.shape, generator=generator) < 0.5).to(value.device)
+        first_half = (torch.rand(value.shape, generator=generator) < 0.5).to(value.device)
         size = (1 + torch.rand(value.shape, generator=generator)).to(value) * step * (-1) ** attempt
-        for moved in (half, ~half):
-            after = _output(node, torch.where(moved, value + size, value))
-            if not torch.allclose(after[~moved], before[~moved], **_rounding(before), equal_nan=True):
+        for changed in (first_half, ~first_half):
+            after = _output(node, torch.where(changed, value + size, value))
+            if not torch.allclose(after[~changed], before[~changed], **_rounding(before), equal_nan=True):
                 return True
     return False
 

@@ -1,4 +1,4 @@
-"""In which order the values of maps lie in memory: channels last, in which convolutions on the CPU are fastest."""
+"""The memory format of maps of channels: channels last, in which convolutions on the CPU are fastest."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def laid_out(value: torch.Tensor) -> torch.Tensor:
 def as_batch(rows: torch.Tensor) -> torch.Tensor:
     """Return (row, sample, *shape) as one batch, (row * sample, *shape).
 
-    The stride of an axis of one element is arbitrary, but torch tells the order of a map by it: it is set right.
+    The stride of an axis of one element is arbitrary, but torch recognises the memory format by it: it is set right.
     """
     flat = rows.flatten(0, 1)
     if flat.shape[0] != 1 or flat.ndim != 4 or not flat.is_contiguous(memory_format=torch.channels_last):
@@ -39,14 +39,14 @@ def with_maps_laid_out(data: Any) -> Any:
 
 @dataclass(frozen=True)
 class Outline:
-    """What two recordings of the same values have in common, in little memory.
+    """A summary of a recording, in little memory, by which two are compared.
 
     Parameters
     ----------
     signature : tuple
         Of the graph.
     sums : tuple of float
-        For each value its checksum, which tells one order from another.
+        For each value its position-dependent checksum.
     tolerances : tuple of float
         By how much rounding may change these sums: the root of the precision times the largest value, for each of as
         many values as would add up if they were independent.
@@ -68,9 +68,9 @@ class Outline:
         if self.signature != other.signature or len(self.sums) != len(other.sums):
             return False
         triples = zip(self.sums, other.sums, self.tolerances, strict=True)
-        return all(abs(one - another) <= tolerance for one, another, tolerance in triples)
+        return all(abs(first - second) <= tolerance for first, second, tolerance in triples)
 
 
 def _tolerance(value: torch.Tensor) -> float:
-    largest = max(abs(float(one)) for one in torch.aminmax(value))
+    largest = max(abs(float(bound)) for bound in torch.aminmax(value))
     return largest * math.sqrt(torch.finfo(value.dtype).eps * value.numel())

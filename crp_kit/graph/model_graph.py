@@ -61,12 +61,12 @@ class ModelGraph:
             If there is no such layer.
         """
         ref = self._graph.find(layer_name)
-        return [self._label(one) for one in self._feeding(ref)[ref]]
+        return [self._label(feeding) for feeding in self._feeding(ref)[ref]]
 
     def find_users(self, layer_name: str) -> list[str]:
         """Return the layers that a layer feeds, with none of the graph's layers between."""
         ref = self._graph.find(layer_name)
-        return [self._label(one) for one, feeding in self._feeding(ref).items() if ref in feeding]
+        return [self._label(user) for user, feeding in self._feeding(ref).items() if ref in feeding]
 
     def shape(self, layer_name: str) -> torch.Size:
         """Return the shape of a layer's output for one sample, without the batch axis."""
@@ -102,7 +102,7 @@ class ModelGraph:
         -------
         list of dict
         """
-        return [self._excluded(one) for one in parse_conditions(conditions)]
+        return [self._excluded(condition) for condition in parse_conditions(conditions)]
 
     def _excluded(self, condition: ConditionSet) -> dict[str, list[Any]]:
         walk = self._walk(condition)
@@ -226,11 +226,11 @@ def get_layer_names(
     >>> get_layer_names(torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.ReLU()), torch.nn.Conv2d)
     ['0']
     """
-    wanted = tuple(types) if isinstance(types, Sequence) else types
+    chosen = tuple(types) if isinstance(types, Sequence) else types
     return [
         name
         for name, module in model.named_modules()
         if name
-        and (isinstance(module, wanted) if wanted is not None else not any(True for _ in module.children()))
+        and (isinstance(module, chosen) if chosen is not None else not any(True for _ in module.children()))
         and (pattern is None or re.fullmatch(pattern, name))
     ]

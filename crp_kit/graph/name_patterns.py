@@ -9,15 +9,15 @@ from collections.abc import Iterable
 __all__ = ["is_plain", "matching"]
 
 
-def is_plain(text: str) -> bool:
-    """Return whether a text can only be meant as a name: there is nothing in it that patterns are made of.
+def is_plain(string: str) -> bool:
+    """Return whether a string can only be meant as a name: it has no character that patterns are made of.
 
     Examples
     --------
     >>> is_plain("layer1.0.conv1"), is_plain("layer1.*")
     (True, False)
     """
-    return re.fullmatch(r"[\w.:]+", text) is not None
+    return re.fullmatch(r"[\w.:]+", string) is not None
 
 
 def matching(pattern: str, names: Iterable[str]) -> list[str]:
@@ -40,8 +40,8 @@ def matching(pattern: str, names: Iterable[str]) -> list[str]:
     return [name for name in known if expression.fullmatch(name)] or fnmatch.filter(known, pattern)
 
 
-def _compiled(text: str) -> re.Pattern[str]:
+def _compiled(pattern: str) -> re.Pattern[str]:
     try:
-        return re.compile(text)
+        return re.compile(pattern)
     except re.error:
-        return re.compile(re.escape(text))
+        return re.compile(re.escape(pattern))

@@ -1,4 +1,8 @@
-"""Nested arguments and results of calls: tuples, lists, mappings and dataclasses with tensors in them."""
+"""Nested arguments and results of calls: tuples, lists, mappings and dataclasses with tensors in them.
+
+Written by hand: ``torch.utils._pytree`` takes subclasses of lists, mappings and dataclasses for leaves unless each
+class is registered for the whole process, and a `Ref` for a container, and is slower on the arguments of a call.
+"""
 
 from __future__ import annotations
 
@@ -20,36 +24,36 @@ class Ref(NamedTuple):
 _LEAVES = frozenset(
     {bool, int, float, str, type(None), torch.Tensor, torch.nn.Parameter, torch.dtype, torch.device, Ref}
 )
-"""The types of most leaves, which are told apart by their type alone."""
+"""The types of most leaves, for which the type alone is looked up."""
 
 
 def leaves(tree: Any) -> list[Any]:
-    """Return a nested structure as the flat list of what is in it; anything that is no container is a leaf."""
-    found: list[Any] = []
-    _collect(tree, found)
-    return found
+    """Return the leaves of a nested structure as a flat list; anything that is no container is a leaf."""
+    into: list[Any] = []
+    _collect(tree, into)
+    return into
 
 
-def _collect(tree: Any, found: list[Any]) -> None:
+def _collect(tree: Any, into: list[Any]) -> None:
     """Put the leaves of a nested structure into a list."""
     if type(tree) in _LEAVES or isinstance(tree, (torch.Tensor, torch.Size, Ref)):
-        found.append(tree)
+        into.append(tree)
     elif isinstance(tree, (tuple, list)):
-        _collect_each(tree, found)
+        _collect_each(tree, into)
     elif isinstance(tree, Mapping):
-        _collect_each(tree.values(), found)
+        _collect_each(tree.values(), into)
     elif _is_record(tree):
-        _collect_each((getattr(tree, field.name) for field in dataclasses.fields(tree)), found)
+        _collect_each((getattr(tree, field.name) for field in dataclasses.fields(tree)), into)
     else:
-        found.append(tree)
+        into.append(tree)
 
 
-def _collect_each(trees: Iterable[Any], found: list[Any]) -> None:
-    for one in trees:
-        if type(one) in _LEAVES:  # most are, and are told apart sooner than called for
-            found.append(one)
+def _collect_each(trees: Iterable[Any], into: list[Any]) -> None:
+    for item in trees:
+        if type(item) in _LEAVES:  # most are, and a look-up is faster than a call
+            into.append(item)
         else:
-            _collect(one, found)
+            _collect(item, into)
 
 
 def tensors(tree: Any) -> list[torch.Tensor]:
@@ -57,30 +61,30 @@ def tensors(tree: Any) -> list[torch.Tensor]:
     return [leaf for leaf in leaves(tree) if isinstance(leaf, torch.Tensor)]
 
 
-def mapped(tree: Any, func: Callable[[Any], Any], kind: type = torch.Tensor) -> Any:
+def mapped(tree: Any, func: Callable[[Any], Any], leaf_type: type = torch.Tensor) -> Any:
     """Return a nested structure with a function applied to each leaf of one type; its containers are copied."""
-    if isinstance(tree, kind):
+    if isinstance(tree, leaf_type):
         return func(tree)
     if type(tree) in _LEAVES or isinstance(tree, (torch.Tensor, torch.Size, Ref)):
         return tree
     if isinstance(tree, (tuple, list)):
-        parts = [mapped(one, func, kind) for one in tree]
+        parts = [mapped(item, func, leaf_type) for item in tree]
         return type(tree)(*parts) if hasattr(tree, "_fields") else type(tree)(parts)
     if isinstance(tree, Mapping):
-        found = {key: mapped(one, func, kind) for key, one in tree.items()}
+        items = {key: mapped(item, func, leaf_type) for key, item in tree.items()}
         if not isinstance(tree, MutableMapping):
-            return type(tree)(found)  # type: ignore[call-arg]
+            return type(tree)(items)  # type: ignore[call-arg]
         if type(tree) is dict:
-            return found
-        twin = copy.copy(tree)  # with what it has beside its items
-        for key, one in found.items():
-            twin[key] = one
-        return twin
+            return items
+        copied = copy.copy(tree)  # with its attributes beside the items
+        for key, item in items.items():
+            copied[key] = item
+        return copied
     if _is_record(tree):
-        twin = copy.copy(tree)
+        copied = copy.copy(tree)
         for field in dataclasses.fields(tree):
-            object.__setattr__(twin, field.name, mapped(getattr(tree, field.name), func, kind))
-        return twin
+            object.__setattr__(copied, field.name, mapped(getattr(tree, field.name), func, leaf_type))
+        return copied
     return tree
 
 

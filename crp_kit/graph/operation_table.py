@@ -17,11 +17,11 @@ from .operations import Kind, OperationSpec, Trait
 from .registry import enter
 
 _FIELDS: dict[str, dict[str, Any]] = {}
-"""What the parts below say of each operation."""
+"""The fields of each operation's spec, from all parts below."""
 
 
 def _enter(kind: Kind, names: str, parameters: str = "", **fields: Any) -> None:
-    """Say what operations are that are alike."""
+    """Describe operations that are alike."""
     for name in names.split():
         _FIELDS[name] = {"kind": kind, "parameters": tuple(parameters.split()), **fields}
 
@@ -252,7 +252,7 @@ _TRAITS: dict[Trait, str] = {
 
 
 def _specs() -> dict[str, OperationSpec]:
-    """Return what all parts say of each operation; one of which only the axes or a trait are known is unknown."""
+    """Return the spec of each operation from all parts; one of which only axes or traits are known is unknown."""
     fields: Mapping[str, Mapping[str, Any]] = {
         "axes": _AXES,
         "spatial_axes": _SPATIAL_AXES,

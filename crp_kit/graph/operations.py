@@ -1,6 +1,6 @@
-"""Descriptions of operations: the part that it plays for relevance, its arguments, axes and traits, its own step.
+"""Descriptions of operations: the part that one plays for relevance, its arguments, axes and traits, its own step.
 
-`operation_table` says it of what crp-kit knows, `registry` keeps it and takes what strangers add.
+`operation_table` describes those that crp-kit knows, `registry` keeps them and takes those that users add.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ class OperationSpec:
     name : str
         Canonical name, by which nodes are called: ``"erf"`` for ``torch.erf``, ``Tensor.erf`` and ``Tensor.erf_``.
     kind : Kind
-        The part that it plays for relevance, by its member or its member's name in small letters. Strangers may say
+        The part that it plays for relevance, by its member or its member's name in small letters. Users may say
         ``"activation"`` (relevance passes, under the composite's rule for activations), ``"sum"`` and ``"affine"``
         (each input gets what it contributes), ``"product"`` (gates get nothing), ``"deviation"`` (by contribution),
         ``"structural"`` (relevance goes where the value came from), ``"gradient"`` (plain gradient, with a warning), or

@@ -1,9 +1,13 @@
-"""Order and paths: which conditioned nodes lie upstream of which, and which edges no counted path uses.
+"""Path exclusion: which conditioned nodes are upstream of which, and which edges no counted path uses.
 
 A path from the start to the model input counts if and only if the conditioned nodes on it form a maximal chain of all
 conditioned nodes: nodes in series must all be passed, parallel nodes mean their union. Relevance therefore walks from
 the start to the conditioned nodes that it covers, from each of these to those that it covers, and at last to the input.
-Whatever by-passes a conditioned node carries nothing (Achtibat et al. 2023, methods; made exact here for any graph).
+Whatever by-passes a conditioned node carries nothing (Achtibat et al. 2023, methods; exact here for any graph).
+
+Why stretches, and not masks at the conditioned nodes alone: a residual connection past a conditioned layer would carry
+relevance that no mask sees. Why maximal chains: a path through one of two parallel conditioned nodes passes all the
+conditioned nodes that it can, while one that skips a node in series could have passed it.
 """
 
 from __future__ import annotations
@@ -86,12 +90,12 @@ class Walk:
     def _upstream(self, ref: Ref) -> frozenset[Ref]:
         """Conditioned outputs strictly upstream of an output."""
         marks = self._above[ref.node]
-        return frozenset(one for place, one in enumerate(self.conditioned) if marks >> place & 1)
+        return frozenset(other for position, other in enumerate(self.conditioned) if marks >> position & 1)
 
     def covered(self, ref: Ref) -> tuple[Ref, ...]:
         """Return the conditioned outputs upstream of `ref` with no other conditioned output between."""
         upstream = self._upstream(ref)
-        between = frozenset(below for one in upstream for below in self._upstream(one))
+        between = frozenset(below for other in upstream for below in self._upstream(other))
         return tuple(sorted(upstream - between))
 
     def segments(self) -> tuple[Segment, ...]:

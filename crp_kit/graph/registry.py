@@ -1,4 +1,4 @@
-"""The registry of operations: finds what a torch call is, and takes the operations of strangers.
+"""The registry of operations: finds what a torch call is, and takes the operations of users.
 
 `operation_table` fills it with what crp-kit knows. Operations go by one canonical name (`operation_names`), so that
 ``torch.add``, ``Tensor.add_``, ``a + b`` and ``b += a`` are one; an operator can be meant by its function instead.

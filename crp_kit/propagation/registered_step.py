@@ -1,4 +1,4 @@
-"""The step of an operation that a stranger registered with a rule of its own."""
+"""The step of an operation that was registered with a rule of its own."""
 
 from __future__ import annotations
 

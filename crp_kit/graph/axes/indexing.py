@@ -1,4 +1,4 @@
-"""Axes through indexing: what ``x[...]`` makes of each axis, and what ``x[...] = value`` takes from the value's."""
+"""Axes through indexing: those of ``x[...]`` from those of `x`, and those of ``x[...] = value`` from the value's."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .layout import LOST, Layout, Passage, carried
 
 
 class _Indexed(NamedTuple):
-    """What an index does to the axes of a tensor.
+    """The effect of an index on the axes of a tensor.
 
     Parameters
     ----------
@@ -53,8 +53,8 @@ def sliced(passage: Passage, mapping: Sequence[int | None], steps: dict[int, sli
         if not passage.touches([axis]):
             continue
         start, stop, stride = step.indices(passage.before[axis])
-        rounds = [one.stride * one.size for one in passage.layout if one.axis == axis]
-        if stride != 1 or any(start % one or stop % one for one in rounds):
+        rounds = [factor.stride * factor.size for factor in passage.layout if factor.axis == axis]
+        if stride != 1 or any(start % size or stop % size for size in rounds):
             return LOST
         target = mapping[axis]
         if target is not None:
@@ -87,25 +87,26 @@ def _has_tensor(index: Any) -> bool:
     return not all(map(_is_plain, items))
 
 
-def _is_plain(one: Any) -> bool:
+def _is_plain(item: Any) -> bool:
     """Return whether an entry of an index is no tensor and nothing that becomes one, such as a list or an array."""
-    return one is None or one is Ellipsis or isinstance(one, (slice, Integral))
+    return item is None or item is Ellipsis or isinstance(item, (slice, Integral))
 
 
 def _indexed(index: Any, before: torch.Size, after: torch.Size) -> _Indexed | None:
     """Return what an index does, by the order of torch: integers first, then slices, then index tensors."""
     items = list(index) if isinstance(index, tuple) else [index]
-    items = [one if _is_plain(one) or isinstance(one, (Ref, torch.Tensor)) else torch.as_tensor(one) for one in items]
-    if any(isinstance(one, bool) for one in items):
+    tensors = (Ref, torch.Tensor)
+    items = [item if _is_plain(item) or isinstance(item, tensors) else torch.as_tensor(item) for item in items]
+    if any(isinstance(item, bool) for item in items):
         return None
-    unknown = [one for one in items if isinstance(one, Ref)]
-    if len(unknown) > 1 or (unknown and any(_is_index(one) for one in items if one is not unknown[0])):
+    unknown = [item for item in items if isinstance(item, Ref)]
+    if len(unknown) > 1 or (unknown and any(_is_index(item) for item in items if item is not unknown[0])):
         return None
-    used = sum(_consumed(one) for one in items if not isinstance(one, Ref)) + len(unknown)
+    used = sum(_consumed(item) for item in items if not isinstance(item, Ref)) + len(unknown)
     if used > len(before) or (unknown and not _takes_one_axis(items, before, after)):
         return None
     rest: list[Any] = [slice(None)] * (len(before) - used)
-    spread = next((i for i, one in enumerate(items) if one is Ellipsis), None)
+    spread = next((i for i, item in enumerate(items) if item is Ellipsis), None)
     items = [*items, *rest] if spread is None else [*items[:spread], *rest, *items[spread + 1 :]]
     return _walked(items, before, after)
 
@@ -114,43 +115,43 @@ def _walked(items: list[Any], before: torch.Size, after: torch.Size) -> _Indexed
     mapping: list[int | None] = [None] * len(before)
     steps, tensors, order = dict[int, slice](), dict[int, Any](), list[int | str]()
     axis = 0
-    for one in items:
-        if one is None:
+    for item in items:
+        if item is None:
             order.append("new")
             continue
-        if isinstance(one, slice):
+        if isinstance(item, slice):
             order.append(axis)
-            steps[axis] = one
-        elif isinstance(one, Ref) or _is_index(one):
+            steps[axis] = item
+        elif isinstance(item, Ref) or _is_index(item):
             order.append("index")
-            tensors.update(dict.fromkeys(range(axis, axis + _consumed(one)), one))
-        axis += _consumed(one)
-    places = [i for i, entry in enumerate(order) if entry == "index"]
+            tensors.update(dict.fromkeys(range(axis, axis + _consumed(item)), item))
+        axis += _consumed(item)
+    positions = [i for i, entry in enumerate(order) if entry == "index"]
     plain = [entry for entry in order if entry != "index"]
     wide = len(after) - len(plain)
-    together = not places or places[-1] - places[0] == len(places) - 1
-    front = places[0] if places and together else 0
+    together = not positions or positions[-1] - positions[0] == len(positions) - 1
+    front = positions[0] if positions and together else 0
     for i, entry in enumerate(plain):
         if isinstance(entry, int):
             mapping[entry] = i if i < front else i + wide
     return _Indexed(mapping, steps, tensors, front if wide >= 0 else None)
 
 
-def _is_index(one: Any) -> bool:
-    return isinstance(one, torch.Tensor) and (one.ndim > 0 or one.dtype in (torch.bool, torch.uint8))
+def _is_index(item: Any) -> bool:
+    return isinstance(item, torch.Tensor) and (item.ndim > 0 or item.dtype in (torch.bool, torch.uint8))
 
 
-def _consumed(one: Any) -> int:
+def _consumed(item: Any) -> int:
     """Return how many axes an entry of an index takes."""
-    if one is None or one is Ellipsis:
+    if item is None or item is Ellipsis:
         return 0
-    mask = isinstance(one, torch.Tensor) and one.dtype in (torch.bool, torch.uint8)
-    return one.ndim if mask else 1
+    mask = isinstance(item, torch.Tensor) and item.dtype in (torch.bool, torch.uint8)
+    return item.ndim if mask else 1
 
 
 def _takes_one_axis(items: list[Any], before: torch.Size, after: torch.Size) -> bool:
     """Return whether an index tensor that depends on the input takes one axis: a mask of several leaves fewer axes."""
-    selected = sum(_consumed(one) for one in items if not isinstance(one, (Ref, slice)))
+    selected = sum(_consumed(item) for item in items if not isinstance(item, (Ref, slice)))
     return len(after) >= len(before) - selected + items.count(None)
 
 
@@ -160,8 +161,8 @@ def _by_tensor(passage: Passage, indexed: _Indexed, along: list[int]) -> Layout 
     known = isinstance(index, torch.Tensor) and index.dtype not in (torch.bool, torch.uint8)
     if len(along) != 1 or indexed.front is None or not known:
         return None
-    others = [one for one in indexed.tensors.values() if one is not index]
-    if any(not isinstance(one, torch.Tensor) or one.ndim > 1 for one in others) or index.ndim != 1:
+    others = [other for other in indexed.tensors.values() if other is not index]
+    if any(not isinstance(other, torch.Tensor) or other.ndim > 1 for other in others) or index.ndim != 1:
         return None
     (axis,) = along
     if passage.samples:

@@ -60,8 +60,8 @@ class Passage(NamedTuple):
 
     def touches(self, axes: Iterable[int]) -> bool:
         """Return whether the dimension has a factor along one of these axes of the operand."""
-        wanted = {axis % len(self.before) for axis in axes}
-        return any(factor.axis in wanted for factor in self.layout)
+        touched = {axis % len(self.before) for axis in axes}
+        return any(factor.axis in touched for factor in self.layout)
 
 
 Rule = Callable[[Passage], "Layout | None"]
@@ -180,7 +180,7 @@ def _one_sample(factor: Factor, before: torch.Size, after: torch.Size) -> list[F
 
 def merged(layout: Sequence[Factor], *, samples: bool) -> Layout:
     """Return neighbouring digits of one axis as one factor; channels may change their order for it."""
-    ordered = layout if samples else sorted(layout, key=lambda one: (one.axis, -one.stride))
+    ordered = layout if samples else sorted(layout, key=lambda factor: (factor.axis, -factor.stride))
     parts: list[Factor] = []
     for factor in ordered:
         last = parts[-1] if parts else None
@@ -198,19 +198,19 @@ def joined(layouts: Sequence[Layout | None], *, samples: bool, mixing: bool = Fa
     Samples along two axes, as in a similarity of each with each, are lost, and so are those that meet something mixed,
     unless `mixing` is allowed: then they stay where they are.
     """
-    some = [layout for layout in layouts if layout != ()]
-    if mixing and any(layout != LOST for layout in some):
-        some = [layout for layout in some if layout != LOST]
-    if LOST in some:
+    layouts_left = [layout for layout in layouts if layout != ()]
+    if mixing and any(layout != LOST for layout in layouts_left):
+        layouts_left = [layout for layout in layouts_left if layout != LOST]
+    if LOST in layouts_left:
         return LOST
     widest: Layout = ()
-    for layout in some:
+    for layout in layouts_left:
         if layout is None:
             return None
         widest = max(widest, layout, key=len)
     if samples:
-        return widest if all(layout == widest for layout in some) else LOST
-    return widest if all(set(layout or ()) <= set(widest) for layout in some) else None
+        return widest if all(layout == widest for layout in layouts_left) else LOST
+    return widest if all(set(layout or ()) <= set(widest) for layout in layouts_left) else None
 
 
 def by_operation(rules: Mapping[Rule, str]) -> dict[str, Rule]:

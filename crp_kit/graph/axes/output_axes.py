@@ -1,6 +1,6 @@
 """The channel axis and the sample axis of each node of a recorded graph.
 
-Both are followed from where they are known, operation by operation; two sizes that agree say nothing.
+Both are followed from where they are known, operation by operation; that two sizes agree is no evidence.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ MIXED = -1
 """No axis has the samples for itself: they are inside of one with something around them, out of order, or summed."""
 
 _CHANNELS_OF_RANK = {2: 1, 4: 1, 5: 1}
-"""Of inputs and of modules whose inside cannot be seen: (sample, feature) and (sample, channel, height, width, ...)."""
+"""Of inputs and opaque modules: (sample, feature) and (sample, channel, height, width, ...)."""
 
 
 def batch_axes(graph: Graph, *, mixing: bool = False) -> Mapping[Ref, int | None]:

@@ -1,4 +1,4 @@
-"""Views of one piece of memory: which tensors share it, and what writing to one does to another."""
+"""Storage aliasing: which tensors share elements of memory, and the effect on one of writing to another."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ def overlaps(first: torch.Tensor, second: torch.Tensor) -> bool:
     if not first.numel() or not second.numel():
         return False
     shapes = _geometry(first), _geometry(second)
-    lows, ends = [offset for _, _, offset in shapes], [_end(one) for one in shapes]
+    lows, ends = [offset for _, _, offset in shapes], [_end(geometry) for geometry in shapes]
     if max(lows) >= min(ends):
         return False
     dense = [t.numel() == end - low for t, low, end in zip((first, second), lows, ends, strict=True)]
     if any(dense):
         return True
-    taken = torch.zeros(max(ends), dtype=torch.bool)
-    places = torch.arange(max(ends))
-    taken[places.as_strided(*shapes[0]).flatten()] = True
-    return bool(taken.as_strided(*shapes[1]).any())
+    occupied = torch.zeros(max(ends), dtype=torch.bool)
+    positions = torch.arange(max(ends))
+    occupied[positions.as_strided(*shapes[0]).flatten()] = True
+    return bool(occupied.as_strided(*shapes[1]).any())
 
 
 def write_through(view: torch.Tensor, written: torch.Tensor) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
@@ -53,8 +53,8 @@ def write_through(view: torch.Tensor, written: torch.Tensor) -> Callable[[torch.
     size = max(map(_end, shapes))
 
     def merged(old: torch.Tensor, new: torch.Tensor) -> torch.Tensor:
-        places = torch.arange(size, device=old.device)
-        of_view, of_written = (places.as_strided(*shape) for shape in shapes)
+        positions = torch.arange(size, device=old.device)
+        of_view, of_written = (positions.as_strided(*shape) for shape in shapes)
         memory = old.new_zeros(size)
         memory = memory.index_copy(0, of_view.flatten(), old.flatten())
         memory = memory.index_copy(0, of_written.flatten(), new.flatten().to(old.dtype))

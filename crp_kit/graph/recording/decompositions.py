@@ -106,15 +106,15 @@ def _recurrent(cell: _Cell, *, states: int) -> Callable[..., tuple[torch.Tensor,
         has_biases, num_layers, _, _, bidirectional, batch_first = settings
         directions = 2 if bidirectional else 1
         time_axis = 1 if batch_first and input.ndim == 3 else 0
-        initial = [one.unbind(0) for one in (state if states > 1 else (state,))]
+        initial = [kept.unbind(0) for kept in (state if states > 1 else (state,))]
         by_direction = _by_direction(list(parameters), num_layers * directions, bool(has_biases))
         sequence, last = list(input.unbind(time_axis)), []
         for layer in range(num_layers):
             outputs = []
             for direction in range(directions):
-                place = layer * directions + direction
+                index = layer * directions + direction
                 ordered = sequence[::-1] if direction else sequence
-                hidden, final = _steps(cell, ordered, [one[place] for one in initial], by_direction[place])
+                hidden, final = _steps(cell, ordered, [kept[index] for kept in initial], by_direction[index])
                 outputs.append(hidden[::-1] if direction else hidden)
                 last.append(final)
             sequence = outputs[0] if len(outputs) == 1 else [torch.cat(pair, -1) for pair in zip(*outputs, strict=True)]

@@ -32,7 +32,7 @@ _STEP_INTO = (functional.multi_head_attention_forward,)
 
 @dataclass
 class _Frame:
-    """A module that is running, what it was called with, and the copies that one which is not looked into got."""
+    """A running module, the arguments of its call, and the copies of them that an opaque one got."""
 
     call: ModuleCall
     inputs: tuple[Any, ...] = ()
@@ -49,7 +49,7 @@ class Recorder(TorchFunctionMode):
     opaque : frozenset of str
         Paths of modules that become one node each.
     probe : str or None
-        The forward runs with gradients; a tensor that has one without a seen call raises `UnseenDependenceError`.
+        The forward runs with gradients; a tensor that has one without a recorded call raises `UnseenDependenceError`.
     elementwise : frozenset of str, optional
         Paths of modules that become one node each, as activations.
 
@@ -98,7 +98,7 @@ class Recorder(TorchFunctionMode):
                 handle.remove()
 
     def enter_inputs(self, data: Any) -> tuple[tuple[Any, ...], dict[str, Any], int]:
-        """Make the input nodes and return what to call the model with, and the number of samples."""
+        """Make the input nodes; return positional and keyword arguments of the model, and the number of samples."""
         inputs = Inputs.of(data)
         order = {name: number for number, (name, _) in enumerate(inputs.named())}
 

@@ -1,4 +1,4 @@
-"""Find dependences on the input that no torch call shows, by running the forward with gradients."""
+"""Dependences on the input that no torch call shows, found by running the forward with gradients."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Probe = Literal["dependence", "gradients"]
 
 
 class UnseenDependenceError(Exception):
-    """A tensor depends on the input through something that makes no torch call that can be seen.
+    """A tensor depends on the input through something that makes no torch call that can be recorded.
 
     Parameters
     ----------
@@ -33,25 +33,25 @@ class Detector:
 
     Parameters
     ----------
-    kind : str or None
+    probe : str or None
         What to look for; with None the forward runs without gradients, and no method does anything.
     tape : Tape
     """
 
-    def __init__(self, kind: Probe | None, tape: Tape) -> None:
-        self._kind, self._tape = kind, tape
+    def __init__(self, probe: Probe | None, tape: Tape) -> None:
+        self._probe, self._tape = probe, tape
         self._leaves: list[torch.Tensor] = []
 
     def entered(self, value: torch.Tensor) -> torch.Tensor:
         """Return what the model gets in place of an input, so that whatever depends on it has a gradient."""
-        if self._kind is None:
+        if self._probe is None:
             return value
         self._leaves.append(value.requires_grad_())
         return value.view_as(value)
 
     def mark(self, written: Iterable[torch.Tensor]) -> None:
         """Let what reads tensors that were written have a gradient, if they depend on the input."""
-        if self._kind is None:
+        if self._probe is None:
             return
         for tensor in written:
             if self._tape.ref(tensor) is not None and not tensor.requires_grad and tensor not in self._tape.own:
@@ -59,21 +59,21 @@ class Detector:
 
     def check(self, tree: Any, path: str) -> None:
         """Make sure that every tensor with a gradient came from a call that was seen."""
-        if self._kind is None:
+        if self._probe is None:
             return
         for value in tensors(tree):
             seen = self._tape.ref(value) is not None
-            if seen and self._kind == "dependence":
+            if seen and self._probe == "dependence":
                 continue
             if value.grad_fn is None or value in self._tape.own:
                 continue
-            custom = self._kind == "gradients" and issubclass(type(value.grad_fn), BackwardCFunction)
+            custom = self._probe == "gradients" and issubclass(type(value.grad_fn), BackwardCFunction)
             if (custom or not seen) and self._depends(value):
                 raise UnseenDependenceError(path)
 
     def check_real(self, outputs: Iterable[torch.Tensor], path: str) -> None:
         """Make sure that nothing that depends on the input is complex, of which no relevance can be seen."""
-        if self._kind is not None and any(value.is_complex() for value in outputs):
+        if self._probe is not None and any(value.is_complex() for value in outputs):
             raise UnseenDependenceError(path)
 
     def _depends(self, value: torch.Tensor) -> bool:

@@ -1,4 +1,4 @@
-"""What a model is called with: its inputs by name, which of them are one per sample, and how the call is written."""
+"""Inputs of a model by name: which of them are one per sample, and how they become arguments of the forward."""
 
 from __future__ import annotations
 
@@ -53,22 +53,22 @@ class Inputs:
         """
         if isinstance(data, Inputs):
             return data
-        made = cls(_stacked(data) if calling == "samples" else data, calling)
-        leaves = dict(made.named())
+        inputs = cls(_stacked(data) if calling == "samples" else data, calling)
+        leaves = dict(inputs.named())
         if not leaves:
             if isinstance(data, (Mapping, tuple, list)):
                 raise InputError(f"the data is a {type(data).__name__} without a tensor in it")
             raise InputError(f"data is a tensor (batch, channel, height, width); got {type(data).__name__}; {_WRAP}")
-        shared = {name for one in fixed for name in made.belonging_to(one)}
+        shared = {name for meant in fixed for name in inputs.belonging_to(meant)}
         own = [value for name, value in leaves.items() if name not in shared]
         if not own:
-            raise InputError(f"fixed={fixed!r} names all inputs; the first other one says how many samples there are")
+            raise InputError(f"fixed={fixed!r} names all inputs; the number of samples is that of the first other one")
         count = next((value.shape[:1] for value in own if value.ndim), torch.Size([1]))
         shared |= {name for name, value in leaves.items() if value.shape[:1] != count}
-        return dataclasses.replace(made, shared=frozenset(shared))
+        return dataclasses.replace(inputs, shared=frozenset(shared))
 
     def named(self) -> Iterator[tuple[str, torch.Tensor]]:
-        """Yield the tensors with their names, in the order in which they stand in the call."""
+        """Yield the tensors with their names, in the order of the call."""
         for _, name, value in self._top_level():
             yield from _named(name, value)
 
@@ -83,16 +83,16 @@ class Inputs:
         else:
             yield 0, INPUT_NAME, self.tree
 
-    def belonging_to(self, wanted: str | int) -> list[str]:
+    def belonging_to(self, meant: str | int) -> list[str]:
         """Return the names of the tensors in an input, which is meant by its name or its position."""
-        for position, name, value in self._top_level():
-            inside = [one for one, _ in _named(name, value)]
-            if wanted in (position, name) and inside:
+        for position, label, value in self._top_level():
+            inside = [name for name, _ in _named(label, value)]
+            if meant in (position, label) and inside:
                 return inside
-            if wanted in inside:
-                return [str(wanted)]
-        known = ", ".join(repr(name) for _, name, _ in self._top_level())
-        raise InputError(f"fixed names {wanted!r}, which is no input with a tensor in it; the inputs are {known}")
+            if meant in inside:
+                return [str(meant)]
+        known = ", ".join(repr(label) for _, label, _ in self._top_level())
+        raise InputError(f"fixed names {meant!r}, which is no input with a tensor in it; the inputs are {known}")
 
     @property
     def samples(self) -> int:
@@ -140,7 +140,7 @@ def checked_fixed(fixed: str | int | Iterable[str | int]) -> tuple[str | int, ..
     Raises
     ------
     InputError
-        If one is neither a name nor a position.
+        If something is neither a name nor a position.
     """
     chosen = (fixed,) if isinstance(fixed, (str, int)) else tuple(fixed)
     wrong = [name for name in chosen if not isinstance(name, str) and not is_integer(name)]
@@ -167,11 +167,11 @@ def _named(name: str, value: Any) -> Iterator[tuple[str, torch.Tensor]]:
     if isinstance(value, torch.Tensor):
         yield name, value
     elif isinstance(value, (tuple, list)) and not isinstance(value, torch.Size):
-        for index, one in enumerate(value):
-            yield from _named(f"{name}.{index}", one)
+        for index, item in enumerate(value):
+            yield from _named(f"{name}.{index}", item)
     elif isinstance(value, Mapping):
-        for key, one in value.items():
-            yield from _named(f"{name}.{key}", one)
+        for key, item in value.items():
+            yield from _named(f"{name}.{key}", item)
     elif dataclasses.is_dataclass(value) and not isinstance(value, (type, torch.nn.Module)):
         for field in dataclasses.fields(value):
             yield from _named(f"{name}.{field.name}", getattr(value, field.name))
@@ -181,12 +181,12 @@ def _stacked(data: Any) -> torch.Tensor:
     """Return a list of samples as one tensor."""
     if isinstance(data, torch.Tensor):
         return data
-    if not isinstance(data, (list, tuple)) or not data or not all(isinstance(one, torch.Tensor) for one in data):
+    if not isinstance(data, (list, tuple)) or not data or not all(isinstance(sample, torch.Tensor) for sample in data):
         raise InputError(
             f"with inputs='samples' the data is a list with one tensor for each sample, or all of them as one tensor; "
             f"got {type(data).__name__}"
         )
-    shapes = list(dict.fromkeys(tuple(one.shape) for one in data))
+    shapes = list(dict.fromkeys(tuple(sample.shape) for sample in data))
     if len(shapes) > 1:
         raise InputError(
             f"samples of different shapes, {shapes[0]} and {shapes[1]}, have no common heatmap: attribute one at a "

@@ -33,7 +33,7 @@ class ModuleCall:
     start, stop : int
         Range of the nodes that were recorded meanwhile.
     whole : bool
-        Whether it is one node whose inside is not looked into.
+        Whether it is one node whose inside is not recorded.
     calls : int
         Number of the model's own calls among these nodes, without views behind a write.
     result : Ref or None

@@ -1,8 +1,8 @@
 """Run a model once and record each torch call that depends on its input: the recorded graph.
 
 The model runs its own forward, so any Python in it works. A ``TorchFunctionMode`` sees every torch call; forward hooks
-on the shadow copy say which module made it. In-place calls give their node a new value and leave the old one to those
-who read it earlier.
+on the shadow copy follow which module made it. In-place calls give their node a new value and leave the old one to the
+nodes that read it before.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def record(
         From `make_shadow`; hooks are added for the time of the call. What the forward writes to parameters, buffers and
         attributes, and in lists and dictionaries that are attributes, is undone.
     data : torch.Tensor, tuple or dict
-        What the model is called with: one tensor, positional or keyword inputs.
+        The model's input: one tensor, positional or keyword inputs.
     output : optional
         Which part of the model's output is attributed: a key, an index, an attribute, or a function of the output.
     opaque : frozenset of str, optional
@@ -296,7 +296,7 @@ def _graph(recorder: Recorder, output: Ref, batch: int, *, gradients: bool) -> G
             names.update({f"{node.name}:{i}": Ref(node.index, i) for i in outputs})
     names_of_modules = tuple(path for path in modules if path)
     graph = Graph(nodes, output, names, names_of_modules, batch, _detached(tape, gradients=gradients))
-    # a forward that is all under torch.no_grad says nothing of what its author means to be constant
+    # of a forward that is all under torch.no_grad it is not known what its author means to be constant
     return replace(graph, detached=_detached(tape, gradients=False)) if output.node in graph.constants else graph
 
 

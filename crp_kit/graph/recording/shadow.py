@@ -27,16 +27,16 @@ def unwrap(model: torch.nn.Module) -> torch.nn.Module:
 
 def shared_tensors(model: torch.nn.Module) -> dict[int, torch.Tensor]:
     """Return the parameters, buffers and tensor attributes, also in lists and dictionaries, of a module tree by id."""
-    found: dict[int, torch.Tensor] = {}
+    tensors: dict[int, torch.Tensor] = {}
     for module in model.modules():
         for value in vars(module).values():
             if isinstance(value, (dict, list, tuple)):
-                for one in value.values() if isinstance(value, dict) else value:
-                    if isinstance(one, torch.Tensor):
-                        found[id(one)] = one
+                for item in value.values() if isinstance(value, dict) else value:
+                    if isinstance(item, torch.Tensor):
+                        tensors[id(item)] = item
             elif isinstance(value, torch.Tensor):
-                found[id(value)] = value
-    return found
+                tensors[id(value)] = value
+    return tensors
 
 
 class ModelTensors:
@@ -53,10 +53,10 @@ class ModelTensors:
 
     @cached_property
     def _by_address(self) -> dict[int, list[torch.Tensor]]:
-        found: dict[int, list[torch.Tensor]] = {}
+        by_address: dict[int, list[torch.Tensor]] = {}
         for tensor in self._tensors.values():
-            found.setdefault(memory_of(tensor), []).append(tensor)
-        return found
+            by_address.setdefault(memory_of(tensor), []).append(tensor)
+        return by_address
 
     def at(self, address: int) -> list[torch.Tensor]:
         """Return those that lay in one piece of memory when this was first asked for."""
@@ -86,33 +86,35 @@ class ModelTensors:
 
 def state_tensors(module: torch.nn.Module) -> list[torch.Tensor]:
     """Return what a module may write to as it runs: its buffers and tensor attributes, not its parameters."""
-    return [one for one in shared_tensors(module).values() if not isinstance(one, torch.nn.Parameter)]
+    return [tensor for tensor in shared_tensors(module).values() if not isinstance(tensor, torch.nn.Parameter)]
 
 
 def with_own_state(module: torch.nn.Module) -> torch.nn.Module:
     """Return a copy of a module that shares its parameters; its buffers and attributes are its own to write to."""
     tensors = shared_tensors(module).values()
-    shared = [one for one in tensors if isinstance(one, torch.nn.Parameter) or not one.is_leaf]
-    scripted = [one for one in module.modules() if isinstance(one, ScriptedModule)]
-    return copy.deepcopy(module, {id(one): one for one in (*shared, *scripted)})
+    shared = [tensor for tensor in tensors if isinstance(tensor, torch.nn.Parameter) or not tensor.is_leaf]
+    scripted = [part for part in module.modules() if isinstance(part, ScriptedModule)]
+    return copy.deepcopy(module, {id(part): part for part in (*shared, *scripted)})
 
 
 @contextmanager
 def attributes_kept(model: torch.nn.Module) -> Iterator[None]:
     """Give the modules of a tree the attributes back that they had, with what was in their lists and dictionaries."""
     own = [vars(module) for module in model.modules() if not _is_scripted(module)]
-    inside = [one for attributes in own for one in attributes.values() if isinstance(one, (dict, list, set))]
+    values = (value for attributes in own for value in attributes.values())
+    inside = [value for value in values if isinstance(value, (dict, list, set))]
     containers = [*own, *inside]
-    contents = [one.copy() if one else None for one in containers]  # most are empty, and a copy of each takes long
+    # most are empty, and a copy of each takes long
+    contents = [container.copy() if container else None for container in containers]
     try:
         yield
     finally:
-        for one, before in zip(containers, contents, strict=True):
-            if before is None and not one:
+        for container, before in zip(containers, contents, strict=True):
+            if before is None and not container:
                 continue
-            one.clear()
+            container.clear()
             if before is not None:
-                one.extend(before) if isinstance(one, list) else one.update(before)
+                container.extend(before) if isinstance(container, list) else container.update(before)
 
 
 def make_shadow(model: torch.nn.Module, *, private: bool = False) -> torch.nn.Module:
@@ -195,7 +197,7 @@ def _hookable(module: torch.nn.Module) -> torch.nn.Module:
 def fingerprint(model: torch.nn.Module) -> tuple[Any, ...]:
     """Return what has to stay the same for a copy of a model to stay right: modules, tensors, hooks, other attributes.
 
-    It holds them themselves, so that none of their identities can be given to a new one.
+    It holds the objects themselves, so that none of their identities can be given to a new object.
     """
     return tuple(_parts(model))
 
@@ -233,7 +235,7 @@ _PLAIN = (bool, int, float, str, tuple, torch.dtype, torch.device, torch.Size)
 
 
 def _are_alike(first: Any, second: Any) -> bool:
-    """Return whether two attributes are numbers, texts, or tuples of them, and as large."""
+    """Return whether two attributes are equal numbers or strings, or tuples of them."""
     if type(first) is not type(second) or not isinstance(first, _PLAIN):
         return False
     try:

@@ -1,4 +1,4 @@
-"""Integer inputs that a forward looks up in a table, such as token ids, followed through moves to the lookup."""
+"""Token ids: integer inputs that a forward looks up in a table, followed through moves to the lookup."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _FIRST = 1 << 30
 
 @dataclass(frozen=True)
 class _Ids:
-    """Which input a tensor of ids is, and, moved as it was, of which sample each of them is; None for shared inputs."""
+    """The input that a tensor of ids is, and the sample of each id, moved as they were; None for shared inputs."""
 
     about: Mapping[str, Any]
     rows: torch.Tensor | None
@@ -108,7 +108,7 @@ def samples_first(ids: Any, samples: int) -> tuple[str, tuple[int, ...]]:
     Raises
     ------
     InputError
-        If ids of one sample lie among those of another.
+        If ids of one sample stand among those of another.
     """
     rows = ids.rows
     if rows is None:
