@@ -1,4 +1,4 @@
-"""Relevance on its way from node to node along one segment of a walk."""
+"""Relevance on its way from node to node, along the segments of a walk."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class Carried:
 
 @dataclass(frozen=True, eq=False)
 class Carrier:
-    """Carries relevance along segments: what is the same for all segments and rows of one pass.
+    """Carries relevance from the start of a walk to its end: what is the same for all rows of one pass.
 
     Parameters
     ----------
@@ -75,6 +75,8 @@ class Carrier:
     walk : Walk
     wanted : frozenset of Ref
         Outputs whose arriving relevance is recorded.
+    exclude_parallel : bool
+        Count only paths on which the conditioned nodes are a maximal chain.
     to_input : bool
         Go on to the model input; otherwise only towards the outputs that are wanted.
     balance : RelevanceBalance or None
@@ -86,6 +88,7 @@ class Carrier:
     run: Run
     walk: Walk
     wanted: frozenset[Ref]
+    exclude_parallel: bool
     to_input: bool
     balance: RelevanceBalance | None
     watch: bool = False
@@ -95,22 +98,52 @@ class Carrier:
         """For each node, not zero if an output that is wanted is upstream of it."""
         return self.walk.flow.upstream_marks(list(self.wanted))
 
-    def carry(
-        self, carried: Carried, segment: Segment, masks: Mapping[Ref, torch.Tensor], *, keep: bool = True
-    ) -> None:
+    @cached_property
+    def _segments(self) -> tuple[Segment, ...]:
+        if self.exclude_parallel:
+            return self.walk.segments()
+        start = self.walk.start
+        return (Segment(start, (), frozenset(range(start.node + 1))),)
+
+    @cached_property
+    def _segments_above(self) -> int:
+        """How many segments, from the first, are above the topmost mask: that of a start without a mask."""
+        conditioned = self.walk.conditioned
+        return int(self.walk.start not in conditioned and (self.exclude_parallel or not conditioned))
+
+    def above(self, seeds: torch.Tensor, *, keep: bool) -> Carried:
+        """Carry seeds, (seed, *shape), to the topmost masks; `keep` prepared steps, or drop each behind its node."""
+        start = self.walk.start
+        self._look(start.node, Relevance(seeds))
+        carried = Carried(list(range(len(seeds))), {start: Relevance(seeds)})
+        for segment in self._segments[: self._segments_above]:
+            self._carry(carried, segment, {}, keep=keep)
+        return carried
+
+    def below(self, above: Carried, rows: list[int], masks: Mapping[Ref, torch.Tensor], *, keep: bool) -> Carried:
+        """Carry rows from the topmost masks on, each from one of the rows that came there.
+
+        Parameters
+        ----------
+        above : Carried
+        rows : list of int
+            For each row the one of `above`.
+        masks : dict
+            For each conditioned output a factor (row, *broadcast shape).
+        keep : bool
+        """
+        carried = above.below(rows)
+        for segment in self._segments[self._segments_above :]:
+            if segment.source in carried.arrived:
+                own = {segment.source: masks[segment.source]} if self.exclude_parallel else masks
+                self._carry(carried, segment, own, keep=keep)
+        return carried
+
+    def _carry(self, carried: Carried, segment: Segment, masks: Mapping[Ref, torch.Tensor], *, keep: bool) -> None:
         """Carry relevance from a segment's source to its targets, or to the input.
 
         An edge counts if it ends in a target or in a node of the segment. One more does: behind the last mask,
         relevance may go on to an output that is recorded though no input is upstream of it, where it ends.
-
-        Parameters
-        ----------
-        carried : Carried
-        segment : Segment
-        masks : dict
-            By conditioned output, (row, *broadcast shape): of the segment's source only, or of all on the way.
-        keep : bool, optional
-            Prepared steps are needed again; otherwise each is dropped behind its node.
         """
         graph = self.run.graph
         pending: dict[Ref, Relevance] = {segment.source: carried.arrived[segment.source].shared()}
@@ -186,10 +219,10 @@ class Carrier:
             absorbed = self.run.absorbed(index) if by_formula else None
             self.balance.absorb(index, message, given, absorbed)
         for _, relevance in given:
-            self.look(index, relevance)
+            self._look(index, relevance)
         return given
 
-    def look(self, index: int, relevance: Relevance) -> None:
+    def _look(self, index: int, relevance: Relevance) -> None:
         """Raise an error if the relevance that a node hands on is not finite, in a pass that looks for that."""
         if self.watch and not is_finite(relevance.whole()):
             raise NonFiniteRelevanceError(self.run.graph.nodes[index].name, self.run.plan.steps[index].rule or "start")

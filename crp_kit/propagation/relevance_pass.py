@@ -21,7 +21,7 @@ import torch
 from ..errors import DeviceMemoryError
 from ..graph.graph import Ref
 from ..graph.operations import Kind
-from ..graph.path_exclusion import Segment, Walk
+from ..graph.path_exclusion import Walk
 from ..numerics import full_float32, is_finite
 from .carrier import Carried, Carrier
 from .relevance import Relevance
@@ -111,109 +111,80 @@ def relevance_pass(
     run = run if resumed else run.cut_at(start)
     walk = Walk(run.plan.flow, start, tuple(masks))
     walk.check()
-    carrier = Carrier(run, walk, frozenset(record), to_input=to_input, balance=balance)
-    one_pass = _Pass(carrier, seeds, rows, masks, exclude_parallel=exclude_parallel, again=again)
+    wanted = frozenset(record)
+    carrier = Carrier(run, walk, wanted, exclude_parallel=exclude_parallel, to_input=to_input, balance=balance)
     exact = torch.autocast(seeds.device.type, enabled=False)
     with run.runtime.lock, torch.inference_mode(False), torch.no_grad(), exact, full_float32():
-        result = one_pass.result()
+        result = _carried(carrier, seeds, rows, masks, again=again)
         # A look at each node takes time: it is done only when something is wrong, in a second pass that names the node.
         if balance is None and not result.is_finite():
             run.check_forward()
-            replace(one_pass, carrier=replace(carrier, watch=True)).result()
+            _carried(replace(carrier, watch=True), seeds, rows, masks, again=again)
         run.rules_ran()
     run.runtime.warn_of_plain_gradients(result.gradient_nodes, run.graph)
     return result
 
 
-@dataclass(frozen=True, eq=False)
-class _Pass:
-    """The rows of one pass, carried as many at a time as memory suffices for; parameters as for `relevance_pass`."""
+def _carried(
+    carrier: Carrier, seeds: torch.Tensor, rows: torch.Tensor, masks: Mapping[Ref, torch.Tensor], *, again: bool
+) -> PassResult:
+    """Return what all rows collect; parameters as for `relevance_pass`."""
+    try:
+        return _joined(list(_parts(carrier, seeds, rows, masks, again=again)))
+    except torch.cuda.OutOfMemoryError as error:
+        raise DeviceMemoryError("the heatmaps", carrier.run.graph.batch) from error
 
-    carrier: Carrier
-    seeds: torch.Tensor
-    rows: torch.Tensor
-    masks: Mapping[Ref, torch.Tensor]
-    exclude_parallel: bool
-    again: bool
 
-    def result(self) -> PassResult:
-        """Return what all rows collect."""
+def _parts(
+    carrier: Carrier, seeds: torch.Tensor, rows: torch.Tensor, masks: Mapping[Ref, torch.Tensor], *, again: bool
+) -> Iterator[PassResult]:
+    """Yield what some rows at a time collect; where memory does not suffice for as many, half of them.
+
+    Rows of a part whose seeds are those of the part before it go on from where that was at the topmost masks.
+    """
+    run = carrier.run
+    used: list[int] = []
+    above: Carried | None = None
+    first = 0
+    while first < len(rows):
+        part = slice(first, min(first + run.rows_at_once, len(rows)))
+        keep = again or len(rows) > run.rows_at_once  # prepared steps, for other passes or for further rows of this one
+        starts = rows[part].tolist()
+        result = None
         try:
-            return _joined(list(self._parts()))
+            if above is None or {*starts} != {*used} or len(used) > 1:
+                above = None  # before the next is made, or both would be in memory
+                used = list(dict.fromkeys(starts))
+                above = carrier.above(seeds[used], keep=keep)
+            own_masks = {ref: mask[part] for ref, mask in masks.items()}
+            continued = [used.index(start) for start in starts]
+            result = _result(carrier, carrier.below(above, continued, own_masks, keep=keep))
         except torch.cuda.OutOfMemoryError as error:
-            raise DeviceMemoryError("the heatmaps", self.carrier.run.graph.batch) from error
+            if len(starts) == 1:
+                raise DeviceMemoryError("the relevance", run.graph.batch) from error
+        if result is not None:
+            yield result
+            first = part.stop
+        else:  # only here, where the error and with it all that the part held is gone, memory is free again
+            above = None
+            run.carry_fewer(len(starts))
 
-    def _parts(self) -> Iterator[PassResult]:
-        """Yield what some rows at a time collect; where memory does not suffice for as many, half of them."""
-        run = self.carrier.run
-        segments_above, segments_below = self._segments()
-        used: list[int] = []
-        above: Carried | None = None
-        first = 0
-        while first < len(self.rows):
-            part = slice(first, min(first + run.rows_at_once, len(self.rows)))
-            seeds = self.rows[part].tolist()
-            result = None
-            try:
-                if above is None or {*seeds} != {*used} or len(used) > 1:
-                    above = None  # before the next is made, or both would be in memory
-                    used = list(dict.fromkeys(seeds))
-                    above = self._above(used, segments_above)
-                masks = {ref: mask[part] for ref, mask in self.masks.items()}
-                which = [used.index(seed) for seed in seeds]
-                result = self._below(above.below(which), segments_below, masks)
-            except torch.cuda.OutOfMemoryError as error:
-                if len(seeds) == 1:
-                    raise DeviceMemoryError("the relevance", run.graph.batch) from error
-            if result is not None:
-                yield result
-                first = part.stop
-            else:  # only here, where the error and with it all that the part held is gone, memory is free again
-                above = None
-                run.carry_fewer(len(seeds))
 
-    def _segments(self) -> tuple[tuple[Segment, ...], tuple[Segment, ...]]:
-        """Return the segments above the topmost mask, walked with a row for each seed, and those below it."""
-        walk = self.carrier.walk
-        segments: tuple[Segment, ...] = (Segment(walk.start, (), frozenset(range(walk.start.node + 1))),)
-        if self.exclude_parallel:
-            segments = walk.segments()
-        above = int(walk.start not in walk.conditioned and (self.exclude_parallel or not walk.conditioned))
-        return segments[:above], segments[above:]
+def _result(carrier: Carrier, carried: Carried) -> PassResult:
+    """Return what rows have collected, each (row, *shape); zero where no relevance came."""
+    graph, start = carrier.run.graph, carrier.walk.start
+    inputs = [Ref(node.index) for node in graph if node.kind is Kind.INPUT] if carrier.to_input else []
 
-    @property
-    def _keep(self) -> bool:
-        """Whether prepared steps are needed again: by other passes, or by further rows of this one."""
-        return self.again or len(self.rows) > self.carrier.run.rows_at_once
-
-    def _above(self, used: list[int], segments: Sequence[Segment]) -> Carried:
-        """Return relevance of one row for each of some seeds, as it is at the topmost masks."""
-        start, seeds = self.carrier.walk.start, self.seeds[used]
-        self.carrier.look(start.node, Relevance(seeds))
-        carried = Carried(list(range(len(seeds))), {start: Relevance(seeds)})
-        for segment in segments:
-            self.carrier.carry(carried, segment, {}, keep=self._keep)
-        return carried
-
-    def _below(self, carried: Carried, segments: Sequence[Segment], masks: Mapping[Ref, torch.Tensor]) -> PassResult:
-        """Return what rows collect that have come to the topmost masks."""
-        for segment in segments:
-            if segment.source in carried.arrived:
-                own = {segment.source: masks[segment.source]} if self.exclude_parallel else masks
-                self.carrier.carry(carried, segment, own, keep=self._keep)
-        nodes = self.carrier.run.graph.nodes if self.carrier.to_input else ()
-        inputs = [Ref(node.index) for node in nodes if node.kind is Kind.INPUT]
-        return PassResult(
-            {ref: self._whole(carried, carried.inputs, ref) for ref in inputs},
-            {ref: self._whole(carried, carried.recorded, ref) for ref in self.carrier.wanted},
-            frozenset(carried.gradient_nodes),
-        )
-
-    def _whole(self, carried: Carried, store: Mapping[Ref, Relevance], ref: Ref) -> torch.Tensor:
-        """Return relevance at an output, (row, *shape); zero if none has reached it."""
+    def whole(store: Mapping[Ref, Relevance], ref: Ref) -> torch.Tensor:
         if ref in store:
             return carried.expanded(store[ref]).whole()
-        return self.seeds.new_zeros((len(carried.rows), *self.carrier.run.graph.shape(ref)))
+        return carried.arrived[start].rows.new_zeros((len(carried.rows), *graph.shape(ref)))
+
+    return PassResult(
+        {ref: whole(carried.inputs, ref) for ref in inputs},
+        {ref: whole(carried.recorded, ref) for ref in carrier.wanted},
+        frozenset(carried.gradient_nodes),
+    )
 
 
 def _joined(parts: Sequence[PassResult]) -> PassResult:

@@ -18,6 +18,7 @@ from crp_kit.data import demo_resnet
 from crp_kit.graph.recording.record import Recording
 from crp_kit.propagation.engine import Engine
 from crp_kit.propagation.relevance_pass import relevance_pass
+from crp_kit.propagation.shadow_model import ShadowModel
 
 CONDITIONS = [{"layer2.1.conv2": [channel], "y": [1]} for channel in range(5)]
 
@@ -95,6 +96,23 @@ def test_relevance_stops_at_the_lowest_layer_that_is_asked_for(image: torch.Tens
     assert torch.equal(passed.recorded[layer], full.recorded[layer])
 
 
+def test_inputs_of_all_samples_stay_so_where_a_rule_makes_a_module_one_node() -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body = nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 3))
+
+        def forward(self, x: torch.Tensor, table: torch.Tensor) -> torch.Tensor:
+            value: torch.Tensor = self.body(x) @ table
+            return value
+
+    engine = Engine(Net(), fixed="table")
+    data = {"x": torch.randn(3, 4), "table": torch.randn(3, 2)}
+    run = engine.run(data, NameMapComposite([(("body",), Doubling())]))
+    assert any(node.name == "body" for node in run.graph)
+    assert {name: run.graph.node(run.graph.find(name)).kwargs["shared"] for name in data} == {"x": False, "table": True}
+
+
 @pytest.mark.parametrize("layer", ["layer4.1.conv2", "layer3.0.conv1"])
 def test_relevance_in_float32_loses_little_of_what_the_forward_left(
     monkeypatch: pytest.MonkeyPatch, image: torch.Tensor, layer: str
@@ -105,13 +123,13 @@ def test_relevance_in_float32_loses_little_of_what_the_forward_left(
     conditions = [{layer: [channel], "y": [7]} for channel in range(24)]
     found = crp_kit.CondAttribution(model)(image, conditions, EpsilonPlusFlat()).heatmap
     values = crp_kit.CondAttribution(model).engine.run(image, EpsilonPlusFlat()).recording.values
-    record = Engine._record
+    forward = ShadowModel.forward
 
     def with_those_values(*given: Any) -> Recording:
         doubled = [[one.double() if one.is_floating_point() else one for one in several] for several in values]
-        return replace(record(*given), values=doubled, working={})
+        return replace(forward(*given), values=doubled, working={})
 
-    monkeypatch.setattr(Engine, "_record", with_those_values)
+    monkeypatch.setattr(ShadowModel, "forward", with_those_values)
     expected = crp_kit.CondAttribution(copy.deepcopy(model).double())(image.double(), conditions, EpsilonPlusFlat())
     size = expected.heatmap.flatten(1).norm(dim=1)
     errors = ((found - expected.heatmap).flatten(1).norm(dim=1) / size)[size > 0]

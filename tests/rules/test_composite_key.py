@@ -30,7 +30,7 @@ from zennit.types import Activation, Convolution, Linear
 
 from crp_kit import CondAttribution
 from crp_kit.errors import CrpKitError
-from crp_kit.propagation import engine
+from crp_kit.propagation import model_cache
 from crp_kit.rules.attnlrp import AttnLRP
 from crp_kit.rules.composite_key import content_of
 from crp_kit.rules.maps.kinds import FirstLayerMap, GlobalTypeMap, LayerMap, compose
@@ -294,13 +294,13 @@ def test_a_changed_composite_gives_what_it_gives_a_fresh_attribution(name: str) 
 def planned(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """The composites that are planned."""
     seen: list[Any] = []
-    make = engine.make_plan
+    make = model_cache.make_plan
 
     def counting(graph: Any, composite: Any, *rest: Any) -> Any:
         seen.append(composite)
         return make(graph, composite, *rest)
 
-    monkeypatch.setattr(engine, "make_plan", counting)
+    monkeypatch.setattr(model_cache, "make_plan", counting)
     return seen
 
 
