@@ -15,7 +15,7 @@ __all__ = ["checksum", "count_not_finite", "full_float32", "is_finite", "working
 
 
 def working(value: torch.Tensor) -> torch.Tensor:
-    """Return a value in the precision in which rules run: float32 or better."""
+    """Return a value in the working precision of rules: float32 or better."""
     return value if value.dtype in (torch.float32, torch.float64) else value.float()
 
 
@@ -25,7 +25,7 @@ def full_float32() -> Iterator[None]:
 
     By torch's default cuDNN convolves in TF32, which keeps 10 of the 23 bits, and a program may have chosen it, or
     bfloat16, for matrix products. The settings are the whole process's. Uses may overlap, in threads as well: the last
-    one to end gives back what the first one found.
+    one to end restores what was set before the first.
     """
     _FLOAT32.enter()
     try:
@@ -35,7 +35,7 @@ def full_float32() -> Iterator[None]:
 
 
 class _Float32:
-    """How the settings of before are given back, and how many uses there are now."""
+    """The settings to restore, and how many uses there are now."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -60,16 +60,17 @@ class _Float32:
         backends: Any = torch.backends
         with suppress(RuntimeError):  # where newer settings contradict it, the older name can be neither read nor set
             self._change(backends.cudnn, "allow_tf32", False)
-        kinds = ((backends.cudnn, ("conv", "rnn")), (backends.cuda, ("matmul",)), (backends.mkldnn, ("conv", "matmul")))
-        for backend, names in kinds:
-            for one in (getattr(backend, name, None) for name in names):
-                if getattr(one, "fp32_precision", "none") not in ("none", "ieee"):
-                    self._change(one, "fp32_precision", "ieee")
+        parts = ((backends.cudnn, ("conv", "rnn")), (backends.cuda, ("matmul",)), (backends.mkldnn, ("conv", "matmul")))
+        for backend, names in parts:
+            for settings in (getattr(backend, name, None) for name in names):
+                if getattr(settings, "fp32_precision", "none") not in ("none", "ieee"):
+                    self._change(settings, "fp32_precision", "ieee")
         if not hasattr(backends.cuda.matmul, "fp32_precision"):  # torch 2.8 or older
             self._back.append(partial(torch.set_float32_matmul_precision, torch.get_float32_matmul_precision()))
             torch.set_float32_matmul_precision("highest")
 
     def _change(self, owner: Any, name: str, value: Any) -> None:
+        """Set an attribute, and note how to restore it."""
         self._back.append(partial(setattr, owner, name, getattr(owner, name)))
         setattr(owner, name, value)
 
@@ -80,8 +81,8 @@ _FLOAT32 = _Float32()
 def is_finite(values: torch.Tensor) -> bool:
     """Return whether no value is NaN or infinite.
 
-    A sum is finite only if all its terms are, and takes a small part of the time that a look at each of them does. Each
-    is looked at if it is not: finite values may sum to more than a float holds.
+    A sum is finite only if all its terms are, and takes a small part of the time that a test of each of them does. They
+    are tested one by one if it is not: finite values may sum to more than a float holds.
     """
     return bool(torch.isfinite(values.sum())) or bool(torch.isfinite(values).all())
 
@@ -94,12 +95,11 @@ def count_not_finite(values: torch.Tensor) -> int:
 def checksum(values: torch.Tensor) -> torch.Tensor:
     """Return a position-dependent checksum of a tensor (0-d).
 
-    It is the same, up to rounding, however the values lie in memory. Of weights, and of maps channels last, little is
-    copied.
+    It is the same, up to rounding, in every memory format. Of weights, and of maps channels last, little is copied.
     """
     values = working(values.detach())
     values = values.flatten(2) if values.ndim > 2 else values
-    weights = [_place_weights(axis, size, values.device, values.dtype) for axis, size in enumerate(values.shape, 1)]
+    weights = [_axis_weights(axis, size, values.device, values.dtype) for axis, size in enumerate(values.shape, 1)]
     if values.is_contiguous():
         for weight in weights:
             values = weight @ values.reshape(len(weight), -1)
@@ -110,6 +110,6 @@ def checksum(values: torch.Tensor) -> torch.Tensor:
 
 
 @lru_cache(maxsize=256)
-def _place_weights(axis: int, size: int, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
-    """Return weights that differ from place to place and from axis to axis, or a transpose would go unseen."""
+def _axis_weights(axis: int, size: int, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
+    """Return weights that differ along an axis and from axis to axis, so that a transpose changes the checksum."""
     return (torch.arange(1, size + 1, device=device, dtype=dtype) * math.sqrt(axis + 1)).cos()

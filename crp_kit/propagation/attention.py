@@ -57,7 +57,7 @@ class AttentionStep(Step):
     to : tuple of Ref
         Those of query, key and value that depend on the input.
     mapper : callable
-        From relevance, or what else is multiplied, and a product to what goes to the product's factors.
+        From relevance, or another multiplicand, and a product's output to relevance over that output.
     """
 
     to: tuple[Ref, ...]
@@ -70,9 +70,10 @@ class AttentionStep(Step):
     def prepare(self, recording: Recording) -> Backward:
         node = self.node(recording)
         query, key, value = (_tensor(node, recording, name) for name in ("query", "key", "value"))
-        shapes = [one.shape for one in (query, key, value)]
+        shapes = [tensor.shape for tensor in (query, key, value)]
         if node.argument("enable_gqa"):
-            key, value = (one.repeat_interleave(query.shape[-3] // one.shape[-3], -3) for one in (key, value))
+            heads = query.shape[-3]
+            key, value = (tensor.repeat_interleave(heads // tensor.shape[-3], -3) for tensor in (key, value))
         scale = node.argument("scale")
         key = key * (1 / math.sqrt(query.shape[-1]) if scale is None else scale)
         scores = query @ key.transpose(-1, -2)
@@ -103,13 +104,14 @@ class AttentionStep(Step):
 
 
 def _tensor(node: Node, recording: Recording, name: str) -> torch.Tensor:
-    given = node.argument(name)
-    value: Any = recording.value(given) if isinstance(given, Ref) else given
+    """Return the value of an argument in working precision."""
+    argument = node.argument(name)
+    value: Any = recording.value(argument) if isinstance(argument, Ref) else argument
     return working(value).detach()
 
 
 def _masked(node: Node, recording: Recording, scores: torch.Tensor) -> torch.Tensor:
-    """Return the scores as softmax sees them."""
+    """Return the scores as softmax gets them, with the additive mask added and masked positions at minus infinity."""
     if node.argument("is_causal"):
         future = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).triu(1)
         scores = scores.masked_fill(future, -math.inf)

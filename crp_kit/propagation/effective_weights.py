@@ -36,30 +36,30 @@ class LinearUnit(torch.nn.Module):
         self.dims = weight.ndim - 2
         self.bias = torch.nn.Parameter(bias, requires_grad=False) if bias is not None else None
         self.op = node.op
-        given = {name: optional_argument(node, name) for name in _OPTIONS} if node.spec.is_convolution else {}
-        self.options = {name: value for name, value in given.items() if value is not None}
+        options = {name: optional_argument(node, name) for name in _OPTIONS} if node.spec.is_convolution else {}
+        self.options = {name: value for name, value in options.items() if value is not None}
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         """Return the output, (batch, ...)."""
         return self.output(input, self.weight, self.bias)
 
     def output(self, input: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
-        """Return the output under other parameters."""
-        plain = bias is not None and bias.ndim == 1
+        """Return the output under other parameters, (batch, ...)."""
+        per_channel_bias = bias is not None and bias.ndim == 1
         function = getattr(torch.nn.functional, self.op)
-        output: torch.Tensor = function(input, weight, bias if plain else None, **self.options)
-        return output if bias is None or plain else output + bias
+        output: torch.Tensor = function(input, weight, bias if per_channel_bias else None, **self.options)
+        return output if bias is None or per_channel_bias else output + bias
 
     def of_zeros(self, parameters: Mapping[str, torch.Tensor], like: torch.Tensor) -> torch.Tensor:
         """Return the output for an input of zeros under another bias, in the shape of another output."""
         bias = parameters.get("bias")
         if bias is None:
             return like.new_zeros(()).expand_as(like)
-        plain = bias.view(-1, *(1,) * self.dims) if bias.ndim == 1 else bias
-        return plain.expand_as(like)
+        broadcast = bias.view(-1, *(1,) * self.dims) if bias.ndim == 1 else bias
+        return broadcast.expand_as(like)
 
     def without_values(self) -> LinearUnit:
-        """Give the weights back; other parameters can still be put in their place."""
+        """Free the weights, and return the unit; it can still be called with other parameters."""
         self.weight = torch.nn.Parameter(self.weight.new_empty(0), requires_grad=False)
         return self
 
@@ -156,7 +156,7 @@ def effective_unit(
     behind : Node or None
         The BatchNorm that its output goes through.
     before : tuple of torch.Tensor or None
-        What the BatchNorm in front does to its input: scale, (channel,), and shift, (1, *shape).
+        The affine map of the BatchNorm in front: scale, (channel,), and shift, (1, *shape).
     """
     weight = working(node.argument("weight")).detach()
     bias = node.argument("bias")
@@ -223,7 +223,7 @@ def settings_of(*nodes: Node | None) -> list[Any]:
 
 
 def state_key(tensors: Sequence[torch.Tensor]) -> list[Any]:
-    """Return a value that changes when a tensor is another one or was written to, also behind autograd's back."""
+    """Return a value that changes when a tensor is another one or was written to, even through ``.data``."""
     sums = torch.stack([checksum(tensor) for tensor in tensors]).tolist()
     versions = [0 if tensor.is_inference() else tensor._version for tensor in tensors]
     return [(id(t), t.data_ptr(), v, s) for t, v, s in zip(tensors, versions, sums, strict=True)]

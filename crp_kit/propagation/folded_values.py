@@ -1,4 +1,4 @@
-"""A BatchNorm in front of a linear layer: what it scales and shifts there, and the values that it then leaves alone."""
+"""Values under a BatchNorm that is folded into the linear layers behind it: not yet scaled and shifted."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["cut_apart", "factors_in_front", "restated"]
 
 
 def restated(recording: Recording, units: Units, maps: frozenset[Ref] = frozenset()) -> Recording:
-    """Return a recording in which what lies between a BatchNorm and its linear layers is not yet scaled and shifted.
+    """Return a recording in which values between a BatchNorm and its linear layers are not yet scaled and shifted.
 
     The value ``h = a v + c`` of each such node is replaced by ``v``. Behind a BatchNorm alone that is its input; behind
     its ReLU it is the input, or the threshold ``-c / a`` where the ReLU is off.
@@ -27,7 +27,7 @@ def restated(recording: Recording, units: Units, maps: frozenset[Ref] = frozense
     recording : Recording
     units : Units
     maps : frozenset of Ref, optional
-        Outputs whose values the rules lay out as maps, see `crp_kit.graph.memory_format.laid_out`.
+        Outputs whose values rules use channels last, see `crp_kit.graph.memory_format.laid_out`.
     """
     if not units.before:
         return replace(recording, maps=maps, working={})
@@ -39,11 +39,11 @@ def restated(recording: Recording, units: Units, maps: frozenset[Ref] = frozense
             values[fold.norm] = [x]
         else:
             values[fold.relu] = [_over_threshold(norm, x, recording.value(Ref(fold.relu)))]
-    made = replace(recording, values=values, maps=maps, working={})
+    unscaled = replace(recording, values=values, maps=maps, working={})
     for index in sorted({index for fold in units.before.values() for index in fold.between}):
         node = recording.graph.nodes[index]
-        values[index] = true_function(node, made, node.inputs[:1])(*inputs_of(made, node, node.inputs[:1]))
-    return made
+        values[index] = true_function(node, unscaled, node.inputs[:1])(*inputs_of(unscaled, node, node.inputs[:1]))
+    return unscaled
 
 
 def cut_apart(folded: Recording, recording: Recording, nodes: Collection[int]) -> Recording:
@@ -55,9 +55,9 @@ def cut_apart(folded: Recording, recording: Recording, nodes: Collection[int]) -
 
 
 def _over_threshold(norm: Node, x: torch.Tensor, h: torch.Tensor) -> torch.Tensor:
-    """Return what a ReLU lets pass of a BatchNorm's input: the input itself, or else the threshold.
+    """Return a BatchNorm's input where the ReLU behind it is on, and its threshold elsewhere.
 
-    A channel that the norm multiplies with zero has no threshold; the linear layer does not see it.
+    A channel that the norm multiplies with zero has no threshold; the linear layer does not depend on it.
     """
     scale, shift = batch_norm_factors(norm)
     threshold = torch.where(scale == 0, 0.0, -shift / torch.where(scale == 0, 1.0, scale))
@@ -65,7 +65,7 @@ def _over_threshold(norm: Node, x: torch.Tensor, h: torch.Tensor) -> torch.Tenso
 
 
 def factors_in_front(graph: Graph, linear: Node, fold: Fold) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return what a BatchNorm does to the input of a linear layer.
+    """Return the affine map of a BatchNorm at the input of a linear layer behind it.
 
     Parameters
     ----------
@@ -85,14 +85,14 @@ def factors_in_front(graph: Graph, linear: Node, fold: Fold) -> tuple[torch.Tens
     if fold.relu is not None:
         shift = torch.where(scale == 0, shift.clamp(min=0), shift)
     scale_map, shift_map = (
-        _carried(graph, fold, per_channel(one, len(norm.shape)).expand(norm.shape)) for one in (scale, shift)
+        _carried(graph, fold, per_channel(factor, len(norm.shape)).expand(norm.shape)) for factor in (scale, shift)
     )
     return scale_map.flatten(2)[0, :, 0] if scale_map.ndim > 2 else scale_map[0], shift_map
 
 
 def _carried(graph: Graph, fold: Fold, value: torch.Tensor) -> torch.Tensor:
-    """Return a map behind the nodes that lie between a BatchNorm and its linear layer, for one sample."""
+    """Return a map behind the nodes between a BatchNorm and its linear layer, for one sample."""
     for index in fold.between:
         node = graph.nodes[index]
-        value = node.call({node.inputs[0]: value.contiguous()})[0]  # what is expanded has no view
+        value = node.call({node.inputs[0]: value.contiguous()})[0]  # an expanded tensor cannot be viewed
     return value[:1]

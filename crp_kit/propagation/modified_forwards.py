@@ -1,4 +1,4 @@
-"""The terms of a rule at one unit: modified forwards, which depend on the sample alone, and their transposes."""
+"""Terms of a rule at one unit: modified forwards, which depend on the sample alone, and their transposes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ __all__ = ["ModifiedUnit", "Term", "terms_of"]
 
 @dataclass(eq=False)
 class ModifiedUnit:
-    """A unit under a rule: its parameters as each term modifies them, made when they are first asked for, and kept.
+    """A unit under a rule: its parameters as each term modifies them, computed when first asked for, and kept.
 
     A term whose input is zero needs the bias alone.
 
@@ -46,8 +46,8 @@ class ModifiedUnit:
         """Return the parameters of a term, by name."""
         if (term, bias_only) not in self.known:
             with ParamMod.ensure(self.rule.param_modifiers[term])(self.make()) as modified:
-                found = {name: value.detach() for name, value in modified.named_parameters(recurse=False)}
-            self.known[term, bias_only] = {k: v for k, v in found.items() if not bias_only or k == "bias"}
+                own = {name: value.detach() for name, value in modified.named_parameters(recurse=False)}
+            self.known[term, bias_only] = {k: v for k, v in own.items() if not bias_only or k == "bias"}
         return self.known[term, bias_only]
 
 
@@ -62,10 +62,10 @@ class Term:
     pull : Pull
         The transpose of its modified forward.
     pull_channel : ChannelPull or None
-        The same from one channel of each row, where that is known to take less.
+        The same from one channel of each row, where that is known to take less time.
     fresh : bool
-        Whether what is pulled is the caller's own.
-    silent : bool
+        Whether `pull` returns new memory, which the caller owns (see `crp_kit.propagation.relevance`).
+    zero_input : bool
         Whether the modified input is known to be zero everywhere.
     """
 
@@ -74,7 +74,7 @@ class Term:
     pull: Pull
     pull_channel: ChannelPull | None = None
     fresh: bool = False
-    silent: bool = False
+    zero_input: bool = False
 
 
 def terms_of(unit: torch.nn.Module, x: torch.Tensor, modified: ModifiedUnit) -> list[Term]:
@@ -82,18 +82,18 @@ def terms_of(unit: torch.nn.Module, x: torch.Tensor, modified: ModifiedUnit) -> 
     rule, known = modified.rule, known_rule(modified.rule)
     modifiers = zip(rule.input_modifiers, rule.param_modifiers, rule.output_modifiers, strict=True)
     inputs = [None] * len(rule.input_modifiers) if known is None else known.inputs(x)
-    found: list[Term] = []
-    for place, (modify_input, modify_parameters, modify_output) in enumerate(modifiers):
-        given, changed = inputs[place], partial(modified.parameters, place)
-        h = modify_input(x) if given is None else given
+    terms: list[Term] = []
+    for number, (modify_input, modify_parameters, modify_output) in enumerate(modifiers):
+        known_input, parameters = inputs[number], partial(modified.parameters, number)
+        h = modify_input(x) if known_input is None else known_input
         if isinstance(unit, LinearUnit):
             unmodified = h is x and type(modify_parameters) is NoMod and not modify_parameters.zero_params
             plain = modified.output() if unmodified and known is not None else None
-            like = found[0].output if found else None
-            found.append(_linear_term(unit, h, modify_output, changed, like=like, plain=plain))
+            like = terms[0].output if terms else None
+            terms.append(_linear_term(unit, h, modify_output, parameters, like=like, plain=plain))
         else:
-            found.append(_term(unit, h, modify_output, changed()))
-    return found
+            terms.append(_term(unit, h, modify_output, parameters()))
+    return terms
 
 
 def _linear_term(
@@ -105,18 +105,22 @@ def _linear_term(
     like: torch.Tensor | None = None,
     plain: torch.Tensor | None = None,
 ) -> Term:
-    """Evaluate one modified forward of a linear unit, unless it is `plain` or, for an input of zeros, `like` others."""
-    if like is not None and is_zero(x):  # the half of an input that a ReLU left nothing of
+    """Evaluate one modified forward of a linear unit.
+
+    It is not run where its output is known: it is `plain` without a modification, and a bias in the shape of `like` for
+    an input of zeros.
+    """
+    if like is not None and is_zero(x):  # behind a ReLU, the negative part of an input
         full = cache(lambda: _linear_term(unit, x, modify_output, parameters))
         output = modify_output(unit.of_zeros(parameters(bias_only=True), like))
-        return Term(x, output, lambda s: full().pull(s), silent=True)
-    changed = parameters()
+        return Term(x, output, lambda s: full().pull(s), zero_input=True)
+    modified = parameters()
     if plain is None:
-        plain = unit.output(x, **changed)
-    output, weight = modify_output(plain), changed["weight"]
+        plain = unit.output(x, **modified)
+    output, weight = modify_output(plain), modified["weight"]
     pull = linear_transpose(unit, weight, x.shape)
     if pull is None or output is not plain:
-        return _term(unit, x, modify_output, changed)
+        return _term(unit, x, modify_output, modified)
     return Term(x, output, pull, channel_transpose(unit, weight, x.shape), fresh=True)
 
 
@@ -126,10 +130,10 @@ def _term(
     modify_output: Callable[[torch.Tensor], torch.Tensor],
     parameters: dict[str, torch.Tensor],
 ) -> Term:
-    """Evaluate one modified forward and its transpose."""
+    """Evaluate one modified forward of any unit, and its transpose by autograd."""
 
     def run(value: torch.Tensor) -> list[torch.Tensor]:
-        own = value if isinstance(unit, (LinearUnit, CallUnit, NormUnit)) else value.clone()  # others may write to it
+        own = value if isinstance(unit, (LinearUnit, CallUnit, NormUnit)) else value.clone()  # modules may write to it
         return [modify_output(torch.func.functional_call(unit, parameters, (own,)))]
 
     transposed = Transposed(run, [x], of=unit)

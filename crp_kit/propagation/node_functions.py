@@ -1,4 +1,4 @@
-"""What a node computes, as a function of the inputs that receive relevance; everything else is held fixed."""
+"""The computation of a node as a function of the inputs that receive relevance; everything else is held fixed."""
 
 from __future__ import annotations
 
@@ -34,13 +34,16 @@ def _value_of(recording: Recording, ref: Ref) -> torch.Tensor:
 
 
 def output_of(recording: Recording, ref: Ref) -> torch.Tensor | None:
-    """Return an output as the forward made it, if that is as precise as what rules make, as they use it."""
+    """Return the recorded output as rules use it, or None if the forward made it in less than working precision."""
     value = recording.value(ref)
     return values_of(recording, [ref])[0] if working(value) is value else None
 
 
 def inputs_of(recording: Recording, node: Node, refs: Sequence[Ref]) -> list[torch.Tensor]:
-    """Return recorded values as a node's own computation takes them: where it may mind, maps lie as they did then."""
+    """Return recorded values as a node's own computation takes them.
+
+    A module, an unknown operation and a view may depend on the memory format: they get the one of the forward.
+    """
     if node.is_module or node.kind is Kind.UNKNOWN or node.spec.has(Trait.MEMORY_ORDER):
         return [working(recording.value(ref)) for ref in refs]
     return values_of(recording, refs)
@@ -61,17 +64,17 @@ def true_function(node: Node, recording: Recording, refs: Sequence[Ref]) -> Func
         promoted = replace(promoted, func=partial(_attention_in_steps, promoted.func))
 
     def run(*values: torch.Tensor) -> list[torch.Tensor]:
-        given = {ref: value.to(fixed[ref].dtype) for ref, value in zip(refs, values, strict=True)}
-        if own_precision:  # it may write to what it gets, and its fused norms need one order of gradients in memory
-            given = {ref: value.clone(memory_format=torch.contiguous_format) for ref, value in given.items()}
-        outputs = promoted.call({**fixed, **given})
+        now = {ref: value.to(fixed[ref].dtype) for ref, value in zip(refs, values, strict=True)}
+        if own_precision:  # a module may write to its inputs, and its fused norms need contiguous gradients
+            now = {ref: value.clone(memory_format=torch.contiguous_format) for ref, value in now.items()}
+        outputs = promoted.call({**fixed, **now})
         return [working(outputs[i]) for i in floats]
 
     return run
 
 
 def linearised_function(node: Node, recording: Recording, refs: Sequence[Ref]) -> Function:
-    """Return the node as an affine map of the given inputs: deviations of norms and gates are constants."""
+    """Return the node as an affine map of some inputs: deviations of norms, gates and other inputs are constants."""
     if node.kind is Kind.NORM:
         return _norm(node, recording, refs, detached=True)
     if node.op == "cosine_similarity":
@@ -83,27 +86,29 @@ def linearised_function(node: Node, recording: Recording, refs: Sequence[Ref]) -
 
 def _with_fixed_weights(node: Node, recording: Recording) -> Node:
     """Return an attention node whose query and key are constants, even if they are the value's own tensor."""
-    fixed = {
-        name: recording.value(given) if isinstance(given := node.argument(name), Ref) else given
-        for name in ("query", "key")
-    }
-    positional = [fixed.get(name, given) for name, given in zip(("query", "key"), node.args[:2], strict=False)]
-    named = {name: fixed.get(name, given) for name, given in node.kwargs.items()}
+    fixed = {name: _recorded(recording, node.argument(name)) for name in ("query", "key")}
+    positional = [fixed.get(name, value) for name, value in zip(("query", "key"), node.args[:2], strict=False)]
+    named = {name: fixed.get(name, value) for name, value in node.kwargs.items()}
     return replace(node, args=(*positional, *node.args[2:]), kwargs=named)
+
+
+def _recorded(recording: Recording, argument: Any) -> Any:
+    """Return the value of an argument of a node."""
+    return recording.value(argument) if isinstance(argument, Ref) else argument
 
 
 def _cosine_similarity(node: Node, recording: Recording, refs: Sequence[Ref]) -> Function:
     """Return the product of two normalised vectors, whose norms are constants."""
     operands = [node.argument(name) for name in ("x1", "x2")]
-    values = [working(recording.value(one) if isinstance(one, Ref) else one) for one in operands]
+    values = [working(_recorded(recording, operand)) for operand in operands]
     dim, eps = node.argument("dim", 1), node.argument("eps", 1e-8)
     scales = [1 / torch.linalg.vector_norm(value, dim=dim, keepdim=True).clamp_min(eps) for value in values]
 
     def run(*signals: torch.Tensor) -> list[torch.Tensor]:
-        given = dict(zip(refs, signals, strict=True))
+        now = dict(zip(refs, signals, strict=True))
         first, second = (
-            (given[one] if isinstance(one, Ref) and one in given else value) * scale
-            for one, value, scale in zip(operands, values, scales, strict=True)
+            (now[operand] if isinstance(operand, Ref) and operand in now else value) * scale
+            for operand, value, scale in zip(operands, values, scales, strict=True)
         )
         return [(first * second).sum(dim)]
 
@@ -123,7 +128,7 @@ def _promoted(node: Node) -> Node:
         if isinstance(tree, torch.Tensor):
             return working(tree).detach() if tree.is_floating_point() else tree
         if isinstance(tree, (tuple, list)) and type(tree) in (tuple, list):
-            return type(tree)(up(one) for one in tree)
+            return type(tree)(up(part) for part in tree)
         return tree
 
     return replace(node, args=up(node.args), kwargs={key: up(value) for key, value in node.kwargs.items()})
@@ -187,7 +192,7 @@ def per_channel(values: torch.Tensor, ndim: int) -> torch.Tensor:
 
 def affine_map(node: Node) -> tuple[torch.Tensor, torch.Tensor]:
     """Return ``a`` and ``c`` of a BatchNorm as ``x * a + c``, each of the shape of its output."""
-    scale, shift = (per_channel(one, len(node.shape)).expand(node.shape) for one in batch_norm_factors(node))
+    scale, shift = (per_channel(factor, len(node.shape)).expand(node.shape) for factor in batch_norm_factors(node))
     return scale, shift
 
 
@@ -198,6 +203,7 @@ def affine_norm(node: Node) -> Function:
 
 
 def _affine(node: Node, normalised: torch.Tensor, shape: Sequence[int] | None = None) -> torch.Tensor:
+    """Return normalised values times the norm's weight plus its bias, which are viewed in a shape that broadcasts."""
     for name in ("weight", "bias"):
         factor = node.argument(name) if name in node.spec.parameters else None
         if factor is None:
@@ -209,7 +215,7 @@ def _affine(node: Node, normalised: torch.Tensor, shape: Sequence[int] | None = 
 
 
 def _like(fixed: torch.Tensor | None, v: torch.Tensor) -> torch.Tensor:
-    """Return the values that a deviation is taken of: those at which it is held fixed, or else the norm's own input."""
+    """Return the values whose deviation is taken: those at which it is held fixed, or else the norm's own input."""
     return v if fixed is None else fixed
 
 

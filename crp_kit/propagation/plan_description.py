@@ -20,8 +20,8 @@ _REMARKS = {
 
 
 def describe_plan(graph: Graph, plan: Plan) -> dict[str, list[str]]:
-    """Return what is done where: for each rule the names of its nodes."""
-    found: dict[str, list[str]] = {}
+    """Return the names of the nodes of each rule, with all numbers in the rule."""
+    nodes_by_rule: dict[str, list[str]] = {}
     for node, step in zip(graph, plan.steps, strict=True):
         holder = step.parameters_in
         if isinstance(holder, Hook):
@@ -29,12 +29,12 @@ def describe_plan(graph: Graph, plan: Plan) -> dict[str, list[str]]:
         else:
             rule = step.rule if holder is None else f"{step.rule}({described_numbers(holder)})"
         if rule:
-            found.setdefault(rule, []).append(node.name)
-    return found
+            nodes_by_rule.setdefault(rule, []).append(node.name)
+    return nodes_by_rule
 
 
 def step_texts(step: Step) -> tuple[str, str]:
-    """Return the rule of a step with its parameters, and a remark on how the node is seen for it."""
+    """Return the rule of a step with its parameters, and a remark on what it takes for constant at the node."""
     holder = step.parameters_in
     if isinstance(holder, Hook):
         return short_rule(holder), ""

@@ -1,8 +1,23 @@
-"""Relevance on its way through the graph: rows of values times a factor that all rows share.
+"""Relevance on its way through the graph: rows times a factor that all rows share, and who may overwrite the rows.
 
-Most rules end with a multiplication by the input and begin with one by ``1 / z``. Neither depends on the condition, so
-the two are multiplied once, and the rows of all conditions once with their product, in place where nobody else reads
-them.
+Why factored
+    Most rules end with a multiplication by the input and begin with one by ``1 / z``. Neither depends on the condition,
+    so that relevance between two nodes is kept as ``rows * factor``: the factor ``x`` of the node above is multiplied
+    with the ``1 / z`` of the node below once, and the rows of all conditions once with their product.
+
+Who may overwrite
+    A batch of rows is the largest thing in memory, so it is multiplied and summed in place where possible. One rule
+    says where: **rows may be overwritten by the one reader that they have, and by nobody if they have several.**
+    `Relevance.owned` says which of the two holds:
+
+    - It is set by whoever has just computed the rows into new memory, and passes them to one reader together with the
+      `Relevance`. That reader owns them from then on; the maker does not look at them again.
+    - It is not set in all other cases, and that is the default: start values, recorded values, what a step returns as a
+      bare tensor, which may be another's, and what `Relevance.shared` gives to each of several readers. Disjoint
+      parts of owned rows (slices of a concatenation) have one reader each, and are owned.
+
+    Only this file overwrites: `Relevance.whole`, `Relevance.plus`, `Relevance.plus_whole` and `Scaling`, and only rows
+    that are owned. The factor belongs to all rows, and to the next pass: nobody overwrites it.
 """
 
 from __future__ import annotations
@@ -27,16 +42,9 @@ class Relevance:
     factor : torch.Tensor or None
         What every row is still to be multiplied with: (*shape).
     owned : bool
-        The rows may be overwritten, see below.
+        This is the only reader of the rows, and may overwrite them: see the module's description.
     channel : torch.Tensor or None
         (row,), the only channel in which a row is not zero, where a mask has left one: axis 2 of the rows.
-
-    Notes
-    -----
-    Who owns rows: whoever computed them into memory that no other tensor reads, until it hands them on to one reader,
-    which then owns them. What is handed to more than one reader is `shared` and owned by none of them, and neither is a
-    tensor that a step returns without saying so. Only `whole`, `plus` and `Scaling` overwrite, each what it owns; the
-    factor belongs to all conditions and is never overwritten.
     """
 
     rows: torch.Tensor
@@ -45,7 +53,7 @@ class Relevance:
     channel: torch.Tensor | None = None
 
     def whole(self) -> torch.Tensor:
-        """Return the relevance itself, (row, *shape)."""
+        """Return rows times factor, (row, *shape); owned rows become that themselves."""
         if self.factor is None:
             return self.rows
         if not self.owned:
@@ -54,16 +62,15 @@ class Relevance:
         return self.rows
 
     def is_finite(self) -> bool:
-        """Return whether all of it is, rows and factor."""
-        parts = [self.rows] if self.factor is None else [self.rows, self.factor]
-        return all(map(is_finite, parts))
+        """Return whether neither rows nor factor have a NaN or an infinity."""
+        return is_finite(self.rows) and (self.factor is None or is_finite(self.factor))
 
     def shared(self) -> Relevance:
-        """Return the same relevance for one reader of several."""
+        """Return the same relevance for one reader of several, which owns nothing."""
         return Relevance(self.rows, self.factor, channel=self.channel)
 
     def plus(self, other: Relevance) -> Relevance:
-        """Return the sum of two relevances of the same rows."""
+        """Return the sum of the relevance that two readers of one output sent up; neither is used again."""
         if self.factor is other.factor:
             first, second = (self, other) if self.owned else (other, self)
             return Relevance(_plus(first.rows, second.rows, owned=first.owned), self.factor, owned=True)
@@ -73,7 +80,7 @@ class Relevance:
 
     def plus_whole(self, other: Relevance) -> Relevance:
         """Return the sum, without a factor."""
-        fresh = self.owned or self.factor is not None
+        fresh = self.owned or self.factor is not None  # rows times a factor are new memory
         total = self.whole()
         if other.factor is not None and fresh and total.dtype == other.rows.dtype == other.factor.dtype:
             return Relevance(total.addcmul_(other.rows, other.factor), owned=True)
@@ -81,7 +88,7 @@ class Relevance:
 
 
 class Scaling:
-    """The multiplication of relevance with a factor; its products with the factors that arrive are kept.
+    """Multiplication of relevance with one factor; its products with the factors that arrive are kept.
 
     Parameters
     ----------
@@ -92,10 +99,10 @@ class Scaling:
     def __init__(self, factor: torch.Tensor) -> None:
         self.factor = factor
         self._products: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
-        self._silenced: dict[int, bool] = {}
+        self._zero_products: dict[int, bool] = {}
 
     def __call__(self, relevance: Relevance) -> torch.Tensor:
-        """Return all of it multiplied, (row, *shape), as values that only the caller has."""
+        """Return the product, (row, *shape), in memory that is the caller's own."""
         rows, above = relevance.rows, relevance.factor
         if above is None:
             return _times(rows, self.factor, owned=relevance.owned)
@@ -104,23 +111,24 @@ class Scaling:
         return _times(rows, self._product(above), owned=relevance.owned)
 
     def in_channel(self, relevance: Relevance, channel: torch.Tensor) -> torch.Tensor:
-        """Return one channel of each row multiplied, (row, sample, ...)."""
-        found = relevance.rows[torch.arange(len(channel), device=channel.device), :, channel]
+        """Return the product in one channel of each row, (row, sample, ...)."""
+        product = relevance.rows[torch.arange(len(channel), device=channel.device), :, channel]
         for factor in (relevance.factor, self.factor):
             if factor is not None:
-                found = found * factor[:, channel].transpose(0, 1)
-        return found.to(self.factor.dtype)
+                product = product * factor[:, channel].transpose(0, 1)
+        return product.to(self.factor.dtype)
 
-    def silences(self, relevance: Relevance) -> bool:
-        """Return whether nothing is left of any row, since the factor is zero wherever the relevance is not."""
+    def zeroes(self, relevance: Relevance) -> bool:
+        """Return whether the product is zero in every row, since the factor is zero wherever the relevance is not."""
         above = relevance.factor
         if above is None:
             return is_zero((relevance.rows != 0).any(0) * self.factor)
-        if id(above) not in self._silenced:
-            self._silenced[id(above)] = is_zero(self._product(above))
-        return self._silenced[id(above)]
+        if id(above) not in self._zero_products:
+            self._zero_products[id(above)] = is_zero(self._product(above))
+        return self._zero_products[id(above)]
 
     def _product(self, above: torch.Tensor) -> torch.Tensor:
+        """Return the product with a factor that arrived, (*shape)."""
         if id(above) not in self._products:
             self._products[id(above)] = above, above * self.factor  # with `above`, so that its id stays its own
         return self._products[id(above)][1]
@@ -143,21 +151,24 @@ def one_channel(mask: torch.Tensor, rows: torch.Tensor) -> torch.Tensor | None:
 
 
 def is_zero(value: torch.Tensor) -> bool:
-    """Return whether all values are zero; a NaN is none."""
+    """Return whether all values are zero; a NaN is not."""
     if value.numel() == 0:
         return True
-    value = value[tuple(slice(None) if stride else 0 for stride in value.stride())]  # once, what is broadcast
-    if value.ndim and bool(value[..., 0].any()):  # mostly, a few values tell
+    value = value[tuple(slice(None) if stride else 0 for stride in value.stride())]  # each element in memory once
+    if value.ndim and bool(value[..., 0].any()):  # mostly, some of the first ones are not zero
         return False
-    lying = value if value.is_contiguous() or value.ndim != 4 else value.permute(0, 2, 3, 1)  # aminmax copies others
-    return not any(torch.stack(torch.aminmax(lying)).tolist())
+    contiguous = value.is_contiguous() or value.ndim != 4
+    ordered = value if contiguous else value.permute(0, 2, 3, 1)  # channels last: aminmax would copy the map
+    return not any(torch.stack(torch.aminmax(ordered)).tolist())
 
 
 def _times(rows: torch.Tensor, factor: torch.Tensor, *, owned: bool) -> torch.Tensor:
+    """Return rows times a factor in the factor's precision, in place if they are owned."""
     if owned and rows.dtype == factor.dtype:
         return rows.mul_(factor)
     return (rows * factor).to(factor.dtype)
 
 
 def _plus(first: torch.Tensor, second: torch.Tensor, *, owned: bool) -> torch.Tensor:
+    """Return the sum, in place of the first if that is owned."""
     return first.add_(second) if owned and first.dtype == second.dtype else first + second

@@ -42,14 +42,14 @@ from .zennit_rules import absorbed_by, hook_backward
 
 @dataclass(eq=False)
 class KeptUnit:
-    """What is known of a linear unit under a rule, until a weight or a setting of the layer changes.
+    """A linear unit under a rule, with modified parameters, until a weight or a setting of the layer changes.
 
     Parameters
     ----------
     key : tuple, optional
         Equal as long as the rest is right.
     sources : list of torch.Tensor, optional
-        What the unit is made of: kept, so that nothing else gets their identities.
+        What the unit is made of: kept, so that no other tensor gets one of their identities, which are in the key.
     unit : LinearUnit, optional
     modified : dict, optional
         Its parameters as the rule modifies them.
@@ -104,9 +104,9 @@ class LinearStep(Step):
             transpose, dtype = linear_transpose(unit, unit.weight, x.shape) or _transposed(unit, x), unit.weight.dtype
             return lambda message: [(self.to, transpose(only(message).to(dtype)))]
         node = self.node(recording)
-        seen = layer_of(node, unit) if modified is None else unit
+        module = layer_of(node, unit) if modified is None else unit
         samples = Samples(recording, self.to, Ref(self.index))
-        pull = hook_backward(self.hook, seen, x, where=node.name, samples=samples, modified=modified)
+        pull = hook_backward(self.hook, module, x, where=node.name, samples=samples, modified=modified)
         return lambda message: [(self.to, pull(arriving(message)))]
 
     def absorbed(self, recording: Recording) -> Absorbed | None:
@@ -117,7 +117,7 @@ class LinearStep(Step):
         return absorbed_by(self.hook, unit, x, where=self.node(recording).name, modified=modified)
 
     def _unit(self, recording: Recording) -> tuple[LinearUnit, ModifiedUnit | None]:
-        """Return the unit; for a `BasicHook` without values, and what it modifies. A changed weight counts."""
+        """Return the unit, made anew if a weight changed; for a `BasicHook` without weights, and what it modifies."""
         graph, node, fold = recording.graph, self.node(recording), self.before
         behind = None if self.behind is None else graph.nodes[self.behind]
 
@@ -139,6 +139,7 @@ class LinearStep(Step):
 
 
 def _transposed(unit: LinearUnit, x: torch.Tensor) -> Pull:
+    """Return the transpose of a linear unit by autograd, where no direct one is known."""
     transposed = Transposed(lambda value: [unit(value)], [x], of=unit)
     return lambda s: transposed([s])[0]
 
@@ -158,7 +159,7 @@ class HookStep(Step):
         node = self.node(recording)
         (x,) = inputs_of(recording, node, [self.to])
         unit = self._unit(recording, node)
-        output = next(place for place, shape in enumerate(node.shapes) if shape is not None)
+        output = next(index for index, shape in enumerate(node.shapes) if shape is not None)
         samples = Samples(recording, self.to, Ref(self.index, output))
         pull = hook_backward(self.hook, unit, x, where=node.name, samples=samples)
         return lambda message: [(self.to, pull(arriving(message)))]
@@ -217,15 +218,16 @@ class StackedStep(Step):
     def absorbed(self, recording: Recording) -> Absorbed | None:
         stacked = self._stacked(recording)
         absorbed = absorbed_by(self.hook, _SUM, stacked, where=self.node(recording).name)
-        fixed = torch.tensor([not isinstance(one, Ref) or one not in self.to for one in self.node(recording).args])
+        summands = self.node(recording).args
+        fixed = torch.tensor([not isinstance(summand, Ref) or summand not in self.to for summand in summands])
         if absorbed is None or not bool(fixed.any()):
             return absorbed
         ones = torch.ones_like(recording.values[self.index][0])[None]
-        taken = self._pull(recording, stacked)(Relevance(ones)).whole()[0]
-        return Absorbed(taken[..., fixed.to(taken.device)].sum(-1), absorbed.stabilizer)
+        by_summand = self._pull(recording, stacked)(Relevance(ones)).whole()[0]
+        return Absorbed(by_summand[..., fixed.to(by_summand.device)].sum(-1), absorbed.stabilizer)
 
     def _pull(self, recording: Recording, stacked: torch.Tensor) -> Callable[[Relevance], Relevance]:
-        """Return the rule from relevance at the sum to that of the summands; they have their samples as the sum has."""
+        """Return the rule from relevance at the sum to that of the summands, whose samples are along the sum's axis."""
         output = Ref(self.index)
         samples = Samples(recording, output, output)
         return hook_backward(self.hook, _SUM, stacked, where=self.node(recording).name, samples=samples)

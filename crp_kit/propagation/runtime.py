@@ -1,4 +1,4 @@
-"""What all forwards and passes of one engine share: a lock, the memory budget of passes, warnings said once."""
+"""State that all forwards and passes of one engine share: a lock, the memory budget, and warnings given once."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from ..rules.plain_gradient import plain_gradients
 __all__ = ["Runtime"]
 
 _VALUES_ON_CPU = 4 << 20
-"""Values of one map that are carried at once: larger ones fit neither the cache nor what malloc keeps for reuse."""
+"""Elements of one map that are carried at once: more fit neither the cache nor the blocks that malloc keeps."""
 _VALUES_ELSEWHERE = 64 << 20
 
 
 class Runtime:
-    """What all forwards and passes of one engine share.
+    """State that all forwards and passes of one engine share.
 
     Attributes
     ----------
     lock : threading.RLock
         Held as long as the copy of the model may run, in forwards and in passes: one thread at a time.
     values_at_once : int or None
-        How many values of one map passes carry at once, since memory did not suffice for more; None before.
+        How many elements of one map passes carry at once, since memory did not suffice for more; None before.
     """
 
     def __init__(self) -> None:
@@ -36,7 +36,7 @@ class Runtime:
         self._said: set[str] = set()
 
     def rows_at_once(self, largest: int, device: torch.device) -> int:
-        """Return how many rows a pass carries at once, by the number of values of the largest map of one row."""
+        """Return how many rows a pass carries at once, from the number of elements of the largest map of one row."""
         values = self.values_at_once or (_VALUES_ON_CPU if device.type == "cpu" else _VALUES_ELSEWHERE)
         return max(1, values // largest)
 

@@ -1,4 +1,4 @@
-"""Rules that see more than one sample: found out by a trial on batches that differ in the others, run one by one.
+"""Rules that depend on more than one sample: detected by a trial on two batchings, and run sample by sample.
 
 A rule whose functions take a mean, a maximum or a norm over everything gives a sample other relevance in another batch.
 Results must not depend on ``batch_size``, so such a rule gets each sample alone.
@@ -39,13 +39,18 @@ _ELEMENTWISE = (
 """Hooks that are known to look at one element, or one sample, at a time."""
 _LARGE = 1e3
 _TRIED: WeakKeyDictionary[Any, dict[Any, bool | None]] = WeakKeyDictionary()
-"""Whether a rule or mapper sees the batch, by shapes and types; None if that could not be tried."""
+"""Whether a rule or mapper depends on the batch, by shapes and types; None if that could not be tried."""
 _AXES: MutableMapping[Graph, Any] = WeakKeyDictionary()
+"""Axes along which samples can be taken apart, of graphs for which that was asked.
+
+They are not those of `crp_kit.propagation.run.Run.batch_axes`, which also say where the samples are of an output that
+mixes them: there, a sample has no part of its own that a rule could be given.
+"""
 
 
 @dataclass(frozen=True)
 class Samples:
-    """Where the samples of a node are, and where remarks about its rule go.
+    """The axes along which the samples of one node are, and the recording that takes remarks about its rule.
 
     Parameters
     ----------
@@ -63,7 +68,7 @@ class Samples:
         return self.recording.graph.batch
 
     def axis(self, ref: Ref) -> int | None:
-        """Return the axis along which an output has its samples, perhaps with windows or heads inside of each."""
+        """Return the axis along which an output has its samples, perhaps several windows or heads of each."""
         graph = self.recording.graph
         if graph not in _AXES:
             _AXES[graph] = batch_axes(graph)
@@ -76,7 +81,7 @@ class Samples:
         return self.recording.graph.shape(self.output)
 
     def known_axis(self, ref: Ref, rule: str, where: str) -> int:
-        """Return the axis of the samples, which a rule that sees the batch needs.
+        """Return the axis of the samples, which a rule that depends on the batch needs.
 
         Raises
         ------
@@ -92,9 +97,9 @@ class Samples:
             )
         return axis
 
-    def say(self, rule: str, seen: bool | None) -> None:
-        """Leave a remark for the user."""
-        if seen is None:
+    def remark(self, rule: str, depends: bool | None) -> None:
+        """Leave a remark for the user on a rule that depends on the batch, or of which that is unknown (None)."""
+        if depends is None:
             self.recording.remarks.append(
                 f"whether the rule {rule} depends on other samples of a batch could not be tried; batch_size=1 gives "
                 f"each sample alone"
@@ -114,7 +119,7 @@ def sample_by_sample(
     *,
     where: str,
 ) -> Pulled | None:
-    """Return a rule that gets each sample alone, or None for a rule that looks at no more than one.
+    """Return a rule that gets each sample alone, or None for one that does not depend on the others anyway.
 
     Parameters
     ----------
@@ -129,7 +134,7 @@ def sample_by_sample(
     Raises
     ------
     CompositeError
-        If the rule sees the batch and samples have no axis of their own.
+        If the rule depends on the batch and samples have no axis of their own.
     """
     if samples.count == 1 or not x.numel():
         return None
@@ -140,25 +145,25 @@ def sample_by_sample(
         return None
     key = (x.shape, samples.shape, x.dtype, x.device.type)
     if key not in outcomes:
-        outcomes[key] = _sees_others(make, x, samples)
-    seen, name = outcomes[key], getattr(rule, "__name__", type(rule).__name__)
-    if seen is not False:
-        samples.say(name, seen)
-    if not seen:
+        outcomes[key] = _depends_on_others(make, x, samples)
+    depends, name = outcomes[key], getattr(rule, "__name__", type(rule).__name__)
+    if depends is not False:
+        samples.remark(name, depends)
+    if not depends:
         return None
     below, above = (samples.known_axis(ref, name, where) for ref in (samples.input, samples.output))
     alone = [make(part) for part in _parts(x, below, samples.count)]
 
     def pull(relevance: Relevance) -> Relevance:
         parts = _parts(relevance.whole(), above + 1, samples.count)
-        pulled = [one(Relevance(part)).whole() for one, part in zip(alone, parts, strict=True)]
+        pulled = [backward(Relevance(part)).whole() for backward, part in zip(alone, parts, strict=True)]
         return Relevance(torch.cat(pulled, below + 1), owned=True)
 
     return pull
 
 
 def mapper_by_sample(mapper: _Mapper, z: torch.Tensor, samples: Samples, *, rule: str) -> _Mapper:
-    """Return a mapper that gets each sample alone, or the same one if it looks at no more than one.
+    """Return a mapper that gets each sample alone, or the same one if it does not depend on the others anyway.
 
     Parameters
     ----------
@@ -178,13 +183,13 @@ def mapper_by_sample(mapper: _Mapper, z: torch.Tensor, samples: Samples, *, rule
         outcomes[key] = _differ([mapper(z.new_ones(()), pair) for pair in pairs], axis)
     if not outcomes[key]:
         return mapper
-    samples.say(rule, True)
+    samples.remark(rule, True)
     axis = samples.known_axis(samples.output, rule, samples.recording.graph.label(samples.output))
 
-    def mapped(given: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
-        whole = given.expand_as(value)
-        pairs = zip(_parts(whole, axis, samples.count), _parts(value, axis, samples.count), strict=True)
-        return torch.cat([mapper(one, other) for one, other in pairs], axis)
+    def mapped(multiplied: torch.Tensor, output: torch.Tensor) -> torch.Tensor:
+        whole = multiplied.expand_as(output)
+        pairs = zip(_parts(whole, axis, samples.count), _parts(output, axis, samples.count), strict=True)
+        return torch.cat([mapper(*pair) for pair in pairs], axis)
 
     return mapped
 
@@ -209,38 +214,40 @@ def _batches(sample: torch.Tensor, axis: int) -> list[torch.Tensor]:
     """Return batches of a sample with one much larger and with one of zeros: behind it, then in front of it."""
     large = _LARGE * (sample + torch.where(sample < 0, -1.0, 1.0).to(sample))
     others = (large, torch.zeros_like(sample))
-    return [torch.cat(pair, axis) for pair in (*((sample, one) for one in others), *((one, sample) for one in others))]
+    pairs = (*((sample, other) for other in others), *((other, sample) for other in others))
+    return [torch.cat(pair, axis) for pair in pairs]
 
 
 def _differ(results: list[torch.Tensor], axis: int) -> bool:
     """Return whether what a rule gives a sample differs between batches that differ in the other one."""
     size = results[0].shape[axis] // 2
     pairs = ((results[0], results[1], 0), (results[2], results[3], size))
-    for first, second, start in pairs:
-        one, other = first.narrow(axis, start, size), second.narrow(axis, start, size)
-        tolerance = 1e-3 * torch.finfo(one.dtype).eps ** 0.5
-        largest = float(torch.nan_to_num(one).abs().max()) if one.numel() else 0.0
-        if not torch.allclose(one, other, rtol=tolerance, atol=tolerance * largest, equal_nan=True):
+    for beside_large, beside_zero, start in pairs:
+        first, second = beside_large.narrow(axis, start, size), beside_zero.narrow(axis, start, size)
+        tolerance = 1e-3 * torch.finfo(first.dtype).eps ** 0.5
+        largest = float(torch.nan_to_num(first).abs().max()) if first.numel() else 0.0
+        if not torch.allclose(first, second, rtol=tolerance, atol=tolerance * largest, equal_nan=True):
             return True
     return False
 
 
-def _sees_others(make: Callable[[torch.Tensor], Pulled], x: torch.Tensor, samples: Samples) -> bool | None:
-    """Return whether a rule sees other samples, or None if its unit cannot be run on two of them."""
+def _depends_on_others(make: Callable[[torch.Tensor], Pulled], x: torch.Tensor, samples: Samples) -> bool | None:
+    """Return whether a rule depends on other samples, or None if its unit cannot be run on two of them."""
     below, above = samples.axis(samples.input) or 0, samples.axis(samples.output) or 0
     size = max(1, samples.shape[above] // samples.count)
     generator = torch.Generator().manual_seed(0)
-    shape = [size if axis == above else one for axis, one in enumerate(samples.shape)]
+    shape = [size if axis == above else full for axis, full in enumerate(samples.shape)]
     drawn = torch.randn(shape, generator=generator).to(x)
     batches = zip(_batches(next(_parts(x, below, samples.count)), below), _batches(drawn, above), strict=True)
     try:
         results = [make(pair)(Relevance(seed[None])).whole()[0] for pair, seed in batches]
     except torch.cuda.OutOfMemoryError:
         raise
-    except Exception:  # noqa: BLE001, a rule or a module of somebody's own may take no other number of samples
+    except Exception:  # noqa: BLE001, a user's rule or module may take no other number of samples
         return None
     return _differ(results, below)
 
 
 def _outcomes(rule: Any) -> dict[Any, bool | None]:
+    """Return what trials of a rule or mapper showed, by shapes and types."""
     return _TRIED.setdefault(rule, {})

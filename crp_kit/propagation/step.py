@@ -1,4 +1,4 @@
-"""The steps of the relevance pass: how one node hands the relevance of its outputs to its inputs.
+"""Steps of the relevance pass: the way in which one node hands the relevance of its outputs to its inputs.
 
 A step is made once per recorded structure, prepared once per forward, and run for every batch of conditions. Relevance
 has a leading axis of rows in front of the node's own shape: (row, *shape).
@@ -21,14 +21,14 @@ from .relevance import Relevance
 Message = list[Relevance | None]
 """Relevance at each output of a node, or None where none arrived."""
 Given = Sequence[tuple[Ref, Relevance | torch.Tensor]]
-"""Relevance for inputs of the node; a tensor is (row, *shape) and may be another's."""
+"""Relevance for inputs of the node; a bare tensor, (row, *shape), may have other readers."""
 Backward = Callable[[Message], Given]
 Pull = Callable[[torch.Tensor], torch.Tensor]
 """From relevance or factors at an output to those at an input, (row, *shape) each."""
 Quality = Literal["exact", "approximate", "gradient", ""]
 """How well a rule is defined at a node.
 
-``"exact"``: the node is affine in what receives relevance, moves it, or works value by value, so the rule is LRP's own.
+``"exact"``: the node is affine in what receives relevance, moves it, or is element-wise, so the rule is LRP's own.
 ``"approximate"``: a factor that depends on the input counts as a constant (gates, attention weights, deviations of
 norms), or several signals share a product. ``"gradient"``: no rule is known, relevance passes as plain gradient. Empty:
 no relevance arrives.
@@ -61,7 +61,7 @@ class Step(ABC):
     index : int
         Index of the node.
     rule : str
-        What is done there, for people.
+        Name of the rule, for people.
     quality : str
         How well the rule is defined there, see `Quality`.
     """
@@ -72,7 +72,7 @@ class Step(ABC):
 
     @abstractmethod
     def prepare(self, recording: Recording) -> Backward:
-        """Compute what all conditions share, and return the function that hands relevance on."""
+        """Compute everything that all conditions share, and return the function that hands relevance on."""
 
     def absorbed(self, recording: Recording) -> Absorbed | None:
         """Return what the rule absorbs, from its own formula; ``None`` where that is not a part of each element."""
@@ -80,7 +80,7 @@ class Step(ABC):
 
     @property
     def parameters_in(self) -> Hook | Callable[..., Any] | None:
-        """What holds the rule's parameters: a zennit hook, a function, or nothing."""
+        """The holder of the rule's parameters: a zennit hook, a function, or nothing."""
         return None
 
     def node(self, recording: Recording) -> Node:
@@ -98,7 +98,7 @@ def only(message: Message) -> torch.Tensor:
 
 
 def sum_to(relevance: torch.Tensor, shape: torch.Size) -> torch.Tensor:
-    """Sum (row, *broadcast shape) over what `shape` was broadcast along."""
+    """Sum (row, *broadcast shape) over the axes along which `shape` was broadcast."""
     if relevance.shape[1:] == shape:
         return relevance
     extra = relevance.ndim - 1 - len(shape)

@@ -2,7 +2,7 @@
 
 Plain autograd runs whatever a user's backward passes run: also functions and operations whose gradient is Python. The
 rows of a call go through one backward under ``torch.vmap``, which fails for some operations and is wrong for others
-(``cdist``), so that it is tried against single rows before it is trusted.
+(``cdist``), so that it is compared with single rows before it is used.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Transposed:
 
     def __call__(self, message: Sequence[torch.Tensor | None]) -> tuple[torch.Tensor, ...]:
         """Return (row, *shape) for each input, from (row, *shape) or None for each output."""
-        (rows,) = {len(part) for part in message if part is not None}  # as many at each output, or a step is wrong
+        (rows,) = {len(part) for part in message if part is not None}  # the same number at each output
         full = tuple(
             ordered_like(part.to(output.dtype), output)
             if part is not None
@@ -55,7 +55,7 @@ class Transposed:
             for part, output in zip(message, self.outputs, strict=True)
         )
         if rows == 1:
-            return tuple(one[None] for one in self._pull(tuple(part[0] for part in full)))
+            return tuple(gradient[None] for gradient in self._pull(tuple(part[0] for part in full)))
         if self._batched is None:
             self._batched = self._may_be_batched()
         return self._together(full) if self._batched else self._one_by_one(full)
@@ -66,9 +66,10 @@ class Transposed:
         if not pairs:
             return tuple(map(torch.zeros_like, self._leaves))
         outputs, seeds = zip(*pairs, strict=True)
-        found = torch.autograd.grad(outputs, self._leaves, seeds, retain_graph=True, allow_unused=True)
+        gradients = torch.autograd.grad(outputs, self._leaves, seeds, retain_graph=True, allow_unused=True)
         return tuple(
-            torch.zeros_like(leaf) if one is None else one for leaf, one in zip(self._leaves, found, strict=True)
+            torch.zeros_like(leaf) if gradient is None else gradient
+            for leaf, gradient in zip(self._leaves, gradients, strict=True)
         )
 
     def _together(self, full: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
@@ -91,26 +92,29 @@ class Transposed:
     def _batches(self) -> bool:
         """Try two rows of random numbers. A warning counts as a failure: what torch cannot batch, it loops over."""
         generator = torch.Generator().manual_seed(0)
-        drawn = tuple(torch.randn(2, *one.shape, generator=generator, device="cpu").to(one) for one in self.outputs)
+        shapes = ((2, *output.shape) for output in self.outputs)
+        rows = [torch.randn(shape, generator=generator, device="cpu") for shape in shapes]
+        drawn = tuple(row.to(output) for row, output in zip(rows, self.outputs, strict=True))
         expected = self._one_by_one(drawn)
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("error")
-                found = self._together(drawn)
+                together = self._together(drawn)
         except torch.cuda.OutOfMemoryError:
             raise
-        except Exception:  # noqa: BLE001, a backward of somebody's own may raise anything at batched tensors
+        except Exception:  # noqa: BLE001, a user's own backward may raise anything at batched tensors
             return False
-        return all(map(_are_alike, found, expected))
+        return all(map(_are_alike, together, expected))
 
     def _key(self) -> Hashable:
         """Return what the outcome of a trial depends on: operation, options, backward functions, shapes and types."""
-        shapes = tuple((one.shape, one.dtype, one.device.type, one.stride()) for one in (*self._leaves, *self.outputs))
+        values = (*self._leaves, *self.outputs)
+        shapes = tuple((value.shape, value.dtype, value.device.type, value.stride()) for value in values)
         return described(self._of), _backward_functions(self._live), shapes
 
 
 def described(of: Node | torch.nn.Module) -> str:
-    """Return an operation with its options, or a module with its own, in writing."""
+    """Return an operation with its options, or a module with its own, as text."""
     if isinstance(of, torch.nn.Module):
         return f"{type(of).__module__}.{type(of).__qualname__} {of!r}"
     options = mapped((of.args, dict(of.kwargs)), lambda tensor: (tuple(tensor.shape), tensor.dtype))
@@ -127,9 +131,9 @@ def _backward_functions(outputs: Sequence[torch.Tensor]) -> tuple[Any, ...]:
         if function in order:
             continue
         order[function] = len(order)
-        following = [(one, place) for one, place in function.next_functions if one is not None]
-        edges.append((type(function), tuple(place for _, place in following)))
-        waiting += [one for one, _ in following]
+        following = [(source, output) for source, output in function.next_functions if source is not None]
+        edges.append((type(function), tuple(output for _, output in following)))
+        waiting += [source for source, _ in following]
     return tuple(edges)
 
 
@@ -143,9 +147,9 @@ def _are_alike(first: torch.Tensor, second: torch.Tensor) -> bool:
 
 
 def ordered_like(rows: torch.Tensor, output: torch.Tensor) -> torch.Tensor:
-    """Return (row, *shape) with each row's elements in memory in the order of an output's.
+    """Return (row, *shape) with each row in the memory format of an output.
 
-    The CPU backward of some fused norms takes the order of one sample's gradient for that of its input.
+    The CPU backward of some fused norms reads a gradient as if it were stored in the order of the input.
     """
     axes = sorted(range(output.ndim), key=output.stride, reverse=True)
     back = sorted(range(output.ndim), key=axes.__getitem__)

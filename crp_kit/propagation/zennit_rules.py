@@ -1,9 +1,9 @@
 """zennit's hooks on one unit, executed for many conditions at once.
 
 A ``BasicHook`` declares terms (modified inputs, parameters and outputs), a gradient mapper and a reducer. The modified
-forwards depend on the sample alone, so they run once. If mapper and reducer multiply element by element, which is so
-for every rule of zennit and is checked for any other, relevance becomes ``sum_i h_i * J_i^T (f_i * R)`` with factors
-that all conditions share. A term whose factors are zero is left out. Any other ``Hook`` runs through autograd.
+forwards depend on the sample alone, so they run once. If mapper and reducer multiply element-wise, which is so for
+every rule of zennit and is tried for any other, relevance becomes ``sum_i h_i * J_i^T (f_i * R)`` with factors that all
+conditions share. A term whose factors are zero is left out. Any other ``Hook`` runs through autograd.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from zennit.core import BasicHook, Hook
 
 from ..errors import CompositeError, CrpKitError
 from ..numerics import working
-from .closed_form import by_term, is_declared, known_rule, reducer_factors
+from .closed_form import by_term, is_declared, known_rule, mapper_factors, reducer_factors
 from .effective_weights import LinearUnit
 from .kernels.transposed_conv import ChannelPull
 from .modified_forwards import ModifiedUnit, Term, terms_of
@@ -38,7 +38,7 @@ def hook_backward(
     samples: Samples,
     modified: ModifiedUnit | None = None,
 ) -> Callable[[Relevance], Relevance]:
-    """Return the function from the relevance at a unit's output to that at its input.
+    """Return the function from relevance at a unit's output to that at its input.
 
     A rule that depends on more than one sample is applied to each alone.
 
@@ -60,34 +60,34 @@ def hook_backward(
         If the rule fails on this unit, here or in the function that is returned.
     """
     whole = modified or ModifiedUnit(rule, lambda: unit)
-    part = replace(whole, output=lambda: None)  # what is known of all samples is not that of some
+    part = replace(whole, output=lambda: None)  # the output is known of all samples together, not of some
 
-    def made(value: torch.Tensor) -> Callable[[Relevance], Relevance]:
+    def backward_at(value: torch.Tensor) -> Callable[[Relevance], Relevance]:
         if is_declared(rule):
             return _basic(rule, terms_of(unit, value, whole if value is x else part), value)
-        return _foreign(rule, unit, value)
+        return _by_autograd(rule, unit, value)
 
-    with _blamed(rule, where):
-        pull = sample_by_sample(rule, made, x, samples, where=where) or made(x)
+    with _named_in_errors(rule, where):
+        pull = sample_by_sample(rule, backward_at, x, samples, where=where) or backward_at(x)
 
     shape = x.shape
 
-    def guarded(relevance: Relevance) -> Relevance:
-        with _blamed(rule, where):
-            found = pull(relevance)
-        if found.rows.shape[1:] != shape:
+    def checked(relevance: Relevance) -> Relevance:
+        with _named_in_errors(rule, where):
+            below = pull(relevance)
+        if below.rows.shape[1:] != shape:
             raise CompositeError(
-                f"the rule {type(rule).__name__} at {where!r} gives relevance of shape {tuple(found.rows.shape[1:])} "
+                f"the rule {type(rule).__name__} at {where!r} gives relevance of shape {tuple(below.rows.shape[1:])} "
                 f"for an input of shape {tuple(shape)}"
             )
-        return found
+        return below
 
-    return guarded
+    return checked
 
 
 @contextmanager
-def _blamed(rule: Hook, where: str) -> Iterator[None]:
-    """Say at which node a rule failed."""
+def _named_in_errors(rule: Hook, where: str) -> Iterator[None]:
+    """Raise what fails in a rule as an error that names the rule and the node."""
     try:
         yield
     except (CrpKitError, torch.cuda.OutOfMemoryError):
@@ -100,8 +100,11 @@ def _blamed(rule: Hook, where: str) -> Iterator[None]:
 
 
 @dataclass(frozen=True)
-class _Part:
-    """A term of which something is left: what its relevance is multiplied with above and below its transpose."""
+class _FactoredTerm:
+    """A term that is not zero: its transpose, and what relevance is multiplied with above and below it.
+
+    It does not hold the term itself, whose input and output would stay in memory.
+    """
 
     above: Scaling
     pull: Pull
@@ -120,15 +123,15 @@ class _Part:
 def absorbed_by(
     rule: Hook, unit: torch.nn.Module, x: torch.Tensor, *, where: str, modified: ModifiedUnit | None = None
 ) -> Absorbed | None:
-    """Return what a rule keeps at a unit that is an affine map, or None for a rule that is not such a sum of terms.
+    """Return what a rule absorbs at a unit that is an affine map, or None for a rule that is not such a sum of terms.
 
     Relevance ``R`` goes with a factor ``f_t`` to each term ``z_t = A_t h_t + b_t``, and comes back as ``c_t h_t`` times
-    the gradient. Constants take ``sum_t c_t f_t b_t`` of it, and the stabilizer ``1 - sum_t c_t f_t z_t``.
+    the gradient. Constants absorb ``sum_t c_t f_t b_t`` of it, and the stabilizer ``1 - sum_t c_t f_t z_t``.
     """
     if not is_declared(rule) or not x.numel():
         return None
     modified = modified or ModifiedUnit(rule, lambda: unit)
-    with _blamed(rule, where):
+    with _named_in_errors(rule, where):
         terms = terms_of(unit, x, modified)
     if not _is_factored(rule, terms):
         return None
@@ -137,25 +140,25 @@ def absorbed_by(
     expected = zip(reducer_factors(rule, inputs), signs, inputs, strict=True)
     if not all(torch.allclose(h, sign * value) for h, sign, value in expected):
         return None
-    above = by_term(rule.gradient_mapper(torch.ones_like(outputs[0]), outputs), len(terms))
-    constants, kept = torch.zeros_like(outputs[0]), torch.zeros_like(outputs[0])
-    for place, (term, sign, factor) in enumerate(zip(terms, signs, above, strict=True)):
+    constants, returned = torch.zeros_like(outputs[0]), torch.zeros_like(outputs[0])
+    for number, (term, sign, factor) in enumerate(zip(terms, signs, mapper_factors(rule, outputs), strict=True)):
         if isinstance(unit, LinearUnit):
-            zero = unit.of_zeros(modified.parameters(place, bias_only=True), term.output)
+            bias = unit.of_zeros(modified.parameters(number, bias_only=True), term.output)
         else:
-            zero = torch.func.functional_call(unit, modified.parameters(place), (torch.zeros_like(term.input),))
-        constants = constants + sign * factor * zero
-        kept = kept + sign * factor * term.output
-    return Absorbed(constants, 1 - kept)
+            bias = torch.func.functional_call(unit, modified.parameters(number), (torch.zeros_like(term.input),))
+        constants = constants + sign * factor * bias
+        returned = returned + sign * factor * term.output
+    return Absorbed(constants, 1 - returned)
 
 
 def _is_factored(rule: BasicHook, terms: Sequence[Term]) -> bool:
-    """Return whether a rule is a sum of terms that multiply element by element."""
+    """Return whether a rule is a sum of terms that multiply element-wise."""
     inputs, outputs = [term.input for term in terms], [term.output for term in terms]
     return known_rule(rule) is not None or (not _shared_inputs(inputs) and _multiplies(rule, inputs, outputs))
 
 
 def _basic(rule: BasicHook, terms: Sequence[Term], x: torch.Tensor) -> Callable[[Relevance], Relevance]:
+    """Return a declared rule: with factors that all rows share where it multiplies, or else row by row."""
     if _is_factored(rule, terms):
         return _factored(rule, terms, x)
     by_row = _row_by_row(rule, terms)
@@ -163,10 +166,10 @@ def _basic(rule: BasicHook, terms: Sequence[Term], x: torch.Tensor) -> Callable[
 
 
 def _shared_inputs(inputs: Sequence[torch.Tensor]) -> list[list[int]]:
-    """Groups of terms that have the very same input tensor: autograd gives each of them their total gradient."""
+    """Return groups of terms that share one input tensor: autograd gives each of them their total gradient."""
     groups: dict[int, list[int]] = {}
-    for place, value in enumerate(inputs):
-        groups.setdefault(id(value), []).append(place)
+    for term, value in enumerate(inputs):
+        groups.setdefault(id(value), []).append(term)
     return [group for group in groups.values() if len(group) > 1]
 
 
@@ -184,7 +187,7 @@ def _row_by_row(rule: BasicHook, terms: Sequence[Term]) -> Pull:
             total = torch.stack([pulled[i] for i in group]).sum(0)
             for i in group:
                 pulled[i] = total
-        return torch.stack([rule.reducer(inputs, [one[row] for one in pulled]) for row in range(relevance.shape[0])])
+        return torch.stack([rule.reducer(inputs, [part[row] for part in pulled]) for row in range(len(relevance))])
 
     return pull
 
@@ -198,26 +201,26 @@ def _factored(rule: BasicHook, terms: Sequence[Term], x: torch.Tensor) -> Callab
     inputs, outputs = [term.input for term in terms], [term.output for term in terms]
     known = known_rule(rule)
     if known is None:
-        above = by_term(rule.gradient_mapper(torch.ones_like(outputs[0]), outputs), len(terms))
+        above = mapper_factors(rule, outputs)
         below: Sequence[torch.Tensor | None] = reducer_factors(rule, inputs)
     else:
         above, below = known.above(outputs), known.below(inputs)
-    every = zip(above, terms, below, strict=True)
-    loud = [(f, term, h) for f, term, h in every if h is None or not term.silent]
-    kept: list[_Part] = []
-    for f, term, h in loud:
-        if len(loud) > 1 and (is_zero(f) or (h is not None and is_zero(h))):
+    factored = zip(above, terms, below, strict=True)
+    candidates = [(f, term, h) for f, term, h in factored if h is None or not term.zero_input]
+    kept: list[_FactoredTerm] = []
+    for f, term, h in candidates:
+        if len(candidates) > 1 and (is_zero(f) or (h is not None and is_zero(h))):
             continue
-        alike = (one for one in (x, *(part.below for part in kept)) if _are_equal(one, h))
-        kept.append(_Part(Scaling(f), term.pull, term.pull_channel, term.fresh, next(alike, h)))
+        alike = (factor for factor in (x, *(part.below for part in kept)) if _are_equal(factor, h))
+        kept.append(_FactoredTerm(Scaling(f), term.pull, term.pull_channel, term.fresh, next(alike, h)))
     zero, shape = x.new_zeros(()), x.shape
 
     def pull(relevance: Relevance) -> Relevance:
         total: Relevance | None = None
-        heard = [part for part in kept if not part.above.silences(relevance)] or kept[-1:] if len(kept) > 1 else kept
-        for part in heard:
-            given = part(relevance if part is heard[-1] else relevance.shared())
-            total = given if total is None else total.plus(given)
+        parts = [part for part in kept if not part.above.zeroes(relevance)] or kept[-1:] if len(kept) > 1 else kept
+        for part in parts:
+            below = part(relevance if part is parts[-1] else relevance.shared())  # only the last reader may own it
+            total = below if total is None else total.plus(below)
         return Relevance(zero.expand(len(relevance.rows), *shape)) if total is None else total
 
     return pull
@@ -232,41 +235,40 @@ _TRIED = 64
 
 
 def _multiplies(rule: BasicHook, inputs: Sequence[torch.Tensor], outputs: Sequence[torch.Tensor]) -> bool:
-    """Return whether mapper and reducer only multiply element by element, by trying numbers of every magnitude.
+    """Return whether mapper and reducer only multiply element-wise, by trying numbers of every magnitude.
 
     Of few elements more draws are tried, so that no clipping or threshold goes unseen.
     """
     generator = torch.Generator().manual_seed(0)
 
-    def tried(like: torch.Tensor) -> torch.Tensor:
+    def drawn(like: torch.Tensor) -> torch.Tensor:
         exponents = torch.rand(like.shape, generator=generator, device="cpu") * 16 - 8
         return (torch.randn(like.shape, generator=generator, device="cpu") * 10**exponents).to(like)
 
-    ones = by_term(rule.gradient_mapper(torch.ones_like(outputs[0]), list(outputs)), len(outputs))
-    factors = reducer_factors(rule, inputs)
-    fewest = min(one.numel() for one in (outputs[0], *inputs))
+    above, below = mapper_factors(rule, outputs), reducer_factors(rule, inputs)
+    fewest = min(value.numel() for value in (outputs[0], *inputs))
     for _ in range(max(1, _TRIED // max(1, fewest))):
-        drawn, by_input = tried(outputs[0]), [tried(value) for value in inputs]
-        for relevance, gradients in ((drawn, by_input), (-drawn, [-gradient for gradient in by_input])):
+        positive, by_input = drawn(outputs[0]), [drawn(value) for value in inputs]
+        for relevance, gradients in ((positive, by_input), (-positive, [-gradient for gradient in by_input])):
             mapped = by_term(rule.gradient_mapper(relevance, list(outputs)), len(outputs))
-            if not all(_same(a * relevance, b) for a, b in zip(ones, mapped, strict=True)):
+            if not all(_same(factor * relevance, part) for factor, part in zip(above, mapped, strict=True)):
                 return False
-            parts = [h * g for h, g in zip(factors, gradients, strict=True)]
+            parts = [factor * gradient for factor, gradient in zip(below, gradients, strict=True)]
             if not _same(rule.reducer(list(inputs), gradients), torch.stack(parts).sum(0)):
                 return False
     return True
 
 
 def _same(first: torch.Tensor, second: torch.Tensor) -> bool:
-    """Compare value by value, without an absolute tolerance: small relevance counts as much as large."""
+    """Compare element-wise, without an absolute tolerance: small relevance counts as much as large."""
     return first.shape == second.shape and torch.allclose(first, second, rtol=1e-4, atol=0.0, equal_nan=True)
 
 
 # ---------------------------------------------------------------------- any other Hook
 
 
-def _foreign(hook: Hook, unit: torch.nn.Module, x: torch.Tensor) -> Callable[[Relevance], Relevance]:
-    """Return what zennit's own hook does, through autograd on this unit alone, row by row."""
+def _by_autograd(hook: Hook, unit: torch.nn.Module, x: torch.Tensor) -> Callable[[Relevance], Relevance]:
+    """Return what a hook does when it is registered: through autograd on this unit alone, row by row."""
 
     def one_row(relevance: torch.Tensor) -> torch.Tensor:
         copy = hook.copy()
@@ -276,9 +278,9 @@ def _foreign(hook: Hook, unit: torch.nn.Module, x: torch.Tensor) -> Callable[[Re
                 leaf = x.detach().clone().requires_grad_()
                 output = unit(leaf)
             seed = ordered_like(relevance.to(output.dtype)[None], output)[0]
-            found: torch.Tensor = torch.autograd.grad(output, leaf, seed)[0]
+            relevance_below: torch.Tensor = torch.autograd.grad(output, leaf, seed)[0]
         finally:
             handles.remove()
-        return found
+        return relevance_below
 
     return lambda relevance: Relevance(torch.stack([one_row(row) for row in working(relevance.whole())]), owned=True)

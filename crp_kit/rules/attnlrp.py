@@ -42,7 +42,7 @@ class SoftmaxTaylor(BasicHook):  # type: ignore[misc]
     """The rule for softmax: its Taylor expansion at the input, ``R_i = x_i (R_i - s_i sum_j R_j)``.
 
     R on the right is relevance at the output ``s`` (Achtibat et al., ICML 2024). An input of minus infinity, a masked
-    place, gets nothing. Nothing is divided by the weights, which underflow to zero at masked places.
+    position, gets nothing. Nothing is divided by the weights, which underflow to zero at masked positions.
     """
 
     def __init__(self) -> None:
@@ -58,7 +58,7 @@ class SoftmaxTaylor(BasicHook):  # type: ignore[misc]
 
 
 def softmax_axis(dim: int | None, ndim: int) -> int:
-    """Return the axis of a softmax, from the end; without one that is said, torch takes the first or second."""
+    """Return the axis of a softmax, from the end; without a `dim`, torch takes the first or second by `ndim`."""
     if dim is None:
         dim = 0 if ndim in (0, 1, 3) else 1
     return dim if dim < 0 else dim - ndim
@@ -67,7 +67,7 @@ def softmax_axis(dim: int | None, ndim: int) -> int:
 def softmax_taylor(x: torch.Tensor, weights: torch.Tensor, relevance: torch.Tensor, dim: int) -> torch.Tensor:
     """Return relevance at the input of a softmax, (*row, *shape), from that at its output.
 
-    Weights without a value, where all places are masked, count as zero.
+    Weights that are NaN, where all positions are masked, count as zero.
     """
     masked = x.isinf()
     weights = weights.masked_fill(masked & weights.isnan(), 0.0)
@@ -77,22 +77,25 @@ def softmax_taylor(x: torch.Tensor, weights: torch.Tensor, relevance: torch.Tens
 class AttnLRP(LayerMapComposite):  # type: ignore[misc]
     """Rules of AttnLRP: relevance goes through softmax, into queries and keys, and into gates.
 
-    Achtibat, Hatefi, Dreyer, Jain, Wiegand, Lapuschkin, Samek: "AttnLRP: Attention-Aware Layer-Wise Relevance
-    Propagation for Transformers", ICML 2024.
-
     Products get the uniform rule, softmax its Taylor expansion, linear layers epsilon or gamma, activations pass;
     deviations of norms are constants.
 
     Parameters
     ----------
     epsilon : float, optional
-        Of linear layers, products, sums and poolings.
+        Stabilizer of linear layers, products, sums and poolings; absolute, in the units of their outputs.
     gamma : float or None, optional
         Linear layers get the gamma rule instead, which makes heatmaps of vision transformers less noisy; the authors
         take 0.25 for convolutions and 0.05 for linear layers there.
     layer_map : sequence of (types, zennit Hook), optional
         Rules that come before these.
     canonizers : sequence of zennit Canonizer, optional
+        Applied to a private copy of the model before it is recorded.
+
+    References
+    ----------
+    Achtibat, Hatefi, Dreyer, Jain, Wiegand, Lapuschkin, Samek: "AttnLRP: Attention-Aware Layer-Wise Relevance
+    Propagation for Transformers", ICML 2024.
 
     Examples
     --------

@@ -1,8 +1,9 @@
-"""A key of a composite's content: equal for composites made alike, another one after any change in place.
+"""Keys of composites by content: equal for composites made alike, and different after any change in place.
 
 Rules keep their parameters in attributes, in closures and defaults of functions, in tensors: the key is a walk through
-all of it. Two keys differ whenever what a plan is made of could differ; that they also do where it does not (two rules
-of one composite share a tensor, and those of another have one each) costs a plan, never a result.
+all of it. Keys may differ for composites with the same rules (two rules of one share a tensor, and those of another
+have one each), which costs a plan; they never agree for different ones, which would give wrong results. A key compares
+some objects by identity, so that it is for one process; for fingerprints see `crp_kit.rules.description`.
 """
 
 from __future__ import annotations
@@ -29,11 +30,11 @@ __all__ = ["Content", "Same", "content_of"]
 _COMPOSITE_STATE = ("handles", "hook_refs")
 """Attributes of a zennit composite that belong to a run, not to its rules."""
 _PLAIN = frozenset({type(None), bool, int, float, complex, str, bytes, type(...), torch.dtype, torch.device})
-"""Types of what is compared as it is."""
+"""Types of values that are compared by ``==``."""
 _LIBRARIES = frozenset({*sys.stdlib_module_names, "torch", "numpy", "zennit", "crp_kit"})
-"""Packages whose functions and classes do the same, whatever else is changed."""
+"""Packages whose functions and classes are taken as constant."""
 _RULES = ("zennit.", "crp_kit.rules.")
-"""Where those of their classes are whose objects are rules, or what rules are made of."""
+"""Modules with those of their classes whose objects are rules, or parts of rules."""
 _OF_PYTHON = frozenset({"__dict__", "__weakref__", "__doc__", "__module__", "__qualname__", "__firstlineno__"})
 _SMALL, _LARGE = 1 << 10, 1 << 24
 """Bytes of a tensor up to which it is part of a key itself, and up to which it is compared with other tensors."""
@@ -43,17 +44,17 @@ _MOST = 20_000
 
 @dataclass(frozen=True)
 class Content:
-    """What something consists of.
+    """The content of a composite, or of anything else.
 
     Parameters
     ----------
     key : tuple
         Hashable. It keeps alive what it compares by identity.
     hooks : tuple of zennit Hook
-        The hooks in it, as they are met.
+        The hooks in it, in the order of the walk.
     has_own_code : bool
         Functions or objects of the user's own classes are in it. They may write to what they hold when they run, and
-        somebody may read it there.
+        the user may read it there.
     """
 
     key: tuple[Any, ...]
@@ -85,7 +86,7 @@ def _is(first: Any, second: Any) -> bool:
 
 
 def content_of(value: Any) -> Content:
-    """Return what a composite, or anything else, consists of.
+    """Return the content of a composite, or of anything else.
 
     Examples
     --------
@@ -99,41 +100,41 @@ def content_of(value: Any) -> Content:
     waiting, own_code = [value], False
     while waiting and len(key) < _MOST:
         value = waiting.pop()
-        kind: Any = type(value)
-        if kind in _PLAIN:
-            key += kind, value
+        cls: Any = type(value)
+        if cls in _PLAIN:
+            key += cls, value
         elif id(value) in met:
             key += Same, met[id(value)][0]
         else:
             met[id(value)] = len(met), value  # with the object, so that its id stays its own
-            label, parts = _reader(kind)(value)
-            key += kind, label, len(parts)
+            label, parts = _reader(cls)(value)
+            key += cls, label, len(parts)
             if parts:
                 waiting += parts[::-1]
             if isinstance(value, Hook):
                 hooks.append(value)
-            own_code = own_code or not _is_of_a_library(value if kind is FunctionType else kind)
+            own_code = own_code or not _is_of_a_library(value if cls is FunctionType else cls)
     if waiting:
         key.append(Same(object()))
     return Content(tuple(key), tuple(hooks), own_code)
 
 
-# ---------------------------------------------------------------------- how each type is read
+# ---------------------------------------------------------------------- readers of types
 
 Parts = tuple[Any, Sequence[Any]]
-"""What is compared as it is, and what is walked through."""
+"""A hashable label of an object, which is compared by ``==``, and the objects in it, through which the walk goes on."""
 
 
 @lru_cache(maxsize=1024)
-def _reader(kind: type) -> Callable[[Any], Parts]:
-    """Return how objects of a type are read."""
+def _reader(cls: type) -> Callable[[Any], Parts]:
+    """Return the function that reads objects of a type."""
     for bases, read in _READERS:
-        if issubclass(kind, bases):
+        if issubclass(cls, bases):
             return read
     for bases, read in _CONTAINERS:
-        if issubclass(kind, bases):
-            return partial(_with_attributes, read) if kind.__dictoffset__ else read
-    walked = kind.__module__.startswith(_RULES) if _is_of_a_library(kind) else not issubclass(kind, torch.nn.Module)
+        if issubclass(cls, bases):
+            return partial(_with_attributes, read) if cls.__dictoffset__ else read
+    walked = cls.__module__.startswith(_RULES) if _is_of_a_library(cls) else not issubclass(cls, torch.nn.Module)
     return _object if walked else _itself
 
 
@@ -146,24 +147,26 @@ def _sequence(value: Iterable[Any]) -> Parts:
 
 
 def _set(value: Iterable[Any]) -> Parts:
-    """Sets of what is compared as it is, or by identity, have no order; other ones have theirs."""
-    return frozenset(one if type(one) in _PLAIN else Same(one) for one in value), ()
+    """Return the items of a set, by value or by identity, whatever their order."""
+    return frozenset(item if type(item) in _PLAIN else Same(item) for item in value), ()
 
 
 def _mapping(value: Any) -> Parts:
-    known = dict(value)
-    if all(type(one) in _PLAIN for one in known):
-        return tuple(known), list(known.values())
-    return None, [*known, *known.values()]
+    """Return the keys, if all of them are plain, and the values."""
+    items = dict(value)
+    if all(type(key) in _PLAIN for key in items):
+        return tuple(items), list(items.values())
+    return None, [*items, *items.values()]
 
 
 def _with_attributes(read: Callable[[Any], Parts], value: Any) -> Parts:
-    """Return what a container of a type of its own has inside, and its attributes."""
+    """Return the items of a container of a user's type, and its attributes."""
     (label, parts), (names, attributes) = read(value), _object(value)
     return (label, len(parts), names), [*parts, *attributes]
 
 
 def _tensor(value: torch.Tensor) -> Parts:
+    """Return the content of a tensor, or for a large one its identity, version and checksum."""
     label = value.dtype, value.device, value.shape
     if value.layout != torch.strided or value.is_meta or value.is_quantized or value.nbytes > _LARGE:
         version = 0 if value.is_inference() else value._version
@@ -185,6 +188,7 @@ def _digest(values: Any) -> bytes:
 
 
 def _function(value: FunctionType) -> Parts:
+    """Return the code of a function, and what it reads from around it."""
     parts = [] if value.__closure__ is None else [_contents(cell) for cell in value.__closure__]
     extras = value.__defaults__, value.__kwdefaults__, value.__dict__
     if any(extras):
@@ -208,7 +212,8 @@ class _Missing:
 def _globals_of(code: CodeType, names: dict[str, Any]) -> list[Any]:
     """Return the global variables that a function, and those inside of it, may read."""
     read = [names[name] for name in code.co_names if name in names]
-    return read + [one for inner in code.co_consts if isinstance(inner, CodeType) for one in _globals_of(inner, names)]
+    inner = [constant for constant in code.co_consts if isinstance(constant, CodeType)]
+    return read + [value for function in inner for value in _globals_of(function, names)]
 
 
 def _method(value: MethodType) -> Parts:
@@ -220,38 +225,38 @@ def _partial(value: Any) -> Parts:
 
 
 def _class(value: type) -> Parts:
-    """Types of zennit stand for the types that they list; a class of the user's counts with its methods and numbers."""
+    """Return the types that one of zennit's types lists, and of a user's class its bases, methods and attributes."""
     if isinstance(value, SubclassMeta):
         listed = vars(value).get("__subclass__", ())
         listed = listed if isinstance(listed, tuple) else (listed,)
-        return (value, listed), [one for one in listed if isinstance(one, SubclassMeta)]
+        return (value, listed), [cls for cls in listed if isinstance(cls, SubclassMeta)]
     if _is_of_a_library(value) or issubclass(value, torch.nn.Module):
         return value, ()
-    own = {name: one for name, one in vars(value).items() if name not in _OF_PYTHON}
+    own = {name: attribute for name, attribute in vars(value).items() if name not in _OF_PYTHON}
     return (value, *own), [*value.__bases__, *own.values()]
 
 
 def _object(value: Any) -> Parts:
-    """Attributes, without those of a run, and the object's class where that is the user's own."""
+    """Return the attributes, without those of a run, and the object's class where that is the user's own."""
     hidden = RUN_STATE if isinstance(value, Hook) else _COMPOSITE_STATE if isinstance(value, Composite) else ()
-    own = {name: one for name, one in getattr(value, "__dict__", {}).items() if name not in hidden}
-    kind: Any = type(value)
-    slots, is_of_user = _layout(kind)
+    own = {name: attribute for name, attribute in getattr(value, "__dict__", {}).items() if name not in hidden}
+    cls: Any = type(value)
+    slots, is_of_user = _slots(cls)
     names = (*own, *slots) if slots else tuple(own)
     parts = [*own.values(), *(getattr(value, name, _Missing) for name in slots)]
     if is_of_user:
-        parts.append(kind)
+        parts.append(cls)
     return names, parts
 
 
 @lru_cache(maxsize=1024)
-def _layout(kind: type) -> tuple[tuple[str, ...], bool]:
+def _slots(cls: type) -> tuple[tuple[str, ...], bool]:
     """Return the slots of a type, and whether it is the user's own."""
-    found: list[str] = []
-    for base in kind.__mro__:
+    names: list[str] = []
+    for base in cls.__mro__:
         slots = vars(base).get("__slots__", ())
-        found += (slots,) if isinstance(slots, str) else slots
-    return tuple(name for name in found if name not in ("__dict__", "__weakref__")), not _is_of_a_library(kind)
+        names += (slots,) if isinstance(slots, str) else slots
+    return tuple(name for name in names if name not in ("__dict__", "__weakref__")), not _is_of_a_library(cls)
 
 
 def _is_of_a_library(value: Any) -> bool:

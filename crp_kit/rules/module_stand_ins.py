@@ -1,4 +1,4 @@
-"""Modules that show functional operations to a composite: ``zennit.layer.Sum`` for ``+``, ``nn.ReLU`` for ``relu``."""
+"""Stand-in modules for functional operations: ``zennit.layer.Sum`` for ``+``, ``nn.ReLU`` for ``relu``."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["FAMILY", "STAND_INS", "Product", "shown_module"]
 
 
 class Product(nn.Module):
-    """A product of values of the model, ``a * b`` or ``a @ b``, attention's own included; shows it to a composite."""
+    """Stands for a product, ``a * b`` or ``a @ b``, those of attention included, where a composite is asked."""
 
 
 _ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {

@@ -1,4 +1,4 @@
-"""The parameters that a rule was made with. zennit keeps them in the functions that a rule consists of."""
+"""Constructor arguments of rules, for tables and pickles. zennit keeps them in functions that a rule consists of."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ import torch
 from zennit import rules as zennit_rules
 from zennit.core import BasicHook, Hook
 
-from .description import describe_hook
+from .description import closure_of, describe_hook
 from .stabilizer import added_epsilon
 
 __all__ = ["SavedRule", "portable", "rule_parameters", "short_rule"]
 
 _INSIDE = {"epsilon": "stabilizer_fn", "stabilizer": "stabilizer_fn"}
-"""What a parameter is called inside of a rule, where that is not its own name."""
+"""Names of parameters inside of a rule, where these are not the constructor's."""
 _MINOR = ("stabilizer", "zero_params")
-"""Parameters that are worth saying only if they are not the usual ones."""
+"""Parameters that are left out of a short description if they have their default value."""
 _PARTS = ("input_modifiers", "param_modifiers", "output_modifiers", "gradient_mapper", "reducer")
 """Parameters of a `BasicHook`, which are functions."""
 
 
 def rule_parameters(hook: Hook) -> dict[str, Any]:
-    """Return the parameters that a rule was made with, as far as they can be found in it.
+    """Return the arguments that a rule was made with, as far as it still holds them.
 
     Examples
     --------
@@ -34,13 +34,13 @@ def rule_parameters(hook: Hook) -> dict[str, Any]:
     >>> rule_parameters(AlphaBeta(alpha=2, beta=1))
     {'alpha': 2, 'beta': 1, 'stabilizer': 1e-06, 'zero_params': None}
     """
-    found = {name: _plain(value) for name, value in _kept(hook)}
-    wanted = inspect.signature(type(hook)).parameters
-    return {name: found[inner] for name in wanted if (inner := _INSIDE.get(name, name)) in found}
+    held = {name: _plain(value) for name, value in _held(hook)}
+    names = inspect.signature(type(hook)).parameters
+    return {name: held[inner] for name in names if (inner := _INSIDE.get(name, name)) in held}
 
 
 def short_rule(hook: Hook) -> str:
-    """Return a rule with the parameters that matter, in a few words.
+    """Return a rule with its parameters that matter, as one would call it.
 
     Examples
     --------
@@ -48,40 +48,34 @@ def short_rule(hook: Hook) -> str:
     >>> [short_rule(rule) for rule in (Epsilon(), Gamma(0.5), Gamma(stabilizer=0.1), Flat(), Pass())]
     ['Epsilon(epsilon=1e-06)', 'Gamma(gamma=0.5)', 'Gamma(gamma=0.25, stabilizer=0.1)', 'Flat', 'Pass']
     """
-    parameters, usual = rule_parameters(hook), inspect.signature(type(hook)).parameters
+    parameters, signature = rule_parameters(hook), inspect.signature(type(hook)).parameters
     if type(hook) is zennit_rules.Norm:
         parameters = {"epsilon": parameters["stabilizer"]}
-    said = [
+    arguments = [
         f"{name}={_short(value)}"
         for name, value in parameters.items()
-        if name not in _PARTS and not (name in _MINOR and _is_usual(hook, value, usual[name].default))
+        if name not in _PARTS and not (name in _MINOR and _is_default(hook, value, signature[name].default))
     ]
-    return f"{type(hook).__name__}({', '.join(said)})" if said else type(hook).__name__
+    return f"{type(hook).__name__}({', '.join(arguments)})" if arguments else type(hook).__name__
 
 
-def _is_usual(hook: Hook, value: Any, usual: Any) -> bool:
-    """Return whether a parameter is the usual one; Flat sets the bias to zero in any case."""
+def _is_default(hook: Hook, value: Any, default: Any) -> bool:
+    """Return whether an argument is the default; Flat sets the bias to zero in any case."""
     if type(hook) is zennit_rules.Flat and value == ["bias"]:
         return True
-    return isinstance(value, (float, int, list, type(None))) and bool(value == usual)
+    return isinstance(value, (float, int, list, type(None))) and bool(value == default)
 
 
-def _kept(hook: Hook) -> Iterator[tuple[str, Any]]:
+def _held(hook: Hook) -> Iterator[tuple[str, Any]]:
     """Yield everything that a rule and the functions that it consists of hold, by name."""
     yield from vars(hook).items()
     if not isinstance(hook, BasicHook):
         return
-    for modifier in hook.param_modifiers:
-        yield from _closure(getattr(modifier, "modifier", modifier))
-    for function in (*hook.input_modifiers, hook.gradient_mapper, hook.reducer):
-        yield from _closure(function)
+    modifiers = [getattr(modifier, "modifier", modifier) for modifier in hook.param_modifiers]
+    for function in (*modifiers, *hook.input_modifiers, hook.gradient_mapper, hook.reducer):
+        if isinstance(function, FunctionType):
+            yield from closure_of(function)
     yield "zero_params", getattr(hook.param_modifiers[0], "zero_params", None)
-
-
-def _closure(function: Any) -> Iterator[tuple[str, Any]]:
-    if isinstance(function, FunctionType):
-        cells = zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)
-        yield from ((name, cell.cell_contents) for name, cell in cells)
 
 
 def _plain(value: Any) -> Any:
@@ -91,8 +85,9 @@ def _plain(value: Any) -> Any:
 
 
 def _short(value: Any) -> str:
+    """Return an argument as short text."""
     if isinstance(value, torch.Tensor) and value.numel() <= 4:
-        numbers = [f"{one:.3g}" for one in value.detach().flatten().tolist()]
+        numbers = [f"{number:.3g}" for number in value.detach().flatten().tolist()]
         return numbers[0] if len(numbers) == 1 else f"[{', '.join(numbers)}]"
     if isinstance(value, torch.Tensor):
         return f"tensor({'x'.join(map(str, value.shape))})"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -23,8 +23,11 @@ class PlainGradient:
     level : {"error", "warning"}
         A warning where the plain gradient may be what is wanted, such as at a softmax.
     what : str
+        The reason, in words.
     nodes : tuple of str
+        Names of the nodes.
     advice : str
+        How to give them a rule, or to do without them.
     """
 
     level: Literal["error", "warning"]
@@ -38,35 +41,37 @@ class PlainGradient:
         return f"{self.what} (at {at}{more}): relevance passes there as plain gradient; {self.advice}"
 
 
+@dataclass(frozen=True)
+class _Reason:
+    """A reason for which nodes have no rule; ``{ops}`` and ``{logits}`` in its text are filled in."""
+
+    holds: Callable[[Graph, Node], bool]
+    level: Literal["error", "warning"]
+    what: str
+    advice: str
+
+
 def plain_gradients(graph: Graph, names: Collection[str]) -> Iterator[PlainGradient]:
     """Yield the reasons for which nodes of some names pass plain gradients."""
-    nodes = [node for node in graph if node.name in names]
-    for group in (_unknown, _opaque, _softmax_at_the_end, _nonlinear, _without_signal, _without_rule):
-        members = [node for node in nodes if _group_of(graph, node) is group]
-        if members:
-            yield group(graph, members)
+    members: dict[int, list[Node]] = {number: [] for number in range(len(_REASONS))}
+    for node in graph:
+        if node.name in names:
+            members[next(number for number, reason in enumerate(_REASONS) if reason.holds(graph, node))].append(node)
+    for reason, nodes in zip(_REASONS, members.values(), strict=True):
+        if nodes:
+            words = {"ops": _ops(nodes), "logits": graph.label(next(iter(nodes[0].value_inputs), graph.output))}
+            what, advice = (text.format(**words) for text in (reason.what, reason.advice))
+            yield PlainGradient(reason.level, what, tuple(node.name for node in nodes), advice)
 
 
-def _group_of(graph: Graph, node: Node) -> object:
-    if node.kind is Kind.UNKNOWN:
-        return _unknown
-    if node.kind is Kind.OPAQUE:
-        return _opaque
-    if node.kind is Kind.GRADIENT:
-        return _softmax_at_the_end if node.spec.has(Trait.PROBABILITIES) and _is_last(graph, node) else _nonlinear
-    return _without_signal if node.kind in (Kind.PRODUCT, Kind.AFFINE, Kind.NORM) else _without_rule
-
-
-def _is_last(graph: Graph, node: Node) -> bool:
-    """Return whether what a node makes is only moved around on its way to the output."""
+def _is_softmax_at_the_end(graph: Graph, node: Node) -> bool:
+    """Return whether a softmax's output is only moved around on its way to the model's."""
+    if not node.spec.has(Trait.PROBABILITIES):
+        return False
     last = graph.node(graph.output)
     while last.index > node.index and last.kind is Kind.STRUCTURAL and last.value_inputs:
         last = graph.node(last.value_inputs[0])
     return last.index == node.index
-
-
-def _names(nodes: Collection[Node]) -> tuple[str, ...]:
-    return tuple(node.name for node in nodes)
 
 
 def _ops(nodes: Collection[Node]) -> str:
@@ -74,61 +79,47 @@ def _ops(nodes: Collection[Node]) -> str:
     return f"operation{'s' if len(ops) > 1 else ''} {', '.join(ops)}"
 
 
-def _unknown(graph: Graph, nodes: Collection[Node]) -> PlainGradient:
-    return PlainGradient(
+_REASONS = (
+    _Reason(
+        lambda graph, node: node.kind is Kind.UNKNOWN,
         "error",
-        f"no rule is known for the {_ops(nodes)}",
-        _names(nodes),
+        "no rule is known for the {ops}",
         "if the module is element-wise, declare it: CondAttribution(model, elementwise=...); otherwise write it with "
         "operations that have rules, or give it one with crp_kit.register_operation",
-    )
-
-
-def _opaque(graph: Graph, nodes: Collection[Node]) -> PlainGradient:
-    return PlainGradient(
+    ),
+    _Reason(
+        lambda graph, node: node.kind is Kind.OPAQUE,
         "error",
         "modules that cannot be looked into and have no rule",
-        _names(nodes),
         "scripted modules, custom autograd functions and complex numbers hide what they compute: give the composite a "
         "rule for the module, declare it with elementwise=..., or use a plain implementation",
-    )
-
-
-def _softmax_at_the_end(graph: Graph, nodes: Collection[Node]) -> PlainGradient:
-    logits = next(iter(next(iter(nodes)).value_inputs))
-    return PlainGradient(
+    ),
+    _Reason(
+        lambda graph, node: node.kind is Kind.GRADIENT and _is_softmax_at_the_end(graph, node),
         "warning",
         "a softmax is the end of the model",
-        _names(nodes),
-        f"start at the logits: start_layer={graph.label(logits)!r} with the class as its concept, or leave the softmax "
-        f"out of the model",
-    )
-
-
-def _nonlinear(graph: Graph, nodes: Collection[Node]) -> PlainGradient:
-    return PlainGradient(
+        "start at the logits: start_layer={logits!r} with the class as its concept, or leave the softmax out of the "
+        "model",
+    ),
+    _Reason(
+        lambda graph, node: node.kind is Kind.GRADIENT,
         "warning",
-        f"LRP has no rule for the non-linear {_ops(nodes)} as a signal",
-        _names(nodes),
+        "LRP has no rule for the non-linear {ops} as a signal",
         "start at the logits: leave the function out, or start below it with start_layer=...; or give the composite a "
         "rule for its module",
-    )
-
-
-def _without_signal(graph: Graph, nodes: Collection[Node]) -> PlainGradient:
-    return PlainGradient(
+    ),
+    _Reason(
+        lambda graph, node: node.kind in (Kind.PRODUCT, Kind.AFFINE, Kind.NORM),
         "warning",
-        f"nothing that the {_ops(nodes)} reads is a signal, only what LRP otherwise holds fixed (denominators, "
-        f"positions, attention scores)",
-        _names(nodes),
+        "nothing that the {ops} reads is a signal, only what LRP otherwise holds fixed (denominators, positions, "
+        "attention scores)",
         "write the model so that the signal is multiplied, or start below it with start_layer=...",
-    )
-
-
-def _without_rule(graph: Graph, nodes: Collection[Node]) -> PlainGradient:
-    return PlainGradient(
+    ),
+    _Reason(
+        lambda graph, node: True,
         "error",
         "layers to which the composite gives no rule",
-        _names(nodes),
         "give the composite a rule for their types, such as zennit.types.Linear",
-    )
+    ),
+)
+"""In the order in which they are reported; of those that hold for a node, the first is its reason."""

@@ -35,7 +35,7 @@ def preset(
     high: float | torch.Tensor | None = None,
     biases: Biases = "absorb",
 ) -> Composite | None:
-    """Return a composite from its name; composites and ``None`` (plain gradients) come back as they are.
+    """Return a composite by its name; composites and ``None`` (plain gradients) are returned as they are.
 
     Parameters
     ----------
@@ -44,10 +44,10 @@ def preset(
     low, high : float or torch.Tensor, optional
         Lowest and highest values that an input can have, for ``"epsilon_gamma_box"``.
     biases : {"absorb", "distribute"}, optional
-        ``"absorb"``: the bias of a layer takes the share of relevance that it contributes to the output, as in zennit's
-        presets; in deep networks little may be left for the input. ``"distribute"``: its share is handed on to the
-        layer's inputs by what they contribute, as with zennit's ``zero_params="bias"``. It acts on convolutions and
-        linear layers, and on the shift of a BatchNorm that is folded into one of them, which is part of its bias.
+        ``"absorb"``: the bias of a layer absorbs the share of relevance that it contributes to the output, as in
+        zennit's presets; in deep networks little may be left for the input. ``"distribute"``: its share is handed on
+        to the layer's inputs by what they contribute, as with zennit's ``zero_params="bias"``. It acts on convolutions
+        and linear layers, and on the shift of a BatchNorm that is folded into one of them, which is part of its bias.
         Constants that the model adds otherwise keep their share: those of sums (positions, class tokens), the shifts
         of layer norms, and of BatchNorms that belong to no layer (``CondAttribution(batch_norm="pass")`` for these).
 
@@ -95,8 +95,8 @@ def preset(
     return _COMPOSITES[composite](**options)
 
 
-def _without_biases(kind: type[Composite]) -> dict[str, Any]:
-    """Return the options with which a preset distributes the share of biases; where they take nothing, none."""
-    if kind is AttnLRP:
+def _without_biases(cls: type[Composite]) -> dict[str, Any]:
+    """Return the options with which a preset distributes the share of biases; empty where they absorb nothing."""
+    if cls is AttnLRP:
         return {"layer_map": [(Linear, Epsilon(zero_params="bias"))]}
-    return {"zero_params": "bias"} if "zero_params" in inspect.signature(kind).parameters else {}
+    return {"zero_params": "bias"} if "zero_params" in inspect.signature(cls).parameters else {}

@@ -29,9 +29,9 @@ def receptive_field_rules() -> Composite:
     """Return rules under which relevance reaches exactly what its start can see of the input.
 
     Every weight counts as one (Flat), so that nothing cancels and no zero is left out; activations and norms let all
-    of it pass. Of each window of a max pooling, the first and the last element get one half each: which of its elements
-    wins does not count, and the box around what was reached stays that of the whole windows. Factors (gates, attention
-    weights, the statistics of norms) do not count; a maximum that is no pooling lets its winner be seen alone.
+    of it pass. Of each window of a max pooling, the first and the last element get one half each, whichever is the
+    maximum, so that the box around what was reached is that of the whole windows. Factors (gates, attention weights,
+    the statistics of norms) do not count; a maximum that is no pooling hands all to its largest element.
     """
     composite: Composite = LayerMapComposite(
         [
@@ -55,6 +55,6 @@ def _ends_of_windows() -> BasicHook:
 
 
 def _rising(x: torch.Tensor) -> torch.Tensor:
-    """Return numbers that rise from each neuron of a map to the next: (batch, channel, *place)."""
-    places = x.shape[2:]
-    return torch.arange(places.numel(), dtype=x.dtype, device=x.device).view(places).expand_as(x)
+    """Return numbers that rise from each neuron of a map to the next: (batch, channel, *position)."""
+    shape = x.shape[2:]
+    return torch.arange(shape.numel(), dtype=x.dtype, device=x.device).view(shape).expand_as(x)

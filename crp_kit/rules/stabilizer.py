@@ -1,4 +1,4 @@
-"""Denominators that are not zero: zennit's stabilizer, quicker."""
+"""Stabilized denominators: zennit's stabilizer, with the same bits in less time."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["QuickStabilizer", "added_epsilon", "quick"]
 class QuickStabilizer(Stabilizer):  # type: ignore[misc]
     """zennit's stabilizer that adds a number, ``z + sign(z) epsilon`` with a positive sign of zero: the same bits.
 
-    One tensor is written in place, and nothing is compared, which takes torch several times as long as a sum.
+    One tensor is written in place, and no element is compared, which would take several times as long as a sum.
 
     Parameters
     ----------
@@ -28,7 +28,7 @@ class QuickStabilizer(Stabilizer):  # type: ignore[misc]
 
 
 def quick(stabilize: Any) -> Any:
-    """Return a quick stabilizer that does the same, where there is one; otherwise the same stabilizer."""
+    """Return a quick stabilizer with the same results, where there is one; otherwise the same stabilizer."""
     epsilon = added_epsilon(stabilize)
     return stabilize if epsilon is None else QuickStabilizer(epsilon)
 

@@ -1,4 +1,4 @@
-"""The books of an attribution: what is lost is where the formulas of the rules say, and nothing is missing."""
+"""The relevance balance of an attribution: nodes absorb what the formulas of their rules say; nothing is missing."""
 
 import math
 from typing import Any
@@ -39,7 +39,7 @@ def mlp() -> nn.Sequential:
     return nn.Sequential(nn.Linear(5, 7), nn.ReLU(), nn.Linear(7, 3)).double()
 
 
-def books(model: nn.Module, x: torch.Tensor, composite: Any, target: int = 0, **options: Any) -> Conservation:
+def balance(model: nn.Module, x: torch.Tensor, composite: Any, target: int = 0, **options: Any) -> Conservation:
     report = CondAttribution(model)(x, [{"y": [target]}], composite, diagnose=True, **options).conservation
     assert report is not None
     return report[0]
@@ -94,7 +94,7 @@ def definitions(rule: str, x: torch.Tensor, layer: nn.Linear, start: torch.Tenso
 @pytest.mark.parametrize("rule", ["Epsilon", "ZPlus", "AlphaBeta", "WSquare", "Flat"])
 def test_biases_and_stabilizers_take_what_the_formula_of_the_rule_says(rule: str) -> None:
     model, x = nn.Sequential(nn.Linear(5, 3)).double(), random(1, 5)
-    row = books(model, x, LayerMapComposite([(Linear, RULES[rule])]))
+    row = balance(model, x, LayerMapComposite([(Linear, RULES[rule])]))
     start = torch.zeros(1, 3, dtype=torch.float64)
     start[0, 0] = model(x)[0, 0].detach()
     constants, stabilizer = definitions(rule, x, model[0], start)
@@ -105,7 +105,7 @@ def test_biases_and_stabilizers_take_what_the_formula_of_the_rule_says(rule: str
 
 @pytest.mark.parametrize("rule", RULES)
 def test_no_rule_of_zennit_loses_anything_unexplained(rule: str) -> None:
-    row = books(mlp(), random(1, 5), LayerMapComposite([*layer_map_base(), (Linear, RULES[rule])]))
+    row = balance(mlp(), random(1, 5), LayerMapComposite([*layer_map_base(), (Linear, RULES[rule])]))
     assert row.unexplained < ROUNDING
     assert missing(row) < ROUNDING
     assert row.input == pytest.approx(row.start - row.lost("constants") - row.lost("stabilizer"))
@@ -175,7 +175,7 @@ def test_a_rule_that_does_not_conserve_is_named() -> None:
     with pytest.warns(
         CrpKitWarning, match=r"rules that do not conserve changed relevance by .* at 'softmax' \(rule: So"
     ):
-        row = books(model, x, AttnLRP())
+        row = balance(model, x, AttnLRP())
     assert row.lost("other") == pytest.approx(
         next(node.other for node in row.nodes if node.name == "softmax"), rel=1e-3
     )
@@ -211,7 +211,7 @@ def test_the_first_node_that_is_not_finite_is_named_and_ends_nothing() -> None:
     with pytest.raises(NonFiniteRelevanceError, match="non-finite at '0'"):
         CondAttribution(model)(x, [{"y": [0]}], without_stabilizer)
     with pytest.warns(CrpKitWarning, match=r"y: 0: relevance is not finite from '0' \(rule: Epsilon\) on"):
-        row = books(model, x, without_stabilizer)
+        row = balance(model, x, without_stabilizer)
     assert row.first_non_finite is not None
     assert row.first_non_finite.name == "0"
     assert "not finite from '0' (Epsilon) on" in repr(row)
@@ -280,7 +280,7 @@ def test_the_figure_draws_what_remains_and_every_sink_that_took_something() -> N
     drawn = axes.lines[2].get_ydata()
     assert drawn.tolist() == pytest.approx([node.remaining / report[0].start for node in report[0].nodes])
     with pytest.raises(ValueError, match="relevance at the start is 0"):
-        draw(books(mlp(), random(1, 5), "epsilon_plus", init_rel=0.0))
+        draw(balance(mlp(), random(1, 5), "epsilon_plus", init_rel=0.0))
 
 
 class Emptied(nn.Module):

@@ -26,7 +26,7 @@ def lrp_zero() -> LayerMapComposite:
 
 
 class PreActivation(nn.Module):
-    """BatchNorms whose ReLU lies between them and what is linear, as in DenseNet and pre-activation ResNets."""
+    """BatchNorms whose ReLU is between them and the next linear layer, as in DenseNet and pre-activation ResNets."""
 
     def __init__(self, pool: str) -> None:
         super().__init__()

@@ -67,9 +67,9 @@ def test_half_as_many_rows_are_carried_until_they_fit(images: torch.Tensor, limi
     expected = attributed(crp_kit.CondAttribution(demo_resnet()), images, name)
     attribution = crp_kit.CondAttribution(demo_resnet())
     limit(rows)
-    with pytest.warns(crp_kit.CrpKitWarning, match="memory did not suffice .* half as many") as told:
+    with pytest.warns(crp_kit.CrpKitWarning, match="memory did not suffice .* half as many") as caught:
         found = attributed(attribution, images, name)
-    assert len(told) == 1
+    assert len(caught) == 1
     assert torch.allclose(found, expected, rtol=1e-4, atol=1e-6 * float(expected.abs().max()))
 
 
@@ -113,10 +113,10 @@ def test_where_not_even_one_row_fits_it_is_said_what_helps(
     images: torch.Tensor, limit: Limit, count: int, message: str
 ) -> None:
     limit(0)
-    with pytest.raises(DeviceMemoryError, match=message) as told:
+    with pytest.raises(DeviceMemoryError, match=message) as caught:
         attributed(crp_kit.CondAttribution(demo_resnet()), images[:count], "one seed")
-    assert isinstance(told.value.__cause__, torch.cuda.OutOfMemoryError)
-    assert isinstance(told.value, crp_kit.CrpKitError)
+    assert isinstance(caught.value.__cause__, torch.cuda.OutOfMemoryError)
+    assert isinstance(caught.value, crp_kit.CrpKitError)
 
 
 runs: list[tuple[int, bool]] = []
@@ -157,7 +157,7 @@ def relevance_of(function: Callable[[torch.Tensor], torch.Tensor], data: torch.T
     return crp_kit.CondAttribution(Counting(function))(data, [{"y": [1]}], init_rel=1).input_relevance
 
 
-def test_a_forward_that_does_not_fit_is_told() -> None:
+def test_a_forward_that_does_not_fit_is_an_error_that_says_so() -> None:
     def too_large(x: torch.Tensor) -> torch.Tensor:
         if len(x) > 1:
             raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")

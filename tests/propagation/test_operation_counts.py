@@ -113,7 +113,7 @@ def test_memory_moved_for_a_condition_is_a_small_multiple_of_its_maps(attributio
     assert 0 < (nine - one) / 8 < 2.5 * maps
 
 
-def test_what_conditions_share_takes_little_work_value_by_value(attribution, image):
+def test_what_conditions_share_takes_little_element_wise_work(attribution, image):
     """Behind a ReLU no input is clamped or compared, and denominators are written into one tensor."""
     attribution(image, conditions(1), COMPOSITE)
     graph = attribution.graph(image)

@@ -337,7 +337,7 @@ class TestLinearDags:
 
     def test_an_edge_may_be_right_for_one_path_and_wrong_for_another(self) -> None:
         # n4 and n5 both read n2, which reads n0 and n1. From n5 a path may go on to both; from n4 only to n0, since n3
-        # lies between n4 and n1.
+        # is between n4 and n1.
         dag = Dag(((-1,), (-1,), (0, 1), (1,), (2, 3), (2,)), (False,) * 6)
         module = LinearDag(dag)
         masks = {name: soft_mask((1, 3), seed) for seed, name in enumerate(["n0", "n1", "n3", "n4", "n5"])}

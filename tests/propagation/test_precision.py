@@ -95,13 +95,13 @@ def test_whatever_a_program_has_chosen_is_float32_and_comes_back(choice: str) ->
 import torch
 from crp_kit.numerics import full_float32
 cudnn, cuda, mkldnn = torch.backends.cudnn, torch.backends.cuda, torch.backends.mkldnn
-def told():
+def precisions():
     return [one.fp32_precision for one in (cudnn.conv, cudnn.rnn, cuda.matmul, mkldnn.conv, mkldnn.matmul)]
 {choice}
-before = told()
+before = precisions()
 with full_float32():
-    assert set(told()) <= {{"none", "ieee"}}, told()
-assert told() == before, (before, told())
+    assert set(precisions()) <= {{"none", "ieee"}}, precisions()
+assert precisions() == before, (before, precisions())
 print(before)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

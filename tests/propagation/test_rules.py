@@ -390,7 +390,7 @@ def test_unchanged_weights_are_not_folded_again() -> None:
 
 
 @pytest.mark.filterwarnings("ignore:the model cannot run with gradients")
-def test_models_made_in_inference_mode_are_taken() -> None:
+def test_models_made_in_inference_mode_are_attributed() -> None:
     with torch.inference_mode():
         model = prepared(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 2, 2)))
     plain = prepared(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 2, 2)))
@@ -741,12 +741,12 @@ def test_a_constant_summand_keeps_its_share_under_any_rule_for_sums() -> None:
     assert relative_error(relevance_of(model, x, composite), expected) < NEARLY
 
 
-def test_an_operation_without_a_rule_is_told_once_and_listed() -> None:
+def test_an_operation_without_a_rule_is_warned_of_once_and_listed() -> None:
     model, x = around(lambda m, x: torch.erf(x)), drawn(1, 3, 6, 6)
     attribution = CondAttribution(model)
-    with pytest.warns(CrpKitWarning, match="no rule is known for the operation erf") as told:
+    with pytest.warns(CrpKitWarning, match="no rule is known for the operation erf") as caught:
         first = attribution(x, [{"y": [0]}], "epsilon_plus")
-    assert len(told) == 1
+    assert len(caught) == 1
     second = attribution(x, [{"y": [1]}], "epsilon_plus")
     assert first.gradient_nodes == second.gradient_nodes == ("erf",)
     assert attribution(x, [{"y": [0]}], None).gradient_nodes == ()

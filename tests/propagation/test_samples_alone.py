@@ -248,13 +248,13 @@ def test_samples_are_split_along_the_axis_that_they_have(layout: str) -> None:
 
 def test_a_rule_is_tried_once_for_a_shape(monkeypatch: pytest.MonkeyPatch) -> None:
     tried: list[torch.Size] = []
-    original = samples._sees_others
+    original = samples._depends_on_others
 
     def noted(make: Any, x: torch.Tensor, where: samples.Samples) -> bool | None:
         tried.append(x.shape)
         return original(make, x, where)
 
-    monkeypatch.setattr(samples, "_sees_others", noted)
+    monkeypatch.setattr(samples, "_depends_on_others", noted)
     attribution, composite = crp_kit.CondAttribution(Net().double()), rules(in_mapper(torch.abs))
     for _ in range(3):
         attribution(images(), [{"y": [0]}], composite)
@@ -265,7 +265,7 @@ def test_a_rule_is_tried_once_for_a_shape(monkeypatch: pytest.MonkeyPatch) -> No
 
 @pytest.mark.parametrize("linear", [Epsilon, Gamma, zennit_rules.ZPlus])
 def test_zennits_own_rules_are_not_tried(monkeypatch: pytest.MonkeyPatch, linear: type[Hook]) -> None:
-    monkeypatch.setattr(samples, "_sees_others", lambda *_: pytest.fail("tried"))
+    monkeypatch.setattr(samples, "_depends_on_others", lambda *_: pytest.fail("tried"))
     crp_kit.CondAttribution(Net())(images().float(), [{"y": [0]}], rules(linear()))
 
 

@@ -65,7 +65,7 @@ def test_other_convolutions_are_left_to_the_general_way(options: dict[str, Any])
     assert channel_transpose(unit, normal(4, 2, 3, 3), torch.Size((4, 8, 8))) is None
 
 
-def test_kernels_with_more_places_than_the_input_has_channels_are_too() -> None:
+def test_kernels_with_more_positions_than_the_input_has_channels_are_too() -> None:
     unit: Any = SimpleNamespace(op="conv2d", options={}, dims=2)
     assert channel_transpose(unit, normal(4, 8, 3, 3), torch.Size((1, 8, 8, 8))) is None
     assert channel_transpose(unit, normal(4, 9, 3, 3), torch.Size((1, 9, 8, 8))) is not None
@@ -90,7 +90,7 @@ def test_a_mask_of_one_channel_is_known_by_its_values() -> None:
 
 
 @pytest.mark.parametrize("channels", [[1], [1, 2]])
-def test_what_is_not_finite_in_another_channel_is_told_for_any_mask(channels: list[int]) -> None:
+def test_what_is_not_finite_in_another_channel_is_an_error_for_any_mask(channels: list[int]) -> None:
     """A depthwise convolution divides zero by zero in channel 3 alone."""
     torch.manual_seed(0)
     first, depthwise = nn.Conv2d(9, 12, 3), nn.Conv2d(12, 12, 1, groups=12, bias=False)

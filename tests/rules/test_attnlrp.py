@@ -171,7 +171,7 @@ def test_softmax_in_zennit_itself_follows_the_taylor_expansion() -> None:
     torch.testing.assert_close(found, wanted)
 
 
-def test_masked_places_of_a_softmax_get_nothing() -> None:
+def test_masked_positions_of_a_softmax_get_nothing() -> None:
     class Masked(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -234,7 +234,7 @@ def test_masked_attention_in_float32_is_finite_and_near_float64(
 
 
 @pytest.mark.parametrize("low", [-90.0, -95.0, -100.0, -103.0, -150.0])
-def test_weights_that_underflow_take_nothing(low: float) -> None:
+def test_weights_that_underflow_get_nothing(low: float) -> None:
     """Between 1e-38 and 1e-45 float32 numbers are subnormal, and one over them is infinite."""
 
     class Weighted(nn.Module):

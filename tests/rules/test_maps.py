@@ -394,7 +394,7 @@ def test_two_calls_of_one_module_can_have_two_rules() -> None:
         maps.bind(model, IMAGE)
 
 
-# ---------------------------------------------------------------------- kept and told
+# ---------------------------------------------------------------------- pickles, copies and descriptions
 
 KEPT: list[Hook] = [
     rules.Epsilon(0.5, zero_params=["bias"]), rules.Gamma(0.1, stabilizer=0.01), rules.AlphaBeta(3, 2), rules.ZPlus(),

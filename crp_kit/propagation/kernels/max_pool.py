@@ -1,4 +1,4 @@
-"""Max pooling as the plain gradient of many rows at once: each output's relevance goes to the input that won."""
+"""Transpose of max pooling for many rows at once: each output's relevance goes to the maximum of its window."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["max_pool_transpose"]
 def max_pool_transpose(node: Node, x: torch.Tensor) -> Pull | None:
     """Return the transpose of a 2-D max pooling at an input, batched over rows, or None for any other node.
 
-    What it returns is the caller's own.
+    The result of the transpose is new memory, which the caller owns.
 
     Parameters
     ----------
@@ -30,19 +30,20 @@ def max_pool_transpose(node: Node, x: torch.Tensor) -> Pull | None:
     stride = _pair(node.argument("stride") or kernel)
     geometry = (kernel, stride, _pair(node.argument("padding", 0)), _pair(node.argument("dilation", 1)))
     ceil = bool(node.argument("ceil_mode", False))
-    winners = torch.nn.functional.max_pool2d(x, *geometry, ceil, return_indices=True)[1]
+    indices = torch.nn.functional.max_pool2d(x, *geometry, ceil, return_indices=True)[1]
 
     def pull(s: torch.Tensor) -> torch.Tensor:
-        flat, places = as_batch(s.to(x.dtype)), winners.expand(s.shape[0], *winners.shape)
+        flat, by_row = as_batch(s.to(x.dtype)), indices.expand(s.shape[0], *indices.shape)
         like = torch.empty_like(x[:1].expand(len(flat), *x.shape[1:]))
-        back: torch.Tensor = torch.ops.aten.max_pool2d_with_indices_backward(
-            flat, like, *geometry, ceil, as_batch(places)
+        below: torch.Tensor = torch.ops.aten.max_pool2d_with_indices_backward(
+            flat, like, *geometry, ceil, as_batch(by_row)
         )
-        return back.view(s.shape[0], *x.shape)
+        return below.view(s.shape[0], *x.shape)
 
     return pull
 
 
 def _pair(value: int | Sequence[int]) -> tuple[int, int]:
-    several = (value,) if isinstance(value, int) else tuple(value)
-    return several[0], several[-1]
+    """Return an option by axis."""
+    values = (value,) if isinstance(value, int) else tuple(value)
+    return values[0], values[-1]

@@ -17,13 +17,13 @@ from .winograd import winograd_transpose, winograd_wins
 __all__ = ["ChannelPull", "channel_transpose", "linear_transpose"]
 
 ChannelPull = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
-"""What a `Pull` gives, from the one channel of each row, (row, sample, height, width), and which it is, (row,)."""
+"""The result of a `Pull` from one channel of each row, (row, sample, height, width), and its number, (row,)."""
 
 
 def linear_transpose(unit: LinearUnit, weight: torch.Tensor, shape: torch.Size) -> Pull | None:
     """Return the transpose of a linear unit for inputs of a shape, or None where no direct one is known.
 
-    What it returns is the caller's own.
+    The result of the transpose is new memory, which the caller owns.
     """
     if unit.op == "linear":
         return lambda s: s @ weight
@@ -37,8 +37,8 @@ def linear_transpose(unit: LinearUnit, weight: torch.Tensor, shape: torch.Size) 
 
         def back(s: torch.Tensor) -> torch.Tensor:
             like = weight.new_empty(1).expand(s.shape[0] * shape[0], *shape[1:])
-            found: torch.Tensor = torch.ops.aten.convolution_backward(as_batch(s), like, weight, *geometry)[0]
-            return found.view(s.shape[0], *shape)
+            below: torch.Tensor = torch.ops.aten.convolution_backward(as_batch(s), like, weight, *geometry)[0]
+            return below.view(s.shape[0], *shape)
 
         return back
     alike = groups == 1 and _all_alike(weight)
@@ -52,22 +52,22 @@ def linear_transpose(unit: LinearUnit, weight: torch.Tensor, shape: torch.Size) 
         flat = as_batch(s).sum(1, keepdim=True) if alike else as_batch(s)
         sizes = zip(shape[2:], flat.shape[2:], weight.shape[2:], stride, padding, dilation, strict=True)
         rest = [to - ((of - 1) * step - 2 * edge + wide * (k - 1) + 1) for to, of, k, step, edge, wide in sizes]
-        found: torch.Tensor = torch.ops.aten.convolution(
+        below: torch.Tensor = torch.ops.aten.convolution(
             flat, kernel, None, stride, padding, dilation, True, rest, groups
         )
         if alike:
-            found = found.repeat(1, shape[1], *(1,) * unit.dims)
-        return found.view(s.shape[0], *shape)
+            below = below.repeat(1, shape[1], *(1,) * unit.dims)
+        return below.view(s.shape[0], *shape)
 
     return pull
 
 
 def channel_transpose(unit: LinearUnit, weight: torch.Tensor, shape: torch.Size) -> ChannelPull | None:
-    """Return the transpose of a 2-D convolution for rows of one channel each, or None where that would not take less.
+    """Return the transpose of a 2-D convolution for rows of one channel each, or None where it would not be faster.
 
-    Each place of the input gets, from the places of that channel that see it, as many weights' products: a matrix
-    product with k * k terms instead of k * k * channels. The k * k values at each place are no more than the channels
-    of the input.
+    Each position of the input gets a sum over the k * k positions of that channel whose window it is in: a matrix
+    product with k * k terms instead of k * k * channels. It takes k * k values at each position, so it is used where
+    these are not more than the channels of the input.
     """
     if unit.op != "conv2d" or not _has_geometry(unit, weight, shape) or unit.options.get("groups", 1) != 1:
         return None
@@ -77,24 +77,25 @@ def channel_transpose(unit: LinearUnit, weight: torch.Tensor, shape: torch.Size)
     kernel = tuple(weight.shape[2:])
 
     def pull(s: torch.Tensor, channel: torch.Tensor) -> torch.Tensor:
-        rows, samples, *places = s.shape
-        apart = [(of - 1) * step + 1 for of, step in zip(places, stride, strict=True)]
+        rows, samples, *positions = s.shape
+        apart = [(of - 1) * step + 1 for of, step in zip(positions, stride, strict=True)]
         spread = s.new_zeros((rows * samples, 1, *apart))
         spread[:, 0, :: stride[0], :: stride[1]] = s.flatten(0, 1)
         edges: list[int] = []
         for to, of, k, edge, wide in zip(shape[2:], apart, kernel, padding, dilation, strict=True):
             before = wide * (k - 1) - edge
             edges = [before, to + wide * (k - 1) - before - of, *edges]
-        seen = functional.unfold(functional.pad(spread, edges), kernel, dilation).view(rows, samples, -1, *shape[2:])
+        windows = functional.unfold(functional.pad(spread, edges), kernel, dilation)
+        windows = windows.view(rows, samples, -1, *shape[2:])
         weights = weight[channel].flip(2, 3).flatten(2)
-        found = seen.flatten(3).transpose(2, 3) @ weights.transpose(1, 2)[:, None]
-        return found.view(rows, samples, *shape[2:], shape[1]).permute(0, 1, 4, 2, 3)
+        below = windows.flatten(3).transpose(2, 3) @ weights.transpose(1, 2)[:, None]
+        return below.view(rows, samples, *shape[2:], shape[1]).permute(0, 1, 4, 2, 3)
 
     return pull
 
 
 def _has_geometry(unit: LinearUnit, weight: torch.Tensor, shape: torch.Size) -> bool:
-    """Return whether a convolution has a batch axis, and its padding is told in numbers."""
+    """Return whether a convolution has a batch axis, and its padding is given in numbers."""
     return len(shape) == weight.ndim and not isinstance(unit.options.get("padding", 0), str)
 
 
@@ -104,10 +105,11 @@ def _geometry(unit: LinearUnit) -> tuple[list[int], list[int], list[int]]:
 
 
 def _each(unit: LinearUnit, name: str, default: int) -> list[int]:
+    """Return an option of a convolution by axis."""
     value = unit.options.get(name, default)
     return [value] * unit.dims if isinstance(value, int) else list(value) * (unit.dims if len(value) == 1 else 1)
 
 
 def _all_alike(weight: torch.Tensor) -> bool:
-    """Return whether all weights are the same number, as under the Flat rule: every channel then gives as much."""
+    """Return whether all weights are the same number, as under the Flat rule: all input channels then get the same."""
     return all(bool((part == weight[(0,) * weight.ndim]).all()) for part in (weight[0], weight))

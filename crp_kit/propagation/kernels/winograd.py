@@ -1,11 +1,11 @@
 """Transposes of 3x3 convolutions with 16 multiplications where the definition has 36: Winograd's F(2x2, 3x3).
 
 The input is cut into tiles of 4x4 that overlap by two, from each of which come 2x2 values of the output. Tiles and
-kernels are transformed by sums and differences, multiplied place by place, which for many channels is a matrix product
-for each of the 16 places, and transformed back. After S. Winograd (Arithmetic Complexity of Computations, SIAM 1980)
+kernels are transformed by sums and differences, multiplied element-wise, which for many channels is a matrix product
+for each of the 16 elements, and transformed back. After S. Winograd (Arithmetic Complexity of Computations, SIAM 1980)
 and A. Lavin, S. Gray (Fast Algorithms for Convolutional Neural Networks, CVPR 2016).
 
-The error is that of a convolution's largest values for all values of a tile: a zero may become 1e-8 of the largest.
+All values of a tile have the rounding error of its largest ones: a zero may become 1e-8 of the largest.
 """
 
 from __future__ import annotations
@@ -19,19 +19,20 @@ __all__ = ["winograd_transpose", "winograd_wins"]
 _PAIRS = 1 << 16
 """With fewer pairs of channels the transformations cost what the products save."""
 _POSITIONS = 384
-"""With fewer the kernels' own transformation does."""
+"""With fewer positions the transformation of the kernels costs what the products save."""
 _VALUES = 1 << 18
-"""Values of maps that are transformed at once: few stay in the cache, many read the kernels less often."""
+"""Elements of maps that are transformed at once: few stay in the cache, many read the kernels less often."""
 
 
 def winograd_wins(weight: torch.Tensor, rows: torch.Tensor) -> bool:
-    """Return whether maps, (batch, out, height, width), are transposed faster this way: on the CPU, if there is enough.
+    """Return whether the transpose is faster this way: on the CPU, for enough channels and positions.
 
     Parameters
     ----------
     weight : torch.Tensor
         (out, in, 3, 3).
     rows : torch.Tensor
+        (batch, out, height, width).
     """
     pairs, positions = weight.shape[0] * weight.shape[1], rows.numel() // weight.shape[0]
     return rows.device.type == "cpu" and pairs >= _PAIRS and positions >= _POSITIONS
@@ -53,7 +54,7 @@ def winograd_transpose(weight: torch.Tensor, padding: Sequence[int]) -> Callable
         From (batch, out, height, width) to (batch, in, height', width'), channels last.
     """
     kernels = _transformed(weight)
-    top, left = (2 - one for one in padding)
+    top, left = (2 - edge for edge in padding)
 
     def transpose(rows: torch.Tensor) -> torch.Tensor:
         maps = rows.permute(0, 2, 3, 1)
@@ -78,15 +79,15 @@ def winograd_transpose(weight: torch.Tensor, padding: Sequence[int]) -> Callable
 
 
 def _transformed(weight: torch.Tensor) -> torch.Tensor:
-    """Return the kernels of the transpose, (16, out, in); a transpose reads them backwards."""
-    one = weight.new_tensor([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]]).flip(1)
-    both = torch.einsum("vj,ui->vuij", one, one).reshape(16, 9)
-    found: torch.Tensor = both @ weight.permute(2, 3, 0, 1).reshape(9, -1)
-    return found.view(16, *weight.shape[:2])
+    """Return the transformed kernels of the transpose, (16, out, in), in which kernels are flipped."""
+    along_axis = weight.new_tensor([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]]).flip(1)
+    along_both = torch.einsum("vj,ui->vuij", along_axis, along_axis).reshape(16, 9)
+    kernels: torch.Tensor = along_both @ weight.permute(2, 3, 0, 1).reshape(9, -1)
+    return kernels.view(16, *weight.shape[:2])
 
 
 def _into_tiles(lines: Sequence[torch.Tensor], out: torch.Tensor) -> None:
-    """Transform tiles along one axis, of which their four lines are given."""
+    """Transform tiles along one axis, from their four lines."""
     torch.sub(lines[0], lines[2], out=out[0])
     torch.add(lines[1], lines[2], out=out[1])
     torch.sub(lines[2], lines[1], out=out[2])
@@ -94,7 +95,7 @@ def _into_tiles(lines: Sequence[torch.Tensor], out: torch.Tensor) -> None:
 
 
 def _out_of_tiles(products: torch.Tensor, out: torch.Tensor) -> None:
-    """Transform products, (across, down, batch, tile, tile, channel), back into maps; the products are used up."""
+    """Transform products, (across, down, batch, tile, tile, channel), back into maps; the products are overwritten."""
     columns = products[0].add_(products[1]).add_(products[2]), products[1].sub_(products[2]).sub_(products[3])
     for j, column in enumerate(columns):
         upper, lower = out[:, 0::2, j::2], out[:, 1::2, j::2]
@@ -105,4 +106,5 @@ def _out_of_tiles(products: torch.Tensor, out: torch.Tensor) -> None:
 
 
 def _cropped(line: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+    """Return the part of the tiles that is inside of the map, which may end within the last ones."""
     return line[: like.shape[0], : like.shape[1], : like.shape[2]]

@@ -1,4 +1,4 @@
-"""What rules and layers may be said with in maps, checked."""
+"""Checks of the arguments of rule maps: rules, types, choices and ranges of layers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TypeRules = Mapping[Types, Hook | None] | Iterable[tuple[Types, Hook | None]]
 
 
 def checked_rule(rule: Any) -> Hook | None:
-    """Return a rule, or say why it is none."""
+    """Return a rule, or raise an error that says what is wrong with it."""
     if rule is None or isinstance(rule, Hook):
         return rule
     if isinstance(rule, type) and issubclass(rule, Hook):
@@ -29,9 +29,9 @@ def checked_rule(rule: Any) -> Hook | None:
 
 def checked_pairs(types: Any) -> list[tuple[Types, Hook | None]]:
     """Return rules by type as pairs."""
-    given = types.items() if isinstance(types, Mapping) else types
+    items = types.items() if isinstance(types, Mapping) else types
     try:
-        pairs = [(key, rule) for key, rule in given]
+        pairs = [(key, rule) for key, rule in items]
     except (TypeError, ValueError) as error:
         raise CompositeError(
             f"rules by type are a dictionary, such as {{torch.nn.Linear: Epsilon()}}, or pairs; got {types!r}"
@@ -41,26 +41,26 @@ def checked_pairs(types: Any) -> list[tuple[Types, Hook | None]]:
     return [(checked_types(key), checked_rule(rule)) for key, rule in pairs]
 
 
-def checked_types(given: Any) -> Types:
+def checked_types(types: Any) -> Types:
     """Return a type of modules or a tuple of them."""
-    several = given if isinstance(given, tuple) else (given,)
-    for one in several:
-        if not isinstance(one, SubclassMeta) and not (isinstance(one, type) and issubclass(one, nn.Module)):
+    members = types if isinstance(types, tuple) else (types,)
+    for member in members:
+        if not isinstance(member, SubclassMeta) and not (isinstance(member, type) and issubclass(member, nn.Module)):
             raise CompositeError(
                 f"a type is a class of modules, such as torch.nn.Linear, a type of zennit.types, or a tuple of these; "
-                f"got {one!r}"
+                f"got {member!r}"
             )
-    if not several:
+    if not members:
         raise CompositeError("a tuple of types is empty; name one at least")
-    return given  # type: ignore[no-any-return]
+    return types  # type: ignore[no-any-return]
 
 
 def checked_choice(given: Any) -> Any:
-    """Return a choice of layers whose parts are all of a known sort."""
+    """Return a choice of layers: an index, a name, a pattern, a type, or a tuple of these."""
     if isinstance(given, (list, tuple)):
         if not given:
             raise CompositeError("a list of layers is empty; name one at least")
-        return tuple(checked_choice(one) for one in given)
+        return tuple(map(checked_choice, given))
     if is_integer(given):
         return int(given)
     if isinstance(given, str):
@@ -75,14 +75,14 @@ def checked_choice(given: Any) -> Any:
 
 
 def choice_text(choice: Any) -> str:
-    """Return a choice of layers as it is written."""
+    """Return a choice of layers as text."""
     if isinstance(choice, tuple):
         return "[" + ", ".join(map(choice_text, choice)) + "]"
     return type_text(choice) if isinstance(choice, type) else repr(choice)
 
 
 def checked_span(given: Any) -> range | slice:
-    """Return a range of layers, or say why it is none."""
+    """Return a range of layers, or raise an error that says what is wrong with it."""
     if isinstance(given, slice):
         bounds = (given.start, given.stop, given.step)
         if all(bound is None or is_integer(bound) for bound in bounds) and given.step != 0:

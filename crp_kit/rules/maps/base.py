@@ -1,4 +1,4 @@
-"""What all maps of rules have in common, and what they mean for one recorded graph."""
+"""The base class of rule maps, and the rules that a map gives the nodes of one recorded graph."""
 
 from __future__ import annotations
 
@@ -26,18 +26,19 @@ _OF_A_RUN = ("module_map", "handles", "hook_refs")
 
 
 class RuleMap(Composite):  # type: ignore[misc]
-    """Rules for some of the layers of a model: what all maps have in common.
+    """Rules for some of the layers of a model: the base class of all rule maps.
 
     Parameters
     ----------
     where : int, str, type, slice, range or list
-        The layers that it is about, as `crp_kit.rules.maps.layer_index.Layers.chosen` takes them.
+        The layers, as `crp_kit.rules.maps.layer_index.Layers.chosen` takes them.
     rules : sequence of (type or tuple of type or None, zennit Hook or None)
         The first pair whose type a layer is of decides; ``None`` means layers of any type. A rule ``None`` means that
         the layer has no rule of its own: the plain gradient, or crp-kit's rule for the operation.
     said : str
-        `where` as the caller said it.
+        `where` as the caller wrote it.
     canonizers : sequence of zennit Canonizer
+        Applied to a private copy of the model before it is recorded.
     """
 
     def __init__(
@@ -54,11 +55,11 @@ class RuleMap(Composite):  # type: ignore[misc]
         CompositeError, UnknownLayerError
             If the model has no layer of the index, name, pattern or type that is asked for.
         """
-        found = {index: self._first(layers[index].is_a) for index in layers.chosen(self.where)}
-        return {index: rule for index, pair in found.items() for rule in pair}
+        rules = {index: self._first(layers[index].is_a) for index in layers.chosen(self.where)}
+        return {index: rule for index, first in rules.items() for rule in first}
 
     def anywhere(self, module: nn.Module) -> tuple[Hook | None, ...]:
-        """Return the rule that a module would have at any place, if this map has one for it."""
+        """Return the rule that a module would have at any index, as a tuple; empty if this map has none for it."""
         return self._first(lambda types: isinstance(module, types)) if self.where == EVERYWHERE else ()
 
     def _first(self, is_a: Callable[[Types], bool]) -> tuple[Hook | None, ...]:
@@ -83,7 +84,7 @@ class RuleMap(Composite):  # type: ignore[misc]
         output : str, int or callable, optional
             Which part of the model's output counts, if that is not one tensor.
         elementwise : module types, str, or several of them, optional
-            Modules that work value by value, as for `crp_kit.CondAttribution`.
+            Modules that are element-wise, as for `crp_kit.CondAttribution`.
 
         Returns
         -------
@@ -127,7 +128,7 @@ class RuleMap(Composite):  # type: ignore[misc]
         return f"{type(self).__name__}({', '.join([self.said, *rules] if self.said else rules)})"
 
     def __getstate__(self) -> dict[str, Any]:
-        """Pickle and copy zennit's rules as what they were made with: they consist of functions without a name."""
+        """Pickle and copy zennit's rules as their arguments: they consist of functions that cannot be pickled."""
         kept = {name: value for name, value in vars(self).items() if name not in _OF_A_RUN}
         return {**kept, "rules": tuple((types, portable(rule)) for types, rule in self.rules)}
 
@@ -135,11 +136,11 @@ class RuleMap(Composite):  # type: ignore[misc]
         Composite.__init__(self, module_map=self._unbound, canonizers=state["canonizers"])
         self.__dict__.update(state)
         saved = state["rules"]
-        self.rules = tuple((types, one.rule() if isinstance(one, SavedRule) else one) for types, one in saved)
+        self.rules = tuple((types, rule.rule() if isinstance(rule, SavedRule) else rule) for types, rule in saved)
 
 
 class NodeRules(Composite):  # type: ignore[misc]
-    """What maps mean for one recorded graph.
+    """The rules that a map gives the nodes of one recorded graph.
 
     Parameters
     ----------
@@ -164,12 +165,12 @@ def resolved(composite: Composite | None, graph: Graph) -> Any:
 
 def _by_name(graph: Graph, rules: Mapping[str, Hook | None]) -> list[tuple[tuple[str, ...], Hook]]:
     """Return zennit's map by name: module paths, and names of functional nodes."""
-    found: dict[str, tuple[str, Hook | None]] = {}
+    rule_by_module: dict[str, tuple[str, Hook | None]] = {}
     pairs: list[tuple[tuple[str, ...], Hook]] = []
     for node in graph:
         rule = rules.get(node.name)
         if node.module is not None:
-            first, other = found.setdefault(node.owner, (node.name, rule))
+            first, other = rule_by_module.setdefault(node.owner, (node.name, rule))
             if other is not rule:
                 raise CompositeError(
                     f"{first!r} and {node.name!r} are calls of one module under different rules, and zennit has one "

@@ -206,18 +206,18 @@ class _Composed(RuleMap):
     """Several maps, of which later ones win. Made by `compose`."""
 
     def __init__(self, maps: Sequence[RuleMap], canonizers: Sequence[Any]) -> None:
-        inner = [one for rule_map in maps for one in rule_map.canonizers]
+        inner = [canonizer for rule_map in maps for canonizer in rule_map.canonizers]
         super().__init__(EVERYWHERE, (), canonizers=[*canonizers, *inner])
         self.maps = tuple(maps)
 
     def assigned(self, layers: Layers) -> dict[int, Hook | None]:
-        found: dict[int, Hook | None] = {}
+        rules: dict[int, Hook | None] = {}
         for rule_map in self.maps:
-            found.update(rule_map.assigned(layers))
-        return found
+            rules.update(rule_map.assigned(layers))
+        return rules
 
     def anywhere(self, module: nn.Module) -> tuple[Hook | None, ...]:
-        return next((found for one in reversed(self.maps) if (found := one.anywhere(module))), ())
+        return next((rule for rule_map in reversed(self.maps) if (rule := rule_map.anywhere(module))), ())
 
     def __repr__(self) -> str:
         return "compose(" + ",\n        ".join(map(repr, self.maps)) + ")"
@@ -239,14 +239,14 @@ def compose(*maps: RuleMap, canonizers: Sequence[Any] | None = None) -> RuleMap:
     """
     if not maps:
         raise CompositeError("compose takes rule maps, such as GlobalTypeMap({...}); got none")
-    for one in maps:
-        if isinstance(one, Hook):
-            raise CompositeError(f"compose takes rule maps; for one rule everywhere say GlobalMap({short_rule(one)})")
-        if isinstance(one, Composite) and not isinstance(one, RuleMap):
+    for rules in maps:
+        if isinstance(rules, Hook):
+            raise CompositeError(f"compose takes rule maps; for one rule everywhere say GlobalMap({short_rule(rules)})")
+        if isinstance(rules, Composite) and not isinstance(rules, RuleMap):
             raise CompositeError(
-                f"compose takes rule maps; got the composite {type(one).__name__}: use "
-                f"zennit.composites.MixedComposite([compose(...).bind(model, sample), {type(one).__name__}()])"
+                f"compose takes rule maps; got the composite {type(rules).__name__}: use "
+                f"zennit.composites.MixedComposite([compose(...).bind(model, sample), {type(rules).__name__}()])"
             )
-        if not isinstance(one, RuleMap):
-            raise CompositeError(f"compose takes rule maps, such as GlobalTypeMap({{...}}); got {one!r}")
+        if not isinstance(rules, RuleMap):
+            raise CompositeError(f"compose takes rule maps, such as GlobalTypeMap({{...}}); got {rules!r}")
     return _Composed(maps, canonizers or ())

@@ -1,4 +1,4 @@
-"""The layers of a recorded graph that a rule can be given to, numbered in the order in which they run."""
+"""Layers of a recorded graph that a rule can be given to, numbered in execution order."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ class Layer:
     Parameters
     ----------
     index : int
-        Place among the layers, in execution order.
+        Number among the layers, in execution order.
     name : str
     op : str
         Canonical name of the operation.
     modules : tuple of torch.nn.Module
-        What composites see in its place: its own module, its stand-in.
+        The modules for which composites are asked: its own, its stand-in.
     family : torch.nn.Module or None
         A module of the same family, for operations that none of zennit's types knows.
     """
@@ -55,9 +55,9 @@ class Layer:
 
     def is_a(self, types: Types) -> bool:
         """Return whether the layer is of one of these types: its module, its stand-in, or zennit's type for both."""
-        several = types if isinstance(types, tuple) else (types,)
-        families = tuple(one for one in several if isinstance(one, SubclassMeta) or one is Sum)
-        return any(isinstance(module, several) for module in self.modules) or isinstance(self.family, families)
+        members = types if isinstance(types, tuple) else (types,)
+        families = tuple(member for member in members if isinstance(member, SubclassMeta) or member is Sum)
+        return any(isinstance(module, members) for module in self.modules) or isinstance(self.family, families)
 
 
 class Layers:
@@ -108,7 +108,7 @@ class Layers:
             If there is no such name.
         """
         if isinstance(choice, (list, tuple)):
-            return [index for one in choice for index in self.chosen(one)]
+            return [index for part in choice for index in self.chosen(part)]
         if isinstance(choice, slice):
             return list(range(len(self)))[choice]
         if isinstance(choice, range):
@@ -127,11 +127,11 @@ class Layers:
         return index % len(self)
 
     def _of_type(self, types: type) -> list[int]:
-        found = [layer.index for layer in self if layer.is_a(types)]
-        if not found:
+        indices = [layer.index for layer in self if layer.is_a(types)]
+        if not indices:
             known = ", ".join(sorted({layer.type for layer in self}))
             raise CompositeError(f"no layer of type {type_text(types)} runs in this model; its layers are {known}")
-        return found
+        return indices
 
     def _named(self, text: str) -> list[int]:
         layer = self._by_name.get(text)
@@ -139,19 +139,19 @@ class Layers:
             return [layer.index]
         if text in self.graph.names or text in self.graph.module_names:
             return [self._inside(text)]
-        found = [self._by_name[name].index for name in matching(text, self._by_name)]
-        if not found and is_plain(text):
+        matches = [self._by_name[name].index for name in matching(text, self._by_name)]
+        if not matches and is_plain(text):
             raise UnknownLayerError(text, self._by_name)
-        if not found:
+        if not matches:
             near = difflib.get_close_matches(text, self._by_name, n=2) or list(self._by_name)[:2]
             raise CompositeError(
                 f"no layer matches the pattern {text!r}; the names are like {', '.join(near)}; see "
                 f"crp_kit.show_layer_indices"
             )
-        return found
+        return matches
 
     def _inside(self, path: str) -> int:
-        """Return the one layer that a name stands for that is not a layer's own: of a module, of an output."""
+        """Return the one layer that the name of a module or of an output stands for."""
         node = self.graph.node(self.graph.find(path))
         layers = [layer for layer in self if layer.name.startswith(f"{path}.")]
         if not layers and node.name in self._by_name and node.name != path:
@@ -187,5 +187,5 @@ def _layer(index: int, node: Node) -> Layer:
 def type_text(types: Any) -> str:
     """Return the names of a type or of several."""
     if isinstance(types, Iterable) and not isinstance(types, type):
-        return "(" + ", ".join(type_text(one) for one in types) + ")"
+        return "(" + ", ".join(map(type_text, types)) + ")"
     return getattr(types, "__name__", str(types))
