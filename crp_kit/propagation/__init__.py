@@ -1,1 +1,1 @@
-"""Execution: the engine, the plan, the relevance pass, and the step of each node."""
+"""Execution: the engine and its cache, plans, relevance passes, and the steps and kernels that they run."""

@@ -28,7 +28,7 @@ class Carried:
     Parameters
     ----------
     rows : list of int
-        The row that each of these rows was above the topmost mask: many below may have been one there.
+        For each of these rows, the one above the topmost mask from which it goes on: several may share one there.
     arrived : dict
         Relevance at the ends of the segments walked so far, where others begin.
     recorded, inputs : dict
@@ -52,7 +52,7 @@ class Carried:
         return Carried(rows, arrived, recorded, inputs, set(self.gradient_nodes))
 
     def expanded(self, relevance: Relevance) -> Relevance:
-        """Return relevance with a row for each of these rows, from one that may still have its rows of above."""
+        """Return relevance with a row for each of these rows, where it still has those above the topmost mask."""
         if len(relevance.rows) == len(self.rows):
             return relevance
         return Relevance(relevance.rows[self.rows], relevance.factor, owned=True)
@@ -135,6 +135,7 @@ class Carrier:
         carried = above.below(rows)
         for segment in self._segments[self._segments_above :]:
             if segment.source in carried.arrived:
+                # with path exclusion, each conditioned output begins a segment, where its mask is applied once
                 own = {segment.source: masks[segment.source]} if self.exclude_parallel else masks
                 self._carry(carried, segment, own, keep=keep)
         return carried
@@ -171,7 +172,7 @@ class Carrier:
     def _message(
         self, carried: Carried, pending: dict[Ref, Relevance], index: int, masks: Mapping[Ref, torch.Tensor]
     ) -> Message:
-        """Take what arrived at a node's outputs; all parts have as many rows.
+        """Take what arrived at a node's outputs; all parts have the same number of rows.
 
         Without path exclusion, some outputs of a node may be below a mask, with a row for each condition, and others
         beside it, with a row for each seed.
@@ -210,17 +211,17 @@ class Carrier:
             carried.gradient_nodes.add(node.name)
         if self.balance is not None:
             message = [part and Relevance(part.whole()) for part in message]  # not owned: it is read again below
-        given = [
+        handed_on = [
             (ref, part if isinstance(part, Relevance) else Relevance(part))
             for ref, part in self.run.backward(index)(message)
         ]
         if self.balance is not None:
             by_formula = sum(part is not None for part in message) == 1 or plan.steps[index].quality == "exact"
             absorbed = self.run.absorbed(index) if by_formula else None
-            self.balance.absorb(index, message, given, absorbed)
-        for _, relevance in given:
+            self.balance.absorb(index, message, handed_on, absorbed)
+        for _, relevance in handed_on:
             self._look(index, relevance)
-        return given
+        return handed_on
 
     def _look(self, index: int, relevance: Relevance) -> None:
         """Raise an error if the relevance that a node hands on is not finite, in a pass that looks for that."""

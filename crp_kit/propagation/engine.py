@@ -1,4 +1,4 @@
-"""The engine: records forwards of one model, and gives them with the plan of their relevance passes."""
+"""Forwards of one model, recorded and planned for relevance passes: the engine."""
 
 from __future__ import annotations
 

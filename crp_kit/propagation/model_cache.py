@@ -1,4 +1,4 @@
-"""The cache of one model: its shadow copies, and the plans made on them, by what a composite consists of.
+"""Cache of one model: its shadow copies, and the plans made on them, by what a composite consists of.
 
 Everything is dropped when a module, tensor, hook or attribute of the model is replaced by another one
 (`crp_kit.graph.recording.shadow.fingerprint`). What is written into its tensors in place is seen by the shadow copies,

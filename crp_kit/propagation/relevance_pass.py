@@ -156,9 +156,9 @@ def _parts(
                 above = None  # before the next is made, or both would be in memory
                 used = list(dict.fromkeys(starts))
                 above = carrier.above(seeds[used], keep=keep)
-            own_masks = {ref: mask[part] for ref, mask in masks.items()}
-            continued = [used.index(start) for start in starts]
-            result = _result(carrier, carrier.below(above, continued, own_masks, keep=keep))
+            rows_above = [used.index(start) for start in starts]
+            masks_of_part = {ref: mask[part] for ref, mask in masks.items()}
+            result = _result(carrier, carrier.below(above, rows_above, masks_of_part, keep=keep))
         except torch.cuda.OutOfMemoryError as error:
             if len(starts) == 1:
                 raise DeviceMemoryError("the relevance", run.graph.batch) from error

@@ -1,1 +1,1 @@
-"""How each node hands its relevance to its inputs, and which rule each node gets from a composite."""
+"""Rules: what a composite says of each node, in presets, rule maps and AttnLRP, and its description and key."""

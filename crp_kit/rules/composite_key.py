@@ -107,13 +107,14 @@ def content_of(value: Any) -> Content:
             key += Same, met[id(value)][0]
         else:
             met[id(value)] = len(met), value  # with the object, so that its id stays its own
-            label, parts = _reader(cls)(value)
+            read, of_a_library = _reader(cls)
+            label, parts = read(value)
             key += cls, label, len(parts)
             if parts:
                 waiting += parts[::-1]
             if isinstance(value, Hook):
                 hooks.append(value)
-            own_code = own_code or not _is_of_a_library(value if cls is FunctionType else cls)
+            own_code = own_code or not (_is_of_a_library(value) if cls is FunctionType else of_a_library)
     if waiting:
         key.append(Same(object()))
     return Content(tuple(key), tuple(hooks), own_code)
@@ -126,16 +127,17 @@ Parts = tuple[Any, Sequence[Any]]
 
 
 @lru_cache(maxsize=1024)
-def _reader(cls: type) -> Callable[[Any], Parts]:
-    """Return the function that reads objects of a type."""
+def _reader(cls: type) -> tuple[Callable[[Any], Parts], bool]:
+    """Return the function that reads objects of a type, and whether the type is a library's."""
+    of_a_library = _is_of_a_library(cls)
     for bases, read in _READERS:
         if issubclass(cls, bases):
-            return read
+            return read, of_a_library
     for bases, read in _CONTAINERS:
         if issubclass(cls, bases):
-            return partial(_with_attributes, read) if cls.__dictoffset__ else read
-    walked = cls.__module__.startswith(_RULES) if _is_of_a_library(cls) else not issubclass(cls, torch.nn.Module)
-    return _object if walked else _itself
+            return (partial(_with_attributes, read) if cls.__dictoffset__ else read), of_a_library
+    walked = cls.__module__.startswith(_RULES) if of_a_library else not issubclass(cls, torch.nn.Module)
+    return (_object if walked else _itself), of_a_library
 
 
 def _itself(value: Any) -> Parts:

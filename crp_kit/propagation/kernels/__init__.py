@@ -1,1 +1,1 @@
-"""Transposed convolutions, Winograd and max-pooling, faster than torch has them."""
+"""Kernels: transposed convolutions, by Winograd's algorithm too, and max pooling, for many rows at once."""
