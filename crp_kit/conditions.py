@@ -1,9 +1,9 @@
-"""Condition sets: parsed, checked and paired with samples. Pure data, no tensors."""
+"""Condition sets, parsed and checked: plain data, no tensors."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NoReturn
 
@@ -12,21 +12,23 @@ import torch
 from .errors import ConditionError
 
 OutputSelector = None | str | int | Callable[[Any], torch.Tensor]
-"""Which part of a model's output is attributed: all of it, a key, an index, or a function of the output."""
+"""The part of a model's output that is attributed: all of it, a key, an index, or a function of the output."""
 OUTPUT = "y"
+"""The name of the model output in a condition set."""
 Pairing = Literal["auto", "zip", "product"]
+"""How samples and condition sets make rows: sample i under set i, every sample under every set, or by their lengths."""
 
 
 @dataclass(frozen=True)
 class ConditionSet:
-    """Which concepts relevance may pass, layer by layer.
+    """The concepts that relevance may pass, layer by layer.
 
     Parameters
     ----------
     layers : tuple of (str, tuple)
         Node name and concept ids, sorted by name; an empty tuple of ids lets nothing pass.
     targets : tuple or None
-        Ids of the model output, or ``None`` where the set says nothing of the output.
+        Ids of the model output, such as classes; ``None`` where the set does not name the output.
 
     Examples
     --------
@@ -81,11 +83,11 @@ def _ids(name: str, ids: Any) -> tuple[Any, ...]:
         raise ConditionError(f"the concept ids of {name!r} are an id or a list of ids; got {ids!r}")
     if not isinstance(ids, Iterable):
         return (ids,)
-    plain = [one.tolist() if hasattr(one, "tolist") else one for one in ids]
-    wrong = [one for one in plain if isinstance(one, (bool, float, bytes)) or one is None]
+    plain = [concept.tolist() if hasattr(concept, "tolist") else concept for concept in ids]
+    wrong = [concept for concept in plain if isinstance(concept, (bool, float, bytes)) or concept is None]
     if wrong:
         raise ConditionError(f"a concept id of {name!r} is a whole number, or what its Concept takes; got {wrong[0]!r}")
-    return tuple(tuple(one) if isinstance(one, list) else one for one in plain)
+    return tuple(tuple(concept) if isinstance(concept, list) else concept for concept in plain)
 
 
 def parse_conditions(conditions: Any) -> tuple[ConditionSet, ...]:
@@ -102,52 +104,7 @@ def parse_conditions(conditions: Any) -> tuple[ConditionSet, ...]:
         raise ConditionError(f"conditions are a list of condition sets; got {type(conditions).__name__}")
     if not conditions:
         raise ConditionError("the list of condition sets is empty; give at least one, such as [{'y': [207]}]")
-    return tuple(one if isinstance(one, ConditionSet) else ConditionSet.of(one) for one in conditions)
-
-
-def resolve_pairing(pairing: Pairing, samples: int, conditions: int) -> Literal["zip", "product"]:
-    """Decide how samples and condition sets make rows.
-
-    Raises
-    ------
-    ConditionError
-        If `pairing` is not known, or ``"zip"`` meets unequal lengths.
-    """
-    if pairing not in ("auto", "zip", "product"):
-        raise ConditionError(f"pairing is 'auto', 'zip' or 'product'; got {pairing!r}")
-    if pairing == "zip" and samples != conditions:
-        raise ConditionError(
-            f"pairing='zip' needs as many condition sets as samples; got {samples} samples and {conditions} sets. "
-            f"pairing='product' combines every sample with every set"
-        )
-    if pairing == "auto":
-        return "zip" if samples == conditions else "product"
-    return pairing
-
-
-@dataclass(frozen=True)
-class Chunk:
-    """A slice of the rows: samples ``[start, stop)`` under condition sets ``[first, last)``."""
-
-    samples: slice
-    conditions: slice
-
-
-def chunk_rows(pairing: Literal["zip", "product"], samples: int, conditions: int, batch_size: int) -> Iterator[Chunk]:
-    """Cut the rows into slices of about `batch_size`, in row order (conditions fastest).
-
-    A slice takes several samples only where each of them meets all of its condition sets in that slice.
-    """
-    if pairing == "zip":
-        for start in range(0, samples, batch_size):
-            rows = slice(start, min(start + batch_size, samples))
-            yield Chunk(rows, rows)
-        return
-    together = max(1, batch_size // conditions)
-    for start in range(0, samples, together):
-        rows = slice(start, min(start + together, samples))
-        for first in range(0, conditions, batch_size):
-            yield Chunk(rows, slice(first, min(first + batch_size, conditions)))
+    return tuple(c if isinstance(c, ConditionSet) else ConditionSet.of(c) for c in conditions)
 
 
 def parse_condition_text(text: str) -> tuple[str, list[int]]:
@@ -158,7 +115,7 @@ def parse_condition_text(text: str) -> tuple[str, list[int]]:
     Raises
     ------
     ConditionError
-        With the text and a mark below the place that is wrong.
+        With the text and a mark below the position of the mistake.
 
     Examples
     --------
@@ -173,20 +130,20 @@ def parse_condition_text(text: str) -> tuple[str, list[int]]:
     if not layer.strip():
         _fail(text, 0, "expected a layer name before ':'")
     ids: list[int] = []
-    place = len(layer) + 1
+    position = len(layer) + 1
     if not listed.strip():
         return layer.strip(), ids
     for part in listed.split(","):
         match = re.fullmatch(r"\s*(\d+)(?:\s*-\s*(\d+))?\s*", part)
         if match is None:
-            _fail(text, place, f"expected a concept id such as 35 or a range such as 5-8, got {part.strip()!r}")
+            _fail(text, position, f"expected a concept id such as 35 or a range such as 5-8, got {part.strip()!r}")
         first, last = int(match[1]), int(match[2] or match[1])
         if last < first:
-            _fail(text, place, f"the range {part.strip()!r} runs backwards")
+            _fail(text, position, f"the range {part.strip()!r} runs backwards")
         ids += range(first, last + 1)
-        place += len(part) + 1
+        position += len(part) + 1
     return layer.strip(), ids
 
 
-def _fail(text: str, place: int, expected: str) -> NoReturn:
-    raise ConditionError(f"{expected}\n  {text}\n  {' ' * place}^")
+def _fail(text: str, position: int, expected: str) -> NoReturn:
+    raise ConditionError(f"{expected}\n  {text}\n  {' ' * position}^")

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, Literal
+import inspect
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, Concatenate, Literal, ParamSpec, TypeAlias
 
 import torch
 from tqdm import tqdm
 
 from ..checks import check_integer
-from ..concepts import Concept
-from ..conditions import Chunk, OutputSelector, Pairing, chunk_rows, parse_conditions, resolve_pairing
+from ..conditions import OutputSelector, Pairing, parse_conditions
 from ..errors import ConditionError, InputError
 from ..graph.elementwise import Elementwise
 from ..graph.graph import Graph
@@ -19,12 +19,36 @@ from ..numerics import count_not_finite
 from ..propagation.engine import Engine
 from ..propagation.plan import BatchNormRule
 from ..rules.presets import Biases, Composite, preset
+from .block import CallOptions, attribute_block
+from .masks import MaskMap
 from .result import Attribution, join
-from .rows import InitialRelevance, Mask, Request, Slice
+from .rows import Rows, paired
+from .start_relevance import InitialRelevance
 
-_ROWS_AT_ONCE = 16
-_ROWS_OF_ONE_SAMPLE = 64
-_WORTH_A_WARNING = 0.01
+__all__ = ["CondAttribution", "check_data"]
+
+_BATCH_SIZE = 16
+_BATCH_SIZE_OF_ONE_SAMPLE = 64
+_UNEXPLAINED_SHARE = 0.01
+
+_Parameters = ParamSpec("_Parameters")
+_Call: TypeAlias = Callable[Concatenate[Any, _Parameters], Attribution]
+
+
+def _parameters_of(generate: Callable[Concatenate[Any, _Parameters], Any]) -> Callable[..., _Call[_Parameters]]:
+    """Give a method that forwards its arguments the signature and the documentation of the method that takes them."""
+
+    def decorate(call: Callable[..., Attribution]) -> _Call[_Parameters]:
+        if call.__doc__ and generate.__doc__:  # neither has one under python -OO
+            summary, _, result = inspect.cleandoc(call.__doc__).partition("Returns\n")
+            before, _, raises = inspect.cleandoc(generate.__doc__).partition("Raises\n")
+            parameters = before[before.index("Parameters\n") : before.index("Returns\n")]
+            call.__doc__ = f"{summary}{parameters}Returns\n{result}\n\nRaises\n{raises}"
+        signature = inspect.signature(generate).replace(return_annotation="Attribution")
+        call.__signature__ = signature  # type: ignore[attr-defined]
+        return call
+
+    return decorate
 
 
 class CondAttribution:
@@ -37,7 +61,7 @@ class CondAttribution:
     output : str, int or callable, optional
         Which part of the model's output is attributed, if that is not one tensor: a key, an index, or a function.
     elementwise : module types, str, or several of them, optional
-        Modules whose forward works value by value, such as activations spelled out in other operations: types, names,
+        Modules whose forward is element-wise, such as activations spelled out in other operations: types, names,
         or patterns for names. Each becomes one node with the rule of activations, unless a composite has another rule
         for its type or name; LRP's presets pass relevance through it unchanged. It is tried whether they do so.
     batch_norm : {"affine", "pass", "epsilon", "threshold"}, optional
@@ -110,14 +134,14 @@ class CondAttribution:
         """Pickle and copy the model and what is chosen of its output; what was recorded is made anew."""
         return {**vars(self), "_presets": {}}
 
-    def __call__(
+    def generate(
         self,
         data: Any,
         conditions: Any,
         composite: Composite | str | None = None,
         *,
         record_layer: Sequence[str] = (),
-        mask_map: Mask | Concept | Mapping[str, Mask | Concept] | None = None,
+        mask_map: MaskMap = None,
         start_layer: str | None = None,
         init_rel: InitialRelevance = None,
         on_device: torch.device | str | None = None,
@@ -126,8 +150,11 @@ class CondAttribution:
         batch_size: int | None = None,
         verbose: bool = False,
         diagnose: bool | float = False,
-    ) -> Attribution:
-        """Return the attribution of all rows.
+    ) -> Iterator[Attribution]:
+        """Return an iterator over blocks of the rows, at most `batch_size` each.
+
+        What can be checked without running the model is checked at once, not at the first block. Nothing is left behind
+        if the iterator is abandoned.
 
         Parameters
         ----------
@@ -159,18 +186,19 @@ class CondAttribution:
             ``"zip"``: row i is sample i under condition set i. ``"product"``: every sample under every set, sets
             fastest. ``"auto"``: zip when the lengths agree, else product.
         batch_size : int, optional
-            Rows of a slice, which share a forward; it changes memory and time, not results beyond rounding. Below the
-            conditioned layers fewer of them are carried at once where their maps are large.
+            Rows of a block, which share a forward: by default 16, or 64 if all belong to one sample. It changes memory
+            and time, not results beyond rounding. Below the conditioned layers fewer of them are carried at once where
+            their maps are large.
         verbose : bool, optional
             Show a progress bar.
         diagnose : bool or float, optional
-            Keep books of where relevance goes, in ``Attribution.conservation``; rows are then computed one by one, and
+            Record a per-node relevance balance in ``Attribution.conservation``; rows are then computed one by one, and
             relevance that is not finite is reported there instead of being an error. A number is the share of the start
             from which relevance that no rule explains is worth a warning, instead of 0.01.
 
         Returns
         -------
-        Attribution
+        iterator of Attribution
 
         Raises
         ------
@@ -178,59 +206,15 @@ class CondAttribution:
             If a condition set is empty of meaning: unknown layer, id out of range, no start, unequal lengths.
         InputError
             If the data is not floating point, is empty, or has NaN in it.
-        """
-        parts = list(
-            self.generate(
-                data,
-                conditions,
-                composite,
-                record_layer=record_layer,
-                mask_map=mask_map,
-                start_layer=start_layer,
-                init_rel=init_rel,
-                on_device=on_device,
-                exclude_parallel=exclude_parallel,
-                pairing=pairing,
-                batch_size=batch_size,
-                verbose=verbose,
-                diagnose=diagnose,
-            )
-        )
-        return parts[0] if len(parts) == 1 else join(parts)
-
-    def generate(
-        self,
-        data: Any,
-        conditions: Any,
-        composite: Composite | str | None = None,
-        *,
-        record_layer: Sequence[str] = (),
-        mask_map: Mask | Concept | Mapping[str, Mask | Concept] | None = None,
-        start_layer: str | None = None,
-        init_rel: InitialRelevance = None,
-        on_device: torch.device | str | None = None,
-        exclude_parallel: bool = True,
-        pairing: Pairing = "auto",
-        batch_size: int | None = None,
-        verbose: bool = False,
-        diagnose: bool | float = False,
-    ) -> Iterator[Attribution]:
-        """Return an iterator over slices of the rows, at most `batch_size` each; parameters as in a call.
-
-        By default a slice has 16 rows, or 64 if all belong to one sample.
-
-        What can be checked without running the model is checked at once, not at the first slice. Nothing is left behind
-        if the iterator is abandoned.
+        CompositeError
+            If there is no such composite.
         """
         parsed = parse_conditions(conditions)
         inputs = self.engine.named(data)
         samples = check_data(inputs)
-        if batch_size is None:
-            batch_size = _ROWS_OF_ONE_SAMPLE if samples == 1 else _ROWS_AT_ONCE
-        batch_size = check_integer("batch_size", batch_size, low=1, error=ConditionError)
-        paired = resolve_pairing(pairing, samples, len(parsed))
-        request = Request(
-            conditions=parsed,
+        at_once = _checked_batch_size(batch_size, samples)
+        rows = paired(samples, parsed, pairing)
+        options = CallOptions(
             composite=self.resolve_composite(composite),
             record_layer=_layer_names(record_layer),
             mask_map=mask_map,
@@ -238,28 +222,37 @@ class CondAttribution:
             init_rel=init_rel,
             on_device=_device(on_device),
             exclude_parallel=exclude_parallel,
-            pairing=paired,
-            samples=samples,
             diagnose=_threshold(diagnose),
         )
-        _check_start(request)
-        at_once = int(batch_size) if request.diagnose is None else 1
-        chunks = list(chunk_rows(paired, samples, len(parsed), at_once))
-        return self._slices(inputs, request, chunks, verbose)
+        _check_start(rows, options)
+        return self._blocks(
+            inputs, rows, options, batch_size=at_once if options.diagnose is None else 1, verbose=verbose
+        )
 
-    def _slices(self, inputs: Inputs, request: Request, chunks: list[Chunk], verbose: bool) -> Iterator[Attribution]:
+    @_parameters_of(generate)
+    def __call__(self, *args: Any, **options: Any) -> Attribution:
+        """Return the attribution of all rows.
+
+        Returns
+        -------
+        Attribution
+        """
+        return join(list(self.generate(*args, **options)))
+
+    def _blocks(
+        self, inputs: Inputs, rows: Rows, options: CallOptions, *, batch_size: int, verbose: bool
+    ) -> Iterator[Attribution]:
         run, ran = None, None
-        self.engine.check_samples(inputs, request.composite)
-        with tqdm(total=request.rows, unit="map", disable=not verbose) as bar:
-            for chunk in chunks:
-                if ran != chunk.samples:
-                    run, ran = self.engine.run(inputs.part(chunk.samples), request.composite), chunk.samples
-                assert run is not None
-                slice_ = Slice(run, request, chunk).attribution()
-                for problem in slice_.conservation.warnings() if slice_.conservation else ():
+        self.engine.check_samples(inputs, options.composite)
+        with tqdm(total=len(rows), unit="map", disable=not verbose) as bar:
+            for block in rows.blocks(batch_size):
+                if run is None or ran != block.samples:
+                    run, ran = self.engine.run(inputs.part(block.sample_slice), options.composite), block.samples
+                part = attribute_block(run, block, options)
+                for problem in part.conservation.warnings() if part.conservation else ():
                     self.engine.runtime.say(problem)
-                bar.update(len(slice_))
-                yield slice_
+                bar.update(len(part))
+                yield part
 
     def graph(self, sample: Any, composite: Composite | str | None = None) -> Graph:
         """Return the recorded graph for a sample, with all names that conditions can use."""
@@ -294,21 +287,27 @@ class CondAttribution:
         return run.channel_axes[run.graph.find(layer)]
 
 
+def _checked_batch_size(batch_size: int | None, samples: int) -> int:
+    if batch_size is None:
+        return _BATCH_SIZE_OF_ONE_SAMPLE if samples == 1 else _BATCH_SIZE
+    return check_integer("batch_size", batch_size, low=1, error=ConditionError)
+
+
 def _threshold(diagnose: bool | float) -> float | None:
-    """Return the share from which what no rule explains is worth a warning, or None if no books are to be kept."""
+    """Return the share from which what no rule explains is worth a warning; None without a relevance balance."""
     if isinstance(diagnose, bool):
-        return _WORTH_A_WARNING if diagnose else None
+        return _UNEXPLAINED_SHARE if diagnose else None
     if not isinstance(diagnose, (int, float)) or not diagnose >= 0:
         raise ConditionError(f"diagnose is True, False, or a share of at least 0; got {diagnose!r}")
     return float(diagnose)
 
 
 def _layer_names(names: Any) -> tuple[str, ...]:
-    several = () if names is None else (names,) if isinstance(names, str) else tuple(names)
-    wrong = [one for one in several if not isinstance(one, str)]
+    layers = () if names is None else (names,) if isinstance(names, str) else tuple(names)
+    wrong = [name for name in layers if not isinstance(name, str)]
     if wrong:
         raise ConditionError(f"record_layer is names of layers; got {wrong[0]!r}")
-    return several
+    return layers
 
 
 def _device(name: torch.device | str | None) -> torch.device | None:
@@ -322,10 +321,10 @@ def _device(name: torch.device | str | None) -> torch.device | None:
 
 def check_data(inputs: Inputs) -> int:
     """Check the values of model inputs and return the number of samples."""
-    several = inputs.tree if isinstance(inputs.tree, list) and inputs.calling == "arguments" else ()
-    if len(several) > 1 and all(isinstance(one, torch.Tensor) for one in several):
+    listed = inputs.tree if isinstance(inputs.tree, list) and inputs.calling == "arguments" else ()
+    if len(listed) > 1 and all(isinstance(value, torch.Tensor) for value in listed):
         raise InputError(
-            f"a list of {len(several)} tensors: torch.stack them to a batch, or give a tuple of several inputs. A "
+            f"a list of {len(listed)} tensors: torch.stack them to a batch, or give a tuple of several inputs. A "
             f"model that takes such a list: CondAttribution(model, inputs='samples') if it has one tensor for each "
             f"sample, inputs='single' if each tensor is a batch"
         )
@@ -346,14 +345,14 @@ def check_data(inputs: Inputs) -> int:
     return inputs.samples
 
 
-def _check_start(request: Request) -> None:
-    """Make sure that every row has somewhere to start."""
-    for condition in request.conditions:
-        if request.start_layer is not None and condition.targets is not None:
+def _check_start(rows: Rows, options: CallOptions) -> None:
+    """Raise a `ConditionError` unless every row has exactly one start."""
+    for condition in rows.conditions:
+        if options.start_layer is not None and condition.targets is not None:
             raise ConditionError(
-                f"start_layer={request.start_layer!r} and 'y' in {condition!r} are two starts; leave one of them out"
+                f"start_layer={options.start_layer!r} and 'y' in {condition!r} are two starts; leave one of them out"
             )
-        if request.start_layer is None and condition.targets is None and request.init_rel is None:
+        if options.start_layer is None and condition.targets is None and options.init_rel is None:
             raise ConditionError(
                 f"{condition!r} has no start: add 'y' (ids of the model output), or give start_layer or init_rel"
             )

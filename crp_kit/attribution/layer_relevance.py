@@ -1,4 +1,4 @@
-"""What a batch of samples shows at some layers: one forward, one relevance pass that stops at the lowest of them."""
+"""Activation and relevance of a batch at some layers: one forward, one pass that stops at the lowest of them."""
 
 from __future__ import annotations
 
@@ -8,15 +8,16 @@ from typing import Any
 
 import torch
 
-from ..concepts import ChannelConcept, Concept
-from ..errors import ConceptRangeError, ConditionError
+from ..errors import ConceptRangeError
 from ..graph.graph import Ref
 from ..numerics import working
 from ..propagation.engine import Engine
 from ..propagation.relevance_pass import relevance_pass
 from ..propagation.run import Run
 from ..rules.presets import Composite
-from .layer_values import channel_concept, class_axis, per_sample, recordable, rows_per_sample
+from .axes import check_class_output, class_axis
+from .layer_values import per_sample, recordable, rows_per_sample
+from .start_relevance import StartRelevance
 
 __all__ = ["Observation", "Targets", "observe"]
 
@@ -49,7 +50,7 @@ class Observation:
 def observe(
     engine: Engine, data: Any, targets: Targets, *, composite: Composite | None, layers: Sequence[str]
 ) -> Observation:
-    """Return what a batch shows at some layers.
+    """Return activation and relevance of a batch at some layers.
 
     Parameters
     ----------
@@ -60,6 +61,10 @@ def observe(
         Chooses, from the model's output, the classes that relevance starts from.
     composite : zennit Composite or None
     layers : sequence of str
+
+    Returns
+    -------
+    Observation
 
     Raises
     ------
@@ -73,32 +78,16 @@ def observe(
     run = engine.run(data, composite)
     start = run.graph.output
     refs = recordable(run, layers, start)
-    output = working(run.recording.value(start))
-    if output.ndim < 2 or output.shape[0] != run.graph.batch:
-        raise ConditionError(
-            f"the model's output has shape {tuple(output.shape)}; (sample, class) is needed: choose with output=..."
-        )
-    by_class = output.detach().movedim(class_axis(run), 1)
+    check_class_output(run)
+    by_class = working(run.recording.value(start)).detach().movedim(class_axis(run), 1)
     chosen = targets(by_class)
     _check(chosen, by_class.shape[1])
     return Observation(
         by_class,
         chosen,
         {name: per_sample(run.graph, run.recording.value(ref)).detach() for name, ref in refs.items()},
-        _relevances(run, refs, chosen, by_class),
+        _relevances(run, refs, chosen),
     )
-
-
-def layer_concepts(
-    run: Run, layers: Sequence[str], concepts: Concept | Mapping[str, Concept] | None
-) -> dict[str, Concept]:
-    """Return the concept of each layer: the one given, or its channels along the axis that the graph knows."""
-    found: dict[str, Concept] = {}
-    for name in layers:
-        given = concepts.get(name) if isinstance(concepts, Mapping) else concepts
-        plain = given is None or given == ChannelConcept()
-        found[name] = channel_concept(run, name) if plain or given is None else given
-    return found
 
 
 def _check(targets: torch.Tensor, classes: int) -> None:
@@ -107,19 +96,17 @@ def _check(targets: torch.Tensor, classes: int) -> None:
         raise ConceptRangeError("y", sorted(set(wrong.tolist())), classes, what="class")
 
 
-def _relevances(
-    run: Run, refs: Mapping[str, Ref], targets: torch.Tensor, output: torch.Tensor
-) -> dict[str, torch.Tensor]:
-    """Return relevance by layer, (slot, sample, *shape), of an output with its classes along axis 1."""
-    slots = targets.T  # (slot, sample)
-    if not len(slots):
+def _relevances(run: Run, refs: Mapping[str, Ref], targets: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Return relevance by layer, (slot, sample, *shape), from class ids (sample, slot)."""
+    start = StartRelevance(run, run.graph.output)
+    if not targets.shape[1]:
         shapes = {name: (0, run.graph.batch, *run.graph.sample_shape(ref)) for name, ref in refs.items()}
-        return {name: output.new_zeros(shape) for name, shape in shapes.items()}
-    chosen = torch.zeros((*slots.shape, output.shape[1]), dtype=output.dtype, device=output.device)
-    chosen.scatter_(2, slots.clamp_min(0)[..., None], (slots >= 0).to(output.dtype)[..., None])
-    seeds = (output * chosen.reshape(*chosen.shape, *(1,) * (output.ndim - 2))).movedim(2, class_axis(run) + 1)
-    rows = torch.arange(len(slots), device=output.device)
+        return {name: start.values.new_zeros(shape) for name, shape in shapes.items()}
+    slots = targets.T.tolist()
+    seeds = start.seeds([[(cls,) if cls >= 0 else () for cls in slot] for slot in slots])
+    rows = torch.arange(len(slots), device=seeds.device)
     passed = relevance_pass(
-        run, run.graph.output, seeds, rows=rows, masks={}, record=list(refs.values()), to_input=False, again=False
+        run,
+        run.graph.output, seeds, rows=rows, masks={}, record=list(refs.values()), to_input=False, again=False
     )
     return {name: rows_per_sample(run.graph, passed.recorded[ref]) for name, ref in refs.items()}

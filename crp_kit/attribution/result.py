@@ -219,7 +219,9 @@ def draw(maps: torch.Tensor, layout: Layout, data: Any = None, **options: Any) -
 
 
 def join(parts: list[Attribution]) -> Attribution:
-    """Put slices of an attribution together."""
+    """Concatenate the rows of results."""
+    if len(parts) == 1:
+        return parts[0]
     reached = [part.reached for part in parts if part.reached is not None]
     return Attribution(
         heatmap=torch.cat([part.heatmap for part in parts]),

@@ -197,13 +197,10 @@ def _ranked(study: Study, views: torch.Tensor, where: tuple[str, _Set], asked: _
 
 def _predicted_class(study: Study, views: torch.Tensor) -> int:
     """Return the class that the model predicts, from the forward that the attribution records."""
+    from ..attribution.predicted_class import predicted_class
+
     run = study.attribution.engine.run(study.inputs(views), study.subject.composite)
-    value = run.recording.value(run.graph.output)
-    if value.ndim != 2:
-        raise ConditionError(
-            "the model's output is not one number for each class: say what to explain with --condition y:ID"
-        )
-    return int(value[0].argmax())
+    return predicted_class(run, otherwise="say what to explain with --condition y:ID")
 
 
 def _predicted(study: Study, found: _Maps) -> str | None:

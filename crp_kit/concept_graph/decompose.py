@@ -11,8 +11,8 @@ import torch
 from tqdm import tqdm
 
 from ..attribution.layer_values import find_layer
+from ..attribution.predicted_class import predicted_class
 from ..checks import is_integer
-from ..concepts import ChannelConcept, Concept, HeadConcept, NeuronConcept, TokenConcept
 from ..conditions import OUTPUT
 from ..errors import ConditionError, UnreachableLayerError
 from ..propagation.run import Run
@@ -23,7 +23,6 @@ from .shares import Concepts, Flows, Samples
 __all__ = ["Asked", "Decomposition", "Rank", "decompose"]
 
 Rank = Literal["absolute", "signed"]
-_WORDS = {ChannelConcept: "channel", HeadConcept: "head", NeuronConcept: "neuron", TokenConcept: "token"}
 
 
 @dataclass(frozen=True)
@@ -88,16 +87,10 @@ def decompose(samples: Samples, asked: Asked) -> Decomposition:
     return task.result()
 
 
-def _predicted(run: Run, count: int) -> int:
-    value = run.recording.value(run.graph.output)
-    if count > 1:
-        raise ConditionError(f"which class do the {count} samples have in common? say start={{'y': [class]}}")
-    if value.ndim != 2:
-        raise ConditionError(
-            f"the model's output of shape {tuple(value.shape)} is not one number for each class: say what to start "
-            f"from, such as start={{'y': [class]}}"
-        )
-    return int(value[0].argmax())
+def _predicted(run: Run, samples: int) -> int:
+    if samples > 1:
+        raise ConditionError(f"which class do the {samples} samples have in common? say start={{'y': [class]}}")
+    return predicted_class(run, otherwise="say what to start from, such as start={'y': [class]}")
 
 
 @dataclass
@@ -114,8 +107,8 @@ class _Task:
     """What is not explained of a concept, and what of this goes to other concepts below."""
     totals: dict[str, torch.Tensor] = field(default_factory=dict)
     """Relevance that reaches each concept from the start, by layer: (sample, concept)."""
-    kinds: dict[str, str] = field(default_factory=dict)
-    """What a concept is called, by layer."""
+    nouns: dict[str, str] = field(default_factory=dict)
+    """The noun of a concept, by layer."""
     kept: list[Flows] = field(default_factory=list)
 
     def run(self) -> None:
@@ -162,7 +155,7 @@ class _Task:
                 batch_size=self.samples.batch_size,
             )
             flows.arrive(self.layers.within(len(self.asked.width)))
-            self.kinds = {name: _kind(name, concept) for name, concept in flows.concepts.items()}
+            self.nouns = {OUTPUT: "class"} | {name: one.noun for name, one in flows.concepts.items() if name != OUTPUT}
             if self.samples.count <= self.samples.batch_size:
                 self.kept.append(flows)
             yield flows
@@ -226,7 +219,7 @@ class _Task:
             others,
             share_std=float(shares.std()) if len(shares) > 1 else None,
             n=int((relevance != 0).sum()),
-            kind=self.kinds[layer],
+            kind=self.nouns[layer],
         )
 
 
@@ -234,6 +227,3 @@ def _joined(parts: Sequence[Mapping[str, torch.Tensor]]) -> dict[str, torch.Tens
     """Return the values of all slices of the samples, by layer: (sample, ...)."""
     return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
-
-def _kind(layer: str, concept: Concept) -> str:
-    return "class" if layer == OUTPUT else _WORDS.get(type(concept), "concept")

@@ -8,24 +8,24 @@ from functools import cached_property
 
 import torch
 
+from ..attribution.axes import check_class_output
 from ..attribution.cond_attribution import CondAttribution
-from ..attribution.layer_relevance import layer_concepts
-from ..attribution.layer_values import class_axis, find_layer, is_folded, per_sample
-from ..concepts import ChannelConcept, Concept
+from ..attribution.layer_concepts import Concepts, layer_concepts
+from ..attribution.layer_values import find_layer, per_sample
+from ..attribution.masks import concept_mask, stacked_masks
+from ..attribution.start_relevance import StartRelevance
+from ..concepts import Concept
 from ..conditions import OUTPUT
-from ..errors import ConditionError, UnknownLayerError
+from ..errors import UnknownLayerError
 from ..graph.graph import Ref
 from ..graph.recording.inputs import Inputs
-from ..numerics import working
 from ..propagation.relevance_pass import relevance_pass
 from ..propagation.run import Run
 from ..rules.presets import Composite
 from .layers import LayerGraph
 from .parts import Key, Start
 
-__all__ = ["Flows", "Samples"]
-
-Concepts = Concept | Mapping[str, Concept] | None
+__all__ = ["Concepts", "Flows", "Samples"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,8 +105,7 @@ class Flows:
     def arrive(self, names: Sequence[str]) -> None:
         """Carry relevance from the start to the root, and on to the named layers."""
         (first, _), *others = self.start.stages
-        value = working(self.run.recording.value(self.refs[first]))
-        self._arrived = {first: value.detach()[None]}
+        self._arrived = {first: StartRelevance(self.run, self.refs[first]).values.detach()[None]}
         for above, (name, _) in zip(self.start.stages, others, strict=False):
             self._arrived[name] = self._passed(above, [name])[name]
         self._arrived |= self._passed(self.start.root, [name for name in names if name not in self._arrived])
@@ -158,9 +157,9 @@ class Flows:
         """Start where the graph starts, with a mask at the layer and nothing else cut."""
         (first, concept), *others = self.start.stages
         seeds = self._seeds(first, [concept])
-        masks = {self.refs[name]: self._mask(name, [one] * len(ids), seeds) for name, one in others}
+        masks = {self.refs[name]: self._masks(name, [concept] * len(ids)) for name, concept in others}
         if layer != first:
-            masks[self.refs[layer]] = self._mask(layer, ids, seeds)
+            masks[self.refs[layer]] = self._masks(layer, ids)
         return self._run(first, seeds, masks, below, rows=len(ids))
 
     def _run(
@@ -189,18 +188,12 @@ class Flows:
 
     def _seeds(self, layer: str, ids: Sequence[int]) -> torch.Tensor:
         """Return what reaches each of some concepts: (row, *shape)."""
-        arrived = self._arrived[layer]
-        return arrived * self._mask(layer, ids, arrived)
+        return self._arrived[layer] * self._masks(layer, ids)
 
-    def _mask(self, layer: str, ids: Sequence[int], like: torch.Tensor) -> torch.Tensor:
+    def _masks(self, layer: str, ids: Sequence[int]) -> torch.Tensor:
         """Return the masks of some concepts: (row, *shape), each axis of its own size or 1."""
-        ref, graph = self.refs[layer], self.run.graph
-        shape = graph.sample_shape(ref)
-        each = [self.concepts[layer].mask([one], shape, layer_name=layer) for one in ids]
-        if is_folded(graph, ref):
-            whole = torch.stack([one.expand(shape) for one in each])[:, None].expand(-1, graph.batch, *shape)
-            return whole.reshape(len(ids), *graph.shape(ref)).to(like)
-        return torch.stack([one.reshape(*(1,) * (len(shape) - one.ndim), *one.shape) for one in each])[:, None].to(like)
+        masks = [concept_mask(self.run, layer, [concept], self.concepts[layer].mask) for concept in ids]
+        return stacked_masks(self.run, self.refs[layer], masks)
 
     def _by_concept(self, layer: str, relevance: torch.Tensor) -> torch.Tensor:
         """Return relevance by concept, in double precision: (row, sample, concept)."""
@@ -209,22 +202,13 @@ class Flows:
         return found.reshape(len(relevance), self.run.graph.batch, -1)
 
 
-def concepts_of(run: Run, names: Sequence[str], given: Concepts) -> dict[str, Concept]:
-    """Return what a concept is in each layer; for the model output, a class."""
-    if isinstance(given, Mapping):
-        for name in given:
+def concepts_of(run: Run, names: Sequence[str], concepts: Concepts) -> dict[str, Concept]:
+    """Return the concept of each layer of a graph; of the model output always a class."""
+    if isinstance(concepts, Mapping):
+        for name in concepts:
             if name not in names:
                 raise UnknownLayerError(name, names, f"concepts= names {name!r}, which is no layer of this graph")
-    found = layer_concepts(run, [name for name in names if name != OUTPUT], given)
+        concepts = {name: concept for name, concept in concepts.items() if name != OUTPUT}
     if OUTPUT in names:
-        found[OUTPUT] = _class_concept(run)
-    return found
-
-
-def _class_concept(run: Run) -> Concept:
-    shape = run.graph.shape(run.graph.output)
-    if len(shape) < 2 or shape[0] != run.graph.batch:
-        raise ConditionError(
-            f"the model's output has shape {tuple(shape)}; (sample, class) is needed: choose with output=..."
-        )
-    return ChannelConcept(axis=class_axis(run))
+        check_class_output(run)
+    return layer_concepts(run, names, concepts)

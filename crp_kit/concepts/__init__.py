@@ -1,4 +1,4 @@
-"""What a concept is in a layer: how to mask it, aggregate it and locate it."""
+"""Concepts: channels, neurons, tokens and heads of a layer, masked, aggregated and located."""
 
 from .base import Aggregate, Concept, Reference
 from .channels import ChannelConcept, NeuronConcept

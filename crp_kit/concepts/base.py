@@ -1,9 +1,9 @@
-"""What every concept can do: be masked, aggregated and located."""
+"""Base of all concepts: a mask, one value per concept, a position, an identity and a noun."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -12,19 +12,19 @@ import torch
 from ..checks import is_integer
 from ..errors import ConceptAxisError, ConceptRangeError, ConditionError
 
-__all__ = ["Aggregate", "Concept", "NeuronSets", "Reference", "along", "check_ids", "chosen", "counted_axis"]
+__all__ = ["Aggregate", "Concept", "NeuronSets", "Reference", "along", "check_ids", "counted_axis", "indicator"]
 
 Aggregate = Literal["sum", "max"]
 
 
 @dataclass(frozen=True)
 class Reference:
-    """Where and how strongly each concept shows in each row.
+    """Score and position of each concept in each row.
 
     Parameters
     ----------
     score : torch.Tensor
-        (row, concept).
+        (row, concept), relevance or activation of the concept.
     position : torch.Tensor
         (row, concept), flat index, within the concept's own map, of the neuron with the highest value.
     """
@@ -34,15 +34,93 @@ class Reference:
 
 
 class Concept(ABC):
-    """What a condition selects in a layer. Subclass it to name concepts of your own.
+    """What a condition selects in a layer. Subclass it to define concepts of your own.
 
-    A subclass says how ids become a mask (`mask`) and how a relevance map becomes one number per concept (`attribute`)
-    and a place (`reference`).
+    A subclass defines how ids become a mask (`mask`), how a relevance map becomes one value per concept (`attribute`),
+    and the score and position of each concept (`reference`). Atlases store its `identity`, reports use its `noun`.
+
+    References
+    ----------
+    Achtibat et al., "From attribution maps to human-understandable explanations through concept relevance propagation",
+    Nature Machine Intelligence 5, 2023.
+
+    Examples
+    --------
+    A concept is a half of the image, left (0) or right (1):
+
+    >>> class Half(Concept):
+    ...     noun = "half"
+    ...
+    ...     def _halves(self, shape):
+    ...         left = torch.arange(shape[-1]) < shape[-1] // 2
+    ...         return torch.stack([left, ~left]).float()
+    ...
+    ...     def mask(self, concept_ids, shape, *, layer_name):
+    ...         return self._halves(shape)[list(concept_ids)].sum(0)
+    ...
+    ...     def attribute(self, relevance, *, abs_norm=True):
+    ...         by_half = torch.einsum("rcyx,hx->rh", relevance, self._halves(relevance.shape))
+    ...         return by_half / by_half.abs().sum(1, keepdim=True) if abs_norm else by_half
+    ...
+    ...     def reference(self, relevance, *, aggregate="sum"):
+    ...         maps = relevance[:, None] * self._halves(relevance.shape)[:, None, None]
+    ...         return Reference(maps.flatten(2).sum(2), maps.flatten(2).argmax(2))
+    >>> Half().attribute(torch.tensor([[[[3.0, 0.0, 1.0, 0.0]]]]))
+    tensor([[0.7500, 0.2500]])
+    >>> Half().identity, Half().noun
+    ('Half()', 'half')
+
+    It is used like the concepts of crp-kit:
+
+    >>> from crp_kit import CondAttribution
+    >>> from crp_kit.data import ShapesDataset, demo_preprocess, demo_resnet
+    >>> image, label = ShapesDataset(1)[0]
+    >>> attr = CondAttribution(demo_resnet())(
+    ...     demo_preprocess(image)[None], [{"layer3.1.conv2": [0], "y": [label]}], "epsilon_plus", mask_map=Half()
+    ... )
+    >>> attr.heatmap.shape
+    torch.Size([1, 64, 64])
     """
 
     def __repr__(self) -> str:
-        """Return a text that is the same in every process: an atlas remembers it."""
+        """Return the class with its attributes; the same in every process if their own representations are."""
         return f"{type(self).__qualname__}({', '.join(f'{name}={value!r}' for name, value in vars(self).items())})"
+
+    @property
+    def identity(self) -> str:
+        """What tells this concept from others, the same in every process: atlases store and compare it.
+
+        By default the class and its attributes, such as ``"ChannelConcept(axis=1)"``. Override it where attributes are
+        tensors, arrays or functions, for example with a name and a checksum.
+
+        Raises
+        ------
+        ConditionError
+            If an attribute's representation does not identify its value.
+        """
+        for name, value in vars(self).items():
+            if " at 0x" in repr(value) or getattr(value, "ndim", None):
+                raise ConditionError(
+                    f"the identity of {type(self).__qualname__} cannot be derived from its attribute {name!r}, of type "
+                    f"{type(value).__name__}: define a property `identity` that is the same in every process"
+                )
+        return Concept.__repr__(self)
+
+    @property
+    def noun(self) -> str:
+        """The noun for one of these concepts in graphs and reports, such as ``"channel"``; ``"concept"`` by default."""
+        return "concept"
+
+    def resolved(self, channel_axis: Callable[[], int]) -> Concept:
+        """Return the concept with what the recorded graph knows of its layer filled in; by default itself.
+
+        Parameters
+        ----------
+        channel_axis : callable
+            Returns the axis that enumerates the layer's channels, the row axis counted. Raises `ConceptAxisError` if
+            the graph does not know it.
+        """
+        return self
 
     @abstractmethod
     def mask(self, concept_ids: Sequence[Any], shape: torch.Size, *, layer_name: str) -> torch.Tensor:
@@ -51,7 +129,7 @@ class Concept(ABC):
         Parameters
         ----------
         concept_ids : sequence
-            The ids that a condition set names; none of them lets nothing pass.
+            The ids that a condition set names; an empty sequence lets nothing pass.
         shape : torch.Size
             Shape of the node's output without its batch axis.
         layer_name : str
@@ -70,7 +148,7 @@ class Concept(ABC):
 
     @abstractmethod
     def attribute(self, relevance: torch.Tensor, *, abs_norm: bool = True) -> torch.Tensor:
-        """Return the relevance of each concept, (row, concept).
+        """Return the relevance of each concept.
 
         Parameters
         ----------
@@ -78,6 +156,11 @@ class Concept(ABC):
             (row, *shape), relevance or activation at the node's output.
         abs_norm : bool, optional
             Divide each row by its sum of absolute values, so that ``|shares|`` sum to 1. A row of zeros stays zero.
+
+        Returns
+        -------
+        torch.Tensor
+            (row, concept).
         """
 
     @abstractmethod
@@ -89,7 +172,11 @@ class Concept(ABC):
         relevance : torch.Tensor
             (row, *shape), relevance or activation at the node's output.
         aggregate : {"sum", "max"}, optional
-            How the values of a concept become its score.
+            Whether a concept's score is the sum or the maximum of its values.
+
+        Returns
+        -------
+        Reference
         """
 
 
@@ -109,13 +196,13 @@ class NeuronSets(Concept):
 
 def counted_axis(axis: int, ndim: int, layer_name: str, *, what: str) -> int:
     """Return an axis counted from the front, if it is one behind the row axis."""
-    found = axis + ndim if axis < 0 else axis
-    if not 1 <= found < ndim:
+    from_front = axis + ndim if axis < 0 else axis
+    if not 1 <= from_front < ndim:
         raise ConceptAxisError(f"axis {axis} is no {what} axis of {layer_name!r}, which has {ndim} axes")
-    return found
+    return from_front
 
 
-def chosen(ids: Sequence[int], size: int) -> torch.Tensor:
+def indicator(ids: Sequence[int], size: int) -> torch.Tensor:
     """Return (concept,), 1 for the ids and 0 for all others."""
     factor = torch.zeros(size)
     factor[torch.tensor(list(ids), dtype=torch.long)] = 1
@@ -128,11 +215,11 @@ def along(factor: torch.Tensor, axis: int, ndim: int) -> torch.Tensor:
 
 
 def check_ids(ids: Sequence[Any], size: int, *, layer_name: str, what: str) -> None:
-    """Make sure that ids are numbers of concepts that a layer has."""
+    """Raise an error unless all ids are integers from 0 to `size` - 1."""
     wrong_type = [concept for concept in ids if not is_integer(concept)]
     if wrong_type:
         raise ConditionError(f"a {what} of {layer_name!r} is a whole number; got {wrong_type[0]!r}")
-    wrong = [one for one in ids if not 0 <= one < size]
+    wrong = [concept for concept in ids if not 0 <= concept < size]
     if wrong:
         raise ConceptRangeError(layer_name, wrong, size, what=what)
 
@@ -145,13 +232,13 @@ def _normalised(values: torch.Tensor, abs_norm: bool) -> torch.Tensor:
 
 
 def _reference(maps: torch.Tensor, aggregate: Aggregate) -> Reference:
-    """Score and position from maps of shape (row, concept, neuron)."""
+    """Return score and position from maps of shape (row, concept, neuron)."""
     if aggregate not in ("sum", "max"):
         raise ConditionError(f"aggregate is 'sum' or 'max'; got {aggregate!r}")
-    return Reference(maps.sum(-1) if aggregate == "sum" else maps.amax(-1), _highest(maps))
+    return Reference(maps.sum(-1) if aggregate == "sum" else maps.amax(-1), _argmax(maps))
 
 
-def _highest(maps: torch.Tensor) -> torch.Tensor:
-    """Return where the first of the highest values is, (row, concept). NumPy finds it in a tenth of torch's time."""
+def _argmax(maps: torch.Tensor) -> torch.Tensor:
+    """Return the position of the first of the highest values, (row, concept). NumPy takes a tenth of torch's time."""
     plain = maps.device.type == "cpu" and maps.is_contiguous() and maps.dtype in (torch.float32, torch.float64)
     return torch.from_numpy(maps.detach().numpy().argmax(-1)) if plain else maps.argmax(-1)

@@ -10,20 +10,25 @@ import torch
 
 from ..checks import check_integer
 from ..errors import ConceptAxisError, ConditionError
-from .base import NeuronSets, along, check_ids, chosen, counted_axis
+from .base import NeuronSets, along, check_ids, counted_axis, indicator
 
 __all__ = ["HeadConcept", "TokenConcept"]
 
 
 @dataclass(frozen=True)
 class TokenConcept(NeuronSets):
-    """A concept is a token: a place in a sequence, such as a patch of the image or the class token.
+    """A concept is a token: a position in a sequence, such as a patch of the image or the class token.
 
     Parameters
     ----------
     axis : int, optional
         Axis that enumerates the tokens, counted in a relevance with its row axis: 1 for (row, token, channel), 2 for
         (row, head, token, channel). The output needs three axes at least.
+
+    Raises
+    ------
+    ConceptAxisError
+        By its methods, if a layer has no such axis.
 
     Examples
     --------
@@ -33,6 +38,10 @@ class TokenConcept(NeuronSets):
     """
 
     axis: int = 1
+
+    @property
+    def noun(self) -> str:
+        return "token"
 
     def _axis(self, ndim: int, layer_name: str = "relevance") -> int:
         """Return the token axis among `ndim` axes, the row axis included."""
@@ -45,7 +54,7 @@ class TokenConcept(NeuronSets):
     def mask(self, concept_ids: Sequence[Any], shape: torch.Size, *, layer_name: str) -> torch.Tensor:
         axis = self._axis(len(shape) + 1, layer_name) - 1
         check_ids(concept_ids, shape[axis], layer_name=layer_name, what="token")
-        return along(chosen(concept_ids, shape[axis]), axis, len(shape))
+        return along(indicator(concept_ids, shape[axis]), axis, len(shape))
 
     def _maps(self, relevance: torch.Tensor) -> torch.Tensor:
         return relevance.movedim(self._axis(relevance.ndim), 1).flatten(2)
@@ -58,21 +67,23 @@ class HeadConcept(NeuronSets):
     Parameters
     ----------
     heads : int or None, optional
-        Number of heads, where the heads lie side by side along the channels, in groups of equal size: at the input of
-        the output projection, and behind linear layers that make queries, keys or values. ``None`` where the output
-        has a head axis of its own.
+        Number of heads, where the heads are consecutive groups of channels of equal size: at the input of the output
+        projection, and behind linear layers that make queries, keys or values. ``None`` where the output has a head
+        axis of its own.
     axis : int or None, optional
         With `heads` the channel axis, by default the last; without, the head axis, by default 1 of
         (row, head, token, channel). Counted in a relevance with its row axis.
     parts : int, optional
         Number of blocks of channels each of which holds all heads: 3 for one linear layer that makes queries, keys and
-        values, (row, token, 3 * heads * channel). A head is then its channels in every block. Where one head's query,
-        key and value lie side by side, it is 1.
+        values, (row, token, 3 * heads * channel). A head is then its channels in every block. It is 1 where the
+        query, key and value of one head are consecutive.
 
     Raises
     ------
     ConditionError
-        If `heads` or `parts` are no numbers of groups.
+        If `heads` or `parts` is not a positive integer, or `parts` is given without `heads`.
+    ConceptAxisError
+        By its methods, if a layer has no such axis, or its channels are not so many groups.
 
     Examples
     --------
@@ -87,6 +98,10 @@ class HeadConcept(NeuronSets):
     axis: int | None = None
     parts: int = 1
 
+    @property
+    def noun(self) -> str:
+        return "head"
+
     def __post_init__(self) -> None:
         for name in ("parts",) if self.heads is None else ("heads", "parts"):
             object.__setattr__(self, name, check_integer(name, getattr(self, name), low=1, error=ConditionError))
@@ -97,13 +112,13 @@ class HeadConcept(NeuronSets):
         axis = self._axis(len(shape) + 1, layer_name) - 1
         size = self._number(shape[axis], layer_name)
         check_ids(concept_ids, size, layer_name=layer_name, what="head")
-        factor = chosen(concept_ids, size)
+        factor = indicator(concept_ids, size)
         if self.heads is not None:
             factor = factor.repeat_interleave(shape[axis] // size // self.parts).repeat(self.parts)
         return along(factor, axis, len(shape))
 
     def _axis(self, ndim: int, layer_name: str = "relevance") -> int:
-        """Return the axis of the heads, or of the channels in which they lie, among `ndim` axes."""
+        """Return the axis of the heads, or of the channels that they group, among `ndim` axes."""
         if self.heads is None and self.axis is None and ndim < 4:
             raise ConceptAxisError(
                 f"{layer_name!r} has no head axis of its own: its output has {ndim} axes, and "

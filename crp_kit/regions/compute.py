@@ -7,7 +7,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..attribution.layer_relevance import layer_concepts, observe
+from ..attribution.layer_concepts import layer_concepts
+from ..attribution.layer_relevance import observe
+from ..attribution.predicted_class import predicted_class
 from ..attribution.result import Attribution
 from ..attribution.subject import Subject
 from ..checks import check_integer
@@ -142,18 +144,14 @@ def _check_layout(attr: Attribution, axes: int) -> None:
 def _shares(subject: Subject, sample: torch.Tensor, layer: str, *, cls: int | None) -> tuple[Concept, int, Floats]:
     """Return what a concept is in a layer, the class, and the share of each concept in the layer's relevance."""
     attribution, composite = subject.attribution, subject.composite
-    attribution.graph(sample, composite)  # says what is wrong with the sample
-    concepts = {layer: subject.concepts} if isinstance(subject.concepts, Concept) else subject.concepts
-    concept = layer_concepts(attribution.engine.run(sample, composite), [layer], concepts)[layer]
-
-    def start(output: torch.Tensor) -> torch.Tensor:
-        if cls is None and output.ndim != 2:
-            raise ConditionError("the model's output is not one number for each class: say what to explain with cls")
-        return output.argmax(1)[:, None] if cls is None else torch.full((1, 1), cls, device=output.device)
-
-    seen = observe(attribution.engine, sample, start, composite=composite, layers=[layer])
+    attribution.graph(sample, composite)  # raises what is wrong with the sample
+    run = attribution.engine.run(sample, composite)
+    concept = layer_concepts(run, [layer], subject.concepts)[layer]
+    number = predicted_class(run, otherwise="say what to explain with cls") if cls is None else cls
+    start = torch.full((1, 1), number)
+    seen = observe(attribution.engine, sample, lambda _: start, composite=composite, layers=[layer])
     shares = concept.attribute(seen.relevances[layer][0])[0]
-    return concept, int(seen.targets[0, 0]), shares.detach().cpu().double().numpy()
+    return concept, number, shares.detach().cpu().double().numpy()
 
 
 def _chosen(shares: Floats, top: int | None, *, signed: bool) -> list[int]:

@@ -21,8 +21,9 @@ from ..rules.presets import GRADIENT, Biases, Composite
 
 if TYPE_CHECKING:
     from ..atlas import Origin
+    from ..attribution.masks import Mask
     from ..attribution.result import Attribution
-    from ..attribution.rows import InitialRelevance, Mask
+    from ..attribution.start_relevance import InitialRelevance
     from ..graph.graph import Graph
     from ..inspection import LayerIndices, ModelCheck, RuleTable
 

@@ -1,4 +1,4 @@
-"""Condition sets are parsed, paired with samples and cut into slices as they were written."""
+"""Condition sets are parsed, paired with samples and cut into blocks of rows as they were written."""
 
 from typing import Any
 
@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crp_kit import ConditionSet
-from crp_kit.conditions import Chunk, chunk_rows, parse_condition_text, parse_conditions, resolve_pairing
+from crp_kit.attribution.rows import RowBlock, paired
+from crp_kit.conditions import parse_condition_text, parse_conditions
 from crp_kit.errors import ConditionError
 
 
@@ -95,26 +96,31 @@ def test_one_set_is_a_list_of_one_and_parsed_sets_stay() -> None:
     ],
 )
 def test_pairing(pairing: Any, samples: int, conditions: int, expected: str) -> None:
-    assert resolve_pairing(pairing, samples, conditions) == expected
+    rows = paired(samples, parse_conditions([{"y": [0]}] * conditions), pairing)
+    assert rows.zipped == (expected == "zip")
+    assert len(rows) == (samples if rows.zipped else samples * conditions)
 
 
-def rows_of(chunk: Chunk, pairing: str) -> list[tuple[int, int]]:
-    samples = range(chunk.samples.start, chunk.samples.stop)
-    conditions = range(chunk.conditions.start, chunk.conditions.stop)
-    if pairing == "zip":
-        return list(zip(samples, conditions, strict=True))
-    return [(sample, condition) for sample in samples for condition in conditions]
+def pairs(block: RowBlock) -> list[tuple[int, int]]:
+    """(sample, condition set) by row, the sets known by their targets."""
+    targets = [condition.targets for condition in block.row_conditions()]
+    return list(zip(block.row_samples(), [ids[0] for ids in targets if ids], strict=True))
 
 
 @given(st.sampled_from(["zip", "product"]), st.integers(1, 9), st.integers(1, 9), st.integers(1, 12))
-def test_slices_have_every_row_once_in_order_and_are_not_too_big(
+def test_blocks_have_every_row_once_in_order_and_are_not_too_big(
     pairing: Any, samples: int, conditions: int, batch_size: int
 ) -> None:
     conditions = samples if pairing == "zip" else conditions
-    slices = [rows_of(chunk, pairing) for chunk in chunk_rows(pairing, samples, conditions, batch_size)]
-    whole = rows_of(Chunk(slice(0, samples), slice(0, conditions)), pairing)
-    assert [row for rows in slices for row in rows] == whole
-    assert all(1 <= len(rows) <= batch_size for rows in slices)
+    rows = paired(samples, parse_conditions([{"y": [number]} for number in range(conditions)]), pairing)
+    blocks = [pairs(block) for block in rows.blocks(batch_size)]
+    expected = (
+        [(number, number) for number in range(samples)]
+        if pairing == "zip"
+        else [(sample, number) for sample in range(samples) for number in range(conditions)]
+    )
+    assert [pair for block in blocks for pair in block] == expected
+    assert all(1 <= len(block) <= batch_size for block in blocks)
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ _PARTS = {"sample": "data", "score": "rel", "position": "rf"}
 _EMPTY: dict[str, tuple[str, float]] = {"sample": ("i8", -1), "score": ("f4", -np.inf), "position": ("i4", -1)}
 """Type of each array of a ranking, and its value in an empty place."""
 _UNKNOWN = "unknown (imported from zennit-crp)"
-_CONCEPT = repr(ChannelConcept(axis=1))
+_CONCEPT = ChannelConcept(axis=1).identity
 _MEMORY = 2 << 30
 
 Ranking = Mapping[str, Array]

@@ -15,7 +15,7 @@ from ...data.samples import Batch
 from ...propagation.engine import Engine
 from ...errors import ConceptRangeError, CrpKitError, InputError
 from ...numerics import is_finite
-from ...attribution.layer_values import per_class
+from ...attribution.predicted_class import predicted_classes
 from ...attribution.layer_relevance import observe
 from ...rules.presets import Composite
 from ...atlas.file.schema import Integers
@@ -122,7 +122,7 @@ class Collector:
             raise _about(batch, error) from error
         return _Seen(
             seen.targets.T.cpu().numpy(),
-            per_class(seen.prediction, 1).argmax(1).cpu().numpy(),
+            predicted_classes(seen.prediction).cpu().numpy(),
             {name: self._measured(seen.activations[name][None], concept) for name, concept in self.concepts.items()},
             {name: self._measured(seen.relevances[name], concept) for name, concept in self.concepts.items()},
         )

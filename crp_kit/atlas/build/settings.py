@@ -18,8 +18,9 @@ from ...checks import check_integer
 from ...concepts import Aggregate
 from ...data.samples import Failure, NumberedSamples, fingerprint
 from ...errors import InputError
-from ...attribution.layer_values import class_axis, per_sample
-from ...attribution.layer_relevance import layer_concepts
+from ...attribution.axes import class_axis
+from ...attribution.layer_concepts import layer_concepts
+from ...attribution.layer_values import per_sample
 from ...propagation.run import Run
 from ...models.weights import device_and_dtype
 from ...propagation.plan_description import describe_plan
@@ -276,7 +277,7 @@ def _layer_info(run: Run, name: str, collector: Collector) -> LayerInfo:
     value = per_sample(run.graph, run.recording.value(ref))
     concept = collector.concepts[name]
     count = concept.reference(value.float(), aggregate=collector.aggregate).score.shape[1]
-    return LayerInfo(name, repr(concept), int(count), tuple(value.shape[1:]))
+    return LayerInfo(name, concept.identity, int(count), tuple(value.shape[1:]))
 
 
 def _class_names(subject: Subject, origin: Origin, n_classes: int) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 import torch
 
 from ...errors import InputError
-from ...attribution.layer_values import per_class
+from ...attribution.predicted_class import class_scores, predicted_classes
 
 __all__ = ["TargetPolicy", "TargetRule", "target_policy"]
 
@@ -48,7 +48,7 @@ def target_policy(target: str | TargetRule) -> TargetPolicy:
     if target == "label":
         return _labels
     if target == "prediction":
-        return lambda output, _: [(int(one),) for one in per_class(output, 1).argmax(1)]
+        return lambda output, _: [(int(cls),) for cls in predicted_classes(output)]
     kind, _, numbers = str(target).partition(":")
     share, _, most = numbers.partition(":")
     try:
@@ -79,6 +79,6 @@ class _Top:
         self.share, self.most = share, most
 
     def __call__(self, output: torch.Tensor, _: Labels) -> list[tuple[int, ...]]:
-        probability, order = per_class(output, 1).softmax(1).sort(stable=True, dim=1, descending=True)
+        probability, order = class_scores(output).softmax(1).sort(stable=True, dim=1, descending=True)
         counts = (probability > self.share).sum(1).tolist()
         return [tuple(row[: min(count, self.most or count)].tolist()) for row, count in zip(order, counts, strict=True)]

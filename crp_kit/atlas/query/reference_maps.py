@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 
-from ...attribution.layer_relevance import layer_concepts
+from ...attribution.layer_concepts import layer_concepts
 from ...attribution.layer_values import per_sample
 from ...attribution.subject import Subject
 from ...concepts import Concept, NeuronConcept
@@ -210,17 +209,12 @@ def own_concept(
         If it is another one.
     """
     kind = layer_concepts(run, [info.name], concepts)[info.name]
-    if _placeless(repr(kind)) != _placeless(info.concept):
+    if kind.identity != info.concept:
         raise AtlasError(
-            f"in the atlas a concept of {info.name!r} is {info.concept}, here it would be {kind!r}; "
+            f"in the atlas a concept of {info.name!r} is {info.concept}, here it would be {kind.identity}; "
             f"pass {parameter}={{{info.name!r}: …}} as it was when the atlas was built"
         )
     return kind
-
-
-def _placeless(text: str) -> str:
-    """Take out addresses in memory, which Python's own repr of an object has."""
-    return re.sub(r" at 0x[0-9a-fA-F]+", "", text)
 
 
 def neurons_at(

@@ -13,7 +13,8 @@ from tqdm import tqdm
 
 from ...atlas.file.schema import Kind, LayerInfo
 from ...atlas.query.reference_maps import own_concept, reference_image, reference_labels
-from ...attribution.layer_values import class_axis, per_class
+from ...attribution.axes import class_axis
+from ...attribution.predicted_class import class_scores
 from ...attribution.subject import Subject
 from ...errors import InputError
 from ...models.weights import device_and_dtype
@@ -115,7 +116,7 @@ class Maker:
             on_device="cpu",
             batch_size=len(inputs),
         )
-        prediction = per_class(attr.prediction, class_axis(run))
+        prediction = class_scores(attr.prediction, class_axis(run))
         return (
             np.stack([np.asarray(_pixels(one)) for one in images]),
             _three(attr.input_relevance).float().numpy(),
