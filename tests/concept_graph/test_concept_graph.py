@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -340,6 +340,13 @@ class TestExports:
         assert len(lines) == 2 + len(graph.edges) + sum(node.decomposed for node in graph)
 
 
+class Misshapen(ChannelConcept):
+    """Channels whose mask fits no layer."""
+
+    def mask(self, concept_ids: Sequence[Any], shape: torch.Size, *, layer_name: str) -> torch.Tensor:
+        return torch.ones(7)
+
+
 class TestMistakes:
     @pytest.mark.parametrize(
         ("options", "error", "message"),
@@ -366,6 +373,11 @@ class TestMistakes:
             ({"batch_size": 0}, ConditionError, "batch_size is a whole number of at least 1"),
             ({"start": ("conv1", 1)}, UnreachableLayerError, "no layer feeds 'conv1'"),
             ({"concepts": {"fc": ChannelConcept()}, "layers": SERIES}, UnknownLayerError, "names 'fc', which is no"),
+            (
+                {"concepts": {SERIES[1]: Misshapen(axis=1)}, "layers": SERIES},
+                ConditionError,
+                "the mask of 'layer3.1.conv2' has to be a tensor that broadcasts to (64, 8, 8)",
+            ),
         ],
     )
     def test_are_told(

@@ -10,6 +10,7 @@ import torch
 
 from ...attribution.layer_concepts import layer_concepts
 from ...attribution.layer_values import per_sample
+from ...attribution.result import Attribution
 from ...attribution.subject import Subject
 from ...concepts import Concept, NeuronConcept
 from ...data.samples import Failure, NumberedSamples, fingerprint
@@ -26,6 +27,7 @@ __all__ = [
     "Box",
     "ConditionedOn",
     "ReferenceMaps",
+    "attribute_references",
     "check_origin",
     "neurons_at",
     "of_one_shape",
@@ -146,20 +148,10 @@ class ReferenceMaps:
             shape = per_sample(run.graph, run.recording.value(run.graph.find(layer))).shape[1:]
             ids, kind = neurons_at(kind, self.info, self.concept, shape=shape, positions=positions), NeuronConcept()
             boxes = self.boxes(inputs[:1], ids)
-        conditions = [
-            {layer: [one]} if start is None else {layer: [one], "y": [start]}
-            for one, start in zip(ids, starts, strict=True)
-        ]
-        attr = self.subject.attribution(
-            inputs,
-            conditions,
-            self.subject.composite,
-            mask_map={layer: kind},
-            start_layer=layer if starts[0] is None else None,
-            pairing="zip",
+        attr = attribute_references(
+            self.subject, inputs, layer, ids=ids, starts=starts, concept=kind,
             batch_size=self.batch_size,
-            on_device="cpu",
-        )
+        )  # fmt: skip
         if attr.layout not in _SHOWN:
             raise InputError(
                 f"references show images, signals and volumes; heatmaps of this model are of {attr.layout}"
@@ -189,8 +181,53 @@ class ReferenceMaps:
         return [found[neuron] for neuron in neurons]
 
 
+def attribute_references(
+    subject: Subject,
+    inputs: torch.Tensor,
+    layer: str,
+    *,
+    ids: Sequence[int],
+    starts: Sequence[int | None],
+    concept: Concept,
+    batch_size: int,
+    record: bool = False,
+) -> Attribution:
+    """Return the conditional attribution of reference samples, on the CPU.
+
+    Parameters
+    ----------
+    subject : Subject
+        Model and rules.
+    inputs : torch.Tensor
+        (sample, channel, height, width), or with other axes behind the channels.
+    layer : str
+    ids : sequence of int
+        By sample, which concept of the layer relevance passes.
+    starts : sequence of int or None
+        By sample, the class that relevance starts from; None for all if it starts at the layer.
+    concept : Concept
+        What the ids mean.
+    batch_size : int
+    record : bool, optional
+        Whether the layer's relevance is returned too.
+    """
+    at_layer = starts[0] is None
+    pairs = zip(ids, starts, strict=True)
+    return subject.attribution(
+        inputs,
+        [{layer: [number]} if at_layer else {layer: [number], "y": [cls]} for number, cls in pairs],
+        subject.composite,
+        record_layer=[layer] if record else (),
+        mask_map={layer: concept},
+        start_layer=layer if at_layer else None,
+        pairing="zip",
+        batch_size=batch_size,
+        on_device="cpu",
+    )
+
+
 def own_concept(
-    run: Run, info: LayerInfo, concepts: Concept | Mapping[str, Concept] | None, *, parameter: str = "concepts"
+    run: Run, info: LayerInfo, concepts: Concept | Mapping[str, Concept] | None
 ) -> Concept:
     """Return a layer's own concept, if it still is what it was when the atlas was made.
 
@@ -199,9 +236,7 @@ def own_concept(
     run : Run
     info : LayerInfo
     concepts : Concept or dict, optional
-        As in `build_atlas`.
-    parameter : str, optional
-        What the caller's parameter for `concepts` is called.
+        As for `crp_kit.Study`.
 
     Raises
     ------
@@ -212,7 +247,7 @@ def own_concept(
     if kind.identity != info.concept:
         raise AtlasError(
             f"in the atlas a concept of {info.name!r} is {info.concept}, here it would be {kind.identity}; "
-            f"pass {parameter}={{{info.name!r}: …}} as it was when the atlas was built"
+            f"pass concepts={{{info.name!r}: …}} as it was when the atlas was built"
         )
     return kind
 

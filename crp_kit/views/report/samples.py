@@ -17,6 +17,7 @@ from ...atlas.query.reference_maps import (
     Box,
     ConditionedOn,
     ReferenceMaps,
+    attribute_references,
     neurons_at,
     of_one_shape,
     own_concept,
@@ -170,16 +171,10 @@ class SampleSource:
 
     def _heatmaps(self, layer: str, kind: Concept, inputs: torch.Tensor, rows: Sequence[Row]) -> torch.Tensor:
         """Return conditional heatmaps: (row, height, width)."""
-        alone = self.conditioned_on == "layer"
-        found = self.subject.attribution(
-            inputs,
-            [{layer: [concept]} if alone else {layer: [concept], "y": [label]} for _, concept, label in rows],
-            self.subject.composite,
-            mask_map={layer: kind},
-            start_layer=layer if alone else None,
-            pairing="zip",
-            batch_size=self.batch_size,
-            on_device="cpu",
+        _, ids, labels = zip(*rows, strict=True)
+        starts = [None] * len(rows) if self.conditioned_on == "layer" else labels
+        found = attribute_references(
+            self.subject, inputs, layer, ids=ids, concept=kind, starts=starts, batch_size=self.batch_size
         )
         return found.heatmap.detach()
 

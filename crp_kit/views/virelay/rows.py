@@ -12,7 +12,7 @@ import torch
 from tqdm import tqdm
 
 from ...atlas.file.schema import Kind, LayerInfo
-from ...atlas.query.reference_maps import own_concept, reference_image, reference_labels
+from ...atlas.query.reference_maps import attribute_references, own_concept, reference_image, reference_labels
 from ...attribution.axes import class_axis
 from ...attribution.predicted_class import class_scores
 from ...attribution.subject import Subject
@@ -105,16 +105,9 @@ class Maker:
             )
         layer, run = self.info.name, subject.attribution.engine.run(inputs[:1], subject.composite)
         kind = own_concept(run, self.info, subject.concepts)
-        pairs = zip(rows.concept[part].tolist(), rows.start[part].tolist(), strict=True)
-        attr = subject.attribution(
-            inputs,
-            [{layer: [concept], "y": [cls]} for concept, cls in pairs],
-            subject.composite,
-            record_layer=[layer],
-            mask_map={layer: kind},
-            pairing="zip",
-            on_device="cpu",
-            batch_size=len(inputs),
+        ids, starts = rows.concept[part].tolist(), rows.start[part].tolist()
+        attr = attribute_references(
+            subject, inputs, layer, ids=ids, starts=starts, concept=kind, batch_size=len(inputs), record=True
         )
         prediction = class_scores(attr.prediction, class_axis(run))
         return (
