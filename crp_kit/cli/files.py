@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ..errors import InputError
+from ..files import atomic_file
 
 __all__ = ["FIGURE_ENDINGS", "check_figure", "check_outputs", "write_file"]
 
@@ -51,7 +51,7 @@ def write_file(path: Path, write: Callable[[Path], object]) -> None:
     ----------
     path : Path
     write : callable
-        Gets the path of an empty file to fill, with the same suffix, in the same folder.
+        Gets the path of the file to write, with the same suffix, in the same folder.
 
     Raises
     ------
@@ -59,20 +59,7 @@ def write_file(path: Path, write: Callable[[Path], object]) -> None:
         If it cannot be written.
     """
     try:
-        handle, name = tempfile.mkstemp(prefix=".crp-kit-", suffix=path.suffix, dir=path.parent)
-        os.close(handle)
-        beside = Path(name)
-        try:
+        with atomic_file(path) as beside:
             write(beside)
-            beside.chmod(0o666 & ~_umask())
-            beside.replace(path)
-        finally:
-            beside.unlink(missing_ok=True)
     except OSError as error:
         raise InputError(f"cannot write {path}: {error.strerror or error}") from error
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

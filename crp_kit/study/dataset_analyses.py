@@ -101,7 +101,7 @@ class DatasetAnalyses(StudyBase):
         """
         from ..atlas import BuildOptions, Origin
         from ..atlas.build.dataset_pass import build_atlas
-        from ..atlas.build.settings import Settings, parse_shard
+        from ..atlas.build.settings import Settings
 
         settings = Settings(
             layers=layers,
@@ -109,20 +109,14 @@ class DatasetAnalyses(StudyBase):
             k=k,
             k_class=k_class,
             batch_size=batch_size,
-            shard=parse_shard(shard),
-            matrix=matrix,
-            rare=options or BuildOptions(),
-            origin=self.origin or Origin(),
-        )
-        return build_atlas(
-            self.subject,
-            path,
-            settings,
             num_workers=num_workers,
+            matrix=matrix,
+            shard=shard,
             resume=resume,
-            overwrite=overwrite,
-            verbose=verbose,
+            origin=self.origin or Origin(),
+            **vars(options or BuildOptions()),
         )
+        return build_atlas(self.subject, path, settings, overwrite=overwrite, verbose=verbose)
 
     def check_atlas(self, atlas: ConceptAtlas) -> None:
         """Make sure that an atlas was made from this model and this data.

@@ -12,7 +12,7 @@ import torch
 
 import crp_kit
 from crp_kit.atlas.build import dataset_pass as build
-from crp_kit.atlas.build.settings import Job
+from crp_kit.atlas.build.preparation import PreparedPass
 
 from .asked_file import asked_file, expected
 from .cases import BATCH, CONCEPT, K_CLASS, TARGET, WIDTH, Case, K
@@ -81,7 +81,7 @@ def atlas(case: Case, device: str, folder: Path) -> Work:
 def _around_the_loop() -> list[float]:
     """Return where is noted how long everything takes that is done once: checks, empty tables, writing the file."""
     seconds: list[float] = []
-    for owner, name in ((build, "prepare"), (Job, "empty_state"), (build, "write_tree")):
+    for owner, name in ((build, "prepare"), (PreparedPass, "empty_state"), (build, "write_tree")):
         follow(owner, name, seconds)
     return seconds
 

@@ -14,7 +14,6 @@ import pytest
 from atlas_case import build, same_bits
 
 import crp_kit as crp
-from crp_kit.atlas.file import hdf5 as store
 from crp_kit.data import ShapesDataset
 
 ROOT = Path(__file__).parents[2]
@@ -157,7 +156,7 @@ def test_errors_of_the_disk_are_said_in_words(tmp_path: Path, monkeypatch: pytes
     def full(*_: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(store.os, "replace", full)
+    monkeypatch.setattr("crp_kit.files.os.replace", full)
     with pytest.raises(
         crp.CrpKitError,
         match="cannot write .*a.h5: the disk, or what you may use of it, is full; what was there before is kept",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -15,7 +16,7 @@ from report_case import contents, odd_atlas, odd_report
 
 import crp_kit as crp
 from crp_kit.errors import InputError
-from crp_kit.views.report import folder as folder_module
+from crp_kit.files import FolderLock
 from crp_kit.views.report.folder import made_whole
 
 ROOT = Path(__file__).parents[2]
@@ -183,11 +184,16 @@ def test_what_others_keep_beside_a_report_stays(tmp_path: Path) -> None:
     assert contents(beside) == {"notes.txt": "precious"}
 
 
-def test_a_lock_of_a_folder_that_is_gone_is_no_lock(tmp_path: Path) -> None:
-    with open(tmp_path / "lock", "wb") as lock:
-        assert folder_module._held(lock)
-        (tmp_path / "lock").unlink()
-        assert not folder_module._held(lock)
+def test_a_lock_of_a_folder_that_is_gone_is_no_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lock, late = FolderLock(tmp_path / "new"), FolderLock(tmp_path / "new")
+    lock.acquire()
+    with open(late.path, "wb") as opened:  # before the folder is removed, and locked after it
+        shutil.rmtree(tmp_path / "new")
+        lock.release()
+        monkeypatch.setattr("crp_kit.files.open", lambda *_: opened, raising=False)
+        with pytest.raises(BlockingIOError, match="another process has just removed it"):
+            late.acquire()
+        assert opened.closed
 
 
 def test_the_folder_where_one_stands_is_used_if_it_is_empty(

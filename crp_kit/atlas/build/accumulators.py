@@ -7,7 +7,6 @@ whoever owns the accumulators decides where they live.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 

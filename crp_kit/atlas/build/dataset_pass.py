@@ -1,4 +1,4 @@
-"""One pass over a dataset into an atlas file: resumable, in shards, interrupted at any moment without loss."""
+"""Build of an atlas: one pass over a dataset, resumable, in shards, interrupted at any moment without loss."""
 
 from __future__ import annotations
 
@@ -16,74 +16,70 @@ from tqdm import tqdm
 from ...attribution.subject import Subject
 from ...data.samples import Batch, Failure, batches
 from ...errors import AtlasError, InputError
-from .scores import Collector
-from .settings import Job, Settings, origin_attributes, prepare
-from ..query.concept_atlas import ConceptAtlas
+from ...interrupts import Interrupts
+from ..file.hdf5 import write_tree
 from ..file.reader import check_same, has_overall, open_atlas, read_failures, read_progress
 from ..file.schema import layer_path
+from ..query.concept_atlas import ConceptAtlas
+from .build_folder import BuildFolder
 from .pass_state import PassState
-from ..file.hdf5 import write_tree
-from .workplace import Interrupts, Workplace
+from .preparation import PreparedPass, prepare
+from .scores import Collector
+from .settings import Settings, origin_attributes
 
 __all__ = ["build_atlas"]
 
 _log = logging.getLogger(__name__)
 _SHARE_OF_CHECKPOINTS = 20
-"""A checkpoint that took a second is followed by at least this many without one."""
+"""Seconds without a checkpoint for each second that the last one took."""
 
 
 def build_atlas(
-    subject: Subject,
-    path: str | Path,
-    settings: Settings,
-    *,
-    num_workers: int,
-    resume: bool,
-    overwrite: bool,
-    verbose: bool,
+    subject: Subject, path: str | Path, settings: Settings, *, overwrite: bool, verbose: bool
 ) -> ConceptAtlas:
     """Pass over a dataset into an atlas file, and return it; see `crp_kit.Study.build_atlas`."""
-    place, rare = Workplace(Path(path), resume=resume, overwrite=overwrite), settings.rare
-    job = prepare(subject, settings)
-    if place.target.exists() and resume and not overwrite:
-        return _already(place.target, job)
-    with place:
-        state = job.empty_state(rare.max_memory, place.folder)
-        if place.checkpoint.exists() and resume:
-            _load(state, place.checkpoint)
-        done = job.samples_before(state.progress.done)
+    folder = BuildFolder(Path(path), resume=settings.resume, overwrite=overwrite)
+    prepared = prepare(subject, settings)
+    if folder.target.exists() and settings.resume and not overwrite:
+        return _finished(folder.target, prepared)
+    with folder:
+        state = prepared.empty_state(settings.max_memory, folder.path)
+        if folder.checkpoint.exists() and settings.resume:
+            _load(state, folder.checkpoint)
+        done = prepared.samples_before(state.progress.done)
         bar = tqdm(total=len(state.index), initial=done, unit="image", disable=None if verbose else True)
-        passing = _Pass(
-            place,
-            state,
-            job.collector,
-            origin_attributes(settings.origin),
-            every=rare.checkpoint,
-            skip=rare.skip_unreadable,
-        )
+        running = _Pass(folder, state, prepared.collector, origin_attributes(settings.origin), settings)
         with bar, Interrupts() as interrupts:
-            source = batches(job.samples, job.grid(state.progress.done), workers=num_workers)
-            passing.run(source, interrupts, bar.update)
-        passing.finish()
-    return ConceptAtlas(place.target, incomplete=job.progress.shards > 1)
+            grid = prepared.batches_from(state.progress.done)
+            running.run(batches(prepared.samples, grid, workers=settings.num_workers), interrupts, bar.update)
+        running.finish()
+    return ConceptAtlas(folder.target, incomplete=prepared.progress.shards > 1)
 
 
 @dataclass(eq=False)
 class _Pass:
     """The loop over batches, with its checkpoints."""
 
-    place: Workplace
+    folder: BuildFolder
     state: PassState
     collector: Collector
     origin: Mapping[str, Any]
-    every: float
-    skip: bool
+    settings: Settings
     unsaved: int = 0
-    whole: bool = True
-    """Whether no batch is half taken in."""
+    """Batches since the last checkpoint."""
+    consistent: bool = True
+    """Whether every batch has been added to all statistics or to none."""
 
     def run(self, source: Iterable[Batch], interrupts: Interrupts, update: Callable[[int], object]) -> None:
-        due = time.monotonic() + self.every
+        """Add the batches that are left, until a signal.
+
+        Raises
+        ------
+        KeyboardInterrupt, SystemExit
+            After a signal, if batches are left.
+        """
+        pause = self.settings.checkpoint
+        due = time.monotonic() + pause
         try:
             for batch in source:
                 self._add(batch)
@@ -93,13 +89,13 @@ class _Pass:
                 began = time.monotonic()
                 self.save()
                 took = time.monotonic() - began
-                due = began + (max(self.every, _SHARE_OF_CHECKPOINTS * took) if self.every else 0)
+                due = began + (max(pause, _SHARE_OF_CHECKPOINTS * took) if pause else 0)
                 if interrupts.noted is not None:
                     break
         except AtlasError:
             raise
         except BaseException:
-            if self.unsaved and self.whole:
+            if self.unsaved and self.consistent:
                 self.save()
             if interrupts.noted is None:
                 raise
@@ -110,27 +106,27 @@ class _Pass:
 
     def _add(self, batch: Batch) -> None:
         for failure in batch.failures:
-            if not self.skip:
+            if not self.settings.skip_unreadable:
                 raise InputError(_unreadable(failure, self.state))
             _log.warning("skipped sample %d: %s", failure.sample, failure.reason)
             self.state.failures[failure.sample] = failure.reason
         scores = self.collector.scores(batch) if batch.images is not None else None
-        self.whole = False
+        self.consistent = False
         if scores is not None:
             self.state.add(scores)
         self.state.progress = replace(self.state.progress, done=self.state.progress.done + 1)
-        self.whole = True
+        self.consistent = True
         self.unsaved += 1
 
     def save(self) -> None:
-        write_tree(self.place.checkpoint, self.state.tree(self.origin, complete=False), compress=False)
+        write_tree(self.folder.checkpoint, self.state.tree(self.origin, complete=False), compress=False)
         self.unsaved = 0
 
     def finish(self) -> None:
         """Write the file under its final name: the atlas, or this shard of it."""
-        whole = self.state.progress.shards == 1
+        complete = self.state.progress.shards == 1
         try:
-            write_tree(self.place.target, self.state.tree(self.origin, complete=whole), compress=whole)
+            write_tree(self.folder.target, self.state.tree(self.origin, complete=complete), compress=complete)
         except AtlasError:
             if self.unsaved:
                 with suppress(AtlasError):
@@ -139,7 +135,7 @@ class _Pass:
 
 
 def _load(state: PassState, path: Path) -> None:
-    """Take in a checkpoint of the same pass."""
+    """Merge a checkpoint of the same pass into an empty state."""
     with open_atlas(path, incomplete=True) as file:
         check_same(file, state.header, state.layers, f"cannot resume from {path}")
         progress = read_progress(file)
@@ -154,13 +150,13 @@ def _load(state: PassState, path: Path) -> None:
         state.progress = progress
 
 
-def _already(path: Path, job: Job) -> ConceptAtlas:
+def _finished(path: Path, prepared: PreparedPass) -> ConceptAtlas:
     """Return the finished file of the same pass."""
     with open_atlas(path, incomplete=True) as file:
-        check_same(file, job.header, job.layers, f"{path} is finished, but is another atlas")
-        found = read_progress(file)
-    if replace(found, done=job.progress.first) != job.progress:
-        raise AtlasError(f"{path} is finished, but is shard {found.shard}/{found.shards} of its atlas")
+        check_same(file, prepared.header, prepared.layers, f"{path} is finished, but is another atlas")
+        progress = read_progress(file)
+    if replace(progress, done=prepared.progress.first) != prepared.progress:
+        raise AtlasError(f"{path} is finished, but is shard {progress.shard}/{progress.shards} of its atlas")
     return ConceptAtlas(path, incomplete=True)
 
 

@@ -11,8 +11,8 @@ import torch
 from torch.distributed.rendezvous import rendezvous
 
 from ...errors import AtlasError, InputError
-from .merge import merge_atlases
 from ..query.concept_atlas import ConceptAtlas
+from .merge import merge_atlases
 
 __all__ = ["build_in_processes", "is_distributed", "shard_of_job_array", "shard_path"]
 

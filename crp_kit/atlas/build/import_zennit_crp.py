@@ -11,16 +11,15 @@ from pathlib import Path
 
 import numpy as np
 
+from ...atlas.file.schema import Array, Integers
 from ...concepts import Aggregate, ChannelConcept
 from ...errors import AtlasError, CrpKitWarning
-from ...atlas.file.schema import Integers
-from ...atlas.file.schema import Array
-from .settings import Origin, origin_attributes
-from ..query.concept_atlas import ConceptAtlas
-from ..file.schema import KINDS, Header, Kind, LayerInfo, Progress
-from .pass_state import PassState, allocator, state_bytes
 from ..file.hdf5 import write_tree
-from .workplace import Workplace
+from ..file.schema import KINDS, Header, Kind, LayerInfo, Progress
+from ..query.concept_atlas import ConceptAtlas
+from .build_folder import BuildFolder
+from .pass_state import PassState, allocator, state_bytes
+from .settings import Origin, origin_attributes
 
 __all__ = ["import_zennit_crp"]
 
@@ -143,7 +142,7 @@ def import_zennit_crp(
         If a layer is left out because an interrupted run has left only parts of its rankings.
     """
     folder, origin = Path(folder), origin or Origin(command="crp_kit.atlas.import_zennit_crp")
-    place = Workplace(Path(path), resume=False, overwrite=overwrite)
+    workspace = BuildFolder(Path(path), resume=False, overwrite=overwrite)
     suffix = _suffix(folder, aggregate, abs_norm)
     sources = [one for kind in KINDS for one in _sources(folder, kind, suffix)]
     if not sources:
@@ -153,16 +152,16 @@ def import_zennit_crp(
         )
     survey = _survey(sources)
     header = _header(survey, suffix, origin)
-    with place:
-        state = _state(survey, header, origin, place.folder)
+    with workspace:
+        state = _state(survey, header, origin, workspace.path)
         for source in sources:
             concepts = survey.concepts[source.layer]
             top = _stacked(state, {0: source.top}, (1, concepts, header.k))
             top["target"] = _target(state, top["sample"])
             by_class = _stacked(state, source.by_class, (header.n_classes, concepts, header.k_class))
             state.take_rankings(source.layer, source.kind, top, by_class)
-        write_tree(place.target, state.tree(origin_attributes(origin), complete=True), compress=True)
-    return ConceptAtlas(place.target)
+        write_tree(workspace.target, state.tree(origin_attributes(origin), complete=True), compress=True)
+    return ConceptAtlas(workspace.target)
 
 
 def _suffix(folder: Path, aggregate: str | None, abs_norm: bool | None) -> str:

@@ -9,8 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from ...errors import AtlasError
-from .settings import Origin, origin_attributes
-from ..query.concept_atlas import ConceptAtlas
+from ..file.hdf5 import H5File, write_tree
 from ..file.reader import (
     check_same,
     has_overall,
@@ -22,9 +21,10 @@ from ..file.reader import (
     read_progress,
 )
 from ..file.schema import Progress, layer_path
+from ..query.concept_atlas import ConceptAtlas
+from .build_folder import BuildFolder
 from .pass_state import PassState, allocator, state_bytes
-from ..file.hdf5 import H5File, write_tree
-from .workplace import Workplace
+from .settings import Origin, origin_attributes
 
 __all__ = ["merge_atlases"]
 
@@ -60,7 +60,7 @@ def merge_atlases(
     """
     if not paths:
         raise AtlasError("nothing to merge: name every shard")
-    place = Workplace(Path(out), resume=False, overwrite=overwrite)
+    workspace = BuildFolder(Path(out), resume=False, overwrite=overwrite)
     with ExitStack() as stack:
         files = [stack.enter_context(open_atlas(path, incomplete=True)) for path in paths]
         files = _in_order(files)
@@ -70,7 +70,7 @@ def merge_atlases(
         index = np.concatenate([file.array("/samples/index")[:] for file in files])
         if len(index) != header.n_samples or (np.diff(index) <= 0).any():
             raise AtlasError(f"the shards hold {len(index)} samples, in part the same, instead of {header.n_samples}")
-        with place:
+        with workspace:
             batches = read_progress(files[0]).batches
             state = PassState(
                 header,
@@ -79,15 +79,15 @@ def merge_atlases(
                 index,
                 _identifiers(files),
                 read_classes(files[0]),
-                allocator(state_bytes(header, layers, len(index)), max_memory, place.folder),
+                allocator(state_bytes(header, layers, len(index)), max_memory, workspace.path),
             )
             for file in files:
                 with file.explained():
                     state.merge(file.array, overall=has_overall(file, layer_path(0, "activation")))
                     state.failures.update(read_failures(file))
             attributes = origin_attributes(Origin(command=command))
-            write_tree(place.target, state.tree(attributes, complete=True), compress=True)
-    return ConceptAtlas(place.target)
+            write_tree(workspace.target, state.tree(attributes, complete=True), compress=True)
+    return ConceptAtlas(workspace.target)
 
 
 def _in_order(files: Sequence[H5File]) -> list[H5File]:

@@ -11,10 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from .accumulators import Allocate, Moments, Ranking, in_memory
-from ...atlas.file.schema import Floats
-from ...atlas.file.schema import Integers
-from ...atlas.file.schema import Array
+from ...atlas.file.schema import Array, Floats, Integers
 from ..file.schema import (
     ENCODING,
     KINDS,
@@ -32,6 +29,7 @@ from ..file.schema import (
     layer_path,
     text_digest,
 )
+from .accumulators import Allocate, Moments, Ranking, in_memory
 
 __all__ = ["BatchScores", "KindScores", "PassState", "Rows", "allocator", "state_bytes"]
 

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
+from ...atlas.file.schema import Array, Integers
+from ...attribution.layer_relevance import observe
+from ...attribution.predicted_class import predicted_classes
 from ...concepts import Aggregate, Concept
 from ...data.preprocess import Normalise
 from ...data.samples import Batch
-from ...propagation.engine import Engine
 from ...errors import ConceptRangeError, CrpKitError, InputError
 from ...numerics import is_finite
-from ...attribution.predicted_class import predicted_classes
-from ...attribution.layer_relevance import observe
+from ...propagation.engine import Engine
 from ...rules.presets import Composite
-from ...atlas.file.schema import Integers
-from ...atlas.file.schema import Array
 from ..file.schema import Kind
 from .pass_state import BatchScores, KindScores, Rows
 from .target_policy import TargetPolicy, UnlabelledError

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Sequence
 
 import torch
 
-from ...errors import InputError
 from ...attribution.predicted_class import class_scores, predicted_classes
+from ...errors import InputError
 
 __all__ = ["TargetPolicy", "TargetRule", "target_policy"]
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import io
-import os
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ import h5py
 import numpy as np
 
 from ...errors import AtlasError
+from ...files import atomic_file
 from .schema import Tree, text_digest
 
 __all__ = ["H5File", "write_tree"]
@@ -43,17 +43,11 @@ def write_tree(path: Path, tree: Tree, *, compress: bool) -> None:
     """
     beside = path.with_name(f".{path.name}.writing")
     try:
-        try:
-            with open(beside, "w+b", buffering=0) as file:
-                sink = _Sink(file)
-                with h5py.File(sink, "w", libver=_FORMAT) as h5:
-                    _write(h5, tree, compress, sink)
-                sink.check()
-                os.fsync(file.fileno())
-            os.replace(beside, path)
-            _sync_names(path.parent)
-        finally:
-            beside.unlink(missing_ok=True)
+        with atomic_file(path, beside=beside), open(beside, "w+b", buffering=0) as file:
+            sink = _Sink(file)
+            with h5py.File(sink, "w", libver=_FORMAT) as h5:
+                _write(h5, tree, compress, sink)
+            sink.check()
     except (OSError, RuntimeError, ValueError) as error:
         raise AtlasError(f"cannot write {path}: {_reason(error)}; what was there before is kept") from error
 
@@ -128,16 +122,6 @@ def _write(h5: Any, tree: Tree, compress: bool, sink: _Sink) -> None:
             array[part] = values.astype(dtype) if dtype is not spec.dtype else values
             if sink.failed:
                 return
-
-
-def _sync_names(folder: Path) -> None:
-    """Make sure that the names in a folder survive a loss of power, where the system can."""
-    if os.name == "posix":
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
 
 
 def _reason(error: Exception) -> str:

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 from tqdm import tqdm
 
-from ...atlas.build.workplace import Interrupts
 from ...atlas.query.reference_maps import check_origin
 from ...checks import check_integer
 from ...errors import InputError
+from ...interrupts import Interrupts
 from .choice import choose
 from .folder import Site, check_folder, made_whole
 from .graph_links import concept_graph_links

@@ -4,21 +4,15 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
-from typing import IO, Any
+from typing import Any
 
 from ...errors import InputError
+from ...files import atomic_folder
 
 __all__ = ["Site", "check_folder", "made_whole"]
-
-try:
-    import fcntl
-except ImportError:  # not on Windows, where two processes that make one report are not noticed
-    fcntl = None  # type: ignore[assignment]
 
 MANIFEST = "report.json"
 _ENCODING = {"encoding-type": "crp-kit-report", "encoding-version": "1"}
@@ -95,72 +89,15 @@ def _is_report(path: Path) -> bool:
 def made_whole(path: Path, *, overwrite: bool) -> Iterator[Path]:
     """Give an empty folder beside `path` that takes its name at the end, or is gone after an error.
 
-    A process that is killed outright leaves the folder ``.NAME.partial``, never half a report under the final name. The
-    next one clears it away; if the kill fell between the two renamings, it puts the earlier report back first.
-
     Raises
     ------
     InputError
         As for `check_folder`, or if a file cannot be written, or another process makes the same report.
     """
     try:
-        with _Beside(path) as beside:
-            check_folder(path, overwrite=overwrite)
-            beside.new.mkdir()
-            yield beside.new
-            check_folder(path, overwrite=overwrite)
-            beside.finish()
+        with atomic_folder(path, lambda: check_folder(path, overwrite=overwrite)) as folder:
+            yield folder
+    except BlockingIOError as error:
+        raise InputError(f"another process is making {os.path.abspath(path)}") from error
     except OSError as error:
         raise InputError(f"cannot write {path}: {error.strerror or error}") from error
-
-
-class _Beside:
-    """The folder ``.NAME.partial``: what is being made and what it replaces; one process at a time has it."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = Path(os.path.abspath(path))
-        self.folder = self.path.with_name(f".{self.path.name}.partial")
-        self.new, self.before = self.folder / "new", self.folder / "before"
-        self._lock: IO[bytes] | None = None
-
-    def __enter__(self) -> _Beside:
-        self.folder.mkdir(exist_ok=True)
-        self._lock = open(self.folder / "lock", "wb")
-        if not _held(self._lock):
-            self._lock.close()
-            raise InputError(f"another process is making {self.path}")
-        self._settle()
-        return self
-
-    def finish(self) -> None:
-        """Give what was made its name; an earlier report goes out of the way."""
-        if self.path.exists():
-            self.path.rename(self.before)
-        self.new.rename(self.path)
-
-    def _settle(self) -> None:
-        """Put back an earlier report whose place is empty, and clear away the rest."""
-        if self.before.exists() and not self.path.exists():
-            self.before.rename(self.path)
-        for one in (self.before, self.new):
-            shutil.rmtree(one, ignore_errors=True)
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._settle()
-        (self.folder / "lock").unlink(missing_ok=True)
-        with suppress(OSError):  # not empty: something in it is not ours
-            self.folder.rmdir()
-        if self._lock is not None:
-            self._lock.close()
-
-
-def _held(lock: IO[bytes]) -> bool:
-    """Return whether this process has the lock now, and the file is still there under its name."""
-    try:
-        if fcntl is not None:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return os.path.samestat(os.fstat(lock.fileno()), os.stat(lock.name))
-    except OSError:
-        return False

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
-from ...atlas.build.workplace import Interrupts
 from ...atlas.file.schema import KINDS
+from ...interrupts import Interrupts
 from .choice import Chosen
 from .facts import ALL_CLASSES, LayerFacts, layer_facts, plain
 from .folder import Site

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ import numpy as np
 from ...atlas.file.hdf5 import write_tree
 from ...atlas.file.schema import ArraySpec, Tree, array_spec
 from ...errors import AtlasError, InputError
+from ...files import atomic_file
 from ...version import __version__
 from .embeddings import cluster_counts, clusters, principal, spectral
 from .rows import Rows, Shown
@@ -52,16 +52,15 @@ def write_project(folder: Path, rows: Rows, shown: Shown, *, classes: Sequence[s
     """Write all files beside, then move them, so that a project under its name is whole."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".crp-kit-", dir=folder) as name:
-            beside = Path(name)
-            write_tree(beside / DATASET, _dataset(rows, shown), compress=True)
-            write_tree(beside / ATTRIBUTIONS, _attributions(rows, shown), compress=True)
-            write_tree(beside / ANALYSES, _analyses(rows, shown), compress=True)
-            (beside / LABELS).write_text(_label_map(classes), encoding="utf-8")
-            (beside / PROJECT).write_text(_project(words, shown.images.shape[2:]), encoding="utf-8")
+        with ExitStack() as stack:
+            # The stack ends with what it began with: the project file is the last one to get its name.
+            beside = {name: stack.enter_context(atomic_file(folder / name)) for name in reversed(FILES)}
+            write_tree(beside[DATASET], _dataset(rows, shown), compress=True)
+            write_tree(beside[ATTRIBUTIONS], _attributions(rows, shown), compress=True)
+            write_tree(beside[ANALYSES], _analyses(rows, shown), compress=True)
+            beside[LABELS].write_text(_label_map(classes), encoding="utf-8")
+            beside[PROJECT].write_text(_project(words, shown.images.shape[2:]), encoding="utf-8")
             (folder / PROJECT).unlink(missing_ok=True)
-            for one in FILES:
-                os.replace(beside / one, folder / one)
     except OSError as error:
         raise AtlasError(f"cannot write {folder}: {error.strerror or error}") from error
 

@@ -1,0 +1,186 @@
+"""Preparation of a dataset pass: checks of samples, model and layers, the header of the file, and the batches."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ...attribution.axes import class_axis
+from ...attribution.layer_choice import select_layers
+from ...attribution.layer_concepts import layer_concepts
+from ...attribution.layer_values import per_sample
+from ...attribution.subject import Subject
+from ...data.samples import Failure, NumberedSamples, fingerprint
+from ...errors import InputError
+from ...models.state_dict import state_digest
+from ...models.weights import device_and_dtype
+from ...propagation.plan_description import describe_plan
+from ...propagation.run import Run
+from ..file.schema import Header, Integers, LayerInfo, Progress
+from .pass_state import PassState, allocator, state_bytes
+from .scores import Collector
+from .settings import Origin, Settings
+from .target_policy import target_policy
+
+__all__ = ["PreparedPass", "prepare"]
+
+
+@dataclass(frozen=True, eq=False)
+class PreparedPass:
+    """A dataset pass that is ready to run.
+
+    Parameters
+    ----------
+    samples : NumberedSamples
+    index : numpy.ndarray
+        (sample,), numbers of all samples of the pass, ascending; those of this shard are some of them.
+    collector : Collector
+    layers : tuple of LayerInfo
+    header : Header
+    progress : Progress
+        With no batch done.
+    classes : tuple of str
+    """
+
+    samples: NumberedSamples
+    index: Integers
+    collector: Collector
+    layers: tuple[LayerInfo, ...]
+    header: Header
+    progress: Progress
+    classes: tuple[str, ...]
+
+    def batches_from(self, done: int) -> list[list[int]]:
+        """Return the sample numbers of each batch of this shard from batch `done` on."""
+        size = self.header.batch_size
+        return [self.index[batch * size : (batch + 1) * size].tolist() for batch in range(done, self.progress.end)]
+
+    def samples_before(self, batch: int) -> int:
+        """Return how many samples of this shard come before a batch."""
+        size = self.header.batch_size
+        return min(batch * size, len(self.index)) - self.progress.first * size
+
+    def empty_state(self, max_memory: int, folder: Path) -> PassState:
+        """Return a state that has seen nothing; its arrays are in files in a folder if they take more than that."""
+        size = self.header.batch_size
+        own = self.index[self.progress.first * size : self.progress.end * size]
+        names = self.samples.identifiers()
+        return PassState(
+            self.header,
+            self.layers,
+            self.progress,
+            own,
+            None if names is None else tuple(names[number] for number in own),
+            self.classes,
+            allocator(state_bytes(self.header, self.layers, len(own)), max_memory, folder),
+        )
+
+
+def prepare(subject: Subject, settings: Settings) -> PreparedPass:
+    """Check the arguments of a build against model and dataset, and return the pass.
+
+    Raises
+    ------
+    InputError
+        If `target` has another form, the dataset is empty, or no sample can be read.
+    UnknownLayerError, UnreachableLayerError, ConceptAxisError
+        If a layer cannot be recorded.
+    """
+    attribution, samples = subject.attribution, subject.samples
+    index, subset = _chosen_samples(len(samples), settings)
+    progress = _progress(-(-len(index) // settings.batch_size), *settings.part)
+    device, dtype = device_and_dtype(attribution.model)
+    policy = target_policy(settings.target)
+    collector = Collector(
+        attribution.engine,
+        subject.composite,
+        {},
+        policy,
+        subject.normalise,
+        settings.aggregate,
+        settings.abs_norm,
+        device,
+        dtype,
+    )
+    run = attribution.engine.run(collector.inputs(_first_image(samples, index)), subject.composite)
+    names = select_layers(run, attribution.model, settings.layers)
+    collector = replace(collector, concepts=layer_concepts(run, names, subject.concepts), at_once=2 * run.rows_at_once)
+    target, origin = settings.target, settings.origin
+    header = Header(
+        model=origin.model or type(attribution.model).__name__,
+        model_sha256=state_digest(attribution.model),
+        composite=json.dumps(describe_plan(run.graph, run.plan)),
+        dataset=origin.dataset or type(subject.dataset).__name__,
+        dataset_sha256=fingerprint(samples),
+        subset=subset,
+        n_samples=len(index),
+        n_classes=run.graph.shape(run.graph.output)[class_axis(run)],
+        k=settings.k,
+        k_class=settings.k_class,
+        batch_size=settings.batch_size,
+        target=target if isinstance(target, str) else getattr(target, "__qualname__", type(target).__name__),
+        abs_norm=settings.abs_norm,
+        aggregate=settings.aggregate,
+        matrix=settings.matrix,
+        dtype=str(dtype).removeprefix("torch."),
+    )
+    infos = tuple(_layer_info(run, name, collector) for name in names)
+    return PreparedPass(samples, index, collector, infos, header, progress, _class_names(subject, origin, header))
+
+
+def _progress(batches: int, shard: int, shards: int) -> Progress:
+    """Return which of the batches a shard owns: whole and consecutive ones."""
+    if shards > batches:
+        raise InputError(f"{shards} shards for {batches} batches leave some empty; use at most {batches}")
+    first, end = (batches * (shard + step) // shards for step in (0, 1))
+    return Progress(shard, shards, first, first, end, batches)
+
+
+def _chosen_samples(count: int, settings: Settings) -> tuple[Integers, str]:
+    """Return the numbers of the samples to pass over, (sample,) ascending, and a description of the choice."""
+    if count == 0:
+        raise InputError("the dataset is empty")
+    index, description = np.arange(count, dtype="i8"), ""
+    if settings.subset is not None:
+        index = np.unique(np.array(settings.subset, "i8"))
+        if not len(index) or index[0] < 0 or index[-1] >= count:
+            raise InputError(f"subset is numbers of samples, from 0 to {count - 1}; got {len(index)} of them")
+        description = f"{len(index)} samples, SHA-256 {_digest(index)}"
+    if settings.limit is not None:
+        index = index[: settings.limit]
+        description = ", ".join(filter(None, [description, f"the first {settings.limit}"]))
+    return index, description
+
+
+def _digest(index: Integers) -> str:
+    return hashlib.sha256(index.tobytes()).hexdigest()[:16]
+
+
+def _first_image(samples: NumberedSamples, index: Integers) -> torch.Tensor:
+    """Return the first image that can be read, as a batch."""
+    failure: Failure | None = None
+    for number in index:
+        sample = samples[int(number)]
+        if not isinstance(sample, Failure):
+            return sample[1][None]
+        failure = failure or sample
+    assert failure is not None
+    raise InputError(f"no sample can be read; sample {failure.sample}: {failure.reason}")
+
+
+def _layer_info(run: Run, name: str, collector: Collector) -> LayerInfo:
+    value = per_sample(run.graph, run.recording.value(run.graph.find(name)))
+    concept = collector.concepts[name]
+    count = concept.reference(value.float(), aggregate=collector.aggregate).score.shape[1]
+    return LayerInfo(name, concept.identity, int(count), tuple(value.shape[1:]))
+
+
+def _class_names(subject: Subject, origin: Origin, header: Header) -> tuple[str, ...]:
+    """Return the names of the classes, empty where there are not as many as model outputs."""
+    names = origin.classes if origin.classes is not None else subject.classes
+    return tuple(names) if len(names) == header.n_classes else ()
