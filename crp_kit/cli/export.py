@@ -54,9 +54,10 @@ def virelay(*, file: Path, **options: Any) -> None:
           --concept 24,19 -o project
       virelay project/project.yaml
 
-    Every concept is a category there, one more has all samples. They lie together by the shares of all concepts in the
-    relevance of the layer: principal components, a spectral embedding, and k-means clusters where scikit-learn is
-    installed. ViRelAy is a program of its own: pip install virelay, in an environment of its own.
+    Every concept is a category there, one more has all samples. Samples are embedded and clustered by the shares of
+    all concepts in the relevance of the layer: principal components, a spectral embedding, k-means. This needs
+    scikit-learn: pip install 'crp-kit[virelay]'. ViRelAy is a program of its own: pip install virelay, in an
+    environment of its own.
     """  # noqa: D301
     from ..atlas import ConceptAtlas
     from ..views.virelay.files import FILES, check_folder

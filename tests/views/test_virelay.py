@@ -7,6 +7,7 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
 import time
 import urllib.error
 import urllib.parse
@@ -140,10 +141,9 @@ def test_principal_components_keep_the_distances_of_points_in_a_plane() -> None:
     for values in (found, embeddings.principal(plane[:, ::-1])):
         assert np.allclose(np.linalg.norm(values[3] - values[8]), np.linalg.norm(plane[3] - plane[8]))
     assert np.allclose(found.T @ found, np.diag((found**2).sum(0)))
-    assert (embeddings.principal(np.ones((4, 1))) == 0).all()
 
 
-def test_the_spectral_embedding_parts_clusters() -> None:
+def test_the_spectral_embedding_separates_clusters() -> None:
     generator = np.random.default_rng(1)
     values = generator.normal(size=(30, 5)) * 0.2 + np.repeat(np.eye(5)[:3], 10, axis=0) * 2
     vectors, eigenvalues = embeddings.spectral(values)
@@ -153,16 +153,45 @@ def test_the_spectral_embedding_parts_clusters() -> None:
     centres = vectors[:, :2].reshape(3, 10, 2).mean(1)
     spread = vectors[:, :2].reshape(3, 10, 2).std(1).max()
     assert min(np.linalg.norm(centres[i] - centres[j]) for i, j in ((0, 1), (0, 2), (1, 2))) > 5 * spread
-    for equal in (np.ones((5, 3)), np.repeat(np.eye(3), 3, axis=0)):
-        assert all(np.isfinite(part).all() for part in embeddings.spectral(equal))
 
 
-def test_without_scikit_learn_there_are_classes_and_concepts_to_colour_by(
+def test_equal_rows_and_a_single_row_have_embeddings() -> None:
+    for values, dimensions in ((np.ones((5, 3)), 4), (np.repeat(np.eye(3), 3, axis=0), 8), (np.ones((1, 3)), 0)):
+        vectors, eigenvalues = embeddings.spectral(values)
+        assert vectors.shape == (len(values), dimensions)
+        assert np.isfinite(vectors).all()
+        assert (np.diff(eigenvalues) >= 0).all()
+        assert embeddings.principal(values).shape == (len(values), 2)
+    assert (embeddings.principal(np.ones((4, 1))) == 0).all()
+
+
+def test_the_spectral_embedding_is_made_of_eigenvectors_of_the_normalised_laplacian() -> None:
+    values = np.random.default_rng(2).normal(size=(12, 4))
+    distance = np.linalg.norm(values[:, None] - values, axis=-1)
+    reach = np.sort(distance, axis=1)[:, 7]
+    affinity = np.exp(-(distance**2) / np.outer(reach, reach)) * (1 - np.eye(12))
+    degree = affinity.sum(1)
+    matrix = np.eye(12) - affinity / np.sqrt(np.outer(degree, degree))
+    vectors, eigenvalues = embeddings.spectral(values)
+    assert np.allclose(eigenvalues, np.linalg.eigvalsh(matrix)[1:9])
+    assert np.allclose(matrix @ vectors, eigenvalues * vectors)
+    assert np.allclose(vectors.T @ vectors, np.eye(8))
+
+
+def test_embeddings_and_clusters_are_the_same_each_time() -> None:
+    values = np.random.default_rng(3).random((40, 6))
+    assert np.array_equal(embeddings.principal(values), embeddings.principal(values))
+    assert all(map(np.array_equal, embeddings.spectral(values), embeddings.spectral(values)))
+    assert np.array_equal(embeddings.clusters(values, 5), embeddings.clusters(values, 5))
+
+
+def test_without_scikit_learn_the_error_names_the_extra_before_any_work(
     atlas: crp.ConceptAtlas, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "sklearn.cluster", None)
-    found = arrays(export(atlas, tmp_path / "project", k=4).parent / "analyses.h5")
-    assert {name.rsplit("/", 1)[1] for name in found if "cluster" in name} == {"class", "concept"}
+    monkeypatch.setitem(sys.modules, "sklearn", None)
+    with pytest.raises(CrpKitError, match=r"needs scikit-learn: pip install 'crp-kit\[virelay\]'"):
+        export(atlas, tmp_path / "project", k=4)
+    assert not (tmp_path / "project").exists()
 
 
 def test_the_strongest_concepts_are_shown_by_default(atlas: crp.ConceptAtlas, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Export to ViRelAy: a project folder that shows conditional heatmaps of reference samples, and how these lie together.
+"""Export to ViRelAy: a project folder with conditional heatmaps of reference samples, embeddings and clusters.
 
 ViRelAy (Anders et al., arXiv 2106.13200) is a viewer in the browser. Nothing of it is needed here: it reads the files
 that are written.

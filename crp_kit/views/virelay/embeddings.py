@@ -1,14 +1,22 @@
-"""How samples lie together by the concepts that they use: embeddings in few dimensions, and clusters."""
+"""Embeddings of samples by the concepts that they use, in few dimensions, and clusters; needs scikit-learn.
+
+Principal components, distances and k-means are scikit-learn's. The spectral embedding takes the normalised Laplacian
+and its eigenvectors from scipy, which scikit-learn brings: `sklearn.manifold.spectral_embedding` returns no
+eigenvalues, which ViRelAy draws, and warns of few rows and of graphs that are not connected, which both occur here.
+"""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from importlib.util import find_spec
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["cluster_counts", "clusters", "principal", "spectral"]
+from ...errors import CrpKitError
+
+__all__ = ["check_scikit_learn", "cluster_counts", "clusters", "principal", "spectral"]
 
 Floats = npt.NDArray[np.float64]
 Labels = npt.NDArray[np.int64]
@@ -18,8 +26,20 @@ _EIGENVECTORS = 8
 _NEIGHBOUR = 7
 
 
+def check_scikit_learn() -> None:
+    """Make sure that scikit-learn is there, before any work is done.
+
+    Raises
+    ------
+    CrpKitError
+        If it is not installed.
+    """
+    if find_spec("sklearn") is None:
+        raise CrpKitError("the export to ViRelAy needs scikit-learn: pip install 'crp-kit[virelay]'")
+
+
 def principal(values: Floats) -> Floats:
-    """Return the two principal components of rows: (row, 2).
+    """Return the two principal components of rows, (row, 2); zeros for directions in which they do not vary.
 
     Parameters
     ----------
@@ -31,58 +51,70 @@ def principal(values: Floats) -> Floats:
     >>> principal(np.array([[0.0, 0.0], [3.0, 4.0], [6.0, 8.0]]))[:, 0].round(6).tolist()
     [-5.0, 0.0, 5.0]
     """
-    centred = values - values.mean(0)
-    left, size, right = np.linalg.svd(centred, full_matrices=False)
-    found = np.zeros((len(values), 2))
-    used = min(2, len(size))
-    # A direction is only known up to its sign: the feature that weighs most in it counts as positive.
-    heaviest = right[np.arange(len(right)), np.abs(right).argmax(1)]
-    found[:, :used] = (left * size * np.where(heaviest < 0, -1, 1))[:, :used]
-    return found + 0.0
+    from sklearn.decomposition import PCA
+
+    components = np.zeros((len(values), 2))
+    if (values == values[:1]).all():  # a variance of 0, by which scikit-learn would divide
+        return components
+    used = min(2, *values.shape)
+    components[:, :used] = PCA(used, svd_solver="full").fit_transform(values)
+    return components
 
 
 def spectral(values: Floats) -> tuple[Floats, Floats]:
     """Return a spectral embedding of rows, (row, dimension), and the eigenvalue of each dimension, ascending.
 
-    Rows are linked the more the nearer they are, measured by the distance to their seventh neighbours (Zelnik-Manor and
-    Perona, NeurIPS 2004); the dimensions are eigenvectors of the normalised Laplacian of these links, without the first
-    one. Small eigenvalues, followed by a gap, tell of clusters, as in spectral relevance analysis (Lapuschkin et al.,
-    Nature Communications 10, 2019).
+    The affinity of two rows falls with their distance, in units of the distances to their seventh neighbours; the
+    dimensions are eigenvectors of the normalised Laplacian of the affinities, without the first one. Small
+    eigenvalues, followed by a gap, indicate clusters, as in spectral relevance analysis.
 
     Parameters
     ----------
     values : array
-        (row, feature), at least 2 rows.
+        (row, feature).
+
+    References
+    ----------
+    Zelnik-Manor and Perona, "Self-tuning spectral clustering", NeurIPS 2004.
+    Lapuschkin et al., "Unmasking Clever Hans predictors and assessing what machines really learn", Nature
+    Communications 10, 2019.
     """
-    count = len(values)
-    distance = np.linalg.norm(values[:, None] - values[None], axis=-1)
-    reach = np.sort(distance, axis=1)[:, min(_NEIGHBOUR, count - 1)]
-    reach = np.maximum(reach, 1e-9 + 1e-3 * float(distance.max()))  # rows that are equal have no reach
-    links = np.exp(-(distance**2) / (reach[:, None] * reach[None]))
-    np.fill_diagonal(links, 0)
-    scale = 1 / np.sqrt(links.sum(1) + 1e-12)
-    eigenvalues, vectors = np.linalg.eigh(np.eye(count) - links * scale[:, None] * scale[None])
-    chosen = slice(1, min(_EIGENVECTORS, count - 1) + 1)
-    found = vectors[:, chosen]
-    heaviest = found[np.abs(found).argmax(0), np.arange(found.shape[1])]
-    return found * np.where(heaviest < 0, -1, 1), np.maximum(eigenvalues[chosen], 0)
+    from scipy.linalg import eigh
+    from scipy.sparse.csgraph import laplacian
+
+    if len(values) < 2:
+        return np.zeros((len(values), 0)), np.zeros(0)
+    matrix = laplacian(_affinity(values), normed=True)
+    eigenvalues, vectors = eigh(matrix, subset_by_index=(1, min(_EIGENVECTORS, len(values) - 1)))
+    # An eigenvector is only known up to its sign: its largest entry counts as positive.
+    largest = vectors[np.abs(vectors).argmax(0), np.arange(vectors.shape[1])]
+    return vectors * np.where(largest < 0, -1, 1), np.maximum(eigenvalues, 0)
+
+
+def _affinity(values: Floats) -> Floats:
+    """Return the affinities of rows, in [0, 1]: (row, row)."""
+    from sklearn.metrics import pairwise_distances
+
+    distance = pairwise_distances(values)
+    nth = min(_NEIGHBOUR, len(values) - 1)
+    reach = np.partition(distance, nth, axis=1)[:, nth]
+    reach = np.maximum(reach, 1e-9 + 1e-3 * float(distance.max()))  # equal rows are at a distance of 0
+    affinity: Floats = np.exp(-(distance**2) / (reach[:, None] * reach))
+    np.fill_diagonal(affinity, 0)
+    return affinity
 
 
 def cluster_counts(sizes: Sequence[int]) -> tuple[int, ...]:
-    """Return into how many clusters groups of these sizes can be parted; none without scikit-learn."""
-    try:
-        import sklearn.cluster  # noqa: F401
-    except ImportError:
-        return ()
+    """Return the numbers of clusters that groups of these sizes are all larger than."""
     return tuple(count for count in _COUNTS if count < min(sizes))
 
 
 def clusters(values: Floats, count: int) -> Labels:
-    """Return the cluster of each row by k-means, always the same for the same rows: (row,). Needs scikit-learn."""
+    """Return the cluster of each row by k-means, always the same for the same rows: (row,)."""
     from sklearn.cluster import KMeans
     from sklearn.exceptions import ConvergenceWarning
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # fewer distinct rows than clusters
-        found: Labels = KMeans(count, n_init=10, random_state=0).fit_predict(values)
-    return found.astype(np.int64)
+        labels: Labels = KMeans(count, n_init=10, random_state=0).fit_predict(values)
+    return labels.astype(np.int64)

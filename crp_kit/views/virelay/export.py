@@ -1,4 +1,4 @@
-"""The export to ViRelAy, from an atlas to a project folder."""
+"""Export to ViRelAy: from an atlas to a project folder."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Literal
 from ...atlas.file.schema import Kind
 from ...atlas.query.reference_maps import check_origin
 from ...errors import InputError
+from .embeddings import check_scikit_learn
 from .files import PROJECT, check_folder, write_project
-from .rows import Maker, choose_rows
+from .row_contents import RowSource
+from .rows import choose_rows
 
 if TYPE_CHECKING:
     from ...atlas import ConceptAtlas
@@ -38,19 +40,20 @@ def export_virelay(
 ) -> Path:
     """Write a project that ViRelAy opens, and return its ``project.yaml``; see `crp_kit.Study.export_virelay`."""
     target = Path(folder)
+    check_scikit_learn()
     check_folder(target, overwrite=overwrite)
     if conditioned_on not in ("class", "prediction"):
         raise InputError(f"conditioned_on is 'class' or 'prediction'; got {conditioned_on!r}")
     if check:
         check_origin(atlas, subject)
     rows = choose_rows(atlas, layer, concept_ids, top=top, k=k, mode=mode, conditioned_on=conditioned_on)
-    shown = Maker(subject, atlas[layer].info).shown(rows, batch_size=batch_size, verbose=verbose)
-    words = {
+    contents = RowSource(subject, atlas[layer].info).contents(rows, batch_size=batch_size, verbose=verbose)
+    texts = {
         "name": name or f"{layer} of {atlas.header.model}",
         "model": atlas.header.model,
         "dataset": atlas.header.dataset,
         "method": f"CRP at {layer}, {subject.rules_name}",
         "strategy": "true_label" if conditioned_on == "class" else "predicted_label",
     }
-    write_project(target, rows, shown, classes=atlas.classes, words=words)
+    write_project(target, rows, contents, classes=atlas.classes, texts=texts)
     return target / PROJECT

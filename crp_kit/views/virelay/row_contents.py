@@ -1,0 +1,106 @@
+"""Contents of the rows of an export: images, relevance that passes the row's concept, predictions, shares."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from tqdm import tqdm
+
+from ...atlas.file.schema import LayerInfo
+from ...atlas.query.reference_maps import attribute_references, own_concept, reference_image
+from ...attribution.axes import class_axis
+from ...attribution.predicted_class import class_scores
+from ...attribution.subject import Subject
+from ...errors import InputError
+from ...models.weights import device_and_dtype
+from ..image import picture
+from .rows import ReferenceRows
+
+__all__ = ["RowContents", "RowSource"]
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True, eq=False)
+class RowContents:
+    """Arrays of an export, by row.
+
+    Parameters
+    ----------
+    images : array
+        Images before normalisation, as bytes: (row, 3, height, width).
+    relevance : array
+        Input relevance that passes the row's concept: (row, 3, height, width).
+    prediction : array
+        The model's output: (row, class).
+    shares : array
+        Share of each concept in the relevance of the layer: (row, concept).
+    """
+
+    images: Array
+    relevance: Array
+    prediction: Array
+    shares: Array
+
+
+@dataclass(frozen=True, eq=False)
+class RowSource:
+    """Computes the contents of rows."""
+
+    subject: Subject
+    info: LayerInfo
+
+    def contents(self, rows: ReferenceRows, *, batch_size: int, verbose: bool) -> RowContents:
+        """Return the contents of all rows, computed batch by batch."""
+        parts = []
+        with tqdm(total=len(rows), unit="map", disable=not verbose) as bar:
+            for start in range(0, len(rows), batch_size):
+                parts.append(self._batch(rows, slice(start, start + batch_size)))
+                bar.update(len(parts[-1][0]))
+        sizes = {part[0].shape[1:] for part in parts}
+        if len(sizes) > 1:
+            raise InputError(f"ViRelAy shows images of one size; these have {' and '.join(map(str, sorted(sizes)))}")
+        return RowContents(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+
+    def _batch(self, rows: ReferenceRows, part: slice) -> tuple[Array, Array, Array, Array]:
+        """Return the four arrays of some rows."""
+        subject = self.subject
+        images = [reference_image(subject.samples, number) for number in rows.sample[part].tolist()]
+        if len({image.shape for image in images}) > 1:
+            raise InputError("ViRelAy shows images of one size; these differ: let the dataset resize and crop")
+        inputs = subject.normalise(torch.stack(images)).to(*device_and_dtype(subject.model))
+        if inputs.shape[2:] != images[0].shape[1:]:
+            raise InputError(
+                f"an image of {tuple(images[0].shape[1:])} pixels becomes a model input of {tuple(inputs.shape[2:])}, "
+                f"and ViRelAy shows both in one size; let the dataset resize and crop, not preprocess"
+            )
+        layer, run = self.info.name, subject.attribution.engine.run(inputs[:1], subject.composite)
+        layer_concept = own_concept(run, self.info, subject.concepts)
+        ids, starts = rows.concept[part].tolist(), rows.start[part].tolist()
+        attr = attribute_references(
+            subject, inputs, layer, ids=ids, starts=starts, concept=layer_concept, batch_size=len(inputs), record=True
+        )
+        prediction = class_scores(attr.prediction, class_axis(run))
+        return (
+            np.stack([_pixels(image) for image in images]),
+            _three_channels(attr.input_relevance).float().numpy(),
+            prediction.detach().float().numpy(),
+            layer_concept.attribute(attr.relevances[layer]).double().numpy(),
+        )
+
+
+def _pixels(image: torch.Tensor) -> Array:
+    """Return an image as bytes: (3, height, width). ViRelAy would guess the range of other values."""
+    return np.asarray(picture(image if len(image) == 3 else image[:1])).transpose(2, 0, 1)
+
+
+def _three_channels(relevance: torch.Tensor) -> torch.Tensor:
+    """Return relevance with three channels, of the same sum: ViRelAy shows the sum, and reads no other number."""
+    if relevance.shape[1] == 3:
+        return relevance.detach()
+    total = relevance.detach().sum(1, keepdim=True)
+    return torch.cat([total, torch.zeros_like(total), torch.zeros_like(total)], 1)
