@@ -8,7 +8,6 @@ import pickle
 import re
 import shutil
 import signal
-import subprocess
 import sys
 import warnings
 from collections import Counter
@@ -24,6 +23,7 @@ import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from processes import run_python
 from studies import atlas_of
 
 import crp_kit as crp
@@ -34,7 +34,6 @@ from crp_kit.atlas.query.rankings import ClassRanking, ConceptStatistics, Sample
 from crp_kit.data import ShapesDataset, demo_preprocess, demo_resnet
 from crp_kit.errors import AtlasError, ConceptRangeError, InputError, UnknownLayerError
 
-ROOT = Path(__file__).parents[2]
 LAYER = "layer2.1.conv2"
 CONCEPTS, CLASSES, K, K_CLASS = 32, 8, 5, 2
 KINDS = ("relevance", "activation")
@@ -173,16 +172,9 @@ def check_bytes(path: Path, scratch: Path, *, incomplete: bool, examples: int, s
 
 
 def in_a_process_of_its_own(code: str, *arguments: str, seconds: float = 120) -> str:
-    lines = [
-        "import faulthandler, sys",
-        "faulthandler.enable()",
-        f"sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / 'tests')!r}]",
-    ]
+    lines = ["import faulthandler, sys", "faulthandler.enable()"]
     lines += ["from pathlib import Path", "import test_atlas_files as files", *code.splitlines()]
-    ran = subprocess.run(
-        [sys.executable, "-c", "\n".join(line.strip() for line in lines), *arguments],
-        capture_output=True, text=True, check=False, timeout=seconds,
-    )  # fmt: skip
+    ran = run_python("\n".join(line.strip() for line in lines), *arguments, seconds=seconds)
     assert ran.returncode == 0, f"{ran.stderr[-4000:]}\nstatus {ran.returncode}"
     return ran.stdout
 

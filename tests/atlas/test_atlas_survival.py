@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from atlas_case import build, same_bits
+from processes import run_command, run_python
 
 import crp_kit as crp
 from crp_kit.data import ShapesDataset
@@ -22,6 +23,7 @@ COUNT = 96
 SETUP = f"""
     import json, os, random, signal, sys, time
     import crp_kit as crp
+    import crp_kit.atlas.build.dataset_pass
     from crp_kit.data import ShapesDataset, demo_preprocess, demo_resnet
     from studies import atlas_of
 
@@ -33,8 +35,12 @@ SETUP = f"""
 """
 
 
-def python(code: str, *arguments: str) -> list[str]:
-    return [sys.executable, "-c", textwrap.dedent(SETUP) + textwrap.dedent(code), *arguments]
+def build_code(code: str) -> str:
+    return textwrap.dedent(SETUP) + textwrap.dedent(code)
+
+
+def run_build(code: str, *arguments: object, **options: Any) -> "subprocess.CompletedProcess[str]":
+    return run_python(build_code(code), *arguments, **options)
 
 
 def environment(**more: str) -> dict[str, str]:
@@ -81,9 +87,8 @@ def test_after_any_number_of_kills_it_goes_on_and_has_the_same_bits(tmp_path: Pa
         print(json.dumps({"kills": kills}))
     """
     path = tmp_path / "atlas.h5"
-    ran = subprocess.run(
-        python(code, str(path)), capture_output=True, text=True, check=True, env=environment(), timeout=300
-    )
+    ran = run_build(code, path, seconds=300)
+    assert ran.returncode == 0, ran.stderr
     assert json.loads(ran.stdout)["kills"] >= 8
     assert same_bits(path, undisturbed)
     build(path, ShapesDataset(COUNT), batch_size=4, matrix=True, resume=True).close()
@@ -141,9 +146,7 @@ def test_a_full_disk_is_said_and_keeps_the_last_checkpoint(tmp_path: Path, undis
             print(error)
     """
     path = tmp_path / "atlas.h5"
-    ran = subprocess.run(
-        python(code, str(path)), capture_output=True, text=True, env=environment(), timeout=120, check=False
-    )
+    ran = run_build(code, path)
     assert ran.returncode == 0, ran.stderr
     assert "checkpoint.h5: the disk, or what you may use of it, is full" in ran.stdout
     assert "what was there before is kept" in ran.stdout
@@ -217,8 +220,9 @@ def test_the_memory_of_the_process_stays_small_when_the_state_is_on_disk(tmp_pat
     for limit in (0, 1 << 32):
         path = tmp_path / f"{limit}.h5"
         ran = subprocess.run(
-            python(code, str(path), str(limit)), capture_output=True, text=True, check=True, env=environment()
-        )
+            [sys.executable, "-c", build_code(code), str(path), str(limit)],
+            capture_output=True, text=True, check=True, env=environment(),
+        )  # fmt: skip
         grown[limit] = int(ran.stdout)
     neurons, classes = 16 * 32 * 32, 8
     state = 2 * neurons * (40 * 20 + classes * (8 * 16 + 2 * 4 + 6 * 8))
@@ -226,30 +230,21 @@ def test_the_memory_of_the_process_stays_small_when_the_state_is_on_disk(tmp_pat
     assert grown[0] < 0.3 * state, grown
 
 
-@pytest.mark.parametrize("processes", [2, 3])
-def test_torchrun_gives_the_same_bits(tmp_path: Path, processes: int) -> None:
-    arguments = [
-        "--model",
-        "demo:resnet",
-        "--data",
-        "demo:shapes:48",
-        "--layers",
-        "layer2.1.conv2",
-        "--batch-size",
-        "4",
-    ]
-    run = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}", "-m"]
-    started = environment()
-    for name, command in (("one.h5", [sys.executable, "-m"]), ("many.h5", run)):
-        ran = subprocess.run(
-            [*command, "crp_kit", "atlas", "build", *arguments, "--workers", "0", "-o", str(tmp_path / name)],
-            capture_output=True,
-            text=True,
-            env=started,
-            timeout=180,
-            check=False,
-        )
-        assert ran.returncode == 0, ran.stderr
+def build_command(data: str) -> tuple[str, ...]:
+    model = ("--model", "demo:resnet", "--layers", "layer2.1.conv2", "--batch-size", "4")
+    return ("atlas", "build", *model, "--data", data)
+
+
+def test_torchrun_gives_the_same_bits(tmp_path: Path) -> None:
+    arguments = (*build_command("demo:shapes:48"), "--workers", "0", "-o")
+    alone = run_command(*arguments, tmp_path / "one.h5")
+    assert alone.returncode == 0, alone.stderr
+    run = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=3", "-m"]
+    together = subprocess.run(
+        [*run, "crp_kit", *arguments, str(tmp_path / "many.h5")],
+        capture_output=True, text=True, env=environment(), timeout=180, check=False,
+    )  # fmt: skip
+    assert together.returncode == 0, together.stderr
     assert same_bits(tmp_path / "one.h5", tmp_path / "many.h5")
     assert sorted(one.name for one in tmp_path.iterdir()) == ["many.h5", "one.h5"]
 
@@ -276,19 +271,8 @@ def test_a_process_of_torchrun_that_dies_is_started_again_and_resumes(tmp_path: 
     )
     command = [
         *(sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--max-restarts=3", "--standalone"),
-        *(
-            "-m",
-            "crp_kit",
-            "atlas",
-            "build",
-            "--model",
-            "demo:resnet",
-            "--layers",
-            "layer2.1.conv2",
-            "--batch-size",
-            "4",
-        ),
-        *("--data", f"{factory}:data", "--workers", "0", "-o", str(tmp_path / "many.h5"), "--checkpoint", "0"),
+        *("-m", "crp_kit", *build_command(f"{factory}:data"), "--workers", "0", "--checkpoint", "0"),
+        *("-o", str(tmp_path / "many.h5")),
     ]
     ran = subprocess.run(command, capture_output=True, text=True, env=environment(), timeout=180, check=False)
     assert ran.returncode == 0, ran.stderr
@@ -299,30 +283,15 @@ def test_a_process_of_torchrun_that_dies_is_started_again_and_resumes(tmp_path: 
 
 
 def test_job_arrays_build_their_shards_beside_the_output(tmp_path: Path) -> None:
-    arguments = [
-        "--model",
-        "demo:resnet",
-        "--data",
-        "demo:shapes:24",
-        "--layers",
-        "layer2.1.conv2",
-        "--batch-size",
-        "4",
-    ]
-    command = [sys.executable, "-m", "crp_kit", "atlas"]
     for task in (1, 2):
         array = {"SLURM_ARRAY_TASK_ID": str(task), "SLURM_ARRAY_TASK_COUNT": "2", "SLURM_ARRAY_TASK_MIN": "1"}
-        subprocess.run(
-            [*command, "build", *arguments, "--workers", "0", "-o", str(tmp_path / "atlas.h5"), "--quiet"],
-            check=True,
-            env=environment(**array),
-            capture_output=True,
-        )
+        output = ("--workers", "0", "-o", tmp_path / "atlas.h5", "--quiet")
+        built = run_command(*build_command("demo:shapes:24"), *output, environment=array)
+        assert built.returncode == 0, built.stderr
     shards = sorted(str(one) for one in tmp_path.iterdir())
     assert [Path(one).name for one in shards] == ["atlas.shard-0-of-2.h5", "atlas.shard-1-of-2.h5"]
-    subprocess.run(
-        [*command, "merge", *shards[::-1], "-o", str(tmp_path / "atlas.h5")], check=True, capture_output=True
-    )
+    merged = run_command("atlas", "merge", *shards[::-1], "-o", tmp_path / "atlas.h5")
+    assert merged.returncode == 0, merged.stderr
     data = ShapesDataset(24, split="test")
     build(tmp_path / "one.h5", data, layers=["layer2.1.conv2"], batch_size=4).close()
     assert same_bits(tmp_path / "atlas.h5", tmp_path / "one.h5")

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Iterator
 
 import pytest
 import torch
+from processes import run_python
 from zennit.composites import NameMapComposite
 from zennit.core import BasicHook
 
@@ -104,6 +103,6 @@ with full_float32():
 assert precisions() == before, (before, precisions())
 print(before)
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert ("tf32" in done.stdout or "bf16" in done.stdout) == (choice != CHOICES[-2])
+    finished = run_python(code)
+    assert finished.returncode == 0, finished.stderr
+    assert ("tf32" in finished.stdout or "bf16" in finished.stdout) == (choice != CHOICES[-2])

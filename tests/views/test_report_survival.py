@@ -5,21 +5,17 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
-import sys
-import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from processes import run_python
 from report_case import contents, odd_atlas, odd_report
 
 import crp_kit as crp
 from crp_kit.errors import InputError
 from crp_kit.files import FolderLock
 from crp_kit.views.report.folder import made_whole
-
-ROOT = Path(__file__).parents[2]
 
 PROCESSES = """
     import json, os, random, resource, shutil, signal, sys, time
@@ -119,11 +115,7 @@ class Disturbed:
             (folder / name).mkdir()
             made = odd_report(atlas, folder / name / "report", concept_ids=[0], references=1)
         self.old = contents(made.path)
-        ran = subprocess.run(
-            [sys.executable, "-c", textwrap.dedent(PROCESSES), str(atlas.path), str(folder)],
-            capture_output=True, text=True, check=False, timeout=120,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "tests")))},
-        )  # fmt: skip
+        ran = run_python(PROCESSES, atlas.path, folder)
         assert ran.returncode == 0, ran.stderr
         self.found = json.loads(ran.stdout)
 
