@@ -44,6 +44,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     return SimpleNamespace(folder=folder, report=json.loads((folder / "all.json").read_text()), said=ended)
 
 
+@pytest.mark.slow
 def test_every_part_is_measured_in_every_round_and_compared(ran: SimpleNamespace) -> None:
     cases = ran.report["cases"]
     assert {one["case"]["kind"] for one in cases} == KINDS
@@ -61,6 +62,7 @@ def test_every_part_is_measured_in_every_round_and_compared(ran: SimpleNamespace
     assert counts == [1, 10, 64]
 
 
+@pytest.mark.slow
 def test_medians_and_ratios_are_those_of_the_rounds(ran: SimpleNamespace) -> None:
     for one in ran.report["cases"]:
         medians = {side: np.median(found["wall"]) for side, found in one["sides"].items()}
@@ -68,6 +70,7 @@ def test_medians_and_ratios_are_those_of_the_rounds(ran: SimpleNamespace) -> Non
         assert one["ratio"] == {side: found / medians["ours"] for side, found in medians.items() if side != "ours"}
 
 
+@pytest.mark.slow
 def test_the_report_says_on_what_and_with_what_it_was_measured(ran: SimpleNamespace) -> None:
     machine, about = ran.report["machine"], ran.report["about"]["ours"]
     assert machine["cores"] >= 1
@@ -78,6 +81,7 @@ def test_the_report_says_on_what_and_with_what_it_was_measured(ran: SimpleNamesp
     assert ran.report["commands"] == [f"scripts/benchmark --quick --no-peers {options}"]
 
 
+@pytest.mark.slow
 def test_the_table_has_a_row_for_each_case(ran: SimpleNamespace) -> None:
     text = (ran.folder / "table.md").read_text()
     assert ran.said.stdout.strip() == text.strip()
@@ -92,6 +96,7 @@ def test_the_table_has_a_row_for_each_case(ran: SimpleNamespace) -> None:
     assert (ran.folder / "growth.png").stat().st_size > 5000
 
 
+@pytest.mark.slow
 def test_the_short_tables_stand_between_their_comments(part: Any, ran: SimpleNamespace) -> None:
     filled = part("readme").filled
     text = "a\n<!-- benchmark: atlas -->\nold\n<!-- end -->\nb\n<!-- benchmark: speed -->\n<!-- end -->\nc\n"
@@ -122,6 +127,7 @@ def half(ran: SimpleNamespace, tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_a_run_measures_what_another_one_has_not(
     part: Any, ran: SimpleNamespace, half: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -141,6 +147,7 @@ def test_a_run_measures_what_another_one_has_not(
     assert all(f"`{command}`" in said for command in found["commands"])
 
 
+@pytest.mark.slow
 def test_what_was_measured_is_shown_again_without_measuring(
     part: Any, ran: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -179,6 +186,7 @@ def test_a_side_takes_the_gpu_that_was_named(
     assert taken == [index]
 
 
+@pytest.mark.slow
 def test_measurements_of_another_machine_are_not_gone_on_with(part: Any, ran: SimpleNamespace, half: Path) -> None:
     machine = {**ran.report["machine"], "cpu": "another"}
     half.write_text(json.dumps({**ran.report, "machine": machine}))
@@ -186,6 +194,7 @@ def test_measurements_of_another_machine_are_not_gone_on_with(part: Any, ran: Si
         part("__main__").main([*TINY, "--no-peers", "--json", str(half), "--resume"])
 
 
+@pytest.mark.slow
 def test_time_grows_by_one_number_at_a_time(part: Any, ran: SimpleNamespace) -> None:
     grown = part("figure").growth(ran.report["cases"])
     assert {what: [number for number, _ in found["crp-kit"]] for what, found in grown.items()} == {
@@ -203,6 +212,7 @@ GROWN = ["Heatmaps, by conditions", "Atlas, by images", "Atlas, by layers", "Atl
 PANELS = {"growth": GROWN, "heatmaps": ["Conditional heatmaps of one image"], "graph": []}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("parts", [["growth"], ["heatmaps"], ["heatmaps", "graph", "growth"], ["graph"]])
 def test_the_figure_shows_the_parts_that_were_measured(
     part: Any, ran: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, parts: list[str]

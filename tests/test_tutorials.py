@@ -21,6 +21,7 @@ def test_tutorial_is_stored_without_outputs(path: Path) -> None:
     assert all(not cell.outputs and cell.execution_count is None for cell in cells)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Proactor event loop")
 @pytest.mark.parametrize("path", TUTORIALS, ids=lambda path: path.stem)
 def test_tutorial_runs_and_shows_pictures(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

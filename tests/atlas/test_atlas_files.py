@@ -179,6 +179,7 @@ def in_a_process_of_its_own(code: str, *arguments: str, seconds: float = 120) ->
     return ran.stdout
 
 
+@pytest.mark.slow
 def test_damaged_bytes_are_told_or_change_no_answer_and_never_end_the_process(
     sound: Path, shard: Path, tmp_path: Path
 ) -> None:

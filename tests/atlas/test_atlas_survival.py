@@ -54,6 +54,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_after_any_number_of_kills_it_goes_on_and_has_the_same_bits(tmp_path: Path, undisturbed: Path) -> None:
     # Each try is a fork of a process that has imported everything. It says when it has taken in a batch, and is killed
     # some batches later, or while it starts, after a random time: in a batch, in a checkpoint, or between.
@@ -95,6 +96,7 @@ def test_after_any_number_of_kills_it_goes_on_and_has_the_same_bits(tmp_path: Pa
     assert crp.verify_atlas(path) == ()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["ctrl-c", "sigterm"])
 def test_a_signal_saves_and_stops(tmp_path: Path, undisturbed: Path, number: int, status: int) -> None:
     command = [
@@ -200,6 +202,7 @@ def test_two_processes_do_not_build_one_file(tmp_path: Path) -> None:
     assert crp.verify_atlas(tmp_path / "a.h5") == ()
 
 
+@pytest.mark.slow
 def test_the_memory_of_the_process_stays_small_when_the_state_is_on_disk(tmp_path: Path) -> None:
     code = """
         def anonymous():
@@ -235,6 +238,7 @@ def build_command(data: str) -> tuple[str, ...]:
     return ("atlas", "build", *model, "--data", data)
 
 
+@pytest.mark.slow
 def test_torchrun_gives_the_same_bits(tmp_path: Path) -> None:
     arguments = (*build_command("demo:shapes:48"), "--workers", "0", "-o")
     alone = run_command(*arguments, tmp_path / "one.h5")
@@ -249,6 +253,7 @@ def test_torchrun_gives_the_same_bits(tmp_path: Path) -> None:
     assert sorted(one.name for one in tmp_path.iterdir()) == ["many.h5", "one.h5"]
 
 
+@pytest.mark.slow
 def test_a_process_of_torchrun_that_dies_is_started_again_and_resumes(tmp_path: Path) -> None:
     factory = tmp_path / "data.py"
     factory.write_text(

@@ -60,9 +60,15 @@ def inclusion_exclusion(
     model: nn.Module, x: torch.Tensor, selection: torch.Tensor, masks: Mapping[str, Mask]
 ) -> torch.Tensor:
     """Input relevance of the paths whose conditioned nodes form a maximal chain; parameters as for ``masked``."""
-    run = OracleRun(model, x, selection, masks)
+    return maximal_chain_relevance(OracleRun(model, x, selection, masks), masks)
+
+
+def maximal_chain_relevance(run: OracleRun, masks: Mapping[str, Mask]) -> torch.Tensor:
+    """The same of a run that has been made with the masked modules among its names."""
+    everything = order_of(run)
+    order = {name: everything[name] & masks.keys() for name in masks}
     flows = _Flows(run, masks, ())
-    return _total([flows.exactly(chain)[0] for chain in maximal_chains(order_of(run))])
+    return _total([flows.exactly(chain)[0] for chain in maximal_chains(order)])
 
 
 def recorded_inclusion_exclusion(

@@ -32,5 +32,9 @@ def masked(model: nn.Module, x: torch.Tensor, selection: torch.Tensor, masks: Ma
 
 def two_pass(model: nn.Module, x: torch.Tensor, selection: torch.Tensor, masks: Mapping[str, Mask]) -> torch.Tensor:
     """Input relevance that passed one layer, or any of several parallel ones; parameters as for ``masked``."""
-    run = OracleRun(model, x, selection, masks)
+    return passed_relevance(OracleRun(model, x, selection, masks), masks)
+
+
+def passed_relevance(run: OracleRun, masks: Mapping[str, Mask]) -> torch.Tensor:
+    """The same of a run that has been made with the masked modules among its names."""
     return run.relevance(masks) - run.relevance(dict.fromkeys(masks, torch.zeros_like))

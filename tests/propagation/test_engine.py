@@ -113,6 +113,7 @@ def test_inputs_of_all_samples_stay_so_where_a_rule_makes_a_module_one_node() ->
     assert {name: run.graph.node(run.graph.find(name)).kwargs["shared"] for name in data} == {"x": False, "table": True}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layer", ["layer4.1.conv2", "layer3.0.conv1"])
 def test_relevance_in_float32_loses_little_of_what_the_forward_left(
     monkeypatch: pytest.MonkeyPatch, image: torch.Tensor, layer: str

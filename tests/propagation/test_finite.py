@@ -149,6 +149,7 @@ class Deep(nn.Module):
         return self.head(x.mean([2, 3]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("residual", [True, False], ids=["residual", "plain"])
 @pytest.mark.parametrize("name", ["epsilon_plus", "epsilon_alpha2_beta1", "attnlrp"])
 def test_networks_of_two_hundred_layers(residual: bool, name: str) -> None:

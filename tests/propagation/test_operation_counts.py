@@ -191,6 +191,7 @@ def page_faults(environment: dict[str, str], *options: str) -> int:
     return int(found.stdout)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library is left as it is")
 def test_the_command_line_keeps_freed_memory_unless_the_user_has_tuned_it():
     plain = {name: value for name, value in os.environ.items() if not name.startswith(("MALLOC_", "GLIBC_"))}

@@ -75,12 +75,14 @@ def test_copies_in_plain_layers_are_the_same_function(real: nn.Module, plain: nn
     assert torch.equal(with_sum_modules(plain)(cat()), real(cat()))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", COMPOSITES)
 def test_maps_equal_those_of_plain_convolutions(name: str, real: nn.Module, plain: nn.Module) -> None:
     values, expected = (maps(model, cat(), composite(name)) for model in (real, plain))
     assert error(values, expected) < TOLERANCE[torch.float32]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", COMPOSITES)
 def test_maps_in_float64_equal_those_of_zennit_alone_on_plain_convolutions(name: str) -> None:
     model, x = lite(image_size=SMALL).double(), cat(SMALL, torch.float64)
@@ -89,6 +91,7 @@ def test_maps_in_float64_equal_those_of_zennit_alone_on_plain_convolutions(name:
     assert error(values, zennit_map(plain_convolutions(model), x, oracle)) < TOLERANCE[torch.float64]
 
 
+@pytest.mark.slow
 def test_maps_in_float64_equal_those_of_plain_convolutions() -> None:
     model, x = lite(image_size=SMALL).double(), cat(SMALL, torch.float64)
     values, expected = (maps(one, x, composite("epsilon_plus_flat")) for one in (model, plain_convolutions(model)))
@@ -106,6 +109,7 @@ def zennit_map(model: nn.Module, x: torch.Tensor, rules: Composite) -> torch.Ten
     return relevance
 
 
+@pytest.mark.slow
 def test_maps_of_the_larger_network_equal_those_of_plain_convolutions() -> None:
     model, x = lite(1, image_size=SMALL), cat(SMALL)
     values, expected = (maps(one, x, composite("epsilon_plus_flat")) for one in (model, plain_convolutions(model)))
@@ -118,11 +122,13 @@ def test_maps_of_convolutions_that_pad_by_the_size_of_their_input_equal_those_of
     assert error(values, expected) < TOLERANCE[torch.float32]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", COMPOSITES)
 def test_check_has_nothing_to_say(name: str, real: nn.Module) -> None:
     assert not tuple(crp.check_model(real, cat(), composite(name)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["epsilon_plus_flat", "epsilon_gamma_box"])
 def test_face_of_the_cat_holds_most_of_the_positive_relevance(name: str, real: nn.Module) -> None:
     heatmap = crp.CondAttribution(real)(cat(), [{"y": [EGYPTIAN_CAT]}], composite(name)).heatmap[0]
@@ -133,6 +139,7 @@ def test_face_of_the_cat_holds_most_of_the_positive_relevance(name: str, real: n
     assert share > 1.7 * area
 
 
+@pytest.mark.slow
 def test_atlas_of_photographs_ranks_them_as_maps_of_plain_convolutions_do(tmp_path: Path) -> None:
     size, rules = 96, composite("epsilon_plus_flat")
     preprocess, model, path = lite_preprocess(size), lite(image_size=size), tmp_path / "photographs.h5"

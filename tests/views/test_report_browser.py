@@ -17,9 +17,10 @@ if TYPE_CHECKING:
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 FOUND = next(filter(None, map(shutil.which, BROWSERS)), None)
-pytestmark = pytest.mark.skipif(
-    FOUND is None, reason=f"no browser to look with: none of {', '.join(BROWSERS)} is on the PATH"
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(FOUND is None, reason=f"no browser to look with: none of {', '.join(BROWSERS)} is on the PATH"),
+]
 CONCEPT = 5
 NARROW, WIDE = {"width": 320, "height": 700}, {"width": 1280, "height": 900}
 

@@ -129,6 +129,7 @@ def disturbed(atlas: crp.ConceptAtlas, tmp_path_factory: pytest.TempPathFactory)
     return Disturbed(atlas, tmp_path_factory.mktemp("disturbed"))
 
 
+@pytest.mark.slow
 def test_a_kill_at_any_step_leaves_a_whole_report(disturbed: Disturbed, renewed: dict[str, str]) -> None:
     old, found = disturbed.old, disturbed.found["steps"]
     assert [killed for killed, *_ in found] == [SIGKILLED] * 7
@@ -138,17 +139,20 @@ def test_a_kill_at_any_step_leaves_a_whole_report(disturbed: Disturbed, renewed:
     assert [then for *_, then in found] == [old, old, old, old, old, renewed, renewed]
 
 
+@pytest.mark.slow
 def test_kills_at_random_times_leave_the_old_or_the_new_report(disturbed: Disturbed, renewed: dict[str, str]) -> None:
     found = disturbed.found["times"]
     assert len(found) == 4
     assert all(one in (disturbed.old, renewed) for one in found)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["steps", "times"])
 def test_the_next_build_clears_up(disturbed: Disturbed, renewed: dict[str, str], name: str) -> None:
     assert disturbed.left(name) == (["report"], renewed)
 
 
+@pytest.mark.slow
 def test_a_file_that_cannot_be_written_is_told_and_nothing_is_lost(disturbed: Disturbed) -> None:
     # A limit of the size of files ends a write as a full disk does, with an error of the system.
     assert disturbed.found["limited"] == 2
