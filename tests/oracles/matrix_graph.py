@@ -1,4 +1,4 @@
-"""LRP of a small network that is described as data: every node's matrix is written out, every rule is a sum.
+"""LRP of a small network that is described as data: every node's matrix is written out.
 
 A `Network` is a list of nodes. It makes a torch module that runs it, and for each affine node ``z_j = sum_i W_ji x_i +
 b_j`` the dense matrix and bias, column by column from unit vectors (norms from their formula). `MatrixOracle` shares
@@ -15,8 +15,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from .matrix_rules import STABILIZER, Affine, Rule, Shared, epsilon
+
 INPUT = "input"
-STABILIZER = 1e-6
 AGREEMENT = 1e-10  # float64 rounding of sums of a few hundred products
 
 _LAYERS: dict[str, type[nn.Module]] = {
@@ -192,35 +193,6 @@ class Described(nn.Module):
 # ---------------------------------------------------------------------- affine maps
 
 
-@dataclass(frozen=True)
-class Affine:
-    """Map of flattened samples ``z = weight x + bias``, for each sample or for all.
-
-    Attributes
-    ----------
-    weight : Tensor
-        (sample or 1, output, input).
-    bias : Tensor
-        (sample or 1, output).
-    seen : Tensor
-        (output, input): one where an output has a weight for an input, be it zero.
-    """
-
-    weight: torch.Tensor
-    bias: torch.Tensor
-    seen: torch.Tensor
-
-    def after(self, first: "Affine") -> "Affine":
-        """This map of what another map gives; the seen weights are those of the map that is no diagonal."""
-        bias = torch.einsum("boi,bi->bo", self.weight, first.bias) + self.bias
-        return Affine(self.weight @ first.weight, bias, _wider(self.seen, first.seen))
-
-
-def _wider(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
-    """What two maps, of which one is a diagonal, see together."""
-    return ((one @ other) > 0).double()
-
-
 def dense(function: Callable[..., torch.Tensor], shapes: Sequence[torch.Size]) -> tuple[torch.Tensor, torch.Tensor]:
     """Matrix (output, all inputs) and bias (output,) of an affine function, from its values for unit vectors.
 
@@ -317,112 +289,6 @@ def _winners(node: Node, values: Sequence[torch.Tensor]) -> torch.Tensor:
     offered = torch.where(candidates != 0, x[:, None, :], -torch.inf)
     best = (offered == offered.amax(2, keepdim=True)).double()
     return best * (best.cumsum(2) == 1) if node.op in _FIRST_WINS else best / best.sum(2, keepdim=True)
-
-
-# ---------------------------------------------------------------------- rules
-
-
-@dataclass(frozen=True)
-class Shared:
-    """What a rule does with the relevance of one node.
-
-    Attributes
-    ----------
-    inputs : Tensor
-        (sample, input).
-    bias, stabilizer : float
-        What biases and stabilizers take, over all samples and outputs.
-    """
-
-    inputs: torch.Tensor
-    bias: float = 0.0
-    stabilizer: float = 0.0
-
-    def plus(self, other: "Shared", factor: float = 1.0) -> "Shared":
-        """Sum of this and a multiple of another."""
-        return Shared(
-            self.inputs + factor * other.inputs,
-            self.bias + factor * other.bias,
-            self.stabilizer + factor * other.stabilizer,
-        )
-
-
-Rule = Callable[[Affine, torch.Tensor, torch.Tensor], Shared]
-"""From an affine map, its input (sample, input) and its output's relevance (sample, output) to what becomes of it."""
-
-
-def shared(parts: torch.Tensor, bias: torch.Tensor, relevance: torch.Tensor, stabilizer: float) -> Shared:
-    """Relevance in proportion to parts (sample, output, input) of their sum with a bias (sample, output)."""
-    total = parts.sum(2) + bias
-    added = stabilizer * (1 - 2 * (total < 0).double())
-    ratio = relevance / (total + added)
-    inputs = torch.einsum("boi,bo->bi", parts, ratio)
-    return Shared(inputs, float((bias * ratio).sum()), float((added * ratio).sum()))
-
-
-def epsilon(stabilizer: float = STABILIZER) -> Rule:
-    """Rule in proportion to ``W_ji x_i``."""
-    return lambda affine, x, relevance: shared(affine.weight * x[:, None], affine.bias, relevance, stabilizer)
-
-
-def alpha_beta(alpha: float, beta: float, stabilizer: float = STABILIZER) -> Rule:
-    """Rule of ``alpha`` times the shares in positive, minus ``beta`` times those in negative ``W_ji x_i``."""
-
-    def rule(affine: Affine, x: torch.Tensor, relevance: torch.Tensor) -> Shared:
-        parts, bias = affine.weight * x[:, None], affine.bias
-        positive = shared(parts.clamp(min=0), bias.clamp(min=0), alpha * relevance, stabilizer)
-        return positive.plus(shared(parts.clamp(max=0), bias.clamp(max=0), beta * relevance, stabilizer), -1.0)
-
-    return rule
-
-
-def zplus(stabilizer: float = STABILIZER) -> Rule:
-    """Rule in proportion to the positive ones of ``W_ji x_i``."""
-    return alpha_beta(1.0, 0.0, stabilizer)
-
-
-def gamma(factor: float, stabilizer: float = STABILIZER) -> Rule:
-    """Rule in proportion to ``W_ji x_i``, those with the sign of the output times ``1 + factor``; none at zero."""
-
-    def rule(affine: Affine, x: torch.Tensor, relevance: torch.Tensor) -> Shared:
-        parts, bias = affine.weight * x[:, None], affine.bias.expand(len(x), -1)
-        output = parts.sum(2) + bias
-        found = Shared(torch.zeros_like(x), 0.0, float(relevance[output == 0].sum()))
-        for sign in (1.0, -1.0):
-            favoured, above = (one * (1 + factor * (one * sign > 0).double()) for one in (parts, bias))
-            found = found.plus(shared(favoured, above, relevance * (output * sign > 0), stabilizer))
-        return found
-
-    return rule
-
-
-def flat(stabilizer: float = STABILIZER) -> Rule:
-    """Rule of equal shares for all inputs that an output sees."""
-
-    def rule(affine: Affine, x: torch.Tensor, relevance: torch.Tensor) -> Shared:
-        return shared(affine.seen.expand(len(x), -1, -1), torch.zeros_like(relevance), relevance, stabilizer)
-
-    return rule
-
-
-def wsquare(stabilizer: float = STABILIZER) -> Rule:
-    """Rule in proportion to ``W_ji ** 2``; the squared bias keeps its share."""
-
-    def rule(affine: Affine, x: torch.Tensor, relevance: torch.Tensor) -> Shared:
-        return shared((affine.weight**2).expand(len(x), -1, -1), affine.bias**2, relevance, stabilizer)
-
-    return rule
-
-
-def zbox(low: float, high: float, stabilizer: float = STABILIZER) -> Rule:
-    """Rule in proportion to ``W_ji x_i - max(W_ji, 0) low - min(W_ji, 0) high``; no bias is left."""
-
-    def rule(affine: Affine, x: torch.Tensor, relevance: torch.Tensor) -> Shared:
-        weight = affine.weight
-        parts = weight * x[:, None] - weight.clamp(min=0) * low - weight.clamp(max=0) * high
-        return shared(parts, torch.zeros_like(relevance), relevance, stabilizer)
-
-    return rule
 
 
 # ---------------------------------------------------------------------- relevance

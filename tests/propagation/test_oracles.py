@@ -408,17 +408,18 @@ class TestMatrixRules:
         layer = layer.double()
         generator = torch.Generator().manual_seed(0)
         x = torch.randn(shape, generator=generator, dtype=torch.float64).requires_grad_()
-        ours = {} if rule_name == "flat" else {"zero_bias": zero_bias}
+        ours = {} if rule_name in ("flat", "zbox") else {"zero_bias": zero_bias}
         hook = zennit_rule(**options, zero_params=["bias"] if zero_bias else None)
         handles = hook.register(layer)
         output = layer(x)
         relevance = torch.randn(output.shape, generator=generator, dtype=torch.float64)
         (expected,) = torch.autograd.grad(output, x, relevance)
         handles.remove()
-        torch.testing.assert_close(rule(layer, x, relevance, **options, **ours), expected, rtol=1e-12, atol=1e-12)
+        relevance_of_input = matrix_rules.on_layer(rule(**options, **ours))(layer, x, relevance)
+        torch.testing.assert_close(relevance_of_input, expected, rtol=1e-12, atol=1e-12)
 
     def test_epsilon_conserves_without_bias_and_stabilizer(self) -> None:
         layer, x = nn.Conv2d(2, 3, 3, bias=False).double(), torch.rand(1, 2, 5, 5, dtype=torch.float64)
         relevance = torch.rand(1, 3, 3, 3, dtype=torch.float64)
-        total = matrix_rules.epsilon(layer, x, relevance, epsilon=0.0).sum()
+        total = matrix_rules.on_layer(matrix_rules.epsilon(0.0))(layer, x, relevance).sum()
         torch.testing.assert_close(total, relevance.sum())

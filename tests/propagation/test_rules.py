@@ -11,6 +11,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from oracles import matrix_rules
+from oracles.matrix_rules import on_layer
 from oracles.whole_model import whole_model_relevance
 from torch import nn
 from zennit import composites, rules
@@ -102,24 +103,18 @@ def around(function: Callable[..., torch.Tensor], **parts: nn.Module) -> nn.Modu
 
 # ---------------------------------------------------------------------- rules on one layer
 
-RULES: dict[str, tuple[Callable[[], Hook], Callable[..., torch.Tensor]]] = {
-    "epsilon": (rules.Epsilon, matrix_rules.epsilon),
-    "epsilon 0.3": (lambda: rules.Epsilon(0.3), lambda *case: matrix_rules.epsilon(*case, epsilon=0.3)),
-    "epsilon without bias": (
-        lambda: rules.Epsilon(zero_params="bias"),
-        lambda *case: matrix_rules.epsilon(*case, zero_bias=True),
-    ),
-    "zplus": (rules.ZPlus, matrix_rules.zplus),
-    "alpha beta": (rules.AlphaBeta, matrix_rules.alpha_beta),
-    "alpha 3 beta 2": (lambda: rules.AlphaBeta(3, 2), lambda *case: matrix_rules.alpha_beta(*case, alpha=3, beta=2)),
-    "gamma": (rules.Gamma, matrix_rules.gamma),
-    "gamma without bias": (
-        lambda: rules.Gamma(zero_params=["bias"]),
-        lambda *case: matrix_rules.gamma(*case, zero_bias=True),
-    ),
-    "flat": (rules.Flat, matrix_rules.flat),
-    "wsquare": (rules.WSquare, matrix_rules.wsquare),
-    "zbox": (lambda: rules.ZBox(-3.0, 2.5), lambda *case: matrix_rules.zbox(*case, low=-3.0, high=2.5)),
+RULES: dict[str, tuple[Callable[[], Hook], matrix_rules.Rule]] = {
+    "epsilon": (rules.Epsilon, matrix_rules.epsilon()),
+    "epsilon 0.3": (lambda: rules.Epsilon(0.3), matrix_rules.epsilon(0.3)),
+    "epsilon without bias": (lambda: rules.Epsilon(zero_params="bias"), matrix_rules.epsilon(zero_bias=True)),
+    "zplus": (rules.ZPlus, matrix_rules.zplus()),
+    "alpha beta": (rules.AlphaBeta, matrix_rules.alpha_beta()),
+    "alpha 3 beta 2": (lambda: rules.AlphaBeta(3, 2), matrix_rules.alpha_beta(3, 2)),
+    "gamma": (rules.Gamma, matrix_rules.gamma()),
+    "gamma without bias": (lambda: rules.Gamma(zero_params=["bias"]), matrix_rules.gamma(zero_bias=True)),
+    "flat": (rules.Flat, matrix_rules.flat()),
+    "wsquare": (rules.WSquare, matrix_rules.wsquare()),
+    "zbox": (lambda: rules.ZBox(-3.0, 2.5), matrix_rules.zbox(-3.0, 2.5)),
 }
 
 LAYERS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
@@ -142,7 +137,7 @@ def test_a_rule_gives_what_its_matrix_says(rule: str, layer: str) -> None:
     with torch.no_grad():
         start = drawn(*model(x).shape, seed=2)
     found = relevance_of(model, x, everywhere(hook()), init_rel=lambda value: start)
-    assert relative_error(found, expected(model[0], x, start)) < ROUNDING
+    assert relative_error(found, on_layer(expected)(model[0], x, start)) < ROUNDING
 
 
 def as_linear(layer: nn.Module, shape: tuple[int, ...]) -> nn.Linear:
@@ -183,7 +178,7 @@ def test_a_rule_gives_for_other_layers_what_their_matrix_says(rule: str, layer: 
         start = drawn(*model(x).shape, seed=2)
     found = relevance_of(model, x, everywhere(hook()), init_rel=lambda value: start)
     matrix = as_linear(model[0], shape)
-    assert relative_error(found.flatten(1), expected(matrix, x.flatten(1), start.flatten(1))) < ROUNDING
+    assert relative_error(found.flatten(1), on_layer(expected)(matrix, x.flatten(1), start.flatten(1))) < ROUNDING
 
 
 @pytest.mark.parametrize("mode", ["circular", "reflect", "replicate"])
@@ -198,7 +193,7 @@ def test_padding_modes_give_copied_values_a_share_each(rule: str, mode: str) -> 
     unpadded.load_state_dict(model[0].state_dict())
     leaf = x.clone().requires_grad_()
     wide = F.pad(leaf, (1, 1, 1, 1), mode=mode)
-    (summed,) = torch.autograd.grad(wide, leaf, expected(unpadded, wide.detach(), start))
+    (summed,) = torch.autograd.grad(wide, leaf, on_layer(expected)(unpadded, wide.detach(), start))
     assert relative_error(found, summed) < ROUNDING
 
 
@@ -262,7 +257,7 @@ def test_a_batch_norm_and_its_linear_layers_are_one_affine_map(fold: str, rule: 
         start = drawn(*model(x).shape, seed=2)
     found = relevance_of(model, x, everywhere(hook()), init_rel=lambda value: start)
     matrix = as_linear(model, shape)
-    assert relative_error(found.flatten(1), expected(matrix, x.flatten(1), start.flatten(1))) < ROUNDING
+    assert relative_error(found.flatten(1), on_layer(expected)(matrix, x.flatten(1), start.flatten(1))) < ROUNDING
 
 
 @pytest.mark.parametrize("fold", [fold for fold in FOLDS if "norm," not in fold])
