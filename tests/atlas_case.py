@@ -1,4 +1,4 @@
-"""Atlas of the demo model on synthetic images, and comparison of two atlas files bit by bit."""
+"""Atlases of the demo model on synthetic images, and comparison of two atlas files bit by bit."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -46,6 +46,16 @@ def build(path: Path, dataset: Any = None, **options: Any) -> crp.ConceptAtlas:
         path,
         **{"verbose": False, **chosen},
     )
+
+
+SHAPES = ShapesDataset(40)
+SHAPES_LAYER = "layer2.1.conv2"
+SHAPES_K = 9
+
+
+def shapes_atlas(path: Path) -> crp.ConceptAtlas:
+    """Build and open the atlas that many tests read (fixture ``shapes_atlas_file``)."""
+    return build(path, SHAPES, layers=[SHAPES_LAYER], k=SHAPES_K)
 
 
 def datasets(path: Path) -> dict[str, Array]:

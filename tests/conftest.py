@@ -1,6 +1,7 @@
-"""Settings for all tests."""
+"""Settings and fixtures for all tests."""
 
 import os
+from pathlib import Path
 
 import pytest
 import torch
@@ -17,3 +18,23 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def programs(request: pytest.FixtureRequest) -> int:
     """Number of random programs that the fuzzer tries."""
     return int(request.config.getoption("--programs"))
+
+
+@pytest.fixture(scope="session")
+def shapes_atlas_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Atlas of one layer of the demo model on its own images, for tests that only read it."""
+    from atlas_case import shapes_atlas
+
+    path = tmp_path_factory.mktemp("shapes") / "atlas.h5"
+    shapes_atlas(path).close()
+    return path
+
+
+@pytest.fixture(scope="session")
+def odd_atlas_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Atlas of the model with odd names, for tests that only read it."""
+    from report_case import odd_atlas
+
+    path = tmp_path_factory.mktemp("odd") / "atlas.h5"
+    odd_atlas(path).close()
+    return path

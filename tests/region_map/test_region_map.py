@@ -10,10 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from atlas_case import COMPOSITE as RULES
+from atlas_case import SHAPES
+from atlas_case import SHAPES_LAYER as LAYER
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from PIL import Image
-from studies import atlas_of, region_map_of
+from studies import region_map_of
 from zennit.rules import Epsilon
 from zennit.types import Convolution
 
@@ -25,8 +28,7 @@ from crp_kit.regions import segment
 from crp_kit.rules.maps.kinds import GlobalTypeMap
 from crp_kit.views import plot
 
-LAYER, RULES = "layer2.1.conv2", "epsilon_plus_flat"
-DATA = ShapesDataset(40)
+DATA = SHAPES
 IMAGE = DATA[2][0]
 SAMPLE = demo_preprocess(IMAGE)[None]
 ATTRIBUTION = crp.CondAttribution(demo_resnet())
@@ -339,12 +341,9 @@ def test_a_picture_of_another_size_is_refused(found: crp.RegionMap) -> None:
 
 
 @pytest.fixture(scope="module")
-def atlas(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    path = tmp_path_factory.mktemp("regions") / "atlas.h5"
-    with atlas_of(
-        ATTRIBUTION, DATA, path, layers=[LAYER], composite=RULES, preprocess=demo_preprocess, k=3, verbose=False
-    ) as made:
-        yield made
+def atlas(shapes_atlas_file: Path) -> Any:
+    with crp.ConceptAtlas(shapes_atlas_file) as opened:
+        yield opened
 
 
 def test_the_legend_shows_reference_samples_of_each_concept(found: crp.RegionMap, atlas: crp.ConceptAtlas) -> None:

@@ -48,9 +48,9 @@ SOURCE = {
 
 
 @pytest.fixture(scope="module")
-def atlas(tmp_path_factory: pytest.TempPathFactory) -> Iterator[crp.ConceptAtlas]:
-    with odd_atlas(tmp_path_factory.mktemp("report") / "atlas.h5") as made:
-        yield made
+def atlas(odd_atlas_file: Path) -> Iterator[crp.ConceptAtlas]:
+    with crp.ConceptAtlas(odd_atlas_file) as opened:
+        yield opened
 
 
 @pytest.fixture(scope="module")
@@ -341,10 +341,9 @@ class TestSimilarityAndLinks:
         assert not about["linked"]
         assert about["links"] == "None in this report: no layer of it feeds another one."
 
-    def test_concepts_without_relevance_have_no_links_down(self, tmp_path: Path) -> None:
-        with odd_atlas(tmp_path / "atlas.h5") as atlas:
-            made = odd_report(atlas, tmp_path / "report", links="graph", references=1)
-            dead = [one for one in range(9) if not (atlas[ODD].relevance.top(one).score > 0).any()]
+    def test_concepts_without_relevance_have_no_links_down(self, atlas: crp.ConceptAtlas, tmp_path: Path) -> None:
+        made = odd_report(atlas, tmp_path / "report", links="graph", references=1)
+        dead = [one for one in range(9) if not (atlas[ODD].relevance.top(one).score > 0).any()]
         assert dead
         assert all(page["down"] == [] for page in pages_of(made.path, 1) if page["concept"] in dead)
 

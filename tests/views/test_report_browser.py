@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote, urlsplit
 
 import pytest
-from report_case import CLASSES, LAYERS, MARKUP, ODD, odd_atlas, odd_report
+from report_case import CLASSES, LAYERS, MARKUP, ODD, odd_report
+
+import crp_kit as crp
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -26,11 +28,11 @@ NARROW, WIDE = {"width": 320, "height": 700}, {"width": 1280, "height": 900}
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> str:
+def site(odd_atlas_file: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
     # Blanks and a hash in the path: an address has to survive both.
     folder = tmp_path_factory.mktemp("browser") / "a report #1"
     folder.mkdir()
-    with odd_atlas(folder / "atlas.h5") as atlas:
+    with crp.ConceptAtlas(odd_atlas_file) as atlas:
         return odd_report(atlas, folder / "report").index.as_uri()
 
 
@@ -353,8 +355,8 @@ def test_what_is_found_has_the_width_of_a_narrow_screen(browser: Browser, site: 
     assert tab.wrong == []
 
 
-def test_links_that_are_shares_are_shown_in_percent(browser: Browser, tmp_path: Path) -> None:
-    with odd_atlas(tmp_path / "atlas.h5") as atlas:
+def test_links_that_are_shares_are_shown_in_percent(browser: Browser, odd_atlas_file: Path, tmp_path: Path) -> None:
+    with crp.ConceptAtlas(odd_atlas_file) as atlas:
         tab = Tab(browser, odd_report(atlas, tmp_path / "report", links="graph", references=1).index.as_uri())
     shown = tab.open(address(MARKUP, 1), f"{MARKUP}, concept 1").locator(".tiles a:has(bdi) small:last-child")
     assert shown.count() >= 1

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from processes import run_python
-from report_case import contents, odd_atlas, odd_report
+from report_case import contents, odd_report
 
 import crp_kit as crp
 from crp_kit.errors import InputError
@@ -95,9 +95,9 @@ SIGKILLED = -9
 
 
 @pytest.fixture(scope="module")
-def atlas(tmp_path_factory: pytest.TempPathFactory) -> Iterator[crp.ConceptAtlas]:
-    with odd_atlas(tmp_path_factory.mktemp("atlas") / "atlas.h5") as made:
-        yield made
+def atlas(odd_atlas_file: Path) -> Iterator[crp.ConceptAtlas]:
+    with crp.ConceptAtlas(odd_atlas_file) as opened:
+        yield opened
 
 
 @pytest.fixture(scope="module")

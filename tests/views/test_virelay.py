@@ -22,8 +22,11 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from atlas_case import COMPOSITE as RULES
+from atlas_case import SHAPES
+from atlas_case import SHAPES_LAYER as LAYER
 from command_line import invoke
-from studies import atlas_of, virelay_of
+from studies import virelay_of
 from torch.utils.data import Dataset
 
 import crp_kit as crp
@@ -32,18 +35,15 @@ from crp_kit.errors import AtlasError, ConceptRangeError, CrpKitError, InputErro
 from crp_kit.views.virelay import embeddings
 from crp_kit.views.virelay.files import FILES
 
-LAYER, RULES, CONCEPTS = "layer2.1.conv2", "epsilon_plus_flat", [24, 3]
-DATA = ShapesDataset(40)
+CONCEPTS = [24, 3]
+DATA = SHAPES
 ATTRIBUTION = crp.CondAttribution(demo_resnet())
 
 
 @pytest.fixture(scope="module")
-def atlas(tmp_path_factory: pytest.TempPathFactory) -> Iterator[crp.ConceptAtlas]:
-    path = tmp_path_factory.mktemp("virelay") / "atlas.h5"
-    with atlas_of(
-        ATTRIBUTION, DATA, path, layers=[LAYER], composite=RULES, preprocess=demo_preprocess, k=9, verbose=False
-    ) as made:
-        yield made
+def atlas(shapes_atlas_file: Path) -> Iterator[crp.ConceptAtlas]:
+    with crp.ConceptAtlas(shapes_atlas_file) as opened:
+        yield opened
 
 
 def export(atlas: crp.ConceptAtlas, folder: Path, **options: Any) -> Path:
