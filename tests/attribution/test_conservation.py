@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 from family_check import attribution_of, lrp_zero
+from nets import normal
 from oracles.families import FAMILIES, build
 from oracles.start import scalar_start
 from torch import nn
@@ -23,10 +24,6 @@ from crp_kit.rules.attnlrp import AttnLRP
 from crp_kit.views.plot import conservation as draw
 
 ROUNDING = 1e-9
-
-
-def random(*shape: int, seed: int = 0) -> torch.Tensor:
-    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
 
 
 def missing(row: Conservation) -> float:
@@ -93,7 +90,7 @@ def definitions(rule: str, x: torch.Tensor, layer: nn.Linear, start: torch.Tenso
 
 @pytest.mark.parametrize("rule", ["Epsilon", "ZPlus", "AlphaBeta", "WSquare", "Flat"])
 def test_biases_and_stabilizers_take_what_the_formula_of_the_rule_says(rule: str) -> None:
-    model, x = nn.Sequential(nn.Linear(5, 3)).double(), random(1, 5)
+    model, x = nn.Sequential(nn.Linear(5, 3)).double(), normal(1, 5)
     row = balance(model, x, LayerMapComposite([(Linear, RULES[rule])]))
     start = torch.zeros(1, 3, dtype=torch.float64)
     start[0, 0] = model(x)[0, 0].detach()
@@ -105,7 +102,7 @@ def test_biases_and_stabilizers_take_what_the_formula_of_the_rule_says(rule: str
 
 @pytest.mark.parametrize("rule", RULES)
 def test_no_rule_of_zennit_loses_anything_unexplained(rule: str) -> None:
-    row = balance(mlp(), random(1, 5), LayerMapComposite([*layer_map_base(), (Linear, RULES[rule])]))
+    row = balance(mlp(), normal(1, 5), LayerMapComposite([*layer_map_base(), (Linear, RULES[rule])]))
     assert row.unexplained < ROUNDING
     assert missing(row) < ROUNDING
     assert row.input == pytest.approx(row.start - row.lost("constants") - row.lost("stabilizer"))
@@ -171,7 +168,7 @@ def test_a_rule_that_does_not_conserve_is_named() -> None:
             return self.head((weights @ self.value(x)).mean(1))
 
     torch.manual_seed(0)
-    model, x = Attention().double(), random(1, 3, 4)
+    model, x = Attention().double(), normal(1, 3, 4)
     with pytest.warns(
         CrpKitWarning, match=r"rules that do not conserve changed relevance by .* at 'softmax' \(rule: So"
     ):
@@ -183,7 +180,7 @@ def test_a_rule_that_does_not_conserve_is_named() -> None:
 
 
 def test_a_number_is_the_share_from_which_there_is_a_warning() -> None:
-    model, x = nn.Sequential(nn.Linear(5, 5), nn.Softmax(-1)).double(), random(1, 5)
+    model, x = nn.Sequential(nn.Linear(5, 5), nn.Softmax(-1)).double(), normal(1, 5)
     attribution = CondAttribution(model)
     composite = LayerMapComposite([(Linear, Epsilon())])
     with pytest.warns(CrpKitWarning, match="plain gradient"):  # of the softmax, whatever the share
@@ -195,17 +192,17 @@ def test_a_number_is_the_share_from_which_there_is_a_warning() -> None:
 @pytest.mark.parametrize("wrong", [-1, math.nan, "yes"])
 def test_a_threshold_that_is_none_is_refused(wrong: Any) -> None:
     with pytest.raises(ConditionError, match="diagnose is True, False, or a share of at least 0"):
-        CondAttribution(mlp())(random(1, 5), [{"y": [0]}], "epsilon_plus", diagnose=wrong)
+        CondAttribution(mlp())(normal(1, 5), [{"y": [0]}], "epsilon_plus", diagnose=wrong)
 
 
 @pytest.mark.parametrize("composite", [None, "guided_backprop"])
 def test_gradients_have_no_books(composite: str | None) -> None:
     with pytest.raises(ConditionError, match="gradients flow: give a composite for LRP"):
-        CondAttribution(mlp())(random(1, 5), [{"y": [0]}], composite, diagnose=True)
+        CondAttribution(mlp())(normal(1, 5), [{"y": [0]}], composite, diagnose=True)
 
 
 def test_the_first_node_that_is_not_finite_is_named_and_ends_nothing() -> None:
-    model, x = mlp(), random(1, 5)
+    model, x = mlp(), normal(1, 5)
     model[0].weight.data[2], model[0].bias.data[2] = 0, 0
     without_stabilizer = LayerMapComposite([*layer_map_base(), (Linear, Epsilon(0.0))])
     with pytest.raises(NonFiniteRelevanceError, match="non-finite at '0'"):
@@ -223,12 +220,12 @@ def test_without_diagnose_no_balance_is_kept(monkeypatch: pytest.MonkeyPatch) ->
 
     for kind in [Step, *Step.__subclasses__()]:
         monkeypatch.setattr(kind, "absorbed", refuse)
-    attr = CondAttribution(mlp())(random(2, 5), [{"y": [0]}], "epsilon_plus")
+    attr = CondAttribution(mlp())(normal(2, 5), [{"y": [0]}], "epsilon_plus")
     assert attr.conservation is None
 
 
 def test_heatmaps_are_the_same_with_and_without_books() -> None:
-    x, conditions = random(3, 5), [{"y": [0]}, {"y": [1]}, {"0": [1, 2], "y": [2]}]
+    x, conditions = normal(3, 5), [{"y": [0]}, {"y": [1]}, {"0": [1, 2], "y": [2]}]
     attribution = CondAttribution(mlp())
     for pairing in ("zip", "product"):
         plain = attribution(x, conditions, "epsilon_plus", pairing=pairing)
@@ -245,7 +242,7 @@ def test_constant_summands_keep_their_share_under_any_rule_for_sums() -> None:
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return x + 3.0
 
-    x = random(1, 4)
+    x = normal(1, 4)
     for rule in (Norm(1e-12), ZPlus(stabilizer=1e-12), Pass()):
         composite = LayerMapComposite([(Sum, rule), (Linear, Epsilon())])
         row = CondAttribution(Shifted())(x, {}, composite, init_rel=1.0, diagnose=True).conservation[0]
@@ -255,7 +252,7 @@ def test_constant_summands_keep_their_share_under_any_rule_for_sums() -> None:
 
 def test_the_report_is_readable() -> None:
     attribution = CondAttribution(mlp())
-    report = attribution(random(1, 5), [{"y": [0]}, {"y": [1]}], "epsilon_plus", diagnose=True).conservation
+    report = attribution(normal(1, 5), [{"y": [0]}, {"y": [1]}], "epsilon_plus", diagnose=True).conservation
     lines = repr(report).splitlines()
     assert lines[0] == "ConservationReport of 2 rows"
     assert lines[1].startswith("y: 0: ")
@@ -280,7 +277,7 @@ def test_the_figure_draws_what_remains_and_every_sink_that_took_something() -> N
     drawn = axes.lines[2].get_ydata()
     assert drawn.tolist() == pytest.approx([node.remaining / report[0].start for node in report[0].nodes])
     with pytest.raises(ValueError, match="relevance at the start is 0"):
-        draw(balance(mlp(), random(1, 5), "epsilon_plus", init_rel=0.0))
+        draw(balance(mlp(), normal(1, 5), "epsilon_plus", init_rel=0.0))
 
 
 class Emptied(nn.Module):

@@ -9,6 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from command_line import invoke
+from nets import lrp_0
 from torch import nn
 from zennit.composites import (
     EpsilonGammaBox,
@@ -20,7 +21,7 @@ from zennit.composites import (
 )
 from zennit.core import BasicHook, Hook
 from zennit.rules import Epsilon, ZPlus
-from zennit.types import Activation, Linear
+from zennit.types import Activation
 
 from crp_kit import CondAttribution, check_model, get_layer_names
 from crp_kit.errors import CrpKitWarning
@@ -214,10 +215,6 @@ class SpelledOut(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return x * torch.clamp(x + 3, 0, 6) / 6
-
-
-def lrp_0() -> LayerMapComposite:
-    return LayerMapComposite([*layer_map_base(1e-12), (Linear, Epsilon(1e-12))])
 
 
 @pytest.mark.parametrize(

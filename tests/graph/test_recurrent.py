@@ -6,20 +6,14 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from nets import lrp_0
 from torch import nn
-from zennit.composites import LayerMapComposite, layer_map_base
-from zennit.rules import Epsilon
-from zennit.types import Linear
 
 from crp_kit import CondAttribution
 from crp_kit.errors import ModelError
 
 TIME, FEATURES, HIDDEN = 5, 4, 3
 LAYERS = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn": nn.RNN}
-
-
-def lrp_0() -> LayerMapComposite:
-    return LayerMapComposite([*layer_map_base(1e-12), (Linear, Epsilon(1e-12))])
 
 
 class Last(nn.Module):

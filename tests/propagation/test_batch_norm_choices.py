@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from nets import normal
 from torch import nn
 from torch.nn import functional as F
 from zennit.composites import LayerMapComposite, layer_map_base
@@ -15,10 +16,6 @@ from crp_kit.errors import CompositeError
 
 EPSILON = 1e-14
 ROUNDING = 1e-9
-
-
-def random(*shape: int, seed: int = 0) -> torch.Tensor:
-    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
 
 
 def lrp_zero() -> LayerMapComposite:
@@ -36,9 +33,9 @@ class PreActivation(nn.Module):
         self.last = nn.Linear(7 * (4 if pool == "flatten" else 1), 5)
         self.double().eval()
         for seed, norm in enumerate((self.norm1, self.norm2)):
-            norm.running_mean = random(norm.num_features, seed=seed)
-            norm.running_var = random(norm.num_features, seed=seed + 2).square() + 0.1
-            norm.weight.data, norm.bias.data = random(norm.num_features, seed=seed + 4), random(norm.num_features)
+            norm.running_mean = normal(norm.num_features, seed=seed)
+            norm.running_var = normal(norm.num_features, seed=seed + 2).square() + 0.1
+            norm.weight.data, norm.bias.data = normal(norm.num_features, seed=seed + 4), normal(norm.num_features)
         self.norm1.weight.data[1] = 0
         self.norm2.weight.data[6] = 0
 
@@ -87,7 +84,7 @@ def canonized(model: PreActivation, x: torch.Tensor) -> torch.Tensor:
 
 @pytest.mark.parametrize("pool", ["mean", "adaptive", "flatten"])
 def test_threshold_is_gradient_times_input_of_the_canonized_network(pool: str) -> None:
-    model, x = PreActivation(pool), random(2, 3, 4, 4, seed=9)
+    model, x = PreActivation(pool), normal(2, 3, 4, 4, seed=9)
     leaf = x.clone().requires_grad_()
     output = canonized(model, leaf)
     torch.testing.assert_close(output.detach(), model(x).detach(), rtol=1e-12, atol=1e-12)
@@ -114,12 +111,12 @@ def test_threshold_leaves_norms_affine_whose_shift_would_not_stay_one(
         def __init__(self) -> None:
             super().__init__()
             self.norm, self.conv = nn.BatchNorm2d(3), nn.Conv2d(3, 2, 1)
-            self.norm.running_mean, self.norm.bias.data = random(3), random(3, seed=1)
+            self.norm.running_mean, self.norm.bias.data = normal(3), normal(3, seed=1)
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return self.conv(pool(F.relu(self.norm(x)))).mean([2, 3])
 
-    model, x = Pooled().double().eval(), random(1, 3, 4, 4, seed=3)
+    model, x = Pooled().double().eval(), normal(1, 3, 4, 4, seed=3)
     found, affine = (
         CondAttribution(model, batch_norm=choice)(x, [{"y": [0]}], lrp_zero()).heatmap
         for choice in ("threshold", "affine")
@@ -130,14 +127,14 @@ def test_threshold_leaves_norms_affine_whose_shift_would_not_stay_one(
 def lone(x: torch.Tensor) -> tuple[nn.Module, torch.Tensor, torch.Tensor]:
     """A network of a BatchNorm behind a sum, with the norm's input and the relevance behind it for class 1."""
     model = nn.Sequential(nn.MaxPool2d(1), nn.BatchNorm2d(3), nn.ReLU(), nn.Flatten(), nn.Linear(12, 2))
-    model[1].running_mean, model[1].bias.data = random(3), random(3, seed=1)
+    model[1].running_mean, model[1].bias.data = normal(3), normal(3, seed=1)
     model.double().eval()
     h = model[:4](x)
     return model, x, (h * model[4].weight[1]).reshape(x.shape).detach()
 
 
 def test_affine_and_epsilon_give_the_input_its_contribution_and_pass_gives_it_all() -> None:
-    model, x, behind = lone(random(1, 3, 2, 2, seed=5))
+    model, x, behind = lone(normal(1, 3, 2, 2, seed=5))
     z = model[1](x).detach()
     a = factors(model[1])[0].view(1, -1, 1, 1)
     wanted = {"affine": behind * x * a / z, "epsilon": behind * x * a / (z + 1e-6 * z.sign()), "pass": behind}
@@ -147,7 +144,7 @@ def test_affine_and_epsilon_give_the_input_its_contribution_and_pass_gives_it_al
 
 
 def test_a_rule_of_the_composite_comes_before_the_choice() -> None:
-    model, x, _ = lone(random(1, 3, 2, 2, seed=5))
+    model, x, _ = lone(normal(1, 3, 2, 2, seed=5))
     own = LayerMapComposite([(BatchNorm, AlphaBeta()), *layer_map_base(EPSILON), (Linear, Epsilon(EPSILON))])
     maps = [
         CondAttribution(model, batch_norm=choice)(x, [{"y": [1]}], own).heatmap

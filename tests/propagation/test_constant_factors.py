@@ -10,20 +10,15 @@ import pytest
 import torch
 import torch.nn.functional as F
 from hypothesis import strategies
+from nets import lrp_0
 from torch import nn
-from zennit.composites import EpsilonPlus, LayerMapComposite, layer_map_base
-from zennit.rules import Epsilon
-from zennit.types import Linear
+from zennit.composites import EpsilonPlus
 
 from crp_kit import CondAttribution
 
 SIZE = 4
 Factor = Callable[[torch.Tensor], torch.Tensor]
 Join = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
-
-
-def lrp_0() -> LayerMapComposite:
-    return LayerMapComposite([*layer_map_base(1e-12), (Linear, Epsilon(1e-12))])
 
 
 class Joined(nn.Module):

@@ -7,19 +7,14 @@ from collections.abc import Callable
 import pytest
 import torch
 import torch.nn.functional as F
+from nets import lrp_0
 from torch import nn
 from torchvision import ops
-from zennit.composites import LayerMapComposite, layer_map_base
-from zennit.rules import Epsilon
-from zennit.types import Linear
+from zennit.composites import LayerMapComposite
 
 from crp_kit import CondAttribution
 
 Form = Callable[[torch.Tensor], torch.Tensor]
-
-
-def lrp_0(epsilon: float = 1e-12) -> LayerMapComposite:
-    return LayerMapComposite([*layer_map_base(epsilon), (Linear, Epsilon(epsilon))])
 
 
 class Around(nn.Module):

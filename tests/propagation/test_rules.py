@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from nets import relative_error
 from oracles import matrix_rules
 from oracles.matrix_rules import on_layer
 from oracles.whole_model import whole_model_relevance
@@ -53,13 +54,6 @@ def relevance_of(model: nn.Module, x: torch.Tensor, composite: Composite | str |
     """Input relevance, started with the whole output, or with `init_rel`."""
     options = {"init_rel": lambda value: value, **options}
     return CondAttribution(model)(x, [{}], composite, pairing="product", **options).input_relevance
-
-
-def relative_error(found: torch.Tensor, expected: torch.Tensor) -> float:
-    assert found.shape == expected.shape
-    assert torch.isfinite(found).all()
-    assert expected.abs().max() > 0
-    return float((found - expected).abs().max() / expected.abs().max())
 
 
 def everywhere(rule: Hook) -> Composite:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from nets import normal
 from torch import nn
 from torch.nn.functional import conv2d
 from torchvision.models import resnet18
@@ -31,10 +32,6 @@ GEOMETRIES = [
     {"stride": 4, "padding": 1, "kernel": (1, 1)},
     {"kernel": (7, 5), "padding": (3, 1), "stride": 2},
 ]
-
-
-def normal(*shape: int, seed: int = 0) -> torch.Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
 @pytest.mark.parametrize("geometry", GEOMETRIES)

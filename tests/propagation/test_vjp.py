@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from nets import lrp_0, normal
 from torch import nn
 from torch.nn import functional
 from torchvision.ops import deform_conv2d, ps_roi_align, roi_align
@@ -22,14 +23,6 @@ from crp_kit.propagation.vjp import Transposed
 Function = Callable[[torch.Tensor], torch.Tensor]
 SIZE = 6
 ROWS: list[Any] = [{"y": [0]}, {"y": [1]}, {"y": [0, 2]}]
-
-
-def lrp_zero() -> LayerMapComposite:
-    return LayerMapComposite([*layer_map_base(1e-12), (Linear, Epsilon(1e-12))])
-
-
-def normal(*shape: int, seed: int = 0) -> torch.Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
 class Around(nn.Module):
@@ -199,10 +192,10 @@ def test_in_float32_plain_gradients_differ_by_rounding(name: str, last: bool) ->
 def test_relevance_of_rows_together_is_that_of_rows_alone_in_reading_order(name: str, samples: int, last: bool) -> None:
     function = NORMS[name][0] if name in NORMS else {**POOLS, **DISTANCES}[name]
     together = crp_kit.CondAttribution(Around(function, last=last))(
-        images(samples, last=last), ROWS, lrp_zero(), pairing="product"
+        images(samples, last=last), ROWS, lrp_0(), pairing="product"
     )
     attribution = crp_kit.CondAttribution(Around(function))
-    alone = [attribution(x[None], [row], lrp_zero()) for x in images(samples, last=False) for row in ROWS]
+    alone = [attribution(x[None], [row], lrp_0()) for x in images(samples, last=False) for row in ROWS]
     expected = torch.cat([one.input_relevance for one in alone])
     torch.testing.assert_close(together.input_relevance, expected, rtol=1e-8, atol=1e-10)
 
@@ -315,8 +308,8 @@ def test_what_has_its_backward_in_python_has_autograds_gradient(name: str, sampl
 def test_it_runs_under_a_composite_with_rows_together_as_alone(name: str) -> None:
     attribution, x = crp_kit.CondAttribution(Around(PYTHON[name])), images(1, last=False)
     rows: list[Any] = [{"front": [1], "y": [0]}, {"front": [], "y": [1]}, {"y": [1]}, {"front": [0, 2], "y": [2]}]
-    together = attribution(x, rows, lrp_zero()).input_relevance
-    alone = torch.cat([attribution(x, [row], lrp_zero()).input_relevance for row in rows])
+    together = attribution(x, rows, lrp_0()).input_relevance
+    alone = torch.cat([attribution(x, [row], lrp_0()).input_relevance for row in rows])
     assert float(alone.abs().max()) > 0
     torch.testing.assert_close(together, alone, rtol=1e-8, atol=1e-10)
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from nets import relative_error
 from oracles.whole_model import whole_model_relevance
 from torch import nn
 from torchvision.models.resnet import BasicBlock
@@ -206,13 +207,6 @@ def by_crp_kit(
 ) -> torch.Tensor:
     conditions = [{"y": [target]} for target in targets or [0]]
     return CondAttribution(model)(x, conditions, composite, pairing="product").input_relevance
-
-
-def relative_error(found: torch.Tensor, expected: torch.Tensor) -> float:
-    assert found.shape == expected.shape
-    assert torch.isfinite(found).all()
-    assert expected.abs().max() > 0
-    return float((found - expected).abs().max() / expected.abs().max())
 
 
 def preset_error(preset: str, model: str, batch: int) -> float:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from nets import normal
 from torch import nn
 from torch.nn import functional as F
 from zennit.composites import LayerMapComposite, layer_map_base
@@ -79,16 +80,12 @@ class Block(nn.Module):
         return times(scores.softmax(-1), v).transpose(1, 2).flatten(2)
 
 
-def random(*shape: int, seed: int = 0) -> torch.Tensor:
-    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
-
-
 KINDS = {
     "plain": {},
     "causal": {"is_causal": True},
     "scaled": {"scale": 0.3},
-    "boolean mask": {"attn_mask": random(TOKENS, TOKENS) + torch.eye(TOKENS) * 9 > 0},
-    "relative position bias": {"attn_mask": random(HEADS, TOKENS, TOKENS)},
+    "boolean mask": {"attn_mask": normal(TOKENS, TOKENS) + torch.eye(TOKENS) * 9 > 0},
+    "relative position bias": {"attn_mask": normal(HEADS, TOKENS, TOKENS)},
     "grouped queries": {"groups": 1},
 }
 
@@ -97,7 +94,7 @@ def made(kind: str, *, fused: bool) -> Block:
     torch.manual_seed(0)
     block = Block(fused=fused, **KINDS[kind]).double().eval()
     for parameter in block.parameters():
-        parameter.data = random(*parameter.shape, seed=parameter.numel()) / 2
+        parameter.data = normal(*parameter.shape, seed=parameter.numel()) / 2
     return block
 
 
@@ -112,7 +109,7 @@ def expected(block: Block, x: torch.Tensor) -> torch.Tensor:
 @pytest.mark.parametrize("fused", [True, False], ids=["fused", "unfused"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_attnlrp_is_gradient_times_input_with_halved_products(kind: str, fused: bool) -> None:
-    block, x = made(kind, fused=fused), random(2, TOKENS, WIDTH, seed=7)
+    block, x = made(kind, fused=fused), normal(2, TOKENS, WIDTH, seed=7)
     found = CondAttribution(block)(x, [{"y": [1]}], AttnLRP(epsilon=EPSILON)).input_relevance
     wanted = expected(block, x)
     assert float((found - wanted).abs().max() / wanted.abs().max()) < ROUNDING
@@ -121,7 +118,7 @@ def test_attnlrp_is_gradient_times_input_with_halved_products(kind: str, fused: 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("composite", ["attnlrp", "epsilon_plus"])
 def test_fused_and_unfused_attention_get_the_same_relevance(kind: str, composite: str) -> None:
-    x = random(1, TOKENS, WIDTH, seed=7)
+    x = normal(1, TOKENS, WIDTH, seed=7)
     both = [
         CondAttribution(made(kind, fused=fused))(x, [{"y": [1]}], composite).input_relevance for fused in (True, False)
     ]
@@ -130,7 +127,7 @@ def test_fused_and_unfused_attention_get_the_same_relevance(kind: str, composite
 
 
 def test_queries_and_keys_get_relevance_under_attnlrp_only() -> None:
-    block, x = made("plain", fused=True), random(1, TOKENS, WIDTH, seed=7)
+    block, x = made("plain", fused=True), normal(1, TOKENS, WIDTH, seed=7)
     attribution = CondAttribution(block)
     names = ["query", "key", "value"]
     arrived = attribution(x, [{"y": [1]}], "attnlrp", record_layer=names).relevances
@@ -156,13 +153,13 @@ def test_relevance_of_a_hand_written_norm_is_not_sent_into_its_deviation() -> No
             h = self.first(x)
             return self.last(h * torch.rsqrt(h.pow(2).mean(-1, keepdim=True) + 1e-6))
 
-    model, x = Llama().double(), random(1, 6)
+    model, x = Llama().double(), normal(1, 6)
     attr = CondAttribution(model)(x, [{"y": [0]}], AttnLRP(epsilon=EPSILON))
     assert float(attr.heatmap.sum()) == pytest.approx(float(attr.prediction[0, 0]), rel=1e-9)
 
 
 def test_softmax_in_zennit_itself_follows_the_taylor_expansion() -> None:
-    softmax, x, start = nn.Softmax(-1), random(2, 5).requires_grad_(), random(2, 5, seed=1)
+    softmax, x, start = nn.Softmax(-1), normal(2, 5).requires_grad_(), normal(2, 5, seed=1)
     handles = SoftmaxTaylor().register(softmax)
     (found,) = torch.autograd.grad(softmax(x), x, start)
     handles.remove()
@@ -182,7 +179,7 @@ def test_masked_positions_of_a_softmax_get_nothing() -> None:
             weights = scores.masked_fill(torch.tensor([False, True, False, True]), -math.inf).softmax(-1)
             return self.last(weights * x)
 
-    attr = CondAttribution(Masked().double())(random(3, 4), [{"y": [0]}], "attnlrp", record_layer=["first"])
+    attr = CondAttribution(Masked().double())(normal(3, 4), [{"y": [0]}], "attnlrp", record_layer=["first"])
     assert bool(torch.isfinite(attr.input_relevance).all())
     assert not attr.relevances["first"][:, [1, 3]].any()
     assert attr.relevances["first"][:, [0, 2]].all()
@@ -226,7 +223,7 @@ def test_masked_attention_in_float32_is_finite_and_near_float64(
     low: str, causal: bool, fused: bool, composite: AttnLRP
 ) -> None:
     torch.manual_seed(0)
-    model, x = Windows(MASKS[low], fused=fused, causal=causal).eval(), random(2, 6, WIDTH, seed=3) * 4
+    model, x = Windows(MASKS[low], fused=fused, causal=causal).eval(), normal(2, 6, WIDTH, seed=3) * 4
     single = CondAttribution(model)(x.float(), [{"y": [1]}], composite).input_relevance
     double = CondAttribution(model.double())(x, [{"y": [1]}], composite).input_relevance
     assert bool(single.isfinite().all())
@@ -247,7 +244,7 @@ def test_weights_that_underflow_get_nothing(low: float) -> None:
             return self.last((self.scores(x) + shift).softmax(-1) * x)
 
     torch.manual_seed(0)
-    model, x = Weighted().eval(), random(3, 4)
+    model, x = Weighted().eval(), normal(3, 4)
     single = CondAttribution(model)(x.float(), [{"y": [0]}], "attnlrp", record_layer=["scores"])
     double = CondAttribution(model.double())(x, [{"y": [0]}], "attnlrp", record_layer=["scores"])
     assert bool(single.input_relevance.isfinite().all())
@@ -266,7 +263,7 @@ def test_rows_that_are_masked_altogether_get_nothing_and_spoil_nothing(fused: bo
             return self.head((weights.masked_fill(weights.isnan(), 0.0) @ v).mean(1))
 
     torch.manual_seed(0)
-    model, x = Hidden(-math.inf, fused=fused).eval(), random(1, 6, WIDTH, seed=3)
+    model, x = Hidden(-math.inf, fused=fused).eval(), normal(1, 6, WIDTH, seed=3)
     model.mask[2] = -math.inf
     single = CondAttribution(model)(x.float(), [{"y": [1]}], "attnlrp", record_layer=["first"])
     double = CondAttribution(model.double())(x, [{"y": [1]}], "attnlrp", record_layer=["first"])
@@ -287,7 +284,7 @@ def test_the_axis_of_a_softmax_is_its_own(dim: int | None) -> None:
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return self.last(self.softmax(x)).sum(1)
 
-    model, x = Weighted().double().eval(), random(1 if dim in (0, None) else 2, 3, 4)
+    model, x = Weighted().double().eval(), normal(1 if dim in (0, None) else 2, 3, 4)
     axis = 0 if dim is None else dim
     found = CondAttribution(model)(x, [{"y": [1]}], AttnLRP(epsilon=EPSILON)).input_relevance
     weights = x.softmax(axis)
@@ -308,7 +305,7 @@ def test_a_rule_with_a_backward_of_its_own_is_run_by_that() -> None:
         def copy(self) -> Any:
             return type(self)()
 
-    model, x = nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2)).double().eval(), random(2, 4)
+    model, x = nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2)).double().eval(), normal(2, 4)
     plain = CondAttribution(model)(x, [{"y": [0]}], LayerMapComposite([*layer_map_base(), (Linear, Epsilon())]))
     halved = CondAttribution(model)(x, [{"y": [0]}], LayerMapComposite([*layer_map_base(), (Linear, Halved())]))
     torch.testing.assert_close(halved.input_relevance * 4, plain.input_relevance)

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from nets import small_convnet
 from torch import nn
 from zennit import composites, rules
 from zennit.canonizers import SequentialMergeBatchNorm
@@ -406,7 +407,7 @@ def test_a_first_composite_that_is_changed_leaves_its_plan_to_none() -> None:
 
 def test_a_tensor_of_bounds_written_to_in_place_counts() -> None:
     low, high = torch.full((1, 3, 40, 40), -3.0), torch.full((1, 3, 40, 40), 3.0)
-    net = nn.Sequential(nn.Conv2d(3, 2, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(2, 2)).eval()
+    net = small_convnet(3, 2, 2)
     x = torch.randn(1, 3, 40, 40, generator=torch.Generator().manual_seed(2))
     composite, attribution = composites.EpsilonGammaBox(low, high), CondAttribution(net)
     first = attribution(x, [{"y": [0]}], composite).heatmap

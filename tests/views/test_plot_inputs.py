@@ -9,6 +9,7 @@ import pytest
 import torch
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
+from nets import small_convnet
 from torch import nn
 
 import crp_kit as crp
@@ -327,7 +328,7 @@ def test_bars_that_cannot_be_drawn_are_refused(options: dict[str, Any], message:
 
 def test_images_stand_before_the_rows_of_their_sample() -> None:
     torch.manual_seed(0)
-    front = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3)).eval()
+    front = small_convnet(1, 4, 3)
     data = torch.rand(2, 1, 6, 6, generator=torch.Generator().manual_seed(0))
     figure = attributed(front, data).plot(data)
     shown = [place for place in figure.axes if place.get_images()]
