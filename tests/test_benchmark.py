@@ -71,7 +71,7 @@ def test_medians_and_ratios_are_those_of_the_rounds(ran: SimpleNamespace) -> Non
 
 
 @pytest.mark.slow
-def test_the_report_says_on_what_and_with_what_it_was_measured(ran: SimpleNamespace) -> None:
+def test_the_report_names_the_machine_and_the_versions(ran: SimpleNamespace) -> None:
     machine, about = ran.report["machine"], ran.report["about"]["ours"]
     assert machine["cores"] >= 1
     assert machine["memory"] > 1 << 28
@@ -128,7 +128,7 @@ def half(ran: SimpleNamespace, tmp_path: Path) -> Path:
 
 
 @pytest.mark.slow
-def test_a_run_measures_what_another_one_has_not(
+def test_a_run_continues_an_unfinished_one(
     part: Any, ran: SimpleNamespace, half: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     names = []
@@ -148,7 +148,7 @@ def test_a_run_measures_what_another_one_has_not(
 
 
 @pytest.mark.slow
-def test_what_was_measured_is_shown_again_without_measuring(
+def test_measurements_are_shown_again_without_measuring(
     part: Any, ran: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("PYTHONPATH", str(SCRIPTS))
@@ -187,7 +187,7 @@ def test_a_side_takes_the_gpu_that_was_named(
 
 
 @pytest.mark.slow
-def test_measurements_of_another_machine_are_not_gone_on_with(part: Any, ran: SimpleNamespace, half: Path) -> None:
+def test_measurements_of_another_machine_are_not_continued(part: Any, ran: SimpleNamespace, half: Path) -> None:
     machine = {**ran.report["machine"], "cpu": "another"}
     half.write_text(json.dumps({**ran.report, "machine": machine}))
     with pytest.raises(SystemExit, match="another machine: cpu differ"):
@@ -195,7 +195,7 @@ def test_measurements_of_another_machine_are_not_gone_on_with(part: Any, ran: Si
 
 
 @pytest.mark.slow
-def test_time_grows_by_one_number_at_a_time(part: Any, ran: SimpleNamespace) -> None:
+def test_the_growth_figure_varies_one_number_at_a_time(part: Any, ran: SimpleNamespace) -> None:
     grown = part("figure").growth(ran.report["cases"])
     assert {what: [number for number, _ in found["crp-kit"]] for what, found in grown.items()} == {
         "conditions": [1, 64],

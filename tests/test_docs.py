@@ -51,7 +51,7 @@ def test_rows_of_a_table_have_as_many_cells_as_its_head(page: Path) -> None:
 
 
 @pytest.mark.parametrize("page", [*PAGES, ROOT / "README.md"], ids=named)
-def test_links_to_files_lead_somewhere(page: Path) -> None:
+def test_links_to_files_lead_to_existing_files(page: Path) -> None:
     links = _LINK.findall(_BLOCK.sub("", page.read_text(encoding="utf-8")))
     missing = [link for link in links if "://" not in link and not (page.parent / link).exists()]
     assert not missing
@@ -71,7 +71,7 @@ def test_pictures_of_the_readme_have_words_and_a_caption_and_come_from_scripts()
             assert picture.format == "PNG"
 
 
-def test_the_script_of_the_pictures_says_when_there_is_no_browser(tmp_path: Path) -> None:
+def test_the_script_of_the_pictures_fails_in_one_line_without_a_browser(tmp_path: Path) -> None:
     nowhere = {"PATH": str(tmp_path), "PLAYWRIGHT_BROWSERS_PATH": str(tmp_path / "none")}
     command = [sys.executable, FIGURES, "-o", tmp_path / "made"]
     ran = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, **nowhere})

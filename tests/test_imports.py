@@ -90,7 +90,7 @@ def is_module(module: str) -> bool:
 
 @pytest.mark.parametrize("path", MODULES, ids=module_of)
 class TestEachModule:
-    def test_has_a_row(self, path: Path) -> None:
+    def test_belongs_to_a_row(self, path: Path) -> None:
         assert part_of(module_of(path)) in PARTS
 
     def test_imports_only_its_own_part_and_what_is_below_it(self, path: Path) -> None:
@@ -107,7 +107,7 @@ class TestEachModule:
                 assert any(part == one or part.startswith(f"{one}/") for one in LIBRARIES[library]), library
 
 
-def test_files_import_each_other_in_no_circle() -> None:
+def test_files_do_not_import_each_other_in_a_circle() -> None:
     edges = {module_of(path): {module for library, module in imports(path) if library == "crp_kit"} for path in MODULES}
     left = {module: reached - {module} for module, reached in edges.items()}
     while left:

@@ -39,7 +39,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_info_says_what_is_in_it_and_where_it_comes_from(built: Path) -> None:
+def test_info_shows_the_contents_and_the_provenance_of_an_atlas(built: Path) -> None:
     said = crp_kit("info", built).stdout
     assert "40 samples of demo:shapes:40, 8 classes; model demo:resnet" in said
     assert "layer2.1.conv2: 32 concepts" in said
@@ -50,7 +50,7 @@ def test_info_says_what_is_in_it_and_where_it_comes_from(built: Path) -> None:
     assert known["classes"][0] == "red circle above striped square"
 
 
-def test_digits_mean_the_class_that_is_named_so_and_else_its_number() -> None:
+def test_digits_name_a_class_and_only_then_its_number() -> None:
     names = ["0", "1", "10", "11", "12", "13", "2", "3"]  # in the order of folders
     data = Labelled(24)
     data.classes = tuple(names)
@@ -110,7 +110,7 @@ def test_exports_have_a_row_for_each_entry(built: Path, what: str, rows: int) ->
     assert "exists; --overwrite replaces it" in mistake("export", built, "-o", "out.csv")
 
 
-def test_export_of_one_layer_and_mode(built: Path) -> None:
+def test_export_can_be_restricted_to_one_layer_and_mode(built: Path) -> None:
     options = ("--layer", "fc", "--mode", "relevance", "--what", "class-top")
     crp_kit("export", built, *options, "-o", "out.json")
     rows = json.loads(Path("out.json").read_text())
@@ -132,7 +132,7 @@ def test_shards_merge_to_the_same_file_and_verify_reads_it(built: Path) -> None:
     assert json.loads(crp_kit("verify", "all.h5", "--json").stdout) == {"all.h5": []}
 
 
-def test_verify_says_what_is_wrong(built: Path) -> None:
+def test_verify_names_each_fault_of_a_file(built: Path) -> None:
     Path("foreign.h5").write_text("no HDF5")
     result = crp_kit("verify", "foreign.h5", built)
     assert result.exit_code == 2
@@ -152,7 +152,7 @@ def test_references_are_drawn(built: Path, options: tuple[str, ...]) -> None:
         assert np.asarray(picture.convert("L")).std() > 10
 
 
-def test_references_into_a_folder_and_as_json(built: Path) -> None:
+def test_references_are_written_to_a_folder_or_as_json(built: Path) -> None:
     asked = ("references", built, *MODEL, "--layer", LAYER, "--concept", "0-2", "-k", 3, "-o", "figures")
     assert crp_kit(*asked).stdout.split() == [f"figures/concept-{number}.png" for number in range(3)]
     rows = json.loads(crp_kit(*asked, "--overwrite", "--json").stdout)
@@ -224,5 +224,5 @@ def test_mistakes_are_one_line_with_the_fix(folder: Path, arguments: tuple[str, 
         (("references", *MODEL, "--layer", LAYER, "--concept", 1, "-o", "a.txt"), "needs one of the endings .png"),
     ],
 )
-def test_mistakes_in_asking_are_one_line_with_the_fix(built: Path, arguments: Any, message: str) -> None:
+def test_mistakes_in_queries_are_one_line_with_the_fix(built: Path, arguments: Any, message: str) -> None:
     assert message in mistake(arguments[0], built, *arguments[1:])

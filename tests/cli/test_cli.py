@@ -91,7 +91,7 @@ def test_a_heatmap_is_what_the_library_computes(folder: Path) -> None:
         assert image.width > image.height > 200
 
 
-def test_each_makes_one_heatmap_for_each_id_of_each_image(folder: Path) -> None:
+def test_option_each_makes_one_heatmap_per_id_and_image(folder: Path) -> None:
     result = crp_kit(
         "heatmap", "0.png", "1.png", *DEMO, "--each", f"{LAYER}:3,5", "--each", "layer1.0.conv1:1", "--json"
     )
@@ -108,7 +108,7 @@ def test_each_makes_one_heatmap_for_each_id_of_each_image(folder: Path) -> None:
         ]
 
 
-def test_top_takes_the_channels_with_the_largest_shares(folder: Path) -> None:
+def test_option_top_takes_the_channels_of_most_relevance(folder: Path) -> None:
     result = crp_kit("heatmap", "0.png", *DEMO, "--layer", LAYER, "--top", 3, "--condition", "y:1", "--json")
     rows = json.loads(result.stdout)["images"][0]["heatmaps"]
     loaded = load_model("demo:resnet")
@@ -120,7 +120,7 @@ def test_top_takes_the_channels_with_the_largest_shares(folder: Path) -> None:
     assert [row["share"] for row in rows] == pytest.approx([float(shares[channel]) for channel in best])
 
 
-def test_top_ranks_a_layer_beside_another_condition_by_what_arrives_there(folder: Path) -> None:
+def test_option_top_ranks_a_layer_beside_another_condition_by_the_relevance_that_arrives(folder: Path) -> None:
     """Whether relevance passes a convolution says nothing of what passes the shortcut beside it."""
     beside, layer = "layer2.0.conv2", "layer2.0.downsample.0"
     asked = ("--condition", f"{beside}:3", "--condition", "y:1", "--layer", layer, "--top", 4, "--json")
@@ -246,7 +246,7 @@ def test_the_demo_writes_its_results_and_can_be_run_again(folder: Path) -> None:
     assert "concepts.png exists; --overwrite replaces it" in mistake("demo", "-o", "crp-kit-demo")
 
 
-def test_the_demo_s_images_can_be_given_to_heatmap(folder: Path) -> None:
+def test_images_of_the_demo_are_input_for_heatmap(folder: Path) -> None:
     crp_kit("demo", "--images", 1, "-o", "out/here", "--seed", 3, "--no-report")
     found = json.loads((folder / "out/here/concepts.json").read_text(encoding="utf-8"))
     result = crp_kit("heatmap", "out/here/image-0.png", *DEMO, "--layer", LAYER, "--top", 4, "--json")
@@ -257,7 +257,7 @@ def test_the_demo_s_images_can_be_given_to_heatmap(folder: Path) -> None:
     assert [row["share"] for row in rows] == pytest.approx([one["share"] for one in expected], rel=1e-3)
 
 
-def test_the_demo_refuses_what_it_cannot_show(folder: Path) -> None:
+def test_the_demo_refuses_layers_that_it_cannot_show(folder: Path) -> None:
     assert "no layer named 'layer9'" in mistake("demo", "--layer", "layer9")
     assert "'fc' has no channels of height and width" in mistake("demo", "--layer", "fc", "-o", "x")
     (folder / "file").touch()

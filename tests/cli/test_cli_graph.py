@@ -31,7 +31,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 crp_kit = partial(invoke, "graph")
 
 
-def test_prints_the_graph_of_the_library(folder: Path) -> None:
+def test_graph_prints_the_graph_of_the_library(folder: Path) -> None:
     result = crp_kit("0.png", *DEMO, "--layers", LAYERS, "--width", "2,2", "--class", 3)
     loaded = load_model("demo:resnet")
     inputs = load_images(["0.png"], loaded.preprocess).inputs
@@ -43,7 +43,7 @@ def test_prints_the_graph_of_the_library(folder: Path) -> None:
     assert ConceptGraph.from_json(json.loads(printed.stdout)) == graph
 
 
-def test_writes_several_files_at_once(folder: Path) -> None:
+def test_graph_writes_several_files_at_once(folder: Path) -> None:
     names = ["graph.png", "graph.svg", "graph.json", "graph.dot"]
     outputs = [part for name in names for part in ("-o", name)]
     result = crp_kit(
@@ -89,7 +89,7 @@ def test_an_atlas_shows_references(folder: Path) -> None:
         (("9.png",), "no image file '9.png'"),
     ],
 )
-def test_mistakes_are_told(folder: Path, options: tuple[str, ...], message: str) -> None:
+def test_mistakes_are_one_line_with_the_fix(folder: Path, options: tuple[str, ...], message: str) -> None:
     result = crp_kit("0.png", *DEMO, *options)
     assert result.exit_code == 2
     assert result.stdout == ""
@@ -97,7 +97,7 @@ def test_mistakes_are_told(folder: Path, options: tuple[str, ...], message: str)
     assert message in result.stderr
 
 
-def test_nothing_is_overwritten_unasked(folder: Path) -> None:
+def test_nothing_is_overwritten_unless_asked(folder: Path) -> None:
     Path("graph.dot").write_text("mine")
     assert "--overwrite replaces" in crp_kit("0.png", *DEMO, "-o", "graph.dot").stderr
     assert Path("graph.dot").read_text() == "mine"

@@ -29,7 +29,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_the_map_is_the_library_s(folder: Path) -> None:
+def test_regions_are_those_of_the_library(folder: Path) -> None:
     result = crp_kit(
         "0.png", *ASKED, "--regions", "slic", "--count", 12, "--class", 2, "--top", 6, "-o", "map.png",
         "--save-array", "map.npz",
@@ -50,7 +50,7 @@ def test_the_map_is_the_library_s(folder: Path) -> None:
         assert image.width > image.height > 300
 
 
-def test_json_says_what_was_found_and_nothing_else() -> None:
+def test_json_lists_the_regions_and_writes_no_figure() -> None:
     result = crp_kit("0.png", *ASKED, "--cell", "16x32", "--top", 3, "--signed", "--json")
     assert result.exit_code == 0, (result.output, result.exception)
     assert result.stderr == ""
@@ -64,7 +64,7 @@ def test_json_says_what_was_found_and_nothing_else() -> None:
     assert len(found["concepts"]) <= 3
 
 
-def test_a_figure_is_drawn_without_being_asked_for_and_not_overwritten() -> None:
+def test_a_figure_is_drawn_by_default_and_not_overwritten() -> None:
     assert crp_kit("0.png", *ASKED, "--top", 2, "--count", "2x3").stdout == "regions.png\n"
     before = Path("regions.png").read_bytes()
     assert "regions.png exists; --overwrite replaces it" in mistake("0.png", *ASKED)
@@ -102,6 +102,6 @@ def test_with_an_atlas_the_figure_shows_reference_samples() -> None:
         (("0.png", *ASKED, "--regions", "circles"), "'circles' is not one of"),
     ],
 )
-def test_mistakes_are_said_in_one_line(arguments: tuple[str, ...], message: str) -> None:
+def test_mistakes_are_one_line_with_the_fix(arguments: tuple[str, ...], message: str) -> None:
     assert message in mistake(*arguments)
     assert not Path("regions.png").exists()

@@ -52,7 +52,7 @@ def test_rules_as_json_are_the_rows_of_the_table() -> None:
 
 
 @pytest.mark.parametrize(("size", "height", "width"), [("32", 32, 32), ("32x48", 32, 48)])
-def test_the_size_of_the_image_can_be_said(size: str, height: int, width: int) -> None:
+def test_option_size_sets_the_size_of_the_image(size: str, height: int, width: int) -> None:
     graph = crp.trace_model_graph(load_model("demo:resnet").model, torch.zeros(1, 3, height, width))
     rows = {row["name"]: row["shape"] for row in json.loads(crp_kit(*DEMO, "--size", size, "--json").stdout)}
     assert rows["input"] == [3, height, width]
@@ -72,7 +72,7 @@ def test_check_names_the_nodes_without_a_rule_and_exits_with_1(odd: str) -> None
     assert result.stderr == "crp-kit: 1 of 4 nodes have no proper rule: special_erfcx\n"
 
 
-def test_an_operation_declared_to_work_value_by_value_is_proper(tmp_path: Path, odd: str) -> None:
+def test_an_operation_declared_element_wise_passes_the_check(tmp_path: Path, odd: str) -> None:
     source = (tmp_path / "odd.py").read_text().replace("class Odd", "class Act(torch.nn.Module):\n"
         "    def forward(self, x):\n        return torch.special.erfcx(x)\n\n\nclass Odd")  # fmt: skip
     source = source.replace("nn.Conv2d(3, 2, 3)", "nn.Sequential(torch.nn.Conv2d(3, 2, 3), Act())")
@@ -90,7 +90,7 @@ def test_the_box_of_the_box_rule_is_that_of_the_models_inputs() -> None:
     assert first.startswith(f"ZBox(low=[{low}], high=[")
 
 
-def test_without_check_such_nodes_are_only_shown(odd: str) -> None:
+def test_without_check_nodes_without_a_rule_are_only_shown(odd: str) -> None:
     result = crp_kit("--model", odd, "--size", 8)
     assert result.exit_code == 0
     assert "1 plain gradient" in result.stdout.splitlines()[0]
@@ -109,7 +109,7 @@ def test_plain_gradients_pass_the_check(odd: str) -> None:
         (("--size", "1x1x1"), "--size is written like 224 or 480x640; got '1x1x1'"),
     ],
 )
-def test_mistakes_are_told_in_one_line(options: tuple[str, ...], message: str) -> None:
+def test_mistakes_are_one_line_with_the_fix(options: tuple[str, ...], message: str) -> None:
     result = crp_kit(*DEMO, *options)
     assert result.exit_code == 2
     assert result.stdout == ""

@@ -18,7 +18,7 @@ def attribution() -> CondAttribution:
 
 
 @pytest.mark.parametrize("mistake", MISTAKES.values(), ids=MISTAKES)
-def test_a_mistake_is_told(attribution: CondAttribution, mistake: Mistake) -> None:
+def test_a_mistake_raises_its_error_with_its_message(attribution: CondAttribution, mistake: Mistake) -> None:
     with pytest.raises(mistake.error, match=mistake.message):
         attribution(mistake.spoil(images()), mistake.conditions, mistake.composite, **mistake.options)
 
@@ -32,7 +32,7 @@ AT_ONCE = ["no sets", "integers", "NaN", "pairing", "batch size 0", "no start", 
 
 
 @pytest.mark.parametrize("name", AT_ONCE)
-def test_generate_tells_what_is_wrong_before_its_first_slice(attribution: CondAttribution, name: str) -> None:
+def test_generate_refuses_mistakes_before_its_first_part(attribution: CondAttribution, name: str) -> None:
     mistake = MISTAKES[name]
     with pytest.raises(mistake.error, match=mistake.message):
         attribution.generate(mistake.spoil(images()), mistake.conditions, mistake.composite, **mistake.options)
@@ -51,12 +51,12 @@ def test_many_ids_out_of_range_are_shortened() -> None:
     assert "channel 4, 5, 6, 7, 8, … of 'conv1'" in str(ConceptRangeError("conv1", range(4, 20), 4))
 
 
-def test_a_model_that_is_no_module_is_told() -> None:
+def test_a_model_that_is_no_module_is_refused() -> None:
     with pytest.raises(InputError, match=r"model is a torch.nn.Module; got str"):
         CondAttribution("resnet18")  # type: ignore[arg-type]
 
 
-def test_an_ambiguous_channel_axis_is_told_and_can_be_said() -> None:
+def test_an_ambiguous_channel_axis_is_refused_and_can_be_given() -> None:
     class Ambiguous(nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return x.transpose(1, 2).mean(1)

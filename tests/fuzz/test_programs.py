@@ -24,7 +24,7 @@ COMPARED = 0.5
 
 
 @pytest.mark.parametrize("name", ORACLES)
-def test_random_programs_agree_with(name: str, programs: int) -> None:
+def test_random_programs_agree_with_the_oracle(name: str, programs: int) -> None:
     oracle, count = ORACLES[name], max(1, int(programs * SHARES[name]))
     outcomes = {}
     for seed in range(count):
