@@ -1,4 +1,4 @@
-"""Every error that crp-kit raises on purpose, with the values it is about."""
+"""Errors of crp-kit, all derived from `CrpKitError`, with the values that they are about."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ class CrpKitError(Exception):
 
 
 class ConditionError(CrpKitError, ValueError):
-    """A condition set, or a combination of condition sets, that has no meaning."""
+    """A condition set, or an argument that goes with condition sets, that has no meaning."""
 
 
 class UnknownLayerError(ConditionError):
@@ -24,15 +24,15 @@ class UnknownLayerError(ConditionError):
     known : iterable of str
         The names that exist; the nearest ones are suggested.
     reason : str, optional
-        Said instead of "no layer named …", when the name exists in the model but not in the graph.
+        The message instead of "no layer named …", where the name exists in the model but not in the graph.
     """
 
     def __init__(self, name: str, known: Iterable[str], reason: str | None = None) -> None:
         self.name = name
         self.suggestions = difflib.get_close_matches(name, sorted(set(known)), n=3, cutoff=0.5)
-        said = reason or f"no layer named {name!r}"
+        message = reason or f"no layer named {name!r}"
         hint = f"; did you mean {' or '.join(map(repr, self.suggestions))}?" if self.suggestions else ""
-        super().__init__(f"{said}{hint}{' See' if hint else '; see'} crp_kit.get_layer_names")
+        super().__init__(f"{message}{hint}{' See' if hint else '; see'} crp_kit.get_layer_names")
 
 
 class UnreachableLayerError(ConditionError):
@@ -51,7 +51,7 @@ class ConceptRangeError(ConditionError, IndexError):
     size : int
         Number of concepts that the layer has.
     what : str
-        The word for one of them, such as ``"channel"``.
+        The noun for one of them, such as ``"channel"``.
     """
 
     def __init__(self, layer: str, ids: Sequence[int], size: int, *, what: str = "channel") -> None:
@@ -63,11 +63,11 @@ class ConceptRangeError(ConditionError, IndexError):
 
 
 class ConceptAxisError(ConditionError):
-    """The axis of a node's output that enumerates its concepts cannot be told."""
+    """The axis of a node's output that enumerates its concepts is unknown, ambiguous or does not exist."""
 
 
 class InputError(CrpKitError, ValueError):
-    """Data that the model or crp-kit cannot take: type, rank, NaN, emptiness."""
+    """Data or an argument that is not valid: its type, shape, values, or that it is empty."""
 
 
 class ModelError(CrpKitError, RuntimeError):
@@ -107,9 +107,9 @@ class DeviceMemoryError(CrpKitError, MemoryError):
     Parameters
     ----------
     work : str
-        What it was needed for.
+        The step that it was needed for.
     samples : int
-        How many samples were in it together.
+        Number of samples in that step.
     """
 
     def __init__(self, work: str, samples: int) -> None:
@@ -120,8 +120,8 @@ class DeviceMemoryError(CrpKitError, MemoryError):
 
 
 class AtlasError(CrpKitError, ValueError):
-    """An atlas file that is none, is damaged, is not finished, or does not belong to what it is used with."""
+    """A file that is no atlas, is damaged or not finished, or does not belong to the model or data at hand."""
 
 
 class CrpKitWarning(UserWarning):
-    """Something that the result is still right about, but that the user should know."""
+    """A choice or limit that the user should know of; the result is right."""

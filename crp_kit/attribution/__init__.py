@@ -1,1 +1,1 @@
-"""Conditional attribution: rows, masks, relevance at layers, results, conservation."""
+"""Conditional attribution: rows, start relevance, masks, relevance at layers, results, conservation."""

@@ -52,20 +52,20 @@ def _parameters_of(generate: Callable[Concatenate[Any, _Parameters], Any]) -> Ca
 
 
 class CondAttribution:
-    """Conditional attribution of a model (Achtibat et al., Nature Machine Intelligence 5, 2023).
+    """Conditional attribution of a model: concept relevance propagation.
 
     Parameters
     ----------
     model : torch.nn.Module
         It is never changed: it runs as a copy that shares its tensors, in evaluation mode.
     output : str, int or callable, optional
-        Which part of the model's output is attributed, if that is not one tensor: a key, an index, or a function.
+        The part of the model's output that is attributed, if that is not one tensor: a key, an index, or a function.
     elementwise : module types, str, or several of them, optional
         Modules whose forward is element-wise, such as activations spelled out in other operations: types, names,
         or patterns for names. Each becomes one node with the rule of activations, unless a composite has another rule
         for its type or name; LRP's presets pass relevance through it unchanged. It is tried whether they do so.
     batch_norm : {"affine", "pass", "epsilon", "threshold"}, optional
-        What is done under LRP at a BatchNorm that belongs to no convolution or linear layer, as in DenseNet; see
+        The rule of LRP at a BatchNorm that belongs to no convolution or linear layer, as in DenseNet; see
         `crp_kit.propagation.plan.BatchNormRule`. A composite's own rule for it (other than zennit's Pass) comes first.
     class_axis : int, optional
         The axis of the model's output that enumerates the classes, the batch axis counted: -1 for (batch, box, class).
@@ -87,8 +87,18 @@ class CondAttribution:
         ``"samples"``: the forward takes a list with one tensor for each sample, as torchvision's detectors do; the data
         is such a list of tensors of one shape, or all of them as one tensor.
     biases : {"absorb", "distribute"}, optional
-        Where a preset lets the share of biases go: lost to them, as in zennit, or on to the layer's inputs; see
-        `crp_kit.rules.presets.preset`. Composites that are objects say it themselves.
+        Whether biases absorb their share under a preset, as in zennit, or it is redistributed to the layer's inputs;
+        see `crp_kit.rules.presets.preset`. Composites that are objects have their own rules.
+
+    Raises
+    ------
+    InputError
+        If `model` is not a torch.nn.Module.
+
+    References
+    ----------
+    Achtibat et al., "From attribution maps to human-understandable explanations through concept relevance propagation",
+    Nature Machine Intelligence 5, 2023.
 
     Examples
     --------
@@ -131,7 +141,7 @@ class CondAttribution:
         self._presets: dict[tuple[str, str], Composite | None] = {}
 
     def __getstate__(self) -> dict[str, Any]:
-        """Pickle and copy the model and what is chosen of its output; what was recorded is made anew."""
+        """Return what pickling and copying keep: the model and its settings, not what was recorded."""
         return {**vars(self), "_presets": {}}
 
     def generate(
@@ -255,7 +265,13 @@ class CondAttribution:
                 yield part
 
     def graph(self, sample: Any, composite: Composite | str | None = None) -> Graph:
-        """Return the recorded graph for a sample, with all names that conditions can use."""
+        """Return the recorded graph for a sample, with all names that conditions can use.
+
+        Raises
+        ------
+        InputError, ModelError
+            If the sample is not valid, or the model cannot be recorded.
+        """
         check_data(self.engine.named(sample))
         return self.engine.run(sample, self.resolve_composite(composite)).graph
 

@@ -1,4 +1,4 @@
-"""Where the relevance of an attribution went: conservation and finiteness, node by node."""
+"""Conservation of relevance: what biases, stabilizers, masks and excluded paths absorbed, node by node."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ _SHOWN = 12
 _TABLES, _ROWS = 3, 50
 """In a notebook: rows that have a table of their own, and rows in one table, if there are more."""
 _PERCENT = 0.0005
-"""Smaller shares are not worth a line."""
+"""Smaller shares are shown as 0, and nodes that lose less get no line."""
 _MANY = 10
-"""Larger shares are said in multiples."""
+"""Larger shares are shown as multiples."""
 
 
 @dataclass(frozen=True)
 class NodeRelevance:
-    """What happened to relevance at one node, summed over its elements.
+    """The relevance balance of one node, summed over its elements.
 
     Parameters
     ----------
@@ -56,8 +56,8 @@ class NodeRelevance:
     finite : bool
         Whether all relevance that arrived, and all that was handed on, is finite.
     remaining : float
-        Relevance that is still on its way to the input, at this depth of the graph and on all branches, once this node
-        has handed its own on.
+        Relevance that is still on its way to the input, on all branches at this depth of the graph, after this node
+        has redistributed its own.
     """
 
     name: str
@@ -77,7 +77,7 @@ class NodeRelevance:
 
 @dataclass(frozen=True, repr=False)
 class Conservation:
-    """Where the relevance of one row went.
+    """The relevance balance of one row.
 
     Parameters
     ----------
@@ -97,7 +97,7 @@ class Conservation:
     input: float
 
     def lost(self, sink: str) -> float:
-        """Return the relevance that one of `SINKS` took, over all nodes."""
+        """Return the relevance that one of `SINKS` absorbed, over all nodes."""
         return math.fsum(getattr(node, sink) for node in self.nodes)
 
     def share(self, relevance: float) -> float:
@@ -106,12 +106,12 @@ class Conservation:
 
     @property
     def first_non_finite(self) -> NodeRelevance | None:
-        """The first node, from the start, that got or made relevance which is infinite or not a number."""
+        """The first node, from the start, at which relevance is infinite or not a number."""
         return next((node for node in self.nodes if not node.finite), None)
 
     @property
     def unexplained(self) -> float:
-        """The largest share that rules which do not conserve added or took, at all nodes together; at least 0."""
+        """The share that rules which do not conserve added or absorbed, by magnitude over all nodes; at least 0."""
         return math.fsum(abs(self.share(node.other)) for node in self.nodes)
 
     def table(self, *, least: float = 0.0) -> str:
@@ -126,8 +126,8 @@ class Conservation:
         return "\n".join(text_table([_HEADS, *rows], left=2))
 
     def _losses(self, node: NodeRelevance) -> float:
-        found = max(abs(self.share(getattr(node, sink))) for sink in SINKS)
-        return math.inf if not node.finite or math.isnan(found) else found
+        largest = max(abs(self.share(getattr(node, sink))) for sink in SINKS)
+        return math.inf if not node.finite or math.isnan(largest) else largest
 
     def _cells(self, node: NodeRelevance) -> tuple[str, ...]:
         sinks = (_percent(self.share(getattr(node, sink))) for sink in SINKS)
@@ -136,27 +136,27 @@ class Conservation:
         return (node.name, node.rule, _percent(self.share(node.arrived)), *sinks, remaining, *extremes)
 
     def summary(self) -> str:
-        """Return in one sentence where relevance went."""
+        """Return the balance in one sentence."""
         broken = self.first_non_finite
         if broken is not None:
             return f"{self.title}: {self.start:.4g} at the start, not finite from {broken.name!r} ({broken.rule}) on"
-        found = [(self.share(self.lost(sink)), _SINK_TEXTS[sink]) for sink in SINKS]
-        taken = [f"{text} {_percent(share)}" for share, text in found if abs(share) >= _PERCENT]
+        shares = [(self.share(self.lost(sink)), _SINK_TEXTS[sink]) for sink in SINKS]
+        absorbed = [f"{text} {_percent(share)}" for share, text in shares if abs(share) >= _PERCENT]
         at_input = f"{self.title}: {self.start:.4g} at the start, {_percent(self.share(self.input))} of it at the input"
-        return at_input + (f" ({', '.join(taken)})" if taken else "")
+        return at_input + (f" ({', '.join(absorbed)})" if absorbed else "")
 
     def __repr__(self) -> str:
-        kept, _ = self._worth_telling()
+        kept, _ = self._largest_losses()
         if not kept:
             return self.summary()
         return "\n".join([self.summary(), *text_table([_HEADS, *map(self._cells, kept)], left=2)])
 
     def _repr_html_(self) -> str:
-        kept, left = self._worth_telling()
+        kept, left = self._largest_losses()
         return html_table(_HEADS, [*map(self._cells, kept)], texts=_HEADS[:2], caption=self.summary(), hidden=left)
 
-    def _worth_telling(self) -> tuple[list[NodeRelevance], int]:
-        """Return the nodes that lost most, in their order, and how many others lost something."""
+    def _largest_losses(self) -> tuple[list[NodeRelevance], int]:
+        """Return the nodes at which most is absorbed, in their order, and how many others absorb something."""
         broken = self.first_non_finite
         nodes = self.nodes[: self.nodes.index(broken) + 1] if broken is not None else self.nodes
         losing = [node for node in nodes if self._losses(node) >= _PERCENT]
@@ -169,11 +169,11 @@ _HEADS = ("node", "rule", "arrived", *SINKS, "remaining", "lowest", "highest")
 
 @dataclass(frozen=True, repr=False)
 class ConservationReport:
-    """Where the relevance of an attribution went, row by row. In `Attribution.conservation` after ``diagnose=True``.
+    """The relevance balance of an attribution, row by row. In `Attribution.conservation` after ``diagnose=True``.
 
-    For every row, relevance at the start equals that at the input and what biases and constants, stabilizers, masks,
-    paths that do not count, and rules that do not conserve took. What biases and stabilizers took is computed from the
-    rules' own formulas, not from what is missing, so ``other`` shows whatever they do not explain.
+    For every row, relevance at the start is the sum of the relevance at the input and of what biases and constants,
+    stabilizers, masks, excluded paths, and rules that do not conserve absorbed. The parts of biases and stabilizers are
+    computed from the rules' own formulas, not from what is missing, so ``other`` shows whatever they do not explain.
 
     Parameters
     ----------
@@ -195,18 +195,18 @@ class ConservationReport:
         return self.rows[row]
 
     def warnings(self) -> list[str]:
-        """Return what is wrong, in a sentence for each row that has something wrong."""
-        found = []
+        """Return a sentence for each row in which relevance is not finite or not conserved by a rule."""
+        problems = []
         for row in self.rows:
             broken, worst = row.first_non_finite, max(row.nodes, key=lambda node: abs(node.other))
             if broken is not None:
-                found.append(f"{row.title}: relevance is not finite from {broken.name!r} (rule: {broken.rule}) on")
+                problems.append(f"{row.title}: relevance is not finite from {broken.name!r} (rule: {broken.rule}) on")
             elif row.unexplained > self.threshold:
-                found.append(
+                problems.append(
                     f"{row.title}: rules that do not conserve changed relevance by {_percent(row.unexplained)} of that "
                     f"at the start, most of it at {worst.name!r} (rule: {worst.rule})"
                 )
-        return found
+        return problems
 
     def as_dicts(self) -> list[dict[str, Any]]:
         """Return a dictionary for each row and node."""
@@ -217,7 +217,7 @@ class ConservationReport:
         ]
 
     def plot(self, row: int = 0, **options: Any) -> Figure:
-        """Return a matplotlib Figure of one row: what remains and what was lost, over the depth of the graph."""
+        """Return a matplotlib Figure of one row: what remains and what was absorbed, over the depth of the graph."""
         figure: Figure = plots().conservation(self[row], **options)
         return figure
 
@@ -235,9 +235,9 @@ class ConservationReport:
             shares = [row.share(row.input), *(row.share(row.lost(sink)) for sink in SINKS)]
             title = f"{row.title} (not finite from {broken.name!r} on)" if broken is not None else row.title
             lines.append((title, f"{row.start:.4g}", *map(_percent, shares)))
-        said = f"ConservationReport of {len(self)} rows"
+        caption = f"ConservationReport of {len(self)} rows"
         heads = ("row", "start", "input", *SINKS)
-        return html_table(heads, lines, texts=heads[:1], caption=said, hidden=len(self) - len(lines))
+        return html_table(heads, lines, texts=heads[:1], caption=caption, hidden=len(self) - len(lines))
 
 
 def conservation(graph: Graph, rules: Sequence[str], balance: RelevanceBalance, *, title: str) -> Conservation:
@@ -280,7 +280,7 @@ def conservation(graph: Graph, rules: Sequence[str], balance: RelevanceBalance, 
 
 
 def join_reports(reports: Sequence[ConservationReport]) -> ConservationReport | None:
-    """Put the rows of reports together; None if there are none."""
+    """Concatenate the rows of reports; None without reports."""
     rows = tuple(row for report in reports for row in report)
     return ConservationReport(rows, reports[0].threshold) if rows else None
 

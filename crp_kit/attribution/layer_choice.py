@@ -1,4 +1,4 @@
-"""Which layers an atlas is about: names, patterns and module types become nodes of the graph, in its order."""
+"""Choice of layers: names, patterns and module types become nodes of the graph, in its order."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def select_layers(run: Run, model: nn.Module, wanted: LayerChoice | Iterable[Lay
     run : Run
     model : torch.nn.Module
     wanted : str, module type, or several of them
-        A name means its node. Any other text is a pattern for whole names: a regular expression, such as
+        A name means its node. Any other string is a pattern for whole names: a regular expression, such as
         ``"layer[34].*conv3"``, or with wild cards, such as ``"features.*"``. Patterns and types choose among the nodes
         at which relevance can arrive and whose channels the graph knows.
 
@@ -39,19 +39,19 @@ def select_layers(run: Run, model: nn.Module, wanted: LayerChoice | Iterable[Lay
     InputError
         If nothing is chosen.
     """
-    one = isinstance(wanted, (str, type)) or not isinstance(wanted, Iterable)
-    several: Sequence[Any] = [wanted] if one else list(wanted)  # type: ignore[arg-type]
-    if not several:
+    single = isinstance(wanted, (str, type)) or not isinstance(wanted, Iterable)
+    choices: Sequence[Any] = [wanted] if single else list(wanted)  # type: ignore[arg-type]
+    if not choices:
         raise InputError("no layers: name one at least, by its name, a pattern or a module type")
-    for choice in several:
+    for choice in choices:
         if not isinstance(choice, (str, type)):
             raise InputError(f"a layer is chosen by a name, a pattern or a module type; got {type(choice).__name__}")
     suitable = _suitable(run)
-    found: dict[Ref, str] = {}
-    for choice in several:
+    names: dict[Ref, str] = {}
+    for choice in choices:
         for name in _matching(run.graph, unwrap(model), choice, suitable):
-            found.setdefault(run.graph.find(name), name)
-    return tuple(found[ref] for ref in sorted(found))
+            names.setdefault(run.graph.find(name), name)
+    return tuple(names[ref] for ref in sorted(names))
 
 
 def _suitable(run: Run) -> dict[str, Ref]:
@@ -67,12 +67,12 @@ def _suitable(run: Run) -> dict[str, Ref]:
 
 def _matching(graph: Graph, model: nn.Module, choice: LayerChoice, suitable: dict[str, Ref]) -> list[str]:
     if isinstance(choice, type):
-        places = set(suitable.values())
-        named = [name for name, module in model.named_modules() if isinstance(module, choice)]
-        found = [name for name in named if graph.names.get(name) in places]
-        if not found:
+        outputs = set(suitable.values())
+        of_type = [name for name, module in model.named_modules() if isinstance(module, choice)]
+        recordable = [name for name in of_type if graph.names.get(name) in outputs]
+        if not recordable:
             raise InputError(f"no layer of type {choice.__name__} runs in this model and can be recorded")
-        return found
+        return recordable
     if choice in graph.names or choice in graph.module_names:
         graph.find(choice)
         return [choice]
@@ -80,12 +80,12 @@ def _matching(graph: Graph, model: nn.Module, choice: LayerChoice, suitable: dic
         *suitable,
         *(name for name in graph.names if name not in suitable and graph.names[name] in suitable.values()),
     ]
-    found = matching(choice, known)
-    if not found:
+    matches = matching(choice, known)
+    if not matches:
         if is_plain(choice):
             raise UnknownLayerError(choice, graph.names)
         near = difflib.get_close_matches(choice, known, n=2)
         raise InputError(
             f"no layer matches the pattern {choice!r}; the names are like {', '.join(near or list(suitable)[:3])}"
         )
-    return found
+    return matches

@@ -22,7 +22,7 @@ from .start_relevance import StartRelevance
 __all__ = ["Observation", "Targets", "observe"]
 
 Targets = Callable[[torch.Tensor], torch.Tensor]
-"""From the model output (sample, class, ...) to class ids (sample, slot), -1 where a sample has fewer."""
+"""Function of the model output (sample, class, ...) that returns class ids (sample, slot), -1 for none."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -24,7 +24,7 @@ __all__ = [
 
 
 def find_layer(run: Run, name: str) -> Ref:
-    """Return the output that a name means, ``"y"`` included, whose first axis holds the samples.
+    """Return the output that a name means, ``"y"`` included; its first axis holds the samples.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""The result of a conditional attribution, and how it shows itself."""
+"""Result of a conditional attribution: heatmaps, relevance at layers, and their display."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
 
 _LITTLE = 0.05
-"""The share of the start below which it is worth a remark that no more of it reaches the input."""
+"""The share of the start that reaches the input below which `Attribution.remark` says so."""
 Layout: TypeAlias = Literal["image", "signal", "volume", "tokens", "features"]
 
 _PICTURES: Mapping[Layout | None, int] = {"image": 24, "signal": 12, "volume": 6, "tokens": 12}
 _ROWS = 50
-"""Heatmaps by what they are of, and rows of a table, that a notebook shows of itself."""
+"""Heatmaps of each layout, and rows of a table, that a notebook displays."""
 _DRAWN: Mapping[Layout, tuple[str, str, dict[str, Any]]] = {
     "image": ("heatmaps", "images", {}),
     "signal": ("signals", "values", {}),
@@ -34,7 +34,7 @@ _DRAWN: Mapping[Layout, tuple[str, str, dict[str, Any]]] = {
     "tokens": ("bars", "names", {"label": "token"}),
     "features": ("bars", "names", {"label": "feature"}),
 }
-"""What heatmaps are of: the function of `crp_kit.views.plot` that draws them, its parameter for the data, options."""
+"""By layout: the function of `crp_kit.views.plot` that draws heatmaps, its parameter for the data, its options."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,18 +53,18 @@ class Attribution:
     activations : dict
         Layer name to (row, *shape), the layer's forward value.
     prediction : torch.Tensor
-        (row, class), the model's output for the row's sample, up to rounding: on the CPU maps may lie channels last.
+        (row, class), the model's output for the row's sample, up to rounding: on the CPU maps may be channels last.
     conditions : tuple of ConditionSet
         By row.
     samples : tuple of int
         Index into the data, by row.
     gradient_nodes : tuple of str
-        Nodes that handed relevance on as plain gradient, because no rule is known for their operation.
+        Nodes at which relevance passed as plain gradient, because no rule is known for their operation.
     conservation : ConservationReport or None
-        Where relevance went, node by node, if that was asked for with ``diagnose=True``.
+        The relevance balance of each node, after ``diagnose=True``.
     reached : torch.Tensor or None
         (row,), the share of the start's relevance that reaches the inputs: the sum at all inputs that have an entry for
-        each sample over the sum of the start. None for gradients, which are no shares; NaN where nothing starts.
+        each sample over the sum of the start. None for gradients, which are not conserved; NaN where the start is zero.
     """
 
     heatmap: torch.Tensor
@@ -86,14 +86,15 @@ class Attribution:
         return iter((self.heatmap, self.activations, self.relevances, self.prediction))
 
     def titles(self) -> list[str]:
-        """Return a short text for each row: its condition set, and its sample where there are several."""
-        several = len(set(self.samples)) > 1
-        texts = (_condition_text(one) for one in self.conditions)
-        return [f"sample {i}: {text}" if several else text for i, text in zip(self.samples, texts, strict=True)]
+        """Return a title for each row: its condition set, and its sample where there are several."""
+        titles = [_condition_text(condition) for condition in self.conditions]
+        if len(set(self.samples)) == 1:
+            return titles
+        return [f"sample {sample}: {title}" for sample, title in zip(self.samples, titles, strict=True)]
 
     @property
     def layout(self) -> Layout | None:
-        """What the heatmaps are of, by the axes of the input that they keep; ``None`` for what has no picture."""
+        """Layout of the heatmaps, by the axes of the input that they keep; ``None`` for what has no picture."""
         maps, inputs = self.heatmap, self.input_relevance
         if maps.ndim == 2:
             return "features" if inputs.ndim == 2 else "signal" if self._summed_axis == 1 else "tokens"
@@ -119,6 +120,10 @@ class Attribution:
         options
             As in `crp_kit.views.plot.heatmaps` for images, `crp_kit.views.plot.signals`, `crp_kit.views.plot.volumes`,
             and `crp_kit.views.plot.bars` for tokens and features.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
 
         Raises
         ------
@@ -152,19 +157,20 @@ class Attribution:
 
     @property
     def remark(self) -> str:
-        """One line on how little of the start reaches the input, where that is not due to conditions; empty else."""
+        """One line on how little of the start reaches the input, where no condition accounts for it; else empty."""
         if self.reached is None:
             return ""
-        free = [i for i, one in enumerate(self.conditions) if not one.layers]
-        shares = {i: share for i, share in enumerate(self.reached.tolist()) if i in free and abs(share) < _LITTLE}
+        free = {row for row, condition in enumerate(self.conditions) if not condition.layers}
+        reached = enumerate(self.reached.tolist())
+        shares = {row: share for row, share in reached if row in free and abs(share) < _LITTLE}
         if not shares:
             return ""
-        least = min(shares, key=lambda i: abs(shares[i]))
+        least = min(shares, key=lambda row: abs(shares[row]))
         which = f" in row {least}" if len(self) > 1 else ""
         more = f" (and less than {_LITTLE:.0%} in {len(shares) - 1} others)" if len(shares) > 1 else ""
-        takers = "biases, stabilizers and plain gradients" if self.gradient_nodes else "biases and stabilizers"
+        sinks = "biases, stabilizers and plain gradients" if self.gradient_nodes else "biases and stabilizers"
         return (
-            f"{100 * shares[least]:.2g} % of the start reaches the input{which}{more}; {takers} absorb the rest; "
+            f"{100 * shares[least]:.2g} % of the start reaches the input{which}{more}; {sinks} absorb the rest; "
             f"diagnose=True shows where"
         )
 
@@ -179,11 +185,11 @@ class Attribution:
         """Show the heatmaps in a notebook, where they are pictures; of many the first."""
         if not self._drawable:
             return None
-        layout, most = self.layout, _PICTURES[self.layout]
+        layout, shown = self.layout, _PICTURES[self.layout]
         assert layout is not None
-        figure = draw(self.heatmap[:most], layout, titles=self.titles()[:most])
-        if len(self) > most:
-            figure.supxlabel(f"… {len(self) - most:,} more of {len(self):,} rows", fontsize="small")
+        figure = draw(self.heatmap[:shown], layout, titles=self.titles()[:shown])
+        if len(self) > shown:
+            figure.supxlabel(f"… {len(self) - shown:,} more of {len(self):,} rows", fontsize="small")
         return png_of(figure)
 
     def _repr_html_(self) -> str | None:
@@ -191,7 +197,7 @@ class Attribution:
         if self._drawable:
             return None
         totals = self.input_relevance.flatten(1).sum(1).tolist()[:_ROWS]
-        conditions = ("; ".join(_condition_text(one).splitlines()) for one in self.conditions)
+        conditions = ("; ".join(_condition_text(condition).splitlines()) for condition in self.conditions)
         rows = [
             (str(sample), condition, f"{total:.4g}")
             for sample, condition, total in zip(self.samples, conditions, totals, strict=False)
@@ -208,13 +214,13 @@ def _condition_text(condition: ConditionSet) -> str:
 
 
 def draw(maps: torch.Tensor, layout: Layout, data: Any = None, **options: Any) -> Figure:
-    """Return a figure of heatmaps, (row, *place), of inputs of a layout; data for runs of rows, options of the figure.
+    """Return a figure of heatmaps, (row, *position), of one layout; data for runs of rows, options of the figure.
 
     Data are images, signals or volumes, or names of tokens or features.
     """
     name, parameter, fixed = _DRAWN[layout]
-    given = {} if data is None else {parameter: data}
-    figure: Figure = getattr(plots(), name)(maps, **{**fixed, **given, **options})
+    shown = {} if data is None else {parameter: data}
+    figure: Figure = getattr(plots(), name)(maps, **{**fixed, **shown, **options})
     return figure
 
 
@@ -229,8 +235,8 @@ def join(parts: list[Attribution]) -> Attribution:
         relevances={name: torch.cat([part.relevances[name] for part in parts]) for name in parts[0].relevances},
         activations={name: torch.cat([part.activations[name] for part in parts]) for name in parts[0].activations},
         prediction=torch.cat([part.prediction for part in parts]),
-        conditions=tuple(one for part in parts for one in part.conditions),
-        samples=tuple(one for part in parts for one in part.samples),
+        conditions=tuple(condition for part in parts for condition in part.conditions),
+        samples=tuple(sample for part in parts for sample in part.samples),
         gradient_nodes=tuple(sorted({name for part in parts for name in part.gradient_nodes})),
         reached=torch.cat(reached) if len(reached) == len(parts) else None,
         conservation=join_reports([part.conservation for part in parts if part.conservation is not None]),

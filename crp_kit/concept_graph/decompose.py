@@ -1,4 +1,4 @@
-"""The decomposition: from the root down, level by level, the concepts that matter most to those above."""
+"""Decomposition of a root into concepts, level by level: those that get most of the relevance of the ones above."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Rank = Literal["absolute", "signed"]
 
 @dataclass(frozen=True)
 class Asked:
-    """What to decompose, and what to keep.
+    """Settings of a decomposition: the root, the layers, and which concepts are kept.
 
     Raises
     ------
@@ -104,7 +104,7 @@ class _Task:
     depths: dict[Key, int] = field(default_factory=dict)
     edges: list[ConceptEdge] = field(default_factory=list)
     left: dict[Key, tuple[float, float]] = field(default_factory=dict)
-    """What is not explained of a concept, and what of this goes to other concepts below."""
+    """Share of a concept's relevance that its children do not get, and the part of it that other concepts get."""
     totals: dict[str, torch.Tensor] = field(default_factory=dict)
     """Relevance that reaches each concept from the start, by layer: (sample, concept)."""
     nouns: dict[str, str] = field(default_factory=dict)
@@ -112,20 +112,20 @@ class _Task:
     kept: list[Flows] = field(default_factory=list)
 
     def run(self) -> None:
-        """Decompose level by level; a concept that is met again is not decomposed again."""
+        """Decompose level by level; a concept that is reached again is not decomposed again."""
         self.depths[self.start.root] = 0
         level = [self.start.root]
         for depth, width in enumerate(tqdm(self.asked.width, unit="level", disable=not self.asked.verbose)):
             level = [key for key in level if self.layers.children[key[0]]]
-            found: list[Key] = []
-            for key, below in self._handed_on(level).items() if level else ():
+            next_level: list[Key] = []
+            for key, below in self._redistributed(level).items() if level else ():
                 children = self._decomposed(key, below, width)
-                found += [child for child in children if child not in self.depths]
-                self.depths |= {child: depth + 1 for child in found if child not in self.depths}
-            level = found
+                next_level += [child for child in children if child not in self.depths]
+                self.depths |= {child: depth + 1 for child in next_level if child not in self.depths}
+            level = next_level
 
-    def _handed_on(self, level: Sequence[Key]) -> dict[Key, dict[str, torch.Tensor]]:
-        """Return for each concept of a level what reaches the concepts of the layers below: (sample, concept)."""
+    def _redistributed(self, level: Sequence[Key]) -> dict[Key, dict[str, torch.Tensor]]:
+        """Return the relevance of each concept of a level at the concepts of the layers below: (sample, concept)."""
         by_layer: dict[str, list[int]] = {}
         for layer, concept in level:
             by_layer.setdefault(layer, []).append(concept)
@@ -134,14 +134,14 @@ class _Task:
         for flows in self._flows():
             totals.append({name: flows.totals(name) for name in self.layers.within(len(self.asked.width))})
             for layer, ids in by_layer.items():
-                found = flows.handed_on(layer, ids)
+                relevance = flows.redistributed(layer, ids)
                 for row, concept in enumerate(ids):
-                    parts[layer, concept].append({name: several[row] for name, several in found.items()})
-        self.totals = _joined(totals)
-        return {key: _joined(several) for key, several in parts.items()}
+                    parts[layer, concept].append({name: rows[row] for name, rows in relevance.items()})
+        self.totals = _concatenated(totals)
+        return {key: _concatenated(slices) for key, slices in parts.items()}
 
     def _flows(self) -> Iterator[Flows]:
-        """Yield the relevance passes of each slice of the samples; those of a single one are kept."""
+        """Yield the relevance passes of each slice of the samples; those of a single slice are kept."""
         if self.kept:
             yield from self.kept
             return
@@ -155,13 +155,13 @@ class _Task:
                 batch_size=self.samples.batch_size,
             )
             flows.arrive(self.layers.within(len(self.asked.width)))
-            self.nouns = {OUTPUT: "class"} | {name: one.noun for name, one in flows.concepts.items() if name != OUTPUT}
+            self.nouns = {name: concept.noun for name, concept in flows.concepts.items()} | {OUTPUT: "class"}
             if self.samples.count <= self.samples.batch_size:
                 self.kept.append(flows)
             yield flows
 
     def _decomposed(self, key: Key, below: Mapping[str, torch.Tensor], width: int) -> list[Key]:
-        """Note what a concept is made of, and return the concepts that are kept of it."""
+        """Add the edges of one concept, and return the children that are kept."""
         layer, concept = key
         whole = self.totals[layer][:, concept]
         carrying = whole != 0
@@ -170,34 +170,34 @@ class _Task:
                 raise ConditionError(f"no relevance starts at {self.start}: it is zero there, so it has no shares")
             return []
         relevance = torch.cat([below[name] for name in self.layers.children[layer]], 1)
-        keys = [(name, one) for name in self.layers.children[layer] for one in range(below[name].shape[1])]
+        keys = [(name, child) for name in self.layers.children[layer] for child in range(below[name].shape[1])]
         shares = relevance[carrying] / whole[carrying, None]
         kept = self._best(shares.mean(0), float(whole.mean()), width)
         std = shares.std(0) if len(shares) > 1 else None
-        for place in kept:
+        for column in kept:
             self.edges.append(
                 ConceptEdge(
                     key,
-                    keys[place],
-                    float(relevance[:, place].mean()),
-                    float(shares[:, place].mean()),
-                    None if std is None else float(std[place]),
+                    keys[column],
+                    float(relevance[:, column].mean()),
+                    float(shares[:, column].mean()),
+                    None if std is None else float(std[column]),
                     int(carrying.sum()),
                 )
             )
         explained = float(shares.mean(0)[kept].sum())
         self.left[key] = 1 - explained, float(shares.sum(1).mean()) - explained
-        return [keys[place] for place in kept]
+        return [keys[column] for column in kept]
 
     def _best(self, shares: torch.Tensor, whole: float, width: int) -> list[int]:
-        """Return the places of the concepts to keep, best first."""
+        """Return the indices of the concepts to keep, best first."""
         score = shares.abs() if self.asked.rank == "absolute" else shares * (-1 if whole < 0 else 1)
         order, sizes = score.argsort(descending=True, stable=True).tolist(), shares.abs().tolist()
-        large = (place for place in order if sizes[place] and sizes[place] >= self.asked.min_share)
+        large = (index for index in order if sizes[index] and sizes[index] >= self.asked.min_share)
         return list(islice(large, width))
 
     def result(self) -> Decomposition:
-        """Return what was found."""
+        """Return the decomposition."""
         nodes = tuple(self._node(key, depth) for key, depth in self.depths.items())
         present = {node.layer for node in nodes}
         layers = [name for name in self.layers.refs if name in present]
@@ -223,7 +223,7 @@ class _Task:
         )
 
 
-def _joined(parts: Sequence[Mapping[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
+def _concatenated(parts: Sequence[Mapping[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
     """Return the values of all slices of the samples, by layer: (sample, ...)."""
     return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 

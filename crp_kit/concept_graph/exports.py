@@ -1,4 +1,4 @@
-"""A concept graph in the forms of others: plain dictionaries for JSON, networkx, Graphviz, and text."""
+"""Exports of a concept graph: dictionaries for JSON, networkx, Graphviz, and text."""
 
 from __future__ import annotations
 
@@ -25,61 +25,61 @@ _FOR, _AGAINST = "#ca342f", "#096bd3"
 """The red and the blue of `crp_kit.views.image.DEFAULT_CMAP`, of one lightness."""
 
 
-def as_dict(found: Decomposition) -> dict[str, Any]:
+def as_dict(graph: Decomposition) -> dict[str, Any]:
     """Return a concept graph as plain values that JSON can hold."""
     return {
         "format": _FORMAT,
         "version": _VERSION,
-        "start": [list(stage) for stage in found.start.stages],
-        "samples": found.samples,
-        "layers": list(found.layers),
-        "nodes": [asdict(node) for node in found.nodes],
-        "edges": [asdict(edge) | {"source": list(edge.source), "target": list(edge.target)} for edge in found.edges],
+        "start": [list(stage) for stage in graph.start.stages],
+        "samples": graph.samples,
+        "layers": list(graph.layers),
+        "nodes": [asdict(node) for node in graph.nodes],
+        "edges": [asdict(edge) | {"source": list(edge.source), "target": list(edge.target)} for edge in graph.edges],
     }
 
 
-def from_dict(given: Any) -> Decomposition:
-    """Return the concept graph that `as_dict` has made plain.
+def from_dict(data: Any) -> Decomposition:
+    """Return the concept graph that `as_dict` turned into plain values.
 
     Raises
     ------
     InputError
         If it is something else, is of a newer version, or has parts missing.
     """
-    if not isinstance(given, Mapping) or given.get("format") != _FORMAT:
+    if not isinstance(data, Mapping) or data.get("format") != _FORMAT:
         raise InputError(f"no concept graph: a dictionary with 'format': {_FORMAT!r} is expected")
-    if given.get("version") != _VERSION:
+    if data.get("version") != _VERSION:
         raise InputError(
-            f"a concept graph of version {given.get('version')!r}, and this crp-kit reads version {_VERSION}"
+            f"a concept graph of version {data.get('version')!r}, and this crp-kit reads version {_VERSION}"
         )
     try:
-        found = Decomposition(
-            Start(tuple(_key(stage) for stage in given["start"])),
-            tuple(map(str, given["layers"])),
-            tuple(ConceptNode(**node) for node in given["nodes"]),
+        graph = Decomposition(
+            Start(tuple(_key(stage) for stage in data["start"])),
+            tuple(map(str, data["layers"])),
+            tuple(ConceptNode(**node) for node in data["nodes"]),
             tuple(
                 ConceptEdge(**{**edge, "source": _key(edge["source"]), "target": _key(edge["target"])})
-                for edge in given["edges"]
+                for edge in data["edges"]
             ),
-            int(given["samples"]),
+            int(data["samples"]),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"a concept graph with a part missing or wrong: {error}") from error
-    known = {node.key for node in found.nodes}
-    missing = {key for edge in found.edges for key in (edge.source, edge.target)} - known
-    if missing or not known or found.nodes[0].key != found.start.root:
+    known = {node.key for node in graph.nodes}
+    missing = {key for edge in graph.edges for key in (edge.source, edge.target)} - known
+    if missing or not known or graph.nodes[0].key != graph.start.root:
         raise InputError(
             f"a concept graph whose parts do not fit: {sorted(missing) or 'its first node is not its start'}"
         )
-    return found
+    return graph
 
 
-def _key(given: Any) -> Key:
-    layer, concept = given
+def _key(pair: Any) -> Key:
+    layer, concept = pair
     return str(layer), int(concept)
 
 
-def as_networkx(found: Decomposition) -> nx.DiGraph:
+def as_networkx(graph: Decomposition) -> nx.DiGraph:
     """Return a concept graph for networkx: nodes are (layer, concept), attributes those of the dataclasses.
 
     Raises
@@ -91,25 +91,25 @@ def as_networkx(found: Decomposition) -> nx.DiGraph:
         import networkx as nx
     except ImportError as error:
         raise CrpKitError("to_networkx needs networkx: pip install 'crp-kit[graph]'") from error
-    graph = nx.DiGraph(start=found.start.condition(), samples=found.samples)
-    graph.add_nodes_from((node.key, asdict(node)) for node in found.nodes)
-    for edge in found.edges:
+    network = nx.DiGraph(start=graph.start.condition(), samples=graph.samples)
+    network.add_nodes_from((node.key, asdict(node)) for node in graph.nodes)
+    for edge in graph.edges:
         values = {name: value for name, value in asdict(edge).items() if name not in ("source", "target")}
-        graph.add_edge(edge.source, edge.target, **values)
-    return graph
+        network.add_edge(edge.source, edge.target, **values)
+    return network
 
 
-def as_dot(found: Decomposition, classes: Mapping[int, str]) -> str:
+def as_dot(graph: Decomposition, classes: Mapping[int, str]) -> str:
     """Return a concept graph in Graphviz's language, layers as columns."""
     lines = ["digraph concepts {", "  rankdir=LR;", '  node [shape=box, style=rounded, fontname="sans-serif"];']
-    for layer in reversed(found.layers):
-        named = [node for node in found.nodes if node.layer == layer]
+    for layer in reversed(graph.layers):
+        named = [node for node in graph.nodes if node.layer == layer]
         lines.append("  { rank=same;")
         for node in named:
             text = "\n".join([*([] if layer == OUTPUT else [layer]), called(node, classes), f"{node.share:.0%}"])
             lines.append(f"    {_quoted(_identifier(node.key))} [label={_quoted(text)}];")
         lines.append("  }")
-    for edge in found.edges:
+    for edge in graph.edges:
         colour = _FOR if edge.relevance > 0 else _AGAINST
         lines.append(
             f"  {_quoted(_identifier(edge.source))} -> {_quoted(_identifier(edge.target))} "
@@ -132,7 +132,7 @@ def class_names(classes: Classes) -> dict[int, str]:
 
 
 def called(node: ConceptNode, classes: Mapping[int, str]) -> str:
-    """Return what to call a node: a class by its name, where one is known."""
+    """Return the name of a node: a class by its own name, where one is known."""
     return classes.get(node.concept, node.name) if node.layer == OUTPUT else node.name
 
 
@@ -156,16 +156,16 @@ def _width(share: float) -> float:
     return 0.5 + 7.5 * min(abs(share), 1.0)
 
 
-def as_text(found: Decomposition, classes: Mapping[int, str]) -> str:
-    """Return a concept graph as an indented tree; a concept that was met before is not written out again."""
-    nodes = {node.key: node for node in found.nodes}
+def as_text(graph: Decomposition, classes: Mapping[int, str]) -> str:
+    """Return a concept graph as an indented tree; a concept that occurs again is not written out again."""
+    nodes = {node.key: node for node in graph.nodes}
     children: dict[Key, list[ConceptEdge]] = {}
-    for edge in found.edges:
+    for edge in graph.edges:
         children.setdefault(edge.source, []).append(edge)
-    root = found.nodes[0]
+    root = graph.nodes[0]
     head = (
-        f"ConceptGraph of {_of(found, classes)}: {len(found.nodes)} concepts in {len(found.layers)} layers, "
-        f"{len(found.edges)} edges{'' if found.samples == 1 else f'; means of {found.samples} samples'}"
+        f"ConceptGraph of {_of(graph, classes)}: {len(graph.nodes)} concepts in {len(graph.layers)} layers, "
+        f"{len(graph.edges)} edges{'' if graph.samples == 1 else f'; means of {graph.samples} samples'}"
     )
     seen: set[Key] = set()
 
@@ -174,8 +174,8 @@ def as_text(found: Decomposition, classes: Mapping[int, str]) -> str:
             return
         seen.add(key)
         node, edges = nodes[key], children.get(key, [])
-        for place, edge in enumerate(edges):
-            last = place == len(edges) - 1 and node.unexplained is None
+        for index, edge in enumerate(edges):
+            last = index == len(edges) - 1 and node.unexplained is None
             again = " (above)" if edge.target in seen and edge.target in children else ""
             spread = "" if edge.share_std is None else f" ± {edge.share_std:.1%}"
             stem, deeper = ("└─ ", "   ") if last else ("├─ ", "│  ")
@@ -189,17 +189,17 @@ def as_text(found: Decomposition, classes: Mapping[int, str]) -> str:
     )
 
 
-def _of(found: Decomposition, classes: Mapping[int, str]) -> str:
-    layer = found.start.root[0]
+def _of(graph: Decomposition, classes: Mapping[int, str]) -> str:
+    layer = graph.start.root[0]
     if layer == OUTPUT:
-        return called(found.nodes[0], classes)
-    target = found.start.target
-    text = f"{found.nodes[0].name} of {layer!r}"
+        return called(graph.nodes[0], classes)
+    target = graph.start.target
+    text = f"{graph.nodes[0].name} of {layer!r}"
     return text if target is None else f"{text} for {classes.get(target, f'class {target}')}"
 
 
 def _left(node: ConceptNode) -> str:
-    """Say what the children do not get."""
+    """Return the line on the relevance that the children do not get."""
     others = node.others or 0.0
     rest = (node.unexplained or 0.0) - others
     return f"{node.unexplained:.1%}  not shown (other concepts {others:.1%}, biases and other paths {rest:.1%})"

@@ -1,4 +1,4 @@
-"""The layers of a concept graph, and which of them feed which."""
+"""Layers of a concept graph, and the edges between them."""
 
 from __future__ import annotations
 
@@ -51,10 +51,10 @@ class LayerGraph:
 
     def within(self, steps: int) -> list[str]:
         """Return the layers at most so many steps below the root, in execution order, the root last."""
-        found = {self.root}
+        names = {self.root}
         for _ in range(steps):
-            found |= {child for name in found for child in self.children[name]}
-        return sorted(found, key=self.refs.__getitem__)
+            names |= {child for name in names for child in self.children[name]}
+        return sorted(names, key=self.refs.__getitem__)
 
 
 def _linear_layers(run: Run, below: frozenset[Ref]) -> dict[str, Ref]:
@@ -71,25 +71,25 @@ def _chosen(run: Run, model: nn.Module, wanted: Any, root: Ref) -> dict[str, Ref
     """Return the layers that names, patterns and module types mean, among those that feed the root."""
     from ..attribution.layer_choice import select_layers
 
-    one = isinstance(wanted, (str, type)) or not isinstance(wanted, Iterable)
-    choices = [wanted] if one else list(wanted)
+    single = isinstance(wanted, (str, type)) or not isinstance(wanted, Iterable)
+    choices = [wanted] if single else list(wanted)
     if not choices:
         raise InputError("no layers to decompose into: name one at least, or leave layers out for all that feed")
-    below, found = run.plan.flow.from_start(root) - {root}, dict[Ref, str]()
+    below, names = run.plan.flow.from_start(root) - {root}, dict[Ref, str]()
     for choice in choices:
         named = isinstance(choice, str) and choice in run.graph.names
         for name in select_layers(run, model, choice):
             ref = find_layer(run, name)
             if ref in below:
-                other = found.setdefault(ref, name)
+                other = names.setdefault(ref, name)
                 if named and other != name:
                     raise ConditionError(f"{other!r} and {name!r} are one node: name it once")
             elif named and ref != root:
                 raise UnreachableLayerError(
-                    f"{name!r} does not feed {_shown(run, root)}: no relevance reaches it from there. It lies "
+                    f"{name!r} does not feed {_shown(run, root)}: no relevance reaches it from there. It is "
                     f"behind it, beside it, or inside a gate (a factor that multiplies a signal)"
                 )
-    return {found[ref]: ref for ref in sorted(found)}
+    return {names[ref]: ref for ref in sorted(names)}
 
 
 def _shown(run: Run, root: Ref) -> str:

@@ -1,4 +1,4 @@
-"""What a concept graph consists of: nodes, edges, and what it starts from. Pure data."""
+"""Nodes, edges and start of a concept graph. Plain data."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..errors import ConditionError
 __all__ = ["ConceptEdge", "ConceptNode", "Key", "Start"]
 
 Key: TypeAlias = tuple[str, int]
-"""Layer and concept: what names a node. The class is a concept of ``"y"``."""
+"""Layer and concept of a node. A class is a concept of ``"y"``."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class ConceptNode:
     concept : int
         Number of the concept in its layer: a channel by default; the class, for ``"y"``.
     depth : int
-        Steps from the root, along the shortest way.
+        Edges from the root, along the shortest path.
     relevance : float
         Relevance that reaches the concept from the root, along all paths.
     share : float
@@ -45,7 +45,7 @@ class ConceptNode:
     n : int
         Samples in which the concept carries relevance.
     kind : str
-        What the concept is: ``"channel"``, ``"class"``, ``"head"``, …
+        The noun of the concept: ``"channel"``, ``"class"``, ``"head"``, …
     """
 
     layer: str
@@ -66,23 +66,23 @@ class ConceptNode:
 
     @property
     def decomposed(self) -> bool:
-        """Whether it is known what the concept is made of."""
+        """Whether the concept has been decomposed into children."""
         return self.unexplained is not None
 
     @property
     def name(self) -> str:
-        """What to call it beside its layer: ``"channel 23"``, or ``"class 207"``."""
+        """Name within the layer: ``"channel 23"``, or ``"class 207"``."""
         return f"{self.kind} {self.concept}"
 
 
 @dataclass(frozen=True)
 class ConceptEdge:
-    """What one concept takes from another one below it.
+    """The relevance that one concept redistributes to another one below it.
 
     Parameters
     ----------
     source : (str, int)
-        Layer and concept that hands relevance on, nearer to the class.
+        Layer and concept that redistributes its relevance, nearer to the class.
     target : (str, int)
         Layer and concept that receives it, nearer to the input.
     relevance : float
@@ -93,7 +93,7 @@ class ConceptEdge:
     share_std : float or None
         Standard deviation of `share` over these samples; ``None`` for fewer than two.
     n : int
-        How many these are.
+        Number of these samples.
     """
 
     source: Key
@@ -106,33 +106,33 @@ class ConceptEdge:
 
 @dataclass(frozen=True)
 class Start:
-    """What is decomposed: a class, a concept, or a concept as it serves a class.
+    """The root of a decomposition: a class, a concept, or a concept as far as it serves a class.
 
     Parameters
     ----------
     stages : tuple of (str, int)
-        Where relevance starts, and what it then has to pass; the last one is the root of the graph.
+        Layer and concept at which relevance starts, and those that it then has to pass; the last is the root.
     """
 
     stages: tuple[Key, ...]
 
     @classmethod
-    def of(cls, given: Any) -> Start:
-        """Return what a user means by a condition set or by a pair of layer and concept.
+    def of(cls, argument: Any) -> Start:
+        """Return the start that a condition set, or a pair of layer and concept, stands for.
 
         Raises
         ------
         ConditionError
             If it is neither, or not just one concept, one class, or one of both.
         """
-        if isinstance(given, tuple) and len(given) == 2 and isinstance(given[0], str):
-            given = {given[0]: given[1]}
-        if not isinstance(given, Mapping):
+        if isinstance(argument, tuple) and len(argument) == 2 and isinstance(argument[0], str):
+            argument = {argument[0]: argument[1]}
+        if not isinstance(argument, Mapping):
             raise ConditionError(
                 f"start is a layer and a concept, such as ('layer4.1.conv2', 23), or a condition set, such as "
-                f"{{'layer4.1.conv2': [23], 'y': [207]}}; got {given!r}"
+                f"{{'layer4.1.conv2': [23], 'y': [207]}}; got {argument!r}"
             )
-        parsed = ConditionSet.of(given)
+        parsed = ConditionSet.of(argument)
         named = [*parsed.layers] if parsed.targets is None else [(OUTPUT, parsed.targets), *parsed.layers]
         wrong = [(name, ids) for name, ids in named if len(ids) != 1]
         if wrong:
@@ -146,15 +146,16 @@ class Start:
         ids = [ids[0] for _, ids in named]
         if not all(map(is_integer, ids)):
             raise ConditionError(f"a concept of a concept graph is a whole number; got {parsed.as_dict()!r}")
-        return cls(tuple((name, one) for (name, _), one in zip(named, ids, strict=True)))
+        return cls(tuple((name, concept) for (name, _), concept in zip(named, ids, strict=True)))
 
     @property
     def root(self) -> Key:
+        """Layer and concept that the graph decomposes."""
         return self.stages[-1]
 
     @property
     def target(self) -> int | None:
-        """The class that relevance starts from, if it does."""
+        """The class that relevance starts from; None if it starts at a concept."""
         layer, concept = self.stages[0]
         return concept if layer == OUTPUT else None
 

@@ -1,4 +1,4 @@
-"""The relevance passes of a concept graph: how much reaches each concept, and what each hands to the layers below."""
+"""Relevance passes of a concept graph: relevance that reaches each concept, and its redistribution below."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ class Flows:
     layers : LayerGraph
     concepts : Concept, dict of Concept by layer, or None
     exclude_parallel : bool
-        Whether what passes a concept is only what goes through it.
+        Whether a concept's children get only what passes through it, not what by-passes it.
     batch_size : int
         Rows (concept and sample) computed at once.
     """
@@ -121,11 +121,11 @@ class Flows:
         """Return the relevance that reaches each concept of a layer from the start: (sample, concept)."""
         return self._by_concept(layer, self._arrived[layer])[0]
 
-    def handed_on(self, layer: str, ids: Sequence[int]) -> dict[str, torch.Tensor]:
-        """Return what passes each of some concepts and reaches those of the layers below, by layer.
+    def redistributed(self, layer: str, ids: Sequence[int]) -> dict[str, torch.Tensor]:
+        """Return the relevance that passes each of some concepts and reaches those of the layers below, by layer.
 
-        With paths past the concept cut, the way ends at the first of these layers that it meets, so that nothing counts
-        twice. With them left in, all counts that arrives, but only at concepts to which such a way leads: a layer may
+        Where parallel paths are excluded, a path ends at the first of these layers that it reaches, so that nothing
+        counts twice. Otherwise all that arrives counts, but only at concepts to which such a path leads: a layer may
         feed another with some of its channels alone, or share a tensor with it and feed it with none.
 
         Returns
@@ -136,18 +136,18 @@ class Flows:
         below = self.layers.children[layer]
         parts: dict[str, list[torch.Tensor]] = {name: [] for name in below}
         for first in range(0, len(ids), self.at_once):
-            some = ids[first : first + self.at_once]
-            through = self._from_concept(layer, some, below)
-            along = through if self.exclude_parallel else self._along(layer, some, below)
+            part = ids[first : first + self.at_once]
+            through = self._from_concept(layer, part, below)
+            along = through if self.exclude_parallel else self._along(layer, part, below)
             for name in below:
                 relevance = self._by_concept(name, along[name])
                 if not self.exclude_parallel:
                     relevance *= self._by_concept(name, through[name].abs()) != 0
                 parts[name].append(relevance)
-        return {name: torch.cat(several) for name, several in parts.items()}
+        return {name: torch.cat(rows) for name, rows in parts.items()}
 
     def _from_concept(self, layer: str, ids: Sequence[int], below: Sequence[str]) -> dict[str, torch.Tensor]:
-        """Start at the concepts themselves, with what reaches them, and stop at the layers below."""
+        """Start at the concepts themselves, with the relevance that reaches them, and stop at the layers below."""
         seeds = self._seeds(layer, ids)
         shapes = {self.refs[name]: self.run.graph.shape(self.refs[name]) for name in below}
         stops = {ref: seeds.new_zeros((len(ids), *(1,) * len(shape))) for ref, shape in shapes.items()}
@@ -187,7 +187,7 @@ class Flows:
         return {name: passed.recorded[self.refs[name]] for name in names}
 
     def _seeds(self, layer: str, ids: Sequence[int]) -> torch.Tensor:
-        """Return what reaches each of some concepts: (row, *shape)."""
+        """Return the relevance that reaches each of some concepts: (row, *shape)."""
         return self._arrived[layer] * self._masks(layer, ids)
 
     def _masks(self, layer: str, ids: Sequence[int]) -> torch.Tensor:
@@ -198,8 +198,8 @@ class Flows:
     def _by_concept(self, layer: str, relevance: torch.Tensor) -> torch.Tensor:
         """Return relevance by concept, in double precision: (row, sample, concept)."""
         rows = torch.cat([per_sample(self.run.graph, row) for row in relevance])
-        found = self.concepts[layer].attribute(rows, abs_norm=False).detach().cpu().double()
-        return found.reshape(len(relevance), self.run.graph.batch, -1)
+        by_concept = self.concepts[layer].attribute(rows, abs_norm=False).detach().cpu().double()
+        return by_concept.reshape(len(relevance), self.run.graph.batch, -1)
 
 
 def concepts_of(run: Run, names: Sequence[str], concepts: Concepts) -> dict[str, Concept]:

@@ -1,4 +1,4 @@
-"""What is done where: the rule of each node, the indices by which rules can be given, and what to know before a run."""
+"""Inspection of a model before a run: the rule of each node, layer indices for rule maps, and a check."""
 
 from .check import Finding, ModelCheck, check_model
 from .layers import LayerIndex, LayerIndices, show_layer_indices

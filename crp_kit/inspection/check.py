@@ -1,4 +1,4 @@
-"""What to know about a model before a run: what has no rule, what does not conserve relevance, what never runs."""
+"""Check of a model before a run: operations without a rule, rules that do not conserve, modules that never run."""
 
 from __future__ import annotations
 
@@ -40,11 +40,13 @@ class Finding:
     Parameters
     ----------
     level : {"error", "warning", "note"}
-        An error makes relevance wrong there; a warning is a choice that changes it; a note is good to know.
+        An error makes relevance wrong there; a warning is a choice that changes it; a note is for information.
     what : str
+        The finding in a few words.
     nodes : tuple of str
-        Where, by name of node or module.
+        Names of the nodes or modules that it is about.
     advice : str
+        What follows from it, or how to change it.
     """
 
     level: Level
@@ -64,7 +66,7 @@ class Finding:
 
 @dataclass(frozen=True, repr=False)
 class ModelCheck:
-    """What was found about a model. Made by `check_model`.
+    """The findings about a model. Made by `check_model`.
 
     Parameters
     ----------
@@ -79,7 +81,7 @@ class ModelCheck:
 
     @property
     def ok(self) -> bool:
-        """Whether there is no error."""
+        """Whether no finding is an error."""
         return not any(finding.level == "error" for finding in self.findings)
 
     def __len__(self) -> int:
@@ -97,8 +99,8 @@ class ModelCheck:
 
     def _summary(self) -> str:
         counts = {level: sum(finding.level == level for finding in self.findings) for level in get_args(Level)}
-        said = ", ".join(f"{count} {level}{'s' if count > 1 else ''}" for level, count in counts.items() if count)
-        return f"ModelCheck under {self.composite}: {said or 'nothing to say'}"
+        summary = ", ".join(f"{count} {level}{'s' if count > 1 else ''}" for level, count in counts.items() if count)
+        return f"ModelCheck under {self.composite}: {summary or 'nothing to say'}"
 
     def _repr_html_(self) -> str:
         rows = [(finding.level, finding.what, finding.where(), finding.advice) for finding in self.findings]
@@ -113,18 +115,18 @@ def check_model(
     *,
     output: OutputSelector = None,
 ) -> ModelCheck:
-    """Return what to know about a model before a run, each with advice. One forward is run, no relevance is computed.
+    """Return findings about a model before a run, each with advice. One forward is run, no relevance is computed.
 
     Parameters
     ----------
     model : torch.nn.Module or CondAttribution
-        It is left as it is. A `CondAttribution` counts with all that it was made with.
+        It is not changed. A `CondAttribution` is checked with all of its settings.
     sample : torch.Tensor, tuple or dict
         Model input, (batch, channel, height, width) for images; a batch of one is enough.
     composite : zennit Composite or str, optional
         Rules; a preset name; ``None`` for plain gradients.
     output : str, int or callable, optional
-        Which part of the model's output counts, if that is not one tensor.
+        The part of the model's output that is attributed, if that is not one tensor.
 
     Returns
     -------
@@ -154,8 +156,8 @@ def check_model(
     except ModelError as error:
         return ModelCheck((Finding("error", "the model cannot be attributed", (), str(error)),), name)
     view = _View(run, attribution.engine, chosen)
-    found = [finding for look in _LOOKS for finding in look(view)]
-    return ModelCheck(tuple(sorted(found, key=lambda one: get_args(Level).index(one.level))), name)
+    findings = [finding for check in _CHECKS for finding in check(view)]
+    return ModelCheck(tuple(sorted(findings, key=lambda finding: get_args(Level).index(finding.level))), name)
 
 
 class _View:
@@ -211,19 +213,19 @@ def _counting(view: _View) -> Iterator[Finding]:
 def _norms(view: _View) -> Iterator[Finding]:
     """Yield BatchNorms that are not folded."""
     chosen = view.batch_norm
-    others = ", ".join(repr(one) for one in get_args(BatchNormRule) if one != chosen)
+    others = ", ".join(repr(rule) for rule in get_args(BatchNormRule) if rule != chosen)
     if view.relevance:
         yield from view.finding(
             "warning",
             "BatchNorms that belong to no convolution or linear layer",
             lambda node: node.kind is Kind.BATCH_NORM and node.index not in view.plan.units.folded,
             f"they are treated as {chosen!r}; CondAttribution(model, batch_norm=...) also knows {others}, which differ "
-            "in what their shifts take",
+            "in what their shifts absorb",
         )
 
 
 def _shares(view: _View) -> Iterator[Finding]:
-    """Yield what divides relevance by convention, or does not conserve it."""
+    """Yield nodes that divide relevance by convention, or do not conserve it."""
     if not view.relevance:
         return
     steps = view.plan.steps
@@ -255,7 +257,7 @@ def _never_run(view: _View) -> Iterator[Finding]:
     """Yield modules that the forward does not run, or whose output does not depend on the input."""
     ran = set(view.graph.names) | {node.owner for node in view.graph}
     inside = tuple(f"{node.owner}." for node in view.graph if node.is_module)
-    read = {id(one) for node in view.graph for one in leaves((node.args, node.kwargs))}
+    read = {id(value) for node in view.graph for value in leaves((node.args, node.kwargs))}
     idle = tuple(
         name
         for name, module in view.model.named_modules()
@@ -271,7 +273,7 @@ def _never_run(view: _View) -> Iterator[Finding]:
 
 
 def _modes(view: _View) -> Iterator[Finding]:
-    """Yield what differs between the model and the copy that is attributed."""
+    """Yield differences between the model and the copy that is attributed."""
     if any(module.training for module in view.model.modules()):
         advice = "it is attributed as a copy in evaluation mode; call model.eval() if its own predictions should agree"
         yield Finding("note", "the model is in training mode", (), advice)
@@ -280,4 +282,4 @@ def _modes(view: _View) -> Iterator[Finding]:
         yield Finding("note", "the model runs in half precision", (), advice)
 
 
-_LOOKS = (_without_rule, _counting, _norms, _shares, _never_run, _modes)
+_CHECKS = (_without_rule, _counting, _norms, _shares, _never_run, _modes)

@@ -1,4 +1,4 @@
-"""The layers of a model by the indices that rules can be given by."""
+"""Layer indices: the layers of a model, numbered as rule maps number them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["LayerIndex", "LayerIndices", "attribution_of", "show_layer_indices"]
 
 
 def attribution_of(model: torch.nn.Module | CondAttribution, output: OutputSelector) -> CondAttribution:
-    """Return how a model is attributed, for a model or what is that already.
+    """Return the `CondAttribution` of a model, or the one that it is already.
 
     Raises
     ------
@@ -35,15 +35,17 @@ def attribution_of(model: torch.nn.Module | CondAttribution, output: OutputSelec
 
 @dataclass(frozen=True)
 class LayerIndex:
-    """A layer that a rule can be given to.
+    """A layer to which a rule map can give a rule.
 
     Parameters
     ----------
     index : int
+        Position in the order of execution, counted from 0.
     name : str
+        Name of the node.
     type : str
         The class that types are compared with: of its module, or of a module that does the same (``Sum`` for ``+``);
-        the operation, where there is none.
+        the operation, if there is no such class.
     """
 
     index: int
@@ -61,6 +63,7 @@ class LayerIndices:
     Parameters
     ----------
     layers : tuple of LayerIndex
+        In the order of execution.
     """
 
     layers: tuple[LayerIndex, ...]
@@ -92,17 +95,17 @@ def show_layer_indices(
 ) -> LayerIndices:
     """Return the layers of a model with the indices by which `crp_kit.rules.maps` give them rules.
 
-    Every node that computes has one, in the order of execution, and one for each time it runs; what only moves values
-    (reshapes, slices, concatenations, dropout) has none.
+    Every node that computes has an index, in the order of execution, and one for each time it runs; nodes that only
+    move values (reshapes, slices, concatenations, dropout) have none.
 
     Parameters
     ----------
     model : torch.nn.Module or CondAttribution
-        It is left as it is. A `CondAttribution` counts with all that it was made with.
+        It is not changed. A `CondAttribution` is inspected with all of its settings.
     sample : torch.Tensor, tuple or dict
         Model input; a batch of one is enough.
     output : str, int or callable, optional
-        Which part of the model's output counts, if that is not one tensor.
+        The part of the model's output that is attributed, if that is not one tensor.
 
     Returns
     -------

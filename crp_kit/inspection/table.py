@@ -1,4 +1,4 @@
-"""Which rule each node of a model gets."""
+"""Rule table: the rule that a composite gives to each node of a model."""
 
 from __future__ import annotations
 
@@ -25,32 +25,33 @@ _WIDTH = 100
 _GRADIENT = "plain gradient"
 _HEADS = ("index", "name", "type", "shape", "rule", "canonization", "quality")
 _WANTED = {1: 21, 2: 11, 4: 24, 5: 15}
-"""Columns whose texts are shortened where a line would be too long, and the width that each should keep."""
+"""Columns whose cells are shortened where a line would be too long, and the width that each should keep."""
 _NARROWEST = 8
 _SHOWN = 200
-"""Rows in a notebook."""
+"""Rows that a notebook displays."""
 _TONES: Mapping[str, Tone] = {"": "quiet", _GRADIENT: "loud"}
-"""How rows of each quality stand out there."""
+"""The tone of rows of each quality there."""
 
 
 @dataclass(frozen=True)
 class RuleRow:
-    """What is done at one node.
+    """The rule at one node.
 
     Parameters
     ----------
     index : int or None
-        The index by which `crp_kit.rules.maps` give it a rule; ``None`` for what only moves values.
+        The index by which `crp_kit.rules.maps` give it a rule; ``None`` for nodes that only move values.
     name : str
+        Name of the node.
     type : str
         Class of its module, or the operation.
     shape : tuple of int
-        Of its output, without batch.
+        Shape of its output, without the batch axis.
     rule : str
         The rule with its parameters. ``"routed"``: relevance goes where the values came from, as in reshapes and max
         pooling. Empty where no relevance arrives.
     canonization : str
-        What it is part of, what is part of it, and what counts as a constant.
+        Which node it is folded into, which are folded into it, and which inputs count as constants.
     quality : str
         ``"exact"``, ``"approximate"`` or ``"plain gradient"``; empty where no relevance arrives.
     """
@@ -64,7 +65,7 @@ class RuleRow:
     quality: str
 
     def cells(self, *, relative: bool = False) -> tuple[str, ...]:
-        """Return the values as texts, on request with other nodes named from the node's own module on: ``…bn1``."""
+        """Return the values as strings, on request with other nodes named from the node's own module on: ``…bn1``."""
         index = "" if self.index is None else str(self.index)
         path = self.name.rpartition(".")[0]
         others = self.canonization.replace("BatchNorm ", "") if relative else self.canonization
@@ -79,10 +80,11 @@ class RuleTable:
     Parameters
     ----------
     rows : tuple of RuleRow
+        In execution order.
     composite : str
         Name of the composite.
     lrp : bool
-        Whether relevance is what flows, not a gradient.
+        Whether relevance is propagated, not gradients.
     """
 
     rows: tuple[RuleRow, ...]
@@ -97,11 +99,11 @@ class RuleTable:
 
     @property
     def improper(self) -> tuple[RuleRow, ...]:
-        """The rows of nodes without a proper rule: relevance of LRP passes there as plain gradient."""
+        """The rows of nodes without a rule of LRP, at which relevance passes as plain gradient."""
         return tuple(row for row in self.rows if self.lrp and row.quality == _GRADIENT)
 
     def as_dicts(self) -> list[dict[str, Any]]:
-        """Return the rows as dictionaries of numbers, texts and lists."""
+        """Return the rows as dictionaries of numbers, strings and lists."""
         return [{**asdict(row), "shape": list(row.shape)} for row in self.rows]
 
     def __repr__(self) -> str:
@@ -110,8 +112,8 @@ class RuleTable:
 
     def _summary(self) -> str:
         counts = {name: sum(row.quality == name for row in self.rows) for name in ("exact", "approximate", _GRADIENT)}
-        said = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
-        return f"RuleTable of {len(self)} nodes under {self.composite}: {said or 'no relevance flows'}"
+        summary = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
+        return f"RuleTable of {len(self)} nodes under {self.composite}: {summary or 'no relevance flows'}"
 
     def _repr_html_(self) -> str:
         shown = self.rows[:_SHOWN]
@@ -121,7 +123,7 @@ class RuleTable:
             texts=_HEADS[1:],
             caption=self._summary(),
             hidden=len(self) - len(shown),
-            tones={place: _TONES[row.quality] for place, row in enumerate(shown) if row.quality in _TONES},
+            tones={index: _TONES[row.quality] for index, row in enumerate(shown) if row.quality in _TONES},
         )
 
 
@@ -132,18 +134,18 @@ def rule_table(
     *,
     output: OutputSelector = None,
 ) -> RuleTable:
-    """Return which rule each node of a model gets from a composite. No relevance is computed.
+    """Return the rule that each node of a model gets from a composite. No relevance is computed.
 
     Parameters
     ----------
     model : torch.nn.Module or CondAttribution
-        It is left as it is. A `CondAttribution` counts with all that it was made with.
+        It is not changed. A `CondAttribution` is inspected with all of its settings.
     sample : torch.Tensor, tuple or dict
         Model input, (batch, channel, height, width) for images; a batch of one is enough.
     composite : zennit Composite or str, optional
         Rules, maps of `crp_kit.rules.maps` included; a preset name; ``None`` for plain gradients.
     output : str, int or callable, optional
-        Which part of the model's output counts, if that is not one tensor.
+        The part of the model's output that is attributed, if that is not one tensor.
 
     Returns
     -------
@@ -213,17 +215,17 @@ def _row(run: Run, node: Node, *, index: int | None, notes: list[str], arrives: 
 
 
 def _notes(run: Run) -> dict[int, list[str]]:
-    """Return by node which BatchNorms belong to it, or which linear layers it belongs to."""
-    found: dict[int, list[str]] = {}
+    """Return by node the BatchNorms that belong to it, or the linear layers that it belongs to."""
+    notes: dict[int, list[str]] = {}
     nodes, units = run.graph.nodes, run.plan.units
     pairs = [(linear, fold.norm) for linear, fold in units.before.items()] + list(units.behind.items())
     for linear, norm in pairs:
-        found.setdefault(linear, []).append(f"with BatchNorm {nodes[norm].name}")
-        found.setdefault(norm, []).append(f"part of {nodes[linear].name}")
+        notes.setdefault(linear, []).append(f"with BatchNorm {nodes[norm].name}")
+        notes.setdefault(norm, []).append(f"part of {nodes[linear].name}")
     for fold in units.before.values():
         if fold.relu is not None:
-            found[fold.relu] = [f"with the threshold of BatchNorm {nodes[fold.norm].name}"]
-    return found
+            notes[fold.relu] = [f"with the threshold of BatchNorm {nodes[fold.norm].name}"]
+    return notes
 
 
 def _shape(graph: Graph, node: Node) -> tuple[int, ...]:
@@ -253,7 +255,7 @@ def _narrowed(rows: Sequence[Sequence[str]], width: int) -> list[list[str]]:
 
 
 def _shortened(text: str, size: int) -> str:
-    """Return a text with its middle left out if it is too long."""
+    """Return a string with its middle left out if it is too long."""
     if len(text) <= size:
         return text
     tail = (size - 1) * 2 // 3  # the end of a name says more than its beginning

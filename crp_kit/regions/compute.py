@@ -1,4 +1,4 @@
-"""The region map of one image: which concept of a layer is the most relevant one where."""
+"""Computation of region maps: the most relevant concept of a layer in each region of an input."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Inputs cut into regions: a grid, single values, superpixels, stretches of a signal, or labels somebody else made."""
+"""Segmentation of inputs: a grid, single values, superpixels, stretches of a signal, or labels from elsewhere."""
 
 from __future__ import annotations
 
