@@ -16,7 +16,7 @@ OutputSelector = None | str | int | Callable[[Any], torch.Tensor]
 OUTPUT = "y"
 """The name of the model output in a condition set."""
 Pairing = Literal["auto", "zip", "product"]
-"""How samples and condition sets make rows: sample i under set i, every sample under every set, or by their lengths."""
+"""Rows from samples and condition sets: sample i under set i, every sample under every set, or by their lengths."""
 
 
 @dataclass(frozen=True)

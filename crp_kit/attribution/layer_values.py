@@ -31,7 +31,7 @@ def find_layer(run: Run, name: str) -> Ref:
     UnknownLayerError
         If there is no such name.
     ConditionError
-        If its samples lie along another axis, so that they could be mixed up.
+        If its samples are along another axis than the first, so that they could be mixed up.
     """
     ref = run.graph.output if name == OUTPUT else run.graph.find(name)
     if ref.node not in _of_samples(run.graph):

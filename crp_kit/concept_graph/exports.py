@@ -124,7 +124,7 @@ def class_names(classes: Classes) -> dict[int, str]:
     Raises
     ------
     InputError
-        If they are one text.
+        If they are a single string.
     """
     if isinstance(classes, str):
         raise InputError(f"classes are names of all classes, or a dictionary of some; got one text, {classes!r}")
@@ -141,7 +141,7 @@ def _identifier(key: Key) -> str:
 
 
 def _quoted(text: str) -> str:
-    r"""Return a text as a quoted string of Graphviz's language.
+    r"""Return text as a quoted string of Graphviz's language.
 
     Examples
     --------

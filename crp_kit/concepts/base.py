@@ -88,7 +88,7 @@ class Concept(ABC):
 
     @property
     def identity(self) -> str:
-        """What tells this concept from others, the same in every process: atlases store and compare it.
+        """String that identifies this concept, the same in every process: atlases store and compare it.
 
         By default the class and its attributes, such as ``"ChannelConcept(axis=1)"``. Override it where attributes are
         tensors, arrays or functions, for example with a name and a checksum.

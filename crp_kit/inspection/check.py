@@ -91,7 +91,7 @@ class ModelCheck:
         return iter(self.findings)
 
     def as_dicts(self) -> list[dict[str, Any]]:
-        """Return the findings as dictionaries of texts and lists."""
+        """Return the findings as dictionaries of strings and lists."""
         return [{**asdict(finding), "nodes": list(finding.nodes)} for finding in self.findings]
 
     def __repr__(self) -> str:

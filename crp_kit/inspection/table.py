@@ -236,9 +236,6 @@ def _shape(graph: Graph, node: Node) -> tuple[int, ...]:
         return tuple(node.shape)
 
 
-# ---------------------------------------------------------------------- texts
-
-
 def _shape_text(shape: Sequence[int]) -> str:
     return "x".join(map(str, shape)) or "1"
 
