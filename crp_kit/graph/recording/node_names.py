@@ -7,9 +7,8 @@ a block), it is an alias.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 
@@ -68,18 +67,19 @@ class Naming:
     modules: list[str | None]
 
 
-def assign_names(drafts: Sequence[tuple[str, str, Mapping[str, Any]]], calls: Sequence[ModuleCall]) -> Naming:
+def assign_names(functional: Sequence[str], calls: Sequence[ModuleCall]) -> Naming:
     """Name the nodes.
 
     Parameters
     ----------
-    drafts : sequence of (str, str, dict)
-        For each node the operation, the path of the module that made the call, and its keyword arguments.
+    functional : sequence of str
+        For each node its name as a call that is not a whole module: the path of the module that made it and the
+        operation; for an input, the input's name.
     calls : sequence of ModuleCall
         In the order in which they ended.
     """
     named_by: dict[int, ModuleCall] = {}
-    modules: list[str | None] = [None] * len(drafts)
+    modules: list[str | None] = [None] * len(functional)
     for call in calls:
         inside = call.result is not None and call.start <= call.result.node < call.stop
         if call.result is not None and inside and call.is_leaf:
@@ -101,15 +101,14 @@ def assign_names(drafts: Sequence[tuple[str, str, Mapping[str, Any]]], calls: Se
                 return name
 
     taken: set[str] = set()
-    for index, (op, owner, kwargs) in enumerate(drafts):
+    for index, name in enumerate(functional):
         leaf = named_by.get(index)
-        functional = kwargs["name"] if op == "input" else f"{owner}.{op}" if owner else op
         if leaf is not None:
             labels.append(unique(leaf.path or "model"))
         else:
-            if functional in reserved:
-                used.setdefault(functional, 1)
-            labels.append(unique(functional))
+            if name in reserved:
+                used.setdefault(name, 1)
+            labels.append(unique(name))
     for call in calls:
         if call.result is not None and call.path:
             name = f"{call.path}_{call.number}" if call.number else call.path

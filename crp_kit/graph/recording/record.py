@@ -271,7 +271,7 @@ def _describe(result: Any) -> str:
 def _graph(recorder: Recorder, output: Ref, batch: int, *, gradients: bool) -> Graph:
     """Return what was recorded, with names."""
     tape, modules = recorder.tape, dict(recorder.shadow.named_modules())
-    naming = assign_names([(d.title or d.spec.name, d.owner, d.kwargs) for d in tape.drafts], recorder.calls)
+    naming = assign_names([_functional_name(draft) for draft in tape.drafts], recorder.calls)
     nodes = tuple(
         Node(
             index=index,
@@ -298,6 +298,14 @@ def _graph(recorder: Recorder, output: Ref, batch: int, *, gradients: bool) -> G
     graph = Graph(nodes, output, names, names_of_modules, batch, _detached(tape, gradients=gradients))
     # of a forward that is all under torch.no_grad it is not known what its author means to be constant
     return replace(graph, detached=_detached(tape, gradients=False)) if output.node in graph.constants else graph
+
+
+def _functional_name(draft: Draft) -> str:
+    """Return the name of a call that is not a whole module, or of an input."""
+    if draft.spec.kind is Kind.INPUT:
+        return str(draft.kwargs["name"])
+    operation = draft.title or draft.spec.name
+    return f"{draft.owner}.{operation}" if draft.owner else operation
 
 
 def _layer_of(draft: Draft, modules: Mapping[str, torch.nn.Module]) -> torch.nn.Module | None:
