@@ -19,6 +19,8 @@ ROWS = (
     ("rules",),
     ("propagation",),
     ("attribution",),
+    ("atlas/file/schema",),
+    ("atlas/statistics",),
     ("atlas/file",),
     ("atlas/query",),
     ("atlas/build",),

@@ -14,9 +14,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from crp_kit.atlas.build import accumulators as accumulate
-from crp_kit.atlas.build.accumulators import Allocate, Moments, Ranking, in_memory
 from crp_kit.atlas.build.pass_state import allocator
+from crp_kit.atlas.statistics import accumulators as accumulate
+from crp_kit.atlas.statistics.accumulators import Moments, Ranking
+from crp_kit.atlas.statistics.base import Allocate, in_memory
 
 Array = npt.NDArray[Any]
 QUICK = settings(max_examples=80, derandomize=True, deadline=None)

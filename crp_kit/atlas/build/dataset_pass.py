@@ -18,8 +18,7 @@ from ...data.samples import Batch, Failure, batches
 from ...errors import AtlasError, InputError
 from ...interrupts import Interrupts
 from ..file.hdf5 import write_tree
-from ..file.reader import check_same, has_overall, open_atlas, read_failures, read_progress
-from ..file.schema import layer_path
+from ..file.reader import check_same, open_atlas, read_progress
 from ..query.concept_atlas import ConceptAtlas
 from .build_folder import BuildFolder
 from .pass_state import PassState
@@ -145,8 +144,7 @@ def _load(state: PassState, path: Path) -> None:
                 f"cannot resume from {path}: it is shard {progress.shard}/{progress.shards} and not "
                 f"{expected.shard}/{expected.shards}"
             )
-        state.merge(file.array, overall=has_overall(file, layer_path(0, "activation")))
-        state.failures.update(read_failures(file))
+        state.merge(file)
         state.progress = progress
 
 

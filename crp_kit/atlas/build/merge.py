@@ -12,15 +12,13 @@ from ...errors import AtlasError
 from ..file.hdf5 import H5File, write_tree
 from ..file.reader import (
     check_same,
-    has_overall,
     open_atlas,
     read_classes,
-    read_failures,
     read_header,
     read_layers,
     read_progress,
 )
-from ..file.schema import Progress, layer_path
+from ..file.schema import Progress
 from ..query.concept_atlas import ConceptAtlas
 from .build_folder import BuildFolder
 from .pass_state import PassState, allocator, state_bytes
@@ -83,8 +81,7 @@ def merge_atlases(
             )
             for file in files:
                 with file.explained():
-                    state.merge(file.array, overall=has_overall(file, layer_path(0, "activation")))
-                    state.failures.update(read_failures(file))
+                    state.merge(file)
             attributes = origin_attributes(Origin(command=command))
             write_tree(workspace.target, state.tree(attributes, complete=True), compress=True)
     return ConceptAtlas(workspace.target)

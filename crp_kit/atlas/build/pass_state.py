@@ -1,24 +1,25 @@
-"""Everything that a pass over a dataset has found so far: it takes in batches, and becomes a file or comes from one."""
+"""State of a dataset pass: statistics that batches are added to, written to a file and merged from files."""
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Container, Iterable, Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ...atlas.file.schema import Array, Floats, Integers
+from ..file.hdf5 import H5File
+from ..file.reader import read_failures
 from ..file.schema import (
     ENCODING,
     KINDS,
-    OVERALL,
     VERSION,
-    ArraySpec,
+    Array,
     Header,
+    Integers,
     Kind,
     LayerInfo,
     Progress,
@@ -29,175 +30,45 @@ from ..file.schema import (
     layer_path,
     text_digest,
 )
-from .accumulators import Allocate, Moments, Ranking, in_memory
+from ..statistics.base import Allocate, Read, Statistic, in_memory
+from ..statistics.rankings import ClassTop, Top
+from ..statistics.scores import BatchScores, KindScores
+from ..statistics.table import statistics_of
 
-__all__ = ["BatchScores", "KindScores", "PassState", "Rows", "allocator", "state_bytes"]
-
-_ROWS_AT_ONCE = 4096
-
-_EXACT = {"moments": "exact", OVERALL: "exact_overall"}
-"""Group of the exact sums behind moments, which parts keep for a merge."""
-Read = Callable[[str], Any]
-"""From a path to an array that can be cut, perhaps without being in memory."""
-
-
-@dataclass(frozen=True, eq=False)
-class Rows:
-    """Scores of concepts, samples ascending.
-
-    Parameters
-    ----------
-    sample, target : numpy.ndarray
-        (row,).
-    score, position : numpy.ndarray
-        (row, concept).
-    """
-
-    sample: Integers
-    target: Integers
-    score: Floats
-    position: Integers
-
-    def taken(self, rows: Array, target: Integers | None = None) -> Rows:
-        """Return some of the rows, perhaps with other targets."""
-        targets = self.target[rows] if target is None else target
-        return Rows(self.sample[rows], targets, self.score[rows], self.position[rows])
-
-
-@dataclass(frozen=True, eq=False)
-class KindScores:
-    """Relevance or activation of one layer in a batch.
-
-    Parameters
-    ----------
-    by_class : Rows
-        One row for each sample and target.
-    first : Rows
-        One row for each sample: that of its first target.
-    best : Rows
-        One row for each sample: for each concept, the highest score that any target gives. Its `target` may be
-        (sample, concept).
-    """
-
-    by_class: Rows
-    first: Rows
-    best: Rows
-
-
-@dataclass(frozen=True, eq=False)
-class BatchScores:
-    """What one batch gives.
-
-    Parameters
-    ----------
-    sample, target, prediction : numpy.ndarray
-        (sample,): number in the dataset, first target and predicted class, -1 for none.
-    layers : dict
-        By layer name, relevance and activation.
-    """
-
-    sample: Integers
-    target: Integers
-    prediction: Integers
-    layers: Mapping[str, Mapping[Kind, KindScores]]
-
+__all__ = ["PassState", "allocator", "state_bytes"]
 
 @dataclass(eq=False)
 class _KindState:
-    """Relevance or activation of one layer, so far."""
+    """Statistics of relevance or activation of one layer, so far, by name."""
 
-    top: Ranking
-    class_top: Ranking
-    moments: Moments
-    matrix: Array | None
-    overall: Moments | None
-    """Moments over all samples, each once whatever targets it has; of relevance, none: it has one for each target."""
+    statistics: dict[str, Statistic]
 
     @classmethod
-    def empty(cls, header: Header, concepts: int, rows: int, allocate: Allocate, *, kind: Kind) -> _KindState:
+    def empty(cls, header: Header, concepts: int, samples: int, allocate: Allocate, *, kind: Kind) -> _KindState:
         return cls(
-            Ranking(1, concepts, header.k, allocate=allocate, targets=True),
-            Ranking(header.n_classes, concepts, header.k_class, allocate=allocate),
-            Moments(header.n_classes, concepts, allocate=allocate),
-            allocate((rows, concepts), "f4", np.nan) if header.matrix else None,
-            Moments(1, concepts, allocate=allocate) if kind == "activation" else None,
+            {
+                statistic.name: statistic(header, concepts, samples, allocate)
+                for statistic in statistics_of(header, kind)
+            }
         )
 
     def add(self, scores: KindScores, index: Integers) -> None:
-        """Take in a batch; `index` has the numbers of all samples of this part."""
-        best, rows = scores.best, scores.by_class
-        self.top.add(
-            np.zeros_like(best.sample), best.score, sample=best.sample, position=best.position, target=best.target
-        )
-        self.class_top.add(rows.target, rows.score, sample=rows.sample, position=rows.position, target=rows.target)
-        self.moments.add(rows.target, rows.score)
-        if self.overall is not None:
-            self.overall.add(np.zeros_like(scores.first.sample), scores.first.score)
-        if self.matrix is not None:
-            self.matrix[np.searchsorted(index, scores.first.sample)] = scores.first.score
+        """Add a batch; `index` (sample,) has the numbers of all samples of this part."""
+        for statistic in self.statistics.values():
+            statistic.add(scores, index)
 
-    def arrays(self, base: str) -> Iterator[tuple[str, ArraySpec]]:
-        """Yield what readers look for."""
-        for name, array in self.top.arrays.items():
-            yield f"{base}/top/{name}", array_spec(array[0], blank=_without_infinity)
-        for name, array in self.class_top.arrays.items():
-            yield f"{base}/class_top/{name}", array_spec(array, swap=True, blank=_without_infinity)
-        for group, moments in self.held():
-            yield f"{base}/{group}/count", array_spec(moments.count)
-            like = array_spec(moments.low)
-            for name in ("mean", "std", "min", "max"):
-                yield f"{base}/{group}/{name}", replace(like, read=partial(moments.value, name))
-        if self.matrix is not None:
-            yield f"{base}/matrix", array_spec(self.matrix)
-
-    def held(self) -> list[tuple[str, Moments]]:
-        """Return the moments by the name of their group in a file."""
-        return [("moments", self.moments), *([] if self.overall is None else [(OVERALL, self.overall)])]
-
-    def exact(self, base: str) -> Iterator[tuple[str, ArraySpec]]:
-        """Yield what a merge needs beyond that."""
-        for group, moments in self.held():
-            for name, array in moments.arrays.items():
-                yield f"{base}/{_EXACT[group]}/{name}", array_spec(array)
-
-    def merge(self, base: str, read: Read, start: int) -> None:
-        """Take in a part whose samples begin at place `start`."""
-        self.top.merge({name: _with_infinity(read(f"{base}/top/{name}")[:])[None] for name in self.top.arrays})
-        self.class_top.merge(
-            {name: _ClassesFirst(read(f"{base}/class_top/{name}")) for name in self.class_top.arrays}  # type: ignore[misc]
-        )
-        for group, moments in self.held():
-            moments.merge({name: read(f"{base}/{_EXACT[group]}/{name}") for name in moments.arrays})
-        if self.matrix is not None:
-            found = read(f"{base}/matrix")
-            for row in range(0, found.shape[0], _ROWS_AT_ONCE):
-                some = found[row : row + _ROWS_AT_ONCE]
-                self.matrix[start + row : start + row + len(some)] = some
-
-
-class _ClassesFirst:
-    """An array (concept, class, k) of a file, cut as it is in memory: (class, concept, k)."""
-
-    def __init__(self, array: Any) -> None:
-        self.array = array
-
-    def __getitem__(self, part: tuple[slice, slice]) -> Array:
-        groups, concepts = part
-        return np.swapaxes(_with_infinity(self.array[concepts, groups]), 0, 1)
-
-
-def _without_infinity(values: Array) -> Array:
-    """Write an empty place as not-a-number."""
-    return np.where(values == -np.inf, np.float32(np.nan), values) if values.dtype.kind == "f" else values
-
-
-def _with_infinity(values: Array) -> Array:
-    return np.where(np.isnan(values), np.float32(-np.inf), values) if values.dtype.kind == "f" else values
+    def merge(self, read: Read, names: Container[str], start: int) -> None:
+        """Add a part with these groups, whose samples begin at `start`. What an older part lacks, the whole lacks."""
+        for name, statistic in list(self.statistics.items()):
+            if statistic.optional and name not in names:
+                del self.statistics[name]
+            else:
+                statistic.merge(read, start)
 
 
 @dataclass(eq=False)
 class PassState:
-    """What a pass, or one shard of it, has found so far.
+    """What a pass, or one shard of it, has accumulated so far.
 
     Parameters
     ----------
@@ -239,28 +110,32 @@ class PassState:
         for (name, kind), state in self._kinds.items():
             state.add(batch.layers[name][kind], self.index)
 
-    def merge(self, read: Read, *, overall: bool) -> None:
-        """Take in the arrays of a part that has seen other samples, which lie side by side in this one.
-
-        A part of an older version has no moments over all samples (`overall`); then the whole has none either.
-        """
-        if not overall:
-            for kind_state in self._kinds.values():
-                kind_state.overall = None
-        index = read("/samples/index")[:]
+    def merge(self, file: H5File) -> None:
+        """Add a shard or checkpoint that has seen other samples, which are consecutive ones of this state."""
+        index = file.array("/samples/index")[:]
         start = int(np.searchsorted(self.index, index[0])) if len(index) else 0
         rows = slice(start, start + len(index))
-        self.target[rows] = read("/samples/target")[:]
-        self.prediction[rows] = read("/samples/prediction")[:]
+        self.target[rows] = file.array("/samples/target")[:]
+        self.prediction[rows] = file.array("/samples/prediction")[:]
         for number, info in enumerate(self.layers):
             for kind in KINDS:
-                self._kinds[info.name, kind].merge(layer_path(number, kind), read, start)
+                base = layer_path(number, kind)
+                self._kinds[info.name, kind].merge(partial(_read, file, base), file.names(base), start)
+        self.failures.update(read_failures(file))
 
     def take_rankings(self, name: str, kind: Kind, top: Mapping[str, Array], class_top: Mapping[str, Array]) -> None:
-        """Take in rankings of one layer that were made elsewhere: (1, concept, k) and (class, concept, k_class)."""
-        self._kinds[name, kind].top.merge(top)
-        self._kinds[name, kind].class_top.merge(class_top)
-        self._kinds[name, kind].overall = None
+        """Add rankings of one layer that were made elsewhere, (1, concept, k) and (class, concept, k_class).
+
+        Optional statistics, of which such a source says nothing, are left out.
+        """
+        statistics = self._kinds[name, kind].statistics
+        for statistic in list(statistics.values()):
+            if isinstance(statistic, Top):
+                statistic.ranking.merge(top)
+            elif isinstance(statistic, ClassTop):
+                statistic.ranking.merge(class_top)
+            elif statistic.optional:
+                del statistics[statistic.name]
 
     def tree(self, origin: Mapping[str, Any], *, complete: bool) -> Tree:
         """Return the file: the atlas, or, if it is not complete, a part with what a merge needs.
@@ -304,21 +179,33 @@ class PassState:
         encoding = {"encoding-type": f"{ENCODING}{suffix}", "encoding-version": VERSION}
         tree.groups[path] = {**encoding, **(attributes or {})}
 
+    def _exact(self, tree: Tree, base: str, statistics: Iterable[Statistic]) -> None:
+        """Add what a merge needs beyond the statistics themselves."""
+        exact = [statistic for statistic in statistics if statistic.exact]
+        for statistic in exact:
+            self._group(tree, f"{base}/{statistic.exact}", f"-exact-{statistic.encoding}")
+        for statistic in exact:
+            for name, array in statistic.exact_arrays().items():
+                tree.arrays[f"{base}/{statistic.exact}/{name}"] = array_spec(array)
+
     def _layers(self, tree: Tree, complete: bool) -> None:
         for number, info in enumerate(self.layers):
             self._group(tree, layer_path(number), "-layer", info.attributes())
             for kind in KINDS:
                 base, state = layer_path(number, kind), self._kinds[info.name, kind]
                 self._group(tree, base, f"-{kind}")
-                self._group(tree, f"{base}/top", "-ranking")
-                self._group(tree, f"{base}/class_top", "-ranking")
-                for group, _ in state.held():
-                    self._group(tree, f"{base}/{group}", f"-{group}")
-                tree.arrays.update(state.arrays(base))
+                statistics = state.statistics.values()
+                for statistic in statistics:
+                    if statistic.encoding:
+                        self._group(tree, f"{base}/{statistic.name}", f"-{statistic.encoding}")
+                for statistic in statistics:
+                    tree.arrays.update({f"{base}/{path}": spec for path, spec in statistic.arrays().items()})
                 if not complete:
-                    for group, _ in state.held():
-                        self._group(tree, f"{base}/{_EXACT[group]}", f"-exact-{group}")
-                    tree.arrays.update(state.exact(base))
+                    self._exact(tree, base, statistics)
+
+
+def _read(file: H5File, base: str, path: str) -> Any:
+    return file.array(f"{base}/{path}")
 
 
 def state_bytes(header: Header, layers: tuple[LayerInfo, ...], samples: int) -> int:

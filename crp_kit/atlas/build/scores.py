@@ -20,7 +20,7 @@ from ...numerics import is_finite
 from ...propagation.engine import Engine
 from ...rules.presets import Composite
 from ..file.schema import Kind
-from .pass_state import BatchScores, KindScores, Rows
+from ..statistics.scores import BatchScores, KindScores, Rows
 from .target_policy import TargetPolicy, UnlabelledError
 
 __all__ = ["Collector"]

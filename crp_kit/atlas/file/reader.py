@@ -1,4 +1,4 @@
-"""Opening an atlas file: whether it is one, of a known version, whole, and consistent in itself."""
+"""Opening of an atlas file: checks of its version, attributes, and the shapes and types of its arrays."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 
 from ...errors import AtlasError
+from ..statistics.table import statistics_in
 from .hdf5 import H5File
-from .schema import ENCODING, KINDS, OVERALL, VERSION, Header, LayerInfo, Progress, checksum, layer_path, shapes
+from .schema import ENCODING, KINDS, VERSION, Header, LayerInfo, Progress, checksum, layer_path
 
 __all__ = [
     "check_same",
-    "has_overall",
     "open_atlas",
     "read_classes",
     "read_failures",
@@ -68,18 +68,16 @@ def _check(file: H5File, incomplete: bool) -> None:
 
 
 def _check_arrays(file: H5File, header: Header, layers: tuple[LayerInfo, ...]) -> None:
-    groups = {layer_path(number): info for number, info in enumerate(layers)}
-    halves = [layer_path(number, kind) for number in range(len(layers)) for kind in KINDS]
-    wanted = shapes(header, groups, overall=[half for half in halves if has_overall(file, half)])
     rows = next(iter(file.array("/samples/index").shape), 0)
-    for path, shape in wanted.items():
-        array = file.array(path)
-        expected = tuple(rows if size == -1 else size for size in shape)
-        if array.shape != expected:
-            raise AtlasError(f"its array {path} has shape {array.shape} and should have {expected}")
-        kind = array.dtype.kind
-        if kind != _kind(path):
-            raise AtlasError(f"its array {path} has the type {array.dtype}, which is of another kind")
+    for name in ("index", "target", "prediction"):
+        _check_array(file, f"/samples/{name}", (rows,), "i")
+    for number, info in enumerate(layers):
+        for mode in KINDS:
+            base = layer_path(number, mode)
+            for statistic in statistics_in(file.names(base), header, mode):
+                for field in statistic.fields:
+                    shape = field.shape(header, info.n_concepts, rows)
+                    _check_array(file, f"{base}/{field.path}", shape, field.kind)
     _check_texts(file, "/classes/name", header.n_classes)
     _check_texts(file, "/samples/id", rows)
     if file.has("/skipped/sample"):
@@ -87,20 +85,19 @@ def _check_arrays(file: H5File, header: Header, layers: tuple[LayerInfo, ...]) -
         _check_texts(file, "/skipped/reason", next(iter(shape), 0))
 
 
+def _check_array(file: H5File, path: str, shape: tuple[int, ...], kind: str) -> None:
+    array = file.array(path)
+    if array.shape != shape:
+        raise AtlasError(f"its array {path} has shape {array.shape} and should have {shape}")
+    if array.dtype.kind != kind:
+        raise AtlasError(f"its array {path} has the type {array.dtype}, which is of another kind")
+
+
 def _check_texts(file: H5File, path: str, count: int) -> None:
     if file.has(path):
         array = file.array(path)
         if array.shape != (count,) or array.dtype.kind not in "SO":
             raise AtlasError(f"its array {path} should be {count} texts; it is {array.shape} of {array.dtype}")
-
-
-def _kind(path: str) -> str:
-    return "f" if path.rsplit("/", maxsplit=1)[-1] in ("score", "mean", "std", "min", "max", "matrix") else "i"
-
-
-def has_overall(file: H5File, half: str) -> bool:
-    """Return whether a half of a layer (by group path) has moments over all samples."""
-    return OVERALL in file.names(half)
 
 
 def read_header(file: H5File) -> Header:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
@@ -17,6 +17,7 @@ from ...errors import AtlasError
 __all__ = [
     "ENCODING",
     "KINDS",
+    "MOMENTS",
     "OVERALL",
     "VERSION",
     "Array",
@@ -33,7 +34,6 @@ __all__ = [
     "checksum",
     "encoded",
     "layer_path",
-    "shapes",
     "text_digest",
 ]
 
@@ -67,6 +67,10 @@ class MomentArrays:
     std: Floats
     min: Floats
     max: Floats
+
+
+MOMENTS = ("mean", "std", "min", "max")
+"""Fields of `MomentArrays` that have concepts, in the order of the file."""
 
 
 @dataclass(frozen=True)
@@ -307,36 +311,6 @@ def _chunks(shape: tuple[int, ...], itemsize: int) -> tuple[int, ...]:
 def layer_path(number: int, kind: Kind | None = None) -> str:
     """Return the path of a layer's group, or of one of its two halves."""
     return f"/layers/{number}" if kind is None else f"/layers/{number}/{kind}"
-
-
-def shapes(
-    header: Header, layers: Mapping[str, LayerInfo], *, overall: Container[str] = ()
-) -> dict[str, tuple[int, ...]]:
-    """Return the shape of every dataset that a file with these layers (by group path) has to have.
-
-    Halves in `overall` (by group path) have moments over all samples too. What belongs to samples has as many rows as
-    the file holds samples: -1.
-    """
-    found: dict[str, tuple[int, ...]] = {
-        "/samples/index": (-1,),
-        "/samples/target": (-1,),
-        "/samples/prediction": (-1,),
-    }
-    for path, info in layers.items():
-        for kind in KINDS:
-            base, concepts = f"{path}/{kind}", info.n_concepts
-            for name in ("score", "sample", "position", "target"):
-                found[f"{base}/top/{name}"] = (concepts, header.k)
-                if name != "target":
-                    found[f"{base}/class_top/{name}"] = (concepts, header.n_classes, header.k_class)
-            groups = {"moments": header.n_classes, **({OVERALL: 1} if base in overall else {})}
-            for group, rows in groups.items():
-                found[f"{base}/{group}/count"] = (rows,)
-                for name in ("mean", "std", "min", "max"):
-                    found[f"{base}/{group}/{name}"] = (rows, concepts)
-            if header.matrix:
-                found[f"{base}/matrix"] = (-1, concepts)
-    return found
 
 
 def encoded(texts: Sequence[str]) -> Array:

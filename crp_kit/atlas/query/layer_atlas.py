@@ -6,13 +6,12 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ...atlas.file.schema import MomentArrays
 from ...checks import check_integer
 from ...errors import AtlasError, ConceptRangeError, InputError
 from ..file.atlas_file import AtlasFile
 from ..file.hdf5 import H5File
-from ..file.reader import has_overall
-from ..file.schema import KINDS, OVERALL, Kind, LayerInfo, layer_path
+from ..file.schema import KINDS, MOMENTS, OVERALL, Kind, LayerInfo, MomentArrays, layer_path
+from ..statistics.table import statistic_named
 from .rankings import ClassRanking, Column, ConceptRanking, ConceptStatistics, SampleRanking
 
 __all__ = ["LayerAtlas", "ScoreAtlas"]
@@ -94,28 +93,22 @@ class ScoreAtlas:
             If the file has fewer.
         """
         concept = self._concept(concept)
-        found = {
-            name: self._file.array(f"{self._base}/top/{name}")[concept]
-            for name in ("sample", "score", "position", "target")
-        }
-        return self._ranking(found, k, self.layer.file.header.k)
+        ranking = {name: array[concept] for name, array in self.arrays("top").items()}
+        return self._ranking(ranking, k, self.layer.file.header.k)
 
     def class_top(self, concept: int, cls: int | str, k: int | None = None) -> SampleRanking:
         """Return the samples of one class in which a concept is strongest; parameters as in `top`."""
         concept, number = self._concept(concept), self.layer.file.class_number(cls)
-        found = {
-            name: self._file.array(f"{self._base}/class_top/{name}")[concept, number]
-            for name in ("sample", "score", "position")
-        }
-        found["target"] = np.where(found["sample"] >= 0, number, -1)
-        return self._ranking(found, k, self.layer.file.header.k_class)
+        ranking = {name: array[concept, number] for name, array in self.arrays("class_top").items()}
+        ranking["target"] = np.where(ranking["sample"] >= 0, number, -1)
+        return self._ranking(ranking, k, self.layer.file.header.k_class)
 
     @staticmethod
-    def _ranking(found: dict[str, Column], k: int | None, most: int) -> SampleRanking:
+    def _ranking(columns: dict[str, Column], k: int | None, most: int) -> SampleRanking:
         if k is not None and not 1 <= check_integer("k", k) <= most:
             raise InputError(f"the atlas holds {most} per ranking; k is 1 to {most}, got {k}")
-        held = found["sample"][: k or most] >= 0
-        return SampleRanking(**{name: column[: k or most][held] for name, column in found.items()})
+        held = columns["sample"][: k or most] >= 0
+        return SampleRanking(**{name: column[: k or most][held] for name, column in columns.items()})
 
     @property
     def moments(self) -> MomentArrays:
@@ -123,12 +116,8 @@ class ScoreAtlas:
         return self._moments(slice(None), slice(None))
 
     def _moments(self, cls: slice, concept: slice, *, group: str = "moments") -> MomentArrays:
-        count = self._file.array(f"{self._base}/{group}/count")[cls]
-        arrays = {
-            name: self._file.array(f"{self._base}/{group}/{name}")[cls, concept]
-            for name in ("mean", "std", "min", "max")
-        }
-        return MomentArrays(count, **arrays)
+        arrays = self.arrays(group)
+        return MomentArrays(arrays["count"][cls], **{name: arrays[name][cls, concept] for name in MOMENTS})
 
     def classes(self, concept: int, k: int | None = None, *, by: Literal["mean", "top"] = "mean") -> ClassRanking:
         """Return the classes that a concept serves, strongest first.
@@ -151,7 +140,7 @@ class ScoreAtlas:
         if by == "mean":
             mean = moments.mean[:, 0]
         elif by == "top":
-            score = self._file.array(f"{self._base}/class_top/score")[concept]
+            score = self.arrays("class_top")["score"][concept]
             filled = (~np.isnan(score)).sum(1)
             mean = np.where(filled > 0, np.nansum(score, 1) / np.maximum(filled, 1), np.nan).astype("f4")
         else:
@@ -189,13 +178,13 @@ class ScoreAtlas:
         atlas of an older version has activation by class alone: there too a sample counts once for each target.
         """
         if cls is None:
-            whole = has_overall(self._file, self._base)
+            whole = OVERALL in self._file.names(self._base)
             moments = self._moments(slice(None), slice(None), group=OVERALL) if whole else _joined(self.moments)
         else:
             number = self.layer.file.class_number(cls)
             moments = self._moments(slice(number, number + 1), slice(None))
-        values = (moments.mean[0], moments.std[0], moments.min[0], moments.max[0])
-        return ConceptStatistics(np.arange(self.layer.n_concepts), *values)
+        values = {name: getattr(moments, name)[0] for name in MOMENTS}
+        return ConceptStatistics(np.arange(self.layer.n_concepts), **values)
 
     @property
     def matrix(self) -> Any:
@@ -208,7 +197,26 @@ class ScoreAtlas:
         """
         if not self.layer.file.header.matrix:
             raise AtlasError(f"{self.layer.file.path} has no matrix; build it with matrix=True")
-        return self._file.array(f"{self._base}/matrix")
+        return self.arrays("matrix")["matrix"]
+
+    def arrays(self, statistic: str) -> dict[str, Any]:
+        """Return the arrays of a statistic by name, each read when it is cut.
+
+        Parameters
+        ----------
+        statistic : str
+            ``"top"``, ``"class_top"``, ``"moments"``, ``"overall"``, ``"matrix"``, or one that was registered by
+            `crp_kit.atlas.statistics.register_statistic`.
+
+        Raises
+        ------
+        InputError
+            If there is no such statistic.
+        AtlasError
+            If this atlas is without it.
+        """
+        fields = statistic_named(statistic).fields
+        return {field.name: self._file.array(f"{self._base}/{field.path}") for field in fields}
 
     def _concept(self, concept: int) -> int:
         concept = check_integer("a concept", concept)

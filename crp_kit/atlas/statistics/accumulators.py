@@ -1,30 +1,19 @@
-"""Statistics of a stream of scores that do not depend on how the stream was cut: rankings, and moments from exact sums.
-
-Each is an accumulator with `add` and `merge`; a loop elsewhere feeds it. All arrays are made by an `Allocate`, so that
-whoever owns the accumulators decides where they live.
-"""
+"""Accumulators of a stream of scores that do not depend on how the stream was cut: rankings, moments by exact sums."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from fractions import Fraction
 from typing import Any
 
 import numpy as np
 
-from ..file.schema import Array, Floats, Integers, MomentArrays
+from ..file.schema import MOMENTS, Array, Floats, Integers, MomentArrays
+from .base import Allocate, in_memory
 
-__all__ = ["Allocate", "Moments", "Ranking", "in_memory"]
-
-Allocate = Callable[[tuple[int, ...], str, float], Array]
-"""From shape, dtype and fill value to a new array."""
+__all__ = ["Moments", "Ranking"]
 
 _CELLS_AT_ONCE = 1 << 20
-
-
-def in_memory(shape: tuple[int, ...], dtype: str, fill: float) -> Array:
-    """Return a new array in memory; of zeros, that is taken where they are first overwritten."""
-    return np.full(shape, fill, dtype) if fill else np.zeros(shape, dtype)
 
 
 class Ranking:
@@ -166,7 +155,7 @@ class Moments:
 
     def values(self, part: slice = slice(None)) -> MomentArrays:
         """Return the moments of some groups: float32."""
-        return MomentArrays(self.count[part], *(self.value(name, part) for name in ("mean", "std", "min", "max")))
+        return MomentArrays(self.count[part], *(self.value(name, part) for name in MOMENTS))
 
     def value(self, name: str, part: slice = slice(None)) -> Floats:
         """Return one of the moments of some groups, (group, concept): float32."""

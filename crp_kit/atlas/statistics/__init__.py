@@ -1,0 +1,7 @@
+"""Statistics of an atlas: rankings, moments and matrix of scores, each an object with its arrays, merge and checks."""
+
+from ..file.schema import array_spec
+from .base import ArrayField, Block, Statistic
+from .table import register_statistic, unregister_statistic
+
+__all__ = ["ArrayField", "Block", "Statistic", "array_spec", "register_statistic", "unregister_statistic"]

@@ -1,0 +1,46 @@
+"""Matrix of scores: one for every sample and concept."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+
+from ..file.schema import ArraySpec, Header, Integers, Kind, array_spec
+from .base import Allocate, ArrayField, Block, Read, Statistic
+from .scores import KindScores
+
+__all__ = ["Matrix"]
+
+_ROWS_AT_ONCE = 4096
+
+
+class Matrix(Statistic):
+    """The score of every sample and concept, with the sample's first target; NaN where a sample was left out."""
+
+    name, optional = "matrix", False
+    fields = (ArrayField("matrix", ("sample", "concept"), "f"),)
+
+    def __init__(self, header: Header, concepts: int, samples: int, allocate: Allocate) -> None:
+        self.matrix = allocate((samples, concepts), "f4", np.nan)
+
+    @classmethod
+    def applies(cls, header: Header, mode: Kind) -> bool:
+        return header.matrix
+
+    def add(self, scores: KindScores, index: Integers) -> None:
+        self.matrix[np.searchsorted(index, scores.first.sample)] = scores.first.score
+
+    def arrays(self) -> Mapping[str, ArraySpec]:
+        return {"matrix": array_spec(self.matrix)}
+
+    def merge(self, read: Read, start: int) -> None:
+        stored = read("matrix")
+        for row in range(0, stored.shape[0], _ROWS_AT_ONCE):
+            rows = stored[row : row + _ROWS_AT_ONCE]
+            self.matrix[start + row : start + row + len(rows)] = rows
+
+    @classmethod
+    def check(cls, block: Block) -> Iterator[str]:
+        block.arrays(cls)  # HDF5 compares the checksum of every chunk that it reads
+        yield from ()

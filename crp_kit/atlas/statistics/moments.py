@@ -1,0 +1,142 @@
+"""Moments of the scores of each concept: count, mean, standard deviation, minimum and maximum."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from functools import partial
+from typing import ClassVar
+
+import numpy as np
+
+from ..file.schema import MOMENTS, OVERALL, Array, ArraySpec, Header, Integers, Kind, array_spec
+from .accumulators import Moments
+from .base import Allocate, ArrayField, Block, Read, Statistic
+from .rankings import ClassTop, Top
+from .scores import KindScores
+
+__all__ = ["ClassMoments", "OverallMoments"]
+
+_ROUNDING = 1e-6
+
+
+def _fields(name: str, axis: str) -> tuple[ArrayField, ...]:
+    values = (ArrayField(f"{name}/{moment}", (axis, "concept"), "f") for moment in MOMENTS)
+    return (ArrayField(f"{name}/count", (axis,), "i"), *values)
+
+
+class _MomentStatistic(Statistic):
+    """Moments of groups of rows: float32 in the file, exact sums in shards."""
+
+    moments: Moments
+
+    def arrays(self) -> Mapping[str, ArraySpec]:
+        like = array_spec(self.moments.low)
+        values = {
+            f"{self.name}/{moment}": replace(like, read=partial(self.moments.value, moment)) for moment in MOMENTS
+        }
+        return {f"{self.name}/count": array_spec(self.moments.count), **values}
+
+    def exact_arrays(self) -> Mapping[str, Array]:
+        return self.moments.arrays
+
+    def merge(self, read: Read, start: int) -> None:
+        self.moments.merge({name: read(f"{self.exact}/{name}") for name in self.moments.arrays})
+
+
+class ClassMoments(_MomentStatistic):
+    """Moments by class: over the rows (sample, target) of each class. NaN where a class has no row."""
+
+    name, encoding, exact, optional = "moments", "moments", "exact", False
+    fields = _fields("moments", "class")
+
+    def __init__(self, header: Header, concepts: int, samples: int, allocate: Allocate) -> None:
+        self.moments = Moments(header.n_classes, concepts, allocate=allocate)
+
+    def add(self, scores: KindScores, index: Integers) -> None:
+        self.moments.add(scores.by_class.target, scores.by_class.score)
+
+    @classmethod
+    def check(cls, block: Block) -> Iterator[str]:
+        moments = block.arrays(cls)
+        if (moments["count"] < 0).any():
+            yield "a count is negative"
+        yield from _problems(moments)
+        yield from _disagreements(block, moments)
+
+
+class OverallMoments(_MomentStatistic):
+    """Moments of activation over all samples, each counted once whatever targets it has.
+
+    There are none of relevance, which a sample has once for each target. Older files have none at all.
+    """
+
+    name, encoding, exact = OVERALL, OVERALL, f"exact_{OVERALL}"
+    fields = _fields(OVERALL, "one")
+    mode: ClassVar[Kind] = "activation"
+
+    def __init__(self, header: Header, concepts: int, samples: int, allocate: Allocate) -> None:
+        self.moments = Moments(1, concepts, allocate=allocate)
+
+    @classmethod
+    def applies(cls, header: Header, mode: Kind) -> bool:
+        return mode == cls.mode
+
+    def add(self, scores: KindScores, index: Integers) -> None:
+        self.moments.add(np.zeros_like(scores.first.sample), scores.first.score)
+
+    @classmethod
+    def check(cls, block: Block) -> Iterator[str]:
+        moments, best = block.arrays(cls), block.arrays(Top)["score"][:, 0]
+        count = moments["count"]
+        for problem in _problems(moments):
+            yield f"over all samples, {problem}"
+        seen = int((block.prediction >= 0).sum())
+        if count.any() and count[0] != seen:
+            yield f"its moments over all samples count {count[0]} of {seen}"
+        if count.any() and not np.array_equal(best, moments["max"][:, 0]):
+            yield "the best of top is not the maximum over all samples"
+
+
+def _problems(moments: Mapping[str, Array]) -> Iterator[str]:
+    """Yield what is wrong with moments: count (group,), the others (concept, group)."""
+    empty = moments["count"] == 0
+    for name in MOMENTS:
+        if (np.isnan(moments[name]) != empty).any() or np.isinf(moments[name]).any():
+            yield f"{name} is missing for a class that has samples, or there for one that has none"
+    mean, std, low, high = (moments[name][:, ~empty] for name in MOMENTS)
+    slack = _ROUNDING * (np.abs(low) + np.abs(high))
+    if ((mean < low - slack) | (mean > high + slack)).any():
+        yield "a mean lies outside of minimum and maximum"
+    if ((std < 0) | (std > (high - low) * (0.5 + _ROUNDING) + slack)).any():
+        yield "a standard deviation is negative or larger than half the range"
+
+
+def _disagreements(block: Block, moments: Mapping[str, Array]) -> Iterator[str]:
+    """Yield where rankings and moments by class contradict each other."""
+    top, by_class, count = block.arrays(Top), block.arrays(ClassTop), moments["count"]
+    filled = (by_class["sample"] >= 0).sum(-1)
+    if not count.any():
+        if filled.any() and block.header.model_sha256:
+            yield "class_top has entries, but no class has samples"
+        return
+    if (filled != np.minimum(count, block.header.k_class)).any():
+        yield "class_top has more or fewer entries than the class has samples"
+    if not np.array_equal(by_class["score"][..., 0], moments["max"], equal_nan=True):
+        yield "the best of class_top is not the maximum"
+    highest = np.fmax.reduce(np.where(count > 0, moments["max"], -np.inf), axis=1)
+    if block.mode == "relevance" and not np.array_equal(top["score"][:, 0], highest):
+        yield "the best of top is not the maximum over the classes"
+    if block.mode == "activation":
+        yield from _activation_problems(block, top, highest)
+
+
+def _activation_problems(block: Block, top: Mapping[str, Array], highest: Array) -> Iterator[str]:
+    """Yield what contradicts that a sample's activation counts once, with its first target."""
+    held = top["sample"] >= 0
+    rows = np.minimum(np.searchsorted(block.samples, top["sample"][held]), len(block.samples) - 1)
+    if (block.target[rows] != top["target"][held]).any():
+        yield "top has targets that are not those of its samples"
+    best, seen = top["score"][:, 0], block.prediction >= 0
+    if (best < highest).any() or ((block.target[seen] >= 0).all() and not np.array_equal(best, highest)):
+        yield "the best of top is not the maximum over the classes"
