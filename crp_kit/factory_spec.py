@@ -1,4 +1,4 @@
-"""Things made by a function that a text names: ``package.module:factory`` or ``file.py:factory``."""
+"""Resolve ``package.module:function`` and ``file.py:function`` specs of models and datasets, and call the function."""
 
 from __future__ import annotations
 
@@ -15,27 +15,28 @@ import torch
 
 from .errors import InputError, ModelError
 
-__all__ = ["make", "near"]
+__all__ = ["call_factory", "suggestion"]
 
 _SHOWN = 3
 
 
-def near(name: str, known: Sequence[str], see: str) -> str:
-    """Return the end of a sentence that says what would have been right."""
-    found = difflib.get_close_matches(name, known, n=_SHOWN, cutoff=0.5)
-    return f"did you mean {' or '.join(map(repr, found))}?" if found else see
+def suggestion(name: str, known: Sequence[str], otherwise: str) -> str:
+    """Return the end of an error message: the nearest known names, or something else where none is near."""
+    matches = difflib.get_close_matches(name, known, n=_SHOWN, cutoff=0.5)
+    return f"did you mean {' or '.join(map(repr, matches))}?" if matches else otherwise
 
 
-def make(spec: str, *, forms: str, schemes: Sequence[str]) -> Any:
-    """Return what the function returns that a text names, called without arguments.
+def call_factory(spec: str, *, forms: str, schemes: Sequence[str]) -> Any:
+    """Return the result of the function of a spec, called without arguments; a module object is returned itself.
 
     Parameters
     ----------
     spec : str
+        ``package.module:function`` or ``file.py:function``.
     forms : str
-        The start of a sentence about the texts that would be right, such as ``"a model is named …"``.
+        The valid forms of a spec, for the error message, such as ``"a model is named …"``.
     schemes : sequence of str
-        What may stand before the colon instead of a module.
+        Words that may stand before the colon instead of a module, for suggestions.
 
     Raises
     ------
@@ -44,12 +45,13 @@ def make(spec: str, *, forms: str, schemes: Sequence[str]) -> Any:
     ModelError
         If the module cannot be imported or the function fails.
     """
-    place, _, name = spec.rpartition(":")
-    module = _file_module(Path(place)) if place.endswith(".py") else _named_module(place, spec, (forms, schemes))
+    source, _, name = spec.rpartition(":")
+    module = _file_module(Path(source)) if source.endswith(".py") else _named_module(source, spec, (forms, schemes))
     factory = getattr(module, name, None)
     if not callable(factory):
-        functions = [one for one, value in vars(module).items() if callable(value) and not one.startswith("_")]
-        raise InputError(f"{place} has no function {name!r}; {near(name, functions, f'it needs a def {name}()')}")
+        functions = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
+        hint = suggestion(name, functions, f"it needs a def {name}()")
+        raise InputError(f"{source} has no function {name!r}; {hint}")
     if isinstance(factory, torch.nn.Module):
         return factory
     try:
@@ -58,24 +60,24 @@ def make(spec: str, *, forms: str, schemes: Sequence[str]) -> Any:
         raise ModelError(f"{spec} failed: {type(error).__name__}: {error}") from error
 
 
-def _named_module(place: str, spec: str, known: tuple[str, Sequence[str]]) -> ModuleType:
+def _named_module(source: str, spec: str, known: tuple[str, Sequence[str]]) -> ModuleType:
     try:
-        return importlib.import_module(place)
+        return importlib.import_module(source)
     except ModuleNotFoundError as error:
-        if not place.startswith(error.name or "\0"):
-            raise ModelError(f"importing {place} failed: it needs {error.name!r}, which is not installed") from error
+        if not source.startswith(error.name or "\0"):
+            raise ModelError(f"importing {source} failed: it needs {error.name!r}, which is not installed") from error
         forms, schemes = known
-        found = difflib.get_close_matches(place, schemes, n=1)
-        hint = f"did you mean {found[0]}:{spec.rpartition(':')[2]}?" if found else forms
-        raise InputError(f"no Python module named {place!r}; {hint}") from error
+        matches = difflib.get_close_matches(source, schemes, n=1)
+        hint = f"did you mean {matches[0]}:{spec.rpartition(':')[2]}?" if matches else forms
+        raise InputError(f"no Python module named {source!r}; {hint}") from error
     except (Exception, SystemExit) as error:
-        raise ModelError(f"importing {place} failed: {type(error).__name__}: {error}") from error
+        raise ModelError(f"importing {source} failed: {type(error).__name__}: {error}") from error
 
 
 def _file_module(path: Path) -> ModuleType:
     if not path.is_file():
         raise InputError(f"no file {str(path)!r}")
-    # A class of the file is found again by its module name, as when a model is copied or pickled.
+    # Copying or pickling a model looks its classes up by the name of their module.
     name = f"crp_kit_factory_{path.stem}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:

@@ -1,4 +1,8 @@
-"""Random numbers by hash: the number for a key is the same, bit for bit, in whatever order numbers are asked for."""
+"""Counter-based random numbers: the number for a key is the same, bit for bit, in whatever order numbers are drawn.
+
+NumPy's Philox is counter-based too, but other numbers would give other images than those that the demo model was
+trained on, and it has one generator for each key where here one call draws for all samples of a batch.
+"""
 
 from __future__ import annotations
 

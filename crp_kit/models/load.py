@@ -1,4 +1,4 @@
-"""Models by name: what the texts for a model and its weights mean."""
+"""Models by spec, such as ``torchvision:resnet18`` or ``file.py:factory``, with their weights."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from torch import nn
 from ..conditions import OutputSelector
 from ..data.preprocess import ImageBatch, Preprocess, load_images, open_image
 from ..errors import InputError, ModelError
-from ..factory_spec import make, near
+from ..factory_spec import call_factory, suggestion
 from .state_dict import is_state_file, load_state
 from .weights import check_weights
 
@@ -27,7 +27,7 @@ _FORMS = "demo:resnet, torchvision:NAME, timm:NAME, package.module:factory or fi
 
 @dataclass(frozen=True, eq=False)
 class LoadedModel:
-    """A model and what is known about it. A factory may return one, to say more than the model itself does.
+    """A model with its preprocessing, class names and the part of its output that counts. A factory may return one.
 
     Parameters
     ----------
@@ -54,7 +54,7 @@ class LoadedModel:
             raise InputError(f"output is a key, an index, an attribute or a function; got {self.output!r:.60}")
         if self.classes is not None:
             names: Any = self.classes
-            if isinstance(names, str) or not all(isinstance(one, str) for one in names):
+            if isinstance(names, str) or not all(isinstance(name, str) for name in names):
                 raise InputError(f"classes is the name of each output, a tuple of strings; got {self.classes!r:.60}")
             object.__setattr__(self, "classes", tuple(self.classes))
 
@@ -69,7 +69,7 @@ class LoadedModel:
 
 
 def load_model(spec: str, weights: str | None = None) -> LoadedModel:
-    """Return the model that a text names, in evaluation mode.
+    """Return the model of a spec, in evaluation mode.
 
     Parameters
     ----------
@@ -136,7 +136,7 @@ def _torchvision(name: str, weights: str | None) -> LoadedModel:
 
     known = models.list_models()
     if name not in known:
-        hint = near(name, known, "torchvision.models.list_models() lists them")
+        hint = suggestion(name, known, "torchvision.models.list_models() lists them")
         raise InputError(f"torchvision has no model named {name!r}; {hint}")
     builder = models.get_model_builder(name)
     family = builder.__module__.removeprefix("torchvision.models.").split(".")[0]
@@ -191,10 +191,10 @@ def _torchvision_preprocess(entry: Any) -> Preprocess:
     )
 
 
-def _fetched(make: Callable[[], nn.Module], name: str, weights: str, address: str) -> nn.Module:
+def _fetched(build: Callable[[], nn.Module], name: str, weights: str, address: str) -> nn.Module:
     """Make a model whose weights may have to be downloaded."""
     try:
-        return make()
+        return build()
     except (OSError, RuntimeError) as error:
         reason = getattr(error, "reason", None) or error
         raise ModelError(
@@ -210,7 +210,8 @@ def _timm(name: str, weights: str | None) -> LoadedModel:
         raise InputError(f"timm:{name} needs timm, which is not installed: pip install timm") from error
     known = timm.list_models()
     if name.split(".", maxsplit=1)[0] not in known:
-        raise InputError(f"timm has no model named {name!r}; {near(name, known, 'timm.list_models() lists them')}")
+        hint = suggestion(name, known, "timm.list_models() lists them")
+        raise InputError(f"timm has no model named {name!r}; {hint}")
     if weights is not None and weights not in ("DEFAULT", "none") and not is_state_file(weights):
         raise InputError(
             f"timm:{name} has no weights {weights!r}; there are DEFAULT, none or a state-dict file. timm names a "
@@ -234,9 +235,9 @@ def _timm(name: str, weights: str | None) -> LoadedModel:
 def _from_factory(spec: str, weights: str | None) -> LoadedModel:
     if weights is not None and weights != "none" and not is_state_file(weights):
         raise InputError(f"{spec} sets its own weights; give a state-dict file or nothing as weights, not {weights!r}")
-    made = make(spec, forms=f"a model is named {_FORMS}", schemes=_SCHEMES)
-    if isinstance(made, LoadedModel):
-        return made
-    if not isinstance(made, nn.Module):
-        raise ModelError(f"{spec} has to return a torch.nn.Module or a LoadedModel; it returned {type(made).__name__}")
-    return LoadedModel(made)
+    model = call_factory(spec, forms=f"a model is named {_FORMS}", schemes=_SCHEMES)
+    if isinstance(model, LoadedModel):
+        return model
+    if not isinstance(model, nn.Module):
+        raise ModelError(f"{spec} has to return a torch.nn.Module or a LoadedModel; it returned {type(model).__name__}")
+    return LoadedModel(model)

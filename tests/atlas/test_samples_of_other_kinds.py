@@ -15,8 +15,9 @@ from command_line import invoke, refused
 from PIL import Image
 
 import crp_kit as crp
+from crp_kit.data.folders import ArrayFiles
 from crp_kit.data.samples import Failure, NumberedSamples
-from crp_kit.data.sources import ArrayFiles, load_dataset
+from crp_kit.data.sources import load_dataset
 from crp_kit.errors import AtlasError, InputError
 from crp_kit.models.load import LoadedModel, Preprocess, load_images, load_model, open_image
 

@@ -14,9 +14,10 @@ from sklearn.datasets import load_sample_images
 from torchvision import datasets
 
 from crp_kit.data import ShapesDataset
+from crp_kit.data.folders import ImageFiles
 from crp_kit.data.preprocess import Preprocess, open_image
 from crp_kit.data.samples import Failure, NumberedSamples
-from crp_kit.data.sources import ImageFiles, load_dataset
+from crp_kit.data.sources import load_dataset
 from crp_kit.errors import InputError
 
 SMALL = Preprocess(resize=8, crop=8)
@@ -301,7 +302,7 @@ def test_nothing_is_ever_downloaded(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         ("Food101:R:tset", "torchvision's Food101 has no part 'tset': Unknown value 'tset' .*'train', 'test'"),
         ("CIFAR10:R:extra", "torchvision:CIFAR10:.* has the parts train and test; got 'extra'"),
         ("Caltech101:R:train", "torchvision:Caltech101:.* cannot be asked for a part; got 'train'"),
-        ("EMNIST:R", "torchvision's EMNIST needs a word for the part, torchvision:EMNIST:.*:SPLIT: .* 'letters'"),
+        ("EMNIST:R", "torchvision's EMNIST needs the name of a part, torchvision:EMNIST:.*:SPLIT: .* 'letters'"),
         ("EMNIST:R:letters", "Dataset not found. Its files have to lie in"),
     ],
 )

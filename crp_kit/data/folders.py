@@ -1,0 +1,131 @@
+"""Datasets of files in folders: a folder for each class, or samples without classes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from torch.utils.data import Dataset
+
+from ..errors import InputError
+from .preprocess import Preprocess
+
+__all__ = ["ArrayFiles", "ImageFiles"]
+
+_SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
+_PARTS = frozenset({"train", "training", "val", "valid", "validation", "test", "testing"})
+
+
+class ImageFiles(Dataset[tuple[torch.Tensor, int | None]]):
+    """The images of a folder, with a class for each folder in it; or without classes, where no folder has any.
+
+    Classes are numbered in the order of their names and samples in the order of ``torchvision.datasets.ImageFolder``.
+    Class numbers are never mapped, whether folders are named by words, WordNet ids or anything else: they have to be
+    the model's outputs in that order. For images without classes relevance starts from predictions.
+
+    Parameters
+    ----------
+    root : str or Path
+    preprocess : Preprocess
+        The model's: pictures are resized and cropped, values in [0, 1]; in grey where it has one channel.
+
+    Attributes
+    ----------
+    samples : list of (str, int or None)
+        Path and class of every image.
+    classes : list of str
+    root : Path
+
+    Raises
+    ------
+    InputError
+        If there is no such folder, it cannot be read, no image is in it, or the folders in it are the parts of a
+        dataset, such as ``train``.
+    """
+
+    scheme, noun = "imagefolder", "image"
+    suffixes: tuple[str, ...] = _SUFFIXES
+
+    def __init__(self, root: str | Path, preprocess: Preprocess) -> None:
+        self.root, self.preprocess = Path(root).expanduser(), preprocess
+        if not self.root.is_dir():
+            raise InputError(f"no folder {str(root)!r}" + (": it is a file" if self.root.exists() else ""))
+        try:
+            folders = self._class_folders()
+            labelled = [(path, number) for number, name in enumerate(folders) for path in self._files(self.root / name)]
+            alone = [] if labelled else self._files(self.root)
+        except OSError as error:
+            raise InputError(f"cannot read the folder {error.filename!r}: {error.strerror or error}") from error
+        self.classes = folders if labelled else []
+        self.samples: list[tuple[str, int | None]] = [*labelled] or [(path, None) for path in alone]
+        if not self.samples:
+            raise InputError(
+                f"no {self.noun} in {str(root)!r}, nor in folders in it; looked for {', '.join(self.suffixes)}"
+            )
+        nested = all(Path(path).parent.parent != self.root for path, _ in labelled)
+        if labelled and nested and _PARTS.issuperset(folders):
+            raise InputError(
+                f"the folders in {str(root)!r} are parts of a dataset, not classes: {', '.join(folders)}; name one of "
+                f"them, such as {self.scheme}:{self.root / folders[-1]}"
+            )
+
+    def __repr__(self) -> str:
+        name = type(self).__name__
+        return f"{name}({str(self.root)!r}, {len(self)} {self.noun}s, {len(self.classes)} classes)"
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, int | None]:
+        """Return one sample: image (channel, height, width) with values in [0, 1], and class.
+
+        Raises
+        ------
+        InputError
+            If its file cannot be read as an image.
+        """
+        path, label = self.samples[index]
+        return self.preprocess.read(path), label
+
+    def _class_folders(self) -> list[str]:
+        """Return the names of the folders in the root, without links to it or to what it is in."""
+        whole = self.root.resolve()
+        folders = [path for path in self.root.iterdir() if path.is_dir() and not path.name.startswith(".")]
+        return sorted(path.name for path in folders if not whole.is_relative_to(path.resolve()))
+
+    def _files(self, folder: Path) -> list[str]:
+        """Return the paths of all samples in a folder and the folders in it, links followed."""
+        return [
+            str(Path(parent, name))
+            for parent, names in sorted(_walk(folder))
+            for name in names
+            if name.lower().endswith(self.suffixes) and not name.startswith(".")
+        ]
+
+
+class ArrayFiles(ImageFiles):
+    """The ``.npy`` files of a folder, one sample each, with a class for each folder in it, as for `ImageFiles`.
+
+    Samples are arrays as the model takes them, before normalisation, such as (channel, time); see
+    `crp_kit.models.Preprocess`.
+    """
+
+    scheme, noun = "npyfolder", "array"
+    suffixes = (".npy",)
+
+
+def _walk(folder: Path) -> Iterator[tuple[str, list[str]]]:
+    """Yield a folder and the folders in it, links followed, with the names of their files; no folder inside itself."""
+    inside = {str(folder): frozenset([folder.resolve(), folder.parent.resolve()])}
+    for parent, folders, names in os.walk(folder, onerror=_raise, followlinks=True):
+        chain, here = inside.pop(parent), Path(parent).resolve()
+        reached = {name: Path(parent, name).resolve() for name in folders}
+        folders[:] = [name for name in folders if reached[name] not in chain and not here.is_relative_to(reached[name])]
+        inside |= {os.path.join(parent, name): chain | {reached[name]} for name in folders}
+        yield parent, sorted(names)
+
+
+def _raise(error: OSError) -> None:
+    raise error
