@@ -34,7 +34,7 @@ from studies import concept_graph_of, references_of
 import crp_kit as crp
 from crp_kit.errors import AtlasError, ConceptRangeError, InputError, UnknownLayerError
 from crp_kit.views.image import DEFAULT_CMAP, overlay, picture
-from crp_kit.views.report import Link, Links, co_relevance
+from crp_kit.views.report import Link, Links, Page, ReportContext, co_relevance, register_page, unregister_page
 from crp_kit.views.report import samples as samples_module
 from crp_kit.views.report.facts import layer_facts
 from crp_kit.views.report.links import cosines
@@ -68,7 +68,7 @@ def data_of(site: Path, name: str) -> Any:
     return json.loads(text[len(start) : -3])
 
 
-class Page(HTMLParser):
+class Parsed(HTMLParser):
     """Every element of a page, with its attributes."""
 
     def __init__(self, text: str) -> None:
@@ -86,7 +86,7 @@ class Page(HTMLParser):
 
 class TestThePage:
     def test_has_nothing_inline_and_names_only_files_that_are_there(self, site: Path) -> None:
-        page = Page((site / "index.html").read_text(encoding="utf-8"))
+        page = Parsed((site / "index.html").read_text(encoding="utf-8"))
         for tag, attributes in page.elements:
             assert tag not in ("style", "iframe", "object", "base", "form", "img"), tag
             assert not [name for name in attributes if name.startswith("on") or name == "style"]
@@ -101,7 +101,7 @@ class TestThePage:
         assert "http" not in policy
 
     def test_tells_every_attribute_of_the_atlas_and_its_rules(self, site: Path, atlas: crp.ConceptAtlas) -> None:
-        said = Page((site / "index.html").read_text(encoding="utf-8")).texts
+        said = Parsed((site / "index.html").read_text(encoding="utf-8")).texts
         for name, value in atlas.attributes.items():
             if name == "composite":
                 assert set(json.loads(value)) <= set(said)
@@ -353,6 +353,52 @@ class TestSimilarityAndLinks:
         page = data_of(tmp_path / "report", "layer-0-0")["concepts"][0]
         assert page["up"] == [[1, ODD, 2, -0.5], [-1, "fc", 1, 0.25]]
         assert data_of(tmp_path / "report", "report")["links"] == "From elsewhere."
+
+
+@pytest.fixture
+def outside_pages(tmp_path: Path) -> Iterator[None]:
+    """Two pages that are not the package's own: an article with a link, and a script with data."""
+    article, script = tmp_path / "counts.html", tmp_path / "names.js"
+    article.write_text('<article id="counts"><h1>Counts</h1><p>{{ name }}: {{ count }}</p></article>')
+    script.write_text("// a script")
+
+    def counts(report: ReportContext) -> list[tuple[str, Any]]:
+        return [("name", MARKUP), ("count", len(report.chosen))]
+
+    register_page(Page("counts", counts, article, title="Counts"))
+    register_page(Page("names", lambda report: [("names", list(report.chosen))], script))
+    yield
+    unregister_page("counts")
+    unregister_page("names")
+
+
+class TestPagesFromOutside:
+    @pytest.mark.usefixtures("outside_pages")
+    def test_are_an_article_or_a_script_with_data(self, atlas: crp.ConceptAtlas, tmp_path: Path) -> None:
+        site = odd_report(atlas, tmp_path / "report", concept_ids=[0], references=1).path
+        index = (site / "index.html").read_text(encoding="utf-8")
+        assert "<p>&lt;img src=x onerror=alert(1)&gt;: 2</p></article>" in index
+        assert '<a href="#counts" data-page="counts">Counts</a>' in index
+        assert '<script src="pages/names.js" defer></script>' in index
+        assert (site / "pages" / "names.js").read_text() == "// a script"
+        assert data_of(site, "names") == list(LAYERS)
+
+    def test_are_only_in_reports_made_while_registered(self, site: Path) -> None:
+        assert sorted(path.name for path in (site / "pages").iterdir()) == ["class.js", "concept.js", "layer.js"]
+        with pytest.raises(InputError, match="the report has no page 'counts'; it has concept, layer, class, overview"):
+            unregister_page("counts")
+
+    @pytest.mark.parametrize(
+        ("name", "template", "message"),
+        [
+            ("No name", "page.html", "lower-case letters, digits and hyphens; got 'No name'"),
+            ("class", "page.html", "has a page 'class' already"),
+            ("mine", "page.txt", r"is an \.html or a \.js file; got 'page\.txt'"),
+        ],
+    )
+    def test_that_cannot_be_pages_are_refused(self, name: str, template: str, message: str) -> None:
+        with pytest.raises(InputError, match=message):
+            register_page(Page(name, lambda report: [], Path(template)))
 
 
 def test_a_histogram_of_many_classes_shows_the_strongest_and_bounds_the_rest(atlas: crp.ConceptAtlas) -> None:

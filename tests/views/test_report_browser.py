@@ -13,6 +13,8 @@ import pytest
 from report_case import CLASSES, LAYERS, MARKUP, ODD, odd_report
 
 import crp_kit as crp
+from crp_kit.views.report import Page as ReportPage
+from crp_kit.views.report import register_page, unregister_page
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -378,6 +380,43 @@ def test_light_and_dark_follow_the_system_and_the_button(browser: Browser, site:
     assert brightness() > 200
     page.locator("#theme").click()
     assert brightness() < 60
+    tab.context.close()
+    assert tab.wrong == []
+
+
+def test_pages_from_outside_open_by_their_addresses(site: str, browser: Browser, tmp_path: Path) -> None:
+    article, script = tmp_path / "counts.html", tmp_path / "names.js"
+    article.write_text('<article id="counts"><h1>Counts</h1><p>{{ count }} layers</p></article>')
+    script.write_text("""
+crpKit.page("names", {
+  read: ([number]) => ({ number: Number(number) }),
+  view: async ({ number }) => {
+    const names = await crpKit.load("names");
+    return { title: "Names", parts: [crpKit.heading("Names"), crpKit.el("p", { class: "name" }, names[number])] };
+  },
+});
+""")
+    register_page(ReportPage("counts", lambda report: [("count", len(report.chosen))], article, title="Counts"))
+    register_page(ReportPage("names", lambda report: [("names", list(report.chosen))], script))
+    try:
+        atlas = Path(unquote(urlsplit(site).path)).parents[1] / "atlas.h5"
+        with crp.ConceptAtlas(atlas) as opened:
+            index = odd_report(opened, tmp_path / "report", concept_ids=[0], references=1).index
+    finally:
+        unregister_page("counts")
+        unregister_page("names")
+    tab = Tab(browser, index.as_uri())
+    page = tab.open("#names/1", "Names – model")
+    assert page.locator(".name").inner_text() == ODD
+    page.get_by_role("link", name="Counts").click()
+    tab.wait("Counts – model")
+    assert page.get_by_text("2 layers", exact=True).is_visible()
+    assert page.locator("#view").is_hidden()
+    assert page.locator("#overview").is_hidden()
+    assert page.locator("nav.layers a[aria-current]").inner_text() == "Counts"
+    page.locator(".home").click()
+    tab.wait_view("overview")
+    assert page.locator("#overview").is_visible()
     tab.context.close()
     assert tab.wrong == []
 

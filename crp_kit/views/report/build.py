@@ -14,12 +14,13 @@ from ...atlas.query.reference_maps import check_origin
 from ...checks import check_integer
 from ...errors import InputError
 from ...interrupts import Interrupts
-from .choice import choose
+from .choice import Chosen, choose
+from .context import ReportContext
 from .folder import Site, check_folder, made_whole
 from .graph_links import concept_graph_links
 from .links import Links, co_relevance
 from .samples import SampleSource
-from .writer import Writer
+from .writer import write_report
 
 if TYPE_CHECKING:
     from ...atlas import ConceptAtlas
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["BuiltReport", "ReportOptions", "build_report"]
 
-LinkKind = Literal["correlation", "graph"]
+LinkMethod = Literal["correlation", "graph"]
 _UNLINKED = {
     "correlation": "None in this report: it has one layer only, or its atlas was built without the scores of every "
     "sample (matrix). Links from concept graphs need none of these.",
@@ -100,7 +101,7 @@ def build_report(
     references: int,
     conditioned_on: ConditionedOn,
     receptive_field: bool,
-    links: Links | LinkKind,
+    links: Links | LinkMethod,
     overwrite: bool,
     verbose: bool,
     options: ReportOptions,
@@ -110,7 +111,7 @@ def build_report(
     check_integer("references", references, low=1, high=1 << 20)
     check_integer("picture_size", options.picture_size, low=16, high=512)
     check_integer("batch_size", options.batch_size, low=1, high=1 << 20)
-    if not isinstance(links, Links) and links not in get_args(LinkKind):
+    if not isinstance(links, Links) and links not in get_args(LinkMethod):
         raise InputError(f"links is 'correlation', 'graph' or Links; got {links!r}")
     check_folder(target, overwrite=overwrite)
     chosen = choose(atlas, layers, concept_ids)
@@ -126,18 +127,18 @@ def build_report(
         size=options.picture_size,
     )
     count = sum(map(len, chosen.values()))
+    heading = options.title or f"{atlas.header.model} on {atlas.header.dataset}"
     with made_whole(target, overwrite=overwrite) as folder:
-        if isinstance(links, Links):
-            found: Links | None = links
-        elif links == "graph":
-            found = concept_graph_links(source, chosen, verbose=verbose)
-        else:
-            found = co_relevance(atlas, chosen)
+        shown_links = links if isinstance(links, Links) else _links(links, source, chosen, verbose=verbose)
         bar = tqdm(total=count, desc="report", unit="concept", disable=None if verbose else True)
         with Interrupts() as interrupts, bar:
-            writer = Writer(Site(folder), chosen, source, found or _UNLINKED[str(links)], bar, interrupts)
-            writer.layers()
-            writer.classes()
-            writer.index(options.title or f"{atlas.header.model} on {atlas.header.dataset}")
-            files, size = writer.page(began)
+            report = ReportContext(heading, chosen, source, shown_links, Site(folder), bar, interrupts)
+            files, size = write_report(report, began)
     return BuiltReport(target, count, files, size, time.monotonic() - began)
+
+
+def _links(method: LinkMethod, source: SampleSource, chosen: Chosen, *, verbose: bool) -> Links | str:
+    """Return the links between the concepts of a report, or the reason why there are none."""
+    if method == "graph":
+        return concept_graph_links(source, chosen, verbose=verbose) or _UNLINKED[method]
+    return co_relevance(source.atlas, chosen) or _UNLINKED[method]

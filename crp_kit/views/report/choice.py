@@ -1,4 +1,4 @@
-"""Which layers and concepts of an atlas a report is about."""
+"""Choice of the layers and concepts of an atlas that a report is about."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def choose(
     layers: str | Iterable[str] | None,
     concept_ids: Iterable[int] | Mapping[str, Iterable[int]] | None,
 ) -> Chosen:
-    """Return the concepts that are asked for; see `crp_kit.build_report`.
+    """Return the chosen layers and concepts; see `crp_kit.build_report`.
 
     Raises
     ------
@@ -50,17 +50,17 @@ def choose(
 def _layers(atlas: ConceptAtlas, wanted: str | Iterable[str] | None) -> list[str]:
     if wanted is None:
         wanted = atlas.layers
-    several = [wanted] if isinstance(wanted, str) else list(wanted)
-    if not several:
+    patterns = [wanted] if isinstance(wanted, str) else list(wanted)
+    if not patterns:
         raise InputError("no layers: name one at least, by its name or a pattern, or leave layers out for all")
-    found: set[str] = set()
-    for one in several:
-        names = [one] if one in atlas.layers else [] if is_plain(one) else matching(one, atlas.layers)
+    chosen: set[str] = set()
+    for pattern in patterns:
+        names = [pattern] if pattern in atlas.layers else [] if is_plain(pattern) else matching(pattern, atlas.layers)
         if not names:
-            raise UnknownLayerError(one, atlas.layers, f"{atlas.path} has no layer {one!r}: it has "
-                                                       f"{', '.join(atlas.layers)}")  # fmt: skip
-        found.update(names)
-    return [name for name in atlas.layers if name in found]
+            message = f"{atlas.path} has no layer {pattern!r}: it has {', '.join(atlas.layers)}"
+            raise UnknownLayerError(pattern, atlas.layers, message)
+        chosen.update(names)
+    return [name for name in atlas.layers if name in chosen]
 
 
 def _ids(atlas: ConceptAtlas, layer: str, wanted: list[int]) -> tuple[int, ...]:

@@ -1,4 +1,4 @@
-"""What the pages of a report say in numbers: of each concept of a layer, and of each class."""
+"""Numbers of a report: of each concept of a layer, and of each class."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from ...atlas.query.layer_atlas import LayerAtlas
     from ...atlas.query.rankings import ConceptStatistics
 
-__all__ = ["ALL_CLASSES", "LayerFacts", "layer_facts", "plain"]
+__all__ = ["LayerFacts", "json_number", "layer_facts"]
 
 Floats = npt.NDArray[Any]
 
-ALL_CLASSES = 24
+_ALL_CLASSES = 24
 """With more classes than this, a concept's histogram shows the strongest `_BARS` only."""
 _BARS = 16
 _SIMILAR = 8
@@ -29,8 +29,8 @@ _SERVED = 0.5
 """A class is served if its mean relevance is at least this share of the strongest class's."""
 
 
-def plain(value: Any) -> float | None:
-    """Return a number with four digits, as data; not-a-number becomes ``None``."""
+def json_number(value: Any) -> float | None:
+    """Return a number with four significant digits, for JSON; infinite or not-a-number becomes ``None``."""
     number = float(value)
     return float(f"{number:.4g}") if np.isfinite(number) else None
 
@@ -64,73 +64,74 @@ class LayerFacts:
     def table(self) -> dict[str, list[Any]]:
         """Return the columns of the layer's table, a row for each concept of the report."""
         ids = list(self.ids)
-        held = np.nan_to_num(self.profile[:, ids], nan=-np.inf)
-        best, value = held.argmax(0), held.max(0)
-        served = np.where(value > 0, (held >= _SERVED * value).sum(0), 0)
+        means = np.nan_to_num(self.profile[:, ids], nan=-np.inf)
+        best, highest = means.argmax(0), means.max(0)
+        served = np.where(highest > 0, (means >= _SERVED * highest).sum(0), 0)
         return {
             "concept": ids,
-            "relevance": [plain(one) for one in self.relevance.mean[ids]],
-            "spread": [plain(one) for one in self.relevance.std[ids]],
-            "activation": [plain(one) for one in self.activation.mean[ids]],
-            "cls": [int(cls) if top > 0 else -1 for cls, top in zip(best, value, strict=True)],
+            "relevance": [json_number(value) for value in self.relevance.mean[ids]],
+            "spread": [json_number(value) for value in self.relevance.std[ids]],
+            "activation": [json_number(value) for value in self.activation.mean[ids]],
+            "cls": [int(cls) if top > 0 else -1 for cls, top in zip(best, highest, strict=True)],
             "served": served.tolist(),
         }
 
     def histogram(self, concept: int) -> dict[str, Any]:
         """Return the mean relevance of a concept by class, strongest first; of many classes the strongest only."""
         mean = self.profile[:, concept]
-        held = np.flatnonzero(~np.isnan(mean))
-        order = held[np.argsort(-np.abs(mean[held]), kind="stable")]
-        shown = order if len(order) <= ALL_CLASSES else order[:_BARS]
+        seen = np.flatnonzero(~np.isnan(mean))
+        order = seen[np.argsort(-np.abs(mean[seen]), kind="stable")]
+        shown = order if len(order) <= _ALL_CLASSES else order[:_BARS]
         shown = shown[np.argsort(-mean[shown], kind="stable")]
         rest = np.abs(mean[order[len(shown) :]])
         return {
             "cls": shown.tolist(),
-            "mean": [plain(one) for one in mean[shown]],
-            "std": [plain(one) for one in self.deviation[shown, concept]],
+            "mean": [json_number(value) for value in mean[shown]],
+            "std": [json_number(value) for value in self.deviation[shown, concept]],
             "count": self.counts[shown].tolist(),
             "rest": len(rest),
-            "below": plain(rest.max()) if len(rest) else None,
+            "below": json_number(rest.max()) if len(rest) else None,
         }
 
     def moments(self, concept: int) -> dict[str, list[float | None]]:
         """Return mean, standard deviation, minimum and maximum of a concept's relevance and activation."""
         return {
-            kind: [plain(column[concept]) for column in (table.mean, table.std, table.min, table.max)]
+            kind: [json_number(column[concept]) for column in (table.mean, table.std, table.min, table.max)]
             for kind, table in (("relevance", self.relevance), ("activation", self.activation))
         }
 
     def similar(self, concept: int) -> list[tuple[int, float | None]]:
         """Return the concepts of the report that are most similar to one, best first, with their similarity."""
-        row = self.similarity[self.ids.index(concept)].copy()
-        row[self.ids.index(concept)] = -np.inf
-        return [(self.ids[one], plain(row[one])) for one in strongest(row, _SIMILAR)]
+        own = self.ids.index(concept)
+        row = self.similarity[own].copy()
+        row[own] = -np.inf
+        return [(self.ids[index], json_number(row[index])) for index in strongest(row, _SIMILAR)]
 
     def concepts_of(self, cls: int) -> list[tuple[int, float | None, float | None]]:
         """Return the concepts of the report that serve a class most: number, mean and standard deviation."""
         mean = self.profile[cls, list(self.ids)]
         order = np.argsort(-mean, kind="stable")[:_CONCEPTS_OF_CLASS]
         return [
-            (self.ids[one], plain(mean[one]), plain(self.deviation[cls, self.ids[one]]))
-            for one in order
-            if not np.isnan(mean[one])
+            (self.ids[index], json_number(mean[index]), json_number(self.deviation[cls, self.ids[index]]))
+            for index in order
+            if not np.isnan(mean[index])
         ]
 
 
 def layer_facts(atlas: ConceptAtlas, layer: str, ids: Sequence[int]) -> LayerFacts:
     """Return the numbers of a layer."""
-    found = atlas[layer]
-    moments = found.relevance.moments
-    held = moments.count > 0
-    profile = np.where(held[:, None], moments.mean, np.nan)
+    layer_atlas = atlas[layer]
+    moments = layer_atlas.relevance.moments
+    seen = moments.count > 0
+    profile = np.where(seen[:, None], moments.mean, np.nan)
     return LayerFacts(
         tuple(ids),
-        found.relevance.statistics(),
-        found.activation.statistics(),
+        layer_atlas.relevance.statistics(),
+        layer_atlas.activation.statistics(),
         profile,
         moments.std,
         moments.count,
-        _similarity(found, profile[held], list(ids)),
+        _similarity(layer_atlas, profile[seen], list(ids)),
     )
 
 

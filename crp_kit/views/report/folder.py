@@ -1,4 +1,4 @@
-"""A folder of a report: made beside its name and renamed when it is whole; what is replaced was a report."""
+"""Folder of a report: written beside its name and renamed when it is whole; only a report is ever replaced."""
 
 from __future__ import annotations
 
@@ -16,11 +16,12 @@ __all__ = ["Site", "check_folder", "made_whole"]
 
 MANIFEST = "report.json"
 _ENCODING = {"encoding-type": "crp-kit-report", "encoding-version": "1"}
-_ENTRIES = {MANIFEST, "index.html", "report.css", "report.js", "data", "pictures"}
+_FOLDERS = ("data", "pages", "pictures")
+_ENTRIES = {MANIFEST, "index.html", "report.css", "report.js", *_FOLDERS}
 
 
 class Site:
-    """The files of a report that is being made.
+    """The files of a report that is being written.
 
     Parameters
     ----------
@@ -29,9 +30,13 @@ class Site:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        for name in ("data", "pictures"):
+        for name in _FOLDERS:
             (folder / name).mkdir()
-        (folder / MANIFEST).write_text(json.dumps(_ENCODING) + "\n", encoding="utf-8")
+        self.write(MANIFEST, json.dumps(_ENCODING) + "\n")
+
+    def write(self, name: str, text: str) -> None:
+        """Write a file of the folder."""
+        (self.folder / name).write_text(text, encoding="utf-8")
 
     def script(self, name: str, data: Any) -> None:
         """Write data as a script that hands it to the page: a page from disk may load scripts, but fetch nothing."""
@@ -44,12 +49,12 @@ class Site:
 
     def measure(self) -> tuple[int, int]:
         """Return how many files there are, and their bytes."""
-        files = [one for one in self.folder.rglob("*") if one.is_file()]
-        return len(files), sum(one.stat().st_size for one in files)
+        files = [path for path in self.folder.rglob("*") if path.is_file()]
+        return len(files), sum(path.stat().st_size for path in files)
 
 
 def check_folder(path: Path, *, overwrite: bool) -> None:
-    """Refuse what could not be written at the end, before any work is done.
+    """Refuse a folder that could not be written at the end, before any work is done.
 
     Raises
     ------
@@ -69,7 +74,7 @@ def check_folder(path: Path, *, overwrite: bool) -> None:
         raise InputError(f"{path} exists; overwrite replaces it, or choose another name")
     if not _is_report(path):
         raise InputError(f"{path} is no report of crp-kit and is not replaced; choose another name")
-    foreign = sorted(one.name for one in path.iterdir() if one.name not in _ENTRIES)
+    foreign = sorted(entry.name for entry in path.iterdir() if entry.name not in _ENTRIES)
     if foreign:
         raise InputError(
             f"{path} holds files that are not of a report ({', '.join(foreign[:3])}) and is not replaced; move them, "
@@ -79,10 +84,10 @@ def check_folder(path: Path, *, overwrite: bool) -> None:
 
 def _is_report(path: Path) -> bool:
     try:
-        found = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
+        manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
-    return isinstance(found, dict) and found.get("encoding-type") == _ENCODING["encoding-type"]
+    return isinstance(manifest, dict) and manifest.get("encoding-type") == _ENCODING["encoding-type"]
 
 
 @contextmanager

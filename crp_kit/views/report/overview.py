@@ -1,24 +1,28 @@
-"""The page itself: what the atlas and the report were made from, in words."""
+"""Data of the overview, and of every page: what the atlas and the report were made from."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from importlib import resources
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-import jinja2
-
-from ...version import __version__
+from .class_page import CLASSES_PER_FILE
+from .context import ReportContext
+from .covers import COVER
+from .links import Links
+from .sprite_sheets import SpriteSheet
 
 if TYPE_CHECKING:
     from ...atlas import ConceptAtlas
 
-__all__ = ["ASSETS", "asset", "built_line", "provenance", "render_index", "rules_of"]
+__all__ = ["about", "overview_data"]
 
-ASSETS = ("report.css", "report.js")
-
-_WORDS = {
+_START = {
+    "class": "the class that is named below each image",
+    "prediction": "the predicted class, which is named below each image",
+    "layer": "the concept's own activation, whether the model used it or not",
+}
+_LABELS = {
     "model": "Model",
     "model_sha256": "Weights (SHA-256)",
     "dataset": "Dataset",
@@ -42,30 +46,81 @@ _WORDS = {
     "encoding-version": "Format version",
     "checksum": "Checksum of the attributes",
 }
-"""Attributes of an atlas in the order in which they are told."""
+"""Labels of the attributes of an atlas, in the order of the table; other attributes follow under their own names."""
 
 
-def asset(name: str) -> str:
-    """Return the text of a file of the site."""
-    return (resources.files(__package__) / "site" / name).read_text(encoding="utf-8")
+def about(report: ReportContext) -> dict[str, Any]:
+    """Return the data that every page reads: layers, classes, geometry of the pictures, and texts."""
+    atlas, source = report.atlas, report.source
+    links = report.links if isinstance(report.links, Links) else None
+    return {
+        "title": report.title,
+        "layers": [_layer(report, name) for name in report.chosen],
+        "classes": list(atlas.classes),
+        "counts": _class_counts(report),
+        "classesPerFile": CLASSES_PER_FILE,
+        "cell": SpriteSheet.measures(source.size),
+        "cover": SpriteSheet.measures(COVER),
+        "share": atlas.header.abs_norm,
+        "start": _START[source.conditioned_on],
+        "field": source.receptive_field,
+        "similar": "relevance in every sample" if atlas.header.matrix else "mean relevance by class",
+        "linked": links is not None,
+        "links": report.links if links is None else links.said,
+        "linkShares": links is not None and links.shares,
+    }
 
 
-def provenance(atlas: ConceptAtlas) -> list[tuple[str, str]]:
-    """Return everything that an atlas says of itself but its rules, in words."""
-    said = {name: value for name, value in atlas.attributes.items() if name != "composite"}
-    order = [*(name for name in _WORDS if name in said), *sorted(name for name in said if name not in _WORDS)]
-    return [(_WORDS.get(name, name), _value(said[name])) for name in order if _value(said[name])]
+def overview_data(report: ReportContext) -> Iterator[tuple[str, Any]]:
+    """Yield the variables of the overview."""
+    yield from about(report).items()
+    yield "ids", {name: len(ids) for name, ids in report.chosen.items()}
+    yield "concepts", sum(map(len, report.chosen.values()))
+    yield "samples", len(report.atlas.samples)
+    yield "held", sum(count > 0 for count in _class_counts(report))
+    yield "references", report.source.references
+    yield "same_rules", report.source.same_rules
+    yield "provenance", _provenance(report.atlas)
+    yield "rules", _rules(report.atlas)
+    yield "skipped", sorted(report.atlas.skipped.items())
 
 
-def _value(value: Any) -> str:
-    plain = value.item() if hasattr(value, "item") and getattr(value, "size", 1) == 1 else value
-    if isinstance(plain, bool):
-        return "yes" if plain else "no"
-    return f"{plain:,}" if isinstance(plain, int) else str(plain)
+def _layer(report: ReportContext, name: str) -> dict[str, Any]:
+    """Return the data of a layer that every page reads."""
+    info, ids = report.atlas[name].info, report.chosen[name]
+    return {
+        "name": name,
+        "concept": info.concept,
+        "size": info.n_concepts,
+        "shape": list(info.output_shape),
+        "ids": list(ids) if len(ids) < info.n_concepts else None,
+        "remark": report.source.remarks.get(name),
+    }
 
 
-def rules_of(atlas: ConceptAtlas) -> list[tuple[str, list[str]]]:
-    """Return the rules that an atlas was made with, and the nodes that had each."""
+def _class_counts(report: ReportContext) -> list[int]:
+    """Return the number of samples that relevance started from each class in."""
+    counts: list[int] = next(iter(report.facts.values())).counts.tolist()
+    return counts
+
+
+def _provenance(atlas: ConceptAtlas) -> list[tuple[str, str]]:
+    """Return the labels and values of all attributes of an atlas but its rules."""
+    values = {name: _text(value) for name, value in atlas.attributes.items() if name != "composite"}
+    order = [*(name for name in _LABELS if name in values), *sorted(name for name in values if name not in _LABELS)]
+    return [(_LABELS.get(name, name), values[name]) for name in order if values[name]]
+
+
+def _text(value: Any) -> str:
+    """Return an attribute as text."""
+    scalar = value.item() if hasattr(value, "item") and getattr(value, "size", 1) == 1 else value
+    if isinstance(scalar, bool):
+        return "yes" if scalar else "no"
+    return f"{scalar:,}" if isinstance(scalar, int) else str(scalar)
+
+
+def _rules(atlas: ConceptAtlas) -> list[tuple[str, list[str]]]:
+    """Return the rules that an atlas was made with, and the nodes of each."""
     try:
         table = json.loads(atlas.header.composite)
     except ValueError:
@@ -73,18 +128,3 @@ def rules_of(atlas: ConceptAtlas) -> list[tuple[str, list[str]]]:
     if not isinstance(table, Mapping):
         return [(atlas.header.composite, [])]
     return [(str(rule), [str(node) for node in nodes]) for rule, nodes in table.items()]
-
-
-def built_line(date: str, seconds: float, measured: tuple[int, int]) -> str:
-    """Return the one line that differs between two builds: when, how long, how large."""
-    files, size = measured
-    return (
-        f"Report built {date} by crp-kit {__version__} in {seconds:,.0f} seconds; {files:,} files, {size / 1e6:,.1f} MB"
-    )
-
-
-def render_index(**values: Any) -> str:
-    """Return the page, every text in it escaped."""
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True,
-                                     lstrip_blocks=True, keep_trailing_newline=True)  # fmt: skip
-    return environment.from_string(asset("index.html")).render(**values)

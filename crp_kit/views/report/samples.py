@@ -1,4 +1,4 @@
-"""Reference samples of many concepts at once, as pictures: image, heatmap, what the strongest neuron sees."""
+"""Reference samples of many concepts at once, as pictures: image, heatmap, receptive field of the strongest neuron."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ __all__ = ["ReferenceSample", "SampleSource"]
 
 _KEPT_IMAGES = 256
 _STRONGEST = 0.99
-"""From this quantile of a heatmap's magnitudes on, values have the strongest colour: few pixels outshine the others."""
+"""Quantile of a heatmap's magnitudes from which values have the strongest colour, lest a few pixels fade the others."""
 
 Row = tuple[int, int, int]
 """Sample, concept, and the class that relevance starts from, -1 for the layer itself."""
@@ -76,9 +76,9 @@ class ReferenceSample:
     name : str
     image, heatmap : PIL.Image.Image
     crop : PIL.Image.Image or None
-        What the neuron at the stored position sees.
+        Receptive field of the neuron at the stored position.
     box : tuple of int or None
-        Where that is in the image: top, left, bottom, right.
+        The receptive field in the image: top, left, bottom, right.
     """
 
     sample: int
@@ -97,7 +97,7 @@ class SampleSource:
     Raises
     ------
     InputError
-        If `conditioned_on` is another word.
+        If `conditioned_on` is unknown.
     """
 
     def __init__(
@@ -117,7 +117,7 @@ class SampleSource:
         self.conditioned_on: ConditionedOn = conditioned_on
         self.references, self.receptive_field, self.size = references, receptive_field, size
         self.remarks: dict[str, str] = {}
-        """By layer: why something is not shown."""
+        """By layer: the reason why something is not shown."""
         self.same_rules = True
         """Whether the heatmaps have the rules that the atlas was made with."""
         self._read = lru_cache(_KEPT_IMAGES)(lambda number: reference_image(subject.samples, number))
@@ -125,31 +125,31 @@ class SampleSource:
     def of(self, layer: str, ids: Sequence[int]) -> dict[tuple[int, Kind], list[ReferenceSample]]:
         """Return the reference samples of concepts of a layer, by concept and ranking, best first."""
         scores = self.atlas[layer]
-        tables = {(one, kind): scores.score(kind).top(one, self.references) for one in ids for kind in KINDS}
-        found = {key: self._entries(key[0], table) for key, table in tables.items()}
-        every = dict.fromkeys(entry for entries in found.values() for entry in entries)
-        rows = list(dict.fromkeys(entry.row for entry in every))
-        maps, boxes = self._maps(layer, rows, list(every) if self.receptive_field else [])
+        tables = {(id_, kind): scores.score(kind).top(id_, self.references) for id_ in ids for kind in KINDS}
+        ranked = {key: self._ranked(key[0], table) for key, table in tables.items()}
+        distinct = dict.fromkeys(entry for entries in ranked.values() for entry in entries)
+        rows = list(dict.fromkeys(entry.row for entry in distinct))
+        maps, boxes = self._maps(layer, rows, list(distinct) if self.receptive_field else [])
         return {
-            key: [self._shown(entry, maps[entry.row], boxes.get(entry.neuron)) for entry in entries]
-            for key, entries in found.items()
+            key: [self._sample(entry, maps[entry.row], boxes.get(entry.neuron)) for entry in entries]
+            for key, entries in ranked.items()
         }
 
     def inputs(self, layer: str, samples: Sequence[int]) -> torch.Tensor:
         """Return model inputs, (sample, channel, height, width): of the samples that have the first one's shape."""
         images = [self._read(sample) for sample in samples]
-        return self._reference_maps(layer).inputs([images[place] for place in next(of_one_shape(images))])
+        return self._reference_maps(layer).inputs([images[index] for index in next(of_one_shape(images))])
 
     def _reference_maps(self, layer: str) -> ReferenceMaps:
         return ReferenceMaps(self.subject, self.atlas[layer].info, 0, self.batch_size)
 
-    def _entries(self, concept: int, table: SampleRanking) -> list[_RankedSample]:
+    def _ranked(self, concept: int, table: SampleRanking) -> list[_RankedSample]:
         labels = reference_labels(self.atlas, table, self.conditioned_on)
         columns = zip(table.sample.tolist(), labels, table.position.tolist(), table.score.tolist(), strict=True)
         return [_RankedSample(sample, concept, *rest) for sample, *rest in columns]
 
     def _maps(
-        self, layer: str, rows: Sequence[Row], seen: Sequence[_RankedSample]
+        self, layer: str, rows: Sequence[Row], entries: Sequence[_RankedSample]
     ) -> tuple[dict[Row, torch.Tensor], dict[tuple[int, int, int], Box]]:
         """Return heatmaps (height, width) by row, and boxes by neuron."""
         info, subject = self.atlas[layer].info, self.subject
@@ -157,46 +157,54 @@ class SampleSource:
         heatmaps: dict[Row, torch.Tensor] = {}
         boxes: dict[tuple[int, int, int], Box] = {}
         images = [self._read(sample) for sample, _, _ in rows]
-        for places in of_one_shape(images):
-            inputs = maps.inputs([images[place] for place in places])
+        for indices in of_one_shape(images):
+            inputs = maps.inputs([images[index] for index in indices])
             run = subject.attribution.engine.run(inputs[:1], subject.composite)
             self.same_rules &= json.dumps(describe_plan(run.graph, run.plan)) == self.atlas.header.composite
-            kind = own_concept(run, info, subject.concepts)
-            mine = [rows[place] for place in places]
-            heatmaps |= dict(zip(mine, self._heatmaps(layer, kind, inputs, mine), strict=True))
-            held = {sample for sample, _, _ in mine}
+            concept = own_concept(run, info, subject.concepts)
+            part = [rows[index] for index in indices]
+            heatmaps |= dict(zip(part, self._heatmaps(layer, concept, inputs, part), strict=True))
+            samples = {sample for sample, _, _ in part}
             shape = per_sample(run.graph, run.recording.value(run.graph.find(layer))).shape[1:]
-            boxes |= self._boxes(maps, kind, (inputs[:1], shape), [one for one in seen if one.sample in held])
+            seen = [entry for entry in entries if entry.sample in samples]
+            boxes |= self._boxes(maps, concept, (inputs[:1], shape), seen)
         return heatmaps, boxes
 
-    def _heatmaps(self, layer: str, kind: Concept, inputs: torch.Tensor, rows: Sequence[Row]) -> torch.Tensor:
+    def _heatmaps(self, layer: str, concept: Concept, inputs: torch.Tensor, rows: Sequence[Row]) -> torch.Tensor:
         """Return conditional heatmaps: (row, height, width)."""
         _, ids, labels = zip(*rows, strict=True)
         starts = [None] * len(rows) if self.conditioned_on == "layer" else labels
-        found = attribute_references(
-            self.subject, inputs, layer, ids=ids, concept=kind, starts=starts, batch_size=self.batch_size
+        attr = attribute_references(
+            self.subject, inputs, layer, ids=ids, concept=concept, starts=starts, batch_size=self.batch_size
         )
-        return found.heatmap.detach()
+        return attr.heatmap.detach()
 
     def _boxes(
-        self, maps: ReferenceMaps, kind: Concept, like: tuple[torch.Tensor, torch.Size], seen: Sequence[_RankedSample]
+        self,
+        maps: ReferenceMaps,
+        concept: Concept,
+        example: tuple[torch.Tensor, torch.Size],
+        entries: Sequence[_RankedSample],
     ) -> dict[tuple[int, int, int], Box]:
-        """Return what neurons see, as far as it can be said."""
+        """Return receptive fields of neurons; none where the concept has no neurons, and a remark instead.
+
+        `example` is a model input, (1, channel, height, width), and the shape of the layer's output for it.
+        """
         by_concept: dict[int, list[_RankedSample]] = {}
-        for one in seen:
-            by_concept.setdefault(one.concept, []).append(one)
-        found: dict[tuple[int, int, int], int] = {}
+        for entry in entries:
+            by_concept.setdefault(entry.concept, []).append(entry)
+        neurons: dict[tuple[int, int, int], int] = {}
         try:
-            for concept, several in by_concept.items():
-                positions = [one.position for one in several]
-                neurons = neurons_at(kind, maps.info, concept, shape=like[1], positions=positions)
-                found |= {one.neuron: neuron for one, neuron in zip(several, neurons, strict=True)}
-            return dict(zip(found, maps.boxes(like[0], list(found.values())), strict=True)) if found else {}
+            for id_, group in by_concept.items():
+                positions = [entry.position for entry in group]
+                indices = neurons_at(concept, maps.info, id_, shape=example[1], positions=positions)
+                neurons |= {entry.neuron: index for entry, index in zip(group, indices, strict=True)}
+            return dict(zip(neurons, maps.boxes(example[0], list(neurons.values())), strict=True)) if neurons else {}
         except InputError as error:
             self.remarks[maps.info.name] = f"Some concepts are shown without receptive fields: {error}."
             return {}
 
-    def _shown(self, entry: _RankedSample, heatmap: torch.Tensor, box: Box | None) -> ReferenceSample:
+    def _sample(self, entry: _RankedSample, heatmap: torch.Tensor, box: Box | None) -> ReferenceSample:
         tensor = self._read(entry.sample)
         image, crop = picture(tensor), None
         fits = tensor.shape[1:] == heatmap.shape
@@ -209,7 +217,7 @@ class SampleSource:
         name = f"sample\u00a0{entry.sample}"
         if names is not None:
             name = names[int(self.atlas.places(np.array([entry.sample]))[0])]
-        small, over = (thumbnail(one, self.size) for one in (image, drawn))
+        small, over = (thumbnail(whole, self.size) for whole in (image, drawn))
         return ReferenceSample(
             entry.sample, entry.label, entry.score, name, small, over, crop, None if crop is None else box
         )

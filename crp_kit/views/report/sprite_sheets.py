@@ -1,4 +1,4 @@
-"""Many small pictures in few files: sheets of cells, each picture once."""
+"""Sprite sheets: many small pictures in one file, as cells of a grid, each picture once."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from PIL import Image
 __all__ = ["SpriteSheet", "thumbnail"]
 
 _GUTTER = 2
-"""Pixels around each cell that repeat its border, so that neighbours do not shine through where a browser scales."""
+"""Pixels around each cell that repeat its border, so that a browser that scales does not mix in the neighbours."""
 _QUALITY = 88
 
 
@@ -23,12 +23,12 @@ def thumbnail(picture: Image.Image, size: int) -> Image.Image:
 
 
 class SpriteSheet:
-    """Cells of one size, filled from the left and the top; a picture with a key that is known has its cell already.
+    """Cells of one size, filled from the left and the top; a picture whose key is known keeps its cell.
 
     Parameters
     ----------
     size : int
-        Width and height of a cell; narrower pictures lie in its middle, on nothing.
+        Width and height of a cell; narrower pictures are centred in it, on a transparent ground.
     """
 
     def __init__(self, size: int) -> None:
@@ -39,7 +39,7 @@ class SpriteSheet:
         return len(self._cells)
 
     def cell(self, key: Hashable, picture: Image.Image) -> int:
-        """Return the number of the cell in which a picture lies."""
+        """Return the number of the cell of a picture, a new one if its key is new."""
         return self._cells.setdefault(key, (len(self._cells), picture))[0]
 
     @property
@@ -49,7 +49,7 @@ class SpriteSheet:
         return columns, max(1, math.ceil(len(self._cells) / columns))
 
     def save(self, path: Path) -> None:
-        """Write everything as one picture."""
+        """Write all cells as one picture."""
         columns, rows = self.geometry
         pitch = self.size + 2 * _GUTTER
         sheet = Image.new("RGBA", (columns * pitch, rows * pitch))
@@ -65,5 +65,5 @@ class SpriteSheet:
 
     @staticmethod
     def measures(size: int) -> dict[str, int]:
-        """Return what a reader has to know of every sheet with cells of this size."""
+        """Return the geometry of a sheet with cells of this size, as its reader needs it."""
         return {"size": size, "gutter": _GUTTER}

@@ -1,0 +1,69 @@
+"""Data of the pages of concepts: reference samples, statistics, similar concepts and links."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from ...atlas.file.schema import KINDS, Kind
+from .context import ReportContext
+from .covers import Covers
+from .facts import json_number
+from .links import Link, Links
+from .samples import ReferenceSample
+from .sprite_sheets import SpriteSheet
+
+__all__ = ["concept_data"]
+
+
+def concept_data(report: ReportContext) -> Iterator[tuple[str, Any]]:
+    """Yield, for some concepts of a layer at a time, their sheet of pictures and the data of their pages."""
+    for number, (layer, ids) in enumerate(report.chosen.items()):
+        report.covers[layer] = covers = Covers(report.site, number)
+        for part, start in enumerate(range(0, len(ids), report.per_sheet)):
+            report.end_if_interrupted()
+            name = f"layer-{number}-{part}"
+            yield name, _sheet_data(report, layer, ids[start : start + report.per_sheet], name)
+        covers.close()
+
+
+def _sheet_data(report: ReportContext, layer: str, ids: Sequence[int], name: str) -> dict[str, Any]:
+    """Return the data of the concepts that share a sheet of pictures, and write that."""
+    samples = report.source.of(layer, ids)
+    sheet, concepts = SpriteSheet(report.source.size), []
+    for concept in ids:
+        ranked = {kind: [_sample_data(sheet, sample, concept) for sample in samples[concept, kind]] for kind in KINDS}
+        concepts.append(_concept_data(report, layer, concept, ranked))
+        report.covers[layer].add(next(iter(samples[concept, "relevance"]), None))
+        report.bar.update()
+    sheet.save(report.site.picture(name))
+    return {"sheet": [f"{name}.webp", *sheet.geometry], "concepts": concepts}
+
+
+def _concept_data(report: ReportContext, layer: str, concept: int, ranked: Mapping[Kind, Any]) -> dict[str, Any]:
+    """Return the numbers of a concept, its reference samples, and the concepts that are similar or linked to it."""
+    facts = report.facts[layer]
+    up, down = report.links.of(layer, concept) if isinstance(report.links, Links) else ((), ())
+    return {
+        "concept": concept,
+        "moments": facts.moments(concept),
+        "references": ranked,
+        "histogram": facts.histogram(concept),
+        "similar": facts.similar(concept),
+        "up": [_link_data(report, link) for link in up],
+        "down": [_link_data(report, link) for link in down],
+    }
+
+
+def _sample_data(sheet: SpriteSheet, sample: ReferenceSample, concept: int) -> list[Any]:
+    """Return a reference sample as data: name, class, score, and the cells of its pictures, -1 for none."""
+    image = sheet.cell((sample.sample,), sample.image)
+    heatmap = sheet.cell((sample.sample, concept, sample.label), sample.heatmap)
+    crop = -1 if sample.crop is None else sheet.cell((sample.sample, sample.box), sample.crop)
+    return [sample.name, sample.label, json_number(sample.score), [image, heatmap, crop]]
+
+
+def _link_data(report: ReportContext, link: Link) -> list[Any]:
+    """Return a link as data: number of the layer in the report or -1, its name, concept, weight."""
+    number = list(report.chosen).index(link.layer) if link.concept in report.chosen.get(link.layer, ()) else -1
+    return [number, link.layer, link.concept, json_number(link.weight)]

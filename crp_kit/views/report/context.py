@@ -1,0 +1,80 @@
+"""Everything that the data functions of a report's pages read: atlas, concepts, reference samples, links."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from tqdm import tqdm
+
+from ...atlas.file.schema import KINDS
+from ...interrupts import Interrupts
+from .choice import Chosen
+from .covers import Covers
+from .facts import LayerFacts, layer_facts
+from .folder import Site
+from .links import Links
+from .samples import SampleSource
+
+if TYPE_CHECKING:
+    from ...atlas import ConceptAtlas
+
+__all__ = ["ReportContext"]
+
+_CELLS = 256
+"""Pictures on one sheet, at most, where one concept does not have more."""
+
+
+@dataclass(eq=False)
+class ReportContext:
+    """The report that is being written.
+
+    Parameters
+    ----------
+    title : str
+    chosen : dict of str to tuple of int
+        Layers in graph order, and their concepts.
+    source : SampleSource
+        The atlas, and pictures of its samples.
+    links : Links or str
+        Links between concepts, or the reason why there are none.
+    site : Site
+        The folder, for pictures.
+    bar : tqdm
+        Progress, a step for each concept.
+    interrupts : Interrupts
+        Ctrl-C and SIGTERM, which end the work between two sheets.
+    """
+
+    title: str
+    chosen: Chosen
+    source: SampleSource
+    links: Links | str
+    site: Site
+    bar: tqdm[Any]
+    interrupts: Interrupts
+    covers: dict[str, Covers] = field(default_factory=dict)
+    """Small pictures of the concepts of each layer; the pages of concepts, which come first, fill it."""
+
+    @property
+    def atlas(self) -> ConceptAtlas:
+        """The atlas that the report is about."""
+        return self.source.atlas
+
+    @cached_property
+    def facts(self) -> Mapping[str, LayerFacts]:
+        """The numbers of each layer."""
+        return {layer: layer_facts(self.atlas, layer, ids) for layer, ids in self.chosen.items()}
+
+    @property
+    def per_sheet(self) -> int:
+        """Concepts whose pictures share a sheet, and whose data share a script."""
+        pictures = 3 if self.source.receptive_field else 2
+        return max(1, _CELLS // (self.source.references * len(KINDS) * pictures))
+
+    def end_if_interrupted(self) -> None:
+        """Raise the exception of a signal that has arrived."""
+        if self.interrupts.noted is not None:
+            self.interrupts.end("interrupted; no report was written")

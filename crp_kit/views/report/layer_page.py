@@ -1,0 +1,20 @@
+"""Data of the pages of layers: the table of their concepts, with covers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from .context import ReportContext
+
+__all__ = ["layer_data"]
+
+
+def layer_data(report: ReportContext) -> Iterator[tuple[str, Any]]:
+    """Yield the table of each layer, and where the data and covers of its concepts are."""
+    for number, (layer, facts) in enumerate(report.facts.items()):
+        covers = report.covers[layer]
+        yield (
+            f"layer-{number}",
+            {"table": facts.table(), "per": report.per_sheet, "covers": covers.cells, "sheets": covers.sheets},
+        )

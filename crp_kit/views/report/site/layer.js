@@ -1,0 +1,136 @@
+// Page of a layer: the table of its concepts.
+"use strict";
+
+(() => {
+  const {
+    about, bar, bdi, className, classAddress, conceptAddress, counted, cover,
+    digits, el, heading, integer, layerNumber, load, missing, page, relevance,
+  } = crpKit;
+
+  const ROWS = 100; // that the table shows at first
+  const states = new Map(); // sorting and filter of each layer's table
+  const CONCEPTS = { ChannelConcept: "a channel", NeuronConcept: "a neuron", TokenConcept: "a token", HeadConcept: "a head" };
+  const COLUMNS = [
+    { key: "picture", name: "" },
+    { key: "concept", name: "Concept", up: true },
+    { key: "relevance", name: "Relevance", number: true, tip: "Mean relevance over all samples" },
+    { key: "bar", name: "", wide: true },
+    { key: "spread", name: "Spread", number: true, wide: true, tip: "Standard deviation of relevance over all samples" },
+    { key: "activation", name: "Activation", number: true, wide: true, tip: "Mean activation over all samples" },
+    { key: "cls", name: "Main class", up: true, tip: "Class with the highest mean relevance" },
+    { key: "served", name: "Classes served", number: true, wide: true, tip: "Classes with at least half the main class's mean" },
+  ];
+
+  async function layerView({ number }) {
+    const layer = await load(`layer-${number}`);
+    const info = about.layers[number];
+    const state = states.get(number) ?? { by: "relevance", up: false, filter: "", shown: ROWS };
+    states.set(number, state);
+    const largest = Math.max(...layer.table.relevance.map((value) => Math.abs(value ?? 0)), 0);
+    const signed = layer.table.relevance.some((value) => value < 0);
+    const body = el("tbody");
+    const count = el("p", { class: "soft", role: "status" });
+    const more = el("div", { class: "more" });
+    const heads = new Map();
+
+    const row = (index) => {
+      const { table } = layer;
+      const concept = table.concept[index];
+      const cls = table.cls[index];
+      const name = el("a", { href: conceptAddress(number, concept) }, String(concept));
+      const cells = {
+        picture: el("td", { class: "picture" }, cover(layer, index)),
+        concept: el("th", { scope: "row" }, name),
+        relevance: el("td", { class: "number" }, relevance(table.relevance[index])),
+        bar: el("td", { class: "wide" }, bar(table.relevance[index], largest, signed)),
+        spread: el("td", { class: "number wide" }, relevance(table.spread[index])),
+        activation: el("td", { class: "number wide" }, digits(table.activation[index])),
+        cls: el("td", {}, cls < 0 ? "–" : el("a", { href: classAddress(cls) }, bdi(className(cls)))),
+        served: el("td", { class: "number wide" }, integer(table.served[index])),
+      };
+      return el("tr", {}, COLUMNS.map(({ key }) => cells[key]));
+    };
+
+    const update = () => {
+      const indices = ordered(layer.table, state);
+      body.replaceChildren(...indices.slice(0, state.shown).map(row));
+      const all = layer.table.concept.length;
+      count.textContent =
+        indices.length < all ? `${integer(indices.length)} of ${counted(all, "concept", "concepts")}` : counted(all, "concept", "concepts");
+      const left = indices.length - state.shown;
+      const show = (rows) => () => {
+        state.shown += rows;
+        update();
+      };
+      more.replaceChildren();
+      if (left > 0) more.append(el("button", { type: "button", on: { click: show(ROWS) } }, `Show ${Math.min(ROWS, left)} more`));
+      if (left > ROWS) more.append(el("button", { type: "button", on: { click: show(left) } }, `Show all ${integer(indices.length)}`));
+      if (!indices.length) more.append(el("p", { class: "note" }, "No concept has this number, and none this main class."));
+      for (const [key, head] of heads) {
+        if (key === state.by) head.setAttribute("aria-sort", state.up ? "ascending" : "descending");
+        else head.removeAttribute("aria-sort");
+      }
+    };
+
+    const head = COLUMNS.map((column) => {
+      const { key, name, tip } = column;
+      const classes = [column.number ? "number" : "", column.wide ? "wide" : ""].join(" ").trim();
+      if (!name) return el("td", { class: classes });
+      const sort = () => {
+        state.up = state.by === key ? !state.up : Boolean(column.up);
+        state.by = key;
+        update();
+      };
+      const cell = el("th", { scope: "col", class: classes }, el("button", { type: "button", title: tip, on: { click: sort } }, name));
+      heads.set(key, cell);
+      return cell;
+    });
+    const filter = el("input", { type: "search", value: state.filter, placeholder: "Number or main class", autocomplete: "off" });
+    filter.addEventListener("input", () => {
+      Object.assign(state, { filter: filter.value, shown: ROWS });
+      update();
+    });
+    update();
+    return {
+      title: info.name,
+      parts: [
+        heading(bdi(info.name)),
+        el("p", { class: "lead" }, `Output ${info.shape.join(" × ")}; a concept is ${CONCEPTS[info.concept.replace(/\(.*/, "")] ?? info.concept}.`),
+        el("p", { class: "hint" }, `${tableHint()} `, el("a", { href: "#reading" }, "What the columns mean")),
+        info.remark ? el("p", { class: "note" }, info.remark) : null,
+        el("div", { class: "tools" }, el("label", {}, "Filter", filter), count),
+        el("table", { class: "concepts" }, el("thead", {}, el("tr", {}, head)), body),
+        more,
+      ],
+    };
+  }
+
+  function tableHint() {
+    const share = about.share ? "a concept's share of all relevance in this layer, the mean over all samples" : "the mean over all samples";
+    const seen = about.field ? "what the concept's strongest neuron sees in the most relevant sample" : "the most relevant sample";
+    return `Relevance is ${share}. The picture is ${seen}.`;
+  }
+
+  /** Indices of the rows that pass the filter, in order; rows without a value come last. */
+  function ordered(table, { by, up, filter }) {
+    const wanted = filter.trim().toLocaleLowerCase();
+    const fits = (index) =>
+      wanted === "" || String(table.concept[index]) === wanted || className(table.cls[index]).toLocaleLowerCase().includes(wanted);
+    const key = by === "cls" ? (index) => className(table.cls[index]) : (index) => table[by][index];
+    const compare = (a, b) => {
+      const [left, right] = [key(a), key(b)];
+      if (left === null || right === null) return (left === null) - (right === null);
+      const order = typeof left === "string" ? left.localeCompare(right) : left - right;
+      return (up ? order : -order) || a - b;
+    };
+    return table.concept.map((_, index) => index).filter(fits).sort(compare);
+  }
+
+  page("layer", {
+    read: ([name]) => {
+      const number = layerNumber(name);
+      return number < 0 ? missing(`no layer ${name}`) : { number };
+    },
+    view: layerView,
+  });
+})();
