@@ -17,7 +17,7 @@ from .group import say
 from .options import overwrite_option
 
 if TYPE_CHECKING:
-    from ..demo.run import DemoResult
+    from ..demo.result import DemoResult
 
 __all__ = ["demo"]
 

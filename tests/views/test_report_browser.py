@@ -191,22 +191,22 @@ def test_search_finds_layers_concepts_and_classes(tab: Tab, typed: str, title: s
     page.keyboard.press("/")
     assert page.evaluate("document.activeElement.id") == "search"
     page.keyboard.type(typed)
-    assert page.locator("#found [data-to]").count() >= 1
+    assert page.locator("#results [data-to]").count() >= 1
     page.keyboard.press("Enter")
     tab.wait(title)
-    assert page.locator("#found").is_hidden()
+    assert page.locator("#results").is_hidden()
 
 
 def test_search_is_led_by_arrows_and_left_by_escape(tab: Tab) -> None:
     page = tab.open("", "model")
     page.locator("#search").fill("3")
-    options = page.locator("#found [data-to]")
+    options = page.locator("#results [data-to]")
     assert options.count() >= 2
     page.keyboard.press("ArrowDown")
     assert options.nth(1).get_attribute("aria-selected") == "true"
-    assert page.locator("#search").get_attribute("aria-activedescendant") == "found-1"
+    assert page.locator("#search").get_attribute("aria-activedescendant") == "result-1"
     page.keyboard.press("Escape")
-    assert page.locator("#found").is_hidden()
+    assert page.locator("#results").is_hidden()
     page.locator("#search").fill("nothing at all")
     assert page.get_by_text("Nothing found").is_visible()
     page.locator("#search").fill("3")
@@ -349,7 +349,7 @@ def test_what_is_found_has_the_width_of_a_narrow_screen(browser: Browser, site: 
     page = tab.open("", "model")
     assert page.get_by_role("button", name="Theme: auto").is_visible()
     page.locator("#search").fill("3")
-    box = page.locator("#found").bounding_box()
+    box = page.locator("#results").bounding_box()
     assert box is not None
     assert box["x"] >= 0
     assert 0.9 * NARROW["width"] < box["width"] < NARROW["width"]

@@ -32,7 +32,7 @@ def _sheet_data(report: ReportContext, layer: str, ids: Sequence[int], name: str
     samples = report.source.of(layer, ids)
     sheet, concepts = SpriteSheet(report.source.size), []
     for concept in ids:
-        ranked = {kind: [_sample_data(sheet, sample, concept) for sample in samples[concept, kind]] for kind in KINDS}
+        ranked = {mode: [_sample_data(sheet, sample, concept) for sample in samples[concept, mode]] for mode in KINDS}
         concepts.append(_concept_data(report, layer, concept, ranked))
         report.covers[layer].add(next(iter(samples[concept, "relevance"]), None))
         report.bar.update()

@@ -96,8 +96,8 @@ class LayerFacts:
     def moments(self, concept: int) -> dict[str, list[float | None]]:
         """Return mean, standard deviation, minimum and maximum of a concept's relevance and activation."""
         return {
-            kind: [json_number(column[concept]) for column in (table.mean, table.std, table.min, table.max)]
-            for kind, table in (("relevance", self.relevance), ("activation", self.activation))
+            mode: [json_number(column[concept]) for column in (table.mean, table.std, table.min, table.max)]
+            for mode, table in (("relevance", self.relevance), ("activation", self.activation))
         }
 
     def similar(self, concept: int) -> list[tuple[int, float | None]]:

@@ -1,4 +1,4 @@
-"""Links from concept graphs: how much of the relevance that passes a concept reaches the concepts below."""
+"""Links from concept graphs: shares of the relevance that passes a concept in the concepts below it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _SAMPLES = 4
 
 
 def concept_graph_links(source: SampleSource, chosen: Chosen, *, verbose: bool = False) -> Links | None:
-    """Return the strongest edges of the mean concept graph of each concept, as they are seen from both of their ends.
+    """Return the strongest edges of the mean concept graph of each concept, from both of their ends.
 
     Parameters
     ----------
@@ -34,7 +34,7 @@ def concept_graph_links(source: SampleSource, chosen: Chosen, *, verbose: bool =
     chosen : dict of str to tuple of int
         Layers in graph order, and their concepts.
     verbose : bool, optional
-        A progress bar, where somebody watches.
+        Show a progress bar, if the output is a terminal.
 
     Returns
     -------
@@ -47,8 +47,8 @@ def concept_graph_links(source: SampleSource, chosen: Chosen, *, verbose: bool =
     samples = min(_SAMPLES, source.atlas.header.k_class)
     shares = {
         (upper, lower): np.zeros((len(chosen[upper]), len(chosen[lower])))
-        for upper, several in below.items()
-        for lower in several
+        for upper, lower_layers in below.items()
+        for lower in lower_layers
     }
     rows = [(upper, row, concept) for upper in below for row, concept in enumerate(chosen[upper])]
     for upper, row, concept in tqdm(rows, desc="links", unit="concept", disable=None if verbose else True):
@@ -58,46 +58,46 @@ def concept_graph_links(source: SampleSource, chosen: Chosen, *, verbose: bool =
                 shares[upper, layer][row, chosen[layer].index(target)] = edge.share
 
     def of(layer: str, concept: int) -> tuple[Sequence[Link], Sequence[Link]]:
-        place = chosen[layer].index(concept)
-        up = {upper: found[:, place] for (upper, lower), found in shares.items() if lower == layer}
-        down = {lower: found[place] for (upper, lower), found in shares.items() if upper == layer}
+        index = chosen[layer].index(concept)
+        up = {upper: matrix[:, index] for (upper, lower), matrix in shares.items() if lower == layer}
+        down = {lower: matrix[index] for (upper, lower), matrix in shares.items() if upper == layer}
         return _best(up, chosen), _best(down, chosen)
 
-    said = (
+    meaning = (
         f"From concept graphs: how much of the relevance that passes the upper concept reaches the lower one, in the "
         f"mean over the samples of the upper concept's main class in which it is most relevant, {samples} at most. The "
         f"rest goes to other concepts, into biases, and past these layers."
     )
-    return Links(said, of, shares=True)
+    return Links(meaning, of, shares=True)
 
 
 def _below(source: SampleSource, names: Sequence[str]) -> dict[str, list[str]]:
-    """Return for each layer that others of the report feed, directly or not, what these are."""
+    """Return the layers of the report that each layer feeds on, directly or not; only layers with any."""
     sample = source.inputs(names[0], [int(source.atlas.samples[0])])
     run = source.subject.attribution.engine.run(sample, source.subject.composite)
     refs = {name: find_layer(run, name) for name in names}
     fed = {name: run.plan.flow.from_start(ref) - {ref} for name, ref in refs.items()}
-    found = {name: [other for other in names if refs[other] in fed[name]] for name in names}
-    return {name: several for name, several in found.items() if several}
+    below = {name: [other for other in names if refs[other] in fed[name]] for name in names}
+    return {name: layers for name, layers in below.items() if layers}
 
 
 def _edges(source: SampleSource, root: tuple[str, int], below: Sequence[str], samples: int) -> tuple[ConceptEdge, ...]:
-    """Return what a concept hands to the concepts of the nearest of the layers below, over its best samples."""
+    """Return the edges from a concept to those of the nearest of the layers below, over its best samples."""
     (layer, concept), atlas = root, source.atlas
     scores = atlas[layer].relevance
-    held: list[int] = []
+    numbers: list[int] = []
     for cls in scores.classes(concept, 1).cls.tolist():
         table = scores.class_top(concept, cls, samples)
-        held = table.sample[table.score > 0].tolist()
-    if not held:
+        numbers = table.sample[table.score > 0].tolist()
+    if not numbers:
         return ()
-    kinds = source.subject.concepts
-    if isinstance(kinds, Mapping):
-        kinds = {name: kind for name, kind in kinds.items() if name in (layer, *below)}
+    concepts = source.subject.concepts
+    if isinstance(concepts, Mapping):
+        concepts = {name: own for name, own in concepts.items() if name in (layer, *below)}
     try:
         return concept_graph(
-            replace(source.subject, concepts=kinds),
-            source.inputs(layer, held),
+            replace(source.subject, concepts=concepts),
+            source.inputs(layer, numbers),
             start={layer: [concept], "y": [cls]},
             layers=below,
             width=sum(atlas[name].n_concepts for name in below),
@@ -108,6 +108,7 @@ def _edges(source: SampleSource, root: tuple[str, int], below: Sequence[str], sa
 
 
 def _best(ends: Mapping[str, Matrix], chosen: Chosen) -> list[Link]:
+    """Return the strongest links to the concepts at the other ends, whose weights are given by layer: (concept,)."""
     keys = [(layer, concept) for layer in ends for concept in chosen[layer]]
     values = np.concatenate([np.zeros(0), *ends.values()])
-    return [Link(*keys[place], float(values[place])) for place in strongest(values, LINKS)]
+    return [Link(*keys[index], float(values[index])) for index in strongest(values, LINKS)]

@@ -1,4 +1,4 @@
-"""Links of a concept to concepts of the layers above and below it: given from elsewhere, or from co-relevance."""
+"""Links of a concept to concepts of the layers above and below it: the caller's own, or from co-relevance."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Link:
     layer : str
     concept : int
     weight : float
-        Signed; what it means, `Links.said` says.
+        Signed; `Links.meaning` says of what.
     """
 
     layer: str
@@ -51,8 +51,8 @@ class Links:
 
     Parameters
     ----------
-    said : str
-        What a weight means and where it comes from, in one sentence for the reader.
+    meaning : str
+        Meaning and origin of a weight, in one sentence for the reader.
     of : callable
         From a layer and a concept to its links up (nearer to the output) and down (nearer to the input), strongest
         first. A layer or concept that is not in the report is shown without an address.
@@ -66,7 +66,7 @@ class Links:
     [Link(layer='layer3.1.conv2', concept=7, weight=0.5)]
     """
 
-    said: str
+    meaning: str
     of: LinkSource
     shares: bool = False
 
@@ -93,25 +93,25 @@ def co_relevance(atlas: ConceptAtlas, chosen: Mapping[str, Sequence[int]], *, k:
     down: dict[tuple[str, int], list[Link]] = {}
     for (lower, low_ids), (upper, high_ids) in pairwise(chosen.items()):
         matrices = (atlas[name].relevance.matrix for name in (lower, upper))
-        found = cosines(*matrices, centred=True)[np.ix_(low_ids, high_ids)]
+        correlation = cosines(*matrices, centred=True)[np.ix_(low_ids, high_ids)]
         for here, there, values, kept in (
-            ((lower, low_ids), (upper, high_ids), found, up),
-            ((upper, high_ids), (lower, low_ids), found.T, down),
+            ((lower, low_ids), (upper, high_ids), correlation, up),
+            ((upper, high_ids), (lower, low_ids), correlation.T, down),
         ):
             for concept, row in zip(here[1], values, strict=True):
-                best = [one for one in strongest(row, k) if row[one] >= _WEAKEST]
-                kept[here[0], concept] = [Link(there[0], there[1][one], float(row[one])) for one in best]
-    said = (
+                best = [index for index in strongest(row, k) if row[index] >= _WEAKEST]
+                kept[here[0], concept] = [Link(there[0], there[1][index], float(row[index])) for index in best]
+    meaning = (
         f"Correlation of relevance over the {len(atlas.samples):,} samples of the atlas, between neighbouring layers "
         f"of this report. Concepts that are used together are not always parts of each other."
     )
-    return Links(said, lambda layer, concept: (up.get((layer, concept), ()), down.get((layer, concept), ())))
+    return Links(meaning, lambda layer, concept: (up.get((layer, concept), ()), down.get((layer, concept), ())))
 
 
 def strongest(values: Matrix, k: int) -> list[int]:
-    """Return the places of the `k` highest positive values, best first."""
+    """Return the indices of the `k` highest positive values, best first."""
     order = np.argsort(-values, kind="stable")[:k]
-    return [int(one) for one in order if values[one] > 0]
+    return [int(index) for index in order if values[index] > 0]
 
 
 def cosines(left: Any, right: Any, *, centred: bool) -> Matrix:
@@ -125,32 +125,36 @@ def cosines(left: Any, right: Any, *, centred: bool) -> Matrix:
         Take the columns' means off first, in a pass of its own: a nearly constant column would cancel otherwise.
     """
     shifts = _means(left, right) if centred else (np.zeros(left.shape[1]), np.zeros(right.shape[1]))
-    both, one, other = np.zeros((left.shape[1], right.shape[1])), np.zeros(left.shape[1]), np.zeros(right.shape[1])
+    product = np.zeros((left.shape[1], right.shape[1]))
+    left_square, right_square = np.zeros(left.shape[1]), np.zeros(right.shape[1])
     for blocks in _blocks(left, right):
         first, second = (block - shift for block, shift in zip(blocks, shifts, strict=True))
-        both, one, other = both + first.T @ second, one + (first**2).sum(0), other + (second**2).sum(0)
-    first_norm, second_norm = np.sqrt(one)[:, None], np.sqrt(other)[None]
-    found: Matrix = np.divide(both, first_norm, out=np.zeros_like(both), where=first_norm > 0)
-    found = np.divide(found, second_norm, out=np.zeros_like(both), where=second_norm > 0)
-    return np.clip(found, -1, 1)
+        product += first.T @ second
+        left_square += (first**2).sum(0)
+        right_square += (second**2).sum(0)
+    left_norm, right_norm = np.sqrt(left_square)[:, None], np.sqrt(right_square)[None]
+    cosine: Matrix = np.divide(product, left_norm, out=np.zeros_like(product), where=left_norm > 0)
+    cosine = np.divide(cosine, right_norm, out=np.zeros_like(product), where=right_norm > 0)
+    return np.clip(cosine, -1, 1)
 
 
 def _blocks(left: Any, right: Any) -> Iterator[tuple[Matrix, Matrix]]:
     """Yield the rows of two matrices that have no not-a-number, in blocks: (row, left) and (row, right)."""
     for start in range(0, left.shape[0], _ROWS):
         first, second = (np.asarray(part[start : start + _ROWS], "f8") for part in (left, right))
-        held = ~(np.isnan(first).any(1) | np.isnan(second).any(1))
-        yield first[held], second[held]
+        valid = ~(np.isnan(first).any(1) | np.isnan(second).any(1))
+        yield first[valid], second[valid]
 
 
 def _means(left: Any, right: Any) -> tuple[Matrix, Matrix]:
-    """Return the means of the columns: exactly its value where a column is constant."""
+    """Return the means of the columns of both: of a constant column exactly its value."""
     filled = (blocks for blocks in _blocks(left, right) if len(blocks[0]))
     head = next(filled, None)
     if head is None:
         return np.zeros(left.shape[1]), np.zeros(right.shape[1])
-    one, other, rows = np.zeros(left.shape[1]), np.zeros(right.shape[1]), 0
+    left_sum, right_sum, rows = np.zeros(left.shape[1]), np.zeros(right.shape[1]), 0
     for first, second in itertools.chain([head], filled):
-        one, other = one + (first - head[0][0]).sum(0), other + (second - head[1][0]).sum(0)
+        left_sum += (first - head[0][0]).sum(0)
+        right_sum += (second - head[1][0]).sum(0)
         rows += len(first)
-    return head[0][0] + one / rows, head[1][0] + other / rows
+    return head[0][0] + left_sum / rows, head[1][0] + right_sum / rows

@@ -66,7 +66,7 @@ def about(report: ReportContext) -> dict[str, Any]:
         "field": source.receptive_field,
         "similar": "relevance in every sample" if atlas.header.matrix else "mean relevance by class",
         "linked": links is not None,
-        "links": report.links if links is None else links.said,
+        "links": report.links if links is None else links.meaning,
         "linkShares": links is not None and links.shares,
     }
 
@@ -77,7 +77,7 @@ def overview_data(report: ReportContext) -> Iterator[tuple[str, Any]]:
     yield "ids", {name: len(ids) for name, ids in report.chosen.items()}
     yield "concepts", sum(map(len, report.chosen.values()))
     yield "samples", len(report.atlas.samples)
-    yield "held", sum(count > 0 for count in _class_counts(report))
+    yield "classes_seen", sum(count > 0 for count in _class_counts(report))
     yield "references", report.source.references
     yield "same_rules", report.source.same_rules
     yield "provenance", _provenance(report.atlas)

@@ -125,7 +125,7 @@ class SampleSource:
     def of(self, layer: str, ids: Sequence[int]) -> dict[tuple[int, Kind], list[ReferenceSample]]:
         """Return the reference samples of concepts of a layer, by concept and ranking, best first."""
         scores = self.atlas[layer]
-        tables = {(id_, kind): scores.score(kind).top(id_, self.references) for id_ in ids for kind in KINDS}
+        tables = {(id_, mode): scores.score(mode).top(id_, self.references) for id_ in ids for mode in KINDS}
         ranked = {key: self._ranked(key[0], table) for key, table in tables.items()}
         distinct = dict.fromkeys(entry for entries in ranked.values() for entry in entries)
         rows = list(dict.fromkeys(entry.row for entry in distinct))

@@ -228,7 +228,7 @@ const crpKit = (() => {
 
   function startSearch() {
     const input = byId("search");
-    const list = byId("found");
+    const list = byId("results");
     let active = -1;
     const options = () => [...list.querySelectorAll("[data-to]")];
     const close = () => {
@@ -252,7 +252,7 @@ const crpKit = (() => {
     };
     input.addEventListener("input", () => {
       const items = matches(input.value).map(({ to, text, type }, number) =>
-        el("li", { id: `found-${number}`, role: "option", "data-to": to, "aria-selected": "false" }, bdi(text), el("small", {}, type)),
+        el("li", { id: `result-${number}`, role: "option", "data-to": to, "aria-selected": "false" }, bdi(text), el("small", {}, type)),
       );
       const nothing = el("li", { role: "option", "aria-disabled": "true" }, "Nothing found: no layer, concept number or class is called so.");
       list.replaceChildren(...(items.length ? items : [nothing]));
