@@ -72,8 +72,9 @@ LABELS = {
 
 @pytest.mark.parametrize(
     ("labels", "aggregate", "abs_norm"),
-    [("one each", "sum", True), ("one each", "max", False), ("several or none", "max", True),
-     ("several or none", "sum", False)],
+    [("several or none", "sum", False), pytest.param("one each", "sum", True, marks=pytest.mark.slow),
+     pytest.param("one each", "max", False, marks=pytest.mark.slow),
+     pytest.param("several or none", "max", True, marks=pytest.mark.slow)],
 )  # fmt: skip
 def test_rankings_positions_and_moments_equal_brute_force(
     tmp_path: Path, labels: str, aggregate: Any, abs_norm: bool
@@ -126,6 +127,7 @@ def trained(images: torch.Tensor, labels: torch.Tensor) -> nn.Module:
     return model.eval()
 
 
+@pytest.mark.slow
 def test_digits_equal_brute_force(tmp_path: Path) -> None:
     digits = load_digits()
     images = torch.from_numpy(digits.images)[:, None] / 16
@@ -168,6 +170,7 @@ def several_targets(output: torch.Tensor, label: tuple[int, ...] | None) -> list
     return [(label[0] + step) % 8 for step in range(label[0] % 4)]
 
 
+@pytest.mark.slow
 def test_overall_statistics_of_activation_count_each_sample_once(tmp_path: Path) -> None:
     """Those of relevance count each target of each sample; against every score and every run."""
     labels = [(number * 3) % 8 for number in range(SAMPLES)]
@@ -204,6 +207,7 @@ def test_overall_statistics_have_the_same_bits_in_shards(tmp_path: Path) -> None
     assert not crp.verify_atlas(tmp_path / "merged.h5")
 
 
+@pytest.mark.slow
 def test_shards_of_an_older_version_merge_without_overall_moments(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -246,6 +250,7 @@ def test_the_same_bits_for(tmp_path: Path, whole: Path, options: dict[str, Any])
     assert [one.name for one in tmp_path.iterdir()] == ["a.h5"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shards", [2, 3, 4])
 def test_the_same_bits_from_shards_merged_in_any_order(tmp_path: Path, whole: Path, shards: int) -> None:
     parts = [tmp_path / f"{number}.h5" for number in range(shards)]
@@ -267,6 +272,7 @@ def test_another_batch_size_changes_last_bits_only(tmp_path: Path, whole: Path) 
     assert (one["layers/0/relevance/top/sample"] == two["layers/0/relevance/top/sample"]).mean() > 0.99
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", ["label", "prediction", "top:1e-6"])
 def test_batches_of_large_maps_go_through_the_model_in_parts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, target: str

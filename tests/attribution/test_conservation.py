@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 import torch
 from family_check import attribution_of, lrp_zero
+from marks import slow_except
 from nets import normal
-from oracles.families import FAMILIES, build
+from oracles.families import FAMILIES, QUICK, build
 from oracles.start import scalar_start
 from torch import nn
 from zennit.composites import LayerMapComposite, layer_map_base
@@ -108,7 +109,7 @@ def test_no_rule_of_zennit_loses_anything_unexplained(rule: str) -> None:
     assert row.input == pytest.approx(row.start - row.lost("constants") - row.lost("stabilizer"))
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", slow_except(FAMILIES, QUICK))
 def test_on_every_family_input_and_absorbed_relevance_are_the_logit(family: str) -> None:
     model, x = build(family)
     with torch.no_grad():

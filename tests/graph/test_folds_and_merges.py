@@ -417,6 +417,7 @@ def test_of_two_batch_norms_in_front_of_a_layer_the_second_belongs_to_it(data: s
     agrees(maker, before={"conv": "second"})
 
 
+@pytest.mark.slow
 @QUICK
 @given(st.data())
 def test_a_batch_norm_that_several_layers_read_belongs_to_each(data: st.DataObject) -> None:
@@ -489,6 +490,7 @@ def test_dropout_between_a_batch_norm_and_its_layer_changes_nothing(data: st.Dat
     agrees(maker, before={"conv": "bn"})
 
 
+@pytest.mark.slow
 @QUICK
 @given(st.data())
 def test_folds_follow_the_size_of_the_input_and_changes_of_the_weights(data: st.DataObject) -> None:
@@ -516,6 +518,7 @@ def redrawn(maker: Maker, model: nn.Module, node: Node) -> Node:
     return replace(node, state=state)
 
 
+@pytest.mark.slow
 @settings(QUICK, max_examples=8)
 @given(st.data())
 def test_a_condition_on_either_node_of_a_fold_masks_the_same_relevance(data: st.DataObject) -> None:

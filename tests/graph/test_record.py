@@ -10,7 +10,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 from hidden import Hidden
-from oracles.families import FAMILIES, build
+from marks import slow_except
+from oracles.families import FAMILIES, QUICK, build
 from oracles.start import output_tensor
 from oracles.whole_model import whole_model_relevance
 from torch import nn
@@ -75,7 +76,7 @@ def test_recording_has_the_models_own_output_bitwise(family: str, dtype: torch.d
     assert torch.equal(recording.value(recording.graph.output), own_output(model, x.clone()))
 
 
-@pytest.mark.parametrize("family", sorted(FAMILIES))
+@pytest.mark.parametrize("family", slow_except(sorted(FAMILIES), QUICK))
 def test_replaying_each_node_gives_its_recorded_value(family: str) -> None:
     model, x = build(family)
     recording = record_once(model, x, output="out" if FAMILIES[family].segmentation else None)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from oracles.families import FAMILIES, build
+from marks import slow_except
+from oracles.families import FAMILIES, QUICK, build
 from oracles.fx_connections import connections
 from oracles.fx_graph import trace
 from torch import nn
@@ -21,7 +22,7 @@ def output_of(name: str) -> str | None:
     return "out" if FAMILIES[name].segmentation else None
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", slow_except(FAMILIES, QUICK))
 def test_layer_connections_equal_those_of_torch_fx(name: str) -> None:
     model, x = build(name)
     recorded = crp_kit.trace_model_graph(model, x, output=output_of(name))

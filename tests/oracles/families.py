@@ -78,6 +78,9 @@ FAMILIES: dict[str, Family] = {
     ),
 }
 
+QUICK = ("alexnet", "vgg11_bn", "resnet50", "densenet121", "squeezenet1_1", "shufflenet_v2_x1_0", "vit_b_16")
+"""Families of the quick tests: no shortcuts, BatchNorm, sums, concatenations, splits, attention."""
+
 
 def build(
     name: str, *, dtype: torch.dtype = torch.float64, biases: bool = True, seed: int = 0, full: bool = False

@@ -7,7 +7,7 @@ import torch
 from family_check import attribution_of, check, lrp_zero, relative
 from marks import slow_except
 from oracles.chains import maximal_chain_relevance, order_of
-from oracles.families import FAMILIES, build
+from oracles.families import FAMILIES, QUICK, build
 from oracles.start import scalar_start
 from oracles.two_pass import passed_relevance
 from oracles.whole_model import OracleRun
@@ -17,7 +17,6 @@ from crp_kit.graph.graph import Ref
 from crp_kit.graph.relevance_edges import Flow
 
 LIMIT = 1e-6
-QUICK = ("alexnet", "vgg11_bn", "resnet50", "densenet121", "squeezenet1_1", "shufflenet_v2_x1_0", "vit_b_16")
 
 
 @pytest.mark.parametrize("name", slow_except(FAMILIES, QUICK))

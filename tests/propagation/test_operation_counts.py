@@ -78,6 +78,7 @@ def forward_flops(attribution: crp_kit.CondAttribution, image: torch.Tensor) -> 
     return counter.get_total_flops()
 
 
+@pytest.mark.slow
 def test_a_condition_costs_no_more_than_the_transposed_convolutions_below_its_layer(attribution, image):
     attribution(image, conditions(1), COMPOSITE)
     forward = forward_flops(attribution, image)

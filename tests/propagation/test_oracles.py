@@ -8,11 +8,12 @@ import torch
 import torch.nn.functional as F
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from marks import slow_except
 from oracles import matrix_rules
 from oracles.chains import inclusion_exclusion, maximal_chains, recorded_inclusion_exclusion, upstream
 from oracles.detached import DetachedNonlinearities
 from oracles.edge_cut import fx_edge_cut
-from oracles.families import FAMILIES, build
+from oracles.families import FAMILIES, QUICK, build
 from oracles.fx_connections import connections
 from oracles.linear_dag import Dag, LinearDag, brute_force, brute_force_recorded
 from oracles.start import output_tensor, scalar_start
@@ -82,7 +83,7 @@ def relative(difference: torch.Tensor, reference: torch.Tensor) -> float:
 
 
 class TestWholeModel:
-    @pytest.mark.parametrize("name", FAMILIES)
+    @pytest.mark.parametrize("name", slow_except(FAMILIES, QUICK))
     def test_the_gradient_is_that_of_the_forward_with_the_same_constants(self, name: str) -> None:
         model, x = build(name)
         selection = selected(model, x)
@@ -98,7 +99,7 @@ class TestWholeModel:
         expected = (run.relevance() / x * step).sum()
         torch.testing.assert_close(change, expected, rtol=1e-4, atol=0)  # the difference has lost seven or more digits
 
-    @pytest.mark.parametrize("name", FAMILIES)
+    @pytest.mark.parametrize("name", slow_except(FAMILIES, QUICK))
     def test_relevance_is_conserved_where_nothing_adds_a_constant(self, name: str) -> None:
         model, x = build(name, biases=False)
         assert not output_tensor(model(torch.zeros_like(x))).any()

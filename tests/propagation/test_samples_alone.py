@@ -160,6 +160,7 @@ def test_a_rule_that_sees_the_batch_is_applied_to_each_sample_alone_and_named_on
         torch.testing.assert_close(rows, torch.cat(alone), rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:the rule .* depends on other samples")
 @pytest.mark.parametrize("name", ["mean in the mapper", "maximum in the reducer", "a hook"])
 def test_results_do_not_depend_on_the_batch_size_under_such_rules(name: str) -> None:

@@ -219,6 +219,7 @@ def test_a_start_is_one_of_the_model_up_to_there(name: str, rule: str) -> None:
         check_close(attribution(x, [{}], composite(rule), start_layer=str(index)).input_relevance, expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rule", ["epsilon 0.25", "gamma"])
 @pytest.mark.parametrize("name", CHAINS)
 def test_a_start_in_float32_is_near_that_in_float64(name: str, rule: str) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from marks import slow_except
 from nets import normal
 from torch import nn
 from torch.nn.functional import conv2d
@@ -130,7 +131,7 @@ def model() -> nn.Module:
 
 
 @pytest.mark.parametrize("composite", ["epsilon_plus_flat", "epsilon_alpha2_beta1"])
-@pytest.mark.parametrize("name", CONDITIONS)
+@pytest.mark.parametrize("name", slow_except(CONDITIONS, ("strided", "above a sum")))
 def test_heatmaps_of_one_channel_are_those_of_the_general_way(
     monkeypatch: pytest.MonkeyPatch, model: nn.Module, name: str, composite: str
 ) -> None:
