@@ -958,6 +958,7 @@ def test_an_axis_order_of_its_own_is_written_block_by_block(tmp_path: Path) -> N
         assert np.array_equal(np.asarray(file.array("/a")), values.swapaxes(0, 1))
 
 
+@pytest.mark.slow
 def test_a_page_of_zeros_in_a_file_that_is_not_compressed_is_told(shard: Path, tmp_path: Path) -> None:
     # Zeros are their own checksum in HDF5; a disk that loses a page gives zeros.
     data, path, spans = shard.read_bytes(), tmp_path / "damaged.h5", []

@@ -655,6 +655,7 @@ def views(atlas: crp.ConceptAtlas) -> dict[str, References]:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("style", ["heatmap", "masked", "opaque", "crop"])
 def test_every_style_is_a_figure_that_can_be_read(views: dict[str, References], style: str) -> None:
     several = [views["fields"]] * 2 if style == "crop" else [views["relevance"], views["other"], views["fields"]]
@@ -722,6 +723,7 @@ def test_an_image_without_positive_relevance_is_all_dark() -> None:
     assert (shown(plot.references(view, style="opaque"))[0] == 1).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [(1, 1), (1, 9), (2, 3), (300, 20)])
 def test_images_of_any_size_can_be_drawn(size: tuple[int, int]) -> None:
     images, maps = [torch.rand(3, *size)] * 3, [torch.rand(size)] * 3

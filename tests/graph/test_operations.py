@@ -32,6 +32,7 @@ def test_spellings_of_one_operation_have_one_entry(raw: str, name: str) -> None:
     assert name in operations()
 
 
+@pytest.mark.slow
 def test_the_documented_list_of_operations_is_made_from_the_table() -> None:
     command = [sys.executable, "-W", "ignore", str(ROOT / "scripts" / "list_operations")]
     made = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT).stdout.strip()

@@ -63,6 +63,7 @@ def test_naming_order_does_not_matter() -> None:
     assert torch.equal(*maps)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["resnet18", "googlenet", "shufflenet_v2_x1_0"])
 def test_heatmaps_equal_an_edge_cut_on_the_fx_graph(name: str) -> None:
     layers = {
@@ -238,6 +239,7 @@ class TestRows:
     def single(self, attribution, image, condition) -> torch.Tensor:
         return attribution(image[None], condition, "epsilon_plus_flat", record_layer=["layer1.0.conv1"])
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("batch_size", [None, 1, 2, 4, 100])
     def test_product_is_sample_by_sample_with_conditions_fastest(self, attribution, images, batch_size) -> None:
         sets = list(self.SETS)
