@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from .graph.operations import OperationSpec
     from .graph.registry import register_operation
     from .inspection import check_model, rule_table, show_layer_indices
-    from .regions import RegionMap
+    from .region_map import RegionMap
     from .study import Study
     from .views import image, plot
     from .views.report import ReportOptions
@@ -81,7 +81,7 @@ _HOME = {
     "NeuronConcept": "concepts",
     "OperationSpec": "graph.operations",
     "Origin": "atlas",
-    "RegionMap": "regions",
+    "RegionMap": "region_map",
     "ReportOptions": "views.report",
     "Study": "study",
     "TokenConcept": "concepts",

@@ -25,7 +25,7 @@ ROWS = (
     ("atlas/query",),
     ("atlas/build",),
     ("atlas",),
-    ("inspection", "regions", "concept_graph"),
+    ("inspection", "region_map", "concept_graph"),
     ("views/image",),
     ("views/plot",),
     ("views/report", "views/virelay"),

@@ -16,7 +16,7 @@ from .options import class_named, overwrite_option, study_of, study_options
 
 if TYPE_CHECKING:
     from ..drawing import Figure
-    from ..regions import RegionMap
+    from ..region_map import RegionMap
     from ..study import Study
 
 __all__ = ["regions"]

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ..atlas.query.references import ConditionedOn, References
     from ..attribution.layer_choice import LayerChoice
     from ..concept_graph import ConceptGraph
-    from ..regions import RegionMap
+    from ..region_map import RegionMap
     from ..views.report import BuiltReport, Links, ReportOptions
 
 __all__ = ["DatasetAnalyses"]
@@ -252,7 +252,7 @@ class DatasetAnalyses(StudyBase):
         """
         from ..concept_graph import ConceptGraph
         from ..concept_graph.pictures import graph_references
-        from ..regions.references import region_references
+        from ..region_map.references import region_references
 
         if isinstance(result, ConceptGraph):
             return dict(graph_references(self.subject, result, atlas, k=k, receptive_field=receptive_field))

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from ..attribution.layer_choice import LayerChoice
     from ..concept_graph import ConceptGraph
     from ..concept_graph.decompose import Rank
-    from ..regions import RegionMap
-    from ..regions.segments import Regions
+    from ..region_map import RegionMap
+    from ..region_map.segments import Regions
 
 __all__ = ["ImageAnalyses"]
 
@@ -215,7 +215,7 @@ class ImageAnalyses(StudyBase):
         >>> regions.dominant.shape, regions.concept_map.shape
         ((16,), (64, 64))
         """
-        from ..regions import region_map
+        from ..region_map import region_map
 
         return region_map(
             self.subject,

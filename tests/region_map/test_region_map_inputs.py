@@ -16,8 +16,8 @@ from torch import nn
 
 import crp_kit as crp
 from crp_kit.errors import InputError
-from crp_kit.regions.change_points import change_points
-from crp_kit.regions.segments import segment
+from crp_kit.region_map.change_points import change_points
+from crp_kit.region_map.segments import segment
 from crp_kit.views.plot import to_png
 from crp_kit.views.plot.region_page import COLOURS
 

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 import numpy.typing as npt
 
-from ...regions.result import RegionMap
+from ...region_map.result import RegionMap
 
 __all__ = ["ReferencePicture", "RegionView", "region_view"]
 

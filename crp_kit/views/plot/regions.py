@@ -17,7 +17,7 @@ from matplotlib.patheffects import withStroke
 from ...checks import is_integer
 from ...data.pixels import finite
 from ...errors import InputError
-from ...regions.result import RegionMap
+from ...region_map.result import RegionMap
 from ..image import picture
 from .panels import OUTLINE, show_image, without_ticks
 from .region_page import COLOURS, OTHERS, PANEL, Page, draw_legend, legend_entries, opacity_of

@@ -44,7 +44,7 @@ def segment(
     regions : {"grid", "pixels", "slic", "changes"} or array
         Rectangles, equal stretches or boxes; every value for itself; superpixels of images and volumes by SLIC
         (Achanta et al., IEEE TPAMI 34, 2012), which need scikit-image; stretches of a signal between the changes of its
-        level (`crp_kit.regions.change_points.change_points`); or labels, whole numbers of the shape of the input
+        level (`crp_kit.region_map.change_points.change_points`); or labels, whole numbers of the shape of the input
         without channels, which are numbered anew in their own order.
     image : array
         (height, width, channel), values in [0, 1]; or (*place, channel).
