@@ -1,4 +1,4 @@
-"""Many processes, one atlas: which shard is whose, and who merges."""
+"""Distributed builds: the shard of each process of torchrun or of a SLURM job array, and the merge."""
 
 from __future__ import annotations
 

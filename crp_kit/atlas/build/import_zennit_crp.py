@@ -1,4 +1,4 @@
-"""What zennit-crp has collected, as an atlas, so that people can move."""
+"""Import of what zennit-crp has collected as an atlas."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Shards into one atlas: the same, bit for bit, as if one process had made it."""
+"""Merge of shards into one atlas, which is the same, bit for bit, as if one process had built it."""
 
 from __future__ import annotations
 

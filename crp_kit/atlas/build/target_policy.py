@@ -1,4 +1,4 @@
-"""From which classes the relevance of a sample starts."""
+"""Target policies: the classes that the relevance of a sample starts from."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class UnlabelledError(InputError):
 
 
 def target_policy(target: str | TargetRule) -> TargetPolicy:
-    """Return the function that a text means.
+    """Return the policy of a spec.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""The atlas file, format 1, as data: what it says of itself and which arrays it has."""
+"""Format 1 of the atlas file as data: its header, layers, progress and array specifications."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an atlas knows of one layer: rankings, moments and matrix of its concepts, by relevance and by activation."""
+"""Queries to one layer of an atlas: rankings, moments and matrix of its concepts, by relevance and by activation."""
 
 from __future__ import annotations
 
@@ -18,7 +18,15 @@ __all__ = ["LayerAtlas", "ScoreAtlas"]
 
 
 class LayerAtlas:
-    """What an atlas knows of one layer: `relevance` and `activation`."""
+    """One layer of an atlas, with a `ScoreAtlas` by relevance and one by activation. `ConceptAtlas` returns it by name.
+
+    Attributes
+    ----------
+    file : AtlasFile
+        The open file.
+    info : LayerInfo
+        Name, concept, number of concepts and output shape (without the batch axis).
+    """
 
     def __init__(self, file: AtlasFile, number: int, info: LayerInfo) -> None:
         self.file, self.info, self._number = file, info, number
@@ -66,7 +74,13 @@ class LayerAtlas:
 
 
 class ScoreAtlas:
-    """Relevance or activation of one layer."""
+    """Rankings and statistics of one layer by relevance or by activation. Arrays are read when they are asked for.
+
+    Attributes
+    ----------
+    layer : LayerAtlas
+    kind : {"relevance", "activation"}
+    """
 
     def __init__(self, layer: LayerAtlas, kind: Kind, number: int) -> None:
         self.layer, self.kind = layer, kind
