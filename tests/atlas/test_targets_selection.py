@@ -473,7 +473,7 @@ def test_a_plan_names_every_node_through_which_relevance_passes_once(attribution
 def test_words_are_the_same_in_another_process() -> None:
     code = f"""
         import sys
-        sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / "tests")!r}]
+        sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / "tests")!r}, {str(Path(__file__).parent)!r}]
         from test_targets_selection import report
         print(report())
     """
