@@ -98,7 +98,7 @@ def test_the_table_has_a_row_for_each_case(ran: SimpleNamespace) -> None:
 
 @pytest.mark.slow
 def test_the_short_tables_stand_between_their_comments(part: Any, ran: SimpleNamespace) -> None:
-    filled = part("readme").filled
+    filled = part("page").filled
     text = "a\n<!-- benchmark: atlas -->\nold\n<!-- end -->\nb\n<!-- benchmark: speed -->\n<!-- end -->\nc\n"
     new = filled(text, ran.report)
     assert filled(new, ran.report) == new
@@ -115,8 +115,8 @@ def test_the_short_tables_stand_between_their_comments(part: Any, ran: SimpleNam
     for wrong in ("", text.replace("<!-- end -->", "")):
         with pytest.raises(ValueError, match="no place for a table"):
             filled(wrong, ran.report)
-    readme = (SCRIPTS.parent / "README.md").read_text()
-    assert filled(readme, {**ran.report, "cases": []}) == readme
+    page = (SCRIPTS.parent / "tutorials" / "performance.md").read_text()
+    assert filled(page, {**ran.report, "cases": []}) == page
 
 
 @pytest.fixture

@@ -1,13 +1,13 @@
 """Measure crp-kit beside zennit-crp 0.6.0, zennit's Gradient attributor and the arithmetic floor.
 
   scripts/benchmark --quick                       a small set, minutes
-  scripts/benchmark --figure --readme             everything, hours; makes README's figure and tables anew
+  scripts/benchmark --figure --page               everything, hours; makes figure and tables of performance.md anew
   scripts/benchmark --only heatmaps --models resnet18,resnet50 --device cuda
   scripts/benchmark --only growth --figure        how crp-kit's own time grows, minutes
   scripts/benchmark --json all.json --resume      everything that all.json does not have yet
 
-The sides take turns, each in a long-lived process of its own; models are untrained, images are noise, everything is
-float32 and the same for all. The table goes to stdout, progress to stderr. zennit-crp lives in .venv-peers, which is
+Runs are interleaved, each side in a long-lived process of its own; models are untrained, images are noise, everything
+is float32 and the same for all. The table goes to stdout, progress to stderr. zennit-crp lives in .venv-peers, which is
 made from PyPI with the torch of .venv. The command fails if results disagree.
 """
 
@@ -29,12 +29,12 @@ from .cases import PARTS, Case, all_cases, chosen, quick_cases
 from .environment import peers_python
 from .figure import draw
 from .machine import machine
-from .readme import filled
+from .page import filled
 from .report import markdown
 from .rounds import Record, Rounds, record_of, say
 from .workers import SCRIPTS, WorkerError, Workers
 
-README = SCRIPTS.parent / "README.md"
+PAGE = SCRIPTS.parent / "tutorials" / "performance.md"
 FIGURE = SCRIPTS.parent / "tutorials" / "images" / "benchmark.png"
 
 
@@ -65,7 +65,7 @@ def parsed(arguments: list[str] | None) -> tuple[argparse.Namespace, list[Case]]
     parser.add_argument("--json", type=Path, metavar="FILE", help="write what was measured there, after every case")
     parser.add_argument("--resume", action="store_true", help="keep what the file of --json has, and go on")
     parser.add_argument("--figure", type=Path, nargs="?", const=FIGURE, metavar="FILE", help=f"[default: {FIGURE}]")
-    parser.add_argument("--readme", type=Path, nargs="?", const=README, metavar="FILE", help="write the tables there")
+    parser.add_argument("--page", type=Path, nargs="?", const=PAGE, metavar="FILE", help=f"[default: {PAGE}]")
     options = parser.parse_args(arguments)
     every = quick_cases() if options.quick else all_cases()
     known = {case.model for case in every}
@@ -198,8 +198,8 @@ def main(arguments: list[str] | None = None) -> int:
         options.markdown.write_text(text)
     if options.figure:
         draw(report["cases"], options.figure)
-    if options.readme:
-        options.readme.write_text(filled(options.readme.read_text(), report))
+    if options.page:
+        options.page.write_text(filled(options.page.read_text(), report))
     wrong = disagreements(report["cases"])
     for one in wrong:
         say(f"benchmark: results disagree: {one}")

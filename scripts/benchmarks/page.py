@@ -1,4 +1,4 @@
-"""What was measured, as the short tables of README, each between two comments in its text."""
+"""Short tables of what was measured for tutorials/performance.md, each between two comments of the page."""
 
 from __future__ import annotations
 
