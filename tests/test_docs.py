@@ -69,6 +69,7 @@ def test_there_are_pages_with_code_and_with_commands() -> None:
         assert sum(bool(blocks(page, language)) for page in PAGES) > 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "python")], ids=file_name)
 def test_code_of_a_page_runs_from_top_to_bottom(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
@@ -113,6 +114,7 @@ def runs_here(arguments: list[str]) -> bool:
     return arguments[0] not in ("demo", "report") and not needs & set(arguments)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", [page for page in PAGES if commands(page)], ids=file_name)
 def test_commands_of_a_page_run_in_the_order_given(
     page: Path, demo_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -136,7 +138,7 @@ def test_rows_of_a_table_have_as_many_cells_as_its_head(page: Path) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=file_name)
-def test_links_lead_to_files_that_exist(page: Path) -> None:
+def test_links_to_files_lead_to_existing_files(page: Path) -> None:
     links = _LINK.findall(prose(page))
     missing = [link for link in links if "://" not in link and not (page.parent / link).exists()]
     assert not missing
@@ -199,7 +201,7 @@ def test_files_and_folders_that_the_architecture_mentions_exist() -> None:
     assert missing in ([], ["file.py"]), missing
 
 
-def test_the_script_of_the_pictures_says_when_there_is_no_browser(tmp_path: Path) -> None:
+def test_the_script_of_the_pictures_fails_in_one_line_without_a_browser(tmp_path: Path) -> None:
     nowhere = {"PATH": str(tmp_path), "PLAYWRIGHT_BROWSERS_PATH": str(tmp_path / "none")}
     command = [sys.executable, FIGURES, "-o", tmp_path / "made"]
     ran = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, **nowhere})
