@@ -54,12 +54,12 @@ def html_table(
     heads: Sequence[str],
     rows: Sequence[Sequence[str]],
     *,
-    texts: Collection[str] = (),
+    text_columns: Collection[str] = (),
     caption: str = "",
     hidden: int = 0,
     tones: Mapping[int, Tone] | None = None,
 ) -> str:
-    """Return a table as HTML: numbers at the right, texts at the left.
+    """Return a table as HTML: numbers at the right, text at the left.
 
     Parameters
     ----------
@@ -67,8 +67,8 @@ def html_table(
         Names of the columns.
     rows : sequence of sequence of str
         The cells, row by row.
-    texts : collection of str, optional
-        The columns that hold texts; all others are taken for numbers.
+    text_columns : collection of str, optional
+        Names of the columns that hold text; all others are taken for numbers.
     caption : str, optional
         What stands above the table.
     hidden : int, optional
@@ -78,11 +78,11 @@ def html_table(
 
     Examples
     --------
-    >>> table = html_table(["name", "count"], [["a < b", "3"]], texts=["name"], hidden=2)
+    >>> table = html_table(["name", "count"], [["a < b", "3"]], text_columns=["name"], hidden=2)
     >>> "<td>a &lt; b</td><td>3</td>" in table, "… 2 more rows" in table
     (True, True)
     """
-    left = [number for number, head in enumerate(heads, 1) if head in texts]
+    left = [number for number, head in enumerate(heads, 1) if head in text_columns]
     rules = "".join(f".crp-kit-text-{column} table :is(th,td):nth-child({column}){{{_TEXT}}}" for column in left)
     classes = " ".join(["crp-kit", *(f"crp-kit-text-{column}" for column in left)])
     body = "".join(_line("td", row, (tones or {}).get(index)) for index, row in enumerate(rows))

@@ -153,7 +153,8 @@ class Conservation:
 
     def _repr_html_(self) -> str:
         kept, left = self._largest_losses()
-        return html_table(_HEADS, [*map(self._cells, kept)], texts=_HEADS[:2], caption=self.summary(), hidden=left)
+        rows = [self._cells(node) for node in kept]
+        return html_table(_HEADS, rows, text_columns=_HEADS[:2], caption=self.summary(), hidden=left)
 
     def _largest_losses(self) -> tuple[list[NodeRelevance], int]:
         """Return the nodes at which most is absorbed, in their order, and how many others absorb something."""
@@ -237,7 +238,7 @@ class ConservationReport:
             lines.append((title, f"{row.start:.4g}", *map(_percent, shares)))
         caption = f"ConservationReport of {len(self)} rows"
         heads = ("row", "start", "input", *SINKS)
-        return html_table(heads, lines, texts=heads[:1], caption=caption, hidden=len(self) - len(lines))
+        return html_table(heads, lines, text_columns=heads[:1], caption=caption, hidden=len(self) - len(lines))
 
 
 def conservation(graph: Graph, rules: Sequence[str], balance: RelevanceBalance, *, title: str) -> Conservation:

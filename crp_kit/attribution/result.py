@@ -203,7 +203,7 @@ class Attribution:
             for sample, condition, total in zip(self.samples, conditions, totals, strict=False)
         ]
         heads = ("sample", "condition", "relevance at the input")
-        return html_table(heads, rows, texts=heads[1:2], caption=repr(self), hidden=len(self) - len(rows))
+        return html_table(heads, rows, text_columns=heads[1:2], caption=repr(self), hidden=len(self) - len(rows))
 
 
 def _condition_text(condition: ConditionSet) -> str:

@@ -1,4 +1,4 @@
-"""What analyses are about: a model with its data, preprocessing, rules, concepts and class names."""
+"""Subject of analyses: a model with its data, preprocessing, rules, concepts and class names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the command line asks of the C library's allocator, for its own process."""
+"""Settings of the C library's memory allocator for the process of the command line."""
 
 from __future__ import annotations
 

@@ -112,7 +112,7 @@ class ConceptGraph:
         return as_dict(self._found)
 
     @classmethod
-    def from_json(cls, given: Mapping[str, Any]) -> ConceptGraph:
+    def from_json(cls, data: Mapping[str, Any]) -> ConceptGraph:
         """Return the graph that `to_json` has written.
 
         Raises
@@ -120,7 +120,7 @@ class ConceptGraph:
         InputError
             If it is something else, is of a newer version, or has parts missing.
         """
-        return cls(from_dict(given))
+        return cls(from_dict(data))
 
     def to_networkx(self) -> nx.DiGraph:
         """Return the graph for networkx (an extra): nodes ``(layer, concept)``, edges from the class to the input.

@@ -105,7 +105,7 @@ class ModelCheck:
     def _repr_html_(self) -> str:
         rows = [(finding.level, finding.what, finding.where(), finding.advice) for finding in self.findings]
         heads = ("level", "what", "where", "advice")
-        return html_table(heads, rows, texts=heads, caption=self._summary())
+        return html_table(heads, rows, text_columns=heads, caption=self._summary())
 
 
 def check_model(

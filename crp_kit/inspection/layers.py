@@ -12,8 +12,8 @@ import torch
 from ..attribution.cond_attribution import CondAttribution
 from ..conditions import OutputSelector
 from ..errors import InputError
-from ..rules.maps.kinds import GlobalMap
 from ..rules.maps.layer_index import Layers
+from ..rules.maps.rule_maps import GlobalMap
 
 __all__ = ["LayerIndex", "LayerIndices", "attribution_of", "show_layer_indices"]
 

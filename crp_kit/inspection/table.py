@@ -12,7 +12,7 @@ from ..attribution.cond_attribution import CondAttribution
 from ..conditions import OutputSelector
 from ..errors import ConditionError
 from ..graph.graph import Graph, Node, Ref
-from ..propagation.plan_description import step_texts
+from ..propagation.plan_description import step_description
 from ..propagation.run import Run
 from ..rules.maps.layer_index import Layers
 from ..rules.presets import Composite
@@ -120,7 +120,7 @@ class RuleTable:
         return html_table(
             _HEADS,
             [row.cells() for row in shown],
-            texts=_HEADS[1:],
+            text_columns=_HEADS[1:],
             caption=self._summary(),
             hidden=len(self) - len(shown),
             tones={index: _TONES[row.quality] for index, row in enumerate(shown) if row.quality in _TONES},
@@ -195,7 +195,7 @@ def rule_table(
 
 def _row(run: Run, node: Node, *, index: int | None, notes: list[str], arrives: bool) -> RuleRow:
     step = run.plan.steps[node.index]
-    rule, remark = step_texts(step)
+    rule, remark = step_description(step)
     quality = _GRADIENT if step.quality == "gradient" else step.quality
     if not arrives:
         rule, remark, quality = "", "", ""

@@ -10,7 +10,7 @@ from ..rules.parameters import short_rule
 from .plan import Plan
 from .step import Step
 
-__all__ = ["describe_plan", "step_texts"]
+__all__ = ["describe_plan", "step_description"]
 
 _REMARKS = {
     "affine": "own affine rule",
@@ -33,7 +33,7 @@ def describe_plan(graph: Graph, plan: Plan) -> dict[str, list[str]]:
     return nodes_by_rule
 
 
-def step_texts(step: Step) -> tuple[str, str]:
+def step_description(step: Step) -> tuple[str, str]:
     """Return the rule of a step with its parameters, and a remark on what it takes for constant at the node."""
     holder = step.parameters_in
     if isinstance(holder, Hook):

@@ -1,13 +1,13 @@
-"""Relevance on its way through the graph: rows times a factor that all rows share, and who may overwrite the rows.
+"""Relevance on its way through the graph: rows times a factor that all rows share, and ownership of the rows.
 
 Why factored
     Most rules end with a multiplication by the input and begin with one by ``1 / z``. Neither depends on the condition,
     so that relevance between two nodes is kept as ``rows * factor``: the factor ``x`` of the node above is multiplied
     with the ``1 / z`` of the node below once, and the rows of all conditions once with their product.
 
-Who may overwrite
+Ownership
     A batch of rows is the largest thing in memory, so it is multiplied and summed in place where possible. One rule
-    says where: **rows may be overwritten by the one reader that they have, and by nobody if they have several.**
+    says where: **rows may be overwritten by the one reader that they have, and by none if they have several.**
     `Relevance.owned` says which of the two holds:
 
     - It is set by whoever has just computed the rows into new memory, and passes them to one reader together with the
@@ -17,7 +17,7 @@ Who may overwrite
       parts of owned rows (slices of a concatenation) have one reader each, and are owned.
 
     Only this file overwrites: `Relevance.whole`, `Relevance.plus`, `Relevance.plus_whole` and `Scaling`, and only rows
-    that are owned. The factor belongs to all rows, and to the next pass: nobody overwrites it.
+    that are owned. The factor belongs to all rows, and to the next pass: it is never overwritten.
 """
 
 from __future__ import annotations

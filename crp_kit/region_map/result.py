@@ -49,6 +49,7 @@ class RegionMap:
         Share of each of them in the relevance of the layer, of either sign; the magnitudes over all concepts of the
         layer sum to 1: (concept,).
     layer : str
+        Name of the layer whose concepts they are.
     target : int
         The class whose relevance it is.
     signed : bool
@@ -83,10 +84,18 @@ class RegionMap:
         """What the map is of: ``"signal"``, ``"image"`` or ``"volume"``."""
         return ("signal", "image", "volume")[self.labels.ndim - 1]
 
-    def concept_at(self, *place: int) -> int | None:
+    def concept_at(self, *position: int) -> int | None:
         """Return the dominant concept at a pixel ``(y, x)``, or ``None`` where there is none.
 
-        Of a signal the place is a time step, of a volume ``(depth, y, x)``.
+        Parameters
+        ----------
+        *position : int
+            Coordinates in pixels, from 0, one for each axis of `labels`: ``y, x`` in an image, a time step in a signal,
+            ``depth, y, x`` in a volume.
+
+        Returns
+        -------
+        int or None
 
         Raises
         ------
@@ -94,11 +103,12 @@ class RegionMap:
             If the pixel lies outside of the image.
         """
         shape = self.labels.shape
-        if len(place) != len(shape) or not all(0 <= one < size for one, size in zip(place, shape, strict=True)):
+        inside = len(position) == len(shape) and all(0 <= index < n for index, n in zip(position, shape, strict=True))
+        if not inside:
             size = "x".join(map(str, shape))
-            raise InputError(f"pixel {place} lies outside of the {self.noun} of {size} pixels")
-        found = int(self.dominant[self.labels[place]])
-        return None if found == NONE else found
+            raise InputError(f"pixel {position} lies outside of the {self.noun} of {size} pixels")
+        concept = int(self.dominant[self.labels[position]])
+        return None if concept == NONE else concept
 
     def as_dict(self) -> dict[str, Any]:
         """Return everything but the arrays over pixels, ready for JSON."""

@@ -1,4 +1,4 @@
-"""What a study binds: a model with its data, preprocessing, rules, concepts and class names; and the call."""
+"""Base of a study: a model with its data, preprocessing, rules, concepts and class names; and the call."""
 
 from __future__ import annotations
 

@@ -74,7 +74,7 @@ def shown(result: object) -> dict[str, Any]:
 
 
 def test_cells_heads_and_captions_are_texts_and_never_markup() -> None:
-    made = html_table([EVIL, "b"], [[EVIL, "3"]], caption=EVIL, texts=[EVIL])
+    made = html_table([EVIL, "b"], [[EVIL, "3"]], caption=EVIL, text_columns=[EVIL])
     assert cells(made) == [[EVIL, "b"], [EVIL, "3"]]
     assert next(parsed(made).iter("p")).text == EVIL
     assert {one.tag for one in parsed(made).iter()} == {
@@ -83,7 +83,7 @@ def test_cells_heads_and_captions_are_texts_and_never_markup() -> None:
 
 
 def test_texts_stand_at_the_left_and_numbers_at_the_right() -> None:
-    made = html_table(["name", "count", "what"], [["a", "1", "b"]], texts=["name", "what"])
+    made = html_table(["name", "count", "what"], [["a", "1", "b"]], text_columns=["name", "what"])
     (style,) = (one.text or "" for one in parsed(made).iter("style"))
     (box,) = parsed(made)
     assert "table td{text-align:right" in style

@@ -19,7 +19,7 @@ from zennit.core import BasicHook, Composite, Stabilizer
 import crp_kit as crp
 from crp_kit.errors import CompositeError, InputError, ModelError
 from crp_kit.inspection import RuleTable
-from crp_kit.rules.maps.kinds import GlobalTypeMap, LayerMap, compose
+from crp_kit.rules.maps.rule_maps import GlobalTypeMap, LayerMap, compose
 from crp_kit.rules.parameters import short_rule
 
 IMAGE = torch.randn(1, 3, 8, 8, generator=torch.Generator().manual_seed(0))

@@ -25,7 +25,7 @@ from crp_kit.concepts import NeuronConcept
 from crp_kit.data import ShapesDataset, demo_preprocess, demo_resnet
 from crp_kit.errors import AtlasError, ConceptRangeError, ConditionError, CrpKitError, InputError, UnknownLayerError
 from crp_kit.region_map import segment
-from crp_kit.rules.maps.kinds import GlobalTypeMap
+from crp_kit.rules.maps.rule_maps import GlobalTypeMap
 from crp_kit.views import plot
 
 DATA = SHAPES

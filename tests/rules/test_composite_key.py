@@ -34,7 +34,7 @@ from crp_kit.errors import CrpKitError
 from crp_kit.propagation import model_cache
 from crp_kit.rules.attnlrp import AttnLRP
 from crp_kit.rules.composite_key import content_of
-from crp_kit.rules.maps.kinds import FirstLayerMap, GlobalTypeMap, LayerMap, compose
+from crp_kit.rules.maps.rule_maps import FirstLayerMap, GlobalTypeMap, LayerMap, compose
 
 # ---------------------------------------------------------------------- composites
 

@@ -24,7 +24,7 @@ from crp_kit.errors import CompositeError, UnknownLayerError
 from crp_kit.propagation.plan_description import describe_plan
 from crp_kit.rules.description import describe_hook
 from crp_kit.rules.maps.base import resolved
-from crp_kit.rules.maps.kinds import (
+from crp_kit.rules.maps.rule_maps import (
     FirstLayerMap,
     FirstLayerTypeMap,
     FirstNTypeMap,

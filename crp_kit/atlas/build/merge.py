@@ -120,4 +120,4 @@ def _in_order(files: Sequence[H5File]) -> list[H5File]:
 def _identifiers(files: Sequence[H5File]) -> tuple[str, ...] | None:
     if not all(file.has("/samples/id") for file in files):
         return None
-    return tuple(name for file in files for name in file.texts("/samples/id"))
+    return tuple(name for file in files for name in file.strings("/samples/id"))

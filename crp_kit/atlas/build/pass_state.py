@@ -154,7 +154,7 @@ class PassState:
         tree.arrays["/samples/index"] = array_spec(self.index)
         tree.arrays["/samples/target"] = array_spec(self.target)
         tree.arrays["/samples/prediction"] = array_spec(self.prediction)
-        texts = {
+        strings = {
             "/samples/id": self.identifiers,
             "/classes/name": self.classes or None,
         }
@@ -162,8 +162,8 @@ class PassState:
             self._group(tree, "/skipped", "-skipped")
             samples = sorted(self.failures)
             tree.arrays["/skipped/sample"] = array_spec(np.array(samples, "i8"))
-            texts["/skipped/reason"] = tuple(self.failures[one] for one in samples)
-        for path, values in texts.items():
+            strings["/skipped/reason"] = tuple(self.failures[one] for one in samples)
+        for path, values in strings.items():
             if values is not None:
                 tree.arrays[path] = array_spec(encoded(values))
                 group, _, name = path.rpartition("/")

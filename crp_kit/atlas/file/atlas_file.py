@@ -94,7 +94,7 @@ class AtlasFile:
     @cached_property
     def identifiers(self) -> tuple[str, ...] | None:
         """Names of the samples, such as paths, if the dataset had any."""
-        return self.hdf5.texts("/samples/id") if self.hdf5.has("/samples/id") else None
+        return self.hdf5.strings("/samples/id") if self.hdf5.has("/samples/id") else None
 
     @cached_property
     def classes(self) -> tuple[str, ...]:

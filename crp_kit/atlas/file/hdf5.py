@@ -23,7 +23,7 @@ __all__ = ["H5File", "write_tree"]
 # Since HDF5 1.10 the format has checksums over all metadata.
 _FORMAT = ("v110", "v110")
 _HEAPS_WITHIN, _HEAP_ENTRY = 1 << 22, 16
-"""Bytes: where heaps of texts are, and what stands before each text."""
+"""Bytes: where heaps of strings are, and what stands before each string."""
 
 
 def write_tree(path: Path, tree: Tree, *, compress: bool) -> None:
@@ -134,9 +134,9 @@ def _reason(error: Exception) -> str:
 
 
 def _check_heaps(path: Path) -> None:
-    """Make sure that HDF5 can walk through the heaps in which it keeps texts: in a damaged one it walks without end.
+    """Make sure that HDF5 can walk through the heaps in which it keeps strings: in a damaged one it walks without end.
 
-    There is no checksum over heaps. Those of an atlas lie at its beginning, since attributes are written first.
+    There is no checksum over heaps. Those of an atlas are at its beginning, since attributes are written first.
 
     Raises
     ------
@@ -144,10 +144,10 @@ def _check_heaps(path: Path) -> None:
         If the entries of one do not fill it.
     """
     with open(path, "rb") as file:
-        for found in re.finditer(rb"GCOL\x01\0{3}", file.read(_HEAPS_WITHIN)):
-            file.seek(found.end())
+        for match in re.finditer(rb"GCOL\x01\0{3}", file.read(_HEAPS_WITHIN)):
+            file.seek(match.end())
             size = int.from_bytes(file.read(8), "little")
-            file.seek(found.start())
+            file.seek(match.start())
             heap = file.read(min(size, _HEAPS_WITHIN))
             if len(heap) != size or not _is_filled(heap):
                 raise AtlasError("the texts in it are damaged")
@@ -155,13 +155,13 @@ def _check_heaps(path: Path) -> None:
 
 def _is_filled(heap: bytes) -> bool:
     """Return whether the entries of a heap, the last of which is free space, end where the heap does."""
-    place = _HEAP_ENTRY
-    while place + _HEAP_ENTRY <= len(heap):
-        size = int.from_bytes(heap[place + 8 : place + _HEAP_ENTRY], "little")
-        if heap[place : place + 2] == b"\0\0":
-            return place + size == len(heap)
-        place += _HEAP_ENTRY + -(-size // 8) * 8
-    return place <= len(heap)
+    offset = _HEAP_ENTRY
+    while offset + _HEAP_ENTRY <= len(heap):
+        size = int.from_bytes(heap[offset + 8 : offset + _HEAP_ENTRY], "little")
+        if heap[offset : offset + 2] == b"\0\0":
+            return offset + size == len(heap)
+        offset += _HEAP_ENTRY + -(-size // 8) * 8
+    return offset <= len(heap)
 
 
 class H5File:
@@ -209,11 +209,11 @@ class H5File:
     def groups(self, path: str = "/") -> list[str]:
         """Return the paths of all groups, the given one first."""
         with self.explained():
-            found = [path]
+            paths = [path]
             for name, item in self._group(path).items():
                 if isinstance(item, h5py.Group):
-                    found += self.groups(f"{path.rstrip('/')}/{name}")
-            return found
+                    paths += self.groups(f"{path.rstrip('/')}/{name}")
+            return paths
 
     def names(self, path: str) -> list[str]:
         """Return the names of what is in a group."""
@@ -240,14 +240,14 @@ class H5File:
                 raise AtlasError(f"it has no dataset {path!r}")
             return _Array(self, array)
 
-    def texts(self, path: str) -> tuple[str, ...]:
-        """Return a dataset of texts, which have to be those that were written."""
+    def strings(self, path: str) -> tuple[str, ...]:
+        """Return a dataset of strings, which have to be those that were written."""
         with self.explained():
-            found = tuple(one.decode() for one in self.array(path)[:].tolist())
+            strings = tuple(value.decode() for value in self.array(path)[:].tolist())
             group, _, name = path.rpartition("/")
-            if self.attributes(group).get(f"{name}_sha256") != text_digest(found):
+            if self.attributes(group).get(f"{name}_sha256") != text_digest(strings):
                 raise AtlasError(f"the texts in {path} were changed or damaged")
-            return found
+            return strings
 
 
 class _Array:

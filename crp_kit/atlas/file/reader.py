@@ -78,11 +78,11 @@ def _check_arrays(file: H5File, header: Header, layers: tuple[LayerInfo, ...]) -
                 for field in statistic.fields:
                     shape = field.shape(header, info.n_concepts, rows)
                     _check_array(file, f"{base}/{field.path}", shape, field.kind)
-    _check_texts(file, "/classes/name", header.n_classes)
-    _check_texts(file, "/samples/id", rows)
+    _check_strings(file, "/classes/name", header.n_classes)
+    _check_strings(file, "/samples/id", rows)
     if file.has("/skipped/sample"):
         shape = file.array("/skipped/sample").shape
-        _check_texts(file, "/skipped/reason", next(iter(shape), 0))
+        _check_strings(file, "/skipped/reason", next(iter(shape), 0))
 
 
 def _check_array(file: H5File, path: str, shape: tuple[int, ...], kind: str) -> None:
@@ -93,7 +93,7 @@ def _check_array(file: H5File, path: str, shape: tuple[int, ...], kind: str) -> 
         raise AtlasError(f"its array {path} has the type {array.dtype}, which is of another kind")
 
 
-def _check_texts(file: H5File, path: str, count: int) -> None:
+def _check_strings(file: H5File, path: str, count: int) -> None:
     if file.has(path):
         array = file.array(path)
         if array.shape != (count,) or array.dtype.kind not in "SO":
@@ -130,12 +130,12 @@ def read_failures(file: H5File) -> Mapping[int, str]:
     if not file.has("/skipped/sample"):
         return {}
     samples: list[Any] = file.array("/skipped/sample")[:].tolist()
-    return dict(zip(samples, file.texts("/skipped/reason"), strict=True))
+    return dict(zip(samples, file.strings("/skipped/reason"), strict=True))
 
 
 def read_classes(file: H5File) -> tuple[str, ...]:
     """Return the names of the classes, empty where none are known."""
-    return file.texts("/classes/name") if file.has("/classes/name") else ()
+    return file.strings("/classes/name") if file.has("/classes/name") else ()
 
 
 def check_same(file: H5File, header: Header, layers: Sequence[LayerInfo], what: str) -> None:

@@ -313,15 +313,15 @@ def layer_path(number: int, kind: Kind | None = None) -> str:
     return f"/layers/{number}" if kind is None else f"/layers/{number}/{kind}"
 
 
-def encoded(texts: Sequence[str]) -> Array:
-    """Return texts as UTF-8 of one length, so that they lie where their dataset is and not elsewhere in the file."""
-    found: Array = np.char.encode(np.array(texts, dtype=str), "utf-8")
-    return found.astype(f"S{max(1, found.dtype.itemsize)}")
+def encoded(strings: Sequence[str]) -> Array:
+    """Return strings as UTF-8 of one length, so that they are stored within their dataset, not in a heap."""
+    array: Array = np.char.encode(np.array(strings, dtype=str), "utf-8")
+    return array.astype(f"S{max(1, array.dtype.itemsize)}")
 
 
-def text_digest(texts: Sequence[str]) -> str:
-    """Return a SHA-256 of texts: HDF5 keeps no checksum of those."""
-    return hashlib.sha256("\n".join(texts).encode()).hexdigest()
+def text_digest(strings: Sequence[str]) -> str:
+    """Return a SHA-256 of strings: HDF5 keeps no checksum of those."""
+    return hashlib.sha256("\n".join(strings).encode()).hexdigest()
 
 
 def checksum(groups: Mapping[str, Mapping[str, Any]]) -> str:

@@ -65,7 +65,7 @@ def _layer_problems(block: Block, statistics: Sequence[type[Statistic]]) -> Iter
 def _sample_problems(file: H5File, header: Header) -> Iterator[str]:
     for path in ("/samples/id", "/classes/name", "/skipped/reason"):
         if file.has(path):
-            file.texts(path)
+            file.strings(path)
     index = file.array("/samples/index")[:]
     if (np.diff(index) <= 0).any() or (len(index) and index[0] < 0):
         yield "the sample numbers do not ascend"

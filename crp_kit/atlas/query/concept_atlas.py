@@ -78,7 +78,11 @@ class ConceptAtlas(AtlasFile):
         ]
         heads = ("layer", "concept", "concepts", "shape")
         return html_table(
-            heads, rows[:_SHOWN], texts=heads[:2], caption="; ".join(self._facts()), hidden=max(len(rows) - _SHOWN, 0)
+            heads,
+            rows[:_SHOWN],
+            text_columns=heads[:2],
+            caption="; ".join(self._facts()),
+            hidden=max(len(rows) - _SHOWN, 0),
         )
 
     def _facts(self) -> list[str]:

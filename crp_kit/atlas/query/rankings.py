@@ -87,9 +87,9 @@ class Table:
 
     def _repr_html_(self) -> str:
         columns = self.columns()
-        texts = [name for name, column in columns.items() if column.dtype.kind not in "iuf"]
+        text_columns = [name for name, column in columns.items() if column.dtype.kind not in "iuf"]
         rows = [list(map(_shown, row.values())) for row in islice(self.rows(), _SHOWN)]
-        return html_table(list(columns), rows, texts=texts, hidden=self._hidden)
+        return html_table(list(columns), rows, text_columns=text_columns, hidden=self._hidden)
 
     @property
     def _hidden(self) -> int:

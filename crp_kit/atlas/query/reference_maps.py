@@ -1,4 +1,4 @@
-"""What reference samples are made of: images, the classes they stand for, conditional heatmaps, receptive fields."""
+"""Parts of reference samples: images, the classes they stand for, conditional heatmaps, receptive fields."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What one forward needs to become a recorded graph: function mode, live values, aliasing, hidden dependences."""
+"""Recording of one forward as a graph: function mode, live values, aliasing, hidden dependences."""

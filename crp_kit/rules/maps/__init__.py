@@ -1,6 +1,6 @@
 """Rule maps: composites from rules by module type, name, pattern or layer index."""
 
-from .kinds import (
+from .rule_maps import (
     FirstLayerMap,
     FirstLayerTypeMap,
     FirstNTypeMap,

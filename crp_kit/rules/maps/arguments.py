@@ -55,22 +55,22 @@ def checked_types(types: Any) -> Types:
     return types  # type: ignore[no-any-return]
 
 
-def checked_choice(given: Any) -> Any:
+def checked_choice(choice: Any) -> Any:
     """Return a choice of layers: an index, a name, a pattern, a type, or a tuple of these."""
-    if isinstance(given, (list, tuple)):
-        if not given:
+    if isinstance(choice, (list, tuple)):
+        if not choice:
             raise CompositeError("a list of layers is empty; name one at least")
-        return tuple(map(checked_choice, given))
-    if is_integer(given):
-        return int(given)
-    if isinstance(given, str):
-        if not given:
+        return tuple(map(checked_choice, choice))
+    if is_integer(choice):
+        return int(choice)
+    if isinstance(choice, str):
+        if not choice:
             raise CompositeError("a layer's name is empty; patterns for all layers are '*' or GlobalMap(rule)")
-        return given
-    if isinstance(given, type):
-        return checked_types(given)
+        return choice
+    if isinstance(choice, type):
+        return checked_types(choice)
     raise CompositeError(
-        f"a layer is chosen by an index, a name, a pattern, a type of modules, or a list of these; got {given!r}"
+        f"a layer is chosen by an index, a name, a pattern, a type of modules, or a list of these; got {choice!r}"
     )
 
 
@@ -81,16 +81,16 @@ def choice_text(choice: Any) -> str:
     return type_text(choice) if isinstance(choice, type) else repr(choice)
 
 
-def checked_span(given: Any) -> range | slice:
+def checked_span(indices: Any) -> range | slice:
     """Return a range of layers, or raise an error that says what is wrong with it."""
-    if isinstance(given, slice):
-        bounds = (given.start, given.stop, given.step)
-        if all(bound is None or is_integer(bound) for bound in bounds) and given.step != 0:
-            return given
-    if isinstance(given, tuple) and len(given) == 2 and all(map(is_integer, given)):
-        given = range(*given)
-    if not isinstance(given, range):
-        raise CompositeError(f"a range of layers is a range, a slice, or a pair (start, stop); got {given!r}")
-    if not given:
-        raise CompositeError(f"{given!r} has no index in it; the stop is not included")
-    return given
+    if isinstance(indices, slice):
+        bounds = (indices.start, indices.stop, indices.step)
+        if all(bound is None or is_integer(bound) for bound in bounds) and indices.step != 0:
+            return indices
+    if isinstance(indices, tuple) and len(indices) == 2 and all(map(is_integer, indices)):
+        indices = range(*indices)
+    if not isinstance(indices, range):
+        raise CompositeError(f"a range of layers is a range, a slice, or a pair (start, stop); got {indices!r}")
+    if not indices:
+        raise CompositeError(f"{indices!r} has no index in it; the stop is not included")
+    return indices

@@ -100,10 +100,10 @@ def pictures(images: Any) -> list[Any]:
     return [picture(image) for image in images]
 
 
-def check_count(name: str, texts: Sequence[str] | None, wanted: int, of: str) -> None:
-    """Make sure that there is one text for each row, image, …."""
-    if isinstance(texts, str) or (texts is not None and len(texts) != wanted):
-        count = "one string" if isinstance(texts, str) else len(texts)
+def check_count(name: str, strings: Sequence[str] | None, wanted: int, of: str) -> None:
+    """Make sure that there is one string for each row, image, …."""
+    if isinstance(strings, str) or (strings is not None and len(strings) != wanted):
+        count = "one string" if isinstance(strings, str) else len(strings)
         raise InputError(f"{name} has one text for each of the {wanted} {of}; got {count}")
 
 

@@ -39,7 +39,7 @@ class RegionView:
 
 
 def region_view(
-    found: RegionMap,
+    region_map: RegionMap,
     *,
     title: str | None = None,
     image: Any = None,
@@ -47,13 +47,13 @@ def region_view(
 ) -> RegionView:
     """Return a region map, ready to be drawn; parameters as in `crp_kit.views.plot.regions`."""
     return RegionView(
-        title=f"{found.layer}, class {found.target}" if title is None else title,
-        image=found.image if image is None else image,
-        labels=found.labels,
-        dominant=found.dominant,
-        relevance=found.relevance,
-        concepts=found.concepts,
-        areas=found.areas,
-        shares=found.shares,
+        title=f"{region_map.layer}, class {region_map.target}" if title is None else title,
+        image=region_map.image if image is None else image,
+        labels=region_map.labels,
+        dominant=region_map.dominant,
+        relevance=region_map.relevance,
+        concepts=region_map.concepts,
+        areas=region_map.areas,
+        shares=region_map.shares,
         references=references or {},
     )

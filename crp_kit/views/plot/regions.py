@@ -31,7 +31,7 @@ _FINE = 4
 
 
 def regions(
-    found: RegionMap,
+    region_map: RegionMap,
     *,
     most: int = 9,
     depth: int | None = None,
@@ -46,7 +46,7 @@ def regions(
 
     Parameters
     ----------
-    found : RegionMap
+    region_map : RegionMap
         What `crp_kit.region_map` returns.
     most : int, optional
         Concepts that get a colour of their own, at most 9, those with the largest areas; the others are grey.
@@ -64,7 +64,7 @@ def regions(
     InputError
         If `most` is not from 1 to 9, the image has not the size of the map, or there is no such slice.
     """
-    view = region_view(found, title=title, image=image, references=references)
+    view = region_view(region_map, title=title, image=image, references=references)
     if depth is not None and view.labels.ndim != 3:
         raise InputError("depth chooses a slice of a volume, and this map is of none")
     if not is_integer(most, 1, len(COLOURS)):

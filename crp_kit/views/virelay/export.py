@@ -48,12 +48,12 @@ def export_virelay(
         check_origin(atlas, subject)
     rows = choose_rows(atlas, layer, concept_ids, top=top, k=k, mode=mode, conditioned_on=conditioned_on)
     contents = RowSource(subject, atlas[layer].info).contents(rows, batch_size=batch_size, verbose=verbose)
-    texts = {
+    entries = {
         "name": name or f"{layer} of {atlas.header.model}",
         "model": atlas.header.model,
         "dataset": atlas.header.dataset,
         "method": f"CRP at {layer}, {subject.rules_name}",
         "strategy": "true_label" if conditioned_on == "class" else "predicted_label",
     }
-    write_project(target, rows, contents, classes=atlas.classes, texts=texts)
+    write_project(target, rows, contents, classes=atlas.classes, entries=entries)
     return target / PROJECT

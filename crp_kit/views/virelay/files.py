@@ -50,7 +50,7 @@ def check_folder(folder: Path, *, overwrite: bool) -> None:
 
 
 def write_project(
-    folder: Path, rows: ReferenceRows, contents: RowContents, *, classes: Sequence[str], texts: Mapping[str, str]
+    folder: Path, rows: ReferenceRows, contents: RowContents, *, classes: Sequence[str], entries: Mapping[str, str]
 ) -> None:
     """Write all files beside, then rename them, so that a project under its name is whole."""
     try:
@@ -62,7 +62,7 @@ def write_project(
             write_tree(beside[ATTRIBUTIONS], _attributions(rows, contents), compress=True)
             write_tree(beside[ANALYSES], _analyses(rows, contents), compress=True)
             beside[LABELS].write_text(_label_map(classes), encoding="utf-8")
-            beside[PROJECT].write_text(_project(texts, contents.images.shape[2:]), encoding="utf-8")
+            beside[PROJECT].write_text(_project(entries, contents.images.shape[2:]), encoding="utf-8")
             (folder / PROJECT).unlink(missing_ok=True)
     except OSError as error:
         raise AtlasError(f"cannot write {folder}: {error.strerror or error}") from error
@@ -129,10 +129,10 @@ def _label_map(classes: Sequence[str]) -> str:
     return json.dumps(labels, indent=1, ensure_ascii=False) + "\n"
 
 
-def _project(texts: Mapping[str, str], size: tuple[int, ...]) -> str:
-    """Return the project file. Texts in it are written as JSON writes them, which YAML reads too."""
+def _project(entries: Mapping[str, str], size: tuple[int, ...]) -> str:
+    """Return the project file. Its strings are written as JSON writes them, which YAML reads too."""
     quoted = {name: json.dumps("".join(letter if letter.isprintable() else "?" for letter in text), ensure_ascii=False)
-              for name, text in texts.items()}  # fmt: skip
+              for name, text in entries.items()}  # fmt: skip
     return f"""# Made by crp-kit {__version__}. Open it with: virelay {PROJECT}
 project:
   name: {quoted["name"]}
@@ -148,7 +148,7 @@ project:
     down_sampling_method: none
   attributions:
     attribution_method: {quoted["method"]}
-    attribution_strategy: {texts["strategy"]}
+    attribution_strategy: {entries["strategy"]}
     sources:
       - {ATTRIBUTIONS}
   analyses:
