@@ -41,7 +41,17 @@ class ConditionSet:
 
     @classmethod
     def of(cls, mapping: Mapping[str, Any]) -> ConditionSet:
-        """Check one condition set.
+        """Return a condition set, parsed and checked.
+
+        Parameters
+        ----------
+        mapping : dict of str to int or collection of int
+            Node name to the concept ids that relevance may pass, such as ``{"layer4.1.conv2": [23], "y": [207]}``;
+            ``"y"`` is the model output. An id is a whole number, or what the layer's concept takes, such as a tuple.
+
+        Returns
+        -------
+        ConditionSet
 
         Raises
         ------

@@ -267,6 +267,17 @@ class CondAttribution:
     def graph(self, sample: Any, composite: Composite | str | None = None) -> Graph:
         """Return the recorded graph for a sample, with all names that conditions can use.
 
+        Parameters
+        ----------
+        sample : torch.Tensor, tuple or dict
+            Model input, (batch, channel, height, width) for images; a batch of one is enough.
+        composite : zennit Composite, str or None, optional
+            Rules, which decide what is seen as one node; by default plain gradients.
+
+        Returns
+        -------
+        Graph
+
         Raises
         ------
         InputError, ModelError
@@ -283,8 +294,18 @@ class CondAttribution:
         Parameters
         ----------
         composite : zennit Composite, str or None
+            Rules; a preset name such as ``"epsilon_plus_flat"``; ``None`` for plain gradients.
         input_range : (torch.Tensor, torch.Tensor), optional
             Lowest and highest values that a model input can have, by channel.
+
+        Returns
+        -------
+        zennit Composite or None
+
+        Raises
+        ------
+        CompositeError
+            If there is no such composite.
         """
         if not isinstance(composite, str):
             own = any(composite is known for known in self._presets.values())
@@ -297,7 +318,26 @@ class CondAttribution:
         return self._presets[key]
 
     def channel_axis(self, sample: Any, layer: str) -> int | None:
-        """Return the axis along which a node keeps its channels, the batch axis counted, or None if it is unknown."""
+        """Return the axis along which a node keeps its channels, the batch axis counted, or None if it is unknown.
+
+        Parameters
+        ----------
+        sample : torch.Tensor, tuple or dict
+            Model input, (batch, channel, height, width) for images; a batch of one is enough.
+        layer : str
+            Name of the node, as in condition sets.
+
+        Returns
+        -------
+        int or None
+
+        Raises
+        ------
+        UnknownLayerError
+            If there is no such node.
+        InputError, ModelError
+            If the sample is not valid, or the model cannot be recorded.
+        """
         check_data(self.engine.named(sample))
         run = self.engine.run(sample, None)
         return run.channel_axes[run.graph.find(layer)]

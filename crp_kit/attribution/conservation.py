@@ -179,8 +179,9 @@ class ConservationReport:
     Parameters
     ----------
     rows : tuple of Conservation
-    threshold : float
-        Share of the start from which what no rule explains is worth a warning.
+        The balance of each row of the attribution: (row,).
+    threshold : float, optional
+        Share of the start, in [0, 1], from which what no rule explains is worth a warning.
     """
 
     rows: tuple[Conservation, ...]
@@ -218,7 +219,24 @@ class ConservationReport:
         ]
 
     def plot(self, row: int = 0, **options: Any) -> Figure:
-        """Return a matplotlib Figure of one row: what remains and what was absorbed, over the depth of the graph."""
+        """Return a matplotlib Figure of one row: what remains and what was absorbed, over the depth of the graph.
+
+        Parameters
+        ----------
+        row : int, optional
+            Index of the row.
+        **options : Any
+            As in `crp_kit.views.plot.conservation`: `ax`, the axes to draw into.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+
+        Raises
+        ------
+        InputError
+            If the row has no relevance at its start, so that there are no shares.
+        """
         figure: Figure = plots().conservation(self[row], **options)
         return figure
 

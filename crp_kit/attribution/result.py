@@ -117,7 +117,7 @@ class Attribution:
         data : torch.Tensor, array or sequence, optional
             What the model saw, as the call got it, with all of its samples; images before normalisation, with values in
             [0, 1]. Of tokens or features: their names, as a list, or a list for each sample.
-        options
+        **options : Any
             As in `crp_kit.views.plot.heatmaps` for images, `crp_kit.views.plot.signals`, `crp_kit.views.plot.volumes`,
             and `crp_kit.views.plot.bars` for tokens and features.
 

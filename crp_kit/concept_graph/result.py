@@ -92,12 +92,44 @@ class ConceptGraph:
         return len(self.nodes)
 
     def children(self, node: ConceptNode | Key) -> tuple[ConceptEdge, ...]:
-        """Return the edges to the concepts that a concept is made of, best first."""
+        """Return the edges to the concepts that a concept is made of, best first.
+
+        Parameters
+        ----------
+        node : ConceptNode or (str, int)
+            The concept, as a node of the graph or as layer and concept id.
+
+        Returns
+        -------
+        tuple of ConceptEdge
+            With the concept as their source.
+
+        Raises
+        ------
+        InputError
+            If the graph has no such node.
+        """
         key = node.key if isinstance(node, ConceptNode) else self[node].key
         return tuple(edge for edge in self.edges if edge.source == key)
 
     def parents(self, node: ConceptNode | Key) -> tuple[ConceptEdge, ...]:
-        """Return the edges from the concepts that a concept is part of."""
+        """Return the edges from the concepts that a concept is part of.
+
+        Parameters
+        ----------
+        node : ConceptNode or (str, int)
+            The concept, as a node of the graph or as layer and concept id.
+
+        Returns
+        -------
+        tuple of ConceptEdge
+            With the concept as their target.
+
+        Raises
+        ------
+        InputError
+            If the graph has no such node.
+        """
         key = node.key if isinstance(node, ConceptNode) else self[node].key
         return tuple(edge for edge in self.edges if edge.target == key)
 
@@ -114,6 +146,15 @@ class ConceptGraph:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> ConceptGraph:
         """Return the graph that `to_json` has written.
+
+        Parameters
+        ----------
+        data : dict
+            What ``json.load`` returns for such a file.
+
+        Returns
+        -------
+        ConceptGraph
 
         Raises
         ------

@@ -49,6 +49,7 @@ class ModelGraph:
         Parameters
         ----------
         layer_name : str
+            Name of a node of the recorded graph, one of `layer_names` or another.
 
         Returns
         -------
@@ -64,12 +65,44 @@ class ModelGraph:
         return [self._label(feeding) for feeding in self._feeding(ref)[ref]]
 
     def find_users(self, layer_name: str) -> list[str]:
-        """Return the layers that a layer feeds, with none of the graph's layers between."""
+        """Return the layers that a layer feeds, with none of the graph's layers between.
+
+        Parameters
+        ----------
+        layer_name : str
+            Name of a node of the recorded graph, one of `layer_names` or another.
+
+        Returns
+        -------
+        list of str
+            In execution order; empty for a layer that no other one reads.
+
+        Raises
+        ------
+        UnknownLayerError
+            If there is no such layer.
+        """
         ref = self._graph.find(layer_name)
         return [self._label(user) for user, feeding in self._feeding(ref).items() if ref in feeding]
 
     def shape(self, layer_name: str) -> torch.Size:
-        """Return the shape of a layer's output for one sample, without the batch axis."""
+        """Return the shape of a layer's output for one sample, without the batch axis.
+
+        Parameters
+        ----------
+        layer_name : str
+            Name of a node of the recorded graph, one of `layer_names` or another.
+
+        Returns
+        -------
+        torch.Size
+            Such as (channel, height, width).
+
+        Raises
+        ------
+        UnknownLayerError
+            If there is no such layer.
+        """
         return self._graph.sample_shape(self._graph.find(layer_name))
 
     def parallel_nodes(self, condition: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -97,10 +130,19 @@ class ModelGraph:
         Parameters
         ----------
         conditions : dict or list of dict
+            Condition sets; only the layers that they name matter.
 
         Returns
         -------
         list of dict
+            In the order of `conditions`.
+
+        Raises
+        ------
+        ConditionError
+            If a condition set is not valid.
+        UnknownLayerError, UnreachableLayerError
+            If there is no layer of such a name, or no relevance can pass it.
         """
         return [self._excluded(condition) for condition in parse_conditions(conditions)]
 
@@ -211,6 +253,7 @@ def get_layer_names(
     Parameters
     ----------
     model : torch.nn.Module
+        The model, which is not run.
     types : type or sequence of type, optional
         Module types to keep, such as ``torch.nn.Conv2d``; by default every module without children.
     pattern : str, optional

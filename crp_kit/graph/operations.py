@@ -123,6 +123,7 @@ class OperationSpec:
     layer : type, optional
         The class of torch's own layers that make this call.
     traits : frozenset of Trait, optional
+        Properties for which algorithms ask it, beside its kind.
     step : callable, optional
         Its own rule for the relevance pass: ``step(relevance, output, *args, **kwargs)``, with `relevance` (row,
         *output's shape), `output` and the call's own arguments as they were in the forward. It returns the relevance
@@ -171,6 +172,17 @@ class OperationSpec:
                 )
 
     def has(self, trait: Trait) -> bool:
+        """Return whether the operation has a property.
+
+        Parameters
+        ----------
+        trait : Trait
+            One of the properties that `traits` may hold.
+
+        Returns
+        -------
+        bool
+        """
         return trait in self.traits
 
     @property
@@ -179,7 +191,23 @@ class OperationSpec:
         return self.kind is Kind.LINEAR and self.spatial_axes > 0
 
     def argument(self, args: Sequence[Any], kwargs: Mapping[str, Any], name: str, *, default: Any = None) -> Any:
-        """Return one argument of a call by its parameter name, however it was passed."""
+        """Return one argument of a call by its parameter name, however it was passed.
+
+        Parameters
+        ----------
+        args : sequence
+            Positional arguments of the call.
+        kwargs : dict of str to Any
+            Keyword arguments of the call.
+        name : str
+            One of `parameters`.
+        default : Any, optional
+            Returned where the call has no such argument.
+
+        Returns
+        -------
+        Any
+        """
         for keyword in (name, _OF_NUMPY.get(name, name)):
             if keyword in kwargs:
                 return kwargs[keyword]
@@ -187,13 +215,41 @@ class OperationSpec:
         return args[index] if index < len(args) else default
 
     def arguments(self, args: Sequence[Any], kwargs: Mapping[str, Any], names: tuple[str, ...]) -> list[Any]:
-        """Return the arguments of a call that play a part, such as those that `factors` names, as a flat list."""
+        """Return the arguments of a call that play a part, such as those that `factors` names, as a flat list.
+
+        Parameters
+        ----------
+        args : sequence
+            Positional arguments of the call.
+        kwargs : dict of str to Any
+            Keyword arguments of the call.
+        names : tuple of str
+            Some of `parameters`, or ``("*",)`` for all arguments.
+
+        Returns
+        -------
+        list
+            Lists, tuples and dictionaries among the arguments are replaced by what they hold.
+        """
         if names == ("*",):
             return leaves((args, dict(kwargs)))
         return leaves([self.argument(args, kwargs, name) for name in names])
 
     def values_read(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-        """Return the arguments of which a call reads the values, without those that give a shape, type or device."""
+        """Return the arguments of which a call reads the values, without those that give a shape, type or device.
+
+        Parameters
+        ----------
+        args : tuple
+            Positional arguments of the call.
+        kwargs : dict of str to Any
+            Keyword arguments of the call.
+
+        Returns
+        -------
+        Any
+            Nested sequences and dictionaries with the arguments, those that `like` names left out.
+        """
         if not self.like:
             return args, kwargs
         if self.like == ("*",):

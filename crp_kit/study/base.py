@@ -106,6 +106,16 @@ class StudyBase:
         Parameters
         ----------
         composite : zennit Composite, str or None
+            Rules; a preset name such as ``"epsilon_plus_flat"``; ``None`` for plain gradients.
+
+        Returns
+        -------
+        Study
+
+        Raises
+        ------
+        CompositeError
+            If there is no such composite.
         """
         other = object.__new__(type(self))
         other.origin = self.origin
@@ -114,7 +124,17 @@ class StudyBase:
         return other
 
     def class_name(self, number: int) -> str:
-        """Return number and name of a class, ``"207 golden retriever"``; the number alone if no name is known."""
+        """Return number and name of a class, ``"207 golden retriever"``; the number alone if no name is known.
+
+        Parameters
+        ----------
+        number : int
+            Number of the class, from 0.
+
+        Returns
+        -------
+        str
+        """
         return f"{number} {self.classes[number]}" if 0 <= number < len(self.classes) else str(number)
 
     def read(self, paths: Sequence[str | Path]) -> torch.Tensor:
@@ -136,7 +156,18 @@ class StudyBase:
         return torch.stack(list(load_images(paths, preprocess).views))
 
     def inputs(self, images: Any) -> Any:
-        """Return model inputs of images, (sample, channel, height, width), on the model's device."""
+        """Return model inputs of images, on the model's device.
+
+        Parameters
+        ----------
+        images : torch.Tensor, PIL image, array, tuple or dict
+            As the data gives them, (sample, channel, height, width) or one of them: see `Study`.
+
+        Returns
+        -------
+        torch.Tensor, tuple or dict
+            After `preprocess`: (sample, channel, height, width) for images.
+        """
         return self.subject.inputs(images)
 
     def __call__(
@@ -160,17 +191,42 @@ class StudyBase:
         Parameters
         ----------
         images : torch.Tensor, PIL image, array, tuple or dict
-            As the data gives them: see `Study`.
+            As the data gives them, (sample, channel, height, width) or one of them: see `Study`.
         conditions : dict or list of dict
             Condition sets, as for `CondAttribution`; classes of ``"y"`` may be given by name.
-        record_layer, mask_map, start_layer, init_rel, on_device, exclude_parallel, pairing, batch_size, verbose
-            As for `CondAttribution`; `mask_map` is by default the study's concepts.
-        diagnose : bool or float
-            As for `CondAttribution`.
+        record_layer : sequence of str, optional
+            Nodes whose relevance and activation are returned.
+        mask_map : callable, Concept or dict, optional
+            Mask functions or concepts, for all layers or by layer; by default the study's concepts.
+        start_layer : str, optional
+            Start at this node's output instead of the model's.
+        init_rel : float, torch.Tensor or callable, optional
+            Relevance at the start: a number, values, or a function of the start's own values (the default).
+        on_device : torch.device or str, optional
+            Where the results are kept; by default where the data is.
+        exclude_parallel : bool, optional
+            Count only paths on which the conditioned nodes are a maximal chain, not shortcuts past them.
+        pairing : {"auto", "zip", "product"}, optional
+            ``"zip"``: row i is sample i under condition set i. ``"product"``: every sample under every set, sets
+            fastest. ``"auto"``: zip when the lengths agree, else product.
+        batch_size : int, optional
+            Rows that share a forward: by default 16, or 64 if all belong to one sample.
+        verbose : bool, optional
+            Show a progress bar.
+        diagnose : bool or float, optional
+            Record a per-node relevance balance in ``Attribution.conservation``; a number is the share of the start
+            from which relevance that no rule explains is worth a warning, instead of 0.01.
 
         Returns
         -------
         Attribution
+
+        Raises
+        ------
+        ConditionError
+            If a condition set is empty of meaning: unknown layer, id out of range, no start, unequal lengths.
+        InputError
+            If the data is not floating point, is empty, or has NaN in it.
         """
         return self.attribution(
             self.inputs(images),
@@ -193,10 +249,16 @@ class StudyBase:
 
         Parameters
         ----------
-        images, conditions
-            As in a call.
-        options
+        images : torch.Tensor, PIL image, array, tuple or dict
+            As the data gives them, (sample, channel, height, width) or one of them: see `Study`.
+        conditions : dict or list of dict
+            Condition sets, as for `CondAttribution`; classes of ``"y"`` may be given by name.
+        **options : Any
             As in a call, by name.
+
+        Returns
+        -------
+        iterator of Attribution
         """
         options.setdefault("mask_map", self.subject.concepts)
         inputs, sets = self.inputs(images), self.subject.conditions(conditions)

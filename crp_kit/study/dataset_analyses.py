@@ -121,6 +121,11 @@ class DatasetAnalyses(StudyBase):
     def check_atlas(self, atlas: ConceptAtlas) -> None:
         """Make sure that an atlas was made from this model and this data.
 
+        Parameters
+        ----------
+        atlas : ConceptAtlas
+            The open atlas.
+
         Raises
         ------
         AtlasError
@@ -151,7 +156,9 @@ class DatasetAnalyses(StudyBase):
         atlas : ConceptAtlas
             Made from this model and data.
         layer : str
+            Name of a layer of the atlas.
         concept : int
+            Number of the concept in the layer, from 0.
         mode : {"relevance", "activation"}, optional
             Which ranking: RelMax or ActMax.
         k : int, optional
@@ -176,7 +183,7 @@ class DatasetAnalyses(StudyBase):
 
         Returns
         -------
-        found : References
+        references : References
             Samples, images, heatmaps, receptive fields; ``plot()`` draws them.
 
         Raises
@@ -230,6 +237,7 @@ class DatasetAnalyses(StudyBase):
         Parameters
         ----------
         result : ConceptGraph or RegionMap
+            What `Study.concept_graph` or `Study.region_map` has returned.
         atlas : ConceptAtlas
             Made from this model and data.
         k : int, optional
@@ -368,6 +376,7 @@ class DatasetAnalyses(StudyBase):
         folder : str or Path
             Made if it does not exist.
         layer : str
+            Name of a layer of the atlas.
         concept_ids : sequence of int, optional
             By default those with the highest mean score over all samples.
         top : int, optional

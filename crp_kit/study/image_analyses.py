@@ -129,6 +129,7 @@ class ImageAnalyses(StudyBase):
         Parameters
         ----------
         graph : ConceptGraph
+            The concept graph of one image.
         image : torch.Tensor or other inputs
             The image that the graph is of.
         batch_size : int, optional
@@ -171,6 +172,7 @@ class ImageAnalyses(StudyBase):
             (1, channel, time), whose regions are stretches of time, or one volume, (1, channel, depth, height, width),
             whose regions are boxes.
         layer : str
+            Name of the node whose concepts compete.
         cls : int or str, optional
             The class whose relevance it is, by number or name; by default the predicted one.
         regions : {"grid", "pixels", "slic", "changes"} or array, optional
@@ -188,8 +190,12 @@ class ImageAnalyses(StudyBase):
         signed : bool, optional
             Let the largest magnitude win, so that concepts against the class may dominate. Otherwise the highest
             relevance wins, and where none is positive there is no dominant concept.
-        exclude_parallel, batch_size, verbose
-            As for a call.
+        exclude_parallel : bool, optional
+            Count only paths through the concepts, not shortcuts past their layer.
+        batch_size : int, optional
+            Relevance passes that run at once.
+        verbose : bool, optional
+            Show a progress bar.
 
         Returns
         -------

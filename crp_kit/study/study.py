@@ -23,7 +23,7 @@ class Study(ImageAnalyses, DatasetAnalyses):
     composite : zennit Composite, str or None, optional
         Rules; a preset name such as ``"epsilon_plus_flat"``; ``None`` for plain gradients.
     preprocess : callable or Preprocess, optional
-        From a batch of images to model inputs. A `Preprocess` also opens files and tells ``"epsilon_gamma_box"`` the
+        From a batch of images to model inputs. A `Preprocess` also opens files and gives ``"epsilon_gamma_box"`` the
         range of inputs.
     concepts : Concept or dict of str to Concept, optional
         What a concept is, for all layers or by layer; channels by default.
@@ -31,8 +31,18 @@ class Study(ImageAnalyses, DatasetAnalyses):
         Names of the model's classes; by default those of the data.
     output : str, int or callable, optional
         Which part of the model's output is attributed, if that is not one tensor.
-    class_axis, feature_axis, fixed, inputs, biases
-        As for `CondAttribution`.
+    class_axis : int, optional
+        The axis of the model's output that enumerates the classes, the batch axis counted; see `CondAttribution`.
+    feature_axis : int or "none", optional
+        The axis of the first input over which a heatmap is summed, such as that of the channels, the batch axis
+        counted; by default as the first layers read the input. ``"none"``: the heatmap is not summed.
+    fixed : str, int, or several of them, optional
+        Inputs that belong to all samples alike, by name or position.
+    inputs : {"arguments", "single", "samples"}, optional
+        How data becomes arguments of the forward: a dictionary or tuple as its arguments, as one argument, or a list
+        with one tensor for each sample.
+    biases : {"absorb", "distribute"}, optional
+        Whether biases absorb their share under a preset, or it is redistributed to the layer's inputs.
     origin : Origin, optional
         Words for where model and data come from, which atlases keep.
 

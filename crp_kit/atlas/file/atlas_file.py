@@ -28,6 +28,7 @@ class AtlasFile:
     Parameters
     ----------
     path : str or Path
+        The atlas file, or a part of an atlas if `incomplete`.
     incomplete : bool, optional
         Accept a shard, or what an interrupted build has kept (``NAME.partial/checkpoint.h5``).
 
@@ -76,20 +77,20 @@ class AtlasFile:
     @cached_property
     def samples(self) -> Column:
         """Numbers of the samples in the dataset, ascending: (sample,)."""
-        found: Column = self.hdf5.array("/samples/index")[:]
-        return found
+        samples: Column = self.hdf5.array("/samples/index")[:]
+        return samples
 
     @cached_property
     def targets(self) -> Column:
         """First target of each sample, -1 for none: (sample,)."""
-        found: Column = self.hdf5.array("/samples/target")[:]
-        return found
+        targets: Column = self.hdf5.array("/samples/target")[:]
+        return targets
 
     @cached_property
     def predictions(self) -> Column:
         """Predicted class of each sample, -1 where it was not looked at: (sample,)."""
-        found: Column = self.hdf5.array("/samples/prediction")[:]
-        return found
+        predictions: Column = self.hdf5.array("/samples/prediction")[:]
+        return predictions
 
     @cached_property
     def identifiers(self) -> tuple[str, ...] | None:
@@ -107,7 +108,16 @@ class AtlasFile:
         return read_failures(self.hdf5)
 
     def class_number(self, cls: int | str) -> int:
-        """Return the number of a class given by number or name.
+        """Return the number of a class that is named by number or name.
+
+        Parameters
+        ----------
+        cls : int or str
+            Number of the class, from 0, or its name.
+
+        Returns
+        -------
+        int
 
         Raises
         ------
@@ -132,6 +142,13 @@ class AtlasFile:
     def check_belongs(self, *, model_sha256: str | None = None, dataset_sha256: str | None = None) -> None:
         """Make sure that the atlas was made from a model and a dataset.
 
+        Parameters
+        ----------
+        model_sha256 : str, optional
+            SHA-256 of the model's state dict; not compared by default.
+        dataset_sha256 : str, optional
+            Fingerprint of the dataset; not compared by default.
+
         Raises
         ------
         AtlasError
@@ -149,6 +166,17 @@ class AtlasFile:
             )
 
     def places(self, samples: Column) -> Column:
-        """Return where samples stand in `samples`, `targets` and `predictions`."""
-        found: Column = np.searchsorted(self.samples, samples)
-        return found
+        """Return the indices of samples in `samples`, `targets` and `predictions`.
+
+        Parameters
+        ----------
+        samples : numpy.ndarray
+            Numbers of samples in the dataset, each one in the atlas: (sample,).
+
+        Returns
+        -------
+        numpy.ndarray
+            (sample,).
+        """
+        indices: Column = np.searchsorted(self.samples, samples)
+        return indices

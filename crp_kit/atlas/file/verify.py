@@ -27,6 +27,12 @@ def verify_atlas(path: str | Path) -> tuple[str, ...]:
     Parameters
     ----------
     path : str or Path
+        The file to check.
+
+    Returns
+    -------
+    tuple of str
+        A sentence for each problem; empty for a sound file.
 
     Raises
     ------

@@ -22,6 +22,7 @@ class ConceptAtlas(AtlasFile):
     Parameters
     ----------
     path : str or Path
+        The atlas file, or a part of an atlas if `incomplete`.
     incomplete : bool, optional
         Accept a shard, or what an interrupted build has kept (``NAME.partial/checkpoint.h5``).
 
