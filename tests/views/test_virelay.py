@@ -49,7 +49,7 @@ def atlas(shapes_atlas_file: Path) -> Iterator[crp.ConceptAtlas]:
 def export(atlas: crp.ConceptAtlas, folder: Path, **options: Any) -> Path:
     chosen = {"attribution": ATTRIBUTION, "composite": RULES, "layer": LAYER, "preprocess": demo_preprocess}
     return virelay_of(
-        atlas, options.pop("dataset", DATA), folder, **{**chosen, "concepts": CONCEPTS, **options}
+        atlas, options.pop("dataset", DATA), folder, **{**chosen, "concept_ids": CONCEPTS, **options}
     )
 
 
@@ -195,14 +195,14 @@ def test_without_scikit_learn_the_error_names_the_extra_before_any_work(
 
 
 def test_the_strongest_concepts_are_shown_by_default(atlas: crp.ConceptAtlas, tmp_path: Path) -> None:
-    data = arrays(export(atlas, tmp_path, concepts=None, top=2, k=3, mode="activation").parent / "dataset.h5")
+    data = arrays(export(atlas, tmp_path, concept_ids=None, top=2, k=3, mode="activation").parent / "dataset.h5")
     strongest = atlas[LAYER].activation.statistics().sorted("mean", 2).concept.tolist()
     assert list(dict.fromkeys(data["concept"].tolist())) == strongest
     assert data["sample"][:3].tolist() == atlas[LAYER].activation.top(strongest[0], 3).sample.tolist()
 
 
 def test_relevance_may_start_from_the_prediction(atlas: crp.ConceptAtlas, tmp_path: Path) -> None:
-    project = export(atlas, tmp_path, concepts=[7], k=3, conditioned_on="prediction")
+    project = export(atlas, tmp_path, concept_ids=[7], k=3, conditioned_on="prediction")
     table = atlas[LAYER].relevance.top(7, 3)
     inputs = demo_preprocess(torch.stack([DATA[one][0] for one in table.sample.tolist()]))
     predicted = atlas.predictions[table.sample].tolist()
@@ -251,9 +251,9 @@ class Wide(Dataset[Any]):
     ("options", "kind", "message"),
     [
         ({"layer": "layer9"}, UnknownLayerError, "has no layer 'layer9'"),
-        ({"concepts": [32]}, ConceptRangeError, "concept 32 of 'layer2.1.conv2' is out of range"),
-        ({"concepts": []}, InputError, "concepts are at least one number, each named once; got []"),
-        ({"concepts": [3, 3]}, InputError, "got [3, 3]"),
+        ({"concept_ids": [32]}, ConceptRangeError, "concept 32 of 'layer2.1.conv2' is out of range"),
+        ({"concept_ids": []}, InputError, "concepts are at least one number, each named once; got []"),
+        ({"concept_ids": [3, 3]}, InputError, "got [3, 3]"),
         ({"k": 2}, InputError, "concept 24 of 'layer2.1.conv2' has 2 reference samples; an embedding needs 3"),
         ({"mode": "love"}, InputError, "mode is 'relevance' or 'activation'; got 'love'"),
         ({"conditioned_on": "layer"}, InputError, "conditioned_on is 'class' or 'prediction'; got 'layer'"),
@@ -261,7 +261,7 @@ class Wide(Dataset[Any]):
         ({"dataset": Wide(), "check": False}, InputError, "ViRelAy shows images of one size; these differ"),
         ({"preprocess": lambda images: images[:, :, ::2, ::2], "check": False}, InputError, "in one size"),
         ({"attribution": crp.CondAttribution(demo_resnet(weights=False))}, AtlasError, "other weights"),
-        ({"kinds": crp.NeuronConcept()}, AtlasError, "in the atlas a concept of 'layer2.1.conv2' is ChannelConcept"),
+        ({"concepts": crp.NeuronConcept()}, AtlasError, "in the atlas a concept of 'layer2.1.conv2' is ChannelConcept"),
     ],
 )
 def test_what_cannot_be_exported_is_refused_and_leaves_nothing(

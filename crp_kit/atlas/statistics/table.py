@@ -30,8 +30,8 @@ A new statistic is one class and one row. It may come from outside of the packag
 ...         if (block.arrays(cls)["count"] > block.header.n_samples).any():
 ...             yield "more samples have a positive score than there are"
 >>> folder = tempfile.TemporaryDirectory()
->>> atlas = crp.build_atlas(crp.CondAttribution(demo_resnet()), ShapesDataset(8), f"{folder.name}/atlas.h5",
-...                         layers=["layer3.1.conv2"], composite="epsilon_plus_flat", preprocess=demo_preprocess)
+>>> study = crp.Study(demo_resnet(), ShapesDataset(8), preprocess=demo_preprocess)
+>>> atlas = study.build_atlas(f"{folder.name}/atlas.h5", layers=["layer3.1.conv2"])
 >>> atlas["layer3.1.conv2"].relevance.arrays("positive")["count"].shape
 (64,)
 >>> crp.verify_atlas(atlas.path)
