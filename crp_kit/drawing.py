@@ -17,7 +17,7 @@ __all__ = ["Axes", "Figure", "plots", "png_of"]
 
 def plots() -> Any:
     """Return the module `crp_kit.views.plot`."""
-    return import_module("crp_kit.views.plot")
+    return import_module(f"{__package__}.views.plot")
 
 
 def png_of(figure: Figure) -> bytes:
