@@ -41,10 +41,12 @@ from crp_kit.views.report.links import cosines
 from crp_kit.views.report.samples import SampleSource
 from crp_kit.views.report.sprite_sheets import SpriteSheet, thumbnail
 
-SOURCE = {
-    "attribution": ATTRIBUTION, "composite": RULES, "preprocess": None, "concepts": None, "conditioned_on": "class",
-    "references": 3, "receptive_field": True, "batch_size": 32, "size": 48, "check": True,
-}  # fmt: skip
+
+def sample_source(atlas: crp.ConceptAtlas, data: Any = DATA, *, preprocess: Any = None, references: int = 3) -> Any:
+    """Reference samples of an atlas as the report makes them."""
+    study = crp.Study(ATTRIBUTION, data, composite=RULES, preprocess=preprocess)
+    options = {"conditioned_on": "class", "receptive_field": True, "batch_size": 32, "size": 48}
+    return SampleSource(study.subject, atlas, references=references, **options)
 
 
 @pytest.fixture(scope="module")
@@ -187,7 +189,7 @@ def pages_of(site: Path, number: int) -> list[Any]:
 
 class TestSamples:
     def test_heatmaps_and_receptive_fields_are_those_of_references(self, atlas: crp.ConceptAtlas) -> None:
-        source = SampleSource(atlas, DATA, **SOURCE)  # type: ignore[arg-type]
+        source = sample_source(atlas)
         found = source.of(ODD, range(4))
         for (concept, mode), several in found.items():
             asked = {"attribution": ATTRIBUTION, "composite": RULES, "mode": mode, "k": 3}
@@ -210,7 +212,7 @@ class TestSamples:
     def test_images_of_several_shapes_keep_theirs(self, tmp_path: Path) -> None:
         data = Noise(12, sizes=(16, 12))
         with odd_atlas(tmp_path / "atlas.h5", data, batch_size=1) as atlas:
-            found = SampleSource(atlas, data, **{**SOURCE, "references": 6}).of(MARKUP, range(6))  # type: ignore[arg-type]
+            found = sample_source(atlas, data, references=6).of(MARKUP, range(6))
         sizes = {one.image.size for several in found.values() for one in several}
         assert sizes == {(48, 48), (48, 36)}
 
@@ -219,7 +221,7 @@ class TestSamples:
             return images[..., ::2, ::2]
 
         with odd_atlas(tmp_path / "atlas.h5", preprocess=smaller) as atlas:
-            found = SampleSource(atlas, DATA, **{**SOURCE, "preprocess": smaller}).of(MARKUP, [0])  # type: ignore[arg-type]
+            found = sample_source(atlas, preprocess=smaller).of(MARKUP, [0])
             odd_report(atlas, tmp_path / "report", preprocess=smaller, concept_ids=[0])
         assert all(one.crop is None for several in found.values() for one in several)
         entry = data_of(tmp_path / "report", "layer-0-0")["concepts"][0]["references"]["relevance"][0]
@@ -236,7 +238,7 @@ class TestSamples:
             raise InputError("no neurons here")
 
         monkeypatch.setattr(samples_module, "neurons_at", refuse)
-        source = SampleSource(atlas, DATA, **SOURCE)  # type: ignore[arg-type]
+        source = sample_source(atlas)
         assert all(one.crop is None for several in source.of(ODD, [0]).values() for one in several)
         assert source.remarks == {ODD: "Some concepts are shown without receptive fields: no neurons here."}
 
