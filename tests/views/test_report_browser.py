@@ -384,7 +384,7 @@ def test_light_and_dark_follow_the_system_and_the_button(browser: Browser, site:
     assert tab.wrong == []
 
 
-def test_pages_from_outside_open_by_their_addresses(site: str, browser: Browser, tmp_path: Path) -> None:
+def test_pages_from_outside_open_by_their_addresses(odd_atlas_file: Path, browser: Browser, tmp_path: Path) -> None:
     article, script = tmp_path / "counts.html", tmp_path / "names.js"
     article.write_text('<article id="counts"><h1>Counts</h1><p>{{ count }} layers</p></article>')
     script.write_text("""
@@ -399,8 +399,7 @@ crpKit.page("names", {
     register_page(ReportPage("counts", lambda report: [("count", len(report.chosen))], article, title="Counts"))
     register_page(ReportPage("names", lambda report: [("names", list(report.chosen))], script))
     try:
-        atlas = Path(unquote(urlsplit(site).path)).parents[1] / "atlas.h5"
-        with crp.ConceptAtlas(atlas) as opened:
+        with crp.ConceptAtlas(odd_atlas_file) as opened:
             index = odd_report(opened, tmp_path / "report", concept_ids=[0], references=1).index
     finally:
         unregister_page("counts")
