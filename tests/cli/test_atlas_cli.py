@@ -13,7 +13,8 @@ from command_line import invoke, refused
 from PIL import Image
 
 import crp_kit as crp
-from crp_kit.cli.options import class_number
+from crp_kit.class_names import class_number
+from crp_kit.cli.options import class_named
 from crp_kit.errors import InputError
 
 LAYER = "layer2.1.conv2"
@@ -68,17 +69,17 @@ def test_digits_name_a_class_and_only_then_its_number() -> None:
 
 @pytest.mark.parametrize(
     ("text", "names", "number"),
-    [("3", None, 3), ("3", ("a", "b"), 3), ("b", ("a", "b"), 1), ("1", ("1", "0"), 0), ("1", ("0", "1"), 1)],
+    [("3", (), 3), ("3", ("a", "b"), 3), ("b", ("a", "b"), 1), ("1", ("1", "0"), 0), ("1", ("0", "1"), 1)],
 )
-def test_a_class_is_a_name_before_it_is_a_number(text: str, names: tuple[str, ...] | None, number: int) -> None:
-    assert class_number(text, names) == number
+def test_a_class_is_a_name_before_it_is_a_number(text: str, names: tuple[str, ...], number: int) -> None:
+    assert class_number(class_named(text, names), names) == number
 
 
 def test_a_class_that_is_neither_or_ambiguous_is_refused() -> None:
     with pytest.raises(InputError, match="several classes are named '1': give a number, 0 or 2"):
-        class_number("1", ("1", "0", "1"))
-    with pytest.raises(InputError, match="no class is named '-1': give a number"):
-        class_number("-1", None)
+        class_number(class_named("1", ("1", "0", "1")), ("1", "0", "1"))
+    with pytest.raises(InputError, match="no class is named '-1': no names are known, give a number"):
+        class_named("-1", ())
 
 
 def test_statistics_are_those_of_the_library(built: Path) -> None:
