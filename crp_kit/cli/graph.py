@@ -14,7 +14,7 @@ from ..errors import InputError
 from ..files import check_sample
 from .files import check_outputs, write_file
 from .group import say
-from .options import class_named, drawable, overwrite_option, study_of, study_options
+from .options import class_named, overwrite_option, study_of, study_options
 
 if TYPE_CHECKING:
     import torch
@@ -147,6 +147,7 @@ def _computed(
 
 def _figure(study: Study, found: ConceptGraph, view: torch.Tensor, options: dict[str, Any]) -> Any:
     from ..atlas import ConceptAtlas
+    from ..data.pixels import drawable
 
     image = drawable(view) if found.samples == 1 else None
     references = {}

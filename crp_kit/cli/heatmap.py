@@ -16,7 +16,7 @@ from ..errors import ConditionError, InputError
 from ..files import check_sample
 from .files import check_figure, check_outputs, write_file
 from .group import say
-from .options import drawable, overwrite_option, study_of, study_options
+from .options import overwrite_option, study_of, study_options
 
 if TYPE_CHECKING:
     import torch
@@ -218,6 +218,7 @@ def _figure(study: Study, found: list[_Maps], *, shared_scale: bool) -> Any:
     import torch
 
     from ..attribution.result import draw
+    from ..data.pixels import drawable
 
     layout = found[0].attr.layout
     if layout is None:

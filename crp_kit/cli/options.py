@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "class_named",
-    "drawable",
     "module_types",
     "numbers",
     "overwrite_option",
@@ -193,22 +192,6 @@ def selector_of(loaded: LoadedModel) -> OutputSelector:
             ) from error
 
     return selected
-
-
-def drawable(view: torch.Tensor) -> torch.Tensor | None:
-    """Return what the model sees of an image as a picture, values in [0, 1] (channel, height, width); None for others.
-
-    Arrays of other values are stretched over [0, 1], and of other channels the mean is shown.
-    """
-    import torch
-
-    from ..views.image import stretched
-
-    if view.ndim != 3:
-        return None
-    view = view if len(view) in (1, 3) else view.mean(0, keepdim=True)
-    inside = float(view.min()) >= 0 and float(view.max()) <= 1
-    return view if inside else torch.from_numpy(stretched(view))
 
 
 def class_named(text: str, names: Sequence[str]) -> int | str:

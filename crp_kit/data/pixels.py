@@ -11,7 +11,7 @@ from PIL import Image
 
 from ..errors import InputError
 
-__all__ = ["finite", "picture", "plane", "stretched"]
+__all__ = ["drawable", "finite", "picture", "plane", "stretched"]
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 
@@ -49,6 +49,18 @@ def picture(image: Any) -> Image.Image:
             )
         array = (np.clip(array, 0, 1) * 255).round().astype(np.uint8)
     return Image.fromarray(np.ascontiguousarray(np.broadcast_to(array, (*array.shape[:2], 3))))
+
+
+def drawable(view: torch.Tensor) -> torch.Tensor | None:
+    """Return what a model sees of an image as a picture, values in [0, 1] (channel, height, width); None for others.
+
+    Values outside of [0, 1] are stretched over it, and of channels that are neither one nor three the mean is shown.
+    """
+    if view.ndim != 3:
+        return None
+    view = view if len(view) in (1, 3) else view.mean(0, keepdim=True)
+    inside = float(view.min()) >= 0 and float(view.max()) <= 1
+    return view if inside else torch.from_numpy(stretched(view))
 
 
 def stretched(values: Any) -> Floats:

@@ -14,7 +14,7 @@ from ..attribution.result import Attribution
 from ..attribution.subject import Subject
 from ..checks import check_integer
 from ..concepts import Concept
-from ..data.pixels import picture, stretched
+from ..data.pixels import drawable, picture, stretched
 from ..errors import ConditionError, InputError
 from .result import NONE, Floats, RegionMap
 from .segments import Integers, Regions, segment
@@ -109,6 +109,8 @@ def _drawn(image: Any, sample: torch.Tensor) -> torch.Tensor:
         plain = plain if len(plain) in (1, 3) else plain.mean(0, keepdim=True)
         low, high = plain.min(), plain.max()
         image = (plain - low) / (high - low).clamp_min(1e-12)
+    elif image.ndim == 3 and image.shape[1:] == sample.shape[2:]:
+        image = drawable(image)
     pixels = torch.from_numpy(np.array(picture(image))).permute(2, 0, 1) / 255
     if pixels.shape[1:] != sample.shape[2:]:
         raise InputError(

@@ -15,7 +15,9 @@ from studies import region_map_of
 from torch import nn
 
 import crp_kit as crp
+from crp_kit.data.pixels import stretched
 from crp_kit.errors import InputError
+from crp_kit.models.load import Preprocess
 from crp_kit.region_map.change_points import change_points
 from crp_kit.region_map.segments import segment
 from crp_kit.views.plot import to_png
@@ -244,3 +246,20 @@ def test_the_command_line_maps_signals(tmp_path: Path, monkeypatch: pytest.Monke
     with np.load("f.npz") as arrays:
         assert arrays["labels"].shape == (40,)
         assert len(arrays["dominant"]) == 5
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+@pytest.mark.parametrize("scale", [0.5, 300.0])
+def test_arrays_of_any_channels_and_values_are_mapped_over_what_can_be_drawn_of_them(
+    tmp_path: Path, channels: int, scale: float
+) -> None:
+    array = scale * torch.rand(channels, 6, 8, generator=torch.Generator().manual_seed(0)).numpy()
+    np.save(tmp_path / "x.npy", array)
+    preprocess = Preprocess(None, None, mean=(0.0,) * channels, std=(1.0,) * channels)
+    study = crp.Study(net(2, channels), composite=RULES, preprocess=preprocess)
+    found = study.region_map(study.read([tmp_path / "x.npy"]), "0", cls=1, regions="slic", count=4)
+    expected = array if channels in (1, 3) else array.mean(0, keepdims=True)
+    expected = stretched(expected) if scale > 1 else expected
+    assert found.image.shape == (3, 6, 8)
+    assert np.abs(found.image.numpy() - expected).max() <= 0.51 / 255
+    assert found.relevance.any()
