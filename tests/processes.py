@@ -49,9 +49,7 @@ def run_command(*arguments: object, **options: Any) -> subprocess.CompletedProce
     return run_python(COMMAND, *arguments, **options)
 
 
-def _execute(
-    code: str, arguments: list[str], environment: dict[str, str], folder: str, streams: list[str]
-) -> None:
+def _execute(code: str, arguments: list[str], environment: dict[str, str], folder: str, streams: list[str]) -> None:
     """Become the process that runs the code."""
     for number, stream in enumerate(streams, start=1):
         file = os.open(stream, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)

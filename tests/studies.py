@@ -62,5 +62,3 @@ def concept_graph_of(
     return study_of(attribution, None, options | {"composite": composite}).concept_graph(
         inputs, **{name: value for name, value in options.items() if name not in _BOUND}
     )
-
-

@@ -106,7 +106,6 @@ def _relevances(run: Run, refs: Mapping[str, Ref], targets: torch.Tensor) -> dic
     seeds = start.seeds([[(cls,) if cls >= 0 else () for cls in slot] for slot in slots])
     rows = torch.arange(len(slots), device=seeds.device)
     passed = relevance_pass(
-        run,
-        run.graph.output, seeds, rows=rows, masks={}, record=list(refs.values()), to_input=False, again=False
+        run, run.graph.output, seeds, rows=rows, masks={}, record=list(refs.values()), to_input=False, again=False
     )
     return {name: rows_per_sample(run.graph, passed.recorded[ref]) for name, ref in refs.items()}

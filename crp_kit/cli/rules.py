@@ -64,4 +64,3 @@ def check(context: click.Context, /, *, as_json: bool, **options: Any) -> None:
     click.echo(json.dumps(found.as_dicts(), indent=1) if as_json else repr(found))
     if not found.ok:
         context.exit(_FOUND)
-

@@ -226,4 +226,3 @@ class _Task:
 def _concatenated(parts: Sequence[Mapping[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
     """Return the values of all slices of the samples, by layer: (sample, ...)."""
     return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
-

@@ -135,9 +135,7 @@ _enter(Kind.STRUCTURAL, "view", "input dtype")
 _enter(Kind.STRUCTURAL, "as_strided", "input size stride storage_offset")
 _enter(Kind.STRUCTURAL, "to type type_as expand_as view_as reshape_as", "input other", like=("other",))
 _enter(Kind.STRUCTURAL, "cat", "tensors dim")
-_enter(
-    Kind.STRUCTURAL, "max_pool2d", "input kernel_size stride padding dilation ceil_mode return_indices"
-)
+_enter(Kind.STRUCTURAL, "max_pool2d", "input kernel_size stride padding dilation ceil_mode return_indices")
 _enter(Kind.STRUCTURAL, "roi_pool ps_roi_pool", "input boxes", fixed=("boxes",))
 _enter(Kind.GRADIENT, "softmax log_softmax softmin", "input dim", gate=True)
 _enter(Kind.GRADIENT, "rsqrt reciprocal", gate=True, deviation=True)

@@ -133,9 +133,7 @@ def parallel_edges(walk: Walk) -> tuple[tuple[Ref, int], ...]:
     )
 
 
-def nearest_upstream(
-    edges: Sequence[Sequence[Ref]], layers: Sequence[Ref]
-) -> Mapping[Ref, tuple[Ref, ...]]:
+def nearest_upstream(edges: Sequence[Sequence[Ref]], layers: Sequence[Ref]) -> Mapping[Ref, tuple[Ref, ...]]:
     """For each of the layers, those of them that feed it with none of them between, in execution order; linear time.
 
     Parameters

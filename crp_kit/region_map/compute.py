@@ -67,9 +67,7 @@ def region_map(
     counted = np.bincount(dominant[labels].ravel() + 1, minlength=len(shares) + 1)[1:]
     order = [int(concept_id) for concept_id in np.argsort(-counted, kind="stable") if counted[concept_id]]
     areas = counted[order] / labels.size
-    return RegionMap(
-        labels, dominant, best.relevance, tuple(order), areas, shares[order], layer, number, signed, below
-    )
+    return RegionMap(labels, dominant, best.relevance, tuple(order), areas, shares[order], layer, number, signed, below)
 
 
 class _Best:

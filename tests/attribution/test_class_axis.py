@@ -153,8 +153,7 @@ def test_analyses_use_the_same_axis(tmp_path: Path) -> None:
     graphs = [concept_graph_of(one, images[:1], LRP0, start={"y": [4]}, layers=["conv"]) for one in (named, first)]
     assert graphs[0].to_json()["nodes"] == graphs[1].to_json()["nodes"]
     maps = [
-        region_map_of(one, images[:1], "conv", composite=LRP0, cls=4, regions="grid", count=4)
-        for one in (named, first)
+        region_map_of(one, images[:1], "conv", composite=LRP0, cls=4, regions="grid", count=4) for one in (named, first)
     ]
     assert maps[0].dominant.tolist() == maps[1].dominant.tolist()
     with pytest.raises(crp.CrpKitError, match="out of range: it has 5"):

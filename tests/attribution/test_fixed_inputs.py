@@ -169,9 +169,7 @@ def test_a_concept_graph_over_samples_keeps_what_they_share() -> None:
     x, other = data("similarity")
     attribution = crp.CondAttribution(Pair(PAIRS["similarity"][0]), fixed=1)
     graphs = [
-        concept_graph_of(
-            attribution, (x, other), "epsilon_plus", start={"y": [1]}, layers=["image"], batch_size=size
-        )
+        concept_graph_of(attribution, (x, other), "epsilon_plus", start={"y": [1]}, layers=["image"], batch_size=size)
         for size in (1, 3, 8)
     ]
     shares = [[node["share"] for node in graph.to_json()["nodes"]] for graph in graphs]

@@ -372,8 +372,7 @@ def test_an_atlas_of_heads_or_tokens(layer: str, concept: Any, size: int, tmp_pa
         assert top.score.tolist() == pytest.approx([scores[i] for i in order], rel=1e-4)
         del options["verbose"]
         references = references_of(
-            atlas,
-            data, layer, 2, attribution=attribution, k=2, concepts={layer: concept}, **options
+            atlas, data, layer, 2, attribution=attribution, k=2, concepts={layer: concept}, **options
         )
         x = torch.stack([demo_preprocess(data[int(i)][0]) for i in top.sample[:2]])
         sets = [{layer: [2], "y": [int(one)]} for one in top.target[:2]]

@@ -105,13 +105,10 @@ def test_rows_that_are_left_out_are_counted_below(hidden: int, said: list[str]) 
 def test_results_that_are_pictures_show_one_and_the_others_a_table(atlas: crp.ConceptAtlas) -> None:
     seen = ATTRIBUTION(SAMPLE, [{"y": [0]}], RULES, diagnose=True)
     graph = concept_graph_of(ATTRIBUTION, SAMPLE, RULES, layers=[LAYER], width=[2])
-    over = concept_graph_of(
-        ATTRIBUTION, SAMPLE.repeat(2, 1, 1, 1), RULES, start={"y": [0]}, layers=[LAYER], width=[2]
-    )
+    over = concept_graph_of(ATTRIBUTION, SAMPLE.repeat(2, 1, 1, 1), RULES, start={"y": [0]}, layers=[LAYER], width=[2])
     regions = region_map_of(ATTRIBUTION, SAMPLE, LAYER, composite=RULES, count=4, top=2)
     references = references_of(
-            atlas,
-        Evil(8), LAYER, 3, attribution=ATTRIBUTION, composite=RULES, preprocess=demo_preprocess, k=2
+        atlas, Evil(8), LAYER, 3, attribution=ATTRIBUTION, composite=RULES, preprocess=demo_preprocess, k=2
     )
     for result in (seen, graph, over, regions, references):
         assert set(shown(result)) == {"text/plain", "image/png"}, type(result)

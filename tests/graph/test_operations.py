@@ -40,5 +40,3 @@ def test_the_documented_list_of_operations_is_made_from_the_table() -> None:
     written = page.partition("<!-- operations -->")[2].partition("<!-- end of operations -->")[0].strip()
     # what is unknown depends on torch's release; what has a rule does not
     assert written.partition("**Unknown**")[0] == made.partition("**Unknown**")[0]
-
-

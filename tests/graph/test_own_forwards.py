@@ -74,9 +74,7 @@ def plain_twin(layer: nn.Conv2d) -> nn.Module:
     """The same computation by torch's own convolution."""
     weights = {
         Quantized: lambda weight: (weight * 16).round() / 16,
-        Standardized: lambda w: (
-            (w - w.mean((1, 2, 3), keepdim=True)) / (w.std((1, 2, 3), keepdim=True) + 1e-5)
-        ),
+        Standardized: lambda w: (w - w.mean((1, 2, 3), keepdim=True)) / (w.std((1, 2, 3), keepdim=True) + 1e-5),
     }
     inside = type(layer) is Standardized  # the Flat rule and bounds count padding of the convolution itself
     plain = nn.Conv2d(layer.in_channels, layer.out_channels, 3, bias=layer.bias is not None, padding=int(inside))

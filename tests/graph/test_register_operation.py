@@ -96,9 +96,7 @@ def data(batch: int = 2) -> torch.Tensor:
     return torch.randn(batch, 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
 
 
-def gradient_times_input(
-    model: Callable[[torch.Tensor], torch.Tensor], x: torch.Tensor, target: int
-) -> torch.Tensor:
+def gradient_times_input(model: Callable[[torch.Tensor], torch.Tensor], x: torch.Tensor, target: int) -> torch.Tensor:
     """The oracle of LRP-0, from a plain implementation."""
     x = x.clone().requires_grad_()
     (gradient,) = torch.autograd.grad(model(x)[:, target].sum(), x)

@@ -149,9 +149,7 @@ def test_of_equal_concepts_the_lowest_dominates_and_where_none_is_positive_there
     assert found.as_dict()["none"] == pytest.approx(1 / 3)
     for size in (1, 2, 3):
         assert (
-            region_map_of(attribution, striped(), "parts", composite=EPSILON, count=(1, 3), batch_size=size).dominant[
-                1
-            ]
+            region_map_of(attribution, striped(), "parts", composite=EPSILON, count=(1, 3), batch_size=size).dominant[1]
             == 1
         )
 

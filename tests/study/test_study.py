@@ -109,9 +109,7 @@ def test_other_rules_share_the_model_and_what_is_recorded(study: crp.Study) -> N
 
 
 def test_concepts_of_the_study_are_those_of_every_analysis(tmp_path: Path) -> None:
-    study = crp.Study(
-        MODEL, DATA, composite=RULES, preprocess=demo_preprocess, concepts={LAYER: crp.NeuronConcept()}
-    )
+    study = crp.Study(MODEL, DATA, composite=RULES, preprocess=demo_preprocess, concepts={LAYER: crp.NeuronConcept()})
     image = DATA[0][0]
     expected = crp.CondAttribution(MODEL)(
         demo_preprocess(image)[None], [{LAYER: [5], "y": [1]}], RULES, mask_map={LAYER: crp.NeuronConcept()}

@@ -311,9 +311,7 @@ class TestSimilarityAndLinks:
             images = [DATA[one][0] for one in top.sample[top.score > 0]]
             if images:
                 start = {ODD: [concept], "y": [cls]}
-                graph = concept_graph_of(
-                    ATTRIBUTION, torch.stack(images), RULES, start=start, layers=MARKUP, width=6
-                )
+                graph = concept_graph_of(ATTRIBUTION, torch.stack(images), RULES, start=start, layers=MARKUP, width=6)
                 for edge in graph.edges:
                     shares[concept, edge.target[1]] = edge.share
         assert (shares > 0).sum() > 20

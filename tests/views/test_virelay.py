@@ -48,9 +48,7 @@ def atlas(shapes_atlas_file: Path) -> Iterator[crp.ConceptAtlas]:
 
 def export(atlas: crp.ConceptAtlas, folder: Path, **options: Any) -> Path:
     chosen = {"attribution": ATTRIBUTION, "composite": RULES, "layer": LAYER, "preprocess": demo_preprocess}
-    return virelay_of(
-        atlas, options.pop("dataset", DATA), folder, **{**chosen, "concept_ids": CONCEPTS, **options}
-    )
+    return virelay_of(atlas, options.pop("dataset", DATA), folder, **{**chosen, "concept_ids": CONCEPTS, **options})
 
 
 @pytest.fixture(scope="module")

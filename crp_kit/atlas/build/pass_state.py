@@ -37,6 +37,7 @@ from ..statistics.table import statistics_of
 
 __all__ = ["PassState", "allocator", "state_bytes"]
 
+
 @dataclass(eq=False)
 class _KindState:
     """Statistics of relevance or activation of one layer, so far, by name."""

@@ -26,7 +26,6 @@ from .target_policy import TargetPolicy, UnlabelledError
 __all__ = ["Collector"]
 
 
-
 @dataclass(frozen=True, eq=False)
 class Collector:
     """Turns batches into scores.

@@ -226,9 +226,7 @@ def attribute_references(
     )
 
 
-def own_concept(
-    run: Run, info: LayerInfo, concepts: Concept | Mapping[str, Concept] | None
-) -> Concept:
+def own_concept(run: Run, info: LayerInfo, concepts: Concept | Mapping[str, Concept] | None) -> Concept:
     """Return a layer's own concept, if it still is what it was when the atlas was made.
 
     Parameters

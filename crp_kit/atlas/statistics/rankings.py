@@ -37,8 +37,7 @@ class Top(Statistic):
 
     def arrays(self) -> Mapping[str, ArraySpec]:
         return {
-            f"top/{name}": array_spec(array[0], blank=_without_infinity)
-            for name, array in self.ranking.arrays.items()
+            f"top/{name}": array_spec(array[0], blank=_without_infinity) for name, array in self.ranking.arrays.items()
         }
 
     def merge(self, read: Read, start: int) -> None:

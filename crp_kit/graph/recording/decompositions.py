@@ -57,9 +57,7 @@ def _mean_beside(input: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor
 # ---------------------------------------------------------------------- recurrent layers
 
 
-def _lstm_cell(
-    x: torch.Tensor, state: Sequence[torch.Tensor], weights: Sequence[Any]
-) -> tuple[torch.Tensor, ...]:
+def _lstm_cell(x: torch.Tensor, state: Sequence[torch.Tensor], weights: Sequence[Any]) -> tuple[torch.Tensor, ...]:
     """Return hidden and cell state, (batch, feature) each, after one step."""
     of_input, of_hidden, bias, hidden_bias, projection = weights
     hidden, cell = state
@@ -70,9 +68,7 @@ def _lstm_cell(
     return (hidden if projection is None else functional.linear(hidden, projection)), cell
 
 
-def _gru_cell(
-    x: torch.Tensor, state: Sequence[torch.Tensor], weights: Sequence[Any]
-) -> tuple[torch.Tensor, ...]:
+def _gru_cell(x: torch.Tensor, state: Sequence[torch.Tensor], weights: Sequence[Any]) -> tuple[torch.Tensor, ...]:
     """Return the hidden state, (batch, feature), after one step."""
     of_input, of_hidden, bias, hidden_bias, _ = weights
     (hidden,) = state
@@ -84,9 +80,7 @@ def _gru_cell(
 
 
 def _simple_cell(activation: Callable[[torch.Tensor], torch.Tensor]) -> _Cell:
-    def cell(
-        x: torch.Tensor, state: Sequence[torch.Tensor], weights: Sequence[Any]
-    ) -> tuple[torch.Tensor, ...]:
+    def cell(x: torch.Tensor, state: Sequence[torch.Tensor], weights: Sequence[Any]) -> tuple[torch.Tensor, ...]:
         of_input, of_hidden, bias, hidden_bias, _ = weights
         joint = functional.linear(x, of_input, bias) + functional.linear(state[0], of_hidden, hidden_bias)
         return (activation(joint),)
