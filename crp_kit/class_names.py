@@ -8,9 +8,26 @@ from collections.abc import Sequence
 from .checks import is_integer
 from .errors import ConceptRangeError, InputError
 
-__all__ = ["class_number"]
+__all__ = ["class_label", "class_number"]
 
 _SHOWN = 5
+
+
+def class_label(number: int, names: Sequence[str]) -> str:
+    """Return number and name of a class; the number alone where no name is known.
+
+    Parameters
+    ----------
+    number : int
+    names : sequence of str
+        Names of the classes; empty where none are known.
+
+    Examples
+    --------
+    >>> class_label(1, ["dog", "cat"]), class_label(2, ["dog", "cat"])
+    ('1 cat', '2')
+    """
+    return f"{number} {names[number]}" if 0 <= number < len(names) else str(number)
 
 
 def class_number(cls: int | str, names: Sequence[str], count: int | None = None) -> int:

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from ..class_names import class_label
 from ..conditions import OutputSelector
 from ..data.preprocess import ImageBatch, Preprocess, load_images, open_image
 from ..errors import InputError, ModelError
@@ -60,8 +61,7 @@ class LoadedModel:
 
     def class_name(self, index: int) -> str:
         """Return ``"207 golden retriever"``, or only the number where no name is known."""
-        known = self.classes is not None and 0 <= index < len(self.classes)
-        return f"{index} {self.classes[index]}" if known and self.classes else str(index)
+        return class_label(index, self.classes or ())
 
     def sample(self) -> torch.Tensor:
         """Return an input of zeros with the shape that the model takes: (1, channel, height, width), or (1, *shape)."""

@@ -11,6 +11,7 @@ import torch
 
 from ..attribution.cond_attribution import CondAttribution
 from ..attribution.subject import Subject
+from ..class_names import class_label
 from ..concepts import Concept
 from ..conditions import OutputSelector, Pairing
 from ..data.preprocess import Normalise, Preprocess, load_images
@@ -135,7 +136,7 @@ class StudyBase:
         -------
         str
         """
-        return f"{number} {self.classes[number]}" if 0 <= number < len(self.classes) else str(number)
+        return class_label(number, self.classes)
 
     def read(self, paths: Sequence[str | Path]) -> torch.Tensor:
         """Return image files as the model sees them, before normalisation: (image, channel, height, width).

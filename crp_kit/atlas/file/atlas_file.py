@@ -11,8 +11,8 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from ...checks import is_integer
-from ...errors import AtlasError, ConceptRangeError, InputError
+from ...class_names import class_number
+from ...errors import AtlasError
 from .reader import open_atlas, read_classes, read_failures, read_header, read_layers, read_progress
 from .schema import Header
 
@@ -124,20 +124,9 @@ class AtlasFile:
         ConceptRangeError
             If there is no such number.
         InputError
-            If there is no such name.
+            If there is no class, or more than one, of this name.
         """
-        if isinstance(cls, str):
-            if cls not in self.classes:
-                raise InputError(f"no class is named {cls!r}; the first ones are {', '.join(self.classes[:5])}")
-            if self.classes.count(cls) > 1:
-                several = [str(number) for number, name in enumerate(self.classes) if name == cls]
-                raise InputError(f"several classes are named {cls!r}: give a number, {' or '.join(several)}")
-            return self.classes.index(cls)
-        if not is_integer(cls):
-            raise InputError(f"a class is a name or a whole number; got {cls!r}")
-        if not 0 <= cls < self.header.n_classes:
-            raise ConceptRangeError("y", [int(cls)], self.header.n_classes, what="class")
-        return int(cls)
+        return class_number(cls, self.classes, self.header.n_classes)
 
     def check_belongs(self, *, model_sha256: str | None = None, dataset_sha256: str | None = None) -> None:
         """Make sure that the atlas was made from a model and a dataset.
