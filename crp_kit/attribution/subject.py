@@ -79,14 +79,6 @@ class Subject:
             raise InputError("this needs a dataset: make the study with one, Study(model, data, …)")
         return NumberedSamples(self.dataset, preprocessing(self.preprocess)[0])
 
-    def first_image(self) -> torch.Tensor:
-        """Return the first sample of the dataset that can be read, as a batch of one, before normalisation."""
-        for number in range(len(self.samples)):
-            sample = self.samples[number]
-            if not isinstance(sample, Failure):
-                return sample[1][None]
-        raise InputError("no sample of the dataset can be read")
-
     def images(self, images: Any) -> Any:
         """Return images as a batch, before normalisation.
 
@@ -119,7 +111,7 @@ class Subject:
         """Number of axes of one sample, the batch axis not counted, if that is known."""
         if isinstance(self.preprocess, Preprocess):
             return self.preprocess.axes + 1
-        return None if self.dataset is None else self.first_image().ndim - 1
+        return None if self.dataset is None else self.samples.first_image().ndim - 1
 
     def inputs(self, images: Any) -> Any:
         """Return model inputs, (sample, channel, height, width) for images, on the model's device.
@@ -127,16 +119,26 @@ class Subject:
         Raises
         ------
         InputError
-            If the preprocessing does not return a batch of finite numbers.
+            If the preprocessing does not return a batch.
         """
         batch = self.images(images)
         if self.preprocess is None or not isinstance(batch, torch.Tensor):
             return batch
+        return self.normalised(batch)
+
+    def normalised(self, batch: torch.Tensor) -> torch.Tensor:
+        """Return model inputs of a batch of images, as the dataset gives them, of the model's device and dtype.
+
+        Raises
+        ------
+        InputError
+            If the preprocessing does not return a batch.
+        """
         inputs = self.normalise(batch)
         if not isinstance(inputs, torch.Tensor) or inputs.shape[:1] != batch.shape[:1]:
             shown = tuple(inputs.shape) if isinstance(inputs, torch.Tensor) else type(inputs).__name__
             raise InputError(f"preprocess takes a batch of images and returns a batch; {len(batch)} gave {shown}")
-        return inputs.to(*device_and_dtype(self.model))
+        return inputs.to(*device_and_dtype(self.model), non_blocking=True)
 
     def class_number(self, cls: int | str) -> int:
         """Return the number of a class given by number or name."""

@@ -35,16 +35,7 @@ def graph_references(
     pictures: dict[Key, tuple[torch.Tensor, ...]] = {}
     for layer, concept in keys:
         references = find_references(
-            subject,
-            atlas[layer],
-            concept,
-            mode="relevance",
-            k=k,
-            receptive_field=receptive_field,
-            conditioned_on="class",
-            cls=None,
-            batch_size=16,
-            check=not pictures,
+            subject, atlas[layer], concept, k=k, receptive_field=receptive_field, check=not pictures
         )
         pictures[layer, concept] = references.crops() if receptive_field else references.images
     return pictures

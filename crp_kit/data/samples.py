@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import signal
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -130,6 +130,27 @@ class NumberedSamples(Dataset[Any]):
         if bad:
             raise InputError(f"the image has {bad} values that are NaN or infinite (of {tensor.numel()})")
         return tensor
+
+    def first_image(self, numbers: Iterable[int] | None = None) -> torch.Tensor:
+        """Return the first image that can be read, as a batch: (1, channel, height, width).
+
+        Parameters
+        ----------
+        numbers : iterable of int, optional
+            The samples to look at; all by default.
+
+        Raises
+        ------
+        InputError
+            If none can be read; the message says why of the first.
+        """
+        reason = ""
+        for number in range(len(self)) if numbers is None else numbers:
+            sample = self[int(number)]
+            if not isinstance(sample, Failure):
+                return sample[1][None]
+            reason = reason or f"; sample {sample.sample}: {sample.reason}"
+        raise InputError(f"no sample can be read{reason}")
 
     def identifiers(self) -> list[str] | None:
         """Return a name for every sample, such as a path in its folder, or ``None`` where the dataset has none."""

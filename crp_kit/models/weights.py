@@ -35,7 +35,7 @@ def check_weights(model: nn.Module) -> None:
 
 def device_and_dtype(model: torch.nn.Module) -> tuple[torch.device, torch.dtype]:
     """Return device and floating-point type of a model."""
-    for value in (*model.parameters(), *model.buffers()):
+    for value in chain(model.parameters(), model.buffers()):
         if value.is_floating_point():
             return value.device, value.dtype
     return torch.device("cpu"), torch.float32

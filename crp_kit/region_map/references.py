@@ -33,16 +33,7 @@ def region_references(
     pictures: dict[int, Sequence[ReferencePicture]] = {}
     for concept in regions.concepts[:most]:
         references = find_references(
-            subject,
-            atlas[regions.layer],
-            concept,
-            mode="relevance",
-            k=min(k, atlas.header.k),
-            receptive_field=False,
-            conditioned_on="class",
-            cls=None,
-            batch_size=16,
-            check=not pictures,
+            subject, atlas[regions.layer], concept, k=min(k, atlas.header.k), check=not pictures
         )
         pictures[concept] = list(zip(references.images, references.heatmaps, strict=True))
     return pictures

@@ -312,7 +312,7 @@ class StudyBase:
         return show_layer_indices(self.attribution, self._example(image))
 
     def _example(self, image: Any) -> Any:
-        return self.inputs(self.subject.first_image() if image is None else image)
+        return self.inputs(self.subject.samples.first_image() if image is None else image)
 
 
 def _name(composite: Composite | str | None) -> str:

@@ -8,14 +8,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from ...attribution.axes import class_axis
 from ...attribution.layer_choice import select_layers
 from ...attribution.layer_concepts import layer_concepts
 from ...attribution.layer_values import per_sample
 from ...attribution.subject import Subject
-from ...data.samples import Failure, NumberedSamples, fingerprint
+from ...data.samples import NumberedSamples, fingerprint
 from ...errors import InputError
 from ...models.state_dict import state_digest
 from ...models.weights import device_and_dtype
@@ -94,20 +93,8 @@ def prepare(subject: Subject, settings: Settings) -> PreparedPass:
     attribution, samples = subject.attribution, subject.samples
     index, subset = _chosen_samples(len(samples), settings)
     progress = _progress(-(-len(index) // settings.batch_size), *settings.part)
-    device, dtype = device_and_dtype(attribution.model)
-    policy = target_policy(settings.target)
-    collector = Collector(
-        attribution.engine,
-        subject.composite,
-        {},
-        policy,
-        subject.normalise,
-        settings.aggregate,
-        settings.abs_norm,
-        device,
-        dtype,
-    )
-    run = attribution.engine.run(collector.inputs(_first_image(samples, index)), subject.composite)
+    collector = Collector(subject, {}, target_policy(settings.target), settings.aggregate, settings.abs_norm)
+    run = attribution.engine.run(collector.inputs(samples.first_image(index)), subject.composite)
     names = select_layers(run, attribution.model, settings.layers)
     collector = replace(collector, concepts=layer_concepts(run, names, subject.concepts), at_once=2 * run.rows_at_once)
     target, origin = settings.target, settings.origin
@@ -127,7 +114,7 @@ def prepare(subject: Subject, settings: Settings) -> PreparedPass:
         abs_norm=settings.abs_norm,
         aggregate=settings.aggregate,
         matrix=settings.matrix,
-        dtype=str(dtype).removeprefix("torch."),
+        dtype=str(device_and_dtype(attribution.model)[1]).removeprefix("torch."),
     )
     infos = tuple(_layer_info(run, name, collector) for name in names)
     return PreparedPass(samples, index, collector, infos, header, progress, _class_names(subject, origin, header))
@@ -159,18 +146,6 @@ def _chosen_samples(count: int, settings: Settings) -> tuple[Integers, str]:
 
 def _digest(index: Integers) -> str:
     return hashlib.sha256(index.tobytes()).hexdigest()[:16]
-
-
-def _first_image(samples: NumberedSamples, index: Integers) -> torch.Tensor:
-    """Return the first image that can be read, as a batch."""
-    failure: Failure | None = None
-    for number in index:
-        sample = samples[int(number)]
-        if not isinstance(sample, Failure):
-            return sample[1][None]
-        failure = failure or sample
-    assert failure is not None
-    raise InputError(f"no sample can be read; sample {failure.sample}: {failure.reason}")
 
 
 def _layer_info(run: Run, name: str, collector: Collector) -> LayerInfo:

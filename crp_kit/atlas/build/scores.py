@@ -12,13 +12,11 @@ import torch
 from ...atlas.file.schema import Array, Integers
 from ...attribution.layer_relevance import observe
 from ...attribution.predicted_class import predicted_classes
+from ...attribution.subject import Subject
 from ...concepts import Aggregate, Concept
-from ...data.preprocess import Normalise
 from ...data.samples import Batch
 from ...errors import ConceptRangeError, CrpKitError, InputError
 from ...numerics import is_finite
-from ...propagation.engine import Engine
-from ...rules.presets import Composite
 from ..file.schema import Kind
 from ..statistics.scores import BatchScores, KindScores, Rows
 from .target_policy import TargetPolicy, UnlabelledError
@@ -32,32 +30,23 @@ class Collector:
 
     Parameters
     ----------
-    engine : Engine
-    composite : zennit Composite or None
+    subject : Subject
     concepts : dict
         By layer.
     targets : callable
         From the model output and the samples' label ids to the classes that relevance starts from.
-    normalise : callable
-        From images, as the dataset gives them, to model inputs: (sample, channel, height, width).
     aggregate : {"sum", "max"}
     abs_norm : bool
-    device : torch.device
-    dtype : torch.dtype
     at_once : int, optional
         How many samples of a batch go through the model at once: maps that are too large for memory to be reused cost
         more than what larger batches save. All by default.
     """
 
-    engine: Engine
-    composite: Composite | None
+    subject: Subject
     concepts: Mapping[str, Concept]
     targets: TargetPolicy
-    normalise: Normalise
     aggregate: Aggregate
     abs_norm: bool
-    device: torch.device
-    dtype: torch.dtype
     at_once: int = sys.maxsize
 
     def inputs(self, images: torch.Tensor) -> torch.Tensor:
@@ -68,11 +57,7 @@ class Collector:
         InputError
             If the preprocessing makes no batch of finite numbers.
         """
-        made = self.normalise(images)
-        if not isinstance(made, torch.Tensor) or made.shape[:1] != images.shape[:1]:
-            shown = tuple(made.shape) if isinstance(made, torch.Tensor) else type(made).__name__
-            raise InputError(f"preprocess takes a batch of images and returns a batch; {len(images)} gave {shown}")
-        made = made.to(self.device, self.dtype, non_blocking=True)
+        made = self.subject.normalised(images)
         if not is_finite(made):
             bad = sum(not is_finite(image) for image in made)
             raise InputError(f"preprocess makes values that are NaN or infinite from {bad} of the images")
@@ -109,7 +94,11 @@ class Collector:
 
         try:
             seen = observe(
-                self.engine, self.inputs(batch.images), targets, composite=self.composite, layers=list(self.concepts)
+                self.subject.attribution.engine,
+                self.inputs(batch.images),
+                targets,
+                composite=self.subject.composite,
+                layers=list(self.concepts),
             )
         except UnlabelledError as error:
             raise InputError(f"sample {batch.samples[error.place]}: {error}") from error

@@ -16,7 +16,6 @@ from ...concepts import Concept, NeuronConcept
 from ...data.samples import Failure, NumberedSamples, fingerprint
 from ...errors import AtlasError, InputError
 from ...models.state_dict import state_digest
-from ...models.weights import device_and_dtype
 from ...propagation.run import Run
 from ...rules.receptive_field import receptive_field_rules
 from ..file.atlas_file import AtlasFile
@@ -107,13 +106,13 @@ class ReferenceMaps:
 
     def inputs(self, images: Sequence[torch.Tensor]) -> torch.Tensor:
         """Return model inputs: (sample, channel, height, width), or one axis more than the samples have."""
-        made = self.subject.normalise(torch.stack(list(images)))
+        made = self.subject.normalised(torch.stack(list(images)))
         if made.ndim != images[0].ndim + 1:
             raise InputError(
                 f"references show heatmaps (height, width), from model inputs (sample, channel, height, width); "
                 f"preprocess gives {tuple(made.shape)}"
             )
-        return made.to(*device_and_dtype(self.subject.model))
+        return made
 
     def inputs_of(self, images: Sequence[torch.Tensor], number: int) -> torch.Tensor:
         """Return model inputs of samples of one shape, of which `number` is the first; the model has to take them.

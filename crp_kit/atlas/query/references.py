@@ -142,13 +142,13 @@ def find_references(
     layer: LayerAtlas,
     concept: int,
     *,
-    mode: Kind,
+    mode: Kind = "relevance",
     k: int,
-    receptive_field: bool,
-    conditioned_on: ConditionedOn,
-    cls: int | str | None,
-    batch_size: int,
-    check: bool,
+    receptive_field: bool = False,
+    conditioned_on: ConditionedOn = "class",
+    cls: int | str | None = None,
+    batch_size: int = 16,
+    check: bool = True,
 ) -> References:
     """Return reference samples of a concept; see `crp_kit.Study.references`."""
     if conditioned_on not in get_args(ConditionedOn):

@@ -16,7 +16,6 @@ from ...attribution.axes import class_axis
 from ...attribution.predicted_class import class_scores
 from ...attribution.subject import Subject
 from ...errors import InputError
-from ...models.weights import device_and_dtype
 from ..image import picture
 from .rows import ReferenceRows
 
@@ -72,7 +71,7 @@ class RowSource:
         images = [reference_image(subject.samples, number) for number in rows.sample[part].tolist()]
         if len({image.shape for image in images}) > 1:
             raise InputError("ViRelAy shows images of one size; these differ: let the dataset resize and crop")
-        inputs = subject.normalise(torch.stack(images)).to(*device_and_dtype(subject.model))
+        inputs = subject.normalised(torch.stack(images))
         if inputs.shape[2:] != images[0].shape[1:]:
             raise InputError(
                 f"an image of {tuple(images[0].shape[1:])} pixels becomes a model input of {tuple(inputs.shape[2:])}, "
