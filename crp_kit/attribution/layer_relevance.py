@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 
 from ..errors import ConceptRangeError
 from ..graph.graph import Ref
 from ..numerics import working
-from ..propagation.engine import Engine
 from ..propagation.relevance_pass import relevance_pass
 from ..propagation.run import Run
-from ..rules.presets import Composite
 from .axes import check_class_output, class_axis
 from .layer_values import per_sample, recordable, rows_per_sample
 from .start_relevance import StartRelevance
@@ -47,19 +44,15 @@ class Observation:
     relevances: Mapping[str, torch.Tensor]
 
 
-def observe(
-    engine: Engine, data: Any, targets: Targets, *, composite: Composite | None, layers: Sequence[str]
-) -> Observation:
-    """Return activation and relevance of a batch at some layers.
+def observe(run: Run, targets: Targets, *, layers: Sequence[str]) -> Observation:
+    """Return activation and relevance of a batch at some layers; the run is used up.
 
     Parameters
     ----------
-    engine : Engine
-    data : torch.Tensor
-        Model inputs, (sample, ...).
+    run : Run
+        The forward of the batch, with the plan of its relevance pass.
     targets : callable
         Chooses, from the model's output, the classes that relevance starts from.
-    composite : zennit Composite or None
     layers : sequence of str
 
     Returns
@@ -75,7 +68,6 @@ def observe(
     NonFiniteRelevanceError
         If relevance becomes infinite or not-a-number.
     """
-    run = engine.run(data, composite)
     start = run.graph.output
     refs = recordable(run, layers, start)
     check_class_output(run)

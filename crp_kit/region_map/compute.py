@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from ..attribution.cond_attribution import check_data
 from ..attribution.layer_concepts import layer_concepts
 from ..attribution.layer_relevance import observe
 from ..attribution.predicted_class import predicted_class
@@ -143,13 +144,13 @@ def _check_layout(attr: Attribution, axes: int) -> None:
 
 def _shares(subject: Subject, sample: torch.Tensor, layer: str, *, cls: int | None) -> tuple[Concept, int, Floats]:
     """Return what a concept is in a layer, the class, and the share of each concept in the layer's relevance."""
-    attribution, composite = subject.attribution, subject.composite
-    attribution.graph(sample, composite)  # raises what is wrong with the sample
-    run = attribution.engine.run(sample, composite)
+    engine = subject.attribution.engine
+    check_data(engine.named(sample))
+    run = engine.run(sample, subject.composite)
     concept = layer_concepts(run, [layer], subject.concepts)[layer]
     number = predicted_class(run, otherwise="say what to explain with cls") if cls is None else cls
     start = torch.full((1, 1), number)
-    seen = observe(attribution.engine, sample, lambda _: start, composite=composite, layers=[layer])
+    seen = observe(run, lambda _: start, layers=[layer])
     shares = concept.attribute(seen.relevances[layer][0])[0]
     return concept, number, shares.detach().cpu().double().numpy()
 

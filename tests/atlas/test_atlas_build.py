@@ -281,9 +281,9 @@ def test_batches_of_large_maps_go_through_the_model_in_parts(
     sizes: list[int] = []
     observe, rows_at_once = collect.observe, Run.rows_at_once.fget
 
-    def observed(engine: Any, data: torch.Tensor, *more: Any, **named: Any) -> Any:
-        sizes.append(len(data))
-        return observe(engine, data, *more, **named)
+    def observed(run: Run, *more: Any, **named: Any) -> Any:
+        sizes.append(run.graph.batch)
+        return observe(run, *more, **named)
 
     monkeypatch.setattr(Run, "rows_at_once", property(lambda run: 2 if run.graph.batch == 1 else rows_at_once(run)))
     build(tmp_path / "small.h5", matrix=True, batch_size=4, target=target).close()

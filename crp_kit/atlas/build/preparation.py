@@ -94,7 +94,7 @@ def prepare(subject: Subject, settings: Settings) -> PreparedPass:
     index, subset = _chosen_samples(len(samples), settings)
     progress = _progress(-(-len(index) // settings.batch_size), *settings.part)
     collector = Collector(subject, {}, target_policy(settings.target), settings.aggregate, settings.abs_norm)
-    run = attribution.engine.run(collector.inputs(samples.first_image(index)), subject.composite)
+    run = collector.run(samples.first_image(index))
     names = select_layers(run, attribution.model, settings.layers)
     collector = replace(collector, concepts=layer_concepts(run, names, subject.concepts), at_once=2 * run.rows_at_once)
     target, origin = settings.target, settings.origin

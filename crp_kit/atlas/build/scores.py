@@ -17,6 +17,7 @@ from ...concepts import Aggregate, Concept
 from ...data.samples import Batch
 from ...errors import ConceptRangeError, CrpKitError, InputError
 from ...numerics import is_finite
+from ...propagation.run import Run
 from ..file.schema import Kind
 from ..statistics.scores import BatchScores, KindScores, Rows
 from .target_policy import TargetPolicy, UnlabelledError
@@ -49,8 +50,8 @@ class Collector:
     abs_norm: bool
     at_once: int = sys.maxsize
 
-    def inputs(self, images: torch.Tensor) -> torch.Tensor:
-        """Return model inputs.
+    def run(self, images: torch.Tensor) -> Run:
+        """Return the forward of images, as the dataset gives them, and the plan of its relevance pass.
 
         Raises
         ------
@@ -61,7 +62,7 @@ class Collector:
         if not is_finite(made):
             bad = sum(not is_finite(image) for image in made)
             raise InputError(f"preprocess makes values that are NaN or infinite from {bad} of the images")
-        return made
+        return self.subject.attribution.engine.run(made, self.subject.composite)
 
     def scores(self, batch: Batch) -> BatchScores:
         """Return what a batch gives. The batch has at least one sample.
@@ -93,13 +94,7 @@ class Collector:
             return _padded(chosen).to(output.device)
 
         try:
-            seen = observe(
-                self.subject.attribution.engine,
-                self.inputs(batch.images),
-                targets,
-                composite=self.subject.composite,
-                layers=list(self.concepts),
-            )
+            seen = observe(self.run(batch.images), targets, layers=list(self.concepts))
         except UnlabelledError as error:
             raise InputError(f"sample {batch.samples[error.place]}: {error}") from error
         except ConceptRangeError as error:
