@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import torch
 
     from ..attribution.result import Attribution
+    from ..propagation.run import Run
     from ..study import Study
 
 __all__ = ["heatmap"]
@@ -185,22 +186,26 @@ def _ranked(study: Study, views: torch.Tensor, where: tuple[str, _Set], asked: _
     The layer is conditioned too, as it is for the heatmaps: otherwise paths beside another condition would carry
     nothing to it. What arrives is recorded before the layer's own condition, which here lets nothing pass.
     """
-    from ..concepts import ChannelConcept
+    from ..attribution.layer_concepts import layer_concepts
 
     layer, base = where
     attr = study(views, [{**base, layer: []}], record_layer=[layer], pairing="product", **asked.options)
-    concept = ChannelConcept(axis=study.attribution.channel_axis(study.inputs(views), layer))
+    concept = layer_concepts(_run(study, views), [layer], study.subject.concepts)[layer]
     shares = concept.attribute(attr.relevances[layer])[0]
     order = shares.abs().argsort(descending=True, stable=True)[: asked.top]
     return [(int(channel), float(shares[channel])) for channel in order]
 
 
 def _predicted_class(study: Study, views: torch.Tensor) -> int:
-    """Return the class that the model predicts, from the forward that the attribution records."""
+    """Return the class that the model predicts."""
     from ..attribution.predicted_class import predicted_class
 
-    run = study.attribution.engine.run(study.inputs(views), study.subject.composite)
-    return predicted_class(run, otherwise="say what to explain with --condition y:ID")
+    return predicted_class(_run(study, views), otherwise="say what to explain with --condition y:ID")
+
+
+def _run(study: Study, views: torch.Tensor) -> Run:
+    """Return the forward that the attribution records."""
+    return study.attribution.engine.run(study.inputs(views), study.subject.composite)
 
 
 def _predicted(study: Study, found: _Maps) -> str | None:

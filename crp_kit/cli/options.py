@@ -219,21 +219,18 @@ def sample_of(study: Study, size: str | None) -> torch.Tensor:
     InputError
         If the size is none.
     """
-    import torch
-
     from ..data.preprocess import Preprocess
 
     preprocess = study.subject.preprocess
     assert isinstance(preprocess, Preprocess)
-    sample = torch.zeros(1, preprocess.channels, *preprocess.size)
     if size is None:
-        return sample
+        return preprocess.zeros()
     axes = preprocess.axes
     example = {1: "1000", 2: "224 or 480x640", 3: "16x224x224"}[axes]
     if not re.fullmatch(r"[1-9]\d*(x[1-9]\d*)*", size) or size.count("x") not in ({0, 1} if axes == 2 else {axes - 1}):
         raise InputError(f"--size is written like {example}; got {size!r}")
     sizes = [int(one) for one in size.split("x")]
-    return sample.new_zeros((*sample.shape[:2], *(sizes * 2 if (axes, len(sizes)) == (2, 1) else sizes)))
+    return preprocess.zeros(tuple(sizes * 2 if (axes, len(sizes)) == (2, 1) else sizes))
 
 
 def numbers(text: str) -> list[int]:

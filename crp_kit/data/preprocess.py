@@ -21,7 +21,7 @@ from ..errors import InputError
 from ..files import check_file
 from .arrays import AXES, open_array
 
-__all__ = ["ImageBatch", "Normalise", "Preprocess", "load_images", "open_image", "preprocessing"]
+__all__ = ["ImageBatch", "Normalise", "Preprocess", "load_images", "load_views", "open_image", "preprocessing"]
 
 Normalise = Callable[[torch.Tensor], torch.Tensor]
 """From images, as a dataset gives them, to model inputs: (sample, channel, height, width)."""
@@ -167,6 +167,10 @@ class Preprocess:
             return (self.crop, self.crop) if isinstance(self.crop, int) else self.crop
         return (self.resize, self.resize) if self.resize is not None else (224, 224)
 
+    def zeros(self, size: tuple[int, ...] | None = None) -> torch.Tensor:
+        """Return an input of zeros: (1, channel, height, width), or (1, channel, *place), by default of `size`."""
+        return torch.zeros(1, self.channels, *(size or self.size))
+
 
 @dataclass(frozen=True, eq=False)
 class ImageBatch:
@@ -200,9 +204,21 @@ def load_images(paths: Sequence[str | Path], preprocess: Preprocess | None = Non
     InputError
         If there is no path, a file cannot be read, or the model keeps the samples' own sizes and these differ.
     """
+    preprocess = preprocess or Preprocess()
+    views = load_views(paths, preprocess)
+    return ImageBatch(views, preprocess.normalise(views), tuple(map(Path, paths)))
+
+
+def load_views(paths: Sequence[str | Path], preprocess: Preprocess) -> torch.Tensor:
+    """Return what the model sees of files, before normalisation: (sample, channel, height, width), or (…, *place).
+
+    Raises
+    ------
+    InputError
+        As for `load_images`.
+    """
     if not paths:
         raise InputError("no image to load")
-    preprocess = preprocess or Preprocess()
     views = [preprocess.read(path) for path in paths]
     for path, view in zip(paths, views, strict=True):
         if view.shape != views[0].shape:
@@ -211,8 +227,7 @@ def load_images(paths: Sequence[str | Path], preprocess: Preprocess | None = Non
                 f"this model keeps the shape of an image, and a batch needs one shape: {paths[0]} gives "
                 f"{_size(views[0])} and {path} gives {_size(view)} {unit}; load them one by one"
             )
-    batch = torch.stack(views)
-    return ImageBatch(batch, preprocess.normalise(batch), tuple(map(Path, paths)))
+    return torch.stack(views)
 
 
 def _size(view: torch.Tensor) -> str:

@@ -65,7 +65,7 @@ class LoadedModel:
 
     def sample(self) -> torch.Tensor:
         """Return an input of zeros with the shape that the model takes: (1, channel, height, width), or (1, *shape)."""
-        return torch.zeros(1, self.preprocess.channels, *self.preprocess.size)
+        return self.preprocess.zeros()
 
 
 def load_model(spec: str, weights: str | None = None) -> LoadedModel:

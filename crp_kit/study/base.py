@@ -14,7 +14,7 @@ from ..attribution.subject import Subject
 from ..class_names import class_label
 from ..concepts import Concept
 from ..conditions import OutputSelector, Pairing
-from ..data.preprocess import Normalise, Preprocess, load_images
+from ..data.preprocess import Normalise, Preprocess, load_views
 from ..data.samples import NumberedSamples
 from ..errors import InputError
 from ..models.weights import device_and_dtype
@@ -154,7 +154,7 @@ class StudyBase:
         preprocess = self.subject.preprocess
         if not isinstance(preprocess, Preprocess):
             raise InputError("files are opened by a crp_kit.models.Preprocess: make the study with one as preprocess")
-        return torch.stack(list(load_images(paths, preprocess).views))
+        return load_views(paths, preprocess)
 
     def inputs(self, images: Any) -> Any:
         """Return model inputs of images, on the model's device.
