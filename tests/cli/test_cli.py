@@ -139,6 +139,34 @@ def test_option_top_ranks_a_layer_beside_another_condition_by_the_relevance_that
     assert float(passed.min()) >= 0 < float(passed[best].min())
 
 
+def test_option_top_ranks_channels_where_a_layer_folds_windows_into_its_batch(folder: Path) -> None:
+    """The axis of channels is that of the recorded relevance, which has the windows behind the samples."""
+    (folder / "windows.py").write_text(
+        "import torch\nfrom torch import nn\nfrom crp_kit.models.load import LoadedModel, Preprocess\n"
+        "class Windows(nn.Module):\n"
+        "    def __init__(self):\n"
+        "        super().__init__()\n"
+        "        self.mix, self.head = nn.Linear(3, 20), nn.Linear(20, 4)\n"
+        "    def forward(self, x):\n"
+        "        windows = x.unflatten(2, (4, 2)).unflatten(4, (4, 2)).permute(0, 2, 4, 3, 5, 1)\n"
+        "        mixed = self.mix(windows.reshape(-1, 4, 3)).relu()\n"
+        "        return self.head(mixed.reshape(len(x), -1, 20).mean(1))\n"
+        "def model():\n"
+        "    torch.manual_seed(0)\n"
+        "    return LoadedModel(Windows().eval(), Preprocess(8, 8))\n"
+    )
+    asked = ("--model", "windows.py:model", "--layer", "mix", "--top", 20, "--condition", "y:1", "--json")
+    rows = json.loads(crp_kit("heatmap", "0.png", *asked).stdout)["images"][0]["heatmaps"]
+    loaded = load_model("windows.py:model")
+    inputs = load_images(["0.png"], loaded.preprocess).inputs
+    sets = [{"mix": [channel], "y": [1]} for channel in range(20)]
+    maps = CondAttribution(loaded.model)(inputs, sets, "epsilon_plus_flat", pairing="product").heatmap
+    sums = maps.flatten(1).sum(1)
+    relevant = [channel for channel in sums.abs().argsort(descending=True).tolist() if sums[channel]]
+    assert [row["condition"]["mix"][0] for row in rows][: len(relevant)] == relevant
+    assert len(relevant) > 6
+
+
 def test_composites_and_parallel_paths_are_passed_on(folder: Path) -> None:
     def relevance(*options: str) -> float:
         result = crp_kit(
