@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import replace
+from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
@@ -62,8 +64,8 @@ class StudyBase:
             "biases": biases,
         }
         if isinstance(model, CondAttribution):
-            usual = {**dict.fromkeys(settings), "fixed": (), "inputs": "arguments", "biases": "absorb"}
-            double = [name for name, value in settings.items() if value != usual[name]]
+            usual = signature(StudyBase).parameters
+            double = [name for name, value in settings.items() if value != usual[name].default]
             if double:
                 raise InputError(f"{', '.join(double)} is given beside a CondAttribution: make that with it")
             attribution = model
@@ -118,8 +120,7 @@ class StudyBase:
         CompositeError
             If there is no such composite.
         """
-        other = object.__new__(type(self))
-        other.origin = self.origin
+        other = copy(self)
         rules = _rules(self.attribution, composite, self.subject.preprocess)
         other.subject = replace(self.subject, composite=rules, rules_name=_name(composite))
         return other
