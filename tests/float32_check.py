@@ -170,15 +170,26 @@ def compare_built(model: nn.Module, data: Data, *, composites: Sequence[str] = C
     results = [_compared(name, single[name], double[name]) for name in composites]
     unclear = [one.composite for one in results if one.difference >= ROUNDING]
     if unclear:
-        _perturb(model)
-        moved = _runs(model, data, selection, unclear, record=False)
-        results = [
-            replace(one, moved=_relative(moved[one.composite].heatmap, double[one.composite].heatmap))
-            if one.composite in unclear
-            else one
-            for one in results
-        ]
+        explained = _explained(model, data, selection, {one.composite: one for one in results}, unclear)
+        results = [explained.get(one.composite, one) for one in results]
     return Precision(shape, 0.0, tuple(results))
+
+
+def _explained(
+    model: nn.Module, data: Data, selection: torch.Tensor, results: Mapping[str, Comparison], unclear: Sequence[str]
+) -> dict[str, Comparison]:
+    """Measure where differences begin, and how far the map moves if the parameters do; the model is in float64."""
+    single = _runs(model.float(), _cast(data, torch.float32), selection.float(), unclear, record=True)
+    double = _runs(model.double(), data, selection, unclear, record=True)
+    _perturb(model)
+    moved = _runs(model, data, selection, unclear)
+    explained = {}
+    for name in unclear:
+        node = _first(single[name].relevance, double[name].relevance, results[name].difference / 10)
+        distance = _relative(moved[name].heatmap, double[name].heatmap)
+        operation = double[name].operations.get(node, "")
+        explained[name] = replace(results[name], moved=distance, node=node, operation=operation)
+    return explained
 
 
 @dataclass(frozen=True)
@@ -192,7 +203,7 @@ class _Run:
 
 
 def _runs(
-    model: nn.Module, data: Data, selection: torch.Tensor, composites: Sequence[str], *, record: bool = True
+    model: nn.Module, data: Data, selection: torch.Tensor, composites: Sequence[str], *, record: bool = False
 ) -> dict[str, _Run]:
     """Attribute one neuron under each composite."""
     with torch.no_grad():
@@ -248,11 +259,7 @@ def _compared(name: str, single: _Run, double: _Run) -> Comparison:
         node, rule = single.broken or double.broken or ("", "")
         note = "" if single.broken and not double.broken else "not finite in float64"
         return Comparison(name, finite=single.broken is None, node=node, operation=rule, note=note)
-    difference = _relative(single.heatmap, double.heatmap)
-    if difference < ROUNDING:
-        return Comparison(name, finite=True, difference=difference)
-    node = _first(single.relevance, double.relevance, difference / 10)
-    return Comparison(name, True, difference, node=node, operation=double.operations.get(node, ""))
+    return Comparison(name, finite=True, difference=_relative(single.heatmap, double.heatmap))
 
 
 def _first(single: Mapping[str, torch.Tensor], double: Mapping[str, torch.Tensor], least: float) -> str:

@@ -173,7 +173,7 @@ def _sample_rows(atlas: ConceptAtlas) -> Iterator[dict[str, Any]]:
 
 
 def _place(scores: ScoreAtlas, concept: int) -> dict[str, Any]:
-    return {"layer": scores.layer.name, "mode": scores.kind, "concept": concept}
+    return {"layer": scores.layer.name, "mode": scores.mode, "concept": concept}
 
 
 def _top_rows(scores: ScoreAtlas) -> Iterator[dict[str, Any]]:

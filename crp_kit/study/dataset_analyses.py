@@ -11,7 +11,7 @@ from .base import StudyBase
 if TYPE_CHECKING:
     from ..atlas import BuildOptions, ConceptAtlas
     from ..atlas.build.target_policy import TargetRule
-    from ..atlas.file.schema import Kind
+    from ..atlas.file.schema import Mode
     from ..atlas.query.references import ConditionedOn, References
     from ..attribution.layer_choice import LayerChoice
     from ..concept_graph import ConceptGraph
@@ -141,7 +141,7 @@ class DatasetAnalyses(StudyBase):
         layer: str,
         concept: int,
         *,
-        mode: Kind = "relevance",
+        mode: Mode = "relevance",
         k: int = 8,
         receptive_field: bool = False,
         conditioned_on: ConditionedOn = "class",
@@ -355,7 +355,7 @@ class DatasetAnalyses(StudyBase):
         concept_ids: Sequence[int] | None = None,
         top: int = 6,
         k: int = 40,
-        mode: Kind = "relevance",
+        mode: Mode = "relevance",
         conditioned_on: Literal["class", "prediction"] = "class",
         name: str | None = None,
         batch_size: int = 16,

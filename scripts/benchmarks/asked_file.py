@@ -9,7 +9,7 @@ from zlib import crc32
 import numpy as np
 
 from crp_kit.atlas.build.pass_state import PassState
-from crp_kit.atlas.file.hdf5 import write_tree
+from crp_kit.atlas.file.hdf5_writer import write_tree
 from crp_kit.atlas.file.schema import ArraySpec, Header, LayerInfo, Progress, layer_path
 
 from .cases import BATCH, K_CLASS, Case, K

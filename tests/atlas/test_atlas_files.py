@@ -27,7 +27,8 @@ from processes import run_python
 from studies import atlas_of
 
 import crp_kit as crp
-from crp_kit.atlas.file.hdf5 import H5File, write_tree
+from crp_kit.atlas.file.hdf5_reader import H5File
+from crp_kit.atlas.file.hdf5_writer import write_tree
 from crp_kit.atlas.file.reader import open_atlas
 from crp_kit.atlas.file.schema import Tree, array_spec
 from crp_kit.atlas.query.rankings import ClassRanking, ConceptStatistics, SampleRanking
@@ -36,7 +37,7 @@ from crp_kit.errors import AtlasError, ConceptRangeError, InputError, UnknownLay
 
 LAYER = "layer2.1.conv2"
 CONCEPTS, CLASSES, K, K_CLASS = 32, 8, 5, 2
-KINDS = ("relevance", "activation")
+MODES = ("relevance", "activation")
 Array = npt.NDArray[Any]
 
 
@@ -598,7 +599,7 @@ def stored(sound: Path) -> dict[str, Array]:
         return {name: file[name][()] for name in array_paths(sound)}
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", MODES)
 def test_rankings_are_those_of_the_file(atlas: crp.ConceptAtlas, stored: dict[str, Array], kind: Any) -> None:
     half, base = atlas[LAYER].score(kind), f"layers/0/{kind}"
     for concept in range(CONCEPTS):
@@ -618,7 +619,7 @@ def test_rankings_are_those_of_the_file(atlas: crp.ConceptAtlas, stored: dict[st
     assert half.top(np.int64(3)).sample.tolist() == half.top(3).sample.tolist()  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", MODES)
 def test_classes_and_concepts_are_sorted_by_mean(atlas: crp.ConceptAtlas, stored: dict[str, Array], kind: Any) -> None:
     half, base = atlas[LAYER].score(kind), f"layers/0/{kind}"
     moments = {name: stored[f"{base}/moments/{name}"] for name in ("count", "mean", "std", "min", "max")}
@@ -654,7 +655,7 @@ def test_a_layer_answers_by_relevance(atlas: crp.ConceptAtlas) -> None:
     assert repr(layer.activation).startswith(f"ScoreAtlas activation of '{LAYER}': top, class_top, ")
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", MODES)
 def test_moments_and_statistics(atlas: crp.ConceptAtlas, stored: dict[str, Array], kind: Any) -> None:
     half = atlas[LAYER].score(kind)
     moments = {name: stored[f"layers/0/{kind}/moments/{name}"] for name in ("count", "mean", "std", "min", "max")}
@@ -690,7 +691,7 @@ def test_samples_targets_predictions_and_places(atlas: crp.ConceptAtlas, stored:
 def test_the_matrix_is_read_when_it_is_cut(tmp_path: Path) -> None:
     build(tmp_path / "a.h5", matrix=True)
     with crp.ConceptAtlas(tmp_path / "a.h5") as atlas, h5py.File(tmp_path / "a.h5") as file:
-        for kind in KINDS:
+        for kind in MODES:
             matrix, expected = atlas[LAYER].score(kind).matrix, file[f"layers/0/{kind}/matrix"][()]  # type: ignore[arg-type]
             assert matrix.shape == (24, CONCEPTS)
             assert matrix[3:5, 7].tolist() == expected[3:5, 7].tolist()
@@ -881,7 +882,7 @@ def test_an_atlas_can_be_pickled(sound: Path, shard: Path) -> None:
 
 def asked(atlas: crp.ConceptAtlas, concept: int) -> str:
     """Some of what a reader may ask for at the same time as others."""
-    halves = [atlas[LAYER].score(kind) for kind in KINDS]  # type: ignore[arg-type]
+    halves = [atlas[LAYER].score(kind) for kind in MODES]  # type: ignore[arg-type]
     return repr([[half.top(concept), half.class_top(concept, concept % 8), half.classes(concept)] for half in halves])
 
 

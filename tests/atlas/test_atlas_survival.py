@@ -134,7 +134,7 @@ def test_a_full_disk_is_said_and_keeps_the_last_checkpoint(tmp_path: Path, undis
     code = """
         import resource
         limit = [None]
-        original = crp.atlas.file.hdf5.write_tree
+        original = crp.atlas.file.hdf5_writer.write_tree
         def limited(path, tree, *, compress):
             if limit[0] is not None:
                 resource.setrlimit(resource.RLIMIT_FSIZE, (limit[0], resource.RLIM_INFINITY))
@@ -304,7 +304,7 @@ def test_job_arrays_build_their_shards_beside_the_output(tmp_path: Path) -> None
 
 def test_a_batch_that_is_half_taken_in_is_never_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     kinds: list[int] = []
-    add = crp.atlas.build.pass_state._KindState.add
+    add = crp.atlas.build.pass_state._ModeState.add
 
     def fails(self: Any, *arguments: Any) -> None:
         kinds.append(1)
@@ -313,7 +313,7 @@ def test_a_batch_that_is_half_taken_in_is_never_saved(tmp_path: Path, monkeypatc
         add(self, *arguments)
 
     with monkeypatch.context() as patched:
-        patched.setattr(crp.atlas.build.pass_state._KindState, "add", fails)
+        patched.setattr(crp.atlas.build.pass_state._ModeState, "add", fails)
         with pytest.raises(MemoryError):
             build(tmp_path / "a.h5", ShapesDataset(20), batch_size=4, checkpoint=0.0)
     with crp.ConceptAtlas(tmp_path / "a.h5.partial" / "checkpoint.h5", incomplete=True) as atlas:

@@ -17,7 +17,7 @@ from ...attribution.subject import Subject
 from ...data.samples import Batch, Failure, batches
 from ...errors import AtlasError, InputError
 from ...interrupts import Interrupts
-from ..file.hdf5 import write_tree
+from ..file.hdf5_writer import write_tree
 from ..file.reader import check_same, open_atlas, read_progress
 from ..query.concept_atlas import ConceptAtlas
 from .build_folder import BuildFolder

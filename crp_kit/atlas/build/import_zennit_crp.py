@@ -14,8 +14,8 @@ import numpy as np
 from ...atlas.file.schema import Array, Integers
 from ...concepts import Aggregate, ChannelConcept
 from ...errors import AtlasError, CrpKitWarning
-from ..file.hdf5 import write_tree
-from ..file.schema import KINDS, Header, Kind, LayerInfo, Progress
+from ..file.hdf5_writer import write_tree
+from ..file.schema import MODES, Header, LayerInfo, Mode, Progress
 from ..query.concept_atlas import ConceptAtlas
 from .build_folder import BuildFolder
 from .pass_state import PassState, allocator, state_bytes
@@ -23,7 +23,7 @@ from .settings import Origin, origin_attributes
 
 __all__ = ["import_zennit_crp"]
 
-_FOLDERS: dict[Kind, tuple[str, str]] = {"relevance": ("RelMax", "RelStats"), "activation": ("ActMax", "ActStats")}
+_FOLDERS: dict[Mode, tuple[str, str]] = {"relevance": ("RelMax", "RelStats"), "activation": ("ActMax", "ActStats")}
 _PARTS = {"sample": "data", "score": "rel", "position": "rf"}
 _EMPTY: dict[str, tuple[str, float]] = {"sample": ("i8", -1), "score": ("f4", -np.inf), "position": ("i4", -1)}
 """Type of each array of a ranking, and its value in an empty place."""
@@ -37,19 +37,19 @@ Ranking = Mapping[str, Array]
 
 @dataclass(frozen=True)
 class _Source:
-    """Where the rankings of one layer and kind lie, as paths without the ends of their three files.
+    """Where the rankings of one layer and mode lie, as paths without the ends of their three files.
 
     Parameters
     ----------
     layer : str
-    kind : {"relevance", "activation"}
+    mode : {"relevance", "activation"}
     top : Path
         Over all samples.
     by_class : dict of int to Path
     """
 
     layer: str
-    kind: Kind
+    mode: Mode
     top: Path
     by_class: Mapping[int, Path]
 
@@ -144,7 +144,7 @@ def import_zennit_crp(
     folder, origin = Path(folder), origin or Origin(command="crp_kit.atlas.import_zennit_crp")
     workspace = BuildFolder(Path(path), resume=False, overwrite=overwrite)
     suffix = _suffix(folder, aggregate, abs_norm)
-    sources = [one for kind in KINDS for one in _sources(folder, kind, suffix)]
+    sources = [one for mode in MODES for one in _sources(folder, mode, suffix)]
     if not sources:
         raise AtlasError(
             f"the folders …_{suffix} in {str(folder)!r} hold only parts that an interrupted run has left, such as "
@@ -159,7 +159,7 @@ def import_zennit_crp(
             top = _stacked(state, {0: source.top}, (1, concepts, header.k))
             top["target"] = _target(state, top["sample"])
             by_class = _stacked(state, source.by_class, (header.n_classes, concepts, header.k_class))
-            state.take_rankings(source.layer, source.kind, top, by_class)
+            state.take_rankings(source.layer, source.mode, top, by_class)
         write_tree(workspace.target, state.tree(origin_attributes(origin), complete=True), compress=True)
     return ConceptAtlas(workspace.target)
 
@@ -190,22 +190,22 @@ def _suffix(folder: Path, aggregate: str | None, abs_norm: bool | None) -> str:
     return chosen.pop()
 
 
-def _sources(folder: Path, kind: Kind, suffix: str) -> list[_Source]:
-    """Return the layers of one kind in the order of their names, numbers in them as numbers."""
-    tops, classes = (folder / f"{name}_{suffix}" for name in _FOLDERS[kind])
+def _sources(folder: Path, mode: Mode, suffix: str) -> list[_Source]:
+    """Return the layers of one mode in the order of their names, numbers in them as numbers."""
+    tops, classes = (folder / f"{name}_{suffix}" for name in _FOLDERS[mode])
     found = _stems(tops)
     parts = {name: layer for name in found if (layer := _layer_of_part(tops / name, classes))}
     layers = [name for name in found if name not in parts]
     lost = sorted({layer for layer in parts.values() if layer not in layers})
     if layers and lost:
         warnings.warn(
-            f"left out {kind} of {', '.join(lost)}: an interrupted run has left only parts of it in {tops}",
+            f"left out {mode} of {', '.join(lost)}: an interrupted run has left only parts of it in {tops}",
             CrpKitWarning,
             stacklevel=3,
         )
     layers.sort(key=lambda name: [int(one) if one.isdecimal() else one for one in re.split(r"(\d+)", name)])
     listed = _listed(classes)
-    return [_Source(name, kind, tops / name, _by_class(classes / name, listed)) for name in layers]
+    return [_Source(name, mode, tops / name, _by_class(classes / name, listed)) for name in layers]
 
 
 def _stems(folder: Path) -> set[str]:

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from ...errors import AtlasError
-from ..file.hdf5 import H5File, write_tree
+from ..file.hdf5_reader import H5File
+from ..file.hdf5_writer import write_tree
 from ..file.reader import (
     check_same,
     open_atlas,

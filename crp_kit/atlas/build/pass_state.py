@@ -11,17 +11,17 @@ from typing import Any
 
 import numpy as np
 
-from ..file.hdf5 import H5File
+from ..file.hdf5_reader import H5File
 from ..file.reader import read_failures
 from ..file.schema import (
     ENCODING,
-    KINDS,
+    MODES,
     VERSION,
     Array,
     Header,
     Integers,
-    Kind,
     LayerInfo,
+    Mode,
     Progress,
     Tree,
     array_spec,
@@ -32,28 +32,28 @@ from ..file.schema import (
 )
 from ..statistics.base import Allocate, Read, Statistic, in_memory
 from ..statistics.rankings import ClassTop, Top
-from ..statistics.scores import BatchScores, KindScores
+from ..statistics.scores import BatchScores, ModeScores
 from ..statistics.table import statistics_of
 
 __all__ = ["PassState", "allocator", "state_bytes"]
 
 
 @dataclass(eq=False)
-class _KindState:
+class _ModeState:
     """Statistics of relevance or activation of one layer, so far, by name."""
 
     statistics: dict[str, Statistic]
 
     @classmethod
-    def empty(cls, header: Header, concepts: int, samples: int, allocate: Allocate, *, kind: Kind) -> _KindState:
+    def empty(cls, header: Header, concepts: int, samples: int, allocate: Allocate, *, mode: Mode) -> _ModeState:
         return cls(
             {
                 statistic.name: statistic(header, concepts, samples, allocate)
-                for statistic in statistics_of(header, kind)
+                for statistic in statistics_of(header, mode)
             }
         )
 
-    def add(self, scores: KindScores, index: Integers) -> None:
+    def add(self, scores: ModeScores, index: Integers) -> None:
         """Add a batch; `index` (sample,) has the numbers of all samples of this part."""
         for statistic in self.statistics.values():
             statistic.add(scores, index)
@@ -98,18 +98,18 @@ class PassState:
     def __post_init__(self) -> None:
         self.target: Integers = np.full(len(self.index), -1, "i8")
         self.prediction: Integers = np.full(len(self.index), -1, "i8")
-        self._kinds = {
-            (info.name, kind): _KindState.empty(self.header, info.n_concepts, len(self.index), self.allocate, kind=kind)
+        self._modes = {
+            (info.name, mode): _ModeState.empty(self.header, info.n_concepts, len(self.index), self.allocate, mode=mode)
             for info in self.layers
-            for kind in KINDS
+            for mode in MODES
         }
 
     def add(self, batch: BatchScores) -> None:
         """Take in the samples of a batch."""
         places = np.searchsorted(self.index, batch.sample)
         self.target[places], self.prediction[places] = batch.target, batch.prediction
-        for (name, kind), state in self._kinds.items():
-            state.add(batch.layers[name][kind], self.index)
+        for (name, mode), state in self._modes.items():
+            state.add(batch.layers[name][mode], self.index)
 
     def merge(self, file: H5File) -> None:
         """Add a shard or checkpoint that has seen other samples, which are consecutive ones of this state."""
@@ -119,17 +119,17 @@ class PassState:
         self.target[rows] = file.array("/samples/target")[:]
         self.prediction[rows] = file.array("/samples/prediction")[:]
         for number, info in enumerate(self.layers):
-            for kind in KINDS:
-                base = layer_path(number, kind)
-                self._kinds[info.name, kind].merge(partial(_read, file, base), file.names(base), start)
+            for mode in MODES:
+                base = layer_path(number, mode)
+                self._modes[info.name, mode].merge(partial(_read, file, base), file.names(base), start)
         self.failures.update(read_failures(file))
 
-    def take_rankings(self, name: str, kind: Kind, top: Mapping[str, Array], class_top: Mapping[str, Array]) -> None:
+    def take_rankings(self, name: str, mode: Mode, top: Mapping[str, Array], class_top: Mapping[str, Array]) -> None:
         """Add rankings of one layer that were made elsewhere, (1, concept, k) and (class, concept, k_class).
 
         Optional statistics, of which such a source says nothing, are left out.
         """
-        statistics = self._kinds[name, kind].statistics
+        statistics = self._modes[name, mode].statistics
         for statistic in list(statistics.values()):
             if isinstance(statistic, Top):
                 statistic.ranking.merge(top)
@@ -192,9 +192,9 @@ class PassState:
     def _layers(self, tree: Tree, complete: bool) -> None:
         for number, info in enumerate(self.layers):
             self._group(tree, layer_path(number), "-layer", info.attributes())
-            for kind in KINDS:
-                base, state = layer_path(number, kind), self._kinds[info.name, kind]
-                self._group(tree, base, f"-{kind}")
+            for mode in MODES:
+                base, state = layer_path(number, mode), self._modes[info.name, mode]
+                self._group(tree, base, f"-{mode}")
                 statistics = state.statistics.values()
                 for statistic in statistics:
                     if statistic.encoding:
@@ -219,8 +219,8 @@ def state_bytes(header: Header, layers: tuple[LayerInfo, ...], samples: int) -> 
         return np.broadcast_to(np.zeros((), dtype), shape)
 
     for info in layers:
-        for kind in KINDS:
-            _KindState.empty(header, info.n_concepts, samples, count, kind=kind)
+        for mode in MODES:
+            _ModeState.empty(header, info.n_concepts, samples, count, mode=mode)
     return total
 
 

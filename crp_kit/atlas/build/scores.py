@@ -18,8 +18,8 @@ from ...data.samples import Batch
 from ...errors import ConceptRangeError, CrpKitError, InputError
 from ...numerics import is_finite
 from ...propagation.run import Run
-from ..file.schema import Kind
-from ..statistics.scores import BatchScores, KindScores, Rows
+from ..file.schema import Mode
+from ..statistics.scores import BatchScores, ModeScores, Rows
 from .target_policy import TargetPolicy, UnlabelledError
 
 __all__ = ["Collector"]
@@ -75,7 +75,7 @@ class Collector:
         seen = _joined([self._seen(part) for part in batch.parts(self.at_once)])
         sample = np.array(batch.samples, "i8")
         first = seen.slots[0] if len(seen.slots) else np.full(len(sample), -1)
-        layers: dict[str, Mapping[Kind, KindScores]] = {}
+        layers: dict[str, Mapping[Mode, ModeScores]] = {}
         for name in self.concepts:
             score, position = (values[0] for values in seen.activations[name])
             layers[name] = {
@@ -168,29 +168,29 @@ def _padded(ids: Sequence[tuple[int, ...]]) -> torch.Tensor:
     return torch.tensor([[*one, *[-1] * (slots - len(one))] for one in ids], dtype=torch.long).reshape(len(ids), slots)
 
 
-def _relevance_scores(sample: Integers, slots: Integers, score: Array, position: Array) -> KindScores:
+def _relevance_scores(sample: Integers, slots: Integers, score: Array, position: Array) -> ModeScores:
     """Sort relevance, (slot, sample, concept), into rows: a sample has as many as it has targets."""
     held = slots >= 0
     place, slot = np.nonzero(held.T)
     rows = Rows(sample[place], slots[slot, place], score[slot, place], position[slot, place])
     if len(slots) == 1 and held.all():
-        return KindScores(rows, rows, rows)
+        return ModeScores(rows, rows, rows)
     some = np.flatnonzero(held.any(0)) if len(slots) else np.zeros(0, int)
     first = rows.taken(np.unique(place, return_index=True)[1])
     if not len(some):
-        return KindScores(rows, first, rows)
+        return ModeScores(rows, first, rows)
     choice = np.where(held[:, some, None], score[:, some], -np.inf).argmax(0)  # the first of equals
     picked = [np.take_along_axis(values[:, some], choice[None], 0)[0] for values in (score, position)]
     targets = slots[choice, some[:, None]]
-    return KindScores(rows, first, Rows(sample[some], targets, *picked))
+    return ModeScores(rows, first, Rows(sample[some], targets, *picked))
 
 
-def _activation_scores(rows: Rows, slots: Integers) -> KindScores:
+def _activation_scores(rows: Rows, slots: Integers) -> ModeScores:
     """Sort activation, one row for each sample, into rows for each of its classes."""
     place, slot = np.nonzero(slots.T >= 0)
     whole = np.array_equal(place, np.arange(len(rows.sample)))
     by_class = rows if whole else rows.taken(place, slots[slot, place])
-    return KindScores(by_class, rows, rows)
+    return ModeScores(by_class, rows, rows)
 
 
 def _about(batch: Batch, error: CrpKitError) -> InputError:

@@ -10,8 +10,8 @@ import numpy as np
 
 from ...errors import AtlasError
 from ..statistics.table import statistics_in
-from .hdf5 import H5File
-from .schema import ENCODING, KINDS, VERSION, Header, LayerInfo, Progress, checksum, layer_path
+from .hdf5_reader import H5File
+from .schema import ENCODING, MODES, VERSION, Header, LayerInfo, Progress, checksum, layer_path
 
 __all__ = [
     "check_same",
@@ -72,7 +72,7 @@ def _check_arrays(file: H5File, header: Header, layers: tuple[LayerInfo, ...]) -
     for name in ("index", "target", "prediction"):
         _check_array(file, f"/samples/{name}", (rows,), "i")
     for number, info in enumerate(layers):
-        for mode in KINDS:
+        for mode in MODES:
             base = layer_path(number, mode)
             for statistic in statistics_in(file.names(base), header, mode):
                 for field in statistic.fields:

@@ -16,7 +16,7 @@ from ...errors import AtlasError
 
 __all__ = [
     "ENCODING",
-    "KINDS",
+    "MODES",
     "MOMENTS",
     "OVERALL",
     "VERSION",
@@ -25,8 +25,8 @@ __all__ = [
     "Floats",
     "Header",
     "Integers",
-    "Kind",
     "LayerInfo",
+    "Mode",
     "MomentArrays",
     "Progress",
     "Tree",
@@ -40,8 +40,8 @@ __all__ = [
 ENCODING, VERSION = "crp-kit-atlas", "1"
 OVERALL = "overall"
 """Group with the moments over all samples, each counted once; absent in files of older versions."""
-Kind = Literal["relevance", "activation"]
-KINDS: tuple[Kind, Kind] = ("relevance", "activation")
+Mode = Literal["relevance", "activation"]
+MODES: tuple[Mode, Mode] = ("relevance", "activation")
 Attributes = dict[str, Any]
 Floats = npt.NDArray[np.floating[Any]]
 Integers = npt.NDArray[np.integer[Any]]
@@ -308,9 +308,9 @@ def _chunks(shape: tuple[int, ...], itemsize: int) -> tuple[int, ...]:
     return rows, *(max(1, size) for size in shape[1:])
 
 
-def layer_path(number: int, kind: Kind | None = None) -> str:
+def layer_path(number: int, mode: Mode | None = None) -> str:
     """Return the path of a layer's group, or of one of its two halves."""
-    return f"/layers/{number}" if kind is None else f"/layers/{number}/{kind}"
+    return f"/layers/{number}" if mode is None else f"/layers/{number}/{mode}"
 
 
 def encoded(strings: Sequence[str]) -> Array:

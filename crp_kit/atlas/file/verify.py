@@ -12,9 +12,9 @@ import numpy as np
 
 from ..statistics.base import Block, Statistic
 from ..statistics.table import statistics_in
-from .hdf5 import H5File
+from .hdf5_reader import H5File
 from .reader import open_atlas, read_header, read_layers
-from .schema import KINDS, Header, layer_path
+from .schema import MODES, Header, layer_path
 
 __all__ = ["verify_atlas"]
 
@@ -42,12 +42,12 @@ def verify_atlas(path: str | Path) -> tuple[str, ...]:
     with open_atlas(path, incomplete=True) as file, file.explained():
         header, layers = read_header(file), read_layers(file)
         problems = list(_sample_problems(file, header))
-        bases = [layer_path(number, mode) for number in range(len(layers)) for mode in KINDS]
+        bases = [layer_path(number, mode) for number in range(len(layers)) for mode in MODES]
         if len({tuple(file.array(f"{base}/moments/count")[:].tolist()) for base in bases}) > 1:
             problems.append("its moments count different numbers of samples")
         samples, target, prediction = (file.array(f"/samples/{name}")[:] for name in ("index", "target", "prediction"))
         for number, info in enumerate(layers):
-            for mode in KINDS:
+            for mode in MODES:
                 base = layer_path(number, mode)
                 read = partial(_read, file, base)
                 block = Block(header, info, mode, samples, target, prediction, slice(0), read)

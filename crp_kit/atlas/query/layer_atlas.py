@@ -9,8 +9,8 @@ import numpy as np
 from ...checks import check_integer
 from ...errors import AtlasError, ConceptRangeError, InputError
 from ..file.atlas_file import AtlasFile
-from ..file.hdf5 import H5File
-from ..file.schema import KINDS, MOMENTS, OVERALL, Kind, LayerInfo, MomentArrays, layer_path
+from ..file.hdf5_reader import H5File
+from ..file.schema import MODES, MOMENTS, OVERALL, LayerInfo, Mode, MomentArrays, layer_path
 from ..statistics.table import statistic_named
 from .rankings import ClassRanking, Column, ConceptRanking, ConceptStatistics, SampleRanking
 
@@ -49,7 +49,7 @@ class LayerAtlas:
         """Activation: ActMax rankings and moments."""
         return self.score("activation")
 
-    def score(self, mode: Kind) -> ScoreAtlas:
+    def score(self, mode: Mode) -> ScoreAtlas:
         """Return relevance or activation by name.
 
         Raises
@@ -57,7 +57,7 @@ class LayerAtlas:
         InputError
             If it is another word.
         """
-        if mode not in KINDS:
+        if mode not in MODES:
             raise InputError(f"mode is 'relevance' or 'activation'; got {mode!r}")
         return ScoreAtlas(self, mode, self._number)
 
@@ -79,12 +79,12 @@ class ScoreAtlas:
     Attributes
     ----------
     layer : LayerAtlas
-    kind : {"relevance", "activation"}
+    mode : {"relevance", "activation"}
     """
 
-    def __init__(self, layer: LayerAtlas, kind: Kind, number: int) -> None:
-        self.layer, self.kind = layer, kind
-        self._base = layer_path(number, kind)
+    def __init__(self, layer: LayerAtlas, mode: Mode, number: int) -> None:
+        self.layer, self.mode = layer, mode
+        self._base = layer_path(number, mode)
 
     @property
     def _file(self) -> H5File:
@@ -239,7 +239,7 @@ class ScoreAtlas:
         return concept
 
     def __repr__(self) -> str:
-        return f"ScoreAtlas {self.kind} of {self.layer.name!r}: top, class_top, classes, concepts, moments, statistics"
+        return f"ScoreAtlas {self.mode} of {self.layer.name!r}: top, class_top, classes, concepts, moments, statistics"
 
 
 def _best(values: Column, k: int | None) -> Column:

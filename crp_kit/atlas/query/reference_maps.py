@@ -141,14 +141,15 @@ class ReferenceMaps:
         """Return heatmaps (sample, *place) of the concept, or of its neurons at positions, and those' boxes."""
         layer = self.info.name
         run = self.subject.attribution.engine.run(inputs[:1], self.subject.composite)
-        kind = own_concept(run, self.info, self.subject.concepts)
+        layers_concept = own_concept(run, self.info, self.subject.concepts)
         ids, boxes = [self.concept] * len(inputs), []
         if positions is not None:
             shape = per_sample(run.graph, run.recording.value(run.graph.find(layer))).shape[1:]
-            ids, kind = neurons_at(kind, self.info, self.concept, shape=shape, positions=positions), NeuronConcept()
+            ids = neurons_at(layers_concept, self.info, self.concept, shape=shape, positions=positions)
+            layers_concept = NeuronConcept()
             boxes = self.boxes(inputs[:1], ids)
         attr = attribute_references(
-            self.subject, inputs, layer, ids=ids, starts=starts, concept=kind,
+            self.subject, inputs, layer, ids=ids, starts=starts, concept=layers_concept,
             batch_size=self.batch_size,
         )  # fmt: skip
         if attr.layout not in _SHOWN:
@@ -240,28 +241,28 @@ def own_concept(run: Run, info: LayerInfo, concepts: Concept | Mapping[str, Conc
     AtlasError
         If it is another one.
     """
-    kind = layer_concepts(run, [info.name], concepts)[info.name]
-    if kind.identity != info.concept:
+    layers_concept = layer_concepts(run, [info.name], concepts)[info.name]
+    if layers_concept.identity != info.concept:
         raise AtlasError(
-            f"in the atlas a concept of {info.name!r} is {info.concept}, here it would be {kind.identity}; "
+            f"in the atlas a concept of {info.name!r} is {info.concept}, here it would be {layers_concept.identity}; "
             f"pass concepts={{{info.name!r}: …}} as it was when the atlas was built"
         )
-    return kind
+    return layers_concept
 
 
 def neurons_at(
-    kind: Concept, info: LayerInfo, concept: int, *, shape: torch.Size, positions: Sequence[int]
+    layers_concept: Concept, info: LayerInfo, concept: int, *, shape: torch.Size, positions: Sequence[int]
 ) -> list[int]:
     """Return flat indices into a layer's output of the neurons that lie at positions in the concept's own map.
 
     A concept's own map is the neurons that its mask lets pass, in the order of the output.
     """
-    mask = kind.mask([concept], shape, layer_name=info.name).expand(shape).flatten()
+    mask = layers_concept.mask([concept], shape, layer_name=info.name).expand(shape).flatten()
     own = mask.nonzero().flatten().tolist()
     if not bool(((mask == 0) | (mask == 1)).all()):
         raise InputError(
-            f"receptive fields belong to neurons, and {kind!r} weighs those of {info.name!r} instead of choosing some; "
-            f"use receptive_field=False"
+            f"receptive fields belong to neurons, and {layers_concept!r} weighs those of {info.name!r} instead "
+            f"of choosing some; use receptive_field=False"
         )
     if max(positions) >= len(own):
         raise InputError(

@@ -11,7 +11,7 @@ import torch
 from ...attribution.subject import Subject
 from ...drawing import plots, png_of
 from ...errors import InputError
-from ..file.schema import Kind
+from ..file.schema import Mode
 from .layer_atlas import LayerAtlas
 from .rankings import SampleRanking
 from .reference_maps import (
@@ -69,7 +69,7 @@ class References:
 
     layer: str
     concept: int
-    mode: Kind
+    mode: Mode
     conditioned_on: ConditionedOn
     table: SampleRanking
     identifiers: tuple[str, ...] | None
@@ -142,7 +142,7 @@ def find_references(
     layer: LayerAtlas,
     concept: int,
     *,
-    mode: Kind = "relevance",
+    mode: Mode = "relevance",
     k: int,
     receptive_field: bool = False,
     conditioned_on: ConditionedOn = "class",

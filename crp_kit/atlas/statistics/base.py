@@ -9,8 +9,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ..file.schema import Array, ArraySpec, Header, Integers, Kind, LayerInfo
-from .scores import KindScores
+from ..file.schema import Array, ArraySpec, Header, Integers, LayerInfo, Mode
+from .scores import ModeScores
 
 __all__ = ["Allocate", "ArrayField", "Block", "Read", "Statistic", "in_memory"]
 
@@ -79,7 +79,7 @@ class Block:
 
     header: Header
     layer: LayerInfo
-    mode: Kind
+    mode: Mode
     samples: Integers
     target: Integers
     prediction: Integers
@@ -143,12 +143,12 @@ class Statistic(ABC):
     def __init__(self, header: Header, concepts: int, samples: int, allocate: Allocate) -> None: ...
 
     @classmethod
-    def applies(cls, header: Header, mode: Kind) -> bool:
+    def applies(cls, header: Header, mode: Mode) -> bool:
         """Return whether an atlas with such a header has it for relevance, or for activation."""
         return True
 
     @abstractmethod
-    def add(self, scores: KindScores, index: Integers) -> None:
+    def add(self, scores: ModeScores, index: Integers) -> None:
         """Add a batch; `index` (sample,) has the numbers of all samples of this shard."""
 
     @abstractmethod

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from ..file.schema import ArraySpec, Header, Integers, Kind, array_spec
+from ..file.schema import ArraySpec, Header, Integers, Mode, array_spec
 from .base import Allocate, ArrayField, Block, Read, Statistic
-from .scores import KindScores
+from .scores import ModeScores
 
 __all__ = ["Matrix"]
 
@@ -25,10 +25,10 @@ class Matrix(Statistic):
         self.matrix = allocate((samples, concepts), "f4", np.nan)
 
     @classmethod
-    def applies(cls, header: Header, mode: Kind) -> bool:
+    def applies(cls, header: Header, mode: Mode) -> bool:
         return header.matrix
 
-    def add(self, scores: KindScores, index: Integers) -> None:
+    def add(self, scores: ModeScores, index: Integers) -> None:
         self.matrix[np.searchsorted(index, scores.first.sample)] = scores.first.score
 
     def arrays(self) -> Mapping[str, ArraySpec]:

@@ -9,11 +9,11 @@ from typing import ClassVar
 
 import numpy as np
 
-from ..file.schema import MOMENTS, OVERALL, Array, ArraySpec, Header, Integers, Kind, array_spec
+from ..file.schema import MOMENTS, OVERALL, Array, ArraySpec, Header, Integers, Mode, array_spec
 from .accumulators import Moments
 from .base import Allocate, ArrayField, Block, Read, Statistic
 from .rankings import ClassTop, Top
-from .scores import KindScores
+from .scores import ModeScores
 
 __all__ = ["ClassMoments", "OverallMoments"]
 
@@ -53,7 +53,7 @@ class ClassMoments(_MomentStatistic):
     def __init__(self, header: Header, concepts: int, samples: int, allocate: Allocate) -> None:
         self.moments = Moments(header.n_classes, concepts, allocate=allocate)
 
-    def add(self, scores: KindScores, index: Integers) -> None:
+    def add(self, scores: ModeScores, index: Integers) -> None:
         self.moments.add(scores.by_class.target, scores.by_class.score)
 
     @classmethod
@@ -73,16 +73,16 @@ class OverallMoments(_MomentStatistic):
 
     name, encoding, exact = OVERALL, OVERALL, f"exact_{OVERALL}"
     fields = _fields(OVERALL, "one")
-    mode: ClassVar[Kind] = "activation"
+    mode: ClassVar[Mode] = "activation"
 
     def __init__(self, header: Header, concepts: int, samples: int, allocate: Allocate) -> None:
         self.moments = Moments(1, concepts, allocate=allocate)
 
     @classmethod
-    def applies(cls, header: Header, mode: Kind) -> bool:
+    def applies(cls, header: Header, mode: Mode) -> bool:
         return mode == cls.mode
 
-    def add(self, scores: KindScores, index: Integers) -> None:
+    def add(self, scores: ModeScores, index: Integers) -> None:
         self.moments.add(np.zeros_like(scores.first.sample), scores.first.score)
 
     @classmethod

@@ -10,7 +10,7 @@ import numpy as np
 from ..file.schema import Array, ArraySpec, Header, Integers, array_spec
 from .accumulators import Ranking
 from .base import Allocate, ArrayField, Block, Read, Statistic
-from .scores import KindScores
+from .scores import ModeScores
 
 __all__ = ["ClassTop", "Top"]
 
@@ -29,7 +29,7 @@ class Top(Statistic):
     def __init__(self, header: Header, concepts: int, samples: int, allocate: Allocate) -> None:
         self.ranking = Ranking(1, concepts, header.k, allocate=allocate, targets=True)
 
-    def add(self, scores: KindScores, index: Integers) -> None:
+    def add(self, scores: ModeScores, index: Integers) -> None:
         best = scores.best
         self.ranking.add(
             np.zeros_like(best.sample), best.score, sample=best.sample, position=best.position, target=best.target
@@ -64,7 +64,7 @@ class ClassTop(Statistic):
     def __init__(self, header: Header, concepts: int, samples: int, allocate: Allocate) -> None:
         self.ranking = Ranking(header.n_classes, concepts, header.k_class, allocate=allocate)
 
-    def add(self, scores: KindScores, index: Integers) -> None:
+    def add(self, scores: ModeScores, index: Integers) -> None:
         rows = scores.by_class
         self.ranking.add(rows.target, rows.score, sample=rows.sample, position=rows.position, target=rows.target)
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ..file.schema import Array, Floats, Integers, Kind
+from ..file.schema import Array, Floats, Integers, Mode
 
-__all__ = ["BatchScores", "KindScores", "Rows"]
+__all__ = ["BatchScores", "ModeScores", "Rows"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,7 +34,7 @@ class Rows:
 
 
 @dataclass(frozen=True, eq=False)
-class KindScores:
+class ModeScores:
     """Relevance or activation of one layer in a batch.
 
     Parameters
@@ -68,4 +68,4 @@ class BatchScores:
     sample: Integers
     target: Integers
     prediction: Integers
-    layers: Mapping[str, Mapping[Kind, KindScores]]
+    layers: Mapping[str, Mapping[Mode, ModeScores]]

@@ -47,7 +47,7 @@ from collections.abc import Container, Iterable
 from typing import TypeVar
 
 from ...errors import InputError
-from ..file.schema import Header, Kind
+from ..file.schema import Header, Mode
 from .base import Statistic
 from .matrix import Matrix
 from .moments import ClassMoments, OverallMoments
@@ -61,12 +61,12 @@ _STATISTICS: dict[str, type[Statistic]] = {
 S = TypeVar("S", bound=type[Statistic])
 
 
-def statistics_of(header: Header, mode: Kind) -> Iterable[type[Statistic]]:
+def statistics_of(header: Header, mode: Mode) -> Iterable[type[Statistic]]:
     """Return the statistics that an atlas with such a header has by relevance, or by activation."""
     return [statistic for statistic in _STATISTICS.values() if statistic.applies(header, mode)]
 
 
-def statistics_in(names: Container[str], header: Header, mode: Kind) -> Iterable[type[Statistic]]:
+def statistics_in(names: Container[str], header: Header, mode: Mode) -> Iterable[type[Statistic]]:
     """Return the statistics that a file should have, where a group of layer and mode holds `names`."""
     return [statistic for statistic in statistics_of(header, mode) if not statistic.optional or statistic.name in names]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from ...atlas.file.schema import KINDS, Kind
+from ...atlas.file.schema import MODES, Mode
 from .context import ReportContext
 from .covers import Covers
 from .facts import json_number
@@ -32,7 +32,7 @@ def _sheet_data(report: ReportContext, layer: str, ids: Sequence[int], name: str
     samples = report.source.of(layer, ids)
     sheet, concepts = SpriteSheet(report.source.size), []
     for concept in ids:
-        ranked = {mode: [_sample_data(sheet, sample, concept) for sample in samples[concept, mode]] for mode in KINDS}
+        ranked = {mode: [_sample_data(sheet, sample, concept) for sample in samples[concept, mode]] for mode in MODES}
         concepts.append(_concept_data(report, layer, concept, ranked))
         report.covers[layer].add(next(iter(samples[concept, "relevance"]), None))
         report.bar.update()
@@ -40,7 +40,7 @@ def _sheet_data(report: ReportContext, layer: str, ids: Sequence[int], name: str
     return {"sheet": [f"{name}.webp", *sheet.geometry], "concepts": concepts}
 
 
-def _concept_data(report: ReportContext, layer: str, concept: int, ranked: Mapping[Kind, Any]) -> dict[str, Any]:
+def _concept_data(report: ReportContext, layer: str, concept: int, ranked: Mapping[Mode, Any]) -> dict[str, Any]:
     """Return the numbers of a concept, its reference samples, and the concepts that are similar or linked to it."""
     facts = report.facts[layer]
     up, down = report.links.of(layer, concept) if isinstance(report.links, Links) else ((), ())

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
-from ...atlas.file.schema import KINDS
+from ...atlas.file.schema import MODES
 from ...interrupts import Interrupts
 from .choice import Chosen
 from .covers import Covers
@@ -72,7 +72,7 @@ class ReportContext:
     def per_sheet(self) -> int:
         """Concepts whose pictures share a sheet, and whose data share a script."""
         pictures = 3 if self.source.receptive_field else 2
-        return max(1, _CELLS // (self.source.references * len(KINDS) * pictures))
+        return max(1, _CELLS // (self.source.references * len(MODES) * pictures))
 
     def end_if_interrupted(self) -> None:
         """Raise the exception of a signal that has arrived."""

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ...atlas.file.schema import KINDS, Kind
+from ...atlas.file.schema import MODES, Mode
 from ...atlas.query.reference_maps import (
     Box,
     ConditionedOn,
@@ -122,10 +122,10 @@ class SampleSource:
         """Whether the heatmaps have the rules that the atlas was made with."""
         self._read = lru_cache(_KEPT_IMAGES)(lambda number: reference_image(subject.samples, number))
 
-    def of(self, layer: str, ids: Sequence[int]) -> dict[tuple[int, Kind], list[ReferenceSample]]:
+    def of(self, layer: str, ids: Sequence[int]) -> dict[tuple[int, Mode], list[ReferenceSample]]:
         """Return the reference samples of concepts of a layer, by concept and ranking, best first."""
         scores = self.atlas[layer]
-        tables = {(id_, mode): scores.score(mode).top(id_, self.references) for id_ in ids for mode in KINDS}
+        tables = {(id_, mode): scores.score(mode).top(id_, self.references) for id_ in ids for mode in MODES}
         ranked = {key: self._ranked(key[0], table) for key, table in tables.items()}
         distinct = dict.fromkeys(entry for entries in ranked.values() for entry in entries)
         rows = list(dict.fromkeys(entry.row for entry in distinct))

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from ...atlas.file.schema import Kind
+from ...atlas.file.schema import Mode
 from ...atlas.query.reference_maps import check_origin
 from ...errors import InputError
 from .embeddings import check_scikit_learn
@@ -30,7 +30,7 @@ def export_virelay(
     concept_ids: Sequence[int] | None,
     top: int,
     k: int,
-    mode: Kind,
+    mode: Mode,
     conditioned_on: Literal["class", "prediction"],
     name: str | None,
     batch_size: int,

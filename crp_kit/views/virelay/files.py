@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ...atlas.file.hdf5 import write_tree
+from ...atlas.file.hdf5_writer import write_tree
 from ...atlas.file.schema import ArraySpec, Tree, array_spec
 from ...errors import AtlasError, InputError
 from ...files import atomic_file

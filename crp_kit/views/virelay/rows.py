@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from ...atlas.file.schema import Kind
+from ...atlas.file.schema import Mode
 from ...atlas.query.reference_maps import reference_labels
 from ...errors import InputError
 
@@ -60,7 +60,7 @@ def choose_rows(
     *,
     top: int,
     k: int,
-    mode: Kind,
+    mode: Mode,
     conditioned_on: Literal["class", "prediction"],
 ) -> ReferenceRows:
     """Return the reference samples of all concepts, concept by concept, best first."""
