@@ -55,11 +55,11 @@ class Node:
         """Canonical name of the operation, for messages and tables; algorithms ask `spec` instead."""
         return self.spec.name
 
-    @property
+    @cached_property
     def kind(self) -> Kind:
         return self.spec.kind
 
-    @property
+    @cached_property
     def is_module(self) -> bool:
         """Whether a whole module is the node, and its inside is not recorded."""
         return self.spec.has(Trait.MODULE)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping
 from typing import Any, NamedTuple
 
 import torch
@@ -29,31 +29,21 @@ _LEAVES = frozenset(
 
 def leaves(tree: Any) -> list[Any]:
     """Return the leaves of a nested structure as a flat list; anything that is no container is a leaf."""
-    into: list[Any] = []
-    _collect(tree, into)
-    return into
-
-
-def _collect(tree: Any, into: list[Any]) -> None:
-    """Put the leaves of a nested structure into a list."""
-    if type(tree) in _LEAVES or isinstance(tree, (torch.Tensor, torch.Size, Ref)):
-        into.append(tree)
-    elif isinstance(tree, (tuple, list)):
-        _collect_each(tree, into)
-    elif isinstance(tree, Mapping):
-        _collect_each(tree.values(), into)
-    elif _is_record(tree):
-        _collect_each((getattr(tree, field.name) for field in dataclasses.fields(tree)), into)
-    else:
-        into.append(tree)
-
-
-def _collect_each(trees: Iterable[Any], into: list[Any]) -> None:
-    for item in trees:
-        if type(item) in _LEAVES:  # most are, and a look-up is faster than a call
-            into.append(item)
+    flat: list[Any] = []
+    waiting = [tree]  # a stack: recursion costs more than the look at a leaf
+    while waiting:
+        tree = waiting.pop()
+        if type(tree) in _LEAVES or isinstance(tree, (torch.Tensor, torch.Size, Ref)):
+            flat.append(tree)
+        elif isinstance(tree, (tuple, list)):
+            waiting += [*tree][::-1]
+        elif isinstance(tree, (dict, Mapping)):  # a dictionary is recognised sooner than an abstract mapping
+            waiting += [*tree.values()][::-1]
+        elif _is_record(tree):
+            waiting += [getattr(tree, field.name) for field in reversed(dataclasses.fields(tree))]
         else:
-            _collect(item, into)
+            flat.append(tree)
+    return flat
 
 
 def tensors(tree: Any) -> list[torch.Tensor]:
@@ -70,7 +60,7 @@ def mapped(tree: Any, func: Callable[[Any], Any], leaf_type: type = torch.Tensor
     if isinstance(tree, (tuple, list)):
         parts = [mapped(item, func, leaf_type) for item in tree]
         return type(tree)(*parts) if hasattr(tree, "_fields") else type(tree)(parts)
-    if isinstance(tree, Mapping):
+    if isinstance(tree, (dict, Mapping)):
         items = {key: mapped(item, func, leaf_type) for key, item in tree.items()}
         if not isinstance(tree, MutableMapping):
             return type(tree)(items)  # type: ignore[call-arg]

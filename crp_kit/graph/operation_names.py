@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import torch
@@ -61,6 +62,7 @@ def raw_name(func: Callable[..., Any]) -> str:
     return str(name)
 
 
+@cache
 def canonical_name(raw: str) -> str:
     """Return the one name of an operation.
 

@@ -36,6 +36,8 @@ class Kind(Enum):
     OPAQUE = "module whose inside cannot be seen"
     UNKNOWN = "unknown operation"
 
+    __hash__ = object.__hash__  # a member is one object, and Enum's hash of its name is slower
+
 
 OF_TORCH = (Kind.INPUT, Kind.LINEAR, Kind.BATCH_NORM, Kind.NORM, Kind.OPAQUE, Kind.UNKNOWN)
 """Kinds whose steps recompute torch's own function, or that no call has."""
@@ -76,6 +78,8 @@ class Trait(Enum):
     TRANSPOSED = "a transposed convolution"
     WRITE = "writes its last argument into its first"
     WRITE_THROUGH = "recorded for a view of memory that was written, no call of the model"
+
+    __hash__ = object.__hash__  # as for `Kind`
 
 
 @dataclass(frozen=True, eq=False)

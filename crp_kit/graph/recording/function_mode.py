@@ -24,7 +24,7 @@ from .in_place import MOVING, RESHAPING, is_in_place, overwrite, rebind, value_a
 from .inputs import Inputs, is_token_ids
 from .live_values import Draft, Tape
 from .node_names import ModuleCall
-from .shadow import ModelTensors, ModuleRun, state_tensors
+from .shadow import ModelTensors, ModuleRun, modules_by_path, state_tensors
 from .token_ids import TokenIds, samples_first
 
 _STEP_INTO = (functional.multi_head_attention_forward,)
@@ -78,6 +78,7 @@ class Recorder(TorchFunctionMode):
         self._ids, self._samples = TokenIds(), 1
         self._detector = Detector(probe, self.tape)
         self._frames: list[_Frame] = []
+        self._path = ""  # of the innermost module that is running
         self._counts: dict[str, int] = {}
         self._input_ranks: set[int] = set()
         self._paused = False
@@ -89,7 +90,7 @@ class Recorder(TorchFunctionMode):
         """Follow which module is running."""
         handles = []
         try:
-            for path, module in self.shadow.named_modules():
+            for path, module in modules_by_path(self.shadow):
                 handles.append(module.register_forward_pre_hook(self._entering(path), with_kwargs=True))
                 handles.append(module.register_forward_hook(self._leaving(path), always_call=True))
             yield
@@ -123,11 +124,6 @@ class Recorder(TorchFunctionMode):
 
     # ------------------------------------------------------------------ modules
 
-    @property
-    def _path(self) -> str:
-        """Path of the innermost module that is running."""
-        return self._frames[-1].call.path if self._frames else ""
-
     def _entering(self, path: str) -> Callable[..., Any]:
         def hook(module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
             if self._paused:
@@ -140,6 +136,7 @@ class Recorder(TorchFunctionMode):
             childless = not any(True for _ in module.children())
             call = ModuleCall(path, number, type(module), childless, len(self.tape.drafts), whole=path in self.opaque)
             self._frames.append(_Frame(call, args, kwargs))
+            self._path = path
             if path not in self.opaque:
                 return None
             self._paused = True
@@ -157,7 +154,9 @@ class Recorder(TorchFunctionMode):
             if self._path != path or not self._frames or (self._paused and path not in self.opaque):
                 return None
             self._paused = True
-            result = self._left(self._frames.pop(), module, result)
+            frame = self._frames.pop()
+            self._path = self._frames[-1].call.path if self._frames else ""
+            result = self._left(frame, module, result)
             self._paused = False
             return result
 
@@ -238,7 +237,7 @@ class Recorder(TorchFunctionMode):
 
     def _depends(self, tree: Any) -> bool:
         """Return whether a tensor in a nested structure depends on the input."""
-        return any(self.tape.ref(value) is not None for value in tensors(tree))
+        return any(map(self.tape.ref, tensors(tree)))
 
     def _draft(
         self, spec: OperationSpec, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]

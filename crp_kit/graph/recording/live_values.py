@@ -69,13 +69,9 @@ class Tape:
 
     def ref(self, value: Any) -> Ref | None:
         """Return which output a tensor is, or None if it does not depend on the input."""
-        known = self._entry(value)
-        return known[1] if known is not None else None
-
-    def _entry(self, value: Any) -> tuple[weakref.ref[torch.Tensor], Ref | None] | None:
-        """Return what is known of a tensor object; one that had the same id and is gone is another."""
         known = self._known.get(id(value))
-        return known if known is not None and known[0]() is value else None
+        # a tensor that had the same id and is gone is another
+        return known[1] if known is not None and known[0]() is value else None
 
     def assign(self, tensor: torch.Tensor, ref: Ref | None) -> None:
         """Let a tensor object be an output from now on, or something that does not depend on the input."""
@@ -89,7 +85,8 @@ class Tape:
     def notice(self, constants: Iterable[torch.Tensor]) -> None:
         """Take note of tensors that are no outputs, since a later write to their memory may make them depend."""
         for value in constants:
-            if self._entry(value) is None:
+            known = self._known.get(id(value))
+            if known is None or known[0]() is not value:
                 self.assign(value, None)
 
     def tensors_at(self, address: int) -> list[torch.Tensor]:

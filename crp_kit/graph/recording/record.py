@@ -25,7 +25,7 @@ from .hidden_dependence import Probe, UnseenDependenceError
 from .inputs import Inputs
 from .live_values import Draft, Tape
 from .node_names import assign_names
-from .shadow import ScriptedModule, attributes_kept
+from .shadow import ScriptedModule, attributes_kept, modules_by_path
 
 
 @dataclass(frozen=True)
@@ -205,7 +205,7 @@ def seen_through(
         Plain gradients are wanted: a module with a custom autograd function is opaque even if every call in it can be
         seen, since the function's own backward counts.
     """
-    opaque |= {path for path, module in shadow.named_modules() if isinstance(module, ScriptedModule)}
+    opaque |= {path for path, module in modules_by_path(shadow) if isinstance(module, ScriptedModule)}
     probe: Probe = "gradients" if gradients else "dependence"
     while True:
         try:
@@ -270,7 +270,7 @@ def _describe(result: Any) -> str:
 
 def _graph(recorder: Recorder, output: Ref, batch: int, *, gradients: bool) -> Graph:
     """Return what was recorded, with names."""
-    tape, modules = recorder.tape, dict(recorder.shadow.named_modules())
+    tape, modules = recorder.tape, dict(modules_by_path(recorder.shadow))
     naming = assign_names([_functional_name(draft) for draft in tape.drafts], recorder.calls)
     nodes = tuple(
         Node(

@@ -25,10 +25,26 @@ def unwrap(model: torch.nn.Module) -> torch.nn.Module:
         model = inner
 
 
+def modules_by_path(model: torch.nn.Module) -> list[tuple[str, torch.nn.Module]]:
+    """Return the paths and modules that `torch.nn.Module.named_modules` yields, whose nested generators are slow."""
+    modules: list[tuple[str, torch.nn.Module]] = []
+    visited: set[torch.nn.Module] = set()
+    waiting: list[tuple[str, torch.nn.Module | None]] = [("", model)]
+    while waiting:
+        path, module = waiting.pop()
+        if module is None or module in visited:
+            continue
+        visited.add(module)
+        modules.append((path, module))
+        prefix = f"{path}." if path else ""
+        waiting += [(prefix + name, child) for name, child in reversed(list(module._modules.items()))]
+    return modules
+
+
 def shared_tensors(model: torch.nn.Module) -> dict[int, torch.Tensor]:
     """Return the parameters, buffers and tensor attributes, also in lists and dictionaries, of a module tree by id."""
     tensors: dict[int, torch.Tensor] = {}
-    for module in model.modules():
+    for _, module in modules_by_path(model):
         for value in vars(module).values():
             if isinstance(value, (dict, list, tuple)):
                 for item in value.values() if isinstance(value, dict) else value:
@@ -100,9 +116,8 @@ def with_own_state(module: torch.nn.Module) -> torch.nn.Module:
 @contextmanager
 def attributes_kept(model: torch.nn.Module) -> Iterator[None]:
     """Give the modules of a tree the attributes back that they had, with what was in their lists and dictionaries."""
-    own = [vars(module) for module in model.modules() if not _is_scripted(module)]
-    values = (value for attributes in own for value in attributes.values())
-    inside = [value for value in values if isinstance(value, (dict, list, set))]
+    own = [vars(module) for _, module in modules_by_path(model) if not _is_scripted(module)]
+    inside = [value for attributes in own for value in attributes.values() if isinstance(value, (dict, list, set))]
     containers = [*own, *inside]
     # most are empty, and a copy of each takes long
     contents = [container.copy() if container else None for container in containers]
@@ -214,7 +229,7 @@ def has_fingerprint(model: torch.nn.Module, known: tuple[Any, ...]) -> bool:
 def _parts(model: torch.nn.Module) -> list[Any]:
     """Return what a fingerprint holds: one flat list, since this runs over the whole model at each call."""
     parts: list[Any] = []
-    for name, module in unwrap(model).named_modules():
+    for name, module in modules_by_path(unwrap(model)):
         parts += (name, module, *module._parameters.values(), *module._buffers.values())
         if _is_scripted(module):
             parts += [parameter._version for parameter in module.parameters()]
