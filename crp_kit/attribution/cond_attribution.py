@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, Concatenate, Literal, ParamSpec, TypeAlias
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Literal
 
 import torch
 from tqdm import tqdm
@@ -20,6 +19,7 @@ from ..propagation.engine import Engine
 from ..propagation.plan import BatchNormRule
 from ..rules.presets import Biases, Composite, preset
 from .block import CallOptions, attribute_block
+from .call_signature import parameters_of
 from .masks import MaskMap
 from .result import Attribution, join
 from .rows import Rows, paired
@@ -30,25 +30,6 @@ __all__ = ["CondAttribution", "check_data"]
 _BATCH_SIZE = 16
 _BATCH_SIZE_OF_ONE_SAMPLE = 64
 _UNEXPLAINED_SHARE = 0.01
-
-_Parameters = ParamSpec("_Parameters")
-_Call: TypeAlias = Callable[Concatenate[Any, _Parameters], Attribution]
-
-
-def _parameters_of(generate: Callable[Concatenate[Any, _Parameters], Any]) -> Callable[..., _Call[_Parameters]]:
-    """Give a method that forwards its arguments the signature and the documentation of the method that takes them."""
-
-    def decorate(call: Callable[..., Attribution]) -> _Call[_Parameters]:
-        if call.__doc__ and generate.__doc__:  # neither has one under python -OO
-            summary, _, result = inspect.cleandoc(call.__doc__).partition("Returns\n")
-            before, _, raises = inspect.cleandoc(generate.__doc__).partition("Raises\n")
-            parameters = before[before.index("Parameters\n") : before.index("Returns\n")]
-            call.__doc__ = f"{summary}{parameters}Returns\n{result}\n\nRaises\n{raises}"
-        signature = inspect.signature(generate).replace(return_annotation="Attribution")
-        call.__signature__ = signature  # type: ignore[attr-defined]
-        return call
-
-    return decorate
 
 
 class CondAttribution:
@@ -239,7 +220,7 @@ class CondAttribution:
             inputs, rows, options, batch_size=at_once if options.diagnose is None else 1, verbose=verbose
         )
 
-    @_parameters_of(generate)
+    @parameters_of(generate)
     def __call__(self, *args: Any, **options: Any) -> Attribution:
         """Return the attribution of all rows.
 

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import torch
 
+from ..attribution.call_signature import parameters_of
 from ..attribution.cond_attribution import CondAttribution
+from ..attribution.result import Attribution, join
 from ..attribution.subject import Subject
 from ..class_names import class_label
 from ..concepts import Concept
@@ -25,7 +27,6 @@ from ..rules.presets import GRADIENT, Biases, Composite
 if TYPE_CHECKING:
     from ..atlas import Origin
     from ..attribution.masks import Mask
-    from ..attribution.result import Attribution
     from ..attribution.start_relevance import InitialRelevance
     from ..graph.graph import Graph
     from ..inspection import LayerIndices, ModelCheck, RuleTable
@@ -172,7 +173,7 @@ class StudyBase:
         """
         return self.subject.inputs(images)
 
-    def __call__(
+    def generate(
         self,
         images: Any,
         conditions: Any,
@@ -187,8 +188,8 @@ class StudyBase:
         batch_size: int | None = None,
         verbose: bool = False,
         diagnose: bool | float = False,
-    ) -> Attribution:
-        """Return the attribution of images under condition sets, with the study's rules and concepts.
+    ) -> Iterator[Attribution]:
+        """Return an iterator over slices of the rows, at most `batch_size` each.
 
         Parameters
         ----------
@@ -221,7 +222,7 @@ class StudyBase:
 
         Returns
         -------
-        Attribution
+        iterator of Attribution
 
         Raises
         ------
@@ -230,7 +231,7 @@ class StudyBase:
         InputError
             If the data is not floating point, is empty, or has NaN in it.
         """
-        return self.attribution(
+        return self.attribution.generate(
             self.inputs(images),
             self.subject.conditions(conditions),
             self.subject.composite,
@@ -246,25 +247,15 @@ class StudyBase:
             diagnose=diagnose,
         )
 
-    def generate(self, images: Any, conditions: Any, **options: Any) -> Iterator[Attribution]:
-        """Return an iterator over slices of the rows, at most `batch_size` each.
-
-        Parameters
-        ----------
-        images : torch.Tensor, PIL image, array, tuple or dict
-            As the data gives them, (sample, channel, height, width) or one of them: see `Study`.
-        conditions : dict or list of dict
-            Condition sets, as for `CondAttribution`; classes of ``"y"`` may be given by name.
-        **options : Any
-            As in a call, by name.
+    @parameters_of(generate)
+    def __call__(self, *args: Any, **options: Any) -> Attribution:
+        """Return the attribution of images under condition sets, with the study's rules and concepts.
 
         Returns
         -------
-        iterator of Attribution
+        Attribution
         """
-        options.setdefault("mask_map", self.subject.concepts)
-        inputs, sets = self.inputs(images), self.subject.conditions(conditions)
-        return self.attribution.generate(inputs, sets, self.subject.composite, **options)
+        return join(list(self.generate(*args, **options)))
 
     def graph(self, image: Any = None) -> Graph:
         """Return the recorded graph, with all names that conditions can use.
