@@ -225,6 +225,7 @@ def test_the_figure_shows_the_parts_that_were_measured(
     assert all(len(axes.lines[0].get_xdata()) > 1 for figure in drawn for axes in figure.axes)
 
 
+@pytest.mark.slow
 def test_results_that_disagree_fail_the_run_and_a_side_that_fails_is_named(
     part: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -201,6 +201,7 @@ def test_files_and_folders_that_the_architecture_mentions_exist() -> None:
     assert not missing
 
 
+@pytest.mark.slow
 def test_the_script_of_the_pictures_fails_in_one_line_without_a_browser(tmp_path: Path) -> None:
     nowhere = {"PATH": str(tmp_path), "PLAYWRIGHT_BROWSERS_PATH": str(tmp_path / "none")}
     command = [sys.executable, FIGURES, "-o", tmp_path / "made"]

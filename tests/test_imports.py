@@ -90,27 +90,32 @@ def is_module(module: str) -> bool:
     return (PACKAGE / f"{module}.py").exists() or (PACKAGE / module).is_dir()
 
 
-@pytest.mark.parametrize("path", MODULES, ids=module_of)
-class TestEachModule:
-    def test_belongs_to_a_row(self, path: Path) -> None:
-        assert part_of(module_of(path)) in PARTS
+IMPORTS = {module_of(path): [*imports(path)] for path in MODULES}
 
-    def test_imports_only_its_own_part_and_what_is_below_it(self, path: Path) -> None:
-        part = part_of(module_of(path))
-        for library, module in imports(path):
-            reached = part_of(module)
-            if library == "crp_kit" and reached != part:
-                assert PARTS[reached] < PARTS[part], f"{module_of(path)} imports {module}"
 
-    def test_imports_only_the_libraries_it_may(self, path: Path) -> None:
-        for library, _ in imports(path):
-            if library in LIBRARIES:
-                part = module_of(path)
-                assert any(part == one or part.startswith(f"{one}/") for one in LIBRARIES[library]), library
+def test_each_module_belongs_to_a_row() -> None:
+    assert [module for module in IMPORTS if part_of(module) not in PARTS] == []
+
+
+def test_modules_import_only_their_own_part_and_what_is_below_it() -> None:
+    upward = []
+    for module, imported in IMPORTS.items():
+        part = part_of(module)
+        reached = {other: part_of(other) for library, other in imported if library == "crp_kit"}
+        upward += [(module, other) for other, row in reached.items() if row != part and PARTS[row] >= PARTS[part]]
+    assert upward == []
+
+
+def test_modules_import_only_the_libraries_they_may() -> None:
+    def allowed(module: str, library: str) -> bool:
+        return any(module == part or module.startswith(f"{part}/") for part in LIBRARIES[library])
+
+    used = [(module, library) for module, imported in IMPORTS.items() for library, _ in imported]
+    assert [use for use in used if use[1] in LIBRARIES and not allowed(*use)] == []
 
 
 def test_files_do_not_import_each_other_in_a_circle() -> None:
-    edges = {module_of(path): {module for library, module in imports(path) if library == "crp_kit"} for path in MODULES}
+    edges = {module: {other for library, other in used if library == "crp_kit"} for module, used in IMPORTS.items()}
     left = {module: reached - {module} for module, reached in edges.items()}
     while left:
         free = {module for module, reached in left.items() if not reached & set(left)}
@@ -125,6 +130,7 @@ def test_importing_crp_kit_loads_neither_matplotlib_nor_the_command_line() -> No
     assert ran.stdout.strip() == "[]"
 
 
+@pytest.mark.slow
 def test_the_command_line_starts_without_torch_work() -> None:
     code = "import sys, crp_kit.cli; print('matplotlib' in sys.modules)"
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=PACKAGE.parent)

@@ -344,6 +344,7 @@ def test_the_text_of_a_concept_names_everything_that_it_was_made_with() -> None:
 # ---------------------------------------------------------------------- atlases
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("layer", "concept", "size"),
     [(ATTENTION, HeadConcept(), HEADS), (BLOCK, TokenConcept(), 17)],

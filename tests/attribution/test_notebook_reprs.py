@@ -102,6 +102,7 @@ def test_rows_that_are_left_out_are_counted_below(hidden: int, said: list[str]) 
 # ------------------------------------------------------------------------------------------- each result by itself
 
 
+@pytest.mark.slow
 def test_results_that_are_pictures_show_one_and_the_others_a_table(atlas: crp.ConceptAtlas) -> None:
     seen = ATTRIBUTION(SAMPLE, [{"y": [0]}], RULES, diagnose=True)
     graph = concept_graph_of(ATTRIBUTION, SAMPLE, RULES, layers=[LAYER], width=[2])
@@ -225,6 +226,7 @@ def test_heatmaps_that_are_not_finite_or_none_at_all_are_no_error_in_a_notebook(
     assert cells(attr._repr_html_() or "")[1] == ["0", "y: 0", "nan"]
 
 
+@pytest.mark.slow
 def test_many_heatmaps_are_not_all_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
     drawn: list[int] = []
     draw = crp.plot.heatmaps

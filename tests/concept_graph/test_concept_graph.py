@@ -75,6 +75,7 @@ def direct(
 
 
 class TestNumbers:
+    @pytest.mark.slow
     @pytest.mark.parametrize("target", [0, 5])
     def test_of_layers_in_series_are_those_of_single_conditional_runs(
         self, attribution: CondAttribution, sample: torch.Tensor, target: int
@@ -100,6 +101,7 @@ class TestNumbers:
             assert node.others == pytest.approx(float(below.sum() / first[edge.target[1]]) - sum(shares), abs=1e-4)
             assert node.relevance == pytest.approx(float(first[edge.target[1]]), rel=1e-5)
 
+    @pytest.mark.slow
     def test_where_a_shortcut_joins_layers_each_edge_is_direct(
         self, attribution: CondAttribution, sample: torch.Tensor
     ) -> None:
@@ -114,6 +116,7 @@ class TestNumbers:
                 if edge.target[0] == layer:
                     assert edge.relevance == pytest.approx(float(expected[edge.target[1]]), abs=1e-5)
 
+    @pytest.mark.slow
     def test_every_pass_is_conditioned_on_the_start_too(
         self, attribution: CondAttribution, sample: torch.Tensor
     ) -> None:
@@ -168,6 +171,7 @@ class TestNumbers:
 
 
 class TestWhatIsKept:
+    @pytest.mark.slow
     def test_resnet18_has_no_concept_twice(self, monkeypatch: pytest.MonkeyPatch) -> None:
         torch.manual_seed(0)
         attribution, sample = CondAttribution(resnet18().eval()), torch.randn(1, 3, 64, 64)
@@ -181,6 +185,7 @@ class TestWhatIsKept:
         assert sum(rows) == 1 + len(decomposed)
         assert len(rows) == 1 + len({(node.layer, node.depth) for node in decomposed})
 
+    @pytest.mark.slow
     def test_equal_calls_give_equal_graphs(
         self, attribution: CondAttribution, sample: torch.Tensor, graph: ConceptGraph
     ) -> None:
@@ -189,6 +194,7 @@ class TestWhatIsKept:
         assert hash(again) == hash(graph)
         assert again != concept_graph_of(attribution, sample, RULES, start={"y": [2]}, width=(3, 2, 1))
 
+    @pytest.mark.slow
     def test_layers_may_be_named_in_any_order_and_by_pattern_or_type(
         self, attribution: CondAttribution, sample: torch.Tensor
     ) -> None:
@@ -262,6 +268,7 @@ class TestWhatIsKept:
 
 
 class TestManySamples:
+    @pytest.mark.slow
     def test_shares_are_means_over_all_samples_with_their_spread(
         self, attribution: CondAttribution, several: torch.Tensor
     ) -> None:
@@ -281,6 +288,7 @@ class TestManySamples:
         assert mean.root.share == 1
         assert ConceptGraph.from_json(mean.to_json()) == mean
 
+    @pytest.mark.slow
     def test_slices_of_samples_change_nothing(self, attribution: CondAttribution, several: torch.Tensor) -> None:
         made = [
             concept_graph_of(attribution, several, RULES, start={"y": [1]}, layers=SERIES, width=(2, 2), batch_size=n)
@@ -310,6 +318,7 @@ class TestExports:
         with pytest.raises(InputError, match=message):
             ConceptGraph.from_json(graph.to_json() | changes)
 
+    @pytest.mark.slow
     def test_networkx_has_all_nodes_and_edges_with_their_values(self, graph: ConceptGraph) -> None:
         made = graph.to_networkx()
         assert set(made.nodes) == {node.key for node in graph}
@@ -348,6 +357,7 @@ class Misshapen(ChannelConcept):
 
 
 class TestMistakes:
+    @pytest.mark.sampled(5)
     @pytest.mark.parametrize(
         ("options", "error", "message"),
         [
@@ -454,6 +464,7 @@ class Joined(nn.Module):
         return value
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("exclude_parallel", [True, False])
 def test_concepts_carried_a_few_at_a_time_get_the_same_shares(sample: torch.Tensor, exclude_parallel: bool) -> None:
     def edges(values_at_once: int | None) -> dict[tuple[Any, Any], float]:
@@ -508,6 +519,7 @@ def feeds(model: nn.Module, x: torch.Tensor, child: str, parent: str, concept: i
     return needed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("exclude_parallel", [True, False])
 @pytest.mark.parametrize("swapped", [True, False])
 def test_a_child_is_a_channel_that_feeds_the_concept_and_not_a_node_beside_it(

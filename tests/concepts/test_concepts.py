@@ -97,6 +97,7 @@ def test_what_is_no_concept_of_a_layer_is_told(call: Any, error: type[Exception]
         call()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("family", "layer", "channels"),
     [

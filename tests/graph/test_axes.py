@@ -244,6 +244,7 @@ OPEN_AT_ONES = {
 }
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("name", KNOWN)
 @pytest.mark.parametrize("shape", [DISTINCT, EQUAL], ids=["sizes that differ", "equal sizes"])
 def test_axes_are_those_that_the_operation_says(name: str, shape: tuple[int, ...]) -> None:
@@ -251,6 +252,7 @@ def test_axes_are_those_that_the_operation_says(name: str, shape: tuple[int, ...
     assert answers(program, shape) == (channel, batch)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("name", KNOWN)
 def test_axes_of_sizes_that_are_all_one_are_the_same_or_unknown(name: str) -> None:
     """A reshape of single elements may be any of several; every other operation says where an axis goes."""
@@ -388,6 +390,7 @@ def in_order(marks: torch.Tensor, axis: int, batch: int) -> bool:
     return not rest and (axis == 0 or each == 1) and not bool((rows & ~own).any())
 
 
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize("shape", [DISTINCT, EQUAL, (2, 2, 2, 2), (2, 1, 1, 1), (2, 1, 3, 1), (3, 4, 1, 1)], ids=str)
 def test_axes_behind_chains_of_operations_are_where_marked_values_are(shape: tuple[int, ...]) -> None:
     x = torch.rand(shape, generator=torch.Generator().manual_seed(1)).double()

@@ -110,6 +110,7 @@ UNSEEN = {ELUByHand}
 """Not known for an activation by what it does."""
 
 
+@pytest.mark.sampled(9)
 @pytest.mark.parametrize("composite", ["epsilon_plus", None])
 @pytest.mark.parametrize("kind", BUILT_IN)
 def test_a_declared_module_is_what_the_built_in_activation_is(kind: type[nn.Module], composite: Any) -> None:
@@ -118,6 +119,7 @@ def test_a_declared_module_is_what_the_built_in_activation_is(kind: type[nn.Modu
     assert torch.allclose(declared, oracle, rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [kind for kind in BUILT_IN if kind not in UNSEEN])
 def test_many_are_known_for_activations_without_a_declaration(kind: type[nn.Module]) -> None:
     oracle = heatmap(network(BUILT_IN[kind](), BUILT_IN[kind]()))
@@ -270,6 +272,7 @@ def test_a_copy_of_an_attribution_has_the_declaration(copied: Any) -> None:
     assert torch.equal(copied(attribution)(images(), [{"y": [0]}], "epsilon_plus").heatmap, before)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
 def test_rounding_is_no_dependence_on_other_values(dtype: torch.dtype) -> None:
     model = network(NewGELU(), HardSwish()).to(dtype)
@@ -301,6 +304,7 @@ MIXING = {
 }
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("name", MIXING)
 def test_a_module_that_mixes_values_is_refused(name: str) -> None:
     attribution = CondAttribution(network(Lambda(MIXING[name]), nn.ReLU()), elementwise="1")
@@ -386,6 +390,7 @@ def built_in():
 """
 
 
+@pytest.mark.slow
 def test_modules_are_declared_on_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("net.py").write_text(FACTORY)

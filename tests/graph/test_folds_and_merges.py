@@ -244,6 +244,7 @@ def conserved(wanted: MatrixOracle, start: torch.Tensor) -> None:
 # ---------------------------------------------------------------------- BatchNorm behind a layer
 
 
+@pytest.mark.sampled(23)
 @settings(QUICK, max_examples=4)
 @given(st.data())
 @pytest.mark.parametrize("rule", RULES)
@@ -256,6 +257,7 @@ def test_a_convolution_and_the_batch_norm_behind_it_are_one_affine_map(
     agrees(maker, behind={"conv": "bn"}, rule=rule)
 
 
+@pytest.mark.slow
 @QUICK
 @given(st.data())
 def test_a_linear_layer_and_the_batch_norm_behind_it_are_one_affine_map(data: st.DataObject) -> None:
@@ -264,6 +266,7 @@ def test_a_linear_layer_and_the_batch_norm_behind_it_are_one_affine_map(data: st
     agrees(maker, behind={"linear": "bn"}, rule=maker.choice(list(RULES)))
 
 
+@pytest.mark.slow
 @QUICK
 @given(st.data())
 @pytest.mark.parametrize("dims", [1, 2, 3])
@@ -275,6 +278,7 @@ def test_a_transposed_convolution_and_the_batch_norm_behind_it_are_one_affine_ma
     agrees(maker, behind={"conv": "bn"})
 
 
+@pytest.mark.slow
 @QUICK
 @given(st.data())
 def test_dropout_between_a_layer_and_its_batch_norm_changes_nothing(data: st.DataObject) -> None:
@@ -284,6 +288,7 @@ def test_dropout_between_a_layer_and_its_batch_norm_changes_nothing(data: st.Dat
     agrees(maker, behind={"conv": "bn"})
 
 
+@pytest.mark.slow
 @QUICK
 @given(st.data())
 def test_zeros_padded_to_one_side_in_front_of_a_layer_and_its_batch_norm_keep_their_share(data: st.DataObject) -> None:
@@ -293,6 +298,7 @@ def test_zeros_padded_to_one_side_in_front_of_a_layer_and_its_batch_norm_keep_th
     agrees(maker, behind={"conv": "bn"})
 
 
+@pytest.mark.slow
 @QUICK
 @given(st.data())
 def test_of_two_batch_norms_behind_a_layer_the_first_belongs_to_it(data: st.DataObject) -> None:
@@ -301,6 +307,7 @@ def test_of_two_batch_norms_behind_a_layer_the_first_belongs_to_it(data: st.Data
     agrees(maker, behind={"conv": "bn"})
 
 
+@pytest.mark.slow
 @QUICK
 @given(st.data())
 def test_of_two_batch_norms_between_layers_each_belongs_to_its_neighbour(data: st.DataObject) -> None:
@@ -309,6 +316,7 @@ def test_of_two_batch_norms_between_layers_each_belongs_to_its_neighbour(data: s
     agrees(maker, behind={"conv": "bn"}, before={"last": "second"}, named={"last": maker.choice(list(RULES))})
 
 
+@pytest.mark.slow
 @QUICK
 @given(st.data())
 def test_a_batch_norm_between_two_layers_belongs_to_the_first(data: st.DataObject) -> None:
@@ -317,6 +325,7 @@ def test_a_batch_norm_between_two_layers_belongs_to_the_first(data: st.DataObjec
     agrees(maker, behind={"conv": "bn"})
 
 
+@pytest.mark.slow
 @QUICK
 @given(st.data())
 def test_a_batch_norm_that_runs_behind_two_layers_belongs_to_each(data: st.DataObject) -> None:
@@ -328,6 +337,7 @@ def test_a_batch_norm_that_runs_behind_two_layers_belongs_to_each(data: st.DataO
     agrees(maker, behind={"conv": "bn", "other": "bn_1"}, named={"other": maker.choice(list(RULES))})
 
 
+@pytest.mark.slow
 @QUICK
 @given(st.data())
 def test_a_layer_that_runs_twice_is_one_map_with_each_of_the_batch_norms_behind_it(data: st.DataObject) -> None:
@@ -339,6 +349,7 @@ def test_a_layer_that_runs_twice_is_one_map_with_each_of_the_batch_norms_behind_
     agrees(maker, behind={"conv": "bn", "conv_1": "second"})
 
 
+@pytest.mark.slow
 @QUICK
 @given(st.data())
 def test_a_batch_norm_is_on_its_own_where_the_layer_in_front_is_read_elsewhere(data: st.DataObject) -> None:
@@ -348,6 +359,7 @@ def test_a_batch_norm_is_on_its_own_where_the_layer_in_front_is_read_elsewhere(d
     agrees(maker)
 
 
+@pytest.mark.slow
 @QUICK
 @given(st.data())
 def test_a_batch_norm_whose_layer_in_front_is_read_elsewhere_belongs_to_the_layer_behind(data: st.DataObject) -> None:
@@ -358,6 +370,7 @@ def test_a_batch_norm_whose_layer_in_front_is_read_elsewhere_belongs_to_the_laye
     agrees(maker, before={"last": "bn"})
 
 
+@pytest.mark.slow
 @QUICK
 @given(st.data())
 def test_a_batch_norm_over_positions_behind_a_linear_layer_is_on_its_own(data: st.DataObject) -> None:
@@ -370,6 +383,7 @@ def test_a_batch_norm_over_positions_behind_a_linear_layer_is_on_its_own(data: s
 # ---------------------------------------------------------------------- BatchNorm in front of a layer
 
 
+@pytest.mark.sampled(21)
 @settings(QUICK, max_examples=4)
 @given(st.data())
 @pytest.mark.parametrize("rule", RULES)
@@ -382,6 +396,7 @@ def test_a_batch_norm_at_the_input_and_the_convolution_that_reads_it_are_one_aff
     agrees(maker, before={"conv": "bn"}, rule=rule)
 
 
+@pytest.mark.slow
 @QUICK
 @given(st.data())
 def test_a_batch_norm_and_the_linear_layer_that_reads_it_are_one_affine_map(data: st.DataObject) -> None:
@@ -391,6 +406,7 @@ def test_a_batch_norm_and_the_linear_layer_that_reads_it_are_one_affine_map(data
     agrees(maker, before={"last": "bn"}, named={"last": maker.choice(list(RULES))})
 
 
+@pytest.mark.slow
 @QUICK
 @given(st.data())
 def test_a_layer_between_two_batch_norms_is_one_affine_map_with_both(data: st.DataObject) -> None:
@@ -399,6 +415,7 @@ def test_a_layer_between_two_batch_norms_is_one_affine_map_with_both(data: st.Da
     agrees(maker, before={"conv": "bn"}, behind={"conv": "second"})
 
 
+@pytest.mark.slow
 @QUICK
 @given(st.data())
 def test_each_group_of_a_convolution_has_the_factors_of_its_own_channels(data: st.DataObject) -> None:
@@ -409,6 +426,7 @@ def test_each_group_of_a_convolution_has_the_factors_of_its_own_channels(data: s
     agrees(maker, before={"conv": "bn"}, behind={"conv": "second"})
 
 
+@pytest.mark.slow
 @QUICK
 @given(st.data())
 def test_of_two_batch_norms_in_front_of_a_layer_the_second_belongs_to_it(data: st.DataObject) -> None:
@@ -429,6 +447,7 @@ def test_a_batch_norm_that_several_layers_read_belongs_to_each(data: st.DataObje
     agrees(maker, before=dict.fromkeys(names, "bn"), named={"left": maker.choice(list(RULES))})
 
 
+@pytest.mark.slow
 @QUICK
 @given(st.data())
 def test_a_batch_norm_that_runs_in_front_of_two_layers_belongs_to_each(data: st.DataObject) -> None:
@@ -440,6 +459,7 @@ def test_a_batch_norm_that_runs_in_front_of_two_layers_belongs_to_each(data: st.
     agrees(maker, before={"left": "bn", "right": "bn_1"})
 
 
+@pytest.mark.slow
 @QUICK
 @given(st.data())
 def test_a_batch_norm_that_a_layer_and_a_shortcut_read_is_on_its_own(data: st.DataObject) -> None:
@@ -450,6 +470,7 @@ def test_a_batch_norm_that_a_layer_and_a_shortcut_read_is_on_its_own(data: st.Da
     agrees(maker)
 
 
+@pytest.mark.slow
 @QUICK
 @given(st.data())
 def test_a_batch_norm_behind_pooling_belongs_to_the_layer_behind_it(data: st.DataObject) -> None:
@@ -461,6 +482,7 @@ def test_a_batch_norm_behind_pooling_belongs_to_the_layer_behind_it(data: st.Dat
     agrees(maker, before={"conv": "bn"})
 
 
+@pytest.mark.slow
 @QUICK
 @given(st.data())
 def test_a_batch_norm_behind_an_addition_belongs_to_the_layer_behind_it(data: st.DataObject) -> None:
@@ -470,6 +492,7 @@ def test_a_batch_norm_behind_an_addition_belongs_to_the_layer_behind_it(data: st
     agrees(maker, before={"conv": "bn"})
 
 
+@pytest.mark.slow
 @QUICK
 @given(st.data())
 def test_batch_norms_that_read_one_concatenation_belong_each_to_its_layer(data: st.DataObject) -> None:
@@ -482,6 +505,7 @@ def test_batch_norms_that_read_one_concatenation_belong_each_to_its_layer(data: 
     agrees(maker, before={"left": "bn"})
 
 
+@pytest.mark.slow
 @QUICK
 @given(st.data())
 def test_dropout_between_a_batch_norm_and_its_layer_changes_nothing(data: st.DataObject) -> None:
@@ -558,6 +582,7 @@ ALONE: dict[str, Callable[[Maker, str], str]] = {
 }
 
 
+@pytest.mark.sampled(9)
 @settings(QUICK, max_examples=6)
 @given(st.data())
 @pytest.mark.parametrize("place", ALONE)
@@ -569,6 +594,7 @@ def test_a_batch_norm_elsewhere_is_an_affine_map_with_an_epsilon_rule(place: str
     agrees(maker)
 
 
+@pytest.mark.slow
 @QUICK
 @given(st.data())
 def test_a_batch_norm_that_the_composite_gives_a_rule_of_its_own_is_on_its_own(data: st.DataObject) -> None:
@@ -637,6 +663,7 @@ NORMS: dict[str, Callable[[Maker, str], str]] = {
 }
 
 
+@pytest.mark.slow
 @QUICK
 @given(st.data())
 @pytest.mark.parametrize("norm", NORMS)
@@ -689,6 +716,7 @@ SUMS: dict[str, Callable[[Maker, str, str], str]] = {
 }
 
 
+@pytest.mark.slow
 @QUICK
 @given(st.data())
 @pytest.mark.parametrize("merge", SUMS)
@@ -699,6 +727,7 @@ def test_summands_share_by_contribution_and_constants_keep_theirs(merge: str, da
     agrees(maker)
 
 
+@pytest.mark.slow
 @QUICK
 @given(st.data())
 def test_a_sum_follows_the_rule_that_the_composite_gives_it(data: st.DataObject) -> None:
@@ -725,6 +754,7 @@ JOINS: dict[str, Callable[[Maker, str, str], str]] = {
 }
 
 
+@pytest.mark.slow
 @settings(QUICK, max_examples=8)
 @given(st.data())
 @pytest.mark.parametrize("join", JOINS)
@@ -753,6 +783,7 @@ EXTREMES: dict[str, Callable[[Maker, str, str], str]] = {
 }
 
 
+@pytest.mark.slow
 @settings(QUICK, max_examples=8)
 @given(st.data())
 @pytest.mark.parametrize("extreme", EXTREMES)
@@ -762,6 +793,7 @@ def test_all_relevance_of_an_extreme_goes_to_the_value_that_is_it(extreme: str, 
     agrees(maker)
 
 
+@pytest.mark.sampled(6)
 @settings(QUICK, max_examples=8)
 @given(st.data())
 @pytest.mark.parametrize("op", ["maximum", "minimum", "amax", "amin", "max", "min", "max_pool2d"])
@@ -799,6 +831,7 @@ def wide(maker: Maker, name: str) -> str:
     return maker.node("mean", name, dim=(2, 3), keepdim=True)
 
 
+@pytest.mark.slow
 @settings(QUICK, max_examples=8)
 @given(st.data())
 @pytest.mark.parametrize("gate", GATES)
@@ -810,6 +843,7 @@ def test_a_signal_keeps_all_relevance_of_its_product_with_a_gate(gate: str, data
     agrees(maker)
 
 
+@pytest.mark.slow
 @QUICK
 @given(st.data())
 def test_two_signals_of_one_size_have_half_of_their_product_each(data: st.DataObject) -> None:
@@ -820,6 +854,7 @@ def test_two_signals_of_one_size_have_half_of_their_product_each(data: st.DataOb
     agrees(maker)
 
 
+@pytest.mark.slow
 @settings(QUICK, max_examples=8)
 @given(st.data())
 def test_two_signals_of_one_size_that_broadcast_each_other_have_half_each(data: st.DataObject) -> None:
@@ -863,6 +898,7 @@ AVERAGES: dict[str, Callable[[Maker, str], str]] = {
 }
 
 
+@pytest.mark.slow
 @settings(QUICK, max_examples=8)
 @given(st.data())
 @pytest.mark.parametrize("average", AVERAGES)
@@ -876,6 +912,7 @@ def test_averaged_values_share_by_contribution(average: str, data: st.DataObject
 # ---------------------------------------------------------------------- what biases and stabilizers take
 
 
+@pytest.mark.slow
 @settings(QUICK, max_examples=6)
 @given(st.data())
 @pytest.mark.parametrize("rule", RULES)

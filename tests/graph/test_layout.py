@@ -98,6 +98,7 @@ def test_a_model_that_minds_gets_its_maps_as_they_were_given(kind: type[Head], c
     assert layouts(kind, images(count)) == [False, False]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "same"),
     [(Head, Head), (Viewing, Head), (InMemoryOrder, Head), (Asking, Head), (NormedViewing, NormedHead)],

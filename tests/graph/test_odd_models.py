@@ -118,6 +118,7 @@ class TokensFirst(nn.Module):
         return out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tokens", [2, 3, 4])
 def test_layers_whose_first_axis_is_not_the_batch_are_never_mixed_up(tokens: int) -> None:
     model, data = TokensFirst().double().eval(), torch.randn(2, tokens, 16, dtype=torch.float64)
@@ -143,6 +144,7 @@ def test_two_names_of_one_node_in_a_set_are_refused(image: torch.Tensor) -> None
         CondAttribution(demo_resnet())(image, [{"layer1": [1], "layer1.1": [2], "y": [0]}], "epsilon_plus")
 
 
+@pytest.mark.slow
 def test_a_mask_belongs_to_the_node_whatever_it_is_called(image: torch.Tensor) -> None:
     def nothing(ids: Any, shape: torch.Size, *, layer_name: str) -> torch.Tensor:
         return torch.zeros(1)
@@ -199,6 +201,7 @@ def test_changes_inside_of_an_attribute_are_seen(settings: Any, x: torch.Tensor)
     assert torch.equal(attribution(x, [{"y": [0]}], "epsilon_plus").prediction, model(x))
 
 
+@pytest.mark.slow
 def test_several_threads_may_share_an_attribution(image: torch.Tensor) -> None:
     attribution = CondAttribution(demo_resnet())
     sets = [{"layer2.1.conv2": [channel], "y": [channel % 8]} for channel in range(8)]
@@ -208,6 +211,7 @@ def test_several_threads_may_share_an_attribution(image: torch.Tensor) -> None:
     assert all(torch.equal(one, other) for one, other in zip(found, expected, strict=True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("copied", [lambda one: pickle.loads(pickle.dumps(one)), copy.deepcopy], ids=["pickle", "copy"])
 def test_a_used_attribution_can_be_copied(copied: Any, image: torch.Tensor) -> None:
     attribution = CondAttribution(demo_resnet())
@@ -215,6 +219,7 @@ def test_a_used_attribution_can_be_copied(copied: Any, image: torch.Tensor) -> N
     assert torch.equal(copied(attribution)(image, [{"y": [0]}], "epsilon_plus").heatmap, before)
 
 
+@pytest.mark.slow
 def test_a_model_made_in_inference_mode_can_be_attributed(image: torch.Tensor) -> None:
     expected = CondAttribution(demo_resnet())(image, [{"y": [0]}], "epsilon_plus").heatmap
     with torch.inference_mode():
@@ -222,6 +227,7 @@ def test_a_model_made_in_inference_mode_can_be_attributed(image: torch.Tensor) -
     assert torch.equal(CondAttribution(model)(image, [{"y": [0]}], "epsilon_plus").heatmap, expected)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:modules that cannot be looked into and have no rule")
 def test_threads_take_turns_with_modules_that_run_again_in_a_pass(x: torch.Tensor) -> None:
     attribution = CondAttribution(Made(lambda m, x: m.last(m.hidden(x).tanh()), hidden=Hidden(), last=nn.Linear(6, 4)))
@@ -320,6 +326,7 @@ def test_geometry_may_change_between_calls(image: torch.Tensor) -> None:
     assert torch.equal(found, expected)
 
 
+@pytest.mark.slow
 def test_weights_are_modified_once_for_all_shapes(image: torch.Tensor) -> None:
     attribution, composite = CondAttribution(demo_resnet()), EpsilonPlusFlat()
     plans = [
@@ -367,6 +374,7 @@ def test_maps_may_become_more_precise_behind_a_pooling(image: torch.Tensor) -> N
     assert torch.allclose(found.double(), exact, rtol=1e-4, atol=1e-9)
 
 
+@pytest.mark.slow
 def test_nothing_is_kept_of_a_pass_for_the_next_one(image: torch.Tensor) -> None:
     model = Made(
         lambda m, x: m.last(m.third(torch.cat([m.first(x), m.second(x)], 1).relu()).mean((2, 3))),
@@ -384,6 +392,7 @@ def test_nothing_is_kept_of_a_pass_for_the_next_one(image: torch.Tensor) -> None
     assert held[1] == held[2]
 
 
+@pytest.mark.slow
 def test_a_long_chain_behind_a_gate_is_followed(x: torch.Tensor) -> None:
     def long(model: Any, x: torch.Tensor) -> torch.Tensor:
         gate = x.sigmoid()

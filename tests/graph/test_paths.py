@@ -140,6 +140,7 @@ def case():
 class TestResNet:
     """On a residual network with identity and down-sampling shortcuts, in float64."""
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("layer", ["layer2.1.conv2", "layer2.0.conv1", "layer2.0.downsample.0"])
     def test_shortcuts_are_cut(self, case, layer: str) -> None:
         model, x, selection, y, attribution = case

@@ -68,6 +68,7 @@ def own_output(model: nn.Module, *args: Any, **kwargs: Any) -> torch.Tensor:
 # ---------------------------------------------------------------------- the model's own output
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("family", ["resnet18", "mobilenet_v3_large", "densenet121", "shufflenet_v2_x1_0", "swin_t"])
 def test_recording_has_the_models_own_output_bitwise(family: str, dtype: torch.dtype) -> None:
@@ -658,6 +659,7 @@ def test_a_scripted_module_is_one_node(whole: bool) -> None:
     assert torch.allclose(ours.prediction, expected.prediction)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
 @pytest.mark.parametrize("wrapper", ["compiled", "compiled part", "compiled in place", "data parallel"])
 def test_wrappers_are_looked_through(wrapper: str) -> None:

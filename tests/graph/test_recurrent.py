@@ -72,6 +72,7 @@ def gradient_times_input(model: Last, kind: str, x: torch.Tensor) -> torch.Tenso
     return leaf.detach() * torch.autograd.grad(out[:, 1].sum(), leaf)[0]
 
 
+@pytest.mark.sampled(14)
 @pytest.mark.parametrize("kind", LAYERS)
 @pytest.mark.parametrize("bidirectional", [False, True])
 @pytest.mark.parametrize(("layers", "bias", "batch_first"), [(1, True, True), (2, False, False), (2, True, True)])
@@ -102,6 +103,7 @@ def test_a_recurrent_layer_is_recorded_and_conditioned_by_its_name() -> None:
     assert torch.allclose(parts.input_relevance.sum(0), whole.input_relevance[0], rtol=1e-8, atol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("cell", "states"), [(nn.LSTMCell, 2), (nn.GRUCell, 1), (nn.RNNCell, 1)])
 def test_a_cell_equals_its_layer(cell: type[nn.RNNCellBase], states: int) -> None:
     class Looped(nn.Module):

@@ -35,6 +35,7 @@ def test_layer_connections_equal_those_of_torch_fx(name: str) -> None:
     assert any(expected.values())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["resnet18", "googlenet", "densenet121", "mobilenet_v3_large", "efficientnet_b0"])
 def test_node_names_are_those_of_torchvision(name: str) -> None:
     model, x = build(name)
@@ -54,6 +55,7 @@ def test_node_names_are_those_of_torchvision(name: str) -> None:
     assert not beside
 
 
+@pytest.mark.slow
 def test_the_cost_grows_with_the_graph_and_not_with_its_paths() -> None:
     """ResNet152 has 2**50 paths; the search visits each node once."""
     graph = record_once(resnet152(weights=None).eval(), torch.zeros(1, 3, 32, 32)).graph
@@ -69,6 +71,7 @@ class TestResNet:
         model, x = build("resnet18")
         return crp_kit.trace_model_graph(model, x, layers or None)
 
+    @pytest.mark.slow
     def test_find_input_layers_goes_through_shortcuts(self) -> None:
         graph = self.graph("conv1", "layer1.0.conv2", "layer1.1.conv1", "layer2.0.conv1", "layer1.1.conv2")
         assert graph.find_input_layers("layer1.1.conv1") == ["conv1", "layer1.0.conv2"]
@@ -76,6 +79,7 @@ class TestResNet:
         assert graph.find_input_layers("conv1") == []
         assert graph.find_users("conv1") == ["layer1.0.conv2", "layer1.1.conv1", "layer2.0.conv1"]
 
+    @pytest.mark.slow
     def test_parallel_nodes_are_the_cut_edges(self) -> None:
         graph = self.graph()
         assert graph.parallel_nodes({"layer4.1.conv2": [0]}) == [("layer4.0.relu_1", "layer4.1.add")]
@@ -86,6 +90,7 @@ class TestResNet:
         ]
         assert graph.parallel_nodes({"layer4.1.add": [0]}) == []
 
+    @pytest.mark.slow
     def test_exclude_parallel_layers_adds_them_closed(self) -> None:
         graph = self.graph("layer2.0.conv1", "layer2.0.conv2", "layer2.0.downsample.0", "layer3.0.conv1")
         condition = {"layer2.0.conv2": [3], "y": [1]}
@@ -94,12 +99,14 @@ class TestResNet:
             {"layer2.0.downsample.0": [0], "layer2.0.conv1": [], "layer2.0.conv2": []}
         ]
 
+    @pytest.mark.slow
     def test_it_prints_readably(self) -> None:
         text = repr(self.graph("conv1", "layer1.0.conv1"))
         assert text.splitlines()[0] == "ModelGraph of 2 layers (name, operation, shape, fed by)"
         assert "<- conv1" in text
         assert "<- the model input" in text
 
+    @pytest.mark.slow
     def test_shapes_are_those_of_one_sample(self) -> None:
         model, x = build("resnet18")
         with torch.no_grad():

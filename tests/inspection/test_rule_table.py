@@ -178,6 +178,7 @@ def test_rules_are_said_with_the_parameters_that_matter(rule: Any, text: str) ->
 # ---------------------------------------------------------------------- what it shows
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["densenet121", "mobilenet_v3_small"])
 def test_tables_fit_a_terminal_of_100_columns(name: str) -> None:
     model = getattr(torchvision.models, name)(weights=None).eval()

@@ -70,6 +70,7 @@ def test_torchvision_models_load_untrained_with_imagenet_preprocessing() -> None
     assert not loaded.model.training
 
 
+@pytest.mark.slow
 def test_published_weights_bring_their_own_preprocessing_and_classes(monkeypatch: pytest.MonkeyPatch) -> None:
     entry = torchvision_models.EfficientNet_B1_Weights.IMAGENET1K_V2
     monkeypatch.setattr(

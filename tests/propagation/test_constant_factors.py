@@ -112,6 +112,7 @@ CASES = [
 ]
 
 
+@pytest.mark.sampled(13)
 @pytest.mark.parametrize(("join", "constant"), dict.fromkeys(CASES))
 def test_the_live_factor_of_a_product_gets_all_of_its_relevance(join: str, constant: str) -> None:
     x = torch.randn(1, 6, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
@@ -122,6 +123,7 @@ def test_the_live_factor_of_a_product_gets_all_of_its_relevance(join: str, const
     assert torch.allclose(single.double(), expected, rtol=1e-3, atol=1e-4 * float(expected.abs().max()))
 
 
+@pytest.mark.slow
 @hypothesis.settings(max_examples=40, deadline=None, derandomize=True)
 @hypothesis.given(
     join=strategies.sampled_from(sorted(JOINS)),

@@ -130,6 +130,7 @@ PARTS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", PARTS)
 def test_part_equals_the_whole_model_oracle_and_conserves_relevance(part: str) -> None:
     def make() -> nn.Module:
@@ -156,6 +157,7 @@ def test_shape_of_a_signal_is_no_path_of_relevance() -> None:
     assert len(Flow(graph).carrying[expanded.index]) == 1
 
 
+@pytest.mark.slow
 def test_declared_arguments_of_a_dictionary_get_relevance_and_others_none() -> None:
     model, data = zoo.build(zoo.entry("huggingface", "BERT-eager"))
     attribution = crp_kit.CondAttribution(model, output="logits")

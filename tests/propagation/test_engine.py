@@ -35,6 +35,7 @@ def image() -> torch.Tensor:
     return torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
 
 
+@pytest.mark.slow
 def test_autocast_around_the_call_does_not_reach_the_rules(image: torch.Tensor) -> None:
     attribution = crp_kit.CondAttribution(demo_resnet())
     plain = attribution(image, CONDITIONS, EpsilonPlusFlat())
@@ -46,6 +47,7 @@ def test_autocast_around_the_call_does_not_reach_the_rules(image: torch.Tensor) 
     assert error < 0.2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("composite", [EpsilonPlusFlat(), NameMapComposite([(["relu"], Doubling())]), None])
 def test_inference_mode_around_the_call_changes_nothing(image: torch.Tensor, composite: object) -> None:
     attribution = crp_kit.CondAttribution(demo_resnet())
@@ -55,6 +57,7 @@ def test_inference_mode_around_the_call_changes_nothing(image: torch.Tensor, com
     assert torch.equal(inside, outside)
 
 
+@pytest.mark.slow
 def test_conditions_share_one_forward_and_the_upper_backward(
     monkeypatch: pytest.MonkeyPatch, image: torch.Tensor
 ) -> None:

@@ -43,6 +43,7 @@ def damaged(model: nn.Module) -> nn.Module:
     return model.eval()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("family", ["vgg11_bn", "resnet18", "densenet121", "mobilenet_v2"])
 def test_networks_with_damaged_batchnorms(family: str, rule: str) -> None:
@@ -50,6 +51,7 @@ def test_networks_with_damaged_batchnorms(family: str, rule: str) -> None:
     assert is_finite(damaged(model), x[:1].float(), of_linear(rule))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch_norm", ["affine", "pass", "epsilon", "threshold"])
 def test_every_choice_for_damaged_batchnorms_that_stay_alone(batch_norm: str) -> None:
     model, x = build("densenet121")
@@ -73,6 +75,7 @@ def dead() -> nn.Sequential:
     return model
 
 
+@pytest.mark.sampled(34)
 @pytest.mark.parametrize("name", PRESETS)
 @pytest.mark.parametrize("kind", ["noise", "zeros", "constant", "tiny", "large"])
 def test_dead_channels_and_odd_images_under_every_preset(name: str, kind: str) -> None:
@@ -109,6 +112,7 @@ def test_two_summands_that_cancel_share_with_a_positive_stabilizer(start: float)
     assert found.flatten().tolist() == [3 * start / 0.25, -3 * start / 0.25]
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("name", ["epsilon_plus", "epsilon_alpha2_beta1_flat", "attnlrp"])
 def test_models_in_half_precision_get_relevance_in_float32_close_to_that_of_float32(
@@ -158,6 +162,7 @@ def test_networks_of_two_hundred_layers(residual: bool, name: str) -> None:
     assert bool(torch.isfinite(attr.input_relevance).all())
 
 
+@pytest.mark.slow
 def test_relevance_of_two_hundred_residual_blocks_without_biases_is_conserved() -> None:
     model = Deep(residual=True).double().eval()
     for module in model.modules():

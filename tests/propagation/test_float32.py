@@ -74,6 +74,7 @@ def compared(part: nn.Module) -> tuple[Comparison, ...]:
     return compare_built(net(part), x.double()).comparisons
 
 
+@pytest.mark.slow
 def test_comparison_calls_a_difference_unexplained_that_float64_does_not_have() -> None:
     for one in compared(Coarse()):
         assert one.finite

@@ -61,6 +61,7 @@ def attributed(attribution: crp_kit.CondAttribution, images: torch.Tensor, name:
     return torch.cat([found.heatmap.flatten(1), found.relevances["layer2.0.conv1"].flatten(1)], 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CONDITIONS)
 @pytest.mark.parametrize("rows", [1, 4])
 def test_half_as_many_rows_are_carried_until_they_fit(images: torch.Tensor, limit: Limit, name: str, rows: int) -> None:
@@ -73,6 +74,7 @@ def test_half_as_many_rows_are_carried_until_they_fit(images: torch.Tensor, limi
     assert torch.allclose(found, expected, rtol=1e-4, atol=1e-6 * float(expected.abs().max()))
 
 
+@pytest.mark.slow
 def test_the_smaller_number_is_kept_for_later_calls(images: torch.Tensor, limit: Limit) -> None:
     attribution = crp_kit.CondAttribution(demo_resnet())
     too_many = limit(3)
@@ -86,6 +88,7 @@ def test_the_smaller_number_is_kept_for_later_calls(images: torch.Tensor, limit:
     assert len(too_many) == failures
 
 
+@pytest.mark.slow
 def test_nothing_of_what_did_not_fit_is_left_when_fewer_rows_are_tried(
     images: torch.Tensor, limit: Limit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -101,6 +104,7 @@ def test_nothing_of_what_did_not_fit_is_left_when_fewer_rows_are_tried(
     assert not any(map(any, left))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("count", "message"),
     [

@@ -87,6 +87,7 @@ def test_a_condition_costs_no_more_than_the_transposed_convolutions_below_its_la
     assert one <= 3.05 * forward  # the model's own forward, that with positive weights, and the way back
 
 
+@pytest.mark.slow
 def test_the_cost_of_a_condition_ends_where_its_layer_begins(attribution, image):
     attribution(image, conditions(1, "layer1.0.conv1"), COMPOSITE)
     one, nine = (flops_of(attribution, image, count, "layer1.0.conv1") for count in (1, 9))
@@ -97,6 +98,7 @@ def test_the_cost_of_a_condition_ends_where_its_layer_begins(attribution, image)
     assert (nine - one) / 8 <= counter.get_total_flops()
 
 
+@pytest.mark.slow
 def test_calls_grow_by_parts_of_rows_and_not_by_rows(attribution, image):
     attribution(image, conditions(1), COMPOSITE)
     rows = attribution.engine.run(image, attribution.resolve_composite(COMPOSITE)).rows_at_once
@@ -106,6 +108,7 @@ def test_calls_grow_by_parts_of_rows_and_not_by_rows(attribution, image):
     assert calls[16] - calls[8] <= (20 if rows < 16 else 0)  # at most once more through the twenty convolutions
 
 
+@pytest.mark.slow
 def test_memory_moved_for_a_condition_is_a_small_multiple_of_its_maps(attribution, image):
     attribution(image, conditions(1), COMPOSITE)
     graph = attribution.graph(image)
@@ -114,6 +117,7 @@ def test_memory_moved_for_a_condition_is_a_small_multiple_of_its_maps(attributio
     assert 0 < (nine - one) / 8 < 2.5 * maps
 
 
+@pytest.mark.slow
 def test_what_conditions_share_takes_little_element_wise_work(attribution, image):
     """Behind a ReLU no input is clamped or compared, and denominators are written into one tensor."""
     attribution(image, conditions(1), COMPOSITE)

@@ -116,6 +116,7 @@ class TestWholeModel:
         with pytest.raises(NotImplementedError, match="cumprod"):
             whole_model_relevance(Product(), x, x)
 
+    @pytest.mark.slow
     def test_samples_of_a_batch_do_not_mix(self) -> None:
         model, x = build("mobilenet_v3_large")
         both = torch.cat([x, x.flip(3)])
@@ -126,6 +127,7 @@ class TestWholeModel:
             assert relative(relevance[index : index + 1] - expected, expected) < ROUNDING
             torch.testing.assert_close(start[index : index + 1], value)
 
+    @pytest.mark.slow
     def test_float32_models_are_explained_in_float64_and_stay_as_they_are(self) -> None:
         model, x = build("resnet18", dtype=torch.float32)
         before = {key: value.clone() for key, value in model.state_dict().items()}
@@ -224,6 +226,7 @@ SLOPE = torch.arange(36, dtype=torch.float64).reshape(6, 6) / 36
 
 
 class TestAttention:
+    @pytest.mark.sampled(2)
     @pytest.mark.parametrize(
         ("call", "options"),
         [
@@ -260,6 +263,7 @@ class TestAttention:
 
 
 class TestPaths:
+    @pytest.mark.slow
     @pytest.mark.parametrize("case", CONDITIONED)
     def test_inclusion_exclusion_is_the_edge_cut(self, case: str) -> None:
         family, names = CONDITIONED[case]
@@ -269,6 +273,7 @@ class TestPaths:
         assert expected.any()
         assert relative(fx_edge_cut(model, x, selection, masks) - expected, expected) < ROUNDING
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("case", ["one", "parallel", "four branches"])
     def test_two_passes_do_for_one_node_and_for_parallel_ones(self, case: str) -> None:
         family, names = CONDITIONED[case]
@@ -277,6 +282,7 @@ class TestPaths:
         expected = inclusion_exclusion(model, x, selection, masks)
         assert relative(two_pass(model, x, selection, masks) - expected, expected) < ROUNDING
 
+    @pytest.mark.slow
     def test_two_passes_are_wrong_for_a_series(self) -> None:
         family, names = CONDITIONED["series"]
         model, x = build(family)
@@ -284,6 +290,7 @@ class TestPaths:
         expected = inclusion_exclusion(model, x, selection, masks)
         assert relative(two_pass(model, x, selection, masks) - expected, expected) > 0.01
 
+    @pytest.mark.slow
     def test_the_order_is_that_of_the_network(self) -> None:
         model, x = build("resnet18")
         names = CONDITIONED["mixture"][1]
@@ -299,12 +306,14 @@ class TestPaths:
             ("layer4.1.conv2", "layer2.0.downsample.0"),
         ]
 
+    @pytest.mark.slow
     def test_a_node_inside_a_gate_is_refused(self) -> None:
         model, x = build("mobilenet_v3_large")
         gate = next(name for name, _ in model.named_modules() if name.endswith("fc1"))
         with pytest.raises(ValueError, match=gate):
             upstream(model, x, selected(model, x), [gate])
 
+    @pytest.mark.slow
     def test_relevance_recorded_at_the_last_nodes_is_the_inputs_total(self) -> None:
         family, names = CONDITIONED["mixture"]
         model, x = build(family, biases=False)
@@ -316,6 +325,7 @@ class TestPaths:
 
 
 class TestLinearDags:
+    @pytest.mark.slow
     @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
     @given(dag=dags(), data=st.data())
     def test_three_definitions_of_a_path_that_counts_agree(self, dag: Dag, data: st.DataObject) -> None:
@@ -358,6 +368,7 @@ class TestLinearDags:
 
 
 class TestConnections:
+    @pytest.mark.slow
     def test_layers_of_a_residual_block(self) -> None:
         model, _ = build("resnet18")
         names = [name for name, module in model.named_modules() if isinstance(module, nn.Conv2d | nn.Linear)]
@@ -375,6 +386,7 @@ class TestConnections:
         assert found[f"{block}.2.fc1"] == {f"{block}.1.0"}
         assert found[f"{block}.3.0"] == {f"{block}.1.0", f"{block}.2.fc2"}
 
+    @pytest.mark.slow
     def test_an_unknown_layer_is_refused(self) -> None:
         model, _ = build("resnet18")
         with pytest.raises(ValueError, match="layer9"):
@@ -400,6 +412,7 @@ RULES = {
 
 
 class TestMatrixRules:
+    @pytest.mark.sampled(8)
     @pytest.mark.parametrize("zero_bias", [False, True])
     @pytest.mark.parametrize("layer_name", LAYERS)
     @pytest.mark.parametrize("rule_name", RULES)

@@ -64,11 +64,13 @@ def plain(real: nn.Module) -> nn.Module:
     return plain_convolutions(real)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", SIZES)
 def test_chelsea_is_an_egyptian_cat(number: int) -> None:
     assert lite(number)(cat(SIZES[number])).argmax() == EGYPTIAN_CAT
 
 
+@pytest.mark.slow
 def test_copies_in_plain_layers_are_the_same_function(real: nn.Module, plain: nn.Module) -> None:
     assert not any(type(module).__name__.endswith("SamePadding") for module in plain.modules())
     assert torch.equal(plain(cat()), real(cat()))
@@ -116,6 +118,7 @@ def test_maps_of_the_larger_network_equal_those_of_plain_convolutions() -> None:
     assert error(values, expected) < TOLERANCE[torch.float32]
 
 
+@pytest.mark.slow
 def test_maps_of_convolutions_that_pad_by_the_size_of_their_input_equal_those_of_plain_ones() -> None:
     models = lite(image_size=None), plain_convolutions(lite(image_size=SMALL))
     values, expected = (maps(model, cat(SMALL), composite("epsilon_plus_flat")) for model in models)

@@ -120,6 +120,7 @@ def watched(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return ran
 
 
+@pytest.mark.sampled(30)
 @pytest.mark.filterwarnings("ignore:no rule is known")
 @pytest.mark.parametrize("exclude_parallel", [True, False])
 @pytest.mark.parametrize("name", ALL)
@@ -146,6 +147,7 @@ def packed(result: crp_kit.Attribution) -> torch.Tensor:
     return torch.cat([part.flatten(1) for part in (result.input_relevance, *result.relevances.values())], 1)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:no rule is known")
 @pytest.mark.parametrize("exclude_parallel", [True, False])
 @pytest.mark.parametrize("name", ALL)
@@ -159,6 +161,7 @@ def test_rows_together_are_rows_alone(name: str, exclude_parallel: bool) -> None
         assert difference(packed(attribution(image(), sets, **options)), own) < 1e-10
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("exclude_parallel", [True, False])
 @pytest.mark.parametrize("name", OUTPUTS)
 def test_one_output_of_several_may_be_conditioned(name: str, exclude_parallel: bool) -> None:
@@ -173,6 +176,7 @@ def test_one_output_of_several_may_be_conditioned(name: str, exclude_parallel: b
     assert difference(packed(together), alone(attribution, image(), sets, **options)) < 1e-10
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("exclude_parallel", [True, False])
 @pytest.mark.parametrize("composite", COMPOSITES)
 @pytest.mark.parametrize("name", ["shuffle", "attention", "in place"])
@@ -183,6 +187,7 @@ def test_rows_together_are_rows_alone_under_any_rule(name: str, composite: str, 
     assert difference(packed(together), alone(attribution, image(2), SETS["mixed"], **options)) < 1e-10
 
 
+@pytest.mark.sampled(24)
 @pytest.mark.parametrize("exclude_parallel", [True, False])
 @pytest.mark.parametrize("name", NETS)
 def test_in_float32_rows_differ_by_rounding(name: str, exclude_parallel: bool) -> None:
@@ -193,6 +198,7 @@ def test_in_float32_rows_differ_by_rounding(name: str, exclude_parallel: bool) -
     assert difference(packed(together), alone(attribution, image().float(), SETS["mixed"], **options)) < 2e-5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["chunk", "shuffle", "dense"])
 def test_slices_of_any_size_give_the_same_rows(name: str) -> None:
     attribution = crp_kit.CondAttribution(NETS[name]().double())
@@ -203,6 +209,7 @@ def test_slices_of_any_size_give_the_same_rows(name: str) -> None:
         assert difference(torch.cat([packed(part) for part in parts]), expected) < 1e-10
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("exclude_parallel", [True, False])
 def test_samples_zipped_with_their_sets_are_rows_alone(exclude_parallel: bool) -> None:
     attribution = crp_kit.CondAttribution(NETS["shuffle"]().double())
@@ -214,6 +221,7 @@ def test_samples_zipped_with_their_sets_are_rows_alone(exclude_parallel: bool) -
         assert difference(packed(found), torch.cat([packed(row) for row in rows])) < 1e-10
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("exclude_parallel", [True, False])
 def test_the_order_of_sets_is_the_order_of_rows(exclude_parallel: bool) -> None:
     attribution = crp_kit.CondAttribution(NETS["chunk"]().double())
@@ -226,6 +234,7 @@ def test_the_order_of_sets_is_the_order_of_rows(exclude_parallel: bool) -> None:
 # ---------------------------------------------------------------------- what is made of rows
 
 
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize("exclude_parallel", [True, False])
 @pytest.mark.parametrize("name", ["chunk", "shuffle", "unbind"])
 def test_edges_of_a_concept_graph_are_those_of_conditions_alone(name: str, exclude_parallel: bool) -> None:
@@ -247,6 +256,7 @@ def test_edges_of_a_concept_graph_are_those_of_conditions_alone(name: str, exclu
     assert checked > 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["chunk", "shuffle"])
 def test_regions_of_a_map_have_the_concepts_of_heatmaps_alone(name: str) -> None:
     attribution = crp_kit.CondAttribution(NETS[name]().double())

@@ -89,6 +89,7 @@ def used(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return maps
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("composite", ["epsilon_plus", "epsilon_alpha2_beta1", "epsilon_gamma_box"])
 def test_heatmaps_are_those_of_convolutions(monkeypatch: pytest.MonkeyPatch, model: nn.Module, composite: str) -> None:
     x = normal(1, 3, 24, 24, dtype=torch.float32).clamp(-3, 3)

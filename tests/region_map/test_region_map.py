@@ -53,6 +53,7 @@ def by_force(maps: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return np.stack([np.bincount(labels.ravel(), weights=one.ravel()) for one in maps])
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("regions", ["grid", "slic", "pixels", "labels"])
 @pytest.mark.parametrize("signed", [False, True])
 def test_each_region_has_the_concept_that_brute_force_finds(maps: np.ndarray, regions: str, signed: bool) -> None:
@@ -344,6 +345,7 @@ def atlas(shapes_atlas_file: Path) -> Any:
         yield opened
 
 
+@pytest.mark.slow
 def test_the_legend_shows_reference_samples_of_each_concept(found: crp.RegionMap, atlas: crp.ConceptAtlas) -> None:
     study = crp.Study(ATTRIBUTION, DATA, composite=RULES, preprocess=demo_preprocess)
     pictures = study.reference_pictures(found, atlas, k=3, most=2)

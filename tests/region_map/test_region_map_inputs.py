@@ -50,6 +50,7 @@ CASES = [
 ]
 
 
+@pytest.mark.sampled(10)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("signed", [False, True])
 @pytest.mark.parametrize(("dims", "shape", "options"), CASES)
@@ -219,6 +220,7 @@ def test_it_says_what_it_is_of() -> None:
     assert found._repr_png_().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_one_slice_of_a_volume_is_drawn_and_named() -> None:
     x = data(1, 1, 4, 6, 5)
     found = region_map_of(crp.CondAttribution(net(3, 1)), x, "0", composite=RULES, signed=True, regions="pixels")

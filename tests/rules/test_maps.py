@@ -123,6 +123,7 @@ def test_every_layer_that_computes_has_an_index_in_execution_order() -> None:
     assert [tuple(layer) for layer in found] == [(i, name, kind) for i, (name, kind) in enumerate(BLOCK)]
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("index", range(len(BLOCK)))
 def test_indices_count_from_both_ends(index: int) -> None:
     model, rule = Block().eval(), rules.Epsilon()
@@ -243,6 +244,7 @@ def primitives(draw: st.DrawFn) -> tuple[RuleMap, dict[int, Hook | None]]:
     return draw(st.sampled_from(options))
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None, derandomize=True)
 @given(st.lists(primitives(), min_size=1, max_size=5), st.integers(0, 4))
 def test_of_several_maps_the_last_that_speaks_of_a_layer_wins(
@@ -403,6 +405,7 @@ KEPT: list[Hook] = [
 ]  # fmt: skip
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("rule", KEPT, ids=lambda rule: type(rule).__name__)
 @pytest.mark.parametrize("kept", [copy.deepcopy, lambda one: pickle.loads(pickle.dumps(one))], ids=["copy", "pickle"])
 def test_maps_survive_pickling_and_copying_with_the_same_rules(rule: Hook, kept: Any) -> None:
@@ -487,6 +490,7 @@ def test_maps_that_mean_nothing_are_refused_when_made(make: Any, message: str) -
         make()
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(
     ("choice", "error", "message"),
     [

@@ -25,6 +25,7 @@ def study() -> crp.Study:
     return crp.Study(MODEL, DATA, composite=RULES, preprocess=demo_preprocess)
 
 
+@pytest.mark.slow
 def test_a_call_is_that_of_the_attribution_on_preprocessed_images(study: crp.Study) -> None:
     images = torch.stack([DATA[number][0] for number in range(3)])
     found = study(images, CONDITIONS, record_layer=[LAYER], pairing="product")
@@ -34,6 +35,7 @@ def test_a_call_is_that_of_the_attribution_on_preprocessed_images(study: crp.Stu
     assert torch.equal(found.relevances[LAYER], expected.relevances[LAYER])
 
 
+@pytest.mark.slow
 def test_slices_put_together_are_the_call(study: crp.Study) -> None:
     images = torch.stack([DATA[number][0] for number in range(3)])
     slices = list(study.generate(images, CONDITIONS, pairing="product", batch_size=2))
@@ -53,6 +55,7 @@ def test_without_preprocessing_images_are_model_inputs() -> None:
     assert torch.equal(found.heatmap, crp.CondAttribution(MODEL)(inputs, CONDITIONS[:1], RULES).heatmap)
 
 
+@pytest.mark.slow
 def test_pictures_and_files_are_seen_as_the_preprocessing_says(tmp_path: Path) -> None:
     preprocess = Preprocess(resize=64, crop=64, mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.4))
     picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (80, 90, 3), dtype=np.uint8))
@@ -74,6 +77,7 @@ def test_the_range_of_inputs_comes_from_the_preprocessing() -> None:
     assert torch.equal(study(image, CONDITIONS[:1]).heatmap, expected)
 
 
+@pytest.mark.slow
 def test_classes_are_numbers_or_names_everywhere(study: crp.Study) -> None:
     image, name = DATA[0][0], DATA.classes[1]
     assert torch.equal(study(image, [{"y": [name]}]).heatmap, study(image, [{"y": [1]}]).heatmap)
@@ -108,6 +112,7 @@ def test_other_rules_share_the_model_and_what_is_recorded(study: crp.Study) -> N
     assert not torch.equal(study(image, CONDITIONS[:1]).heatmap, expected)
 
 
+@pytest.mark.slow
 def test_concepts_of_the_study_are_those_of_every_analysis(tmp_path: Path) -> None:
     study = crp.Study(MODEL, DATA, composite=RULES, preprocess=demo_preprocess, concepts={LAYER: crp.NeuronConcept()})
     image = DATA[0][0]
@@ -121,6 +126,7 @@ def test_concepts_of_the_study_are_those_of_every_analysis(tmp_path: Path) -> No
     assert len(references) == 2
 
 
+@pytest.mark.slow
 def test_model_and_data_are_asked_what_they_are_without_being_named_again(study: crp.Study, tmp_path: Path) -> None:
     assert study.graph().find(LAYER) is not None
     assert study.check().composite == study.rules().composite
