@@ -1,5 +1,6 @@
 """The command line as tests call it."""
 
+import re
 from typing import Any
 
 from click.testing import CliRunner, Result
@@ -13,12 +14,18 @@ def invoke(*arguments: Any) -> Result:
 
 
 def refused(*arguments: Any) -> str:
-    """Return the message of a command that is refused: exit code 2, nothing on stdout, and on stderr one line,
-    or three where a part of an argument is marked below it.
+    """Return the message of a command that is refused: exit code 2, nothing on stdout, and on stderr, after lines of
+    progress, one line, or three where a part of an argument is marked below it.
     """
     result = invoke(*arguments)
+    message = without_progress(result.stderr)
     assert result.exit_code == 2, (result.output, result.exception)
-    assert result.stderr.startswith("crp-kit: error: "), result.stderr
-    assert result.stderr.count("\n") == (3 if "^" in result.stderr else 1), result.stderr
+    assert message.startswith("crp-kit: error: "), result.stderr
+    assert message.count("\n") == (3 if "^" in message else 1), result.stderr
     assert result.stdout == ""
-    return result.stderr
+    return message
+
+
+def without_progress(stderr: str) -> str:
+    """Return what a command has said beside its progress, such as ``atlas: 0 of 64 images``."""
+    return re.sub(r"^[a-z ]+: [\d,]+ of [\d,]+ [a-z]+s\b.*\n", "", stderr, flags=re.MULTILINE)

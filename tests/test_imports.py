@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parent.parent / "crp_kit"
 ROWS = (
     ("version", "errors"),
     ("checks",),
-    ("numerics", "files", "interrupts", "tables", "drawing", "conditions", "factory_spec", "class_names"),
+    ("numerics", "files", "interrupts", "progress", "tables", "drawing", "conditions", "factory_spec", "class_names"),
     ("concepts", "data"),
     ("models",),
     ("graph",),

@@ -77,7 +77,7 @@ output_option = click.option(
 @click.option("--resume", is_flag=True, help="Go on where an interrupted build stopped.")
 @overwrite_option
 @output_option
-@click.option("--quiet", is_flag=True, help="No progress bar and no summary.")
+@click.option("--quiet", is_flag=True, help="No progress and no summary.")
 def build(*, output: Path, **options: Any) -> None:
     """Collect, for every concept of the chosen layers, the samples in which it is most relevant and most active.
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import InputError
+from ..progress import Progress
 from .files import FIGURE_ENDINGS, check_outputs, write_file
 from .options import class_named, numbers, overwrite_option, study_of, study_options
 
@@ -98,8 +99,6 @@ def references(*, file: Path, **options: Any) -> None:
 
 def _found(file: Path, concepts: Sequence[int], options: dict[str, Any]) -> list[list[References]]:
     """Return, for every concept, its references by one ranking or by both."""
-    from tqdm import tqdm
-
     from ..atlas import ConceptAtlas
 
     modes: tuple[Any, ...] = ("relevance", "activation") if options["mode"] == "both" else (options["mode"],)
@@ -108,12 +107,13 @@ def _found(file: Path, concepts: Sequence[int], options: dict[str, Any]) -> list
         study.check_atlas(atlas)
         cls = None if options["cls"] is None else class_named(options["cls"], atlas.classes)
         asked = {name: options[name] for name in ("k", "conditioned_on", "receptive_field")}
+        bar = Progress(len(concepts), "references", unit="concept", verbose=len(concepts) > 1)
         return [
             [
                 study.references(atlas, options["layer"], concept, mode=mode, cls=cls, check=False, **asked)
                 for mode in modes
             ]
-            for concept in tqdm(concepts, unit="concept", disable=len(concepts) == 1 or None)
+            for concept in bar.over(concepts)
         ]
 
 

@@ -14,6 +14,7 @@ import click
 from ..conditions import OUTPUT, parse_condition_text
 from ..errors import ConditionError, InputError
 from ..files import check_sample
+from ..progress import Progress
 from .files import check_figure, check_outputs, write_file
 from .group import say
 from .options import overwrite_option, study_of, study_options
@@ -151,13 +152,11 @@ def _parsed(options: dict[str, Any]) -> _Asked:
 
 
 def _computed(images: tuple[Path, ...], asked: _Asked, options: dict[str, Any]) -> tuple[Study, list[_Maps]]:
-    from tqdm import tqdm
-
     for path in images:
         check_sample(path)
     study = study_of(options)
     found: list[_Maps] = []
-    for path in tqdm(images, unit="image", disable=len(images) == 1 or None):
+    for path in Progress(len(images), "heatmap", unit="image", verbose=len(images) > 1).over(images):
         views = study.read([path])
         if found and views[0].shape != found[0].view.shape:
             raise InputError(

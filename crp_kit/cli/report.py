@@ -59,7 +59,7 @@ __all__ = ["report"]
 @click.option("--batch-size", type=click.IntRange(min=1), default=16, show_default=True)
 @overwrite_option
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), metavar="FOLDER", help="The site.")
-@click.option("--quiet", is_flag=True, help="No progress bar and no summary.")
+@click.option("--quiet", is_flag=True, help="No progress and no summary.")
 def report(*, file: Path, **options: Any) -> None:
     """Make a site of an atlas: its layers, concepts and classes, with reference samples and heatmaps.
 

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
-from tqdm import tqdm
 
 from ..atlas import ConceptAtlas, Origin
 from ..attribution.cond_attribution import CondAttribution
 from ..concepts import ChannelConcept
 from ..data import ShapesDataset, demo_preprocess, demo_resnet
 from ..errors import InputError
+from ..progress import Progress
 from ..study import Study
 from .result import DemoConcept, DemoResult, DemoSample
 
@@ -81,7 +81,7 @@ def run_demo(*, seed: int = 0, samples: int = 4, layer: str = LAYER, verbose: bo
     )
     parts = _meaning(shares, present, data.parts)
     results = []
-    with _progress("heatmaps", samples, verbose=verbose) as bar:
+    with Progress(samples, "heatmaps", unit="image", verbose=verbose) as bar:
         for index in range(samples):
             top = shares[index].abs().argsort(descending=True, stable=True)[:_TOP].tolist()
             y = {"y": [int(predicted[index])]}
@@ -126,7 +126,7 @@ def demo_atlas(
     overwrite : bool, optional
         Replace the file.
     verbose : bool, optional
-        Show a progress bar, if the output is a terminal.
+        Show progress on stderr: a bar on a terminal, else a line now and then.
 
     Raises
     ------
@@ -157,7 +157,7 @@ def demo_report(
     overwrite : bool, optional
         Replace an earlier report.
     verbose : bool, optional
-        Show a progress bar, if the output is a terminal.
+        Show progress on stderr: a bar on a terminal, else a line now and then.
 
     Raises
     ------
@@ -196,17 +196,12 @@ def _shares(
         inputs, conditions, _COMPOSITE, record_layer=[layer], pairing="zip", batch_size=_ROWS_AT_ONCE
     )
     concept, shares, values = ChannelConcept(), [], []
-    with _progress("relevance of channels", len(inputs), verbose=verbose) as bar:
+    with Progress(len(inputs), "relevance of channels", unit="image", verbose=verbose) as bar:
         for part in rows:
             shares.append(concept.attribute(part.relevances[layer]).detach())
             values.append(part.prediction.detach())
             bar.update(len(part))
     return torch.cat(shares), predicted, torch.cat(values)
-
-
-def _progress(what: str, total: int, *, verbose: bool) -> tqdm[Any]:
-    """Return a progress bar, which is drawn only on a terminal."""
-    return tqdm(total=total, desc=what, unit="image", disable=None if verbose else True)
 
 
 def _meaning(shares: torch.Tensor, present: torch.Tensor, names: Sequence[str]) -> dict[int, tuple[str, float]]:

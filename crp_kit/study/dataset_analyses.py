@@ -73,7 +73,7 @@ class DatasetAnalyses(StudyBase):
         overwrite : bool, optional
             Replace what is there.
         verbose : bool, optional
-            A progress bar, where somebody watches.
+            Show progress on stderr: a bar on a terminal, else a line at the start, every minute and at the end.
         options : BuildOptions, optional
             Rare settings.
 
@@ -311,7 +311,7 @@ class DatasetAnalyses(StudyBase):
         overwrite : bool, optional
             Replace an earlier report; nothing else is ever replaced.
         verbose : bool, optional
-            A progress bar, where somebody watches.
+            Show progress on stderr, as `build_atlas` does.
         options : ReportOptions, optional
             Rare settings.
 

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from ...attribution.subject import Subject
 from ...data.samples import Batch, Failure, batches
 from ...errors import AtlasError, InputError
 from ...interrupts import Interrupts
+from ...progress import Progress
 from ..file.hdf5_writer import write_tree
 from ..file.reader import check_same, open_atlas, read_progress
 from ..query.concept_atlas import ConceptAtlas
@@ -46,11 +46,11 @@ def build_atlas(
         if folder.checkpoint.exists() and settings.resume:
             _load(state, folder.checkpoint)
         done = prepared.samples_before(state.progress.done)
-        bar = tqdm(total=len(state.index), initial=done, unit="image", disable=None if verbose else True)
+        bar = Progress(len(state.index), "atlas", unit="image", initial=done, verbose=verbose)
         running = _Pass(folder, state, prepared.collector, origin_attributes(settings.origin), settings)
         with bar, Interrupts() as interrupts:
             grid = prepared.batches_from(state.progress.done)
-            running.run(batches(prepared.samples, grid, workers=settings.num_workers), interrupts, bar.update)
+            running.run(batches(prepared.samples, grid, workers=settings.num_workers), interrupts, bar)
         running.finish()
     return ConceptAtlas(folder.target, incomplete=prepared.progress.shards > 1)
 
@@ -69,7 +69,7 @@ class _Pass:
     consistent: bool = True
     """Whether every batch has been added to all statistics or to none."""
 
-    def run(self, source: Iterable[Batch], interrupts: Interrupts, update: Callable[[int], object]) -> None:
+    def run(self, source: Iterable[Batch], interrupts: Interrupts, bar: Progress) -> None:
         """Add the batches that are left, until a signal.
 
         Raises
@@ -82,11 +82,12 @@ class _Pass:
         try:
             for batch in source:
                 self._add(batch)
-                update(len(batch.samples) + len(batch.failures))
+                bar.update(len(batch.samples) + len(batch.failures))
                 if interrupts.noted is None and time.monotonic() < due:
                     continue
                 began = time.monotonic()
                 self.save()
+                bar.saved()
                 took = time.monotonic() - began
                 due = began + (max(pause, _SHARE_OF_CHECKPOINTS * took) if pause else 0)
                 if interrupts.noted is not None:

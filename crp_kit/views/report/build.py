@@ -8,12 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
-from tqdm import tqdm
-
 from ...atlas.query.reference_maps import check_origin
 from ...checks import check_integer
 from ...errors import InputError
 from ...interrupts import Interrupts
+from ...progress import Progress
 from .choice import Chosen, choose
 from .context import ReportContext
 from .folder import Site, check_folder, made_whole
@@ -130,7 +129,7 @@ def build_report(
     heading = options.title or f"{atlas.header.model} on {atlas.header.dataset}"
     with made_whole(target, overwrite=overwrite) as folder:
         shown_links = links if isinstance(links, Links) else _links(links, source, chosen, verbose=verbose)
-        bar = tqdm(total=count, desc="report", unit="concept", disable=None if verbose else True)
+        bar = Progress(count, "report", unit="concept", verbose=verbose)
         with Interrupts() as interrupts, bar:
             report = ReportContext(heading, chosen, source, shown_links, Site(folder), bar, interrupts)
             files, size = write_report(report, began)

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
-
-from tqdm import tqdm
+from typing import TYPE_CHECKING
 
 from ...atlas.file.schema import MODES
 from ...interrupts import Interrupts
+from ...progress import Progress
 from .choice import Chosen
 from .covers import Covers
 from .facts import LayerFacts, layer_facts
@@ -42,7 +41,7 @@ class ReportContext:
         Links between concepts, or the reason why there are none.
     site : Site
         The folder, for pictures.
-    bar : tqdm
+    bar : Progress
         Progress, a step for each concept.
     interrupts : Interrupts
         Ctrl-C and SIGTERM, which end the work between two sheets.
@@ -53,7 +52,7 @@ class ReportContext:
     source: SampleSource
     links: Links | str
     site: Site
-    bar: tqdm[Any]
+    bar: Progress
     interrupts: Interrupts
     covers: dict[str, Covers] = field(default_factory=dict)
     """Small pictures of the concepts of each layer; the pages of concepts, which come first, fill it."""

@@ -7,11 +7,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
-from tqdm import tqdm
 
 from ...attribution.layer_values import find_layer
 from ...concept_graph import ConceptEdge, concept_graph
 from ...errors import ConditionError
+from ...progress import Progress
 from .links import LINKS, Link, Links, Matrix, strongest
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def concept_graph_links(source: SampleSource, chosen: Chosen, *, verbose: bool =
     chosen : dict of str to tuple of int
         Layers in graph order, and their concepts.
     verbose : bool, optional
-        Show a progress bar, if the output is a terminal.
+        Show progress on stderr.
 
     Returns
     -------
@@ -51,7 +51,7 @@ def concept_graph_links(source: SampleSource, chosen: Chosen, *, verbose: bool =
         for lower in lower_layers
     }
     rows = [(upper, row, concept) for upper in below for row, concept in enumerate(chosen[upper])]
-    for upper, row, concept in tqdm(rows, desc="links", unit="concept", disable=None if verbose else True):
+    for upper, row, concept in Progress(len(rows), "links", unit="concept", verbose=verbose).over(rows):
         for edge in _edges(source, (upper, concept), below[upper], samples):
             layer, target = edge.target
             if target in chosen[layer]:
