@@ -11,7 +11,7 @@ from .version import __version__
 
 if TYPE_CHECKING:
     from . import atlas, data
-    from .atlas import BuildOptions, ConceptAtlas, Origin, merge_atlases, verify_atlas
+    from .atlas import BuildOptions, ConceptAtlas, Origin, export_atlas, merge_atlases, verify_atlas
     from .attribution.cond_attribution import CondAttribution
     from .attribution.conservation import ConservationReport
     from .attribution.result import Attribution
@@ -53,6 +53,7 @@ __all__ = [
     "atlas",
     "check_model",
     "data",
+    "export_atlas",
     "get_layer_names",
     "image",
     "merge_atlases",
@@ -86,6 +87,7 @@ _HOME = {
     "Study": "study",
     "TokenConcept": "concepts",
     "check_model": "inspection",
+    "export_atlas": "atlas",
     "get_layer_names": "graph.model_graph",
     "merge_atlases": "atlas",
     "register_operation": "graph.registry",

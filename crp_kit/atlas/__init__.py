@@ -2,7 +2,8 @@
 
 from .build.merge import merge_atlases
 from .build.settings import BuildOptions, Origin
+from .export import export_atlas
 from .file.verify import verify_atlas
 from .query.concept_atlas import ConceptAtlas
 
-__all__ = ["BuildOptions", "ConceptAtlas", "Origin", "merge_atlases", "verify_atlas"]
+__all__ = ["BuildOptions", "ConceptAtlas", "Origin", "export_atlas", "merge_atlases", "verify_atlas"]

@@ -6,14 +6,13 @@ import csv
 import io
 import json
 from collections.abc import Iterator
-from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from ..errors import InputError
-from .files import check_outputs, write_file
+from .files import check_outputs
 from .options import class_named, overwrite_option
 
 if TYPE_CHECKING:
@@ -122,81 +121,36 @@ def _csv(rows: Iterator[dict[str, Any]]) -> str:
 )
 @click.option("--layer", "layers", multiple=True, metavar="LAYER", help="Only this layer. Repeatable.")
 @click.option("--mode", "modes", type=click.Choice(["relevance", "activation"]), multiple=True, help="Only this one.")
+@click.option("--empty-classes", is_flag=True, help="Moments of classes without samples too, which have no values.")
 @overwrite_option
 @click.option(
     "-o", "--output", required=True, type=click.Path(path_type=Path), metavar="FILE", help="With .csv or .json."
 )
+@click.option("--quiet", is_flag=True, help="No progress.")
 def export(
-    *, file: Path, what: str, layers: tuple[str, ...], modes: tuple[Any, ...], output: Path, overwrite: bool
+    *,
+    file: Path,
+    what: Any,
+    layers: tuple[str, ...],
+    modes: tuple[Any, ...],
+    empty_classes: bool,
+    output: Path,
+    overwrite: bool,
+    quiet: bool,
 ) -> None:
     """Write an atlas as one flat table, a row for each entry, to read elsewhere."""
-    from ..atlas import ConceptAtlas
+    from ..atlas import ConceptAtlas, export_atlas
 
-    if output.suffix not in (".csv", ".json"):
-        raise InputError(f"the output {str(output)!r} needs the ending .csv or .json")
     check_outputs([output], overwrite=overwrite)
     with ConceptAtlas(file) as atlas:
-        chosen = [
-            atlas[name].score(mode) for name in layers or atlas.layers for mode in modes or ("relevance", "activation")
-        ]
-        rows = _sample_rows(atlas) if what == "samples" else (row for one in chosen for row in _ROWS[what](one))
-        write_file(output, lambda path: _write_rows(path, rows))
-    click.echo(output)
-
-
-def _write_rows(path: Path, rows: Iterator[dict[str, Any]]) -> None:
-    with path.open("w", encoding="utf-8", newline="") as file:
-        if path.suffix == ".csv":
-            first = next(rows, None)
-            writer = csv.DictWriter(file, list(first or {}), lineterminator="\n")
-            writer.writeheader()
-            if first is not None:
-                writer.writerow(first)
-            writer.writerows(rows)
-            return
-        file.write("[")
-        for number, row in enumerate(rows):
-            file.write(f"{',' if number else ''}\n{json.dumps(_without_nan(row))}")
-        file.write("\n]\n")
-
-
-def _without_nan(row: dict[str, Any]) -> dict[str, Any]:
-    """JSON has no not-a-number."""
-    return {name: None if value != value else value for name, value in row.items()}  # noqa: PLR0124
-
-
-def _sample_rows(atlas: ConceptAtlas) -> Iterator[dict[str, Any]]:
-    names = atlas.identifiers or ("",) * len(atlas.samples)
-    columns = zip(atlas.samples.tolist(), names, atlas.targets.tolist(), atlas.predictions.tolist(), strict=True)
-    for sample, name, target, prediction in columns:
-        yield {"sample": sample, "id": name, "target": target, "prediction": prediction}
-
-
-def _place(scores: ScoreAtlas, concept: int) -> dict[str, Any]:
-    return {"layer": scores.layer.name, "mode": scores.mode, "concept": concept}
-
-
-def _top_rows(scores: ScoreAtlas) -> Iterator[dict[str, Any]]:
-    for concept in range(scores.layer.n_concepts):
-        for rank, row in enumerate(scores.top(concept).rows()):
-            yield {**_place(scores, concept), "rank": rank, **row}
-
-
-def _class_rows(scores: ScoreAtlas) -> Iterator[dict[str, Any]]:
-    for concept, cls in product(range(scores.layer.n_concepts), range(scores.layer.file.header.n_classes)):
-        for rank, row in enumerate(scores.class_top(concept, cls).rows()):
-            yield {**_place(scores, concept), "class": cls, "rank": rank, **row}
-
-
-def _moment_rows(scores: ScoreAtlas) -> Iterator[dict[str, Any]]:
-    moments = scores.moments
-    for cls, count in enumerate(moments.count.tolist()):
-        columns = zip(
-            *(one[cls].tolist() for one in (moments.mean, moments.std, moments.min, moments.max)), strict=True
+        export_atlas(
+            atlas,
+            output,
+            what=what,
+            layers=layers or None,
+            modes=modes or ("relevance", "activation"),
+            empty_classes=empty_classes,
+            overwrite=overwrite,
+            verbose=not quiet,
         )
-        for concept, (mean, std, low, high) in enumerate(columns):
-            place = {**_place(scores, concept), "class": cls, "count": count}
-            yield {**place, "mean": mean, "std": std, "min": low, "max": high}
-
-
-_ROWS = {"top": _top_rows, "class-top": _class_rows, "moments": _moment_rows}
+    click.echo(output)

@@ -1,0 +1,241 @@
+"""Export of an atlas as one flat table, CSV or JSON, written block by block."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeAlias, get_args
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import InputError
+from ..files import atomic_file
+from ..interrupts import Interrupts
+from ..progress import Progress
+from .file.schema import MODES, MOMENTS, Mode
+from .query.concept_atlas import ConceptAtlas
+from .query.layer_atlas import ScoreAtlas
+from .row_text import FORMATS, Columns
+
+__all__ = ["Exported", "export_atlas"]
+
+Exported = Literal["top", "class-top", "moments", "samples"]
+Array = npt.NDArray[Any]
+Block: TypeAlias = tuple[int, Columns]
+"""How many stored values were looked at, and the rows that come from them."""
+
+_VALUES = 1 << 20
+"""Stored values of one column that are read at once."""
+_SAMPLES = 1 << 16
+"""Samples that are read at once."""
+_CLASSES = 256
+"""Classes whose moments are read at once; where an atlas is wide, its chunks hold as many."""
+
+
+def export_atlas(
+    atlas: ConceptAtlas,
+    path: str | Path,
+    *,
+    what: Exported = "top",
+    layers: Sequence[str] | None = None,
+    modes: Sequence[Mode] = MODES,
+    empty_classes: bool = False,
+    overwrite: bool = False,
+    verbose: bool = True,
+) -> Path:
+    """Write an atlas as one flat table, a row for each entry, and return its path.
+
+    Rows are written as they are read: memory is bounded, whatever the size of the table.
+
+    Parameters
+    ----------
+    atlas : ConceptAtlas
+        The open atlas.
+    path : str or Path
+        The file to make: ``.csv``, or ``.json`` for a list with an object for each row. It has this name only when it
+        is whole.
+    what : {"top", "class-top", "moments", "samples"}, optional
+        Rankings over all samples, rankings by class, moments by class, or the samples.
+    layers : sequence of str, optional
+        Names of layers, in the order of the table; all by default.
+    modes : sequence of {"relevance", "activation"}, optional
+        Which rankings and moments.
+    empty_classes : bool, optional
+        Write moments of classes without samples too: count 0, and not-a-number (in JSON ``null``).
+    overwrite : bool, optional
+        Replace a file.
+    verbose : bool, optional
+        Show progress on stderr.
+
+    Returns
+    -------
+    Path
+
+    Raises
+    ------
+    InputError
+        If the ending or `what` is another one, there is no such mode, the file exists, or it cannot be written.
+    UnknownLayerError
+        If the atlas has no such layer.
+    AtlasError
+        If the atlas has no rankings by class, or is damaged.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import crp_kit as crp
+    >>> from crp_kit.atlas import export_atlas
+    >>> from crp_kit.data import ShapesDataset, demo_preprocess, demo_resnet
+    >>> study, folder = crp.Study(demo_resnet(), ShapesDataset(16), preprocess=demo_preprocess), tempfile.mkdtemp()
+    >>> with study.build_atlas(f"{folder}/atlas.h5", layers="layer3.1.conv2", verbose=False) as atlas:
+    ...     path = export_atlas(atlas, f"{folder}/top.csv", modes=["relevance"], verbose=False)
+    >>> path.read_text().splitlines()[0]
+    'layer,mode,concept,rank,sample,score,position,target'
+    """
+    path = Path(path)
+    if path.suffix not in FORMATS:
+        raise InputError(f"the output {str(path)!r} needs the ending .csv or .json")
+    if what not in get_args(Exported):
+        raise InputError(f"what is exported is one of {', '.join(get_args(Exported))}; got {what!r}")
+    if path.exists() and not overwrite:
+        raise InputError(f"{path} exists; overwrite replaces it, or choose another name")
+    if what == "samples":
+        table = _Table(_SAMPLE_COLUMNS, len(atlas.samples), _samples(atlas))
+    else:
+        scores = [atlas[name].score(mode) for name in layers or atlas.layers for mode in modes]
+        table = _table(what, scores, empty_classes=empty_classes)
+    try:
+        with atomic_file(path) as beside, Progress(table.values, "export", unit="value", verbose=verbose) as bar:
+            _write(beside, table, bar)
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror or error}") from error
+    return path
+
+
+@dataclass(frozen=True, eq=False)
+class _Table:
+    """Names of the columns, how many stored values the rows come from, and the rows."""
+
+    columns: tuple[str, ...]
+    values: int
+    blocks: Iterator[Block]
+
+
+def _write(path: Path, table: _Table, bar: Progress) -> None:
+    """Write a table block by block."""
+    with path.open("w", encoding="utf-8", newline="") as file, Interrupts() as interrupts:
+        rows = FORMATS[path.suffix](file, table.columns)
+        for values, columns in table.blocks:
+            rows.write(columns)
+            bar.update(values)
+            if interrupts.noted is not None:
+                interrupts.end("interrupted; no table was written")
+        rows.finish()
+
+
+_PLACE = ("layer", "mode", "concept")
+_ENTRY = ("rank", "sample", "score", "position", "target")
+_SAMPLE_COLUMNS = ("sample", "id", "target", "prediction")
+
+
+def _table(what: Exported, scores: Sequence[ScoreAtlas], *, empty_classes: bool) -> _Table:
+    """Return the rows of several layers and modes, one after the other."""
+    if what == "moments":
+        values = sum(len(one.arrays("moments")["count"][:]) * one.layer.n_concepts for one in scores)
+        blocks = (block for one in scores for block in _moments(one, empty_classes=empty_classes))
+        return _Table((*_PLACE, "class", "count", *MOMENTS), values, blocks)
+    read, columns = (_top, _ENTRY) if what == "top" else (_class_top, ("class", *_ENTRY))
+    statistic = what.replace("-", "_")
+    values = sum(math.prod(one.arrays(statistic)["sample"].shape) for one in scores)
+    return _Table((*_PLACE, *columns), values, (block for one in scores for block in read(one)))
+
+
+def _place(scores: ScoreAtlas) -> dict[str, Any]:
+    return {"layer": scores.layer.name, "mode": scores.mode}
+
+
+def _parts(length: int, step: int) -> Iterator[slice]:
+    return (slice(start, min(start + step, length)) for start in range(0, length, step))
+
+
+def _top(scores: ScoreAtlas) -> Iterator[Block]:
+    """Yield the entries of rankings (concept, k)."""
+    arrays = scores.arrays("top")
+    count, k = arrays["sample"].shape
+    for part in _parts(count, max(1, _VALUES // max(k, 1))):
+        stored = {name: arrays[name][part] for name in _ENTRY[1:]}
+        concept, rank = np.nonzero(stored["sample"] >= 0)
+        entries = {name: values[concept, rank] for name, values in stored.items()}
+        yield stored["sample"].size, {**_place(scores), "concept": concept + part.start, "rank": rank, **entries}
+
+
+def _class_top(scores: ScoreAtlas) -> Iterator[Block]:
+    """Yield the entries of rankings (concept, class, k), whose target is their class."""
+    arrays, classes = scores.arrays("class_top"), _stored_classes(scores)
+    count, *row = arrays["sample"].shape
+    for part in _parts(count, max(1, _VALUES // max(math.prod(row), 1))):
+        stored = {name: arrays[name][part] for name in _ENTRY[1:-1]}
+        concept, group, rank = np.nonzero(stored["sample"] >= 0)
+        cls = classes[group]
+        entries = {name: values[concept, group, rank] for name, values in stored.items()}
+        place = {**_place(scores), "concept": concept + part.start, "class": cls, "rank": rank}
+        yield stored["sample"].size, {**place, **entries, "target": cls}
+
+
+def _moments(scores: ScoreAtlas, *, empty_classes: bool) -> Iterator[Block]:
+    """Yield the moments (class, concept) of the classes that have samples, or of all."""
+    arrays, classes, concepts = scores.arrays("moments"), _stored_classes(scores), scores.layer.n_concepts
+    counts = arrays["count"][:]
+    for part in _parts(scores.layer.file.header.n_classes, max(1, min(_CLASSES, (4 * _VALUES) // concepts))):
+        rows = slice(*np.searchsorted(classes, [part.start, part.stop]).tolist())
+        stored, count = classes[rows], counts[rows]
+        values = {name: arrays[name][rows] for name in MOMENTS}
+        kept = np.flatnonzero(count > 0)
+        cls, count, values = stored[kept], count[kept], {name: one[kept] for name, one in values.items()}
+        if empty_classes:
+            count, values = _with_empty(part, cls, count, values)
+            cls = np.arange(part.start, part.stop)
+        yield (
+            len(stored) * concepts,
+            {
+                **_place(scores),
+                "concept": np.tile(np.arange(concepts), len(cls)),
+                "class": cls.repeat(concepts),
+                "count": count.repeat(concepts),
+                **{name: one.reshape(-1) for name, one in values.items()},
+            },
+        )
+
+
+def _with_empty(part: slice, cls: Array, count: Array, values: Mapping[str, Array]) -> tuple[Array, dict[str, Array]]:
+    """Return counts and moments of all classes of a part, of which `cls` have samples."""
+    whole = np.zeros(part.stop - part.start, count.dtype)
+    whole[cls - part.start] = count
+    blank = {name: np.full((len(whole), one.shape[1]), np.nan, one.dtype) for name, one in values.items()}
+    for name, one in values.items():
+        blank[name][cls - part.start] = one
+    return whole, blank
+
+
+def _stored_classes(scores: ScoreAtlas) -> Array:
+    """Return the class of each row of rankings and moments by class, ascending."""
+    file = scores.layer.file.hdf5
+    if "seen" in file.names("/classes"):
+        seen: Array = file.array("/classes/seen")[:]
+        return seen
+    return np.arange(scores.layer.file.header.n_classes)
+
+
+def _samples(atlas: ConceptAtlas) -> Iterator[Block]:
+    names = atlas.identifiers
+    for part in _parts(len(atlas.samples), _SAMPLES):
+        numbers, target, prediction = (column[part] for column in (atlas.samples, atlas.targets, atlas.predictions))
+        yield (
+            len(numbers),
+            dict(
+                zip(_SAMPLE_COLUMNS, (numbers, "" if names is None else names[part], target, prediction), strict=True)
+            ),
+        )
