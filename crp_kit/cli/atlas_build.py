@@ -45,7 +45,9 @@ output_option = click.option(
     help="A layer, a pattern such as 'layer[34].*conv3' or 'features.*', or a module type such as Conv2d. Repeatable.",
 )
 @click.option("-k", "k", type=click.IntRange(min=1), default=40, show_default=True, help="Samples in each ranking.")
-@click.option("--k-class", type=click.IntRange(min=1), default=8, show_default=True, help="The same by class.")
+@click.option(
+    "--k-class", type=click.IntRange(min=0), default=8, show_default=True, help="The same by class; 0 leaves them out."
+)
 @click.option(
     "--target",
     default="label",

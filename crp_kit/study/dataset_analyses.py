@@ -59,7 +59,8 @@ class DatasetAnalyses(StudyBase):
             class of a probability above P, at most N), or a function of one sample's output and label ids that returns
             class ids. A sample may have several; its activation counts once.
         k, k_class : int, optional
-            Length of the rankings over all samples, and by class.
+            Length of the rankings over all samples, and by class; at most as many as there are samples. `k_class` 0
+            leaves rankings by class out.
         batch_size : int, optional
             Another one may change the last bits of scores.
         num_workers : int, optional

@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,8 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from crp_kit.atlas.build.pass_state import allocator
-from crp_kit.atlas.statistics import accumulators as accumulate
+from crp_kit.atlas.build.array_storage import ArrayStorage
+from crp_kit.atlas.statistics import group_array
 from crp_kit.atlas.statistics.accumulators import Moments, Ranking
 from crp_kit.atlas.statistics.base import Allocate, in_memory
 
@@ -29,14 +28,14 @@ def blocks(request: pytest.FixtureRequest) -> Iterator[None]:
     """Merge arrays whole, or in blocks that are smaller than they are."""
     with pytest.MonkeyPatch.context() as patch:
         if request.param == "in blocks":
-            patch.setattr(accumulate, "_CELLS_AT_ONCE", 4)
+            patch.setattr(group_array, "_CELLS_AT_ONCE", 4)
         yield
 
 
 @pytest.fixture(scope="module", params=["memory", "files"])
 def allocate(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Allocate:
     """Arrays in memory, or in files because the limit is nothing."""
-    return in_memory if request.param == "memory" else allocator(1, 0, tmp_path_factory.mktemp("mapped"))
+    return in_memory if request.param == "memory" else ArrayStorage(0, tmp_path_factory.mktemp("mapped"))
 
 
 @dataclass(frozen=True)
@@ -186,7 +185,7 @@ def test_a_ranking_without_rows_is_empty_and_keeps_targets_only_when_asked() -> 
     assert ranking.arrays.keys() == {"score", "sample", "position"}
     assert (ranking.score == -np.inf).all()
     assert (ranking.sample == -1).all()
-    assert (ranking.position == -1).all()
+    assert (ranking.arrays["position"] == -1).all()
     assert Ranking(2, 3, 4, targets=True).arrays.keys() == {"score", "sample", "position", "target"}
 
 
@@ -409,26 +408,3 @@ def test_the_moments_of_some_groups_are_cut_from_those_of_all(stream: Stream, st
     moments.add(stream.group, stream.score)
     whole = {name: values[part] for name, values in vars(moments.values()).items()}
     assert same_bits(vars(moments.values(part)), whole)
-
-
-# -------------------------------------------------------------------------------------------------------- allocation
-
-
-def test_arrays_beyond_the_limit_lie_in_files_without_names(tmp_path: Path) -> None:
-    assert allocator(100, 100, tmp_path) is in_memory
-    mapped = allocator(101, 100, tmp_path)
-    wanted = [((3, 4, 5), "f4", -np.inf), ((2, 0, 5), "i8", -1), ((7,), "i4", -1), ((2, 3), "f4", np.nan)]
-    for shape, dtype, fill in wanted:
-        array = mapped(shape, dtype, fill)
-        assert isinstance(array, np.memmap)
-        assert array.shape == shape
-        assert array.dtype == np.dtype(dtype)
-        assert np.array_equal(array, np.full(shape, fill, dtype), equal_nan=True)
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_file_larger_than_one_piece_is_filled_to_its_end(tmp_path: Path) -> None:
-    # Files are filled 64 MiB at a time.
-    array = allocator(1, 0, tmp_path)((9, 1 << 21), "f4", -np.inf)
-    assert array.nbytes > 1 << 26
-    assert (array == -np.inf).all()

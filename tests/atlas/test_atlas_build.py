@@ -332,7 +332,7 @@ def test_resuming_what_is_finished_gives_it_back(tmp_path: Path, whole: Path) ->
     (tmp_path / "a.h5").write_bytes(whole.read_bytes())
     with build(tmp_path / "a.h5", matrix=True, resume=True) as atlas:
         assert atlas.complete
-    with pytest.raises(crp.CrpKitError, match="is finished, but is another atlas: k is 40 there and 20 here"):
+    with pytest.raises(crp.CrpKitError, match="is finished, but is another atlas: k is 37 there and 20 here"):
         build(tmp_path / "a.h5", matrix=True, resume=True, k=20)
 
 
@@ -351,7 +351,7 @@ def changed_model() -> nn.Module:
         ({"composite": EpsilonPlusFlat(epsilon=0.5)}, "composite: 'fc' has Epsilon.*epsilon=1e-06.* and .*epsilon=0.5"),
         ({"dataset": lambda: Labelled(SAMPLES + 1)}, "dataset has another content .*; n_samples is 37 there and 38"),
         ({"dataset": lambda: Labelled(SAMPLES, [0] * SAMPLES)}, "dataset has another content"),
-        ({"k": 7}, "k is 40 there and 7 here"),
+        ({"k": 7}, "k is 37 there and 7 here"),
         ({"k_class": 7}, "k_class is 8 there and 7 here"),
         ({"batch_size": 6}, "batch_size is 12 there and 6 here"),
         ({"target": "prediction"}, "target is 'label' there and 'prediction' here"),

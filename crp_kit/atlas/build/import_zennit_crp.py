@@ -17,8 +17,9 @@ from ...errors import AtlasError, CrpKitWarning
 from ..file.hdf5_writer import write_tree
 from ..file.schema import MODES, Header, LayerInfo, Mode, Progress
 from ..query.concept_atlas import ConceptAtlas
+from .array_storage import ArrayStorage
 from .build_folder import BuildFolder
-from .pass_state import PassState, allocator, state_bytes
+from .pass_state import PassState
 from .settings import Origin, origin_attributes
 
 __all__ = ["import_zennit_crp"]
@@ -155,10 +156,9 @@ def import_zennit_crp(
     with workspace:
         state = _state(survey, header, origin, workspace.path)
         for source in sources:
-            concepts = survey.concepts[source.layer]
-            top = _stacked(state, {0: source.top}, (1, concepts, header.k))
+            top = _widened(_ranking(source.top), header.k)
             top["target"] = _target(state, top["sample"])
-            by_class = _stacked(state, source.by_class, (header.n_classes, concepts, header.k_class))
+            by_class = ((cls, _widened(_ranking(stem), header.k_class)) for cls, stem in source.by_class.items())
             state.take_rankings(source.layer, source.mode, top, by_class)
         write_tree(workspace.target, state.tree(origin_attributes(origin), complete=True), compress=True)
     return ConceptAtlas(workspace.target)
@@ -324,19 +324,21 @@ def _state(survey: _Survey, header: Header, origin: Origin, folder: Path) -> Pas
     index = survey.index
     layers = tuple(LayerInfo(name, _CONCEPT, size, ()) for name, size in survey.concepts.items())
     progress = Progress(0, 1, 0, len(index), len(index), len(index))
-    allocate = allocator(state_bytes(header, layers, len(index)), _MEMORY, folder)
+    allocate = ArrayStorage(_MEMORY, folder)
     state = PassState(header, layers, progress, index, None, origin.classes or (), allocate)
+    state.see(np.array([cls for cls in survey.members if cls is not None], "i8"))
     state.target = survey.targets(index)
     return state
 
 
-def _stacked(state: PassState, stems: Mapping[int, Path], shape: tuple[int, int, int]) -> dict[str, Array]:
-    """Return rankings by group as the state takes them: (group, concept, k)."""
-    stacked = {name: state.allocate(shape, *empty) for name, empty in _EMPTY.items()}
-    for group, stem in stems.items():
-        for name, values in _ranking(stem).items():
-            stacked[name][group, :, : values.shape[1]] = values
-    return stacked
+def _widened(ranking: Ranking, k: int) -> dict[str, Array]:
+    """Return a ranking as the state takes it, with empty entries up to k: (1, concept, k)."""
+    wide = {}
+    for name, values in ranking.items():
+        dtype, fill = _EMPTY[name]
+        wide[name] = np.full((1, len(values), k), fill, dtype)
+        wide[name][0, :, : values.shape[1]] = values
+    return wide
 
 
 def _target(state: PassState, sample: Array) -> Array:

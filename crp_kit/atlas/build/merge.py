@@ -21,8 +21,9 @@ from ..file.reader import (
 )
 from ..file.schema import Progress
 from ..query.concept_atlas import ConceptAtlas
+from .array_storage import ArrayStorage
 from .build_folder import BuildFolder
-from .pass_state import PassState, allocator, state_bytes
+from .pass_state import PassState
 from .settings import Origin, origin_attributes
 
 __all__ = ["merge_atlases"]
@@ -78,7 +79,7 @@ def merge_atlases(
                 index,
                 _identifiers(files),
                 read_classes(files[0]),
-                allocator(state_bytes(header, layers, len(index)), max_memory, workspace.path),
+                ArrayStorage(max_memory, workspace.path),
             )
             for file in files:
                 with file.explained():

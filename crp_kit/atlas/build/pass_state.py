@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.lib.stride_tricks import as_strided
 
+from ..file.digests import add_digests
 from ..file.hdf5_reader import H5File
-from ..file.reader import read_failures
+from ..file.reader import has_seen, read_failures, read_seen
 from ..file.schema import (
     ENCODING,
     MODES,
@@ -30,12 +29,14 @@ from ..file.schema import (
     layer_path,
     text_digest,
 )
+from ..file.stored_mode import StoredMode
 from ..statistics.base import Allocate, Read, Statistic, in_memory
 from ..statistics.rankings import ClassTop, Top
 from ..statistics.scores import BatchScores, ModeScores
+from ..statistics.seen import SeenClasses
 from ..statistics.table import statistics_of
 
-__all__ = ["PassState", "allocator", "state_bytes"]
+__all__ = ["PassState", "state_bytes"]
 
 
 @dataclass(eq=False)
@@ -52,6 +53,14 @@ class _ModeState:
                 for statistic in statistics_of(header, mode)
             }
         )
+
+    def attach(self, seen: SeenClasses) -> None:
+        for statistic in self.statistics.values():
+            statistic.seen = seen
+
+    def make_room(self, rows: int) -> None:
+        for statistic in self.statistics.values():
+            statistic.make_room(rows)
 
     def add(self, scores: ModeScores, index: Integers) -> None:
         """Add a batch; `index` (sample,) has the numbers of all samples of this part."""
@@ -98,14 +107,39 @@ class PassState:
     def __post_init__(self) -> None:
         self.target: Integers = np.full(len(self.index), -1, "i8")
         self.prediction: Integers = np.full(len(self.index), -1, "i8")
+        self.seen = SeenClasses(self.header.n_classes)
         self._modes = {
             (info.name, mode): _ModeState.empty(self.header, info.n_concepts, len(self.index), self.allocate, mode=mode)
             for info in self.layers
             for mode in MODES
         }
+        for state in self._modes.values():
+            state.attach(self.seen)
+
+    def see(self, classes: Integers) -> None:
+        """Make room for classes that have samples; if there is none, nothing has changed.
+
+        Raises
+        ------
+        AtlasError
+            If memory or disk are full.
+        """
+        unseen = self.seen.unseen(classes)
+        if len(unseen):
+            for state in self._modes.values():
+                state.make_room(len(self.seen) + len(unseen))
+            self.seen.append(unseen)
 
     def add(self, batch: BatchScores) -> None:
-        """Take in the samples of a batch."""
+        """Take in the samples of a batch.
+
+        Raises
+        ------
+        AtlasError
+            If there is no room for a class that appears for the first time; then nothing has been added.
+        """
+        targets = [scores.by_class.target for modes in batch.layers.values() for scores in modes.values()]
+        self.see(np.concatenate(targets))
         places = np.searchsorted(self.index, batch.sample)
         self.target[places], self.prediction[places] = batch.target, batch.prediction
         for (name, mode), state in self._modes.items():
@@ -113,6 +147,8 @@ class PassState:
 
     def merge(self, file: H5File) -> None:
         """Add a shard or checkpoint that has seen other samples, which are consecutive ones of this state."""
+        classes = _classes_of_rows(file)
+        self.see(classes)
         index = file.array("/samples/index")[:]
         start = int(np.searchsorted(self.index, index[0])) if len(index) else 0
         rows = slice(start, start + len(index))
@@ -121,20 +157,23 @@ class PassState:
         for number, info in enumerate(self.layers):
             for mode in MODES:
                 base = layer_path(number, mode)
-                self._modes[info.name, mode].merge(partial(_read, file, base), file.names(base), start)
+                self._modes[info.name, mode].merge(StoredMode(file, base, classes), file.names(base), start)
         self.failures.update(read_failures(file))
 
-    def take_rankings(self, name: str, mode: Mode, top: Mapping[str, Array], class_top: Mapping[str, Array]) -> None:
-        """Add rankings of one layer that were made elsewhere, (1, concept, k) and (class, concept, k_class).
+    def take_rankings(
+        self, name: str, mode: Mode, top: Mapping[str, Array], by_class: Iterable[tuple[int, Mapping[str, Array]]]
+    ) -> None:
+        """Add rankings of one layer that were made elsewhere, (1, concept, k), over all samples and of seen classes.
 
-        Optional statistics, of which such a source says nothing, are left out.
+        They are as wide as the header says. Optional statistics, of which such a source says nothing, are left out.
         """
         statistics = self._modes[name, mode].statistics
         for statistic in list(statistics.values()):
             if isinstance(statistic, Top):
                 statistic.ranking.merge(top)
             elif isinstance(statistic, ClassTop):
-                statistic.ranking.merge(class_top)
+                for cls, ranking in by_class:
+                    statistic.ranking.merge(ranking, self.seen.rows(np.array([cls])))
             elif statistic.optional:
                 del statistics[statistic.name]
 
@@ -155,6 +194,7 @@ class PassState:
         tree.arrays["/samples/index"] = array_spec(self.index)
         tree.arrays["/samples/target"] = array_spec(self.target)
         tree.arrays["/samples/prediction"] = array_spec(self.prediction)
+        tree.arrays["/classes/seen"] = array_spec(self.seen.numbers)
         strings = {
             "/samples/id": self.identifiers,
             "/classes/name": self.classes or None,
@@ -172,6 +212,7 @@ class PassState:
         self._layers(tree, complete)
         if not complete:
             self._group(tree, "/progress", "-progress", self.progress.attributes())
+        add_digests(tree)
         tree.groups["/"]["checksum"] = checksum(tree.groups)
         return tree
 
@@ -186,8 +227,8 @@ class PassState:
         for statistic in exact:
             self._group(tree, f"{base}/{statistic.exact}", f"-exact-{statistic.encoding}")
         for statistic in exact:
-            for name, array in statistic.exact_arrays().items():
-                tree.arrays[f"{base}/{statistic.exact}/{name}"] = array_spec(array)
+            for name, spec in statistic.exact_arrays().items():
+                tree.arrays[f"{base}/{statistic.exact}/{name}"] = spec
 
     def _layers(self, tree: Tree, complete: bool) -> None:
         for number, info in enumerate(self.layers):
@@ -205,45 +246,26 @@ class PassState:
                     self._exact(tree, base, statistics)
 
 
-def _read(file: H5File, base: str, path: str) -> Any:
-    return file.array(f"{base}/{path}")
+def _classes_of_rows(file: H5File) -> Integers:
+    """Return the class of each row of a file; -1 for classes without samples, which have rows in older files."""
+    classes = read_seen(file)
+    if has_seen(file):
+        return classes
+    counts = file.array(f"{layer_path(0, MODES[0])}/moments/count")[:]
+    return np.where(counts > 0, classes, -1)
 
 
-def state_bytes(header: Header, layers: tuple[LayerInfo, ...], samples: int) -> int:
-    """Return how much memory a state takes."""
+def state_bytes(header: Header, layers: tuple[LayerInfo, ...], samples: int, classes: int) -> int:
+    """Return how many bytes a state takes, of so many samples, when so many classes have samples."""
     total = 0
 
     def count(shape: tuple[int, ...], dtype: str, _: float) -> Array:
         nonlocal total
         total += int(np.prod(shape, dtype=float)) * np.dtype(dtype).itemsize
-        return np.broadcast_to(np.zeros((), dtype), shape)
+        return as_strided(np.zeros(1, dtype), shape, (0,) * len(shape))
 
-    for info in layers:
-        for mode in MODES:
-            _ModeState.empty(header, info.n_concepts, samples, count, mode=mode)
-    return total
-
-
-def allocator(needed: int, limit: int, folder: Path) -> Allocate:
-    """Return how arrays are made: in memory if all fit, else in files without names that the system pages in and out.
-
-    Parameters
-    ----------
-    needed, limit : int
-        Bytes.
-    folder : Path
-        Where such files lie; they vanish with the process.
-    """
-    if needed <= limit:
-        return in_memory
-
-    def mapped(shape: tuple[int, ...], dtype: str, fill: float) -> Array:
-        size = int(np.prod(shape)) * np.dtype(dtype).itemsize
-        with tempfile.TemporaryFile(dir=folder) as file:
-            file.truncate(max(size, 1))
-            array = np.memmap(file, dtype, mode="r+", shape=shape)
-        for start in range(0, shape[0], max(1, (1 << 26) * shape[0] // max(size, 1))):
-            array[start : start + max(1, (1 << 26) * shape[0] // max(size, 1))] = fill
-        return array
-
-    return mapped
+    states = [_ModeState.empty(header, info.n_concepts, samples, count, mode=mode) for info in layers for mode in MODES]
+    without_classes = total
+    for state in states:
+        state.make_room(1)
+    return without_classes + (total - without_classes) * classes

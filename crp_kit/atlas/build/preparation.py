@@ -21,7 +21,8 @@ from ...models.weights import device_and_dtype
 from ...propagation.plan_description import describe_plan
 from ...propagation.run import Run
 from ..file.schema import Header, Integers, LayerInfo, Progress
-from .pass_state import PassState, allocator, state_bytes
+from .array_storage import ArrayStorage
+from .pass_state import PassState
 from .scores import Collector
 from .settings import Origin, Settings
 from .target_policy import target_policy
@@ -76,7 +77,7 @@ class PreparedPass:
             own,
             None if names is None else tuple(names[number] for number in own),
             self.classes,
-            allocator(state_bytes(self.header, self.layers, len(own)), max_memory, folder),
+            ArrayStorage(max_memory, folder),
         )
 
 
@@ -107,8 +108,8 @@ def prepare(subject: Subject, settings: Settings) -> PreparedPass:
         subset=subset,
         n_samples=len(index),
         n_classes=run.graph.shape(run.graph.output)[class_axis(run)],
-        k=settings.k,
-        k_class=settings.k_class,
+        k=min(settings.k, len(index)),
+        k_class=min(settings.k_class, len(index)),
         batch_size=settings.batch_size,
         target=target if isinstance(target, str) else getattr(target, "__qualname__", type(target).__name__),
         abs_norm=settings.abs_norm,

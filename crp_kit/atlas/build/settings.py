@@ -113,8 +113,8 @@ class Settings(BuildOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("k", "k_class", "batch_size"):
-            object.__setattr__(self, name, check_integer(name, getattr(self, name), low=1))
+        for name, low in (("k", 1), ("k_class", 0), ("batch_size", 1)):
+            object.__setattr__(self, name, check_integer(name, getattr(self, name), low=low))
         check_integer("num_workers", self.num_workers, low=0)
         parse_shard(self.shard)
 

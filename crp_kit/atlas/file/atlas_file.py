@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from ...class_names import class_number
 from ...errors import AtlasError
-from .reader import open_atlas, read_classes, read_failures, read_header, read_layers, read_progress
+from .reader import open_atlas, read_classes, read_failures, read_header, read_layers, read_progress, read_seen
 from .schema import Header
 
 __all__ = ["AtlasFile"]
@@ -101,6 +101,14 @@ class AtlasFile:
     def classes(self) -> tuple[str, ...]:
         """Names of the classes; their numbers, where no names are known."""
         return read_classes(self.hdf5) or tuple(map(str, range(self.header.n_classes)))
+
+    @cached_property
+    def seen(self) -> Column:
+        """Numbers of the classes that have samples, ascending; in a file of an older version of all: (class,).
+
+        The rows of rankings and moments by class in `ScoreAtlas.arrays` are those of these classes.
+        """
+        return read_seen(self.hdf5)
 
     @cached_property
     def skipped(self) -> Mapping[int, str]:

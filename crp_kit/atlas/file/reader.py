@@ -10,17 +10,20 @@ import numpy as np
 
 from ...errors import AtlasError
 from ..statistics.table import statistics_in
+from .digests import DIGESTS, has_digests
 from .hdf5_reader import H5File
-from .schema import ENCODING, MODES, VERSION, Header, LayerInfo, Progress, checksum, layer_path
+from .schema import ENCODING, MODES, VERSION, Header, Integers, LayerInfo, Progress, checksum, layer_path
 
 __all__ = [
     "check_same",
+    "has_seen",
     "open_atlas",
     "read_classes",
     "read_failures",
     "read_header",
     "read_layers",
     "read_progress",
+    "read_seen",
 ]
 
 
@@ -71,18 +74,22 @@ def _check_arrays(file: H5File, header: Header, layers: tuple[LayerInfo, ...]) -
     rows = next(iter(file.array("/samples/index").shape), 0)
     for name in ("index", "target", "prediction"):
         _check_array(file, f"/samples/{name}", (rows,), "i")
+    seen = len(read_seen(file))
     for number, info in enumerate(layers):
         for mode in MODES:
             base = layer_path(number, mode)
             for statistic in statistics_in(file.names(base), header, mode):
                 for field in statistic.fields:
-                    shape = field.shape(header, info.n_concepts, rows)
+                    shape = field.shape(header, info.n_concepts, rows, seen)
                     _check_array(file, f"{base}/{field.path}", shape, field.kind)
     _check_strings(file, "/classes/name", header.n_classes)
     _check_strings(file, "/samples/id", rows)
     if file.has("/skipped/sample"):
         shape = file.array("/skipped/sample").shape
         _check_strings(file, "/skipped/reason", next(iter(shape), 0))
+    if has_digests(file):
+        file.array(DIGESTS)
+        _check_strings(file, DIGESTS, file.attributes(DIGESTS.rpartition("/")[0]).get("datasets", 0))
 
 
 def _check_array(file: H5File, path: str, shape: tuple[int, ...], kind: str) -> None:
@@ -136,6 +143,26 @@ def read_failures(file: H5File) -> Mapping[int, str]:
 def read_classes(file: H5File) -> tuple[str, ...]:
     """Return the names of the classes, empty where none are known."""
     return file.strings("/classes/name") if file.has("/classes/name") else ()
+
+
+def has_seen(file: H5File) -> bool:
+    """Return whether a file holds rankings and moments only of classes that have samples; older ones hold all."""
+    return "seen" in file.names("/classes")
+
+
+def read_seen(file: H5File) -> Integers:
+    """Return the class of each row of rankings and moments by class, ascending: (class,)."""
+    count = read_header(file).n_classes
+    if not has_seen(file):
+        return np.arange(count)
+    with file.explained():
+        array = file.array("/classes/seen")
+        if len(array.shape) != 1 or array.shape[0] > count or array.dtype.kind != "i":
+            raise AtlasError(f"its array /classes/seen should be at most {count} class numbers")
+        seen: Integers = array[:]
+        if len(seen) and ((np.diff(seen) <= 0).any() or seen[0] < 0 or seen[-1] >= count):
+            raise AtlasError("its array /classes/seen should be class numbers, ascending")
+        return seen
 
 
 def check_same(file: H5File, header: Header, layers: Sequence[LayerInfo], what: str) -> None:

@@ -32,6 +32,7 @@ __all__ = [
     "Tree",
     "array_spec",
     "checksum",
+    "content_bytes",
     "encoded",
     "layer_path",
     "text_digest",
@@ -244,7 +245,7 @@ class Progress:
             raise AtlasError("what it says of its progress is missing or of another type") from error
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class ArraySpec:
     """One dataset of a file.
 
@@ -257,6 +258,11 @@ class ArraySpec:
     chunks : tuple of int
     attributes : dict, optional
         Of the dataset itself; an atlas has none.
+
+    Attributes
+    ----------
+    digest : str
+        SHA-256 of the values that `blocks` has yielded.
     """
 
     shape: tuple[int, ...]
@@ -264,14 +270,19 @@ class ArraySpec:
     read: Callable[[slice], Array]
     chunks: tuple[int, ...]
     attributes: Mapping[str, Any] = field(default_factory=dict)
+    digest: str = field(init=False, default=hashlib.sha256().hexdigest())
 
     def blocks(self) -> Iterator[tuple[slice, Array]]:
-        """Yield the values in blocks of whole chunks, of bounded size."""
+        """Yield the values in blocks of whole chunks, of bounded size, and note their digest."""
         bytes_per_row = max(1, int(np.prod(self.shape[1:])) * np.dtype(self.dtype).itemsize)
         step = max(self.chunks[0], (1 << 26) // bytes_per_row // self.chunks[0] * self.chunks[0])
+        content = hashlib.sha256()
         for start in range(0, self.shape[0], step):
             part = slice(start, min(start + step, self.shape[0]))
-            yield part, self.read(part)
+            values = self.read(part)
+            content.update(content_bytes(values, self.dtype))
+            yield part, values
+        self.digest = content.hexdigest()
 
 
 @dataclass(eq=False)
@@ -283,21 +294,37 @@ class Tree:
 
 
 def array_spec(
-    values: Any, *, swap: bool = False, dtype: Any = None, blank: Callable[[Array], Array] = lambda values: values
+    values: Any,
+    *,
+    rows: Integers | None = None,
+    swap: bool = False,
+    dtype: Any = None,
+    blank: Callable[[Array], Array] = lambda values: values,
 ) -> ArraySpec:
-    """Return how an array is stored; with `swap` its first two axes change places, block by block.
+    """Return how an array is stored: `rows` of it, all by default; with `swap` its first two axes change places.
 
-    Chunks hold whole rows along the first axis as stored, about 64 KiB, so that reading one concept reads one chunk;
-    rows longer than that are cut.
+    Both happen block by block. Chunks hold whole rows along the first axis as stored, about 64 KiB, so that reading one
+    concept reads one chunk; rows longer than that are cut.
     """
-    shape = (values.shape[1], values.shape[0], *values.shape[2:]) if swap else values.shape
+    count = len(values) if rows is None else len(rows)
+    shape = (values.shape[1], count, *values.shape[2:]) if swap else (count, *values.shape[1:])
     kind = np.dtype(dtype or values.dtype)
+    taken = slice(None) if rows is None else rows
 
     def read(part: slice) -> Array:
-        found = np.swapaxes(values[:, part], 0, 1) if swap else values[part]
-        return np.ascontiguousarray(blank(np.asarray(found)), dtype=kind)
+        wanted = (taken, part) if swap else part if rows is None else rows[part]
+        block = np.swapaxes(values[wanted], 0, 1) if swap else values[wanted]
+        return np.ascontiguousarray(blank(np.asarray(block)), dtype=kind)
 
     return ArraySpec(tuple(shape), kind, read, _chunks(tuple(shape), kind.itemsize))
+
+
+def content_bytes(values: Array, dtype: Any) -> bytes:
+    """Return values, as the type that they were written as, in the form that digests are taken of."""
+    kind = np.dtype(dtype)
+    if kind.kind == "S":
+        return b"".join(value + b"\0" for value in values.ravel().tolist())
+    return values.astype(kind.newbyteorder("<"), copy=False).tobytes()
 
 
 def _chunks(shape: tuple[int, ...], itemsize: int) -> tuple[int, ...]:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from ..statistics.base import Block, Statistic
 from ..statistics.table import statistics_in
+from .digests import digest_problems
 from .hdf5_reader import H5File
-from .reader import open_atlas, read_header, read_layers
+from .reader import open_atlas, read_header, read_layers, read_seen
 from .schema import MODES, Header, layer_path
+from .stored_mode import StoredMode
 
 __all__ = ["verify_atlas"]
 
@@ -45,19 +45,17 @@ def verify_atlas(path: str | Path) -> tuple[str, ...]:
         bases = [layer_path(number, mode) for number in range(len(layers)) for mode in MODES]
         if len({tuple(file.array(f"{base}/moments/count")[:].tolist()) for base in bases}) > 1:
             problems.append("its moments count different numbers of samples")
+        seen = read_seen(file)
         samples, target, prediction = (file.array(f"/samples/{name}")[:] for name in ("index", "target", "prediction"))
         for number, info in enumerate(layers):
             for mode in MODES:
                 base = layer_path(number, mode)
-                read = partial(_read, file, base)
+                read = StoredMode(file, base, seen)
                 block = Block(header, info, mode, samples, target, prediction, slice(0), read)
                 statistics = list(statistics_in(file.names(base), header, mode))
                 problems += [f"{mode} of {info.name!r}: {problem}" for problem in _layer_problems(block, statistics)]
+        problems += digest_problems(file)
     return tuple(problems)
-
-
-def _read(file: H5File, base: str, path: str) -> Any:
-    return file.array(f"{base}/{path}")
 
 
 def _layer_problems(block: Block, statistics: Sequence[type[Statistic]]) -> Iterator[str]:

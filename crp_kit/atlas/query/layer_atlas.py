@@ -11,6 +11,7 @@ from ...errors import AtlasError, ConceptRangeError, InputError
 from ..file.atlas_file import AtlasFile
 from ..file.hdf5_reader import H5File
 from ..file.schema import MODES, MOMENTS, OVERALL, LayerInfo, Mode, MomentArrays, layer_path
+from ..statistics.rankings import ClassTop
 from ..statistics.table import statistic_named
 from .rankings import ClassRanking, Column, ConceptRanking, ConceptStatistics, SampleRanking
 
@@ -111,11 +112,25 @@ class ScoreAtlas:
         return self._ranking(ranking, k, self.layer.file.header.k)
 
     def class_top(self, concept: int, cls: int | str, k: int | None = None) -> SampleRanking:
-        """Return the samples of one class in which a concept is strongest; parameters as in `top`."""
+        """Return the samples of one class in which a concept is strongest; parameters as in `top`.
+
+        Raises
+        ------
+        AtlasError
+            If the atlas was built without rankings by class.
+        """
         concept, number = self._concept(concept), self.layer.file.class_number(cls)
-        ranking = {name: array[concept, number] for name, array in self.arrays("class_top").items()}
+        row = self._row(number)
+        part = slice(0, 0) if row is None else row
+        ranking = {name: array[concept, part].reshape(-1) for name, array in self.arrays("class_top").items()}
         ranking["target"] = np.where(ranking["sample"] >= 0, number, -1)
         return self._ranking(ranking, k, self.layer.file.header.k_class)
+
+    def _row(self, cls: int) -> int | None:
+        """Return the row of a class in rankings and moments by class, ``None`` if it has no samples."""
+        seen = self.layer.file.seen
+        row = int(np.searchsorted(seen, cls))
+        return row if row < len(seen) and seen[row] == cls else None
 
     @staticmethod
     def _ranking(columns: dict[str, Column], k: int | None, most: int) -> SampleRanking:
@@ -126,12 +141,36 @@ class ScoreAtlas:
 
     @property
     def moments(self) -> MomentArrays:
-        """Moments by class: count (class,), mean, std, min, max (class, concept)."""
-        return self._moments(slice(None), slice(None))
+        """Moments of every class: count (class,), mean, std, min, max (class, concept).
 
-    def _moments(self, cls: slice, concept: slice, *, group: str = "moments") -> MomentArrays:
+        A class without samples has the count 0 and not-a-number. `arrays` has those of the classes with samples alone.
+        """
+        return self._by_class(slice(None))
+
+    def _moments(self, rows: slice, concept: slice, *, group: str = "moments") -> MomentArrays:
+        """Return moments of some rows, of classes that have samples."""
         arrays = self.arrays(group)
-        return MomentArrays(arrays["count"][cls], **{name: arrays[name][cls, concept] for name in MOMENTS})
+        return MomentArrays(arrays["count"][rows], **{name: arrays[name][rows, concept] for name in MOMENTS})
+
+    def _by_class(self, concept: slice) -> MomentArrays:
+        """Return moments of every class."""
+        rows, file = self._moments(slice(None), concept), self.layer.file
+        count = np.zeros(file.header.n_classes, rows.count.dtype)
+        count[file.seen] = rows.count
+        values = {}
+        for name in MOMENTS:
+            stored = getattr(rows, name)
+            values[name] = np.full((len(count), stored.shape[1]), np.nan, stored.dtype)
+            values[name][file.seen] = stored
+        return MomentArrays(count, **values)
+
+    def _of_class(self, cls: int) -> MomentArrays:
+        """Return moments of one class, (1, concept)."""
+        row = self._row(cls)
+        if row is None:
+            blank = np.full((1, self.layer.n_concepts), np.nan, "f4")
+            return MomentArrays(np.zeros(1, "i8"), **dict.fromkeys(MOMENTS, blank))
+        return self._moments(slice(row, row + 1), slice(None))
 
     def classes(self, concept: int, k: int | None = None, *, by: Literal["mean", "top"] = "mean") -> ClassRanking:
         """Return the classes that a concept serves, strongest first.
@@ -148,6 +187,8 @@ class ScoreAtlas:
         ------
         ConceptRangeError
             If the layer has no such concept.
+        AtlasError
+            If `by` is "top" and the atlas was built without rankings by class.
         """
         concept = self._concept(concept)
         moments = self._moments(slice(None), slice(concept, concept + 1))
@@ -160,8 +201,8 @@ class ScoreAtlas:
         else:
             raise InputError(f"by is 'mean' or 'top'; got {by!r}")
         order = _best(mean, k)
-        names = np.array(self.layer.file.classes)
-        return ClassRanking(order, names[order], mean[order], moments.count[order])
+        cls, names = self.layer.file.seen[order], np.array(self.layer.file.classes)
+        return ClassRanking(cls, names[cls], mean[order], moments.count[order])
 
     def concepts(self, cls: int | str, k: int | None = None) -> ConceptRanking:
         """Return the concepts that serve a class, the highest mean score first.
@@ -179,7 +220,7 @@ class ScoreAtlas:
             If no sample of the class was looked at.
         """
         number = self.layer.file.class_number(cls)
-        moments = self._moments(slice(number, number + 1), slice(None))
+        moments = self._of_class(number)
         if not moments.count[0]:
             raise AtlasError(f"the atlas has no sample of the class {self.layer.file.classes[number]!r} ({number})")
         order = _best(moments.mean[0], k)
@@ -195,8 +236,7 @@ class ScoreAtlas:
             whole = OVERALL in self._file.names(self._base)
             moments = self._moments(slice(None), slice(None), group=OVERALL) if whole else _joined(self.moments)
         else:
-            number = self.layer.file.class_number(cls)
-            moments = self._moments(slice(number, number + 1), slice(None))
+            moments = self._of_class(self.layer.file.class_number(cls))
         values = {name: getattr(moments, name)[0] for name in MOMENTS}
         return ConceptStatistics(np.arange(self.layer.n_concepts), **values)
 
@@ -222,6 +262,12 @@ class ScoreAtlas:
             ``"top"``, ``"class_top"``, ``"moments"``, ``"overall"``, ``"matrix"``, or one that was registered by
             `crp_kit.atlas.statistics.register_statistic`.
 
+        Returns
+        -------
+        dict of str to array
+            Those of ``"class_top"`` and ``"moments"`` are by class that has samples, in the order of
+            `ConceptAtlas.seen`: (concept, class, k) and (class,), (class, concept).
+
         Raises
         ------
         InputError
@@ -229,7 +275,11 @@ class ScoreAtlas:
         AtlasError
             If this atlas is without it.
         """
-        fields = statistic_named(statistic).fields
+        file, known = self.layer.file, statistic_named(statistic)
+        if not known.applies(file.header, self.mode):
+            hint = "; build it with a k_class of 1 or more" if statistic == ClassTop.name else ""
+            raise AtlasError(f"{file.path} has no {statistic} by {self.mode}{hint}")
+        fields = known.fields
         return {field.name: self._file.array(f"{self._base}/{field.path}") for field in fields}
 
     def _concept(self, concept: int) -> int:

@@ -5,19 +5,34 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
 from ..file.schema import Array, ArraySpec, Header, Integers, LayerInfo, Mode
 from .scores import ModeScores
+from .seen import SeenClasses
 
 __all__ = ["Allocate", "ArrayField", "Block", "Read", "Statistic", "in_memory"]
 
 Allocate = Callable[[tuple[int, ...], str, float], Array]
 """From shape, dtype and fill value to a new array."""
-Read = Callable[[str], Any]
-"""From the path of an array, below the group of layer and mode, to an array that is read when it is cut."""
+
+
+class Read(Protocol):
+    """One layer and mode of a file.
+
+    Attributes
+    ----------
+    classes : numpy.ndarray
+        (row,), the class of each row of the axis ``"seen"``; -1 for a class without samples, as older files have them.
+    """
+
+    @property
+    def classes(self) -> Integers: ...
+
+    def __call__(self, path: str) -> Any:
+        """Return an array, by its path below the group of layer and mode, that is read when it is cut."""
 
 
 def in_memory(shape: tuple[int, ...], dtype: str, fill: float) -> Array:
@@ -34,7 +49,9 @@ class ArrayField:
     path : str
         Below the group of layer and mode, such as ``"top/score"``.
     axes : tuple of str
-        Of ``"concept"``, ``"class"``, ``"sample"`` (of the file), ``"k"``, ``"k_class"``, ``"one"`` (length 1).
+        Of ``"concept"``, ``"class"`` (every class of the model), ``"seen"`` (the classes that have samples, in the
+        order of `ConceptAtlas.seen`; see `Statistic.make_room`), ``"sample"`` (of the file), ``"k"``, ``"k_class"``,
+        ``"one"`` (length 1).
     kind : str
         NumPy's letter for its type: ``"f"`` or ``"i"``.
     """
@@ -48,11 +65,12 @@ class ArrayField:
         """The last part of its path."""
         return self.path.rsplit("/", maxsplit=1)[-1]
 
-    def shape(self, header: Header, concepts: int, samples: int) -> tuple[int, ...]:
-        """Return the shape in a file."""
+    def shape(self, header: Header, concepts: int, samples: int, seen: int) -> tuple[int, ...]:
+        """Return the shape in a file of so many samples and classes that have samples."""
         sizes = {
             "concept": concepts,
             "class": header.n_classes,
+            "seen": seen,
             "sample": samples,
             "k": header.k,
             "k_class": header.k_class,
@@ -131,6 +149,9 @@ class Statistic(ABC):
         The arrays of the finished file.
     optional : bool
         Whether an atlas without it is sound. Only the statistics of format 1 from its beginning are not optional.
+    seen : SeenClasses
+        The classes that have samples so far and their rows, for arrays with the axis ``"seen"``; set by the pass before
+        anything is added or merged.
     """
 
     name: ClassVar[str]
@@ -138,6 +159,7 @@ class Statistic(ABC):
     exact: ClassVar[str] = ""
     fields: ClassVar[tuple[ArrayField, ...]]
     optional: ClassVar[bool] = True
+    seen: SeenClasses
 
     @abstractmethod
     def __init__(self, header: Header, concepts: int, samples: int, allocate: Allocate) -> None: ...
@@ -147,6 +169,13 @@ class Statistic(ABC):
         """Return whether an atlas with such a header has it for relevance, or for activation."""
         return True
 
+    def make_room(self, rows: int) -> None:  # noqa: B027 - most statistics have no rows for classes
+        """Make room for so many classes that have samples; called before the first scores of a class are added.
+
+        Only a statistic with the axis ``"seen"`` needs it. Nothing else may change: for the rows of another statistic
+        there may be no memory.
+        """
+
     @abstractmethod
     def add(self, scores: ModeScores, index: Integers) -> None:
         """Add a batch; `index` (sample,) has the numbers of all samples of this shard."""
@@ -155,7 +184,7 @@ class Statistic(ABC):
     def arrays(self) -> Mapping[str, ArraySpec]:
         """Return the fields by path."""
 
-    def exact_arrays(self) -> Mapping[str, Array]:
+    def exact_arrays(self) -> Mapping[str, ArraySpec]:
         """Return what a merge needs beyond the fields, by name in the group `exact`."""
         return {}
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import partial
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -18,6 +19,8 @@ from .scores import ModeScores
 __all__ = ["ClassMoments", "OverallMoments"]
 
 _ROUNDING = 1e-6
+_WITH_LIMBS = 3
+"""Axes of the limbs of exact sums, which a file holds as (limb, group, concept)."""
 
 
 def _fields(name: str, axis: str) -> tuple[ArrayField, ...]:
@@ -30,31 +33,65 @@ class _MomentStatistic(Statistic):
 
     moments: Moments
 
+    @property
+    @abstractmethod
+    def order(self) -> Integers:
+        """Groups in the order of the file."""
+
     def arrays(self) -> Mapping[str, ArraySpec]:
-        like = array_spec(self.moments.low)
+        like, order = array_spec(self.moments.low, rows=self.order), self.order
         values = {
-            f"{self.name}/{moment}": replace(like, read=partial(self.moments.value, moment)) for moment in MOMENTS
+            f"{self.name}/{moment}": replace(like, read=partial(self._value, moment, order)) for moment in MOMENTS
         }
-        return {f"{self.name}/count": array_spec(self.moments.count), **values}
+        return {f"{self.name}/count": array_spec(self.moments.count, rows=order), **values}
 
-    def exact_arrays(self) -> Mapping[str, Array]:
-        return self.moments.arrays
+    def _value(self, moment: str, order: Integers, part: slice) -> Array:
+        return self.moments.value(moment, order[part])
 
-    def merge(self, read: Read, start: int) -> None:
-        self.moments.merge({name: read(f"{self.exact}/{name}") for name in self.moments.arrays})
+    def exact_arrays(self) -> Mapping[str, ArraySpec]:
+        return {
+            name: array_spec(array, rows=self.order, swap=array.ndim == _WITH_LIMBS)
+            for name, array in self.moments.arrays.items()
+        }
+
+    def _merge(self, read: Read, rows: Integers) -> None:
+        stored: dict[str, Any] = {name: read(f"{self.exact}/{name}") for name in self.moments.arrays}
+        limbs = {name: _GroupsFirst(array) for name, array in stored.items() if len(array.shape) == _WITH_LIMBS}
+        self.moments.merge(stored | limbs, rows)
+
+
+class _GroupsFirst:
+    """An array (limb, group, concept) of a file, cut as it is in memory: (group, limb, concept)."""
+
+    def __init__(self, array: Any) -> None:
+        self.array = array
+
+    def __getitem__(self, part: tuple[slice, slice, slice]) -> Array:
+        groups, limbs, concepts = part
+        return np.swapaxes(self.array[limbs, groups, concepts], 0, 1)
 
 
 class ClassMoments(_MomentStatistic):
-    """Moments by class: over the rows (sample, target) of each class. NaN where a class has no row."""
+    """Moments by class that has samples: over the rows (sample, target) of each. In older files by every class."""
 
     name, encoding, exact, optional = "moments", "moments", "exact", False
-    fields = _fields("moments", "class")
+    fields = _fields("moments", "seen")
 
     def __init__(self, header: Header, concepts: int, samples: int, allocate: Allocate) -> None:
-        self.moments = Moments(header.n_classes, concepts, allocate=allocate)
+        self.moments = Moments(0, concepts, allocate=allocate)
+
+    @property
+    def order(self) -> Integers:
+        return self.seen.order
+
+    def make_room(self, rows: int) -> None:
+        self.moments.grow(rows)
 
     def add(self, scores: ModeScores, index: Integers) -> None:
-        self.moments.add(scores.by_class.target, scores.by_class.score)
+        self.moments.add(self.seen.rows(scores.by_class.target), scores.by_class.score)
+
+    def merge(self, read: Read, start: int) -> None:
+        self._merge(read, self.seen.rows(read.classes))
 
     @classmethod
     def check(cls, block: Block) -> Iterator[str]:
@@ -78,12 +115,19 @@ class OverallMoments(_MomentStatistic):
     def __init__(self, header: Header, concepts: int, samples: int, allocate: Allocate) -> None:
         self.moments = Moments(1, concepts, allocate=allocate)
 
+    @property
+    def order(self) -> Integers:
+        return np.zeros(1, "i8")
+
     @classmethod
     def applies(cls, header: Header, mode: Mode) -> bool:
         return mode == cls.mode
 
     def add(self, scores: ModeScores, index: Integers) -> None:
         self.moments.add(np.zeros_like(scores.first.sample), scores.first.score)
+
+    def merge(self, read: Read, start: int) -> None:
+        self._merge(read, np.zeros(1, "i8"))
 
     @classmethod
     def check(cls, block: Block) -> Iterator[str]:
@@ -114,7 +158,21 @@ def _problems(moments: Mapping[str, Array]) -> Iterator[str]:
 
 def _disagreements(block: Block, moments: Mapping[str, Array]) -> Iterator[str]:
     """Yield where rankings and moments by class contradict each other."""
-    top, by_class, count = block.arrays(Top), block.arrays(ClassTop), moments["count"]
+    top, count = block.arrays(Top), moments["count"]
+    if block.header.k_class:
+        yield from _ranking_disagreements(block, moments)
+    if not count.any():
+        return
+    highest = np.fmax.reduce(np.where(count > 0, moments["max"], -np.inf), axis=1)
+    if block.mode == "relevance" and not np.array_equal(top["score"][:, 0], highest):
+        yield "the best of top is not the maximum over the classes"
+    if block.mode == "activation":
+        yield from _activation_problems(block, top, highest)
+
+
+def _ranking_disagreements(block: Block, moments: Mapping[str, Array]) -> Iterator[str]:
+    """Yield where rankings by class contradict the moments by class."""
+    by_class, count = block.arrays(ClassTop), moments["count"]
     filled = (by_class["sample"] >= 0).sum(-1)
     if not count.any():
         if filled.any() and block.header.model_sha256:
@@ -124,11 +182,6 @@ def _disagreements(block: Block, moments: Mapping[str, Array]) -> Iterator[str]:
         yield "class_top has more or fewer entries than the class has samples"
     if not np.array_equal(by_class["score"][..., 0], moments["max"], equal_nan=True):
         yield "the best of class_top is not the maximum"
-    highest = np.fmax.reduce(np.where(count > 0, moments["max"], -np.inf), axis=1)
-    if block.mode == "relevance" and not np.array_equal(top["score"][:, 0], highest):
-        yield "the best of top is not the maximum over the classes"
-    if block.mode == "activation":
-        yield from _activation_problems(block, top, highest)
 
 
 def _activation_problems(block: Block, top: Mapping[str, Array], highest: Array) -> Iterator[str]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..file.schema import Array, ArraySpec, Header, Integers, array_spec
+from ..file.schema import Array, ArraySpec, Header, Integers, Mode, array_spec
 from .accumulators import Ranking
 from .base import Allocate, ArrayField, Block, Read, Statistic
 from .scores import ModeScores
@@ -51,32 +51,41 @@ class Top(Statistic):
 class ClassTop(Statistic):
     """The `k_class` samples of highest score of each concept among the samples of each class, as in `Top`.
 
-    A sample is in the ranking of each of its targets.
+    A sample is in the ranking of each of its targets. Only classes that have samples have rankings. An atlas that was
+    built with `k_class` 0 has none.
     """
 
     name, encoding, optional = "class_top", "ranking", False
     fields = tuple(
-        ArrayField(f"class_top/{column}", ("concept", "class", "k_class"), kind)
+        ArrayField(f"class_top/{column}", ("concept", "seen", "k_class"), kind)
         for column, kind in _COLUMNS.items()
         if column != "target"
     )
 
     def __init__(self, header: Header, concepts: int, samples: int, allocate: Allocate) -> None:
-        self.ranking = Ranking(header.n_classes, concepts, header.k_class, allocate=allocate)
+        self.ranking = Ranking(0, concepts, header.k_class, allocate=allocate)
+
+    @classmethod
+    def applies(cls, header: Header, mode: Mode) -> bool:
+        return header.k_class > 0
+
+    def make_room(self, rows: int) -> None:
+        self.ranking.grow(rows)
 
     def add(self, scores: ModeScores, index: Integers) -> None:
         rows = scores.by_class
-        self.ranking.add(rows.target, rows.score, sample=rows.sample, position=rows.position, target=rows.target)
+        group = self.seen.rows(rows.target)
+        self.ranking.add(group, rows.score, sample=rows.sample, position=rows.position, target=rows.target)
 
     def arrays(self) -> Mapping[str, ArraySpec]:
         return {
-            f"class_top/{name}": array_spec(array, swap=True, blank=_without_infinity)
+            f"class_top/{name}": array_spec(array, rows=self.seen.order, swap=True, blank=_without_infinity)
             for name, array in self.ranking.arrays.items()
         }
 
     def merge(self, read: Read, start: int) -> None:
         stored: Any = {name: _ClassesFirst(read(f"class_top/{name}")) for name in self.ranking.arrays}
-        self.ranking.merge(stored)
+        self.ranking.merge(stored, self.seen.rows(read.classes))
 
     @classmethod
     def check(cls, block: Block) -> Iterator[str]:
@@ -88,6 +97,7 @@ class _ClassesFirst:
 
     def __init__(self, array: Any) -> None:
         self.array = array
+        self.shape = (array.shape[1], array.shape[0], *array.shape[2:])
 
     def __getitem__(self, part: tuple[slice, slice]) -> Array:
         groups, concepts = part

@@ -1,0 +1,123 @@
+"""Storage of the arrays of a dataset pass: memory up to a limit, then unnamed files that the system pages in."""
+
+from __future__ import annotations
+
+import errno
+import mmap
+import os
+import tempfile
+import weakref
+from pathlib import Path
+
+import numpy as np
+
+from ...errors import AtlasError
+from ..file.schema import Array
+
+__all__ = ["ArrayStorage"]
+
+_OWN_PAGES = 1 << 20
+"""Bytes from which on an array has pages of its own, which go back to the system with it."""
+_SMALLEST_FILE, _LARGEST_FILE = 1 << 20, 1 << 28
+_ALIGNED = 64
+
+
+class ArrayStorage:
+    """Makes arrays, in memory as long as all together fit, else in files; which of them never changes a value.
+
+    Parameters
+    ----------
+    limit : int
+        Bytes that arrays may take in memory.
+    folder : Path
+        Where files are made. They have no names and vanish with the process.
+    """
+
+    def __init__(self, limit: int, folder: Path) -> None:
+        self._limit, self._folder = limit, folder
+        self._in_memory = self._in_files = 0
+        self._free = memoryview(b"")
+        """What is left of the last file."""
+
+    def __call__(self, shape: tuple[int, ...], dtype: str, fill: float) -> Array:
+        """Return a new array.
+
+        Raises
+        ------
+        AtlasError
+            If memory or disk are full.
+        """
+        size = int(np.prod(shape, dtype="i8")) * np.dtype(dtype).itemsize
+        if self._in_memory + size <= self._limit:
+            array = self._memory(shape, dtype, size)
+        else:
+            array = np.frombuffer(self._file(size), dtype, size // np.dtype(dtype).itemsize).reshape(shape)
+        if fill:
+            array[...] = fill
+        return array
+
+    def _memory(self, shape: tuple[int, ...], dtype: str, size: int) -> Array:
+        # Pages of zeros take memory when they are first written to, and a freed array leaves no hole in the heap.
+        try:
+            owner = _pages(size) if size >= _OWN_PAGES else np.zeros(size, "u1")
+        except (OSError, MemoryError) as error:
+            raise AtlasError(
+                f"no memory for {size >> 20} MiB more of rankings and moments: a smaller max_memory keeps them in "
+                f"files, a smaller k_class needs less"
+            ) from error
+        self._in_memory += size
+        weakref.finalize(owner, self._released, size).atexit = False
+        return np.frombuffer(owner, dtype, size // np.dtype(dtype).itemsize).reshape(shape)
+
+    def _released(self, size: int) -> None:
+        self._in_memory -= size
+
+    def _removed(self, size: int) -> None:
+        self._in_files -= size
+
+    def _file(self, size: int) -> memoryview:
+        """Return new bytes of a file, all zero. Small arrays share one: a process may have few files open."""
+        size = max(-(-size // _ALIGNED) * _ALIGNED, _ALIGNED)
+        if size > len(self._free):
+            room = max(size, min(max(self._in_files, _SMALLEST_FILE), _LARGEST_FILE))
+            mapped = self._mapped(room)
+            weakref.finalize(mapped, self._removed, room).atexit = False
+            self._free = memoryview(mapped)
+            self._in_files += room
+        taken, self._free = self._free[:size], self._free[size:]
+        return taken
+
+    def _mapped(self, size: int) -> mmap.mmap:
+        try:
+            with tempfile.TemporaryFile(dir=self._folder) as file:
+                _reserve(file.fileno(), size)
+                return mmap.mmap(file.fileno(), size)
+        except OSError as error:
+            full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+            reason = "the disk, or what you may use of it, is full" if full else error.strerror or str(error)
+            raise AtlasError(
+                f"no room for {size >> 20} MiB more of rankings and moments in {self._folder}: {reason}; free some, "
+                f"let more stay in memory by max_memory, or ask for a smaller k_class"
+            ) from error
+
+
+def _pages(size: int) -> mmap.mmap:
+    """Return new pages of memory, all zero."""
+    if os.name == "posix":
+        return mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    return mmap.mmap(-1, size)
+
+
+def _reserve(file: int, size: int) -> None:
+    """Make an empty file so long, with blocks of zeros of its own: a full disk is an error here, no signal later."""
+    if hasattr(os, "posix_fallocate"):
+        try:
+            os.posix_fallocate(file, 0, size)
+            return
+        except OSError as error:
+            if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):
+                raise
+    zeros = bytes(1 << 20)
+    written = 0
+    while written < size:
+        written += os.write(file, zeros[: size - written])

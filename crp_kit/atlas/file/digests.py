@@ -1,0 +1,98 @@
+"""Digests (SHA-256) of the content of every dataset of a file, kept in the file itself."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from itertools import product
+from typing import Any
+
+import numpy as np
+
+from ...errors import AtlasError
+from .hdf5_reader import H5File
+from .schema import ENCODING, VERSION, Array, ArraySpec, Tree, content_bytes, encoded
+
+__all__ = ["DIGESTS", "add_digests", "digest_problems", "has_digests"]
+
+DIGESTS = "/digests/sha256"
+"""Dataset with a line for every other dataset: digest, type of the values, path."""
+_BYTES_AT_ONCE = 1 << 25
+
+
+def add_digests(tree: Tree) -> None:
+    """Let a file end with the digest of each of its datasets.
+
+    They are taken of the values that are handed to HDF5. The checksums of HDF5 itself are made of what it stores: they
+    do not show that a block was never written, and take 0x0000 for 0xFFFF.
+    """
+    paths = list(tree.arrays)
+    width = max(len(_line(tree.arrays[path], path).encode()) for path in paths)
+
+    def lines(part: slice) -> Array:
+        # Called last, when all others have been written and their digests are known.
+        return encoded([_line(tree.arrays[path], path) for path in paths[part]]).astype(f"S{width}")
+
+    group = DIGESTS.rpartition("/")[0]
+    tree.groups[group] = {
+        "encoding-type": f"{ENCODING}-digests",
+        "encoding-version": VERSION,
+        "datasets": len(paths),
+    }
+    tree.arrays[DIGESTS] = ArraySpec((len(paths),), np.dtype(f"S{width}"), lines, (len(paths),))
+
+
+def _line(spec: ArraySpec, path: str) -> str:
+    return f"{spec.digest} {np.dtype(spec.dtype).str} {path}"
+
+
+def has_digests(file: H5File) -> bool:
+    """Return whether a file has digests; those of older versions have none."""
+    return DIGESTS.split("/")[1] in file.names("/")
+
+
+def digest_problems(file: H5File) -> Iterator[str]:
+    """Yield which datasets are not what was written; nothing for files of older versions, which have no digests.
+
+    Every dataset is read whole, in pieces of bounded size.
+
+    Raises
+    ------
+    AtlasError
+        If one cannot be read.
+    """
+    if not has_digests(file):
+        return
+    for line in file.array(DIGESTS)[:].tolist():
+        digest, _, rest = line.decode(errors="replace").partition(" ")
+        dtype, _, path = rest.partition(" ")
+        if digest != _digest(file.array(path), _kind(dtype)):
+            yield f"the dataset {path} is not what was written: it has another SHA-256"
+
+
+def _kind(name: str) -> np.dtype[Any]:
+    try:
+        return np.dtype(name)
+    except (TypeError, SyntaxError, ValueError) as error:
+        raise AtlasError(f"its digests in {DIGESTS} are damaged") from error
+
+
+def _digest(array: Any, dtype: np.dtype[Any]) -> str:
+    content = hashlib.sha256()
+    for piece in _pieces(array.shape, array.dtype.itemsize):
+        content.update(content_bytes(np.asarray(array[piece]), dtype))
+    return content.hexdigest()
+
+
+def _pieces(shape: tuple[int, ...], itemsize: int) -> Iterator[tuple[slice, ...]]:
+    """Divide an array into pieces of bounded size, in the order of its values."""
+    if not shape or 0 in shape:
+        return
+    axis, inner = len(shape) - 1, itemsize
+    while axis and inner * shape[axis] <= _BYTES_AT_ONCE:
+        inner *= shape[axis]
+        axis -= 1
+    step = max(1, _BYTES_AT_ONCE // inner)
+    for outer in product(*map(range, shape[:axis])):
+        for start in range(0, shape[axis], step):
+            yield (*(slice(place, place + 1) for place in outer), slice(start, start + step))
