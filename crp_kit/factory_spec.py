@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import difflib
+import hashlib
 import importlib
 import importlib.util
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -15,9 +17,10 @@ import torch
 
 from .errors import InputError, ModelError
 
-__all__ = ["call_factory", "suggestion"]
+__all__ = ["call_factory", "factory_files", "load_factory_files", "suggestion"]
 
 _SHOWN = 3
+_MODULES, _VERSION = "crp_kit_factory_", "__crp_kit_version__"
 
 
 def suggestion(name: str, known: Sequence[str], otherwise: str) -> str:
@@ -75,14 +78,21 @@ def _named_module(source: str, spec: str, known: tuple[str, Sequence[str]]) -> M
 
 
 def _file_module(path: Path) -> ModuleType:
+    """Return the module of a file: the one that has run already, unless the file has changed since."""
     if not path.is_file():
         raise InputError(f"no file {str(path)!r}")
-    # Copying or pickling a model looks its classes up by the name of their module.
-    name = f"crp_kit_factory_{path.stem}"
-    spec = importlib.util.spec_from_file_location(name, path)
+    state, absolute = path.stat(), path.resolve()
+    # Copying or pickling an object looks its class up by the name of its module, which has to be one for each file.
+    name = f"{_MODULES}{path.stem}_{hashlib.sha256(os.fsencode(absolute)).hexdigest()[:12]}"
+    version = (state.st_mtime_ns, state.st_size)
+    known = sys.modules.get(name)
+    if known is not None and vars(known).get(_VERSION) == version:
+        return known
+    spec = importlib.util.spec_from_file_location(name, absolute)
     if spec is None or spec.loader is None:
         raise InputError(f"{str(path)!r} is no Python file")
     module = importlib.util.module_from_spec(spec)
+    vars(module)[_VERSION] = version
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
@@ -90,3 +100,22 @@ def _file_module(path: Path) -> ModuleType:
         del sys.modules[name]
         raise ModelError(f"running {path} failed: {type(error).__name__}: {error}") from error
     return module
+
+
+def factory_files() -> list[str]:
+    """Return the files whose functions were called as factories, for processes that unpickle what these made."""
+    return [str(module.__file__) for name, module in list(sys.modules.items()) if name.startswith(_MODULES)]
+
+
+def load_factory_files(files: Iterable[str]) -> None:
+    """Run the files of factories, so that objects of their classes can be unpickled.
+
+    Raises
+    ------
+    InputError
+        If one is not there any more.
+    ModelError
+        If one fails.
+    """
+    for file in files:
+        _file_module(Path(file))

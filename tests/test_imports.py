@@ -11,7 +11,7 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "crp_kit"
 ROWS = (
     ("version", "errors"),
-    ("checks",),
+    ("checks", "escapes"),
     ("numerics", "files", "interrupts", "progress", "tables", "drawing", "conditions", "factory_spec", "class_names"),
     ("concepts", "data"),
     ("models",),

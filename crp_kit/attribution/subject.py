@@ -46,6 +46,8 @@ class Subject:
         What a concept is, for all layers or by layer; channels by default.
     classes : tuple of str
         Names of the model's classes; empty where none are known.
+    classes_are_datas : bool
+        Whether these are the dataset's, which are the model's only if they fit.
     """
 
     attribution: CondAttribution
@@ -55,6 +57,7 @@ class Subject:
     preprocess: Preprocess | Normalise | None = None
     concepts: Concepts = None
     classes: tuple[str, ...] = ()
+    classes_are_datas: bool = False
 
     @property
     def model(self) -> torch.nn.Module:

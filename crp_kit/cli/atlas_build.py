@@ -15,7 +15,7 @@ import click
 
 from ..errors import AtlasError, InputError
 from .group import say
-from .options import module_types, numbers, overwrite_option, study_of, study_options
+from .options import class_map_option, module_types, numbers, overwrite_option, study_of, study_options
 
 if TYPE_CHECKING:
     from ..atlas import ConceptAtlas
@@ -55,6 +55,7 @@ output_option = click.option(
     metavar="POLICY",
     help="Classes that relevance starts from: label, prediction, top:P or top:P:N (probability above P, at most N).",
 )
+@class_map_option
 @click.option(
     "--aggregate",
     type=click.Choice(["sum", "max"]),
@@ -213,7 +214,8 @@ def verify(*, files: tuple[Path, ...], model: str | None, weights: str | None, d
 
 
 def _fingerprints(model: str | None, weights: str | None, data: str | None) -> dict[str, str]:
-    from ..data.samples import NumberedSamples, fingerprint
+    from ..data.fingerprints import fingerprint
+    from ..data.samples import NumberedSamples
     from ..data.sources import load_dataset
     from ..models.load import load_model
     from ..models.state_dict import state_digest

@@ -75,7 +75,9 @@ _OPTIONS = {
     "; resume continues it, overwrite starts again": "; --resume continues it, --overwrite starts again",
     "; resume continues from there": "; --resume continues from there",
     "; skip_unreadable leaves": "; --skip-unreadable leaves",
+    "by target='prediction'": "with --target prediction",
     "target='prediction'": "--target prediction",
+    "by class_map": "with --class-map FILE",
     "CondAttribution(model, class_axis=...)": "--class-axis",
     "CondAttribution(model, output=...)": "a factory that returns crp_kit.models.LoadedModel(model, output=...)",
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from ..study import Study
 
 __all__ = [
+    "class_map_option",
     "class_named",
     "module_types",
     "numbers",
@@ -120,6 +122,14 @@ def study_options(command: _Command) -> _Command:
     return command
 
 
+class_map_option = click.option(
+    "--class-map",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="The model's classes, by number or name, for the folders of the data: CSV (folder,class) or JSON.",
+)
+
+
 def study_of(options: Mapping[str, Any], *, needs_data: bool = False, needs_weights: bool = True) -> Study:
     """Return the study that `study_options` describe.
 
@@ -148,7 +158,7 @@ def study_of(options: Mapping[str, Any], *, needs_data: bool = False, needs_weig
     )
     return Study(
         attribution,
-        None if data is None else load_dataset(data, loaded.preprocess),
+        None if data is None else load_dataset(data, loaded.preprocess, options.get("class_map")),
         composite=options["composite"],
         preprocess=loaded.preprocess,
         classes=loaded.classes,

@@ -10,6 +10,7 @@ import torch
 from torch.utils.data import Dataset
 
 from ..errors import InputError
+from .class_map_file import ClassMap, as_class_map
 from .preprocess import Preprocess
 
 __all__ = ["ArrayFiles", "ImageFiles"]
@@ -21,35 +22,42 @@ _PARTS = frozenset({"train", "training", "val", "valid", "validation", "test", "
 class ImageFiles(Dataset[tuple[torch.Tensor, int | None]]):
     """The images of a folder, with a class for each folder in it; or without classes, where no folder has any.
 
-    Classes are numbered in the order of their names and samples in the order of ``torchvision.datasets.ImageFolder``.
-    Class numbers are never mapped, whether folders are named by words, WordNet ids or anything else: they have to be
-    the model's outputs in that order. For images without classes relevance starts from predictions.
+    Labels are positions of folders in the order of their names, and samples are in the order of
+    ``torchvision.datasets.ImageFolder``. An atlas counts a folder under the class of the model that has its name, its
+    number or its WordNet id, never under that at its position, unless the model's names are not known and it has as
+    many outputs as there are folders. For images without classes relevance starts from predictions.
 
     Parameters
     ----------
     root : str or Path
     preprocess : Preprocess
         The model's: pictures are resized and cropped, values in [0, 1]; in grey where it has one channel.
+    class_map : dict, str or Path, optional
+        The model's classes by the names of folders, as numbers or names; or a file with them, CSV or JSON.
 
     Attributes
     ----------
     samples : list of (str, int or None)
         Path and class of every image.
     classes : list of str
+        The names of the folders.
+    class_map : dict or None
     root : Path
 
     Raises
     ------
     InputError
         If there is no such folder, it cannot be read, no image is in it, or the folders in it are the parts of a
-        dataset, such as ``train``.
+        dataset, such as ``train``; or a class map has another form.
     """
 
+    classes_are_folders = True
     scheme, noun = "imagefolder", "image"
     suffixes: tuple[str, ...] = _SUFFIXES
 
-    def __init__(self, root: str | Path, preprocess: Preprocess) -> None:
+    def __init__(self, root: str | Path, preprocess: Preprocess, class_map: ClassMap | None = None) -> None:
         self.root, self.preprocess = Path(root).expanduser(), preprocess
+        self.class_map = None if class_map is None else as_class_map(class_map)
         if not self.root.is_dir():
             raise InputError(f"no folder {str(root)!r}" + (": it is a file" if self.root.exists() else ""))
         try:

@@ -10,6 +10,8 @@ from torch.utils.data import IterableDataset
 
 from ..errors import InputError, ModelError
 from ..factory_spec import call_factory
+from .class_map_file import ClassMap, as_class_map
+from .dataset_names import class_names, inner_dataset
 from .folders import ArrayFiles, ImageFiles
 from .preprocess import Preprocess
 from .shapes import ShapesDataset
@@ -22,7 +24,7 @@ _SCHEMES = ("imagefolder", "npyfolder", "torchvision", "demo")
 _DEMO_SAMPLES = 2000
 
 
-def load_dataset(spec: str, preprocess: Preprocess | None = None) -> Any:
+def load_dataset(spec: str, preprocess: Preprocess | None = None, class_map: ClassMap | None = None) -> Any:
     """Return the map-style dataset of a spec; its images are not normalised.
 
     Parameters
@@ -36,6 +38,8 @@ def load_dataset(spec: str, preprocess: Preprocess | None = None) -> Any:
         ``file.py:factory``, a function without arguments that returns a map-style dataset.
     preprocess : Preprocess, optional
         The model's, for files of the first three forms; ImageNet's by default.
+    class_map : dict, str or Path, optional
+        The model's classes by the names of the dataset's, such as folders, as numbers or names; or a file with them.
 
     Returns
     -------
@@ -46,23 +50,33 @@ def load_dataset(spec: str, preprocess: Preprocess | None = None) -> Any:
     Raises
     ------
     InputError
-        If the spec has another form, there is no such folder or dataset, files of a dataset are missing, or a factory
-        fails or makes no map-style dataset.
+        If the spec has another form, there is no such folder or dataset, files of a dataset are missing, a factory
+        fails or makes no map-style dataset, or a class map has another form or there is nothing that it could map.
 
     Examples
     --------
     >>> load_dataset("demo:shapes:100")
     ShapesDataset(100, seed=0, split='test')
     """
+    dataset = _opened(spec, preprocess or Preprocess())
+    if class_map is not None:
+        if not class_names(dataset):
+            raise InputError(f"a class map is for data whose classes have names, such as folders; {spec} has none")
+        inner_dataset(dataset).class_map = as_class_map(class_map)
+    return dataset
+
+
+def _opened(spec: str, preprocess: Preprocess) -> Any:
+    """Return the dataset of a spec."""
     scheme, _, rest = spec.partition(":")
     if not rest:
         raise InputError(f"data is named {_FORMS}; got {spec!r}")
     if scheme == "imagefolder":
-        return ImageFiles(rest, preprocess or Preprocess())
+        return ImageFiles(rest, preprocess)
     if scheme == "npyfolder":
-        return ArrayFiles(rest, preprocess or Preprocess())
+        return ArrayFiles(rest, preprocess)
     if scheme == "torchvision":
-        return torchvision_dataset(spec, preprocess or Preprocess())
+        return torchvision_dataset(spec, preprocess)
     if scheme == "demo":
         return _demo(spec, rest)
     try:

@@ -18,8 +18,9 @@ from ..attribution.subject import Subject
 from ..class_names import class_label
 from ..concepts import Concept
 from ..conditions import OutputSelector, Pairing
+from ..data.class_map import positional_names
+from ..data.dataset_names import checked_names
 from ..data.preprocess import Normalise, Preprocess, load_views
-from ..data.samples import NumberedSamples
 from ..errors import InputError
 from ..models.weights import device_and_dtype
 from ..rules.presets import GRADIENT, Biases, Composite
@@ -72,7 +73,7 @@ class StudyBase:
             attribution = model
         else:
             attribution = CondAttribution(model, settings.pop("output"), **settings)
-        names = tuple(classes) if classes is not None else () if data is None else NumberedSamples(data).class_names()
+        names = positional_names(data) if classes is None else checked_names(classes)
         self.origin = origin
         self.subject = Subject(
             attribution,
@@ -82,6 +83,7 @@ class StudyBase:
             preprocess,
             concepts,
             names,
+            classes is None,
         )
 
     @property

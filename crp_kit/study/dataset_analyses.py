@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from ..data.random_state import random_state_kept
 from .base import StudyBase
 
 if TYPE_CHECKING:
@@ -117,7 +118,8 @@ class DatasetAnalyses(StudyBase):
             origin=self.origin or Origin(),
             **vars(options or BuildOptions()),
         )
-        return build_atlas(self.subject, path, settings, overwrite=overwrite, verbose=verbose)
+        with random_state_kept():
+            return build_atlas(self.subject, path, settings, overwrite=overwrite, verbose=verbose)
 
     def check_atlas(self, atlas: ConceptAtlas) -> None:
         """Make sure that an atlas was made from this model and this data.

@@ -167,7 +167,10 @@ def test_a_folder_of_images_becomes_an_atlas() -> None:
         Path("images", name).parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(generator.integers(0, 256, (70, 90, 3), dtype=np.uint8)).save(Path("images", name))
     Path("images/b/2.png").write_text("broken")
+    Path("classes.json").write_text('{"a": 0, "b": 1}')
     options = ("--model", "demo:resnet", "--data", "imagefolder:images", "--layers", LAYER, "--workers", 0)
+    assert "the folders of the data are not the model's classes: 'a', 'b'" in mistake("build", *options, "-o", "x.h5")
+    options = (*options, "--class-map", "classes.json")
     said = mistake("build", *options, "-o", "atlas.h5")
     assert "sample 3 (b/2.png) cannot be used" in said
     assert "--skip-unreadable leaves such samples out" in said

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,12 @@ from torchvision import transforms
 from torchvision.datasets import ImageFolder
 
 from crp_kit.data import ShapesDataset
-from crp_kit.data.samples import Batch, Failure, NumberedSamples, batches, fingerprint, label_ids
+from crp_kit.data.batches import Batch, batches
+from crp_kit.data.fingerprints import fingerprint
+from crp_kit.data.labels import label_ids
+from crp_kit.data.samples import Failure, Form, NumberedSamples
 from crp_kit.errors import InputError
+from crp_kit.interrupts import Interrupts
 
 ROOT = Path(__file__).parents[2]
 QUICK = settings(max_examples=80, derandomize=True, deadline=None)
@@ -138,10 +143,10 @@ INFINITY[1, 0, 0] = -torch.inf
             "a sample that is a dictionary needs an image under one of image, img, pixel_values, input; it has photo, "
             "label",
         ),
-        ((), "IndexError: tuple index out of range"),
+        ((), "a sample is an image, or an image and its label; got an empty tuple or list"),
         (OSError("the disk is gone"), "OSError: the disk is gone"),
         (KeyError("7"), "KeyError: '7'"),
-        (StopIteration(), "StopIteration: "),
+        (StopIteration(), "StopIteration"),
         (InputError("a word of its own"), "a word of its own"),
         ((TENSOR, "cat"), "a label is a class id or several; got the text 'cat'"),
     ],
@@ -160,17 +165,40 @@ def test_a_view_that_fails_is_a_reason_too() -> None:
     )
 
 
-@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, MemoryError])
-def test_what_is_no_fault_of_a_sample_is_passed_on(error: type[BaseException]) -> None:
-    class Several(Listed):
-        def __getitems__(self, numbers: Sequence[int]) -> list[Any]:
-            return [self[number] for number in numbers]
+class Several(Listed):
+    """Gives several at once."""
 
-    for dataset in (Listed([error()]), Several([error()])):
-        with pytest.raises(error):
-            NumberedSamples(dataset)[0]
-        with pytest.raises(error):
-            NumberedSamples(dataset).__getitems__([0])
+    def __getitems__(self, numbers: Sequence[int]) -> list[Any]:
+        return [self[number] for number in numbers]
+
+
+class Cancelled(BaseException):
+    """An exit of a library."""
+
+
+@pytest.mark.parametrize("error", [SystemExit("3"), MemoryError("of 8 GB"), GeneratorExit(), Cancelled("now")])
+@pytest.mark.parametrize("kind", [Listed, Several])
+def test_what_is_no_fault_of_a_sample_is_a_fact_that_ends_a_pass(error: BaseException, kind: type[Listed]) -> None:
+    name = type(error).__name__
+    expected = Failure(0, f"{name}: {error}" if str(error) else name, fatal=True)
+    samples = NumberedSamples(kind([error]))
+    assert samples[0] == expected
+    assert samples.__getitems__([0]) == [expected]
+
+
+@pytest.mark.parametrize("kind", [Listed, Several])
+def test_an_interrupt_is_the_users_unless_interrupts_are_noted(kind: type[Listed]) -> None:
+    samples = NumberedSamples(kind([KeyboardInterrupt()]))
+    with pytest.raises(KeyboardInterrupt):
+        samples[0]
+    with pytest.raises(KeyboardInterrupt):
+        samples.__getitems__([0])
+    noting = replace(samples, interruptible=False)
+    with pytest.raises(KeyboardInterrupt):
+        noting[0]  # Python's own handler is there: Ctrl-C would raise it
+    with Interrupts():
+        assert noting[0] == Failure(0, "KeyboardInterrupt", fatal=True)
+        assert noting.__getitems__([0]) == [Failure(0, "KeyboardInterrupt", fatal=True)]
 
 
 def test_a_reason_can_be_written_whatever_bytes_a_file_name_has() -> None:
@@ -294,15 +322,15 @@ def test_an_answer_of_another_length_is_not_paired_with_the_wrong_samples(answer
 
 def test_an_image_of_another_shape_than_its_batch_is_a_fact() -> None:
     samples = NumberedSamples(Listed([(NAN, 0), (TENSOR, 1), (TENSOR[:, :1], 2), (TENSOR[:1], 3), (TENSOR, None)]))
-    (batch,) = batches(samples, [range(5)])
+    (batch,) = batches(samples.with_form(Form((3, 2, 4), torch.float32)), [range(5)])
     assert batch.samples == (1, 4)
     assert batch.labels == ((1,), None)
     assert batch.images is not None
     assert torch.equal(batch.images, torch.stack([TENSOR, TENSOR]))
     assert sorted(batch.failures, key=lambda one: one.sample) == [
         Failure(0, "the image has 2 values that are NaN or infinite (of 24)"),
-        Failure(2, "its shape is (3, 1, 4) and that of its batch (3, 2, 4)"),
-        Failure(3, "its shape is (1, 2, 4) and that of its batch (3, 2, 4)"),
+        Failure(2, "its shape is (3, 1, 4) and that of the other samples (3, 2, 4)"),
+        Failure(3, "its shape is (1, 2, 4) and that of the other samples (3, 2, 4)"),
     ]
 
 
@@ -327,7 +355,8 @@ def test_batches_come_in_the_order_of_the_grid_for_any_number_of_workers(several
     given[7], given[11], given[12] = OSError("gone"), (given[11][0][:, :5], 1), (given[12][0] / 0, 2)
     dataset = Awkward(given) if several else Listed(given)
     grid = [[29, 3, 4], [7], [0, 1, 2, 11, 12, 13], [5], [28, 27], [11, 12], [6, 6]]
-    found = {workers: list(batches(NumberedSamples(dataset), grid, workers=workers)) for workers in (0, 1, 2)}
+    samples = NumberedSamples(dataset).with_form(Form((3, 64, 64), torch.float32))
+    found = {workers: list(batches(samples, grid, workers=workers)) for workers in (0, 1, 2)}
     for number, wanted in enumerate(grid):
         batch = found[0][number]
         assert sorted([*batch.samples, *(one.sample for one in batch.failures)]) == sorted(wanted)
@@ -415,7 +444,7 @@ def test_names_are_those_of_files_or_none(attributes: dict[str, Any], names: lis
         ({"classes": "abc"}, ()),
         ({"classes": 10}, ()),
         ({"classes": None}, ()),
-        ({"classes": np.array(["cat", "dog"])}, ()),
+        ({"classes": np.array(["cat", "dog"])}, ("cat", "dog")),
     ],
 )
 def test_names_of_classes(attributes: dict[str, Any], names: tuple[str, ...]) -> None:
@@ -484,7 +513,8 @@ def test_a_fingerprint_is_the_same_in_another_process(folder: Path) -> None:
         from torchvision import transforms
         from torchvision.datasets import ImageFolder
         from crp_kit.data import ShapesDataset
-        from crp_kit.data.samples import NumberedSamples, fingerprint
+        from crp_kit.data.fingerprints import fingerprint
+        from crp_kit.data.samples import NumberedSamples
         sets = ShapesDataset(50, seed=3), ImageFolder(sys.argv[1], transform=transforms.ToTensor())
         print(json.dumps([fingerprint(NumberedSamples(one)) for one in sets]))
     """

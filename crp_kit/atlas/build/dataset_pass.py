@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from ...attribution.subject import Subject
-from ...data.samples import Batch, Failure, batches
+from ...data.batches import Batch, batches
+from ...data.samples import Failure
 from ...errors import AtlasError, InputError
 from ...interrupts import Interrupts
 from ...progress import Progress
@@ -106,7 +107,7 @@ class _Pass:
 
     def _add(self, batch: Batch) -> None:
         for failure in batch.failures:
-            if not self.settings.skip_unreadable:
+            if failure.fatal or not self.settings.skip_unreadable:
                 raise InputError(_unreadable(failure, self.state))
             _log.warning("skipped sample %d: %s", failure.sample, failure.reason)
             self.state.failures[failure.sample] = failure.reason
@@ -163,4 +164,5 @@ def _unreadable(failure: Failure, state: PassState) -> str:
     name = ""
     if state.identifiers is not None:
         name = f" ({state.identifiers[int(np.searchsorted(state.index, failure.sample))]})"
-    return f"sample {failure.sample}{name} cannot be used: {failure.reason}; skip_unreadable leaves such samples out"
+    skipping = "" if failure.fatal else "; skip_unreadable leaves such samples out"
+    return f"sample {failure.sample}{name} cannot be used: {failure.reason}{skipping}; resume continues from there"

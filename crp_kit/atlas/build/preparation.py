@@ -14,14 +14,20 @@ from ...attribution.layer_choice import select_layers
 from ...attribution.layer_concepts import layer_concepts
 from ...attribution.layer_values import per_sample
 from ...attribution.subject import Subject
-from ...data.samples import NumberedSamples, fingerprint
+from ...data.class_map import ClassLabels, ModelClasses
+from ...data.dataset_names import checked_names
+from ...data.fingerprints import fingerprint, names_fingerprint, sample_digests
+from ...data.labels import LabelReader, label_or_none
+from ...data.samples import NumberedSamples
 from ...errors import InputError
 from ...models.state_dict import state_digest
 from ...models.weights import device_and_dtype
 from ...propagation.plan_description import describe_plan
 from ...propagation.run import Run
-from ..file.schema import Header, Integers, LayerInfo, Progress
+from ..file.schema import Header, Integers, LayerInfo, Progress, digests_text
 from .array_storage import ArrayStorage
+from .first_look import first_look, input_digests, label_reader, labels_fingerprint
+from .function_fingerprint import function_fingerprint
 from .pass_state import PassState
 from .scores import Collector
 from .settings import Origin, Settings
@@ -95,10 +101,13 @@ def prepare(subject: Subject, settings: Settings) -> PreparedPass:
     index, subset = _chosen_samples(len(samples), settings)
     progress = _progress(-(-len(index) // settings.batch_size), *settings.part)
     collector = Collector(subject, {}, target_policy(settings.target), settings.aggregate, settings.abs_norm)
-    run = collector.run(samples.first_image(index))
+    form, images = first_look(samples, index, subject.preprocess)
+    run = collector.run(next(iter(images.values()))[None])
     names = select_layers(run, attribution.model, settings.layers)
     collector = replace(collector, concepts=layer_concepts(run, names, subject.concepts), at_once=2 * run.rows_at_once)
     target, origin = settings.target, settings.origin
+    n_classes = run.graph.shape(run.graph.output)[class_axis(run)]
+    labels = label_reader(subject.dataset, ModelClasses(n_classes, _model_names(subject, origin, n_classes)), target)
     header = Header(
         model=origin.model or type(attribution.model).__name__,
         model_sha256=state_digest(attribution.model),
@@ -107,7 +116,7 @@ def prepare(subject: Subject, settings: Settings) -> PreparedPass:
         dataset_sha256=fingerprint(samples),
         subset=subset,
         n_samples=len(index),
-        n_classes=run.graph.shape(run.graph.output)[class_axis(run)],
+        n_classes=n_classes,
         k=min(settings.k, len(index)),
         k_class=min(settings.k_class, len(index)),
         batch_size=settings.batch_size,
@@ -116,9 +125,16 @@ def prepare(subject: Subject, settings: Settings) -> PreparedPass:
         aggregate=settings.aggregate,
         matrix=settings.matrix,
         dtype=str(device_and_dtype(attribution.model)[1]).removeprefix("torch."),
+        target_sha256=function_fingerprint(target) if callable(target) else "",
+        labels_sha256=labels_fingerprint(labels),
+        names_sha256=names_fingerprint(samples),
+        sample_digests=digests_text(sample_digests(replace(samples, labels=label_or_none), index.tolist())),
+        input_digests=digests_text(input_digests(subject, images)),
     )
     infos = tuple(_layer_info(run, name, collector) for name in names)
-    return PreparedPass(samples, index, collector, infos, header, progress, _class_names(subject, origin, header))
+    samples = replace(samples, form=form, labels=labels)
+    classes = _class_names(subject, origin, labels, n_classes)
+    return PreparedPass(samples, index, collector, infos, header, progress, classes)
 
 
 def _progress(batches: int, shard: int, shards: int) -> Progress:
@@ -156,7 +172,16 @@ def _layer_info(run: Run, name: str, collector: Collector) -> LayerInfo:
     return LayerInfo(name, concept.identity, int(count), tuple(value.shape[1:]))
 
 
-def _class_names(subject: Subject, origin: Origin, header: Header) -> tuple[str, ...]:
-    """Return the names of the classes, empty where there are not as many as model outputs."""
-    names = origin.classes if origin.classes is not None else subject.classes
-    return tuple(names) if len(names) == header.n_classes else ()
+def _model_names(subject: Subject, origin: Origin, count: int) -> tuple[str, ...]:
+    """Return the names of the model's classes, empty where they are not known, or are not as many as outputs."""
+    if origin.classes is None and subject.classes_are_datas:
+        return ()
+    names = subject.classes if origin.classes is None else checked_names(origin.classes)
+    return names if len(names) == count else ()
+
+
+def _class_names(subject: Subject, origin: Origin, labels: LabelReader, count: int) -> tuple[str, ...]:
+    """Return the names of the classes that the file keeps: the model's, or the dataset's if they fit."""
+    if isinstance(labels, ClassLabels):
+        return _model_names(subject, origin, count) or labels.by_class(count)
+    return _model_names(subject, origin, count) or (subject.classes if len(subject.classes) == count else ())

@@ -14,7 +14,7 @@ from ...attribution.layer_relevance import observe
 from ...attribution.predicted_class import predicted_classes
 from ...attribution.subject import Subject
 from ...concepts import Aggregate, Concept
-from ...data.samples import Batch
+from ...data.batches import Batch
 from ...errors import ConceptRangeError, CrpKitError, InputError
 from ...numerics import is_finite
 from ...propagation.run import Run

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields
 from typing import Any, Literal
 
 import numpy as np
@@ -33,6 +33,7 @@ __all__ = [
     "array_spec",
     "checksum",
     "content_bytes",
+    "digests_text",
     "encoded",
     "layer_path",
     "text_digest",
@@ -70,6 +71,14 @@ class MomentArrays:
     max: Floats
 
 
+_FINGERPRINTS = {
+    "target_sha256": "the function that chooses targets does something else, or holds other values",
+    "labels_sha256": "labels stand for other classes",
+    "names_sha256": "samples have other names",
+    "sample_digests": "sample {} has another content",
+    "input_digests": "preprocess makes another model input of sample {}",
+}
+"""Fields of a header that older files lack, and what is said where two differ."""
 MOMENTS = ("mean", "std", "min", "max")
 """Fields of `MomentArrays` that have concepts, in the order of the file."""
 
@@ -103,6 +112,12 @@ class Header:
         Whether the scores of every sample are kept.
     dtype : str
         Of the model's input.
+    target_sha256, labels_sha256, names_sha256 : str
+        Of a function that chooses targets, of the classes that labels stand for, of the samples' names. Empty where
+        nothing is known, as in files that older versions have made.
+    sample_digests, input_digests : str
+        ``number:digest``, with spaces between: of samples, and of the model's inputs for the first of them. A sample
+        that cannot be read has none, so that it may be mended between two parts.
     """
 
     model: str
@@ -121,6 +136,11 @@ class Header:
     aggregate: str
     matrix: bool
     dtype: str
+    target_sha256: str = ""
+    labels_sha256: str = ""
+    names_sha256: str = ""
+    sample_digests: str = ""
+    input_digests: str = ""
 
     @classmethod
     def of(cls, attributes: Mapping[str, Any]) -> Header:
@@ -134,6 +154,8 @@ class Header:
         known = {"str": str, "int": int, "bool": bool}
         values = {}
         for one in fields(cls):
+            if one.name not in attributes and one.default is not MISSING:
+                continue
             value = attributes.get(one.name)
             kind = known[str(one.type)]
             fits = is_integer(value) if kind is int else isinstance(value, (bool, np.bool_) if kind is bool else str)
@@ -143,23 +165,52 @@ class Header:
         return cls(**values)
 
     def attributes(self) -> Attributes:
-        """Return everything as attributes."""
-        return {one.name: getattr(self, one.name) for one in fields(self)}
+        """Return everything as attributes, without fingerprints that are not known."""
+        values = {one.name: getattr(self, one.name) for one in fields(self)}
+        return {name: value for name, value in values.items() if value or name not in _FINGERPRINTS}
 
     def differences(self, other: Header) -> list[str]:
         """Say where another header differs, the words for model and dataset apart; this one's value first."""
         found = []
+        ignored = {"model", "dataset"} | ({"dataset_sha256"} if self._has_samples_of(other) else set())
         for one in fields(self):
             mine, theirs = getattr(self, one.name), getattr(other, one.name)
-            if mine == theirs or one.name in ("model", "dataset"):
+            if mine == theirs or one.name in ignored:
                 continue
-            if one.name == "composite":
+            if one.name.endswith("_digests"):
+                found += [_FINGERPRINTS[one.name].format(number) for number in _differing(mine, theirs)[:1]]
+            elif one.name in _FINGERPRINTS:
+                found += [_FINGERPRINTS[one.name]] if mine and theirs else []
+            elif one.name == "composite":
                 found.append(_rule_difference(mine, theirs))
             elif one.name.endswith("_sha256"):
                 found.append(f"{one.name.removesuffix('_sha256')} has another content (SHA-256)")
             else:
                 found.append(f"{one.name} is {mine!r} there and {theirs!r} here")
         return found
+
+    def _has_samples_of(self, other: Header) -> bool:
+        """Return whether names and digests are known and agree, in which a mended sample makes no difference."""
+        names = bool(self.names_sha256) and self.names_sha256 == other.names_sha256
+        digests = self.sample_digests, other.sample_digests
+        return names and all(digests) and not _differing(*digests)
+
+
+def digests_text(digests: Mapping[int, str]) -> str:
+    """Return digests by the number of their sample as text.
+
+    Examples
+    --------
+    >>> digests_text({0: "5f", 7: "c0"})
+    '0:5f 7:c0'
+    """
+    return " ".join(f"{number}:{digest}" for number, digest in digests.items())
+
+
+def _differing(mine: str, theirs: str) -> list[str]:
+    """Return the numbers of samples of which both know digests, and other ones."""
+    one, other = (dict(pair.split(":", 1) for pair in text.split() if ":" in pair) for text in (mine, theirs))
+    return [number for number in one if other.get(number, one[number]) != one[number]]
 
 
 def _rule_difference(mine: str, theirs: str) -> str:

@@ -13,7 +13,8 @@ from ...attribution.layer_values import per_sample
 from ...attribution.result import Attribution
 from ...attribution.subject import Subject
 from ...concepts import Concept, NeuronConcept
-from ...data.samples import Failure, NumberedSamples, fingerprint
+from ...data.fingerprints import fingerprint
+from ...data.samples import Failure, NumberedSamples
 from ...errors import AtlasError, InputError
 from ...models.state_dict import state_digest
 from ...propagation.run import Run

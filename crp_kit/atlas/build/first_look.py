@@ -1,0 +1,97 @@
+"""First look at the samples of a pass: the form that they have, how their labels are read, and fingerprints."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from ...attribution.subject import Subject
+from ...data.class_map import ClassLabels, ModelClasses, class_labels
+from ...data.dataset_names import is_of_folders
+from ...data.fingerprints import evenly_spread, short_digest, tensor_bytes
+from ...data.labels import LabelReader, label_ids, no_label
+from ...data.preprocess import Normalise, Preprocess
+from ...data.samples import Failure, Form, NumberedSamples
+from ...errors import InputError
+from ..file.schema import Integers
+from .target_policy import TargetRule
+
+__all__ = ["first_look", "input_digests", "label_reader", "labels_fingerprint"]
+
+_log = logging.getLogger(__name__)
+_INPUTS = 3
+"""Samples whose model inputs go into a fingerprint."""
+
+
+def first_look(
+    samples: NumberedSamples, index: Integers, preprocess: Preprocess | Normalise | None
+) -> tuple[Form, dict[int, torch.Tensor]]:
+    """Return the form of the samples of a pass, and a few images in it by number.
+
+    It is the form that most of a few samples have, spread over the whole pass, so that one of another size is the odd
+    one, wherever it is and however the pass is cut into batches and shards. Of equally many, a `Preprocess` decides.
+
+    Raises
+    ------
+    InputError
+        If no sample can be read.
+    """
+    read = [samples[number] for number in evenly_spread(index.tolist())]
+    images = dict(one[:2] for one in read if not isinstance(one, Failure)) or dict([samples.first(index)[:2]])
+    preferred = (preprocess.channels, *preprocess.size) if isinstance(preprocess, Preprocess) else None
+    form = Form.usual(list(images.values()), preferred)
+    fitting = {number: image.to(form.dtype) for number, image in images.items() if tuple(image.shape) == form.shape}
+    return form, dict(list(fitting.items())[:_INPUTS])
+
+
+def input_digests(subject: Subject, images: Mapping[int, torch.Tensor]) -> dict[int, str]:
+    """Return digests, by number, of the model inputs that images become: another preprocessing gives others."""
+    inputs = {number: subject.normalised(image[None]).detach() for number, image in images.items()}
+    return {
+        number: short_digest(f"{tuple(one.shape)} {one.dtype}\n".encode() + tensor_bytes(one))
+        for number, one in inputs.items()
+    }
+
+
+def label_reader(dataset: Any, model: ModelClasses, target: str | TargetRule) -> LabelReader:
+    """Return how labels are read for a target: not at all, as class ids, or as the classes that the dataset names.
+
+    Raises
+    ------
+    InputError
+        If relevance is to start from labels that are no classes of the model.
+    """
+    if isinstance(target, str) and target != "label":
+        return no_label
+    try:
+        labels = class_labels(dataset, model)
+    except InputError as error:
+        if target == "label":
+            raise
+        _log.warning("the function that chooses targets gets no labels: %s", error)
+        return no_label
+    if labels is None:
+        return label_ids
+    if labels.how == "position" and is_of_folders(dataset):
+        _log.warning(
+            "the names of the model's classes are not known: its %d outputs are taken to be %s, in this order",
+            model.count,
+            _ends(labels.names),
+        )
+    return labels
+
+
+def _ends(names: tuple[str, ...]) -> str:
+    return ", ".join(map(repr, names if len(names) <= 4 else [*names[:2], "…", names[-1]]))
+
+
+def labels_fingerprint(labels: LabelReader) -> str:
+    """Return a SHA-256 of the classes that labels stand for; empty where they are the classes themselves."""
+    if not isinstance(labels, ClassLabels):
+        return ""
+    return hashlib.sha256(json.dumps([labels.names, labels.numbers]).encode()).hexdigest()

@@ -1,0 +1,126 @@
+"""Code of a function as text that is the same under all versions of Python, and the global names that it reads."""
+
+from __future__ import annotations
+
+import ast
+import dis
+import inspect
+from collections.abc import Iterator
+from types import CodeType, FunctionType
+from typing import Any
+
+__all__ = ["code_text", "globals_read"]
+
+_WITHOUT_MEANING = frozenset({"ctx", "kind", "type_comment", "type_params", "annotation", "returns", "name"})
+"""Fields of the syntax tree that change nothing of what a function does, or that not all versions of Python have."""
+_CONSTANTS = frozenset({"LOAD_CONST", "RETURN_CONST", "LOAD_SMALL_INT", "KW_NAMES"})
+_GLOBALS = frozenset({"LOAD_GLOBAL", "LOAD_NAME"})
+_NAMES = _GLOBALS | {"LOAD_DEREF", "LOAD_CLASSDEREF", "LOAD_ATTR", "LOAD_METHOD", "STORE_ATTR", "IMPORT_NAME"}
+_OPERATORS = {
+    "ADD": "+", "SUBTRACT": "-", "MULTIPLY": "*", "TRUE_DIVIDE": "/", "FLOOR_DIVIDE": "//", "MODULO": "%",
+    "POWER": "**", "MATRIX_MULTIPLY": "@", "AND": "&", "OR": "|", "XOR": "^", "LSHIFT": "<<", "RSHIFT": ">>",
+    "SUBSCR": "[]",
+}  # fmt: skip
+"""Operators by the names that their instructions have in Python 3.10."""
+_Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
+
+
+def code_text(function: FunctionType) -> str:
+    """Return the code of a function: the syntax tree of its source, or where there is none its instructions in part.
+
+    Names of functions, comments, docstrings and annotations do not count. Without a source, constants, names and
+    operators count in their order, which all versions of Python have alike, and the flow between them does not.
+    """
+    definition = _definition(function.__code__)
+    return " ".join(_instructions(function.__code__) if definition is None else _syntax(definition))
+
+
+def globals_read(code: CodeType) -> list[str]:
+    """Return the global names that a function, and those inside it, read, in alphabetical order."""
+    names = {one.argval for one in dis.get_instructions(code) if one.opname in _GLOBALS}
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            names.update(globals_read(constant))
+    return sorted(names)
+
+
+def _definition(code: CodeType) -> _Definition | None:
+    """Return the node of a function in the source of its file, if that is still the source it was compiled from."""
+    try:
+        tree = ast.parse("".join(inspect.findsource(code)[0]))
+    except (OSError, TypeError, SyntaxError, ValueError, IndexError, RecursionError):
+        return None
+    wanted = list(_instructions(code))
+    nodes = [
+        node for node in ast.walk(tree) if isinstance(node, _Definition) and _first_line(node) == code.co_firstlineno
+    ]
+    for node in nodes:
+        if list(_instructions(_compiled(node))) == wanted:
+            return node
+    return None
+
+
+def _first_line(node: _Definition) -> int:
+    decorators = [] if isinstance(node, ast.Lambda) else node.decorator_list
+    return min([node.lineno, *(one.lineno for one in decorators)])
+
+
+def _compiled(node: _Definition) -> CodeType:
+    """Return the code of a function's node alone."""
+    whole: Any
+    if isinstance(node, ast.Lambda):
+        whole = compile(ast.Expression(node), "<function>", "eval")
+    else:
+        alone = type(node)(**{**dict(ast.iter_fields(node)), "decorator_list": []}, lineno=1, col_offset=0)
+        whole = compile(ast.Module([alone], []), "<function>", "exec")
+    codes = [constant for constant in whole.co_consts if isinstance(constant, CodeType)]
+    return codes[-1]  # after those of its defaults
+
+
+def _syntax(node: Any) -> Iterator[str]:
+    """Yield the words of a syntax tree."""
+    if isinstance(node, list):
+        yield "["
+        for item in node:
+            yield from _syntax(item)
+        yield "]"
+    elif isinstance(node, ast.AST):
+        yield type(node).__name__
+        for field, value in ast.iter_fields(node):
+            is_name = field == "name" and not isinstance(node, _Definition)
+            if value not in (None, []) and (field not in _WITHOUT_MEANING or is_name):
+                yield field
+                yield from _syntax(value[1:] if field == "body" and _has_docstring(value) else value)
+    else:
+        yield _constant(node)
+
+
+def _has_docstring(body: Any) -> bool:
+    first = body[0] if isinstance(body, list) else None
+    return isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str)
+
+
+def _instructions(code: CodeType) -> Iterator[str]:
+    """Yield the constants, names and operators of a code in their order."""
+    for one in dis.get_instructions(code):
+        operation, _, operator = one.opname.partition("_")
+        if one.opname in _CONSTANTS:
+            if isinstance(one.argval, CodeType):
+                yield from _instructions(one.argval)
+            elif one.argval is not None:
+                yield _constant(one.argval)
+        elif one.opname in _NAMES:
+            yield str(one.argval)
+        elif one.opname == "BINARY_OP":
+            yield one.argrepr
+        elif operation in ("BINARY", "INPLACE"):
+            yield _OPERATORS.get(operator, operator) + "=" * (operation == "INPLACE")
+        elif one.opname in ("COMPARE_OP", "IS_OP", "CONTAINS_OP"):
+            yield one.argrepr.removeprefix("bool(").removesuffix(")") or f"{one.opname} {one.arg}"
+        elif operation == "UNARY":
+            yield operator
+
+
+def _constant(value: Any) -> str:
+    """Return a constant as text; a set of strings has another order in each process."""
+    return repr(sorted(map(repr, value))) if isinstance(value, frozenset) else repr(value)

@@ -1,0 +1,114 @@
+"""Names that datasets give their samples and classes, as a file can keep them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch.utils.data import ConcatDataset, Subset
+from torchvision.datasets import DatasetFolder
+
+from ..errors import InputError
+from ..escapes import escaped
+
+__all__ = [
+    "checked_names",
+    "class_names",
+    "inner_dataset",
+    "is_of_folders",
+    "sample_files",
+    "sample_labels",
+    "sample_names",
+]
+
+_LABEL_KEYS = ("label", "labels", "target", "targets")
+
+
+def checked_names(names: Any) -> tuple[str, ...]:
+    """Return names of classes, from any sequence or array of strings, as a file can keep them.
+
+    Raises
+    ------
+    InputError
+        If they are something else.
+
+    Examples
+    --------
+    >>> checked_names(np.array(["cat", "dog"]))
+    ('cat', 'dog')
+    """
+    listed = isinstance(names, (Sequence, np.ndarray)) and not isinstance(names, (str, bytes))
+    if not listed or not all(isinstance(name, str) for name in names):
+        raise InputError(f"classes is the name of each class, a sequence of strings; got {names!r:.80}")
+    return tuple(escaped(str(name)) for name in names)
+
+
+def inner_dataset(dataset: Any) -> Any:
+    """Return the dataset whose labels a dataset gives: the one in a `torch.utils.data.Subset`, or in equal parts."""
+    while isinstance(dataset, (Subset, ConcatDataset)):
+        if isinstance(dataset, ConcatDataset):
+            inner = [inner_dataset(one) for one in dataset.datasets]
+            if len({class_names(one) for one in inner}) > 1:
+                return dataset
+            dataset = inner[0]
+        else:
+            dataset = dataset.dataset
+    return dataset
+
+
+def is_of_folders(dataset: Any) -> bool:
+    """Return whether a dataset numbers its classes by the order of folders, which is no order of a model's."""
+    inner = inner_dataset(dataset)
+    return isinstance(inner, DatasetFolder) or bool(getattr(inner, "classes_are_folders", False))
+
+
+def class_names(dataset: Any) -> tuple[str, ...]:
+    """Return the names of the classes that a dataset has, by label, if it has any."""
+    inner = inner_dataset(dataset)
+    names = getattr(inner, "classes", None)
+    if names is None:  # of Hugging Face
+        features = getattr(inner, "features", None)
+        columns = [features[key] for key in _LABEL_KEYS if key in features] if isinstance(features, dict) else []
+        names = next((column.names for column in columns if hasattr(column, "names")), None)
+    if not isinstance(names, (Sequence, np.ndarray)) or isinstance(names, (str, bytes)):
+        return ()
+    return tuple(escaped(", ".join(map(str, one)) if isinstance(one, tuple) else str(one)) for one in names)
+
+
+def sample_files(dataset: Any, count: int) -> list[Path] | None:
+    """Return the file of every sample, as the dataset lists it, or ``None`` where it lists none."""
+    kept = (getattr(dataset, name, None) for name in ("samples", "imgs"))
+    files = next((one for one in kept if isinstance(one, Sequence)), ())
+    if not files or len(files) != count or not all(_is_file_entry(one) for one in files):
+        return None
+    return [Path(str(one[0])) for one in files]
+
+
+def sample_labels(dataset: Any) -> list[int] | None:
+    """Return the label of every sample of `inner_dataset`, where it lists them without reading any."""
+    inner = inner_dataset(dataset)
+    entries = getattr(inner, "samples", None)
+    if not is_of_folders(dataset) or getattr(inner, "target_transform", None) is not None:
+        return None
+    if not isinstance(entries, Sequence) or not all(_is_file_entry(one) and len(one) > 1 for one in entries):
+        return None
+    return [int(one[1]) for one in entries if one[1] is not None]
+
+
+def sample_names(dataset: Any, count: int) -> list[str] | None:
+    """Return a name for every sample, its path below the root of the dataset, or ``None`` where it has no files."""
+    files = sample_files(dataset, count)
+    if files is None:
+        return None
+    root = Path(str(getattr(dataset, "root", "")))
+    return [escaped(_relative(path, root)) for path in files]
+
+
+def _is_file_entry(entry: Any) -> bool:
+    return isinstance(entry, (tuple, list)) and bool(entry) and isinstance(entry[0], (str, Path))
+
+
+def _relative(path: Path, root: Path) -> str:
+    return path.relative_to(root).as_posix() if path.is_relative_to(root) else path.as_posix()
