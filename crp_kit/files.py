@@ -1,30 +1,25 @@
-"""Files and folders: checked before they are read, written beside their place and renamed, locked by one process.
-
-The lock is `fcntl.flock` and not the package filelock: a lock here goes away together with its folder, so that what
-counts is whether the locked file still has its name, and the system ends it with the process, after a ``kill -9`` too.
-"""
+"""Files: checked before they are read, written beside their place and renamed, and their space reserved."""
 
 from __future__ import annotations
 
 import errno
 import os
 import secrets
-import shutil
 import stat
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
 from .errors import InputError
+from .interrupts import Interrupts
 
-__all__ = ["FolderLock", "atomic_file", "atomic_folder", "check_file", "check_sample"]
+__all__ = ["atomic_file", "check_file", "check_free", "check_sample", "reserved_file"]
 
-try:
-    import fcntl
-except ImportError:  # on Windows, where two processes that write one thing are not noticed
-    fcntl = None  # type: ignore[assignment]
-
+_NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
+"""Errors of file systems on which a file has one name only."""
+_ZEROS = bytes(1 << 20)
 _OTHERS = {
     stat.S_IFIFO: "a named pipe",
     stat.S_IFCHR: "a device",
@@ -65,33 +60,119 @@ def check_sample(path: Path) -> None:
     check_file(path, "array" if path.suffix.lower() == ".npy" else "image")
 
 
+def check_free(path: Path, *, replace: bool) -> None:
+    """Make sure that a file may get a name: nothing but an ordinary file is ever replaced.
+
+    Raises
+    ------
+    FileExistsError
+        If there is a link, a folder, a pipe or a device of this name, or a file and it may not be replaced.
+    """
+    try:
+        mode = path.lstat().st_mode
+    except FileNotFoundError:
+        return
+    if stat.S_ISLNK(mode):
+        raise FileExistsError(errno.EEXIST, "it is a symbolic link; name the file that it leads to", str(path))
+    if stat.S_ISDIR(mode):
+        raise FileExistsError(errno.EEXIST, "it is a folder; name a file in it", str(path))
+    if not stat.S_ISREG(mode):
+        noun = _OTHERS.get(stat.S_IFMT(mode), "something else")
+        raise FileExistsError(errno.EEXIST, f"it is {noun} and no file; choose another name", str(path))
+    if not replace:
+        raise FileExistsError(errno.EEXIST, "a file of this name has appeared meanwhile", str(path))
+
+
 @contextmanager
-def atomic_file(path: Path, *, beside: Path | None = None) -> Iterator[Path]:
+def atomic_file(path: Path, *, beside: Path | None = None, replace: bool = True) -> Iterator[Path]:
     """Yield a path to write to, which takes the place of `path` at the end; after an error it is removed.
 
-    So `path` holds a whole file at any moment, the earlier one or the new one, also after a loss of power.
+    So `path` holds a whole file at any moment, the earlier one or the new one, also after a loss of power. Signals are
+    noted until then, and take their effect afterwards.
 
     Parameters
     ----------
     path : Path
     beside : Path, optional
         Where to write, in the same file system; by default a new name in the folder, with the same suffix. A fixed name
-        is used again after a kill, and needs a caller who keeps other processes away.
+        is used again after a kill, and needs a caller who keeps other processes away and owns its folder.
+    replace : bool, optional
+        Whether an ordinary file may be replaced. If not, a file that has appeared meanwhile is kept.
+
+    Raises
+    ------
+    FileExistsError
+        If something of this name may not be replaced.
+    OSError
+        If it cannot be written.
+    """
+    with Interrupts() as interrupts:
+        check_free(path, replace=replace)
+        if beside is None:
+            beside = path.with_name(f".crp-kit-{secrets.token_hex(8)}{path.suffix}")
+        else:
+            beside.unlink(missing_ok=True)
+        # Not opened again by its name before it is known to be a new file of ours, and no link to something else.
+        os.close(os.open(beside, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+        with interrupts.leftover(beside):
+            try:
+                yield beside
+                _sync(beside)
+                _take_name(beside, path, replace=replace)
+                if os.name == "posix":  # elsewhere a folder cannot be opened
+                    _sync(path.parent)
+            finally:
+                beside.unlink(missing_ok=True)
+
+
+def _take_name(beside: Path, path: Path, *, replace: bool) -> None:
+    """Give a file its final name."""
+    check_free(path, replace=replace)
+    if not replace:
+        try:
+            os.link(beside, path)  # unlike a renaming it never replaces what is there
+            return
+        except OSError as error:
+            if error.errno not in _NO_LINKS:
+                raise
+    os.replace(beside, path)
+
+
+def reserved_file(folder: Path, size: int) -> IO[bytes]:
+    """Return a new file without a name whose space on the disk is taken, so that writing to it cannot fail for space.
+
+    Parameters
+    ----------
+    folder : Path
+    size : int
+        Bytes, at least one.
 
     Raises
     ------
     OSError
-        If it cannot be written.
+        If the disk has no such space, or the folder cannot be written to.
     """
-    beside = beside or path.with_name(f".crp-kit-{secrets.token_hex(8)}{path.suffix}")
+    file: IO[bytes] = tempfile.TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115 - the caller's
     try:
-        yield beside
-        _sync(beside)
-        os.replace(beside, path)
-        if os.name == "posix":  # elsewhere a folder cannot be opened
-            _sync(path.parent)
-    finally:
-        beside.unlink(missing_ok=True)
+        _reserve(file.fileno(), size)
+    except BaseException:
+        file.close()
+        raise
+    return file
+
+
+def _reserve(handle: int, size: int) -> None:
+    """Take the space of a file, which reads as zeros."""
+    if hasattr(os, "posix_fallocate"):
+        try:
+            os.posix_fallocate(handle, 0, size)
+            return
+        except OSError as error:
+            if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):  # a file system that cannot
+                raise
+    for start in range(0, size, len(_ZEROS)):
+        os.write(handle, _ZEROS[: size - start])
+    os.lseek(handle, 0, os.SEEK_SET)
 
 
 def _sync(path: Path) -> None:
@@ -101,96 +182,3 @@ def _sync(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-class FolderLock:
-    """An exclusive lock on a folder, by a file ``lock`` in it. The system releases it when the process ends in any way.
-
-    Parameters
-    ----------
-    folder : Path
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self.path = folder / "lock"
-        self._held = ExitStack()
-
-    def acquire(self) -> None:
-        """Make the folder if there is none, and lock it.
-
-        Raises
-        ------
-        BlockingIOError
-            If another process has locked it.
-        OSError
-            If it cannot be made or locked.
-        """
-        self.path.parent.mkdir(exist_ok=True)
-        with ExitStack() as stack:
-            file = stack.enter_context(open(self.path, "wb"))
-            if fcntl is not None:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # The process that had the lock may have removed the folder since; an unnamed file keeps nobody away.
-            if not _is_named(file):
-                raise BlockingIOError(errno.EAGAIN, "another process has just removed it", str(self.path.parent))
-            self._held = stack.pop_all()
-
-    def release(self) -> None:
-        self._held.close()
-
-
-def _is_named(file: IO[bytes]) -> bool:
-    """Return whether an open file is still there under its name."""
-    try:
-        return os.path.samestat(os.fstat(file.fileno()), os.stat(file.name))
-    except FileNotFoundError:
-        return False
-
-
-@contextmanager
-def atomic_folder(path: Path, check: Callable[[], object]) -> Iterator[Path]:
-    """Yield an empty folder beside `path` that takes its name at the end, or is removed after an error.
-
-    A process that is killed leaves the folder ``.NAME.partial`` and never half a folder under the final name. The next
-    one clears it away; if the kill fell between the two renamings, it puts the earlier folder back first.
-
-    Parameters
-    ----------
-    path : Path
-    check : callable
-        Raises if `path` may not be replaced; called at the beginning and right before the renaming.
-
-    Raises
-    ------
-    BlockingIOError
-        If another process is writing the same folder.
-    OSError
-        If it cannot be written.
-    """
-    path = Path(os.path.abspath(path))
-    partial = path.with_name(f".{path.name}.partial")
-    new, before, lock = partial / "new", partial / "before", FolderLock(partial)
-    lock.acquire()
-    try:
-        _settle(path, new, before)
-        check()
-        new.mkdir()
-        yield new
-        check()
-        if path.exists():
-            path.rename(before)
-        new.rename(path)
-    finally:
-        _settle(path, new, before)
-        lock.path.unlink(missing_ok=True)
-        with suppress(OSError):  # not empty: something in it is not ours
-            partial.rmdir()
-        lock.release()
-
-
-def _settle(path: Path, new: Path, before: Path) -> None:
-    """Put back an earlier folder whose place is empty, and clear away the rest."""
-    if before.exists() and not path.exists():
-        before.rename(path)
-    for folder in (before, new):
-        shutil.rmtree(folder, ignore_errors=True)

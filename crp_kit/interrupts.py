@@ -1,44 +1,176 @@
-"""Ctrl-C and SIGTERM noted during work that saves its results before it ends."""
+"""Ctrl-C, SIGTERM and SIGHUP noted during work that saves its results, or ends a file, before the process ends."""
 
 from __future__ import annotations
 
 import os
 import signal
 import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any
 
 __all__ = ["Interrupts"]
 
+_NUMBERS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+_PATIENCE = 5.0
+"""Seconds after a signal in which a write may end; one that takes longer is given up."""
+
+
+@dataclass(eq=False)
+class _Handlers:
+    """Signal handlers of this process while any `Interrupts` is entered: signals belong to a process, not to a block.
+
+    Parameters
+    ----------
+    depth : int
+        Blocks that are entered, one in the other.
+    noted : int or None
+        The last signal.
+    count : int
+        How many there were.
+    since : float
+        When the last one came.
+    careful : int
+        Blocks in which no exception may be raised by a handler.
+    careful_since : float
+        When the last of them began.
+    before : dict
+        Handlers that were there before, by signal.
+    leftovers : list of Path
+        Files that a process which ends at once removes.
+    """
+
+    depth: int = 0
+    noted: int | None = None
+    count: int = 0
+    since: float = 0.0
+    careful: int = 0
+    careful_since: float = 0.0
+    before: dict[int, Any] = field(default_factory=dict)
+    leftovers: list[Path] = field(default_factory=list)
+
+    def install(self) -> None:
+        self.noted, self.count = None, 0
+        for number in _NUMBERS:
+            # What is ignored (nohup) stays ignored; what was not installed from Python cannot be put back from it.
+            if signal.getsignal(number) not in (signal.SIG_IGN, None):
+                self.before[number] = signal.signal(number, self.note)
+
+    def restore(self) -> None:
+        for number, handler in self.before.items():
+            signal.signal(number, handler)
+        self.before.clear()
+
+    def note(self, number: int, frame: FrameType | None) -> None:
+        """Note the first signal and end at once at the second; in a careful block the work is to notice it itself."""
+        self.noted, self.since = number, time.monotonic()
+        self.count += 1
+        if self.count > 2 or (self.count == 2 and not self.careful):
+            self._end_at_once(number)
+
+    def _end_at_once(self, number: int) -> None:
+        """Hand a signal to the handler that was there before; a process that this ends runs no more Python."""
+        before = self.before.get(number, signal.SIG_DFL)
+        if self.careful or before == signal.SIG_DFL:
+            for path in self.leftovers:
+                with suppress(OSError):
+                    path.unlink()
+            before = signal.SIG_DFL
+        self.restore()
+        signal.signal(number, before)
+        signal.raise_signal(number)
+
+    def forget(self) -> None:
+        """Leave signals to the handlers before, in a child process that a fork has made: the work is the parent's."""
+        self.restore()
+        self.leftovers.clear()
+        self.depth, self.careful, self.noted = 0, 0, None
+
+
+_HANDLERS = _Handlers()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_HANDLERS.forget)
+
 
 class Interrupts:
-    """A context in which Ctrl-C and SIGTERM are noted instead of ending the process; a second one ends it at once."""
+    """A context in which Ctrl-C, SIGTERM and SIGHUP are noted instead of ending the process; a second one ends it.
+
+    Contexts may be entered one in the other; they note the same signals. What was noted takes its effect at the end of
+    the outermost one, if nothing has raised `end` before. Outside of the main thread nothing changes.
+    """
 
     def __init__(self) -> None:
-        self.noted: int | None = None
-        self._before: dict[int, Any] = {}
+        self._process: int | None = None
+
+    @property
+    def _entered(self) -> bool:
+        return self._process == os.getpid()
+
+    @property
+    def noted(self) -> int | None:
+        """The signal that has come, if any."""
+        return _HANDLERS.noted if self._entered else None
 
     def __enter__(self) -> Interrupts:
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._before[number] = signal.signal(number, self._note)
+            if _HANDLERS.depth == 0:
+                _HANDLERS.install()
+            _HANDLERS.depth += 1
+            self._process = os.getpid()
         return self
-
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        if self.noted is not None:
-            self._restore()
-            os.kill(os.getpid(), number)
-        self.noted = number
-
-    def _restore(self) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-        self._before.clear()
 
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._restore()
+        if not self._entered:
+            return
+        self._process = None
+        _HANDLERS.depth -= 1
+        if _HANDLERS.depth == 0:
+            noted, _HANDLERS.noted = _HANDLERS.noted, None
+            _HANDLERS.restore()
+            if noted is not None and kind is None:
+                signal.raise_signal(noted)
+
+    @contextmanager
+    def careful(self) -> Iterator[None]:
+        """Raise no exception from a signal inside of the block, which calls `check` often instead."""
+        if not self._entered:
+            yield
+            return
+        _HANDLERS.careful, _HANDLERS.careful_since = _HANDLERS.careful + 1, time.monotonic()
+        try:
+            yield
+        finally:
+            _HANDLERS.careful -= 1
+
+    @contextmanager
+    def leftover(self, path: Path) -> Iterator[None]:
+        """Have a file removed also where a second signal ends the process before the block can do it."""
+        if not self._entered:
+            yield
+            return
+        _HANDLERS.leftovers.append(path)
+        try:
+            yield
+        finally:
+            _HANDLERS.leftovers.remove(path)
+
+    def check(self) -> None:
+        """Give up the work of a careful block: after a second signal, or some seconds after the first.
+
+        Raises
+        ------
+        KeyboardInterrupt, SystemExit
+            As for `end`.
+        """
+        began = max(_HANDLERS.since, _HANDLERS.careful_since)
+        if self.noted is not None and (_HANDLERS.count > 1 or time.monotonic() > began + _PATIENCE):
+            self.end("interrupted before the file was written")
 
     def end(self, message: str) -> None:
         """Raise the exception that the noted signal stands for.
@@ -48,8 +180,8 @@ class Interrupts:
         KeyboardInterrupt
             After Ctrl-C.
         SystemExit
-            After SIGTERM, with the status that shells report.
+            After SIGTERM and SIGHUP, with the status that shells report.
         """
-        if self.noted == signal.SIGTERM:
-            raise SystemExit(128 + signal.SIGTERM)
+        if self.noted not in (None, signal.SIGINT):
+            raise SystemExit(128 + int(self.noted or 0))
         raise KeyboardInterrupt(message)

@@ -11,8 +11,8 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "crp_kit"
 ROWS = (
     ("version", "errors"),
-    ("checks", "escapes"),
-    ("numerics", "files", "interrupts", "progress", "tables", "drawing", "conditions", "factory_spec", "class_names"),
+    ("checks", "escapes", "interrupts"),
+    ("numerics", "files", "folders", "progress", "tables", "drawing", "conditions", "factory_spec", "class_names"),
     ("concepts", "data"),
     ("models",),
     ("graph",),

@@ -5,13 +5,13 @@ from __future__ import annotations
 import errno
 import mmap
 import os
-import tempfile
 import weakref
 from pathlib import Path
 
 import numpy as np
 
 from ...errors import AtlasError
+from ...files import reserved_file
 from ..file.schema import Array
 
 __all__ = ["ArrayStorage"]
@@ -89,8 +89,7 @@ class ArrayStorage:
 
     def _mapped(self, size: int) -> mmap.mmap:
         try:
-            with tempfile.TemporaryFile(dir=self._folder) as file:
-                _reserve(file.fileno(), size)
+            with reserved_file(self._folder, size) as file:
                 return mmap.mmap(file.fileno(), size)
         except OSError as error:
             full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -106,18 +105,3 @@ def _pages(size: int) -> mmap.mmap:
     if os.name == "posix":
         return mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     return mmap.mmap(-1, size)
-
-
-def _reserve(file: int, size: int) -> None:
-    """Make an empty file so long, with blocks of zeros of its own: a full disk is an error here, no signal later."""
-    if hasattr(os, "posix_fallocate"):
-        try:
-            os.posix_fallocate(file, 0, size)
-            return
-        except OSError as error:
-            if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):
-                raise
-    zeros = bytes(1 << 20)
-    written = 0
-    while written < size:
-        written += os.write(file, zeros[: size - written])

@@ -1,21 +1,27 @@
-"""Working folder of a build, ``NAME.partial`` beside its file: checkpoint, lock, and large arrays."""
+"""Working folder of a build, ``NAME.partial`` beside its file: checkpoint, log of batches, lock, and large arrays."""
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from types import TracebackType
 
-from ...errors import AtlasError
-from ...files import FolderLock
+from ...errors import AtlasError, InputError
+from ...files import check_free
+from ...folders import WorkingFolder
+from ..file.hdf5_writer import write_tree
+from ..file.schema import Tree
 
 __all__ = ["BuildFolder"]
+
+_CHECKPOINT, _LOG, _NEW_CHECKPOINT, _NEW_FILE = "checkpoint.h5", "batches.log", "checkpoint.h5.writing", "file.writing"
 
 
 class BuildFolder:
     """The folder ``NAME.partial`` beside the file NAME that is being built, of one process at a time.
 
-    It goes away at the end, unless an error or a signal ended the build and there is a checkpoint to resume from.
+    It goes away at the end, unless an error or a signal ended the build and there is a checkpoint to resume from. What
+    somebody else has put into it stays, and a folder that crp-kit did not make is refused if it holds files of the
+    names that a build uses.
 
     Parameters
     ----------
@@ -26,40 +32,75 @@ class BuildFolder:
     Raises
     ------
     AtlasError
-        If the target exists, an interrupted build has left a checkpoint and neither is allowed, or another process
-        builds the same file.
+        If the target exists or is no ordinary file, an interrupted build has left a checkpoint and neither is allowed,
+        the folder is somebody else's, or another process builds the same file.
     """
 
     def __init__(self, target: Path, *, resume: bool, overwrite: bool) -> None:
         self.target, self.path = target, target.with_name(f"{target.name}.partial")
-        self.checkpoint = self.path / "checkpoint.h5"
+        self.checkpoint, self.log = self.path / _CHECKPOINT, self.path / _LOG
+        self._resume, self._overwrite = resume, overwrite
         if not target.parent.is_dir():
             raise AtlasError(f"cannot write {target}: there is no folder {target.parent}; make it first")
-        if target.is_dir():
-            raise AtlasError(f"cannot write {target}: it is a folder; name a file in it")
-        if target.exists() and not (overwrite or resume):
-            raise AtlasError(f"{target} exists; overwrite replaces it, or choose another name")
+        if target.exists() and resume and not overwrite:
+            if not target.is_file():
+                raise AtlasError(f"cannot write {target}: it is no ordinary file; choose another name")
+        else:
+            self._check_target()
         if self.checkpoint.exists() and not (overwrite or resume):
             raise AtlasError(
                 f"an interrupted build of {target} lies in {self.path}; resume continues it, overwrite starts again"
             )
-        self._lock = FolderLock(self.path)
-        self._fresh = overwrite and not resume
+        self._folder = WorkingFolder(self.path, (_CHECKPOINT, _LOG, _NEW_CHECKPOINT, _NEW_FILE))
+
+    def _check_target(self) -> None:
+        if self.target.is_file() and not self.target.is_symlink() and not self._overwrite:
+            raise AtlasError(f"{self.target} exists; overwrite replaces it, or choose another name")
+        try:
+            check_free(self.target, replace=self._overwrite)
+        except OSError as error:
+            raise AtlasError(f"cannot write {self.target}: {error.strerror or error}") from error
 
     def __enter__(self) -> BuildFolder:
         try:
-            self._lock.acquire()
+            self._folder.acquire(adopt=self._resume and self.checkpoint.is_file())
         except BlockingIOError as error:
             raise AtlasError(f"another process is building {self.target}") from error
+        except InputError as error:
+            raise AtlasError(f"cannot build {self.target}: {error}") from error
         except OSError as error:
             raise AtlasError(f"cannot write into {self.target.parent}: {error.strerror or error}") from error
-        if self._fresh:
-            self.checkpoint.unlink(missing_ok=True)
+        if self._overwrite and not self._resume:
+            self.discard()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is None or not self.checkpoint.exists():
-            shutil.rmtree(self.path, ignore_errors=True)
-        self._lock.release()
+        self._folder.release(remove=kind is None or not self.checkpoint.exists())
+
+    def discard(self) -> None:
+        """Remove what an earlier build has left: the log first, which is nothing without its checkpoint."""
+        self.log.unlink(missing_ok=True)
+        self._folder.clear()
+
+    def save(self, tree: Tree, *, compress: bool = False) -> None:
+        """Write a checkpoint.
+
+        Raises
+        ------
+        AtlasError
+            If it cannot be written; the one before is kept.
+        """
+        write_tree(self.checkpoint, tree, compress=compress, beside=self.path / _NEW_CHECKPOINT)
+
+    def write(self, tree: Tree, *, compress: bool) -> None:
+        """Write the file under its final name.
+
+        Raises
+        ------
+        AtlasError
+            If it cannot be written, or a file of this name has appeared meanwhile and may not be replaced.
+        """
+        beside = self.path / _NEW_FILE
+        write_tree(self.target, tree, compress=compress, beside=beside, replace=self._overwrite)

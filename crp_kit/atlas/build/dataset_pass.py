@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,13 +17,15 @@ from ...data.samples import Failure
 from ...errors import AtlasError, InputError
 from ...interrupts import Interrupts
 from ...progress import Progress
-from ..file.hdf5_writer import write_tree
 from ..file.reader import check_same, open_atlas, read_progress
+from ..file.schema import Tree
 from ..query.concept_atlas import ConceptAtlas
+from .batch_log import BatchLog, LoggedBatch, pass_digest
 from .build_folder import BuildFolder
+from .estimate import say_estimate
 from .pass_state import PassState
 from .preparation import PreparedPass, prepare
-from .scores import Collector
+from .scores import Collector, batch_scores
 from .settings import Settings, origin_attributes
 
 __all__ = ["build_atlas"]
@@ -32,6 +33,8 @@ __all__ = ["build_atlas"]
 _log = logging.getLogger(__name__)
 _SHARE_OF_CHECKPOINTS = 20
 """Seconds without a checkpoint for each second that the last one took."""
+_SMALL = 1 << 28
+"""Bytes of a state that is written at a signal: about a second."""
 
 
 def build_atlas(
@@ -41,32 +44,65 @@ def build_atlas(
     folder = BuildFolder(Path(path), resume=settings.resume, overwrite=overwrite)
     prepared = prepare(subject, settings)
     if folder.target.exists() and settings.resume and not overwrite:
-        return _finished(folder.target, prepared)
+        return _finished(folder, prepared)
+    say_estimate(prepared.header, prepared.layers, folder.target, settings.max_memory)
+    origin = origin_attributes(settings.origin)
     with folder:
-        state = prepared.empty_state(settings.max_memory, folder.path)
-        if folder.checkpoint.exists() and settings.resume:
-            _load(state, folder.checkpoint)
+        state, log = _begin(folder, prepared, settings, origin)
         done = prepared.samples_before(state.progress.done)
         bar = Progress(len(state.index), "atlas", unit="image", initial=done, verbose=verbose)
-        running = _Pass(folder, state, prepared.collector, origin_attributes(settings.origin), settings)
-        with bar, Interrupts() as interrupts:
+        running = _Pass(folder, state, log, prepared.collector, origin, settings)
+        with log, bar, Interrupts() as interrupts:
             grid = prepared.batches_from(state.progress.done)
             running.run(batches(prepared.samples, grid, workers=settings.num_workers), interrupts, bar)
-        running.finish()
+            running.finish(interrupts)
     return ConceptAtlas(folder.target, incomplete=prepared.progress.shards > 1)
+
+
+def _begin(
+    folder: BuildFolder, prepared: PreparedPass, settings: Settings, origin: Mapping[str, Any]
+) -> tuple[PassState, BatchLog]:
+    """Return the state to go on from, and the log: nothing, or what an interrupted build has kept."""
+    fresh = not folder.checkpoint.exists()
+    if fresh:
+        folder.discard()
+        # Of no samples, so that it is small: what batches give is in the log.
+        empty = prepared.empty_state(settings.max_memory, folder.path, samples=0)
+        folder.save(empty.tree(origin, complete=False), compress=True)
+        del empty
+    state = prepared.empty_state(settings.max_memory, folder.path)
+    if not fresh:
+        _load(state, folder.checkpoint)
+    log = BatchLog(folder.log, pass_digest(state.header, state.layers, state.progress), state.layers)
+    try:
+        for record in log.replay(state.progress.done, prepared.batches_from(state.progress.done)):
+            _take_in(state, record)
+    except BaseException:
+        log.close()
+        raise
+    if log.damage is not None:
+        _log.warning("%s is damaged: %d batches in it are computed again", log.path, log.damage)
+    return state, log
+
+
+def _take_in(state: PassState, batch: LoggedBatch) -> None:
+    """Add what the next batch gave to a state."""
+    state.failures.update(batch.failures)
+    if batch.seen is not None:
+        state.add(batch_scores(batch.seen))
+    state.progress = replace(state.progress, done=batch.number + 1)
 
 
 @dataclass(eq=False)
 class _Pass:
-    """The loop over batches, with its checkpoints."""
+    """The loop over batches, with its log and its checkpoints."""
 
     folder: BuildFolder
     state: PassState
+    log: BatchLog
     collector: Collector
     origin: Mapping[str, Any]
     settings: Settings
-    unsaved: int = 0
-    """Batches since the last checkpoint."""
     consistent: bool = True
     """Whether every batch has been added to all statistics or to none."""
 
@@ -84,23 +120,20 @@ class _Pass:
             for batch in source:
                 self._add(batch)
                 bar.update(len(batch.samples) + len(batch.failures))
-                if interrupts.noted is None and time.monotonic() < due:
-                    continue
-                began = time.monotonic()
-                self.save()
-                bar.saved()
-                took = time.monotonic() - began
-                due = began + (max(pause, _SHARE_OF_CHECKPOINTS * took) if pause else 0)
                 if interrupts.noted is not None:
                     break
-        except AtlasError:
-            raise
+                if time.monotonic() >= due:
+                    began = time.monotonic()
+                    self._save()
+                    bar.saved()
+                    took = time.monotonic() - began
+                    due = began + (max(pause, _SHARE_OF_CHECKPOINTS * took) if pause else 0)
         except BaseException:
-            if self.unsaved and self.consistent:
-                self.save()
+            self._keep()
             if interrupts.noted is None:
                 raise
         if interrupts.noted is not None and not self.state.progress.finished:
+            self._keep()
             done = self.state.progress.done - self.state.progress.first
             of = self.state.progress.end - self.state.progress.first
             interrupts.end(f"interrupted after {done} of {of} batches, which are kept; resume continues from there")
@@ -110,29 +143,55 @@ class _Pass:
             if failure.fatal or not self.settings.skip_unreadable:
                 raise InputError(_unreadable(failure, self.state))
             _log.warning("skipped sample %d: %s", failure.sample, failure.reason)
-            self.state.failures[failure.sample] = failure.reason
-        scores = self.collector.scores(batch) if batch.images is not None else None
+        seen = self.collector.seen(batch) if batch.images is not None else None
+        failures = {failure.sample: failure.reason for failure in batch.failures}
+        record = LoggedBatch(self.state.progress.done, seen, failures)
+        self.log.append(record)
         self.consistent = False
-        if scores is not None:
-            self.state.add(scores)
-        self.state.progress = replace(self.state.progress, done=self.state.progress.done + 1)
+        _take_in(self.state, record)
         self.consistent = True
-        self.unsaved += 1
 
-    def save(self) -> None:
-        write_tree(self.folder.checkpoint, self.state.tree(self.origin, complete=False), compress=False)
-        self.unsaved = 0
+    def _save(self) -> None:
+        """Make sure that all batches survive a loss of power; in a checkpoint, if their log has outgrown the state."""
+        self.log.sync()
+        if self.log.size > self.folder.checkpoint.stat().st_size:
+            tree = self.state.tree(self.origin, complete=False)
+            if self.log.size > tree.nbytes:
+                self._compact(tree)
 
-    def finish(self) -> None:
-        """Write the file under its final name: the atlas, or this shard of it."""
+    def _compact(self, tree: Tree) -> None:
+        """Write a checkpoint and empty the log; a process that is killed between them leaves records of both."""
+        self.folder.save(tree)
+        self.log.clear()
+
+    def _keep(self) -> None:
+        """Save everything before the end: the log, and a checkpoint that anyone can open if that takes no time."""
+        self.log.sync()
+        if not self.consistent or not self.log.size:
+            return
+        tree = self.state.tree(self.origin, complete=False)
+        if tree.nbytes < _SMALL:
+            try:
+                self._compact(tree)
+            except AtlasError as error:
+                _log.warning("%s; the batches are kept in %s", error, self.log.path)
+
+    def finish(self, interrupts: Interrupts) -> None:
+        """Write the file under its final name: the atlas, or this shard of it.
+
+        Raises
+        ------
+        KeyboardInterrupt, SystemExit
+            After a signal. The file is complete, or is not there and everything is kept.
+        """
         complete = self.state.progress.shards == 1
+        self.log.sync()
         try:
-            write_tree(self.folder.target, self.state.tree(self.origin, complete=complete), compress=complete)
-        except AtlasError:
-            if self.unsaved:
-                with suppress(AtlasError):
-                    self.save()
-            raise
+            self.folder.write(self.state.tree(self.origin, complete=complete), compress=complete)
+        except KeyboardInterrupt as error:
+            raise KeyboardInterrupt(
+                f"interrupted while {self.folder.target} was written; all batches are kept; resume continues from there"
+            ) from error
 
 
 def _load(state: PassState, path: Path) -> None:
@@ -150,13 +209,17 @@ def _load(state: PassState, path: Path) -> None:
         state.progress = progress
 
 
-def _finished(path: Path, prepared: PreparedPass) -> ConceptAtlas:
+def _finished(folder: BuildFolder, prepared: PreparedPass) -> ConceptAtlas:
     """Return the finished file of the same pass."""
+    path = folder.target
     with open_atlas(path, incomplete=True) as file:
         check_same(file, prepared.header, prepared.layers, f"{path} is finished, but is another atlas")
         progress = read_progress(file)
     if replace(progress, done=prepared.progress.first) != prepared.progress:
         raise AtlasError(f"{path} is finished, but is shard {progress.shard}/{progress.shards} of its atlas")
+    if folder.path.exists():  # a process was killed between the two
+        with folder:
+            pass
     return ConceptAtlas(path, incomplete=True)
 
 

@@ -26,7 +26,7 @@ def is_distributed() -> bool:
 
 
 def shard_of_job_array(environment: Mapping[str, str] = os.environ) -> tuple[int, int] | None:
-    """Return this task's shard of a SLURM job array, or ``None`` outside of one.
+    """Return this task's shard of a SLURM job array, or ``None`` outside of one and in one of a single task.
 
     Raises
     ------
@@ -47,7 +47,7 @@ def shard_of_job_array(environment: Mapping[str, str] = os.environ) -> tuple[int
         )
     except ValueError as error:
         raise InputError(f"the variables SLURM_ARRAY_TASK_… are no numbers: {error}") from error
-    return (task - low) // step, count
+    return ((task - low) // step, count) if count > 1 else None
 
 
 def shard_path(path: Path, shard: int, shards: int) -> Path:
@@ -89,6 +89,8 @@ def build_in_processes(
         return build(path, (0, 1), True) if rank == 0 else None
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+    if world == 1:
+        return build(path, (0, 1), resume or again)
     store = next(rendezvous("env://"))[0]
     build(part, (rank, world), resume or again).close()
     store.set(f"built/{rank}", "1")

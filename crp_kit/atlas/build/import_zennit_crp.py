@@ -14,7 +14,6 @@ import numpy as np
 from ...atlas.file.schema import Array, Integers
 from ...concepts import Aggregate, ChannelConcept
 from ...errors import AtlasError, CrpKitWarning
-from ..file.hdf5_writer import write_tree
 from ..file.schema import MODES, Header, LayerInfo, Mode, Progress
 from ..query.concept_atlas import ConceptAtlas
 from .array_storage import ArrayStorage
@@ -160,7 +159,7 @@ def import_zennit_crp(
             top["target"] = _target(state, top["sample"])
             by_class = ((cls, _widened(_ranking(stem), header.k_class)) for cls, stem in source.by_class.items())
             state.take_rankings(source.layer, source.mode, top, by_class)
-        write_tree(workspace.target, state.tree(origin_attributes(origin), complete=True), compress=True)
+        workspace.write(state.tree(origin_attributes(origin), complete=True), compress=True)
     return ConceptAtlas(workspace.target)
 
 

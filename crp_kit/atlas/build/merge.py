@@ -10,7 +10,6 @@ import numpy as np
 
 from ...errors import AtlasError
 from ..file.hdf5_reader import H5File
-from ..file.hdf5_writer import write_tree
 from ..file.reader import (
     check_same,
     open_atlas,
@@ -85,7 +84,7 @@ def merge_atlases(
                 with file.explained():
                     state.merge(file)
             attributes = origin_attributes(Origin(command=command))
-            write_tree(workspace.target, state.tree(attributes, complete=True), compress=True)
+            workspace.write(state.tree(attributes, complete=True), compress=True)
     return ConceptAtlas(workspace.target)
 
 

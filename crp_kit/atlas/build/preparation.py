@@ -71,10 +71,13 @@ class PreparedPass:
         size = self.header.batch_size
         return min(batch * size, len(self.index)) - self.progress.first * size
 
-    def empty_state(self, max_memory: int, folder: Path) -> PassState:
-        """Return a state that has seen nothing; its arrays are in files in a folder if they take more than that."""
+    def empty_state(self, max_memory: int, folder: Path, samples: int | None = None) -> PassState:
+        """Return a state that has seen nothing; its arrays are in files in a folder if they take more than that.
+
+        With `samples` it has room for the first samples of this shard alone.
+        """
         size = self.header.batch_size
-        own = self.index[self.progress.first * size : self.progress.end * size]
+        own = self.index[self.progress.first * size : self.progress.end * size][:samples]
         names = self.samples.identifiers()
         return PassState(
             self.header,

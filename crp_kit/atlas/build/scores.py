@@ -22,7 +22,7 @@ from ..file.schema import Mode
 from ..statistics.scores import BatchScores, ModeScores, Rows
 from .target_policy import TargetPolicy, UnlabelledError
 
-__all__ = ["Collector"]
+__all__ = ["Collector", "Seen", "batch_scores"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,27 +64,17 @@ class Collector:
             raise InputError(f"preprocess makes values that are NaN or infinite from {bad} of the images")
         return self.subject.attribution.engine.run(made, self.subject.composite)
 
-    def scores(self, batch: Batch) -> BatchScores:
-        """Return what a batch gives. The batch has at least one sample.
+    def seen(self, batch: Batch) -> Seen:
+        """Return what the samples of a batch show. The batch has at least one sample.
 
         Raises
         ------
         InputError
             If a sample cannot be used; the message names it.
         """
-        seen = _joined([self._seen(part) for part in batch.parts(self.at_once)])
-        sample = np.array(batch.samples, "i8")
-        first = seen.slots[0] if len(seen.slots) else np.full(len(sample), -1)
-        layers: dict[str, Mapping[Mode, ModeScores]] = {}
-        for name in self.concepts:
-            score, position = (values[0] for values in seen.activations[name])
-            layers[name] = {
-                "relevance": _relevance_scores(sample, seen.slots, *seen.relevances[name]),
-                "activation": _activation_scores(Rows(sample, first, score, position), seen.slots),
-            }
-        return BatchScores(sample, first.astype("i8"), seen.prediction, layers)
+        return _joined([self._seen(part) for part in batch.parts(self.at_once)])
 
-    def _seen(self, batch: Batch) -> _Seen:
+    def _seen(self, batch: Batch) -> Seen:
         """Return what some samples show."""
         assert batch.images is not None
         chosen: list[tuple[int, ...]] = []
@@ -102,7 +92,8 @@ class Collector:
             raise InputError(f"sample {wrong[0]}: {error}" if wrong else str(error)) from error
         except CrpKitError as error:
             raise _about(batch, error) from error
-        return _Seen(
+        return Seen(
+            np.array(batch.samples, "i8"),
             seen.targets.T.cpu().numpy(),
             predicted_classes(seen.prediction).cpu().numpy(),
             {name: self._measured(seen.activations[name][None], concept) for name, concept in self.concepts.items()},
@@ -127,16 +118,42 @@ class Collector:
 
 
 @dataclass(frozen=True, eq=False)
-class _Seen:
-    """Targets (slot, sample), predicted classes (sample,), and by layer score and position, (slot, sample, concept)."""
+class Seen:
+    """What a batch gave, each number once: `batch_scores` makes of it what statistics take in, and a log keeps it.
 
+    Parameters
+    ----------
+    sample : numpy.ndarray
+        (sample,), numbers in the dataset.
+    slots : numpy.ndarray
+        (slot, sample), targets; -1 where a sample has fewer.
+    prediction : numpy.ndarray
+        (sample,), predicted classes.
+    activations, relevances : dict
+        By layer score and position, (slot, sample, concept); activations have one slot.
+    """
+
+    sample: Integers
     slots: Integers
     prediction: Integers
     activations: Mapping[str, tuple[Array, Array]]
     relevances: Mapping[str, tuple[Array, Array]]
 
 
-def _joined(parts: Sequence[_Seen]) -> _Seen:
+def batch_scores(seen: Seen) -> BatchScores:
+    """Return what a batch gave as statistics take it in."""
+    first = seen.slots[0] if len(seen.slots) else np.full(len(seen.sample), -1)
+    layers: dict[str, Mapping[Mode, ModeScores]] = {}
+    for name, activations in seen.activations.items():
+        score, position = (values[0] for values in activations)
+        layers[name] = {
+            "relevance": _relevance_scores(seen.sample, seen.slots, *seen.relevances[name]),
+            "activation": _activation_scores(Rows(seen.sample, first, score, position), seen.slots),
+        }
+    return BatchScores(seen.sample, first.astype("i8"), seen.prediction, layers)
+
+
+def _joined(parts: Sequence[Seen]) -> Seen:
     """Put samples side by side; those with fewer slots get empty ones."""
     if len(parts) == 1:
         return parts[0]
@@ -154,7 +171,8 @@ def _joined(parts: Sequence[_Seen]) -> _Seen:
             for name in several[0]
         }
 
-    return _Seen(
+    return Seen(
+        np.concatenate([part.sample for part in parts]),
         beside([part.slots for part in parts], most, fill=-1),
         np.concatenate([part.prediction for part in parts]),
         layers([part.activations for part in parts], 1),

@@ -4,24 +4,31 @@ from __future__ import annotations
 
 import errno
 import io
-from collections.abc import Callable
+import zlib
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import h5py
+import numpy as np
 
 from ...errors import AtlasError
 from ...files import atomic_file
+from ...interrupts import Interrupts
 from .schema import Tree
 
 __all__ = ["write_tree"]
 
 # Since HDF5 1.10 the format has checksums over all metadata.
 _FORMAT = ("v110", "v110")
+T = TypeVar("T")
 
 
-def write_tree(path: Path, tree: Tree, *, compress: bool) -> None:
+def write_tree(path: Path, tree: Tree, *, compress: bool, beside: Path | None = None, replace: bool = True) -> None:
     """Write a file beside its place and rename it, so that its place holds a whole file at any moment, or none.
+
+    It gets its name when it has been read again and holds what was to be written. A signal during that is noted, and
+    takes its effect afterwards; where writing takes some seconds more, or at a second signal, it is given up.
 
     Parameters
     ----------
@@ -29,52 +36,75 @@ def write_tree(path: Path, tree: Tree, *, compress: bool) -> None:
     tree : Tree
     compress : bool
         Smaller and slower.
+    beside : Path, optional
+        Where to write, in a folder that is the caller's alone.
+    replace : bool, optional
+        Whether an earlier file may be replaced.
 
     Raises
     ------
     AtlasError
-        If the disk is full, or the folder is gone or cannot be written. What was in the place stays there.
+        If the disk is full, the folder is gone or cannot be written, a file may not be replaced, or it does not hold
+        what was written. What was in the place stays there.
     """
-    beside = path.with_name(f".{path.name}.writing")
     try:
-        with atomic_file(path, beside=beside), open(beside, "w+b", buffering=0) as file:
-            sink = _Sink(file)
-            with h5py.File(sink, "w", libver=_FORMAT) as h5:
-                _write(h5, tree, compress, sink)
-            sink.check()
+        with atomic_file(path, beside=beside, replace=replace) as new, Interrupts() as interrupts:
+            written = _written(new, tree, compress, interrupts)
+            _check_read(new, tree, written, interrupts)
     except (OSError, RuntimeError, ValueError) as error:
         raise AtlasError(f"cannot write {path}: {_reason(error)}; what was there before is kept") from error
 
 
-class _Sink:
-    """A file for HDF5 to write into that never fails in its hands: after a failed write in C, HDF5 may crash.
+def _written(path: Path, tree: Tree, compress: bool, interrupts: Interrupts) -> dict[str, int]:
+    """Write a file, and return a checksum of the values of each dataset."""
+    with open(path, "r+b", buffering=0) as file:
+        sink = _Sink(file, interrupts)
+        with interrupts.careful():
+            try:
+                with h5py.File(sink, "w", libver=_FORMAT) as h5:
+                    sums = _write(h5, tree, compress, sink)
+            finally:
+                sink.check()  # the first error, of which others are consequences
+    return sums
 
-    The first error is kept, everything after it goes nowhere, and `check` raises it.
+
+class _Sink:
+    """A file for HDF5 to write into that never fails in its hands: after a failed call of it, HDF5 may crash.
+
+    The first exception of any kind is kept, everything after it goes nowhere, and `check` raises it.
     """
 
-    def __init__(self, file: io.FileIO) -> None:
-        self._file, self._error = file, OSError()
-        self.failed = False
+    def __init__(self, file: io.FileIO, interrupts: Interrupts) -> None:
+        self._file, self._interrupts = file, interrupts
+        self._error: BaseException | None = None
 
-    def _tried(self, action: Callable[[], int], otherwise: int) -> int:
-        if not self.failed:
-            try:
+    @property
+    def failed(self) -> bool:
+        return self._error is not None
+
+    def _tried(self, action: Callable[[], T], otherwise: T) -> T:
+        try:
+            if self._error is None:
+                self._interrupts.check()
                 return action()
-            except OSError as error:
-                self._error, self.failed = error, True
+        except BaseException as error:  # noqa: BLE001 - raised by `check`, when HDF5 has let go of the file
+            self._error = error
         return otherwise
 
     def seek(self, offset: int, whence: int = 0) -> int:
-        return self._file.seek(offset, whence)
+        return self._tried(lambda: self._file.seek(offset, whence), offset)
 
     def tell(self) -> int:
-        return self._file.tell()
+        return self._tried(self._file.tell, 0)
 
     def read(self, size: int = -1) -> bytes:
-        return self._file.read(size) or b""
+        return self._tried(lambda: self._file.read(size) or b"", b"")
 
     def readinto(self, buffer: memoryview) -> int:
-        return self._file.readinto(buffer) or 0
+        size = self._tried(lambda: self._file.readinto(buffer) or 0, 0)
+        if self.failed:
+            buffer[:] = bytes(len(buffer))
+        return size
 
     def write(self, data: memoryview) -> int:
         return self._tried(lambda: self._all(data), len(data))
@@ -92,18 +122,19 @@ class _Sink:
         """Nothing is held back."""
 
     def check(self) -> None:
-        """Raise the first error, if there was one."""
-        if self.failed:
+        """Raise the first exception, if there was one."""
+        if self._error is not None:
             raise self._error
 
 
-def _write(h5: Any, tree: Tree, compress: bool, sink: _Sink) -> None:
+def _write(h5: Any, tree: Tree, compress: bool, sink: _Sink) -> dict[str, int]:
     for path, attributes in tree.groups.items():
         group = h5.require_group(path)
         for name, value in attributes.items():
             group.attrs[name] = value
     # Packed also where that saves nothing: the checksum of HDF5 alone takes a page of zeros for sound.
     packing = {"compression": "gzip", "compression_opts": int(compress), "shuffle": compress}
+    sums = {}
     for path, spec in tree.arrays.items():
         dtype = h5py.string_dtype("utf-8", spec.dtype.itemsize) if spec.dtype.kind == "S" else spec.dtype
         if 0 in spec.shape:
@@ -112,10 +143,37 @@ def _write(h5: Any, tree: Tree, compress: bool, sink: _Sink) -> None:
         array = h5.create_dataset(path, shape=spec.shape, dtype=dtype, chunks=spec.chunks, fletcher32=True, **packing)
         for name, value in spec.attributes.items():
             array.attrs[name] = value
+        sums[path] = 0
         for part, values in spec.blocks():
+            sums[path] = zlib.crc32(np.ascontiguousarray(values).data, sums[path])
             array[part] = values.astype(dtype) if dtype is not spec.dtype else values
             if sink.failed:
-                return
+                return sums
+    return sums
+
+
+def _check_read(path: Path, tree: Tree, sums: Mapping[str, int], interrupts: Interrupts) -> None:
+    """Make sure that a file has all groups, and the values whose checksums are known.
+
+    Raises
+    ------
+    OSError
+        If it does not.
+    """
+    with h5py.File(path, "r") as h5:
+        whole = all(
+            np.array_equal(h5[group].attrs[name], value)
+            for group, attributes in tree.groups.items()
+            for name, value in attributes.items()
+        )
+        for name, spec in tree.arrays.items():
+            array, total = h5[name], 0
+            for part in spec.parts() if name in sums else ():
+                interrupts.check()
+                total = zlib.crc32(np.ascontiguousarray(array[part]).data, total)
+            whole = whole and array.shape == spec.shape and total == sums.get(name, 0)
+    if not whole:
+        raise OSError(errno.EIO, "what was read again is not what was written; the disk may be failing")
 
 
 def _reason(error: Exception) -> str:

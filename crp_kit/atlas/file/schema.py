@@ -325,15 +325,19 @@ class ArraySpec:
 
     def blocks(self) -> Iterator[tuple[slice, Array]]:
         """Yield the values in blocks of whole chunks, of bounded size, and note their digest."""
-        bytes_per_row = max(1, int(np.prod(self.shape[1:])) * np.dtype(self.dtype).itemsize)
-        step = max(self.chunks[0], (1 << 26) // bytes_per_row // self.chunks[0] * self.chunks[0])
         content = hashlib.sha256()
-        for start in range(0, self.shape[0], step):
-            part = slice(start, min(start + step, self.shape[0]))
+        for part in self.parts():
             values = self.read(part)
             content.update(content_bytes(values, self.dtype))
             yield part, values
         self.digest = content.hexdigest()
+
+    def parts(self) -> Iterator[slice]:
+        """Yield the slices of the first axis that are read or written at once: whole chunks, of bounded size."""
+        bytes_per_row = max(1, int(np.prod(self.shape[1:])) * np.dtype(self.dtype).itemsize)
+        step = max(self.chunks[0], (1 << 26) // bytes_per_row // self.chunks[0] * self.chunks[0])
+        for start in range(0, self.shape[0], step):
+            yield slice(start, min(start + step, self.shape[0]))
 
 
 @dataclass(eq=False)
@@ -342,6 +346,11 @@ class Tree:
 
     groups: dict[str, Attributes] = field(default_factory=dict)
     arrays: dict[str, ArraySpec] = field(default_factory=dict)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all arrays, before compression."""
+        return sum(int(np.prod(spec.shape)) * np.dtype(spec.dtype).itemsize for spec in self.arrays.values())
 
 
 def array_spec(

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import InputError
-from ...files import atomic_folder
+from ...folders import atomic_folder
 
 __all__ = ["Site", "check_folder", "made_whole"]
 
@@ -100,7 +100,7 @@ def made_whole(path: Path, *, overwrite: bool) -> Iterator[Path]:
         As for `check_folder`, or if a file cannot be written, or another process makes the same report.
     """
     try:
-        with atomic_folder(path, lambda: check_folder(path, overwrite=overwrite)) as folder:
+        with atomic_folder(path, lambda folder: check_folder(folder, overwrite=overwrite)) as folder:
             yield folder
     except BlockingIOError as error:
         raise InputError(f"another process is making {os.path.abspath(path)}") from error
