@@ -40,7 +40,7 @@ ROWS = (
 LIBRARIES = {
     "zennit": {"rules", "propagation", "views/image"},
     "matplotlib": {"views/plot", "drawing"},
-    "h5py": {"atlas/file/hdf5_reader", "atlas/file/hdf5_writer"},
+    "h5py": {"atlas/file/hdf5_writer"},
     "jinja2": {"views/report"},
     "click": {"cli"},
     "networkx": {"concept_graph"},

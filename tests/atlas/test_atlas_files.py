@@ -538,7 +538,7 @@ REFUSED: dict[str, tuple[Callable[[Path], Any], str]] = {
     "a folder": (lambda path: (path.unlink(), path.mkdir()), "'{path}' is a folder, not an atlas file"),
     "empty": (lambda path: path.write_bytes(b""), "'{path}' is no atlas file, or it is damaged: "),
     "text": (lambda path: path.write_text("k,v\n1,2\n" * 99), "'{path}' is no atlas file, or it is damaged: "),
-    "another HDF5 file": (foreign, "'{path}' is an HDF5 file but no crp-kit atlas: its encoding-type is None"),
+    "another HDF5 file": (foreign, "'{path}' is no atlas file, or it is damaged: it is of HDF5's superblock version 0"),
     "another encoding": (
         relabelled("encoding-type", "anndata"),
         "'{path}' is an HDF5 file but no crp-kit atlas: its encoding-type is 'anndata'",

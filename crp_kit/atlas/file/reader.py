@@ -58,7 +58,7 @@ def _check(file: H5File, incomplete: bool) -> None:
         raise AtlasError(f"{str(file.path)!r} is an HDF5 file but no crp-kit atlas: its encoding-type is {encoding!r}")
     if version != VERSION:
         raise AtlasError(f"{str(file.path)!r} has format version {version!r}; this crp-kit reads version {VERSION!r}")
-    groups = {path: file.attributes(path) for path in file.groups()}
+    groups = {path: file.attributes(path) for path in _group_paths(file)}
     if root.get("checksum") != checksum(groups):
         raise AtlasError("its attributes were changed or damaged: the checksum over them does not fit")
     _check_arrays(file, read_header(file), read_layers(file))
@@ -68,6 +68,19 @@ def _check(file: H5File, incomplete: bool) -> None:
         what = f"shard {progress.shard}/{progress.shards} of an atlas" if progress.shards > 1 else "an unfinished atlas"
         hint = "merge it with the others" if progress.finished and progress.shards > 1 else "resume its build"
         raise AtlasError(f"{str(file.path)!r} is {what} ({seen}); {hint}, or open it with incomplete=True")
+
+
+def _group_paths(file: H5File) -> set[str]:
+    """Return the paths of all groups where an atlas has any; what else there may be is not walked.
+
+    They are the root, what is directly in it, layers, their modes, and statistics; those of later versions too.
+    """
+    paths = {*file.groups("/"), *file.groups("/layers")}
+    for number in range(len(read_layers(file))):
+        paths.update(file.groups(layer_path(number)))
+        for mode in MODES:
+            paths.update(file.groups(layer_path(number, mode)))
+    return paths
 
 
 def _check_arrays(file: H5File, header: Header, layers: tuple[LayerInfo, ...]) -> None:

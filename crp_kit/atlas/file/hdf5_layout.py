@@ -1,0 +1,287 @@
+"""Storage of an array in an HDF5 file: where its chunks are and how they are packed; only what an atlas has."""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections.abc import Callable
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from ...errors import AtlasError
+from .hdf5_arrays import Layout
+from .hdf5_bytes import UNDEFINED, Fields, FileBytes
+from .hdf5_objects import EXTERNAL, FILTERS, LAYOUT, SPACE, TYPE, Header
+from .hdf5_types import shape_of, type_of
+
+__all__ = ["layout_of"]
+
+_LARGEST_CHUNK = 1 << 26
+"""Bytes. A chunk has 64 KiB or one row; the widest row is 20,000 classes of 400 samples of 8 bytes."""
+_BLOCK = 1 << 16
+"""Bytes that are read at once of values in one piece."""
+_BEST_PACKING = 1032
+"""What deflate saves at most: 258 bytes take two bits."""
+_COMPACT, _CONTIGUOUS, _CHUNKED, _VIRTUAL = range(4)
+_SINGLE, _FIXED = 1, 3
+"""Indices of chunks: there is one chunk, or there is a fixed number of them."""
+_DEFLATE, _SHUFFLE, _FLETCHER32 = 1, 2, 3
+_FILTERS = {_DEFLATE: "gzip", _SHUFFLE: "shuffle", _FLETCHER32: "fletcher32"}
+
+_WEIGHTS = np.arange(1 << 15, 0, -1, dtype=np.float64)
+"""How often Fletcher's second sum counts each word of a block: sums of so many are exact in float64."""
+
+
+def layout_of(file: FileBytes, header: Header) -> Layout:
+    """Return how the array of a dataset is stored. Its values are not read.
+
+    Raises
+    ------
+    AtlasError
+        If its values are in other files, not all there, or stored in a way that an atlas's never are, or it says that
+        it has more than the file can hold.
+    """
+    if header.has(EXTERNAL):
+        raise AtlasError("its values are in another file, which is never opened")
+    shape, dtype = shape_of(_needed(header, SPACE)), type_of(Fields(_needed(header, TYPE)))
+    if dtype.hasobject:
+        raise AtlasError("it has texts of any length, which an atlas's arrays never have")
+    fields = Fields(_needed(header, LAYOUT))
+    version, kind = fields.number(1), fields.number(1)
+    if kind == _VIRTUAL:
+        raise AtlasError("it is put together from arrays of other files, which are never opened")
+    if version not in (3, 4) or kind > _VIRTUAL or (kind == _CHUNKED and version == 3):
+        raise AtlasError(f"its values are stored in a way that an atlas's never are (layout {version}.{kind})")
+    if kind == _CHUNKED:
+        return _chunked(file, shape, dtype, _Chunking(fields, _filters(header.only(FILTERS), dtype.itemsize)))
+    return _in_one_piece(file, shape, dtype, fields, compact=kind == _COMPACT)
+
+
+def _needed(header: Header, kind: int) -> bytes:
+    content = header.only(kind)
+    if content is None:
+        raise AtlasError("a part of its metadata is missing")
+    return content
+
+
+def _in_one_piece(
+    file: FileBytes, shape: tuple[int, ...], dtype: np.dtype[Any], fields: Fields, *, compact: bool
+) -> Layout:
+    total = math.prod(shape) * dtype.itemsize
+    row = math.prod(shape[1:]) * dtype.itemsize
+    rows = max(1, _BLOCK // row) if row else 1
+    chunks = (rows, *(max(1, size) for size in shape[1:])) if shape else ()
+    if compact:
+        content = fields.take(fields.number(2))
+        size, begin = len(content), 0
+    else:
+        begin, size = fields.number(8), fields.number(8)
+    if size != total or (total and begin == UNDEFINED):
+        raise AtlasError(f"its values take {size:,} bytes and should take {total:,}; they are not all there")
+    step = rows * row if shape else total
+
+    def read(number: int) -> bytes:
+        start, stop = number * step, min((number + 1) * step, total)
+        return content[start:stop] if compact else file.read(begin + start, stop - start)
+
+    if not compact and total:
+        file.check(begin, total)
+    return Layout(shape, dtype, chunks, read)
+
+
+class _Chunking:
+    """What the header of a dataset says of its chunks."""
+
+    def __init__(self, fields: Fields, filters: tuple[int, ...]) -> None:
+        flags, rank, width = fields.number(1), fields.number(1), fields.number(1)
+        if flags & 1:
+            raise AtlasError("its last chunks are stored in a way that an atlas's never are")
+        sizes = [fields.number(width) for _ in range(rank)]
+        self.shape, self.itemsize = tuple(sizes[:-1]), sum(sizes[-1:])
+        self.kind = fields.number(1)
+        self.size, self.left_out = (fields.number(8), fields.number(4)) if flags & 2 else (0, 0)
+        if self.kind == _FIXED:
+            fields.take(1)
+        self.address = fields.number(8)
+        self.filters = filters
+
+
+def _chunked(file: FileBytes, shape: tuple[int, ...], dtype: np.dtype[Any], chunking: _Chunking) -> Layout:
+    chunks = chunking.shape
+    if len(chunks) != len(shape) or chunking.itemsize != dtype.itemsize or not all(chunks) or not chunks:
+        raise AtlasError("its chunks do not fit its shape")
+    size = math.prod(chunks) * dtype.itemsize
+    if size > _LARGEST_CHUNK:
+        raise AtlasError(f"its chunks have {size:,} bytes; those of an atlas have at most {_LARGEST_CHUNK:,}")
+    count = math.prod(-(-whole // chunk) for whole, chunk in zip(shape, chunks, strict=True))
+    if count * size > file.size * (_BEST_PACKING if _DEFLATE in chunking.filters else 1):
+        raise AtlasError(f"it says that it has the shape {shape}, for which the file is too small")
+    if count and chunking.address == UNDEFINED:
+        raise AtlasError("its values were never written")
+    if chunking.kind == _SINGLE and count <= 1:
+        stored = chunking.size if chunking.filters else size
+        where: Callable[[int], tuple[int, int, int]] = lambda number: (chunking.address, stored, chunking.left_out)  # noqa: E731
+    elif chunking.kind == _FIXED:
+        where = _FixedIndex(file, chunking.address, count, size if not chunking.filters else 0)
+    else:
+        raise AtlasError(f"its chunks are indexed in a way that an atlas's never are (index {chunking.kind})")
+    return Layout(shape, dtype, chunks, _Unpacked(file, where, chunking.filters, size, dtype.itemsize))
+
+
+class _FixedIndex:
+    """Where each chunk is, of a fixed number: address, bytes, and filters that were left out.
+
+    Large indices are cut into pages with a checksum each, which are checked when a chunk of theirs is asked for.
+    """
+
+    def __init__(self, file: FileBytes, address: int, count: int, plain: int) -> None:
+        header = file.block(address, 28, b"FAHD")
+        header.expect(b"\0", "the version of an index")
+        client, self._entry, bits = (header.number(1) for _ in range(3))
+        entries, self._block = header.number(8), header.number(8)
+        widths = range(13, 21) if client else (8,)
+        if entries != count or self._entry not in widths or bool(plain) == bool(client) or not 0 < bits < 32:
+            raise AtlasError("the index of its chunks is damaged")
+        self._file, self._address, self._count, self._plain = file, address, count, plain
+        self._client, self._page = client, 1 << bits
+        file.check(self._block, count * self._entry)
+
+    def __call__(self, number: int) -> tuple[int, int, int]:
+        address, size, left_out = (int(column[number]) for column in self._columns)
+        return address, size, left_out
+
+    @cached_property
+    def _columns(self) -> tuple[Any, Any, Any]:
+        """Addresses, bytes, and filters left out of all chunks: (chunk,) each."""
+        raw = np.frombuffer(self._content(), np.uint8).reshape(self._count, self._entry)
+        address = np.ascontiguousarray(raw[:, :8]).view("<u8")[:, 0]
+        if self._plain:
+            size, left_out = np.full(self._count, self._plain, "u8"), np.zeros(self._count, "u4")
+        else:
+            padded = np.zeros((self._count, 8), np.uint8)
+            padded[:, : self._entry - 12] = raw[:, 8:-4]
+            size, left_out = padded.view("<u8")[:, 0], np.ascontiguousarray(raw[:, -4:]).view("<u4")[:, 0]
+        if (address == UNDEFINED).any():
+            raise AtlasError("a part of its values was never written")
+        order = np.argsort(address)
+        if (address >= self._file.size).any() or (size > self._file.size).any():
+            raise AtlasError("a part of its values should be behind its end")
+        if (np.diff(address[order]) < size[order][:-1]).any():
+            raise AtlasError("parts of its values are stored in the same place")
+        return address, size, left_out
+
+    def _content(self) -> bytes:
+        begin = b"\0" + bytes([self._client]) + self._address.to_bytes(8, "little")
+        pages = -(-self._count // self._page)
+        if pages <= 1:
+            block = self._file.block(self._block, 18 + self._count * self._entry, b"FADB")
+            block.expect(begin, "the begin of an index")
+            return block.take(self._count * self._entry)
+        prefix = 18 + -(-pages // 8)
+        self._file.block(self._block, prefix, b"FADB").expect(begin, "the begin of an index")
+        start, content = self._block + prefix, []
+        for first in range(0, self._count, self._page):
+            size = min(self._page, self._count - first) * self._entry
+            content.append(self._file.block(start, size + 4, b"").take(size))
+            start += size + 4
+        return b"".join(content)
+
+
+def _filters(content: bytes | None, itemsize: int) -> tuple[int, ...]:
+    """Return the filters of the chunks of an array in the order of writing."""
+    if content is None:
+        return ()
+    fields = Fields(content)
+    version, count = fields.number(1), fields.number(1)
+    if version not in (1, 2) or count > len(_FILTERS):
+        raise AtlasError("its values are packed in a way that an atlas's never are")
+    fields.take(6 if version == 1 else 0)
+    filters = tuple(_filter(fields, version, itemsize) for _ in range(count))
+    if len(set(filters)) != count:
+        raise AtlasError("its values are packed twice in the same way, which an atlas's never are")
+    return filters
+
+
+def _filter(fields: Fields, version: int, itemsize: int) -> int:
+    number = fields.number(2)
+    name = fields.number(2) if version == 1 or number > 255 else 0
+    fields.take(2)
+    count = fields.number(2)
+    if number not in _FILTERS:
+        raise AtlasError(
+            f"its values are packed by filter {number}, an atlas's by {', '.join(_FILTERS.values())} alone; "
+            f"h5repack -f GZIP=1 packs them so"
+        )
+    fields.take(-(-name // 8) * 8)
+    values = [fields.number(4) for _ in range(count)]
+    fields.take(4 if version == 1 and count % 2 else 0)
+    if number == _SHUFFLE and values != [itemsize]:
+        raise AtlasError("its values are shuffled by another size than theirs")
+    return number
+
+
+class _Unpacked:
+    """The bytes of each chunk, unpacked and checked; never more than a chunk has."""
+
+    def __init__(
+        self, file: FileBytes, where: Callable[[int], tuple[int, int, int]], filters: tuple[int, ...], *sizes: int
+    ) -> None:
+        self._file, self._where, self._filters = file, where, filters
+        self._size, self._itemsize = sizes
+
+    def __call__(self, number: int) -> bytes:
+        address, size, left_out = self._where(number)
+        if size > 2 * self._size + 64:
+            raise AtlasError("a packed part of its values is larger than the part itself")
+        data = self._file.read(address, size)
+        for rank in reversed(range(len(self._filters))):
+            if not left_out >> rank & 1:
+                data = self._undone(self._filters[rank], data)
+        if len(data) != self._size:
+            raise AtlasError(f"a part of its values has {len(data):,} bytes and should have {self._size:,}")
+        return data
+
+    def _undone(self, number: int, data: bytes) -> bytes:
+        if number == _DEFLATE:
+            return _inflated(data, self._size + 4)
+        if number == _SHUFFLE:
+            return _unshuffled(data, self._itemsize)
+        if _fletcher32(data[:-4]) != int.from_bytes(data[-4:], "little"):
+            raise AtlasError("a part of its values is damaged: the checksum differs")
+        return data[:-4]
+
+
+def _inflated(data: bytes, most: int) -> bytes:
+    """Return what was packed by deflate; a bomb is not unpacked further than its chunk may have."""
+    unpacking = zlib.decompressobj()
+    try:
+        values = unpacking.decompress(data, most + 1)
+    except zlib.error as error:
+        raise AtlasError(f"a packed part of its values is damaged: {error}") from error
+    if len(values) > most or not unpacking.eof:
+        raise AtlasError("a packed part of its values has more, or fewer, bytes than it should have")
+    return values
+
+
+def _unshuffled(data: bytes, itemsize: int) -> bytes:
+    if len(data) % itemsize:
+        raise AtlasError("a packed part of its values has another size than it should have")
+    return np.frombuffer(data, np.uint8).reshape(itemsize, -1).T.tobytes()
+
+
+def _fletcher32(data: bytes) -> int:
+    """Return Fletcher's checksum of the 16-bit words of a chunk, of HDF5's kind: high bytes first, sums modulo 65535.
+
+    Sums are folded, not divided: 65535 stands for a multiple of it, and 0 for zeros alone.
+    """
+    words = np.frombuffer(data if len(data) % 2 == 0 else data + b"\0", ">u2").astype(np.float64)
+    first = second = 0
+    for start in range(0, len(words), len(_WEIGHTS)):
+        block = words[start : start + len(_WEIGHTS)]
+        second += first * len(block) + int(block @ _WEIGHTS[-len(block) :])
+        first += int(block.sum())
+    if not first:
+        return 0
+    return (second % 65535 or 65535) << 16 | (first % 65535 or 65535)
