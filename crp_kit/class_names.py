@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from .checks import is_integer
 from .errors import ConceptRangeError, InputError
+from .printable import printable
 
 __all__ = ["class_label", "class_number"]
 
@@ -72,5 +73,5 @@ def _hint(name: str, names: Sequence[str]) -> str:
     if not names:
         return ": no names are known, give a number"
     near = difflib.get_close_matches(name, names, n=2, cutoff=0.6)
-    first = f"; the first ones are {', '.join(names[:_SHOWN])}"
+    first = f"; the first ones are {', '.join(map(printable, names[:_SHOWN]))}"
     return f"; did you mean {' or '.join(map(repr, near))}?" if near else first

@@ -5,9 +5,17 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Sequence
 
+from .printable import printable
+
 
 class CrpKitError(Exception):
-    """Base of every error that crp-kit raises on purpose."""
+    """Base of every error that crp-kit raises on purpose.
+
+    Names in its message may come from other people's files: control characters are escaped, line breaks apart.
+    """
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*(printable(one, keep="\n") if isinstance(one, str) else one for one in args))
 
 
 class ConditionError(CrpKitError, ValueError):
@@ -120,7 +128,13 @@ class DeviceMemoryError(CrpKitError, MemoryError):
 
 
 class AtlasError(CrpKitError, ValueError):
-    """A file that is no atlas, is damaged or not finished, or does not belong to the model or data at hand."""
+    """A file that is no atlas, is damaged or not finished, or does not belong to the model or data at hand.
+
+    Its message is one line: line breaks are escaped too.
+    """
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*(printable(one) if isinstance(one, str) else one for one in args))
 
 
 class CrpKitWarning(UserWarning):

@@ -1,10 +1,15 @@
-"""Tables: aligned columns of text, and HTML for notebooks, escaped and in the notebook's own colours."""
+"""Tables: aligned columns of text, and HTML for notebooks, escaped and in the notebook's own colours.
+
+Cells may come from other people's files: what a terminal would obey is escaped.
+"""
 
 from __future__ import annotations
 
 import html
 from collections.abc import Collection, Mapping, Sequence
 from typing import Literal
+
+from .printable import printable
 
 __all__ = ["html_table", "more_rows", "text_table"]
 
@@ -38,6 +43,7 @@ def text_table(rows: Sequence[Sequence[str]], *, left: int | None = None) -> lis
     >>> text_table([("name", "count"), ("conv1", "3")], left=1)
     ['name   count', 'conv1      3']
     """
+    rows = [[printable(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     left = len(widths) if left is None else left
     lines = (
@@ -86,7 +92,7 @@ def html_table(
     rules = "".join(f".crp-kit-text-{column} table :is(th,td):nth-child({column}){{{_TEXT}}}" for column in left)
     classes = " ".join(["crp-kit", *(f"crp-kit-text-{column}" for column in left)])
     body = "".join(_line("td", row, (tones or {}).get(index)) for index, row in enumerate(rows))
-    above = f"<p>{html.escape(caption)}</p>" if caption else ""
+    above = f"<p>{html.escape(printable(caption))}</p>" if caption else ""
     below = f"<p>{more_rows(hidden)}</p>" if hidden else ""
     return (
         f'<div class="{classes}"><style>{_STYLE}{rules}</style>{above}'
@@ -95,7 +101,7 @@ def html_table(
 
 
 def _line(tag: Literal["td", "th"], cells: Sequence[str], tone: Tone | None = None) -> str:
-    inner = "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells)
+    inner = "".join(f"<{tag}>{html.escape(printable(cell))}</{tag}>" for cell in cells)
     return f'<tr class="crp-kit-{tone}">{inner}</tr>' if tone else f"<tr>{inner}</tr>"
 
 

@@ -13,6 +13,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # also in the commands that tests
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--programs", type=int, default=180, help="random programs of the fuzzer, such as 5000 at night")
+    parser.addoption("--mutations", type=int, default=300, help="damaged atlas files, such as 10000 at night")
 
 
 @pytest.hookimpl(tryfirst=True)  # before -m looks at the marks
@@ -32,6 +33,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def programs(request: pytest.FixtureRequest) -> int:
     """Number of random programs that the fuzzer tries."""
     return int(request.config.getoption("--programs"))
+
+
+@pytest.fixture(scope="session")
+def mutations(request: pytest.FixtureRequest) -> int:
+    """Number of damaged atlas files that are tried."""
+    return int(request.config.getoption("--mutations"))
 
 
 @pytest.fixture(scope="session")

@@ -10,6 +10,7 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "crp_kit"
 ROWS = (
+    ("printable",),
     ("version", "errors"),
     ("checks", "escapes", "interrupts"),
     ("numerics", "files", "folders", "progress", "tables", "drawing", "conditions", "factory_spec", "class_names"),

@@ -174,7 +174,7 @@ def _top(scores: ScoreAtlas) -> Iterator[Block]:
 
 def _class_top(scores: ScoreAtlas) -> Iterator[Block]:
     """Yield the entries of rankings (concept, class, k), whose target is their class."""
-    arrays, classes = scores.arrays("class_top"), _stored_classes(scores)
+    arrays, classes = scores.arrays("class_top"), scores.layer.file.seen
     count, *row = arrays["sample"].shape
     for part in _parts(count, max(1, _VALUES // max(math.prod(row), 1))):
         stored = {name: arrays[name][part] for name in _ENTRY[1:-1]}
@@ -187,7 +187,7 @@ def _class_top(scores: ScoreAtlas) -> Iterator[Block]:
 
 def _moments(scores: ScoreAtlas, *, empty_classes: bool) -> Iterator[Block]:
     """Yield the moments (class, concept) of the classes that have samples, or of all."""
-    arrays, classes, concepts = scores.arrays("moments"), _stored_classes(scores), scores.layer.n_concepts
+    arrays, classes, concepts = scores.arrays("moments"), scores.layer.file.seen, scores.layer.n_concepts
     counts = arrays["count"][:]
     for part in _parts(scores.layer.file.header.n_classes, max(1, min(_CLASSES, (4 * _VALUES) // concepts))):
         rows = slice(*np.searchsorted(classes, [part.start, part.stop]).tolist())
@@ -218,15 +218,6 @@ def _with_empty(part: slice, cls: Array, count: Array, values: Mapping[str, Arra
     for name, one in values.items():
         blank[name][cls - part.start] = one
     return whole, blank
-
-
-def _stored_classes(scores: ScoreAtlas) -> Array:
-    """Return the class of each row of rankings and moments by class, ascending."""
-    file = scores.layer.file.hdf5
-    if "seen" in file.names("/classes"):
-        seen: Array = file.array("/classes/seen")[:]
-        return seen
-    return np.arange(scores.layer.file.header.n_classes)
 
 
 def _samples(atlas: ConceptAtlas) -> Iterator[Block]:

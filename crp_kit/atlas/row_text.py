@@ -12,6 +12,8 @@ from typing import Any, ClassVar, TextIO, TypeAlias
 
 import numpy as np
 
+from ..printable import printable
+
 __all__ = ["FORMATS", "Columns", "RowWriter"]
 
 Columns: TypeAlias = Mapping[str, Any]
@@ -100,7 +102,9 @@ class _Csv(RowWriter):
 
     def text(self, value: str) -> str:
         line = io.StringIO()
-        csv.writer(line, lineterminator="\n").writerow([value, ""])  # alone in its line, an empty string is quoted
+        csv.writer(line, lineterminator="\n").writerow(
+            [printable(value), ""]
+        )  # alone in its line, an empty string is quoted
         return line.getvalue().removesuffix(",\n")
 
     def floats(self, values: list[float]) -> list[Any]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import InputError
+from ..printable import printable
 from .files import check_outputs
 from .options import class_named, overwrite_option
 
@@ -41,9 +42,9 @@ def info(*, file: Path, as_json: bool) -> None:
             return
         click.echo(repr(atlas))
         for name in ("created", "crp_kit_version", "command", "model_sha256", "dataset_sha256"):
-            click.echo(f"  {name}: {atlas.attributes.get(name)}")
+            click.echo(f"  {name}: {printable(str(atlas.attributes.get(name)))}")
         for sample, reason in atlas.skipped.items():
-            click.echo(f"  left out: sample {sample}: {reason}")
+            click.echo(f"  left out: sample {sample}: {printable(reason)}")
 
 
 def _described(atlas: ConceptAtlas) -> dict[str, Any]:
@@ -105,9 +106,14 @@ def _csv(rows: Iterator[dict[str, Any]]) -> str:
     if first is not None:
         writer = csv.DictWriter(text, list(first), lineterminator="\n")
         writer.writeheader()
-        writer.writerow(first)
-        writer.writerows(rows)
+        writer.writerow(_printable_cells(first))
+        writer.writerows(map(_printable_cells, rows))
     return text.getvalue()
+
+
+def _printable_cells(row: dict[str, Any]) -> dict[str, Any]:
+    """Return a row of CSV without characters that a terminal obeys. JSON has escapes of its own."""
+    return {name: printable(value) if isinstance(value, str) else value for name, value in row.items()}
 
 
 @click.command(short_help="Write rankings and statistics as CSV or JSON.")

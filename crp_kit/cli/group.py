@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 import click
 
 from ..errors import ConditionError, CrpKitError, CrpKitWarning
+from ..printable import printable
 
 __all__ = ["MISTAKE", "CrpGroup", "say"]
 
@@ -20,8 +21,8 @@ _BROKEN_PIPE = 141  # 128 + SIGPIPE
 
 
 def say(message: str) -> None:
-    """Print a message to stderr."""
-    click.echo(message, err=True)
+    """Print a message to stderr; names in it may come from other people's files."""
+    click.echo(printable(message, keep="\n"), err=True)
 
 
 class CrpGroup(click.Group):

@@ -60,13 +60,14 @@ class FileBytes:
         AtlasError
             If there is no such block, or it is damaged.
         """
+        name = signature.decode("ascii", "ignore").strip() or "page"
         if size < len(signature) + 4:
-            raise AtlasError(f"its block {signature.decode()!r} is too short")
+            raise AtlasError(f"its block {name!r} is too short")
         data = self.metadata(address, size)
         if not data.startswith(signature):
-            raise AtlasError(f"there is no block {signature.decode()!r} at byte {address:,}")
+            raise AtlasError(f"there is no block {name!r} at byte {address:,}")
         if lookup3(data[:-4]) != int.from_bytes(data[-4:], "little"):
-            raise AtlasError(f"its block {signature.decode()!r} at byte {address:,} is damaged: the checksum differs")
+            raise AtlasError(f"its block {name!r} at byte {address:,} is damaged: the checksum differs")
         return Fields(data[len(signature) : -4])
 
 

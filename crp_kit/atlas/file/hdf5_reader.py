@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from ...errors import AtlasError
+from ...printable import printable
 from .hdf5_arrays import Layout, StoredArray
 from .hdf5_bytes import FileBytes
 from .hdf5_heaps import StringHeaps
@@ -28,10 +29,14 @@ from .schema import text_digest
 
 __all__ = ["H5File"]
 
+_REASON = 240
+"""Characters."""
 _NAMES = 256
 """Names or attributes in a group at most; twenty today."""
-_LAYER_BYTES = 1 << 11
-"""A layer takes more of a file than this: twenty headers of its groups and arrays."""
+_LAYER_BYTES = 1 << 12
+"""A layer takes more of a file than this: forty headers of groups and arrays."""
+_TEXT, _TEXT_PACKING, _BLOCK = 1 << 26, 64, 1 << 24
+"""Bytes: of strings in any file, of strings for each byte of a larger one, and of what is read of them at once."""
 
 
 class H5File:
@@ -92,10 +97,11 @@ class H5File:
             raise self._damaged(getattr(error, "strerror", None) or str(error)) from error
 
     def _damaged(self, reason: str) -> AtlasError:
-        return AtlasError(f"{str(self.path)!r} is no atlas file, or it is damaged: {reason.splitlines()[0]}")
+        return AtlasError(f"{str(self.path)!r} is no atlas file, or it is damaged: {_brief(reason.splitlines()[0])}")
 
     def _located(self, message: str) -> str:
-        return message if str(self.path) in message else f"{str(self.path)!r} is no sound atlas file: {message}"
+        known = printable(str(self.path)) in message
+        return message if known else f"{str(self.path)!r} is no sound atlas file: {_brief(message)}"
 
     def attributes(self, path: str) -> dict[str, Any]:
         """Return the attributes of a group."""
@@ -138,11 +144,22 @@ class H5File:
     def strings(self, path: str) -> tuple[str, ...]:
         """Return a dataset of strings, which have to be those that were written."""
         with self.explained():
-            strings = tuple(value.decode() for value in self.array(path)[:].tolist())
+            strings = tuple(self._decoded(path))
             group, _, name = path.rpartition("/")
             if self.attributes(group).get(f"{name}_sha256") != text_digest(strings):
                 raise AtlasError(f"the texts in {path} were changed or damaged")
             return strings
+
+    def _decoded(self, path: str) -> Iterator[str]:
+        """Yield strings, which a few bytes of a hostile file may stand for many of: packed blanks are no text."""
+        array, left = self.array(path), max(_TEXT, _TEXT_PACKING * self._bytes.size)
+        rows = max(1, _BLOCK // array.dtype.itemsize)
+        for start in range(0, next(iter(array.shape), 0), rows):
+            for value in array[start : start + rows].tolist():
+                left -= len(value)
+                if left < 0:
+                    raise AtlasError(f"the texts in {path} take far more than the file")
+                yield value.decode()
 
     def _names(self, path: str) -> dict[str, Link]:
         if path not in self._links:
@@ -202,6 +219,11 @@ def _named(path: str) -> Iterator[None]:
         yield
     except AtlasError as error:
         raise AtlasError(f"{path}: {error}") from error
+
+
+def _brief(reason: str) -> str:
+    """Return the begin of a reason, which may quote a long text of the file."""
+    return reason if len(reason) <= _REASON else f"{reason[:_REASON]}…"
 
 
 def _joined(path: str, name: str) -> str:

@@ -12,6 +12,7 @@ from ...errors import AtlasError
 from ..statistics.table import statistics_in
 from .digests import DIGESTS, has_digests
 from .hdf5_reader import H5File
+from .plausible import check_header, check_layer_names, check_progress, layer_of
 from .schema import ENCODING, MODES, VERSION, Header, Integers, LayerInfo, Progress, checksum, layer_path
 
 __all__ = [
@@ -55,9 +56,11 @@ def _check(file: H5File, incomplete: bool) -> None:
     root = file.attributes("/")
     encoding, version = root.get("encoding-type"), root.get("encoding-version")
     if encoding != ENCODING:
-        raise AtlasError(f"{str(file.path)!r} is an HDF5 file but no crp-kit atlas: its encoding-type is {encoding!r}")
+        what = f"its encoding-type is {_quoted(encoding)}"
+        raise AtlasError(f"{str(file.path)!r} is an HDF5 file but no crp-kit atlas: {what}")
     if version != VERSION:
-        raise AtlasError(f"{str(file.path)!r} has format version {version!r}; this crp-kit reads version {VERSION!r}")
+        what = f"has format version {_quoted(version)}"
+        raise AtlasError(f"{str(file.path)!r} {what}; this crp-kit reads version {VERSION!r}")
     groups = {path: file.attributes(path) for path in _group_paths(file)}
     if root.get("checksum") != checksum(groups):
         raise AtlasError("its attributes were changed or damaged: the checksum over them does not fit")
@@ -68,6 +71,10 @@ def _check(file: H5File, incomplete: bool) -> None:
         what = f"shard {progress.shard}/{progress.shards} of an atlas" if progress.shards > 1 else "an unfinished atlas"
         hint = "merge it with the others" if progress.finished and progress.shards > 1 else "resume its build"
         raise AtlasError(f"{str(file.path)!r} is {what} ({seen}); {hint}, or open it with incomplete=True")
+
+
+def _quoted(value: Any) -> str:
+    return repr(value[:40] if isinstance(value, str) else value)
 
 
 def _group_paths(file: H5File) -> set[str]:
@@ -98,8 +105,9 @@ def _check_arrays(file: H5File, header: Header, layers: tuple[LayerInfo, ...]) -
     _check_strings(file, "/classes/name", header.n_classes)
     _check_strings(file, "/samples/id", rows)
     if file.has("/skipped/sample"):
-        shape = file.array("/skipped/sample").shape
-        _check_strings(file, "/skipped/reason", next(iter(shape), 0))
+        count = next(iter(file.array("/skipped/sample").shape), 0)
+        _check_array(file, "/skipped/sample", (count,), "i")
+        _check_strings(file, "/skipped/reason", count)
     if has_digests(file):
         file.array(DIGESTS)
         _check_strings(file, DIGESTS, file.attributes(DIGESTS.rpartition("/")[0]).get("datasets", 0))
@@ -116,14 +124,16 @@ def _check_array(file: H5File, path: str, shape: tuple[int, ...], kind: str) -> 
 def _check_strings(file: H5File, path: str, count: int) -> None:
     if file.has(path):
         array = file.array(path)
-        if array.shape != (count,) or array.dtype.kind not in "SO":
+        if array.shape != (count,) or array.dtype.kind != "S":
             raise AtlasError(f"its array {path} should be {count} texts; it is {array.shape} of {array.dtype}")
 
 
 def read_header(file: H5File) -> Header:
     """Return what a file was made from and how."""
     with file.explained():
-        return Header.of(file.attributes("/"))
+        header = Header.of(file.attributes("/"))
+        check_header(header)
+        return header
 
 
 def read_layers(file: H5File) -> tuple[LayerInfo, ...]:
@@ -132,7 +142,9 @@ def read_layers(file: H5File) -> tuple[LayerInfo, ...]:
         names = file.names("/layers")
         if sorted(names) != sorted(map(str, range(len(names)))):
             raise AtlasError("its layers are not numbered from 0 on")
-        return tuple(LayerInfo.of(file.attributes(layer_path(number))) for number in range(len(names)))
+        layers = tuple(layer_of(file.attributes(layer_path(number))) for number in range(len(names)))
+        check_layer_names(layers)
+        return layers
 
 
 def read_progress(file: H5File) -> Progress:
@@ -142,7 +154,9 @@ def read_progress(file: H5File) -> Progress:
             header = read_header(file)
             count = -(-header.n_samples // header.batch_size)
             return Progress(0, 1, 0, count, count, count)
-        return Progress.of(file.attributes("/progress"))
+        progress = Progress.of(file.attributes("/progress"))
+        check_progress(progress)
+        return progress
 
 
 def read_failures(file: H5File) -> Mapping[int, str]:

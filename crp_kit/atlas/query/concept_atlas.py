@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from ...errors import UnknownLayerError
+from ...printable import printable
 from ...tables import html_table
 from ..file.atlas_file import AtlasFile
 from .layer_atlas import LayerAtlas
@@ -69,7 +70,7 @@ class ConceptAtlas(AtlasFile):
         return len(self._infos)
 
     def __repr__(self) -> str:
-        layers = (f"{name}: {info.n_concepts} concepts" for name, (_, info) in self._infos.items())
+        layers = (f"{printable(name)}: {info.n_concepts} concepts" for name, (_, info) in self._infos.items())
         return "\n  ".join([*self._facts(), *layers])
 
     def _repr_html_(self) -> str:
@@ -91,9 +92,9 @@ class ConceptAtlas(AtlasFile):
         head = self.header
         return [
             f"ConceptAtlas {self.path}{self._state}",
-            f"{head.n_samples} samples of {head.dataset}, {head.n_classes} classes; model {head.model}",
-            f"{head.target} targets, {head.aggregate}{', normalised' if head.abs_norm else ''}; "
-            f"k = {head.k}, {head.k_class} by class",
+            printable(f"{head.n_samples} samples of {head.dataset}, {head.n_classes} classes; model {head.model}"),
+            printable(f"{head.target} targets, {head.aggregate}{', normalised' if head.abs_norm else ''}; ")
+            + f"k = {head.k}, {head.k_class} by class",
         ]
 
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from ...checks import check_integer
 from ...errors import AtlasError, ConceptRangeError, InputError
+from ...printable import printable
 from ..file.atlas_file import AtlasFile
 from ..file.hdf5_reader import H5File
 from ..file.schema import MODES, MOMENTS, OVERALL, LayerInfo, Mode, MomentArrays, layer_path
@@ -71,7 +72,7 @@ class LayerAtlas:
         return self.relevance.concepts(cls, k)
 
     def __repr__(self) -> str:
-        return f"LayerAtlas {self.name!r}: {self.n_concepts} concepts ({self.info.concept})"
+        return f"LayerAtlas {self.name!r}: {self.n_concepts} concepts ({printable(self.info.concept)})"
 
 
 class ScoreAtlas:
