@@ -170,7 +170,7 @@ class NumberedSamples(Dataset[Any]):
             return self._read(number, self.dataset[number])
         except KeyboardInterrupt as error:
             if self._is_interrupted():
-                raise
+                raise KeyboardInterrupt(f"interrupted while sample {number} was read") from error
             return Failure(number, _reason(error), fatal=True)
         except BaseException as error:  # noqa: BLE001 - a dataset may fail in any way
             return Failure(number, _reason(error), fatal=isinstance(error, MemoryError) or not _is_usual(error))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -18,14 +18,17 @@ from ...data.labels import LabelReader, label_ids, no_label
 from ...data.preprocess import Normalise, Preprocess
 from ...data.samples import Failure, Form, NumberedSamples
 from ...errors import InputError
-from ..file.schema import Integers
+from ...escapes import is_writable
+from ..file.schema import Integers, LayerInfo
 from .target_policy import TargetRule
 
-__all__ = ["first_look", "input_digests", "label_reader", "labels_fingerprint"]
+__all__ = ["check_texts", "first_look", "input_digests", "label_reader", "labels_fingerprint"]
 
 _log = logging.getLogger(__name__)
 _INPUTS = 3
 """Samples whose model inputs go into a fingerprint."""
+_LONGEST = 4096
+"""Bytes of a name of a sample or class: all names of a kind take as much room as the longest."""
 
 
 def first_look(
@@ -47,6 +50,30 @@ def first_look(
     form = Form.usual(list(images.values()), preferred)
     fitting = {number: image.to(form.dtype) for number, image in images.items() if tuple(image.shape) == form.shape}
     return form, dict(list(fitting.items())[:_INPUTS])
+
+
+def check_texts(layers: Sequence[LayerInfo], identifiers: Sequence[str], classes: Sequence[str]) -> None:
+    """Make sure, before a pass, that a file can hold all names.
+
+    Raises
+    ------
+    InputError
+        If a layer or its concept has a name with control characters or without UTF-8, or another name is too long.
+    """
+    for layer in layers:
+        for what, text in (("the layer", layer.name), ("what a concept is in a layer", layer.concept)):
+            if not is_writable(text):
+                raise InputError(
+                    f"{what} is called {text!r:.200}: a file holds no control characters, line breaks or text that is "
+                    f"not UTF-8; call it another name"
+                )
+    for what, names in (("sample", identifiers), ("class", classes)):
+        longest = max(range(len(names)), key=lambda number: len(names[number]), default=None)
+        if longest is not None and len(names[longest].encode()) > _LONGEST:
+            raise InputError(
+                f"the name of {what} {longest} has {len(names[longest])} characters, and a file holds {_LONGEST} bytes "
+                f"of each: {names[longest][:60]!r}…"
+            )
 
 
 def input_digests(subject: Subject, images: Mapping[int, torch.Tensor]) -> dict[int, str]:

@@ -15,18 +15,18 @@ from ...attribution.layer_concepts import layer_concepts
 from ...attribution.layer_values import per_sample
 from ...attribution.subject import Subject
 from ...data.class_map import ClassLabels, ModelClasses
-from ...data.dataset_names import checked_names
 from ...data.fingerprints import fingerprint, names_fingerprint, sample_digests
 from ...data.labels import LabelReader, label_or_none
 from ...data.samples import NumberedSamples
 from ...errors import InputError
+from ...escapes import escaped
 from ...models.state_dict import state_digest
 from ...models.weights import device_and_dtype
 from ...propagation.plan_description import describe_plan
 from ...propagation.run import Run
 from ..file.schema import Header, Integers, LayerInfo, Progress, digests_text
 from .array_storage import ArrayStorage
-from .first_look import first_look, input_digests, label_reader, labels_fingerprint
+from .first_look import check_texts, first_look, input_digests, label_reader, labels_fingerprint
 from .function_fingerprint import function_fingerprint
 from .pass_state import PassState
 from .scores import Collector
@@ -123,7 +123,7 @@ def prepare(subject: Subject, settings: Settings) -> PreparedPass:
         k=min(settings.k, len(index)),
         k_class=min(settings.k_class, len(index)),
         batch_size=settings.batch_size,
-        target=target if isinstance(target, str) else getattr(target, "__qualname__", type(target).__name__),
+        target=target if isinstance(target, str) else escaped(getattr(target, "__qualname__", type(target).__name__)),
         abs_norm=settings.abs_norm,
         aggregate=settings.aggregate,
         matrix=settings.matrix,
@@ -137,6 +137,7 @@ def prepare(subject: Subject, settings: Settings) -> PreparedPass:
     infos = tuple(_layer_info(run, name, collector) for name in names)
     samples = replace(samples, form=form, labels=labels)
     classes = _class_names(subject, origin, labels, n_classes)
+    check_texts(infos, samples.identifiers() or (), classes)
     return PreparedPass(samples, index, collector, infos, header, progress, classes)
 
 
@@ -179,7 +180,7 @@ def _model_names(subject: Subject, origin: Origin, count: int) -> tuple[str, ...
     """Return the names of the model's classes, empty where they are not known, or are not as many as outputs."""
     if origin.classes is None and subject.classes_are_datas:
         return ()
-    names = subject.classes if origin.classes is None else checked_names(origin.classes)
+    names = subject.classes if origin.classes is None else origin.classes
     return names if len(names) == count else ()
 
 

@@ -10,7 +10,9 @@ from typing import Any
 from ...attribution.layer_choice import LayerChoice
 from ...checks import check_integer
 from ...concepts import Aggregate
+from ...data.dataset_names import checked_names
 from ...errors import InputError
+from ...escapes import escaped
 from ...version import __version__
 from .target_policy import TargetRule
 
@@ -21,6 +23,8 @@ __all__ = ["BuildOptions", "Origin", "Settings", "origin_attributes", "parse_sha
 class Origin:
     """Words for where an atlas comes from. They change no number of it and no fingerprint.
 
+    What a file cannot hold, such as the bytes of a path that are no UTF-8, is kept in an escaped form.
+
     Parameters
     ----------
     model, dataset : str, optional
@@ -29,6 +33,11 @@ class Origin:
         The command or function that made the file.
     classes : tuple of str, optional
         Name of each model output; by default the dataset's. Left out where there are not as many as outputs.
+
+    Raises
+    ------
+    InputError
+        If `classes` are no names.
 
     Examples
     --------
@@ -40,6 +49,13 @@ class Origin:
     dataset: str | None = None
     command: str = "crp_kit.Study.build_atlas"
     classes: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("model", "dataset", "command"):
+            words = getattr(self, name)
+            object.__setattr__(self, name, None if words is None else escaped(str(words), free=True))
+        if self.classes is not None:
+            object.__setattr__(self, "classes", checked_names(self.classes))
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from ...checks import is_integer
 from ...errors import AtlasError
+from ...escapes import is_storable
 
 __all__ = [
     "ENCODING",
@@ -168,6 +169,11 @@ class Header:
         """Return everything as attributes, without fingerprints that are not known."""
         values = {one.name: getattr(self, one.name) for one in fields(self)}
         return {name: value for name, value in values.items() if value or name not in _FINGERPRINTS}
+
+    def lasting(self) -> Attributes:
+        """Return the attributes that stay as they are when data is named in another way, or a sample is mended."""
+        changing = {"model", "dataset", "dataset_sha256", "sample_digests", "input_digests"}
+        return {name: value for name, value in self.attributes().items() if name not in changing}
 
     def differences(self, other: Header) -> list[str]:
         """Say where another header differs, the words for model and dataset apart; this one's value first."""
@@ -401,7 +407,16 @@ def layer_path(number: int, mode: Mode | None = None) -> str:
 
 
 def encoded(strings: Sequence[str]) -> Array:
-    """Return strings as UTF-8 of one length, so that they are stored within their dataset, not in a heap."""
+    """Return strings as UTF-8 of one length, so that they are stored within their dataset, not in a heap.
+
+    Raises
+    ------
+    AtlasError
+        If one holds a NUL, which ends a string there, or is not Unicode; names from outside are escaped before.
+    """
+    wrong = next((text for text in strings if not is_storable(text)), None)
+    if wrong is not None:
+        raise AtlasError(f"a file cannot hold the text {wrong!r:.200}")
     array: Array = np.char.encode(np.array(strings, dtype=str), "utf-8")
     return array.astype(f"S{max(1, array.dtype.itemsize)}")
 
