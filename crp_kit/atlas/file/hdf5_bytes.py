@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import struct
+import threading
 from pathlib import Path
 
 from ...errors import AtlasError
@@ -26,6 +27,7 @@ class FileBytes:
 
     def __init__(self, path: Path) -> None:
         self._file = open(path, "rb", buffering=0)  # noqa: SIM115 - closed by `close`
+        self._lock = threading.Lock()
         self.size = os.fstat(self._file.fileno()).st_size
         self._left = min(self.size, _METADATA)
 
@@ -40,7 +42,12 @@ class FileBytes:
     def read(self, address: int, size: int) -> bytes:
         """Return bytes from an address on, all of them or an error. Threads and forked processes may read at once."""
         self.check(address, size)
-        data = os.pread(self._file.fileno(), size, address)
+        if hasattr(os, "pread"):
+            data = os.pread(self._file.fileno(), size, address)
+        else:  # on Windows, where nothing forks
+            with self._lock:
+                self._file.seek(address)
+                data = self._file.read(size)
         if len(data) != size:
             raise AtlasError("it became shorter while it was read")
         return data
