@@ -15,10 +15,11 @@ from typing import IO
 from .errors import InputError
 from .interrupts import Interrupts
 
-__all__ = ["atomic_file", "check_file", "check_free", "check_sample", "reserved_file"]
+__all__ = ["atomic_file", "check_file", "check_free", "check_sample", "error_reason", "reserved_file"]
 
 _NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
 """Errors of file systems on which a file has one name only."""
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _ZEROS = bytes(1 << 20)
 _OTHERS = {
     stat.S_IFIFO: "a named pipe",
@@ -81,6 +82,16 @@ def check_free(path: Path, *, replace: bool) -> None:
         raise FileExistsError(errno.EEXIST, f"it is {noun} and no file; choose another name", str(path))
     if not replace:
         raise FileExistsError(errno.EEXIST, "a file of this name has appeared meanwhile", str(path))
+
+
+def error_reason(error: Exception) -> str:
+    """Return in words why a file could not be written."""
+    number = getattr(error, "errno", None)
+    if number in _FULL:
+        return "the disk, or what you may use of it, is full"
+    if number == errno.ENOENT:
+        return f"the folder {getattr(error, 'filename', '') or ''} is gone".replace("  ", " ")
+    return getattr(error, "strerror", None) or next(iter(str(error).splitlines()), type(error).__name__)
 
 
 @contextmanager

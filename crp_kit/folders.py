@@ -80,7 +80,6 @@ class WorkingFolder:
                 self._check_free(mark, fresh=fresh, adopt=adopt)
                 mark = _MARK if new or not fresh else _MARK + _KEPT
                 file.write(mark)
-                file.flush()
             self._check_names()
         except BaseException:
             if fresh and locked:
@@ -103,7 +102,7 @@ class WorkingFolder:
     def _open_lock(self) -> IO[bytes]:
         flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
         try:
-            file = open(self._path_of(_LOCK), "r+b", opener=lambda path, _: os.open(path, flags, 0o666))  # noqa: SIM115
+            file = open(self._path_of(_LOCK), "r+b", 0, opener=lambda path, _: os.open(path, flags, 0o666))  # noqa: SIM115
         except OSError as error:
             if error.errno in (errno.ELOOP, errno.EISDIR, errno.ENXIO):
                 raise InputError(self._foreign(_LOCK)) from error

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +13,6 @@ from report_case import contents, odd_report
 
 import crp_kit as crp
 from crp_kit.errors import InputError
-from crp_kit.files import FolderLock
 from crp_kit.views.report.folder import made_whole
 
 PROCESSES = """
@@ -62,7 +60,7 @@ PROCESSES = """
         for owner, name, number, after in (
             (Site, "script", 1, False), (Site, "script", 4, False), (Site, "picture", 3, True),  # while it is made
             (Path, "rename", 1, False), (Path, "rename", 1, True),  # before and after the earlier one goes away
-            (Path, "rename", 2, True), (shutil, "rmtree", 3, False),  # the new one is there, the earlier one not gone
+            (Path, "rename", 2, True), (shutil, "rmtree", 1, False),  # the new one is there, the earlier one not gone
         ):
             killed = status(forked(killed_at, path, owner, name, number, after))
             left = contents(path)
@@ -167,7 +165,7 @@ def test_two_processes_do_not_make_one_report(tmp_path: Path) -> None:
             made_whole(tmp_path / "report", overwrite=True),
         ):
             pass
-    assert contents(tmp_path / "report") == {"index.html": "first"}
+    assert (tmp_path / "report" / "index.html").read_text() == "first"
     assert os.listdir(tmp_path) == ["report"]
 
 
@@ -180,16 +178,36 @@ def test_what_others_keep_beside_a_report_stays(tmp_path: Path) -> None:
     assert contents(beside) == {"notes.txt": "precious"}
 
 
-def test_a_lock_of_a_folder_that_is_gone_is_no_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    lock, late = FolderLock(tmp_path / "new"), FolderLock(tmp_path / "new")
-    lock.acquire()
-    with open(late.path, "wb") as opened:  # before the folder is removed, and locked after it
-        shutil.rmtree(tmp_path / "new")
-        lock.release()
-        monkeypatch.setattr("crp_kit.files.open", lambda *_: opened, raising=False)
-        with pytest.raises(BlockingIOError, match="another process has just removed it"):
-            late.acquire()
-        assert opened.closed
+@pytest.mark.parametrize("name", ["pages/notes.txt", "pictures/mine/photo.png", "todo.md"])
+def test_a_report_that_somebody_has_put_files_into_is_kept(tmp_path: Path, name: str) -> None:
+    for _ in range(2):
+        with made_whole(tmp_path / "report", overwrite=True) as made:
+            for folder in ("pages", "pictures"):
+                (made / folder).mkdir()
+            (made / "pages" / "index.html").write_text("ours")
+    precious = tmp_path / "report" / name
+    precious.parent.mkdir(exist_ok=True)
+    precious.write_text("precious")
+    with (
+        pytest.raises(InputError, match="holds files that are not of a report"),
+        made_whole(tmp_path / "report", overwrite=True),
+    ):
+        pass
+    assert precious.read_text() == "precious"
+    assert os.listdir(tmp_path) == ["report"]
+
+
+def test_a_file_put_into_a_report_while_the_next_is_made_is_kept(tmp_path: Path) -> None:
+    with made_whole(tmp_path / "report", overwrite=True) as made:
+        (made / "index.html").write_text("first")
+    with (
+        pytest.raises(InputError, match="holds files that are not of a report"),
+        made_whole(tmp_path / "report", overwrite=True) as made,
+    ):
+        (made / "index.html").write_text("second")
+        (tmp_path / "report" / "notes.txt").write_text("precious")
+    assert (tmp_path / "report" / "notes.txt").read_text() == "precious"
+    assert (tmp_path / "report" / "index.html").read_text() == "first"
 
 
 def test_the_folder_where_one_stands_is_used_if_it_is_empty(

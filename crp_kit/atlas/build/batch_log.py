@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from ...errors import AtlasError
+from ...files import error_reason
 from ..file.schema import Array, Header, LayerInfo, Progress
 from .scores import Seen
 
@@ -270,8 +271,7 @@ class BatchLog:
             raise self._failed(error) from error
 
     def _failed(self, error: OSError) -> AtlasError:
-        reason = error.strerror or str(error)
-        return AtlasError(f"cannot write {self.path}: {reason}; the batches before are kept")
+        return AtlasError(f"cannot write {self.path}: {error_reason(error)}; the batches before are kept")
 
 
 def _arrays_of(seen: Seen, layers: Sequence[str]) -> list[Array]:

@@ -13,7 +13,7 @@ import h5py
 import numpy as np
 
 from ...errors import AtlasError
-from ...files import atomic_file
+from ...files import atomic_file, error_reason
 from ...interrupts import Interrupts
 from .schema import Tree
 
@@ -52,7 +52,7 @@ def write_tree(path: Path, tree: Tree, *, compress: bool, beside: Path | None = 
             written = _written(new, tree, compress, interrupts)
             _check_read(new, tree, written, interrupts)
     except (OSError, RuntimeError, ValueError) as error:
-        raise AtlasError(f"cannot write {path}: {_reason(error)}; what was there before is kept") from error
+        raise AtlasError(f"cannot write {path}: {error_reason(error)}; what was there before is kept") from error
 
 
 def _written(path: Path, tree: Tree, compress: bool, interrupts: Interrupts) -> dict[str, int]:
@@ -174,12 +174,3 @@ def _check_read(path: Path, tree: Tree, sums: Mapping[str, int], interrupts: Int
             whole = whole and array.shape == spec.shape and total == sums.get(name, 0)
     if not whole:
         raise OSError(errno.EIO, "what was read again is not what was written; the disk may be failing")
-
-
-def _reason(error: Exception) -> str:
-    number = getattr(error, "errno", None)
-    if number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        return "the disk, or what you may use of it, is full"
-    if number == errno.ENOENT:
-        return f"the folder {getattr(error, 'filename', '') or ''} is gone".replace("  ", " ")
-    return getattr(error, "strerror", None) or str(error).splitlines()[0]

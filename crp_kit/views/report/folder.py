@@ -17,7 +17,6 @@ __all__ = ["Site", "check_folder", "made_whole"]
 MANIFEST = "report.json"
 _ENCODING = {"encoding-type": "crp-kit-report", "encoding-version": "1"}
 _FOLDERS = ("data", "pages", "pictures")
-_ENTRIES = {MANIFEST, "index.html", "report.css", "report.js", *_FOLDERS}
 
 
 class Site:
@@ -74,7 +73,7 @@ def check_folder(path: Path, *, overwrite: bool) -> None:
         raise InputError(f"{path} exists; overwrite replaces it, or choose another name")
     if not _is_report(path):
         raise InputError(f"{path} is no report of crp-kit and is not replaced; choose another name")
-    foreign = sorted(entry.name for entry in path.iterdir() if entry.name not in _ENTRIES)
+    foreign = sorted(set(_entries(path)) - set(_listed(path)))
     if foreign:
         raise InputError(
             f"{path} holds files that are not of a report ({', '.join(foreign[:3])}) and is not replaced; move them, "
@@ -83,11 +82,28 @@ def check_folder(path: Path, *, overwrite: bool) -> None:
 
 
 def _is_report(path: Path) -> bool:
+    return _manifest(path).get("encoding-type") == _ENCODING["encoding-type"]
+
+
+def _manifest(path: Path) -> dict[str, Any]:
     try:
         manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return False
-    return isinstance(manifest, dict) and manifest.get("encoding-type") == _ENCODING["encoding-type"]
+        return {}
+    return manifest if isinstance(manifest, dict) else {}
+
+
+def _listed(path: Path) -> list[str]:
+    """Return the files and folders that a report says are its own."""
+    files = _manifest(path).get("files")
+    return [MANIFEST, *map(str, files)] if isinstance(files, list) else [MANIFEST]
+
+
+def _entries(path: Path) -> Iterator[str]:
+    """Yield the names of all files and folders in a folder, those of folders in it included; links are not followed."""
+    for folder, folders, files in os.walk(path):
+        for name in (*folders, *files):
+            yield Path(folder, name).relative_to(path).as_posix()
 
 
 @contextmanager
@@ -102,6 +118,9 @@ def made_whole(path: Path, *, overwrite: bool) -> Iterator[Path]:
     try:
         with atomic_folder(path, lambda folder: check_folder(folder, overwrite=overwrite)) as folder:
             yield folder
+            # Only what is listed is ever replaced: others may put files of their own into a report.
+            manifest = {**_ENCODING, "files": sorted(_entries(folder))}
+            (folder / MANIFEST).write_text(json.dumps(manifest, indent=0) + "\n", encoding="utf-8")
     except BlockingIOError as error:
         raise InputError(f"another process is making {os.path.abspath(path)}") from error
     except OSError as error:

@@ -1,0 +1,120 @@
+"""Files that take their name when they are whole: signals, links, and files that appear meanwhile."""
+
+import os
+import resource
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from crp_kit import files
+from crp_kit.errors import InputError
+from crp_kit.files import atomic_file, reserved_file
+
+
+def test_a_signal_takes_its_effect_when_the_file_has_its_name(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    with pytest.raises(KeyboardInterrupt), atomic_file(path) as beside:  # noqa: PT012
+        beside.write_text("half")
+        signal.raise_signal(signal.SIGINT)
+        beside.write_text("whole")
+    assert path.read_text() == "whole"
+    assert os.listdir(tmp_path) == ["a.txt"]
+
+
+def test_a_second_signal_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt), atomic_file(tmp_path / "a.txt") as beside:  # noqa: PT012
+        beside.write_text("half")
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("replace", [False, True])
+@pytest.mark.parametrize("there", [True, False], ids=["link", "dangling link"])
+def test_a_link_is_never_replaced_or_followed(tmp_path: Path, there: bool, replace: bool) -> None:
+    precious = tmp_path / "precious"
+    if there:
+        precious.write_text("theirs")
+    (tmp_path / "a.txt").symlink_to(precious)
+    with (
+        pytest.raises(FileExistsError, match="symbolic link; name the file that it leads to"),
+        atomic_file(tmp_path / "a.txt", replace=replace) as beside,
+    ):
+        beside.write_text("ours")
+    assert (tmp_path / "a.txt").is_symlink()
+    assert not there or precious.read_text() == "theirs"
+
+
+@pytest.mark.parametrize("kind", ["file", "link", "folder", "fifo"])
+@pytest.mark.parametrize("linking", [True, False], ids=["", "a file system without links"])
+def test_what_appears_meanwhile_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, linking: bool
+) -> None:
+    def no_link(*_: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    if not linking:
+        monkeypatch.setattr(files.os, "link", no_link)
+    path = tmp_path / "a.txt"
+    with pytest.raises(FileExistsError), atomic_file(path, replace=False) as beside:  # noqa: PT012
+        beside.write_text("ours")
+        if kind == "file":
+            path.write_text("theirs")
+        elif kind == "folder":
+            path.mkdir()
+        elif kind == "fifo":
+            os.mkfifo(path)
+        else:
+            path.symlink_to(tmp_path / "away")
+    assert kind != "file" or path.read_text() == "theirs"
+    assert os.listdir(tmp_path) == ["a.txt"]
+
+
+def test_a_file_gets_its_name_where_there_are_no_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_link(*_: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(files.os, "link", no_link)
+    with atomic_file(tmp_path / "a.txt", replace=False) as beside:
+        beside.write_text("ours")
+    assert (tmp_path / "a.txt").read_text() == "ours"
+
+
+def test_a_second_name_of_a_finished_file_is_not_written_through(tmp_path: Path) -> None:
+    # A kill between the two steps of the naming leaves both names.
+    finished, beside = tmp_path / "a.txt", tmp_path / "a.txt.writing"
+    finished.write_text("whole")
+    os.link(finished, beside)
+    with pytest.raises(RuntimeError), atomic_file(tmp_path / "b.txt", beside=beside) as new:  # noqa: PT012
+        new.write_text("half")
+        raise RuntimeError
+    assert finished.read_text() == "whole"
+
+
+@contextmanager
+def limited(size: int) -> Iterator[None]:
+    """Have the system refuse files that are larger, as a full disk does."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize("call", [True, False], ids=["posix_fallocate", "zeros"])
+def test_space_is_taken_at_once_or_refused_in_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: bool
+) -> None:
+    if not call:
+        monkeypatch.delattr(files.os, "posix_fallocate")
+    with reserved_file(tmp_path, 3 << 20) as file:
+        assert os.fstat(file.fileno()).st_size == 3 << 20
+        assert os.fstat(file.fileno()).st_blocks * 512 >= 3 << 20
+        assert not any(file.read(3 << 20))
+    with limited(1 << 20), pytest.raises(InputError, match=r"there is no room for 0.00 GB in .*\(max_memory\)"):
+        reserved_file(tmp_path, 3 << 20)
+    assert os.listdir(tmp_path) == []

@@ -1,0 +1,164 @@
+"""Signals during work that saves its results: noted, taking effect afterwards, ending it at once when they come twice."""
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from crp_kit import interrupts
+from crp_kit.interrupts import Interrupts
+
+NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+@pytest.fixture(autouse=True)
+def handlers() -> Iterator[None]:
+    """Every test leaves the handlers that were there."""
+    before = [signal.getsignal(number) for number in NUMBERS]
+    yield
+    after = [signal.getsignal(number) for number in NUMBERS]
+    for number, handler in zip(NUMBERS, before, strict=True):
+        signal.signal(number, handler)
+    assert after == before
+
+
+def in_child(work: Callable[[], object]) -> int:
+    """Do something in a forked process and return how it ended."""
+    child = os.fork()
+    if child == 0:
+        try:
+            work()
+        except BaseException:
+            os._exit(3)
+        os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def test_a_signal_takes_its_effect_at_the_end_of_the_outermost_context() -> None:
+    steps = []
+    with pytest.raises(KeyboardInterrupt), Interrupts() as outer:  # noqa: PT012
+        with Interrupts() as inner:
+            signal.raise_signal(signal.SIGINT)
+            steps.append(inner.noted)
+        steps.append(outer.noted)
+    assert steps == [signal.SIGINT, signal.SIGINT]
+
+
+def test_what_has_been_raised_is_not_raised_again() -> None:
+    with pytest.raises(KeyboardInterrupt, match="half done"), Interrupts() as noted:
+        signal.raise_signal(signal.SIGINT)
+        noted.end("half done")
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_the_exit_status_is_what_shells_report(number: int, status: int) -> None:
+    with pytest.raises(SystemExit) as ended, Interrupts() as noted:
+        signal.raise_signal(number)
+        noted.end("half done")
+    assert ended.value.code == status
+
+
+def test_a_handler_of_the_caller_gets_the_signal_afterwards() -> None:
+    came: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, _: came.append(number))
+    with Interrupts():
+        signal.raise_signal(signal.SIGTERM)
+        assert not came
+    assert came == [signal.SIGTERM]
+    signal.signal(signal.SIGTERM, before)
+
+
+def test_a_signal_that_is_ignored_stays_ignored() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+    with Interrupts() as noted:
+        signal.raise_signal(signal.SIGHUP)
+        assert noted.noted is None
+    signal.signal(signal.SIGHUP, before)
+
+
+def test_a_second_one_ends_the_work_at_once() -> None:
+    steps = []
+    with pytest.raises(KeyboardInterrupt), Interrupts():  # noqa: PT012
+        signal.raise_signal(signal.SIGINT)
+        steps.append("noted")
+        signal.raise_signal(signal.SIGINT)
+        steps.append("never")
+    assert steps == ["noted"]
+
+
+def test_a_process_that_a_second_one_ends_leaves_no_unfinished_file(tmp_path: Path) -> None:
+    unfinished = tmp_path / "unfinished"
+
+    def work() -> None:
+        unfinished.write_text("half")
+        with Interrupts() as noted, noted.leftover(unfinished):
+            signal.raise_signal(signal.SIGTERM)
+            signal.raise_signal(signal.SIGTERM)
+
+    assert in_child(work) == -signal.SIGTERM
+    assert not unfinished.exists()
+
+
+def test_in_a_careful_block_nothing_is_raised_and_a_second_one_is_noticed_by_the_work() -> None:
+    with pytest.raises(KeyboardInterrupt), Interrupts() as noted, noted.careful():  # noqa: PT012
+        signal.raise_signal(signal.SIGINT)
+        noted.check()
+        signal.raise_signal(signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            noted.check()
+
+
+def test_a_third_one_ends_a_careful_block_too(tmp_path: Path) -> None:
+    unfinished = tmp_path / "unfinished"
+
+    def work() -> None:
+        unfinished.write_text("half")
+        with Interrupts() as noted, noted.leftover(unfinished), noted.careful():
+            for _ in range(3):
+                signal.raise_signal(signal.SIGINT)
+
+    assert in_child(work) == -signal.SIGINT
+    assert not unfinished.exists()
+
+
+def test_work_that_takes_long_after_a_signal_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(KeyboardInterrupt), Interrupts() as noted, noted.careful():  # noqa: PT012
+        signal.raise_signal(signal.SIGINT)
+        noted.check()
+        monkeypatch.setattr(interrupts, "_PATIENCE", -1.0)
+        noted.check()
+
+
+def test_a_forked_child_is_not_kept_from_ending() -> None:
+    with Interrupts() as noted:
+        assert in_child(lambda: signal.raise_signal(signal.SIGTERM)) == -signal.SIGTERM
+        assert in_child(lambda: signal.raise_signal(signal.SIGINT)) == 3
+        assert noted.noted is None
+
+
+def test_a_forked_child_may_note_signals_of_its_own() -> None:
+    def work() -> None:
+        with Interrupts() as noted:
+            signal.raise_signal(signal.SIGTERM)
+            os._exit(7 if noted.noted == signal.SIGTERM else 8)
+
+    with Interrupts():
+        assert in_child(work) == 7
+
+
+def test_other_threads_change_no_handlers() -> None:
+    seen: list[Any] = []
+
+    def work() -> None:
+        before = signal.getsignal(signal.SIGINT)
+        with Interrupts() as noted:
+            seen.extend([signal.getsignal(signal.SIGINT) == before, noted.noted])
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert seen == [True, None]
