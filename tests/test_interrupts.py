@@ -1,4 +1,4 @@
-"""Signals during work that saves its results: noted, taking effect afterwards, ending it at once when they come twice."""
+"""Signals during work that saves its results: noted, with their effect afterwards; two of them end it at once."""
 
 import os
 import signal
@@ -32,7 +32,7 @@ def in_child(work: Callable[[], object]) -> int:
     if child == 0:
         try:
             work()
-        except BaseException:
+        except BaseException:  # noqa: BLE001 - the status says so
             os._exit(3)
         os._exit(0)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
@@ -49,14 +49,14 @@ def test_a_signal_takes_its_effect_at_the_end_of_the_outermost_context() -> None
 
 
 def test_what_has_been_raised_is_not_raised_again() -> None:
-    with pytest.raises(KeyboardInterrupt, match="half done"), Interrupts() as noted:
+    with pytest.raises(KeyboardInterrupt, match="half done"), Interrupts() as noted:  # noqa: PT012
         signal.raise_signal(signal.SIGINT)
         noted.end("half done")
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_the_exit_status_is_what_shells_report(number: int, status: int) -> None:
-    with pytest.raises(SystemExit) as ended, Interrupts() as noted:
+    with pytest.raises(SystemExit) as ended, Interrupts() as noted:  # noqa: PT012
         signal.raise_signal(number)
         noted.end("half done")
     assert ended.value.code == status

@@ -200,7 +200,7 @@ def test_a_report_that_somebody_has_put_files_into_is_kept(tmp_path: Path, name:
 def test_a_file_put_into_a_report_while_the_next_is_made_is_kept(tmp_path: Path) -> None:
     with made_whole(tmp_path / "report", overwrite=True) as made:
         (made / "index.html").write_text("first")
-    with (
+    with (  # noqa: PT012
         pytest.raises(InputError, match="holds files that are not of a report"),
         made_whole(tmp_path / "report", overwrite=True) as made,
     ):
