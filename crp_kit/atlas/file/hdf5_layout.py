@@ -20,6 +20,7 @@ __all__ = ["layout_of"]
 
 _LARGEST_CHUNK = 1 << 26
 """Bytes. A chunk has 64 KiB or one row; the widest row is 20,000 classes of 400 samples of 8 bytes."""
+_LONGEST_TEXT = 1 << 20
 _BLOCK = 1 << 16
 """Bytes that are read at once of values in one piece."""
 _BEST_PACKING = 1032
@@ -46,8 +47,8 @@ def layout_of(file: FileBytes, header: Header) -> Layout:
     if header.has(EXTERNAL):
         raise AtlasError("its values are in another file, which is never opened")
     shape, dtype = shape_of(_needed(header, SPACE)), type_of(Fields(_needed(header, TYPE)))
-    if dtype.hasobject:
-        raise AtlasError("it has texts of any length, which an atlas's arrays never have")
+    if dtype.hasobject or dtype.itemsize > _LONGEST_TEXT:
+        raise AtlasError(f"it has texts of any length; those of an atlas's arrays have at most {_LONGEST_TEXT:,} bytes")
     fields = Fields(_needed(header, LAYOUT))
     version, kind = fields.number(1), fields.number(1)
     if kind == _VIRTUAL:

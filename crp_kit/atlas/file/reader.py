@@ -65,8 +65,10 @@ def _check(file: H5File, incomplete: bool) -> None:
     if root.get("checksum") != checksum(groups):
         raise AtlasError("its attributes were changed or damaged: the checksum over them does not fit")
     _check_arrays(file, read_header(file), read_layers(file))
-    if root.get("complete") not in (True, np.True_) and not incomplete:
-        progress = read_progress(file)
+    progress = read_progress(file)
+    if not isinstance(root.get("complete"), (bool, np.bool_)):
+        raise AtlasError(f"its attribute 'complete' is no truth value: {root.get('complete')!r}")
+    if not root["complete"] and not incomplete:
         seen = f"{progress.done - progress.first} of {progress.end - progress.first} batches"
         what = f"shard {progress.shard}/{progress.shards} of an atlas" if progress.shards > 1 else "an unfinished atlas"
         hint = "merge it with the others" if progress.finished and progress.shards > 1 else "resume its build"
