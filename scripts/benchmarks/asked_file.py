@@ -7,6 +7,7 @@ from pathlib import Path
 from zlib import crc32
 
 import numpy as np
+from numpy.lib.stride_tricks import as_strided
 
 from crp_kit.atlas.build.pass_state import PassState
 from crp_kit.atlas.file.hdf5_writer import write_tree
@@ -24,6 +25,7 @@ def asked_file(case: Case, folder: Path, layer: str) -> Path:
     if not path.exists():
         state = PassState(_header(case), (LayerInfo(layer, "channel", case.count, (case.count, 7, 7)),),
                           Progress(0, 1, 0, 1, 1, 1), np.arange(SAMPLES), allocate=_constant)  # fmt: skip
+        state.see(np.arange(case.classes))
         tree = state.tree({}, complete=True)
         filled = {name: _filled(name, spec) for name, spec in tree.arrays.items() if name.startswith("/layers")}
         tree.arrays.update(filled)
@@ -62,8 +64,8 @@ def _header(case: Case) -> Header:
 
 
 def _constant(shape: tuple[int, ...], dtype: str, fill: float) -> np.ndarray:
-    """Return an array that takes no memory."""
-    return np.broadcast_to(np.array(fill, dtype), shape)
+    """Return an array that takes no memory: its values are one."""
+    return as_strided(np.full(1, fill, dtype), shape, (0,) * len(shape))
 
 
 def _filled(name: str, spec: ArraySpec) -> ArraySpec:

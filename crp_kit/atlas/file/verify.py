@@ -12,8 +12,8 @@ from ..statistics.base import Block, Statistic
 from ..statistics.table import statistics_in
 from .digests import digest_problems
 from .hdf5_reader import H5File
-from .reader import open_atlas, read_header, read_layers, read_seen
-from .schema import MODES, Header, layer_path
+from .reader import has_seen, open_atlas, read_header, read_layers, read_seen
+from .schema import MODES, Header, Integers, layer_path
 from .stored_mode import StoredMode
 
 __all__ = ["verify_atlas"]
@@ -46,6 +46,8 @@ def verify_atlas(path: str | Path) -> tuple[str, ...]:
         if len({tuple(file.array(f"{base}/moments/count")[:].tolist()) for base in bases}) > 1:
             problems.append("its moments count different numbers of samples")
         seen = read_seen(file)
+        if has_seen(file):
+            problems += _class_problems(file, header, seen)
         samples, target, prediction = (file.array(f"/samples/{name}")[:] for name in ("index", "target", "prediction"))
         for number, info in enumerate(layers):
             for mode in MODES:
@@ -79,3 +81,13 @@ def _sample_problems(file: H5File, header: Header) -> Iterator[str]:
         values = file.array(f"/samples/{name}")[:]
         if ((values < -1) | (values >= header.n_classes)).any():
             yield f"a {name} of its samples is no class"
+
+
+def _class_problems(file: H5File, header: Header, seen: Integers) -> Iterator[str]:
+    """Yield what contradicts that the classes with rows are those that have samples."""
+    target = file.array("/samples/target")[:]
+    if not np.isin(target[target >= 0], seen).all():
+        yield "a sample has a class as its target that is listed as one without samples"
+    count = file.array(f"{layer_path(0, MODES[0])}/moments/count")[:]
+    if header.model_sha256 and (count == 0).any():  # what zennit-crp has collected has no moments
+        yield "a class is listed as one that has samples, and has none"
