@@ -142,7 +142,7 @@ class WorkingFolder:
     def release(self, *, remove: bool) -> None:
         """Let others lock it; before that, remove what is crp-kit's, and the folder if it made it and it is empty."""
         try:
-            if remove and self._file is not None:
+            if remove and self._file is not None and _is_named(self._file):
                 self.clear()
                 self._path_of(_LOCK).unlink(missing_ok=True)
                 if not self._kept:

@@ -1,20 +1,34 @@
 """Whatever happens to a build, nothing is lost and the finished file has the same bits."""
 
+import io
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
 import textwrap
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import h5py
+import numpy as np
 import pytest
 from atlas_case import build, same_bits
 from processes import run_command, run_python
 
 import crp_kit as crp
+from crp_kit import files
+from crp_kit.atlas.build import dataset_pass, estimate
+from crp_kit.atlas.build.batch_log import BatchLog, logged_batches
+from crp_kit.atlas.build.build_folder import BuildFolder
+from crp_kit.atlas.build.dataset_pass import _Pass
+from crp_kit.atlas.build.scores import Collector
+from crp_kit.atlas.file import hdf5_writer
+from crp_kit.atlas.file.schema import Tree, array_spec
 from crp_kit.data import ShapesDataset
 
 ROOT = Path(__file__).parents[2]
@@ -129,45 +143,361 @@ def wait_for(condition: Any, process: "subprocess.Popen[str]") -> None:
     raise AssertionError("it never began")
 
 
-def test_a_full_disk_is_said_and_keeps_the_last_checkpoint(tmp_path: Path, undisturbed: Path) -> None:
-    # A limit on the size of files makes the system refuse to write more, as a full disk does.
-    code = """
-        import resource
-        limit = [None]
-        original = crp.atlas.file.hdf5_writer.write_tree
-        def limited(path, tree, *, compress):
-            if limit[0] is not None:
-                resource.setrlimit(resource.RLIMIT_FSIZE, (limit[0], resource.RLIM_INFINITY))
-            original(path, tree, compress=compress)
-            limit[0] = os.path.getsize(path) // 2 if tree.groups["/progress"]["done"] >= 9 else None
-        crp.atlas.build.dataset_pass.write_tree = limited
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        try:
-            build(sys.argv[1])
-        except crp.CrpKitError as error:
-            print(error)
-    """
+@contextmanager
+def limited(size: int) -> Iterator[None]:
+    """Have the system refuse files that are larger, as a full disk does."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+SMALL: dict[str, Any] = {"layers": ["layer2.1.conv2"], "batch_size": 4, "matrix": True}
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("small") / "atlas.h5"
+    build(path, ShapesDataset(24), **SMALL).close()
+    return path
+
+
+@pytest.mark.parametrize("share", [0.02, 0.3, 0.6, 0.95, pytest.param(0.1, marks=pytest.mark.slow)])
+def test_a_full_disk_is_said_and_loses_no_batch(tmp_path: Path, small: Path, share: float) -> None:
     path = tmp_path / "atlas.h5"
-    ran = run_build(code, path)
-    assert ran.returncode == 0, ran.stderr
-    assert "checkpoint.h5: the disk, or what you may use of it, is full" in ran.stdout
-    assert "what was there before is kept" in ran.stdout
-    assert [one.name for one in (tmp_path / "atlas.h5.partial").iterdir() if "writing" in one.name] == []
-    build(path, ShapesDataset(COUNT), batch_size=4, matrix=True, resume=True).close()
-    assert same_bits(path, undisturbed)
+    with (
+        limited(int(share * small.stat().st_size)),
+        pytest.raises(crp.CrpKitError, match="the disk, or what you may use of it, is full; (what|the batches)"),
+    ):
+        build(path, ShapesDataset(24), **SMALL)
+    assert not path.exists()
+    assert [entry.name for entry in tmp_path.rglob("*writing*")] == []
+    build(path, ShapesDataset(24), **SMALL, resume=True).close()
+    assert same_bits(path, small)
+    assert os.listdir(tmp_path) == ["atlas.h5"]
+
+
+class Sends(ShapesDataset):
+    """Sends a signal to this process when a sample is read."""
+
+    number, at = signal.SIGINT, 12
+
+    def __getitems__(self, indices: Any) -> Any:
+        if self.at in indices:
+            os.kill(os.getpid(), self.number)
+        return super().__getitems__(indices)
+
+
+@pytest.mark.parametrize("at", [0, 12, 20])
+def test_ctrl_c_in_a_batch_keeps_it(tmp_path: Path, small: Path, at: int) -> None:
+    data = Sends(24)
+    data.at = -1
+    path = tmp_path / "atlas.h5"
+    prepared = dataset_pass.prepare
+
+    def armed(*arguments: Any) -> Any:
+        try:
+            return prepared(*arguments)
+        finally:
+            data.at = at
+
+    with pytest.MonkeyPatch.context() as patched, pytest.raises(KeyboardInterrupt) as raised:  # noqa: PT012
+        patched.setattr(dataset_pass, "prepare", armed)
+        build(path, data, **SMALL)
+    data.at = -1
+    if at == 20:  # in the last batch: the file is written
+        assert not raised.value.args
+    else:
+        assert f"interrupted after {at // 4 + 1} of 6 batches, which are kept; resume" in str(raised.value)
+        with crp.ConceptAtlas(tmp_path / "atlas.h5.partial" / "checkpoint.h5", incomplete=True) as atlas:
+            assert (atlas.predictions >= 0).sum() == at + 4
+        build(path, data, **SMALL, resume=True).close()
+    assert same_bits(path, small)
+    assert os.listdir(tmp_path) == ["atlas.h5"]
+
+
+class Interrupted:
+    """Sends a signal to this process in the calls of a method that HDF5 makes, from one call on."""
+
+    def __init__(
+        self, patched: pytest.MonkeyPatch, method: str, call: int, *, times: int = 1, number: int = signal.SIGINT
+    ) -> None:
+        usual, self.calls = getattr(hdf5_writer._Sink, method), 0
+
+        def sending(sink: Any, *arguments: Any) -> Any:
+            if "file.writing" in str(sink._file.name):
+                self.calls += 1
+                if call <= self.calls < call + times:
+                    os.kill(os.getpid(), number)
+            return usual(sink, *arguments)
+
+        patched.setattr(hdf5_writer._Sink, method, sending)
+
+
+CALLS = [("write", 1), ("write", 40), ("seek", 3), ("truncate", 1)]
+
+
+@pytest.mark.parametrize(("method", "call"), CALLS)
+def test_ctrl_c_in_any_callback_of_the_final_write_lets_it_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small: Path, method: str, call: int
+) -> None:
+    sent = Interrupted(monkeypatch, method, call)
+    with pytest.raises(KeyboardInterrupt):
+        build(tmp_path / "atlas.h5", ShapesDataset(24), **SMALL)
+    assert sent.calls >= call
+    assert same_bits(tmp_path / "atlas.h5", small)
+    assert os.listdir(tmp_path) == ["atlas.h5"]
+
+
+def test_sigterm_in_the_final_write_of_a_merge_leaves_the_atlas_alone(tmp_path: Path, small: Path) -> None:
+    parts = [tmp_path / f"{number}.h5" for number in range(2)]
+    for number, part in enumerate(parts):
+        build(part, ShapesDataset(24), **SMALL, shard=(number, 2)).close()
+    child = os.fork()
+    if child == 0:
+        with pytest.MonkeyPatch.context() as patched:
+            Interrupted(patched, "write", 5, number=signal.SIGTERM)
+            crp.merge_atlases(parts, tmp_path / "atlas.h5")
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGTERM
+    assert same_bits(tmp_path / "atlas.h5", small)
+    assert sorted(os.listdir(tmp_path)) == ["0.h5", "1.h5", "atlas.h5"]
+
+
+@pytest.mark.parametrize("method", ["write", "seek"])
+def test_a_second_ctrl_c_gives_the_final_write_up_and_loses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small: Path, method: str
+) -> None:
+    path = tmp_path / "atlas.h5"
+    with monkeypatch.context() as patched:
+        Interrupted(patched, method, 5, times=2)
+        with pytest.raises(KeyboardInterrupt, match="while .* was written; all batches are kept; resume continues"):
+            build(path, ShapesDataset(24), **SMALL)
+    assert not path.exists()
+    assert [entry.name for entry in tmp_path.rglob("*writing*")] == []
+    monkeypatch.setattr(Collector, "seen", None)  # no batch is computed again
+    build(path, ShapesDataset(24), **SMALL, resume=True).close()
+    assert same_bits(path, small)
+
+
+@pytest.mark.parametrize("error", [MemoryError, KeyboardInterrupt, OSError, SystemExit])
+@pytest.mark.parametrize("method", ["write", "seek", "truncate"])
+def test_an_exception_of_any_kind_in_a_callback_never_gives_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: type[BaseException], method: str
+) -> None:
+    class Fails(io.FileIO):
+        """Fails in one call, and works again after it, as an interrupted call does."""
+
+    def fails(self: Fails, *arguments: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 7 or method == "truncate":
+            raise error
+        return getattr(io.FileIO, method)(self, *arguments)
+
+    calls: list[int] = []
+    setattr(Fails, method, fails)
+    monkeypatch.setattr("crp_kit.atlas.file.hdf5_writer.open", lambda path, *_, **__: Fails(path, "r+"), raising=False)
+    expected = crp.CrpKitError if error is OSError else error
+    tree = Tree({"/": {"a": 1}}, {"/values": array_spec(np.arange(200000.0))})
+    with pytest.raises(expected):
+        hdf5_writer.write_tree(tmp_path / "a.h5", tree, compress=False)
+    assert calls
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("part", ["values", "text", "attribute", "shape"])
+def test_a_file_that_does_not_hold_what_was_written_gets_no_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: str
+) -> None:
+    written = hdf5_writer._written
+
+    def damaged(path: Path, *arguments: Any) -> Any:
+        sums = written(path, *arguments)
+        with h5py.File(path, "a") as file:
+            if part == "values":
+                file["values"][1234] += 1
+            elif part == "text":
+                file["text"][1] = b"xx"
+            elif part == "attribute":
+                file["group"].attrs["n"] = 8
+            else:
+                del file["values"]
+                file["values"] = np.zeros(3)
+        return sums
+
+    monkeypatch.setattr(hdf5_writer, "_written", damaged)
+    tree = Tree(
+        {"/group": {"n": 7}}, {"/values": array_spec(np.arange(20000)), "/text": array_spec(np.array([b"a", b"bc"]))}
+    )
+    with pytest.raises(crp.CrpKitError, match="what was read again is not what was written"):
+        hdf5_writer.write_tree(tmp_path / "a.h5", tree, compress=True)
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_build_writes_little_more_than_its_scores_and_its_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small: Path
+) -> None:
+    log_bytes, file_bytes = [], []
+    clear, take_name = BatchLog.close, files._take_name
+    monkeypatch.setattr(BatchLog, "close", lambda log: (log_bytes.append(log.size), clear(log)))
+
+    def named(beside: Path, path: Path, **options: Any) -> None:
+        file_bytes.append(beside.stat().st_size)
+        take_name(beside, path, **options)
+
+    monkeypatch.setattr(files, "_take_name", named)
+    build(tmp_path / "atlas.h5", ShapesDataset(24), **SMALL, checkpoint=0.0).close()
+    scores = 24 * 32 * 2 * (4 + 1)
+    assert scores < log_bytes[0] < 1.5 * scores
+    assert len(file_bytes) == 2, "an empty checkpoint and the file: the log has not outgrown the state"
+    assert sum(file_bytes) + log_bytes[0] < 2 * small.stat().st_size
+
+
+def test_a_log_that_has_outgrown_the_state_becomes_a_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small: Path
+) -> None:
+    saved: list[int] = []
+    save = BuildFolder.save
+    monkeypatch.setattr(BuildFolder, "save", lambda *some, **options: (saved.append(1), save(*some, **options))[1])
+    monkeypatch.setattr(Tree, "nbytes", 4000)  # two batches' worth of scores: this state is small
+    monkeypatch.setattr(BuildFolder, "checkpoint_size", lambda _: 0)
+    build(tmp_path / "a.h5", ShapesDataset(24), **SMALL, checkpoint=0.0).close()
+    assert len(saved) == 1 + 2, "an empty one, and not one at every batch"
+    assert same_bits(tmp_path / "a.h5", small)
+
+
+@pytest.mark.parametrize("step", ["before", "after"])
+def test_a_kill_around_the_step_from_log_to_checkpoint_counts_no_batch_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small: Path, step: str
+) -> None:
+    path = tmp_path / "atlas.h5"
+    with monkeypatch.context() as patched:
+        patched.setattr(BatchLog, "size", 1 << 40)  # at every batch
+        patched.setattr(_Pass, "_keep", lambda *_: None)  # as after a kill
+        saves = BuildFolder.save
+        calls: list[int] = []
+
+        def killed(folder: BuildFolder, tree: Any, **options: Any) -> None:
+            calls.append(1)
+            if step == "after" or len(calls) < 4:
+                saves(folder, tree, **options)
+            if len(calls) == 4:
+                raise RuntimeError("killed")
+
+        patched.setattr(BuildFolder, "save", killed)
+        with pytest.raises(RuntimeError):
+            build(path, ShapesDataset(24), **SMALL, checkpoint=0.0)
+    assert logged_batches(tmp_path / "atlas.h5.partial" / "batches.log") == 3
+    build(path, ShapesDataset(24), **SMALL, resume=True).close()
+    assert same_bits(path, small)
+
+
+def test_a_damaged_log_is_said_and_computed_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, small: Path
+) -> None:
+    path, log = tmp_path / "atlas.h5", tmp_path / "atlas.h5.partial" / "batches.log"
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(_Pass, "finish", lambda *_: (_ for _ in ()).throw(RuntimeError("killed")))
+        with pytest.raises(RuntimeError):
+            build(path, ShapesDataset(24), **SMALL)
+    damaged = bytearray(log.read_bytes())
+    damaged[len(damaged) // 2] ^= 1
+    log.write_bytes(damaged)
+    build(path, ShapesDataset(24), **SMALL, resume=True).close()
+    assert "batches.log is damaged: 4 batches in it are computed again" in caplog.text
+    assert same_bits(path, small)
+
+
+@pytest.mark.parametrize("kind", ["link", "dangling link", "folder", "fifo"])
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_nothing_but_a_file_is_overwritten(tmp_path: Path, kind: str, overwrite: bool) -> None:
+    path, precious = tmp_path / "atlas.h5", tmp_path / "precious"
+    precious.write_text("theirs")
+    if kind == "folder":
+        path.mkdir()
+    elif kind == "fifo":
+        os.mkfifo(path)
+    else:
+        path.symlink_to(precious if kind == "link" else tmp_path / "away")
+    with pytest.raises(crp.CrpKitError, match="atlas.h5.*(it is a|exists)"):
+        build(path, ShapesDataset(4), overwrite=overwrite)
+    assert precious.read_text() == "theirs"
+    assert sorted(os.listdir(tmp_path)) == ["atlas.h5", "precious"]
+
+
+class Appears(ShapesDataset):
+    """Somebody else writes a file of the atlas's name meanwhile."""
+
+    path: Path
+
+    def __getitems__(self, indices: Any) -> Any:
+        if 20 in indices and len(indices) == 4:
+            self.path.write_text("theirs")
+        return super().__getitems__(indices)
+
+
+def test_a_file_that_appears_meanwhile_is_kept_and_no_batch_is_lost(tmp_path: Path, small: Path) -> None:
+    data, path = Appears(24), tmp_path / "atlas.h5"
+    data.path = path
+    with pytest.raises(crp.CrpKitError, match="a file of this name has appeared meanwhile; what was there before is"):
+        build(path, data, **SMALL)
+    assert path.read_text() == "theirs"
+    path.rename(tmp_path / "theirs")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Collector, "seen", None)  # no batch is computed again
+        build(path, ShapesDataset(24), **SMALL, resume=True).close()
+    assert same_bits(path, small)
+
+
+def test_overwriting_starts_again_without_the_batches_before(tmp_path: Path, small: Path) -> None:
+    path = tmp_path / "atlas.h5"
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(_Pass, "finish", lambda *_: (_ for _ in ()).throw(RuntimeError("killed")))
+        with pytest.raises(RuntimeError):
+            build(path, ShapesDataset(24), **SMALL)
+    passed: list[int] = []
+    seen = Collector.seen
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Collector, "seen", lambda *some: (passed.append(1), seen(*some))[1])
+        build(path, ShapesDataset(24), **SMALL, overwrite=True).close()
+    assert len(passed) == 6
+    assert same_bits(path, small)
+
+
+def test_a_finished_atlas_clears_up_what_a_kill_has_left(tmp_path: Path, small: Path) -> None:
+    path = tmp_path / "atlas.h5"
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(BuildFolder, "__exit__", lambda folder, *_: folder._folder.close())
+        build(path, ShapesDataset(24), **SMALL).close()
+    assert (tmp_path / "atlas.h5.partial").exists()
+    build(path, ShapesDataset(24), **SMALL, resume=True).close()
+    assert os.listdir(tmp_path) == ["atlas.h5"]
+
+
+def test_a_large_build_says_what_it_takes_before_it_begins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    build(tmp_path / "a.h5", ShapesDataset(4), **SMALL).close()
+    assert "this build takes" not in caplog.text
+    monkeypatch.setattr(estimate, "_LARGE", 1000)
+    build(tmp_path / "b.h5", ShapesDataset(4), **SMALL).close()
+    assert "this build takes at most about 0.0 GB in memory" in caplog.text
+    assert "less with fewer or smaller layers, k, k_class, matrix" in caplog.text
 
 
 def test_errors_of_the_disk_are_said_in_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("crp_kit.files.os.replace", full)
+    monkeypatch.setattr("crp_kit.files.os.link", full)  # the last step of the file
     with pytest.raises(
         crp.CrpKitError,
         match="cannot write .*a.h5: the disk, or what you may use of it, is full; what was there before is kept",
     ):
         build(tmp_path / "a.h5", ShapesDataset(4))
-    assert list(tmp_path.iterdir()) == [], "there was nothing to keep"
+    assert os.listdir(tmp_path) == ["a.h5.partial"], "what batches gave is kept"
 
 
 class Removes(ShapesDataset):
@@ -189,6 +519,7 @@ def test_a_vanished_folder_is_said(tmp_path: Path) -> None:
     with pytest.raises(crp.CrpKitError, match=r"cannot write .*: the folder .* is gone"):
         build(folder / "a.h5", data, batch_size=4, subset=range(1, 13), checkpoint=0.0)
     assert crp.verify_atlas(tmp_path / "moved" / "a.h5.partial" / "checkpoint.h5") == ()
+    assert logged_batches(tmp_path / "moved" / "a.h5.partial" / "batches.log") == 2
 
 
 def test_two_processes_do_not_build_one_file(tmp_path: Path) -> None:
@@ -317,7 +648,9 @@ def test_a_batch_that_is_half_taken_in_is_never_saved(tmp_path: Path, monkeypatc
         with pytest.raises(MemoryError):
             build(tmp_path / "a.h5", ShapesDataset(20), batch_size=4, checkpoint=0.0)
     with crp.ConceptAtlas(tmp_path / "a.h5.partial" / "checkpoint.h5", incomplete=True) as atlas:
-        assert atlas["layer2.1.conv2"].relevance.moments.count.sum() == 8
+        assert atlas["layer2.1.conv2"].relevance.moments.count.sum() == 0
+    # What the third batch gave is known: it is added whole when the build is resumed.
+    assert logged_batches(tmp_path / "a.h5.partial" / "batches.log") == 3
     build(tmp_path / "a.h5", ShapesDataset(20), batch_size=4, resume=True).close()
     build(tmp_path / "b.h5", ShapesDataset(20), batch_size=4).close()
     assert same_bits(tmp_path / "a.h5", tmp_path / "b.h5")

@@ -157,7 +157,7 @@ def test_zeros_behind_the_last_batch_are_no_batch(path: Path) -> None:
 
 def test_batches_of_another_pass_are_never_taken(path: Path) -> None:
     found, damage = replayed(path, digest=b"another pass ...")
-    assert (found, damage) == ([], None)
+    assert (found, damage) == ([], 6)
 
 
 @pytest.mark.parametrize("order", [[0, 2, 3], [1, 2], [0, 0, 1], [0, 2, 1]])

@@ -59,11 +59,15 @@ class LoggedBatch:
 
 
 def pass_digest(header: Header, layers: Sequence[LayerInfo], progress: Progress) -> bytes:
-    """Return a digest of everything that decides what the batches of a pass give, and of its shard."""
+    """Return a digest of everything that decides what the batches of a pass give, and of its shard.
+
+    The words for model and dataset decide nothing; two passes may differ in them.
+    """
     shard = [progress.shard, progress.shards, progress.first, progress.end, progress.batches]
     infos = [[info.name, info.concept, info.n_concepts, list(info.output_shape)] for info in layers]
-    words = json.dumps([header.attributes(), infos, shard], sort_keys=True)
-    return hashlib.sha256(words.encode()).digest()[:_DIGEST]
+    attributes = {name: value for name, value in header.attributes().items() if name not in ("model", "dataset")}
+    text = json.dumps([attributes, infos, shard], sort_keys=True)
+    return hashlib.sha256(text.encode()).digest()[:_DIGEST]
 
 
 class BatchLog:
@@ -133,7 +137,7 @@ class BatchLog:
         if head and not head.startswith(_MAGIC[: len(head)]):
             raise AtlasError(f"{self.path} is no log of a build, and is kept; move it away")
         if head != _MAGIC + self._digest:
-            self.damage = self._markers(0) or None
+            self.damage = max(self._markers(0, digest) for digest in (self._digest, head[len(_MAGIC) :])) or None
             self._cut(0)
             return
         end, following = _HEAD, done
@@ -182,7 +186,7 @@ class BatchLog:
 
     def _lost(self, end: int) -> int | None:
         """Return how many batches are in the log behind its last sound record, not counting one that was cut short."""
-        lost = self._markers(end)
+        lost = self._markers(end, self._digest)
         self._file.seek(end)
         prefix = self._file.read(_PREFIX.size)
         if lost == 1 and prefix.startswith(_MARKER):
@@ -191,9 +195,9 @@ class BatchLog:
                 return None
         return lost or None
 
-    def _markers(self, start: int) -> int:
-        """Return how many records seem to begin behind an offset."""
-        marker, total, kept = _MARKER + self._digest, 0, b""
+    def _markers(self, start: int, digest: bytes) -> int:
+        """Return how many records of a pass seem to begin behind an offset."""
+        marker, total, kept = _MARKER + digest, 0, b""
         self._file.seek(start)
         while block := self._file.read(1 << 24):
             kept += block

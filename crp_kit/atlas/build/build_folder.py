@@ -6,8 +6,9 @@ from pathlib import Path
 from types import TracebackType
 
 from ...errors import AtlasError, InputError
-from ...files import check_free
+from ...files import check_free, error_reason
 from ...folders import WorkingFolder
+from ...interrupts import Interrupts
 from ..file.hdf5_writer import write_tree
 from ..file.schema import Tree
 
@@ -95,7 +96,7 @@ class BuildFolder:
         write_tree(self.checkpoint, tree, compress=compress, beside=self.path / _NEW_CHECKPOINT)
 
     def write(self, tree: Tree, *, compress: bool) -> None:
-        """Write the file under its final name.
+        """Write the file under its final name and clear the folder away, before a signal takes its effect.
 
         Raises
         ------
@@ -103,4 +104,19 @@ class BuildFolder:
             If it cannot be written, or a file of this name has appeared meanwhile and may not be replaced.
         """
         beside = self.path / _NEW_FILE
-        write_tree(self.target, tree, compress=compress, beside=beside, replace=self._overwrite)
+        with Interrupts():
+            write_tree(self.target, tree, compress=compress, beside=beside, replace=self._overwrite)
+            self._folder.release(remove=True)
+
+    def checkpoint_size(self) -> int:
+        """Return the bytes of the checkpoint.
+
+        Raises
+        ------
+        AtlasError
+            If it is gone.
+        """
+        try:
+            return self.checkpoint.stat().st_size
+        except OSError as error:
+            raise AtlasError(f"cannot write {self.checkpoint}: {error_reason(error)}") from error

@@ -55,7 +55,7 @@ def build_atlas(
         with log, bar, Interrupts() as interrupts:
             grid = prepared.batches_from(state.progress.done)
             running.run(batches(prepared.samples, grid, workers=settings.num_workers), interrupts, bar)
-            running.finish(interrupts)
+            running.finish()
     return ConceptAtlas(folder.target, incomplete=prepared.progress.shards > 1)
 
 
@@ -154,7 +154,7 @@ class _Pass:
     def _save(self) -> None:
         """Make sure that all batches survive a loss of power; in a checkpoint, if their log has outgrown the state."""
         self.log.sync()
-        if self.log.size > self.folder.checkpoint.stat().st_size:
+        if self.log.size > self.folder.checkpoint_size():
             tree = self.state.tree(self.origin, complete=False)
             if self.log.size > tree.nbytes:
                 self._compact(tree)
@@ -176,7 +176,7 @@ class _Pass:
             except AtlasError as error:
                 _log.warning("%s; the batches are kept in %s", error, self.log.path)
 
-    def finish(self, interrupts: Interrupts) -> None:
+    def finish(self) -> None:
         """Write the file under its final name: the atlas, or this shard of it.
 
         Raises
@@ -186,6 +186,7 @@ class _Pass:
         """
         complete = self.state.progress.shards == 1
         self.log.sync()
+        self.log.close()
         try:
             self.folder.write(self.state.tree(self.origin, complete=complete), compress=complete)
         except KeyboardInterrupt as error:
