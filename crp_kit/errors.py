@@ -12,6 +12,11 @@ class CrpKitError(Exception):
     """Base of every error that crp-kit raises on purpose.
 
     Names in its message may come from other people's files: control characters are escaped, line breaks apart.
+
+    Parameters
+    ----------
+    *args : object
+        The message.
     """
 
     def __init__(self, *args: object) -> None:
@@ -131,6 +136,11 @@ class AtlasError(CrpKitError, ValueError):
     """A file that is no atlas, is damaged or not finished, or does not belong to the model or data at hand.
 
     Its message is one line: line breaks are escaped too.
+
+    Parameters
+    ----------
+    *args : object
+        The message.
     """
 
     def __init__(self, *args: object) -> None:

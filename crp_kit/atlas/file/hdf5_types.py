@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -51,7 +52,7 @@ def shape_of(content: bytes) -> tuple[int, ...]:
     elif kind == 2:
         raise AtlasError("an array or attribute of it is empty")
     shape = tuple(fields.number(8) for _ in range(rank))
-    if any(size > _LARGEST for size in shape) or int(np.prod(np.array(shape, object))) > _LARGEST:
+    if any(size > _LARGEST for size in shape) or math.prod(shape) > _LARGEST:
         raise AtlasError(f"an array of it says that it has the shape {shape}, which no memory has")
     if flags & 1 and tuple(fields.number(8) for _ in range(rank)) != shape:
         raise AtlasError("an array of it can grow, which an atlas's never can")
@@ -136,7 +137,7 @@ def _attribute(fields: Fields, heaps: StringHeaps) -> tuple[str, Any]:
 
 
 def _value(kind: np.dtype[Any], shape: tuple[int, ...], fields: Fields, heaps: StringHeaps) -> Any:
-    count = int(np.prod(np.array(shape, object))) if shape else 1
+    count = math.prod(shape)
     if len(shape) > 1 or count > _LONGEST:
         raise AtlasError(f"it has the shape {shape}, which no attribute of an atlas has")
     if kind.hasobject:
