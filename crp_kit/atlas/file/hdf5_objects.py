@@ -183,5 +183,5 @@ def _link(fields: Fields) -> Link:
     flags = fields.number(1)
     kind = fields.number(1) if flags & 8 else 0
     fields.take((8 if flags & 4 else 0) + (1 if flags & 16 else 0))
-    name = fields.take(fields.number(1 << (flags & 3))).decode("utf-8", "surrogateescape")
+    name = fields.take(fields.number(1 << (flags & 3))).decode()
     return Link(name, fields.number(8) if kind == 0 else None)

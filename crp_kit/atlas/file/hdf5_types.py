@@ -129,7 +129,7 @@ def _attribute(fields: Fields, heaps: StringHeaps) -> tuple[str, Any]:
     fields.take(1 if version == 3 else 0)
     padded = [-(-size // 8) * 8 if version == 1 else size for size in sizes]
     name, kind, space = (fields.take(whole)[:size] for whole, size in zip(padded, sizes, strict=True))
-    label = name.partition(b"\0")[0].decode("utf-8", "surrogateescape")
+    label = name.partition(b"\0")[0].decode()
     try:
         return label, _value(type_of(Fields(kind)), shape_of(space), fields, heaps)
     except AtlasError as error:
@@ -143,7 +143,7 @@ def _value(kind: np.dtype[Any], shape: tuple[int, ...], fields: Fields, heaps: S
     if kind.hasobject:
         if shape:
             raise AtlasError("it is a list of texts, which no attribute of an atlas is")
-        return heaps.get(fields).partition(b"\0")[0].decode("utf-8", "surrogateescape")
+        return heaps.get(fields).partition(b"\0")[0].decode()
     values = np.frombuffer(fields.take(count * kind.itemsize), kind).reshape(shape)
     if kind.kind == "S":
         return values.item().decode() if not shape else values

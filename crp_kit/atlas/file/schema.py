@@ -427,7 +427,11 @@ def text_digest(strings: Sequence[str]) -> str:
 
 
 def checksum(groups: Mapping[str, Mapping[str, Any]]) -> str:
-    """Return a SHA-256 of every attribute of every group but the checksum's own."""
+    """Return a SHA-256 of every attribute of every group but the checksum's own.
+
+    A reader looks for groups, those of later versions too, in the root, in ``/layers``, in each layer, and in each mode
+    of a layer, and nowhere else.
+    """
     plain = {
         path: {name: _plain(value) for name, value in attributes.items() if name != "checksum"}
         for path, attributes in groups.items()
