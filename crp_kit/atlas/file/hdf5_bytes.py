@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import struct
+import threading
 from pathlib import Path
-from threading import Lock
 
 from ...errors import AtlasError
 
@@ -16,7 +16,6 @@ UNDEFINED = (1 << 64) - 1
 _METADATA = 1 << 28
 """Bytes of metadata, each part counted as often as it is read: 5,000 layers have 100 MB."""
 _WORD = 0xFFFFFFFF
-_POSIX = hasattr(os, "pread")
 
 
 class FileBytes:
@@ -28,8 +27,9 @@ class FileBytes:
 
     def __init__(self, path: Path) -> None:
         self._file = open(path, "rb", buffering=0)  # noqa: SIM115 - closed by `close`
+        self._lock = threading.Lock()
         self.size = os.fstat(self._file.fileno()).st_size
-        self._left, self._lock = min(self.size, _METADATA), Lock()
+        self._left = min(self.size, _METADATA)
 
     def close(self) -> None:
         self._file.close()
@@ -42,17 +42,15 @@ class FileBytes:
     def read(self, address: int, size: int) -> bytes:
         """Return bytes from an address on, all of them or an error. Threads and forked processes may read at once."""
         self.check(address, size)
-        data = self._read(address, size)
+        if hasattr(os, "pread"):
+            data = os.pread(self._file.fileno(), size, address)
+        else:  # on Windows, where nothing forks
+            with self._lock:
+                self._file.seek(address)
+                data = self._file.read(size)
         if len(data) != size:
             raise AtlasError("it became shorter while it was read")
         return data
-
-    def _read(self, address: int, size: int) -> bytes:
-        if _POSIX:
-            return os.pread(self._file.fileno(), size, address)
-        with self._lock:
-            self._file.seek(address)
-            return self._file.read(size) or b""
 
     def metadata(self, address: int, size: int) -> bytes:
         """Return bytes that are counted as metadata."""
