@@ -105,9 +105,7 @@ def limited(size: int) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("call", [True, False], ids=["posix_fallocate", "zeros"])
-def test_space_is_taken_at_once_or_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: bool
-) -> None:
+def test_space_is_taken_at_once_or_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: bool) -> None:
     if not call:
         monkeypatch.delattr(files.os, "posix_fallocate")
     with reserved_file(tmp_path, 3 << 20) as file:
