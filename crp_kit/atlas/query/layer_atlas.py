@@ -106,7 +106,7 @@ class ScoreAtlas:
         ConceptRangeError
             If the layer has no such concept.
         InputError
-            If the file has fewer.
+            If the file has fewer, and not all samples.
         """
         concept = self._concept(concept)
         ranking = {name: array[concept] for name, array in self.arrays("top").items()}
@@ -133,9 +133,10 @@ class ScoreAtlas:
         row = int(np.searchsorted(seen, cls))
         return row if row < len(seen) and seen[row] == cls else None
 
-    @staticmethod
-    def _ranking(columns: dict[str, Column], k: int | None, most: int) -> SampleRanking:
-        if k is not None and not 1 <= check_integer("k", k) <= most:
+    def _ranking(self, columns: dict[str, Column], k: int | None, most: int) -> SampleRanking:
+        # A ranking as long as the dataset has every sample, and whoever asks for more gets them all.
+        whole = most >= self.layer.file.header.n_samples
+        if k is not None and (check_integer("k", k) < 1 or (k > most and not whole)):
             raise InputError(f"the atlas holds {most} per ranking; k is 1 to {most}, got {k}")
         held = columns["sample"][: k or most] >= 0
         return SampleRanking(**{name: column[: k or most][held] for name, column in columns.items()})

@@ -44,7 +44,7 @@ def concept_graph_links(source: SampleSource, chosen: Chosen, *, verbose: bool =
     below = _below(source, list(chosen))
     if not below:
         return None
-    samples = min(_SAMPLES, source.atlas.header.k_class)
+    samples = min(_SAMPLES, source.atlas.header.k_class or source.atlas.header.k)
     shares = {
         (upper, lower): np.zeros((len(chosen[upper]), len(chosen[lower])))
         for upper, lower_layers in below.items()
@@ -87,8 +87,12 @@ def _edges(source: SampleSource, root: tuple[str, int], below: Sequence[str], sa
     scores = atlas[layer].relevance
     numbers: list[int] = []
     for cls in scores.classes(concept, 1).cls.tolist():
-        table = scores.class_top(concept, cls, samples)
-        numbers = table.sample[table.score > 0].tolist()
+        if atlas.header.k_class:
+            table = scores.class_top(concept, cls, samples)
+            numbers = table.sample[table.score > 0].tolist()
+        else:  # without rankings by class, those of its samples that are in the ranking over all
+            table = scores.top(concept)
+            numbers = table.sample[(table.score > 0) & (table.target == cls)][:samples].tolist()
     if not numbers:
         return ()
     concepts = source.subject.concepts
