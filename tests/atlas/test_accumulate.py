@@ -408,3 +408,69 @@ def test_the_moments_of_some_groups_are_cut_from_those_of_all(stream: Stream, st
     moments.add(stream.group, stream.score)
     whole = {name: values[part] for name, values in vars(moments.values()).items()}
     assert same_bits(vars(moments.values(part)), whole)
+
+
+# --------------------------------------------------------------------------------------------- groups that appear later
+
+
+def appearing(stream: Stream, make: Callable[[int], Any], add: Callable[[Any, slice, Array], None]) -> Any:
+    """Let each part have rows only for groups that it has met, in the order in which it met them, and merge them."""
+    whole, known = make(0), np.full(GROUPS, -1)
+    for number in stream.order:
+        part, row = make(0), np.full(GROUPS, -1)
+        for batch in stream.batches[stream.parts[number]]:
+            meet(part, row, stream.group[batch])
+            add(part, batch, row[stream.group[batch]])
+        met = np.argsort(np.where(row < 0, GROUPS, row), kind="stable")[: (row >= 0).sum()]
+        meet(whole, known, met)
+        whole.merge(part.arrays, known[met])
+    return whole, known
+
+
+def meet(accumulator: Any, row: Array, groups: Array) -> None:
+    for group in groups.tolist():
+        if row[group] < 0:
+            row[group] = row.max() + 1
+    accumulator.grow(int(row.max()) + 1)
+
+
+@QUICK
+@given(stream=streams(), k=st.integers(1, 4))
+def test_a_ranking_in_which_groups_appear_is_that_with_all_groups_from_the_beginning(
+    blocks: None, allocate: Allocate, stream: Stream, k: int
+) -> None:
+    def add(ranking: Ranking, rows: slice, group: Array) -> None:
+        names = ("score", "sample", "position", "target")
+        ranking.add(group, **{name: getattr(stream, name)[rows] for name in names})
+
+    found, row = appearing(stream, lambda groups: Ranking(groups, CONCEPTS, k, allocate=allocate, targets=True), add)
+    expected = sorted_by_brute_force(stream, k, stream.target)
+    held = np.flatnonzero(row >= 0)
+    assert set(held) == set(stream.group.tolist())
+    assert same_bits(
+        {name: values[row[held]] for name, values in found.arrays.items()},
+        {name: values[held] for name, values in expected.items()},
+    )
+
+
+@QUICK
+@given(stream=streams(TIES | WHOLE_RANGE))
+def test_moments_in_which_groups_appear_are_those_with_all_groups_from_the_beginning(
+    blocks: None, allocate: Allocate, stream: Stream
+) -> None:
+    def add(moments: Moments, rows: slice, group: Array) -> None:
+        moments.add(group, stream.score[rows])
+
+    found, row = appearing(stream, lambda groups: Moments(groups, CONCEPTS, allocate=allocate), add)
+    whole = Moments(GROUPS, CONCEPTS)
+    whole.add(stream.group, stream.score)
+    held = np.flatnonzero(row >= 0)
+    assert same_bits(vars(found.values(row[held])), vars(whole.values(held)))
+
+
+def test_groups_of_another_that_have_no_row_here_are_left_out() -> None:
+    other, whole = Moments(3, 1), Moments(1, 1)
+    other.add(np.array([0, 1, 1]), np.array([[1], [2], [4]], "f4"))
+    whole.merge(other.arrays, np.array([-1, 0, -1]))
+    assert whole.values().mean.tolist() == [[3]]
+    assert whole.count.tolist() == [2]
