@@ -5,11 +5,8 @@ from __future__ import annotations
 import os
 import pickle
 import re
-import signal
-import threading
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from multiprocessing.reduction import ForkingPickler
 from typing import Any
@@ -22,7 +19,7 @@ from ..escapes import one_line
 from ..factory_spec import factory_files, load_factory_files
 from .labels import LabelIds
 from .samples import Failure, NumberedSamples, Sample
-from .worker_process import become_worker
+from .worker_process import WorkerWatch, become_worker, without_torchs_handler
 
 __all__ = ["Batch", "batches"]
 
@@ -91,16 +88,20 @@ def batches(
         worker_init_fn=become_worker if workers else None,
         generator=torch.Generator(),  # without one of its own, a loader draws the seed of its workers from torch's
     )
-    usual = _child_handler()
-    source, watching = _started(loader), _child_handler()
-    _set_child_handler(usual)
-    for numbers in grid:
+    with without_torchs_handler() as settle:
+        source = _started(loader)
+        settle()
+        watch = WorkerWatch(watched.reading[:, _PID].tolist)
         try:
-            with _child_handler_set(watching):
-                batch = next(source)
-        except Exception as error:
-            raise InputError(_ended(error, watched.reading, numbers)) from error
-        yield batch
+            for numbers in grid:
+                try:
+                    with watch:
+                        batch = next(source)
+                except Exception as error:
+                    raise InputError(_ended(error, watch, watched.reading, numbers)) from error
+                yield batch
+        finally:
+            del source  # which ends the workers
 
 
 def _started(loader: DataLoader[Any]) -> Iterator[Batch]:
@@ -120,32 +121,6 @@ def _started(loader: DataLoader[Any]) -> Iterator[Batch]:
             f"worker processes cannot be started ({type(error).__name__}: {one_line(str(error))}); read the samples "
             f"with 0 workers"
         ) from error
-
-
-# torch sets a handler for the end of child processes that raises an exception wherever the main thread is then. It is
-# left in place while a batch is waited for, where that is harmless, and not while one is added to statistics or a file
-# is written.
-
-
-def _child_handler() -> Any:
-    """Return what is done when a child process ends; None where there is nothing to set."""
-    settable = hasattr(signal, "SIGCHLD") and threading.current_thread() is threading.main_thread()
-    return signal.getsignal(signal.SIGCHLD) if settable else None
-
-
-def _set_child_handler(handler: Any) -> None:
-    if handler is not None and threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGCHLD, handler)
-
-
-@contextmanager
-def _child_handler_set(handler: Any) -> Iterator[None]:
-    before = _child_handler()
-    _set_child_handler(handler)
-    try:
-        yield
-    finally:
-        _set_child_handler(before)
 
 
 @dataclass(frozen=True, eq=False)
@@ -202,19 +177,17 @@ def _collated(items: list[Sample | Failure]) -> Batch:
     )
 
 
-def _ended(error: Exception, reading: torch.Tensor, numbers: Sequence[int]) -> str:
-    """Return the sentence about an error of the loader itself, which is that of a worker for the most part."""
+def _ended(error: Exception, watch: WorkerWatch, reading: torch.Tensor, numbers: Sequence[int]) -> str:
+    """Return the sentence about an error of the loader itself: a worker has ended, or the batch cannot be made."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
-    pids = [int(pid) for pid in re.findall(r"pid(?:\(s\))?:? (\d+)", lines[0])]
+    pids = [watch.ended] if watch.ended else [int(pid) for pid in re.findall(r"pid(?:\(s\))? (\d+)", lines[0])]
     if not pids:
         return f"{_span(numbers[0], numbers[-1])} cannot be read: {one_line(lines[-1])}; resume continues from there"
     notes = [row for row in reading.tolist() if row[_PID] in pids]
     first, last = (notes[0][_FIRST], notes[0][_LAST]) if notes else (numbers[0], numbers[-1])
-    reason = re.search(r"killed by signal: (\w[\w ]*)", lines[0])
-    how = f"was killed by a signal ({reason[1]})" if reason else "ended unexpectedly"
     return (
-        f"a worker process {how} while it read {_span(first, last)}, perhaps for want of memory: fewer workers need "
-        f"less; resume continues from there"
+        f"a worker process {watch.how} while it read {_span(first, last)}, perhaps for want of memory: fewer workers "
+        f"need less; resume continues from there"
     )
 
 

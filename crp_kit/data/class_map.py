@@ -105,8 +105,10 @@ class ModelClasses:
         known = wordnet_id or name
         if self._are_imagenet and known in _wordnet_ids():
             return _wordnet_ids()[known]
-        similar = self._by_spelling.get(_spelling(name), ())
-        return similar[0] if len(similar) == 1 else None
+        similar = self._by_spelling.get(_spelling(name)) or tuple(
+            number for part in name.split(",") for number in self._by_spelling.get(_spelling(part), ())
+        )
+        return similar[0] if len(set(similar)) == 1 else None
 
     @property
     def _are_imagenet(self) -> bool:

@@ -195,7 +195,7 @@ class NumberedSamples(Dataset[Any]):
             kind = "a meta tensor" if image.is_meta else f"{image.layout}, {image.dtype}"
             raise InputError(f"an image is a dense tensor of real numbers; got {kind}")
         # What a dataset computed with gradients cannot be sent from a worker, and means nothing to a pass.
-        tensor = image.detach()
+        tensor = image.detach().as_subclass(torch.Tensor)
         tensor = tensor / 255 if tensor.dtype == torch.uint8 else tensor
         bad = count_not_finite(tensor)
         if bad:

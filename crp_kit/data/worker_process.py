@@ -1,4 +1,4 @@
-"""Worker processes that read samples: they leave signals to the main process and end with it, however it ends."""
+"""Worker processes that read samples: they leave signals to the main process, end with it, and are watched by it."""
 
 from __future__ import annotations
 
@@ -7,12 +7,16 @@ import os
 import signal
 import sys
 import threading
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from multiprocessing import parent_process
+from types import FrameType, TracebackType
+from typing import Any
 
-__all__ = ["become_worker"]
+__all__ = ["WorkerWatch", "become_worker", "without_torchs_handler"]
 
 _PR_SET_PDEATHSIG = 1
+_OF_TORCH = "torch.utils.data._utils.signal_handling"
 
 
 def become_worker(_: int) -> None:
@@ -32,3 +36,86 @@ def _end_with_parent() -> None:
     if parent is not None:
         parent.join()
         os._exit(1)
+
+
+@contextmanager
+def without_torchs_handler() -> Iterator[Callable[[], object]]:
+    """Keep torch's handler for child processes that end away, and restore the one from before at the end.
+
+    It raises an exception wherever the main thread is then, even where a batch is added to statistics or a file is
+    written. The function that is given sets the handler again after torch has set its own.
+    """
+    before = _child_handler()
+    calm = signal.SIG_DFL if getattr(before, "__module__", "") == _OF_TORCH else before
+    try:
+        _set_child_handler(calm)
+        yield lambda: _set_child_handler(calm)
+    finally:
+        _set_child_handler(before)
+
+
+class WorkerWatch:
+    """A context in which an exception is raised as soon as a worker has ended that should not have.
+
+    torch looks only every few seconds.
+
+    Parameters
+    ----------
+    pids : callable
+        Returns the process ids of the workers, as far as they are known; 0 for others.
+    """
+
+    def __init__(self, pids: Callable[[], Sequence[int]]) -> None:
+        self._pids = pids
+        self._before: Any = None
+        self.ended: int | None = None
+        """The worker that has ended."""
+        self.how = "ended unexpectedly"
+
+    def __enter__(self) -> WorkerWatch:
+        self._before = _child_handler()
+        if self._before is not None:
+            _set_child_handler(self._look)
+            try:
+                self._look()
+            except BaseException:
+                _set_child_handler(self._before)
+                raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        _set_child_handler(self._before)
+
+    def _look(self, number: int = 0, frame: FrameType | None = None) -> None:
+        """Raise an exception if a worker has ended, and leave its status to be read by others."""
+        if not hasattr(os, "waitid"):
+            return
+        for pid in filter(None, self._pids()):
+            with suppress(ChildProcessError):  # the status has been read
+                status = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+                if status is not None:
+                    self.ended, self.how = pid, _how(status.si_code, status.si_status)
+                    raise RuntimeError(self.how)
+        if callable(self._before) and number:
+            self._before(number, frame)
+
+
+def _how(code: int, status: int) -> str:
+    if code == os.CLD_EXITED:
+        return f"ended with status {status}"
+    with suppress(ValueError):
+        return f"was killed by {signal.Signals(status).name}"
+    return f"was killed by signal {status}"
+
+
+def _child_handler() -> Any:
+    """Return what is done when a child process ends; None where that cannot be set."""
+    settable = hasattr(signal, "SIGCHLD") and threading.current_thread() is threading.main_thread()
+    return signal.getsignal(signal.SIGCHLD) if settable else None
+
+
+def _set_child_handler(handler: Any) -> None:
+    if handler is not None and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGCHLD, handler)
