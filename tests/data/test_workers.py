@@ -307,7 +307,7 @@ def test_workers_end_with_their_parent_while_they_read(tmp_path: Path) -> None:
 
 
 def eventually(condition: Callable[[], bool]) -> bool:
-    end = time.monotonic() + 20
+    end = time.monotonic() + 60
     while not condition() and time.monotonic() < end:
         time.sleep(0.01)
     return condition()
