@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +44,7 @@ def export() -> None:
 @overwrite_option
 @click.option("--json", "as_json", is_flag=True, help="Print what was written as JSON.")
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), metavar="FOLDER")
+@click.option("--quiet", is_flag=True, help="No progress.")
 def virelay(*, file: Path, **options: Any) -> None:
     """Write the reference samples of concepts, with their conditional heatmaps, as a project for ViRelAy.
 
@@ -70,7 +70,7 @@ def virelay(*, file: Path, **options: Any) -> None:
             output,
             options["layer"],
             concept_ids=None if options["concept"] is None else numbers(options["concept"]),
-            verbose=sys.stderr.isatty(),
+            verbose=not options["quiet"],
             **{name: options[name] for name in ("top", "k", "mode", "conditioned_on", "batch_size", "overwrite")},
         )
     if options["as_json"]:

@@ -113,6 +113,14 @@ class Run:
         """How many rows are carried at once: as many as keep the largest map of them small."""
         return self.runtime.rows_at_once(self._largest, self.recording.value(self.graph.output).device)
 
+    @property
+    def samples_at_once(self) -> int:
+        """How many samples go through the model at once: as many as keep small what a forward records of them."""
+        values = [value for output in self.recording.values for value in tensors(output)]
+        storages = {value.untyped_storage().data_ptr(): value.untyped_storage().nbytes() for value in values}
+        recorded = sum(storages.values()) // max(self.graph.batch, 1)
+        return self.runtime.samples_at_once(recorded, self.recording.value(self.graph.output).device)
+
     def carry_fewer(self, rows: int) -> None:
         """Halve a number of rows for which memory did not suffice, for this and all later passes."""
         self.runtime.carry_fewer(rows, self._largest)

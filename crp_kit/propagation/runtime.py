@@ -17,6 +17,9 @@ __all__ = ["Runtime"]
 _VALUES_ON_CPU = 4 << 20
 """Elements of one map that are carried at once: more fit neither the cache nor the blocks that malloc keeps."""
 _VALUES_ELSEWHERE = 64 << 20
+_RECORDED_ON_CPU = 320 << 20
+"""Bytes that a forward records for the samples that go through the model at once; their passes take about as much."""
+_RECORDED_ELSEWHERE = 4 << 30
 
 
 class Runtime:
@@ -39,6 +42,11 @@ class Runtime:
         """Return how many rows a pass carries at once, from the number of elements of the largest map of one row."""
         values = self.values_at_once or (_VALUES_ON_CPU if device.type == "cpu" else _VALUES_ELSEWHERE)
         return max(1, values // largest)
+
+    @staticmethod
+    def samples_at_once(recorded: int, device: torch.device) -> int:
+        """Return how many samples go through the model at once, from the bytes that a forward records for each."""
+        return max(1, (_RECORDED_ON_CPU if device.type == "cpu" else _RECORDED_ELSEWHERE) // max(recorded, 1))
 
     def carry_fewer(self, rows: int, largest: int) -> None:
         """Halve a number of rows for which memory did not suffice, for this and all later passes."""

@@ -25,7 +25,7 @@ import yaml
 from atlas_case import COMPOSITE as RULES
 from atlas_case import SHAPES
 from atlas_case import SHAPES_LAYER as LAYER
-from command_line import invoke
+from command_line import invoke, without_progress
 from studies import virelay_of
 from torch.utils.data import Dataset
 
@@ -283,7 +283,7 @@ def test_the_command_writes_what_the_library_writes(tmp_path: Path, monkeypatch:
     result = crp_kit(*asked, "--concept", "24,3-4")
     assert result.exit_code == 0, (result.output, result.exception)
     assert result.stdout == "project/project.yaml\n"
-    assert result.stderr == "open it with: virelay project/project.yaml\n"
+    assert without_progress(result.stderr) == "open it with: virelay project/project.yaml\n"
     assert list(dict.fromkeys(arrays(Path("project/dataset.h5"))["concept"].tolist())) == [24, 3, 4]
     again = crp_kit(*asked)
     assert again.exit_code == 2

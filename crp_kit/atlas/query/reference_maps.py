@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -17,6 +18,7 @@ from ...data.fingerprints import fingerprint
 from ...data.samples import Failure, NumberedSamples
 from ...errors import AtlasError, InputError
 from ...models.state_dict import state_digest
+from ...propagation.plan_description import describe_plan
 from ...propagation.run import Run
 from ...rules.receptive_field import receptive_field_rules
 from ..file.atlas_file import AtlasFile
@@ -26,6 +28,7 @@ from .rankings import SampleRanking
 __all__ = [
     "Box",
     "ConditionedOn",
+    "ReferenceLayer",
     "ReferenceMaps",
     "attribute_references",
     "check_origin",
@@ -97,6 +100,27 @@ def of_one_shape(images: Sequence[torch.Tensor]) -> Iterator[list[int]]:
 
 
 @dataclass(frozen=True, eq=False)
+class ReferenceLayer:
+    """What the forward of one sample shows of a layer.
+
+    Parameters
+    ----------
+    concept : Concept
+    shape : torch.Size
+        Of the layer's output for one sample.
+    samples_at_once : int
+        How many samples go through the model at once.
+    rules : str
+        Rules of the model's nodes, as an atlas keeps them.
+    """
+
+    concept: Concept
+    shape: torch.Size
+    samples_at_once: int
+    rules: str
+
+
+@dataclass(frozen=True, eq=False)
 class ReferenceMaps:
     """Makes the heatmaps of one concept."""
 
@@ -140,24 +164,39 @@ class ReferenceMaps:
         self, inputs: torch.Tensor, starts: Sequence[int | None], positions: Sequence[int] | None
     ) -> tuple[torch.Tensor, list[Box]]:
         """Return heatmaps (sample, *place) of the concept, or of its neurons at positions, and those' boxes."""
-        layer = self.info.name
-        run = self.subject.attribution.engine.run(inputs[:1], self.subject.composite)
-        layers_concept = own_concept(run, self.info, self.subject.concepts)
-        ids, boxes = [self.concept] * len(inputs), []
+        layer = self.layer(self.run(inputs[:1]))
+        ids, boxes, passed = [self.concept] * len(inputs), [], layer.concept
         if positions is not None:
-            shape = per_sample(run.graph, run.recording.value(run.graph.find(layer))).shape[1:]
-            ids = neurons_at(layers_concept, self.info, self.concept, shape=shape, positions=positions)
-            layers_concept = NeuronConcept()
+            ids = neurons_at(layer.concept, self.info, self.concept, shape=layer.shape, positions=positions)
+            passed = NeuronConcept()
             boxes = self.boxes(inputs[:1], ids)
         attr = attribute_references(
-            self.subject, inputs, layer, ids=ids, starts=starts, concept=layers_concept,
-            batch_size=self.batch_size,
-        )  # fmt: skip
+            self.subject,
+            inputs,
+            self.info.name,
+            ids=ids,
+            starts=starts,
+            concept=passed,
+            batch_size=layer.samples_at_once,
+        )
         if attr.layout not in _SHOWN:
             raise InputError(
                 f"references show images, signals and volumes; heatmaps of this model are of {attr.layout}"
             )
         return attr.heatmap.detach(), boxes
+
+    def run(self, like: torch.Tensor) -> Run:
+        """Return the forward of one sample."""
+        return self.subject.attribution.engine.run(like, self.subject.composite)
+
+    def layer(self, run: Run) -> ReferenceLayer:
+        """Return what is known of the layer from the forward of one sample, which need not stay in memory."""
+        return ReferenceLayer(
+            own_concept(run, self.info, self.subject.concepts),
+            per_sample(run.graph, run.recording.value(run.graph.find(self.info.name))).shape[1:],
+            min(self.batch_size, run.samples_at_once),
+            json.dumps(describe_plan(run.graph, run.plan)),
+        )
 
     def boxes(self, like: torch.Tensor, neurons: Sequence[int]) -> list[Box]:
         """Return the receptive fields of neurons, for an input of one shape.

@@ -79,7 +79,7 @@ class ReportOptions:
     picture_size : int, optional
         Pixels of the longer side of each picture, from 16 to 512.
     batch_size : int, optional
-        Heatmaps that are computed at once.
+        Heatmaps that are computed at once, at most: fewer where a sample takes much memory in the model.
     check : bool, optional
         Make sure that model and dataset are the atlas's own.
     """

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -16,18 +15,15 @@ from ...atlas.file.schema import MODES, Mode
 from ...atlas.query.reference_maps import (
     Box,
     ConditionedOn,
+    ReferenceLayer,
     ReferenceMaps,
     attribute_references,
     neurons_at,
     of_one_shape,
-    own_concept,
     reference_image,
     reference_labels,
 )
-from ...attribution.layer_values import per_sample
-from ...concepts import Concept
 from ...errors import InputError
-from ...propagation.plan_description import describe_plan
 from ..image import heatmap_image, overlay, picture
 from .sprite_sheets import thumbnail
 
@@ -38,7 +34,8 @@ if TYPE_CHECKING:
 
 __all__ = ["ReferenceSample", "SampleSource"]
 
-_KEPT_IMAGES = 256
+_KEPT_IMAGES = 96
+"""More than one sheet shows, so that each image of a sheet is read once."""
 _STRONGEST = 0.99
 """Quantile of a heatmap's magnitudes from which values have the strongest colour, lest a few pixels fade the others."""
 
@@ -152,43 +149,45 @@ class SampleSource:
         self, layer: str, rows: Sequence[Row], entries: Sequence[_RankedSample]
     ) -> tuple[dict[Row, torch.Tensor], dict[tuple[int, int, int], Box]]:
         """Return heatmaps (height, width) by row, and boxes by neuron."""
-        info, subject = self.atlas[layer].info, self.subject
         maps = self._reference_maps(layer)
         heatmaps: dict[Row, torch.Tensor] = {}
         boxes: dict[tuple[int, int, int], Box] = {}
         images = [self._read(sample) for sample, _, _ in rows]
         for indices in of_one_shape(images):
-            inputs = maps.inputs([images[index] for index in indices])
-            run = subject.attribution.engine.run(inputs[:1], subject.composite)
-            self.same_rules &= json.dumps(describe_plan(run.graph, run.plan)) == self.atlas.header.composite
-            concept = own_concept(run, info, subject.concepts)
-            part = [rows[index] for index in indices]
-            heatmaps |= dict(zip(part, self._heatmaps(layer, concept, inputs, part), strict=True))
-            samples = {sample for sample, _, _ in part}
-            shape = per_sample(run.graph, run.recording.value(run.graph.find(layer))).shape[1:]
+            example = maps.inputs([images[indices[0]]])
+            model_layer = maps.layer(maps.run(example))
+            self.same_rules &= model_layer.rules == self.atlas.header.composite
+            step = model_layer.samples_at_once
+            for start in range(0, len(indices), step):
+                part = indices[start : start + step]
+                inputs, own_rows = maps.inputs([images[index] for index in part]), [rows[index] for index in part]
+                heatmaps |= dict(zip(own_rows, self._heatmaps(layer, model_layer, inputs, own_rows), strict=True))
+            samples = {rows[index][0] for index in indices}
             seen = [entry for entry in entries if entry.sample in samples]
-            boxes |= self._boxes(maps, concept, (inputs[:1], shape), seen)
+            boxes |= self._boxes(maps, model_layer, example, seen)
         return heatmaps, boxes
 
-    def _heatmaps(self, layer: str, concept: Concept, inputs: torch.Tensor, rows: Sequence[Row]) -> torch.Tensor:
+    def _heatmaps(
+        self, layer: str, model_layer: ReferenceLayer, inputs: torch.Tensor, rows: Sequence[Row]
+    ) -> torch.Tensor:
         """Return conditional heatmaps: (row, height, width)."""
         _, ids, labels = zip(*rows, strict=True)
         starts = [None] * len(rows) if self.conditioned_on == "layer" else labels
         attr = attribute_references(
-            self.subject, inputs, layer, ids=ids, concept=concept, starts=starts, batch_size=self.batch_size
+            self.subject, inputs, layer, ids=ids, concept=model_layer.concept, starts=starts, batch_size=len(inputs)
         )
         return attr.heatmap.detach()
 
     def _boxes(
         self,
         maps: ReferenceMaps,
-        concept: Concept,
-        example: tuple[torch.Tensor, torch.Size],
+        model_layer: ReferenceLayer,
+        example: torch.Tensor,
         entries: Sequence[_RankedSample],
     ) -> dict[tuple[int, int, int], Box]:
         """Return receptive fields of neurons; none where the concept has no neurons, and a remark instead.
 
-        `example` is a model input, (1, channel, height, width), and the shape of the layer's output for it.
+        `example` is a model input, (1, channel, height, width).
         """
         by_concept: dict[int, list[_RankedSample]] = {}
         for entry in entries:
@@ -197,9 +196,9 @@ class SampleSource:
         try:
             for id_, group in by_concept.items():
                 positions = [entry.position for entry in group]
-                indices = neurons_at(concept, maps.info, id_, shape=example[1], positions=positions)
+                indices = neurons_at(model_layer.concept, maps.info, id_, shape=model_layer.shape, positions=positions)
                 neurons |= {entry.neuron: index for entry, index in zip(group, indices, strict=True)}
-            return dict(zip(neurons, maps.boxes(example[0], list(neurons.values())), strict=True)) if neurons else {}
+            return dict(zip(neurons, maps.boxes(example, list(neurons.values())), strict=True)) if neurons else {}
         except InputError as error:
             self.remarks[maps.info.name] = f"Some concepts are shown without receptive fields: {error}."
             return {}

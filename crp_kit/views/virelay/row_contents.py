@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from tqdm import tqdm
 
 from ...atlas.file.schema import LayerInfo
-from ...atlas.query.reference_maps import attribute_references, own_concept, reference_image
+from ...atlas.query.reference_maps import ReferenceLayer, ReferenceMaps, attribute_references, reference_image
 from ...attribution.axes import class_axis
 from ...attribution.predicted_class import class_scores
 from ...attribution.subject import Subject
 from ...errors import InputError
+from ...progress import Progress
 from ..image import picture
 from .rows import ReferenceRows
 
@@ -56,7 +56,7 @@ class RowSource:
     def contents(self, rows: ReferenceRows, *, batch_size: int, verbose: bool) -> RowContents:
         """Return the contents of all rows, computed batch by batch."""
         parts = []
-        with tqdm(total=len(rows), unit="map", disable=not verbose) as bar:
+        with Progress(len(rows), "export", unit="map", verbose=verbose) as bar:
             for start in range(0, len(rows), batch_size):
                 parts.append(self._batch(rows, slice(start, start + batch_size)))
                 bar.update(len(parts[-1][0]))
@@ -77,19 +77,30 @@ class RowSource:
                 f"an image of {tuple(images[0].shape[1:])} pixels becomes a model input of {tuple(inputs.shape[2:])}, "
                 f"and ViRelAy shows both in one size; let the dataset resize and crop, not preprocess"
             )
-        layer, run = self.info.name, subject.attribution.engine.run(inputs[:1], subject.composite)
-        layer_concept = own_concept(run, self.info, subject.concepts)
-        ids, starts = rows.concept[part].tolist(), rows.start[part].tolist()
+        layer, axis = self._layer(inputs)
         attr = attribute_references(
-            subject, inputs, layer, ids=ids, starts=starts, concept=layer_concept, batch_size=len(inputs), record=True
+            subject,
+            inputs,
+            self.info.name,
+            ids=rows.concept[part].tolist(),
+            starts=rows.start[part].tolist(),
+            concept=layer.concept,
+            batch_size=layer.samples_at_once,
+            record=True,
         )
-        prediction = class_scores(attr.prediction, class_axis(run))
+        prediction = class_scores(attr.prediction, axis)
         return (
             np.stack([_pixels(image) for image in images]),
             _three_channels(attr.input_relevance).float().numpy(),
             prediction.detach().float().numpy(),
-            layer_concept.attribute(attr.relevances[layer]).double().numpy(),
+            layer.concept.attribute(attr.relevances[self.info.name]).double().numpy(),
         )
+
+    def _layer(self, inputs: torch.Tensor) -> tuple[ReferenceLayer, int]:
+        """Return what is known of the layer, and the class axis of the model's output."""
+        maps = ReferenceMaps(self.subject, self.info, 0, len(inputs))
+        run = maps.run(inputs[:1])
+        return maps.layer(run), class_axis(run)
 
 
 def _pixels(image: torch.Tensor) -> Array:
