@@ -393,8 +393,8 @@ class DatasetAnalyses(StudyBase):
         name : str, optional
             What to call the project.
         batch_size : int, optional
-            Heatmaps that are computed at once, at most: fewer where a sample takes much memory in the model. All of them
-            are kept in memory until they are written: 0.8 MB each, with their images, for 224×224 pixels.
+            Heatmaps that are computed at once, at most: fewer where a sample takes much memory in the model. They are
+            kept in memory until they are written: 0.8 MB each, with their images, for 224×224 pixels.
         check : bool, optional
             Make sure that model and data are the atlas's own.
         overwrite : bool, optional
