@@ -539,15 +539,15 @@ def test_the_memory_of_the_process_stays_small_when_the_state_is_on_disk(tmp_pat
         def anonymous():
             lines = open("/proc/self/status").read().splitlines()
             return max(int(line.split()[1]) for line in lines if line.startswith("RssAnon")) << 10
-        build(sys.argv[1] + ".small", limit=12, layers=["layer1.0.conv1"], concepts=crp.NeuronConcept(), k=1, k_class=1)
+        build(sys.argv[1] + ".small", limit=24, layers=["layer1.0.conv1"], concepts=crp.NeuronConcept(), k=1, k_class=1)
         before, most = anonymous(), [0]
         original = crp.atlas.build.pass_state.PassState.add
         def watched(self, batch):
             original(self, batch)
             most[0] = max(most[0], anonymous())
         crp.atlas.build.pass_state.PassState.add = watched
-        job = dict(layers=["layer1.0.conv1"], concepts=crp.NeuronConcept(), matrix=False, limit=12, checkpoint=60.0)
-        build(sys.argv[1], max_memory=int(sys.argv[2]), **job).close()
+        job = dict(layers=["layer1.0.conv1"], concepts=crp.NeuronConcept(), matrix=False, limit=24, checkpoint=60.0)
+        build(sys.argv[1], max_memory=int(sys.argv[2]), k_class=24, **job).close()
         print(most[0] - before)
     """
     grown = {}
@@ -559,7 +559,7 @@ def test_the_memory_of_the_process_stays_small_when_the_state_is_on_disk(tmp_pat
         )  # fmt: skip
         grown[limit] = int(ran.stdout)
     neurons, classes = 16 * 32 * 32, 8
-    state = 2 * neurons * (40 * 20 + classes * (8 * 16 + 2 * 4 + 6 * 8))
+    state = 2 * neurons * (24 * 20 + classes * (24 * 16 + 2 * 4 + 6 * 8))
     assert grown[1 << 32] > 0.6 * state  # some of it lies where freed memory was
     assert grown[0] < 0.3 * state, grown
 

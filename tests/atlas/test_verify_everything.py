@@ -142,7 +142,7 @@ def test_a_dataset_that_was_added_is_found(files: dict[str, Path], tmp_path: Pat
     path = Path(shutil.copy(files["atlas"], tmp_path / "a.h5"))
     with h5py.File(path, "r+") as file:
         file["layers/0/more"] = 1.5
-    assert problems(path) == ("the dataset /layers/0/more has no digest: it was added later",)
+    assert problems(path) == ("/layers/0/more has no digest: it was added later",)
 
 
 def test_digests_are_those_of_what_hashlib_gives(files: dict[str, Path]) -> None:

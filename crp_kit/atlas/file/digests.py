@@ -73,12 +73,15 @@ def digest_problems(file: H5File) -> Iterator[str]:
             yield f"the dataset {path} is not what was written: it has another SHA-256"
         paths.discard(path)
     for path in sorted(paths - {DIGESTS}):
-        yield f"the dataset {path} has no digest: it was added later"
+        yield f"{path} has no digest: it was added later"
 
 
 def _datasets(file: H5File) -> Iterator[str]:
-    """Yield the paths of all datasets."""
-    groups = file.groups()
+    """Yield the paths of all datasets where an atlas has any; what else there may be is not walked."""
+    groups, level = set(file.groups("/")), ["/layers"]
+    for _ in ("layer", "mode", "statistic"):
+        level = [inner for group in level for inner in file.groups(group)[1:]]
+        groups.update(level)
     for group in groups:
         paths = (f"{group.rstrip('/')}/{name}" for name in file.names(group))
         yield from (path for path in paths if path not in groups)

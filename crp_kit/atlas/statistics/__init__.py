@@ -2,6 +2,7 @@
 
 from ..file.schema import array_spec
 from .base import ArrayField, Block, Statistic
+from .group_array import GroupArray
 from .table import register_statistic, unregister_statistic
 
-__all__ = ["ArrayField", "Block", "Statistic", "array_spec", "register_statistic", "unregister_statistic"]
+__all__ = ["ArrayField", "Block", "GroupArray", "Statistic", "array_spec", "register_statistic", "unregister_statistic"]

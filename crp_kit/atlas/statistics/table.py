@@ -1,6 +1,7 @@
 """Table of the statistics of an atlas. Building, file, checks, merge and queries walk over it.
 
-A new statistic is one class and one row. It may come from outside of the package:
+A new statistic is one class and one row. It may come from outside of the package. An array with the axis "class" has a
+row for every class of the model, one with the axis "seen" for every class that has samples (`Statistic.make_room`).
 
 >>> import tempfile
 >>> import crp_kit as crp
