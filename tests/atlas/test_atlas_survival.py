@@ -30,6 +30,7 @@ from crp_kit.atlas.build.scores import Collector
 from crp_kit.atlas.file import hdf5_writer
 from crp_kit.atlas.file.schema import Tree, array_spec
 from crp_kit.data import ShapesDataset
+from crp_kit.folders import WorkingFolder
 
 ROOT = Path(__file__).parents[2]
 COUNT = 96
@@ -469,7 +470,7 @@ def test_overwriting_starts_again_without_the_batches_before(tmp_path: Path, sma
 def test_a_finished_atlas_clears_up_what_a_kill_has_left(tmp_path: Path, small: Path) -> None:
     path = tmp_path / "atlas.h5"
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(BuildFolder, "__exit__", lambda folder, *_: folder._folder.close())
+        patched.setattr(WorkingFolder, "release", lambda folder, **_: folder.close())
         build(path, ShapesDataset(24), **SMALL).close()
     assert (tmp_path / "atlas.h5.partial").exists()
     build(path, ShapesDataset(24), **SMALL, resume=True).close()

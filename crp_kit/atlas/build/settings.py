@@ -77,8 +77,9 @@ class BuildOptions:
     max_memory : int, optional
         Bytes that rankings and moments may take in memory; larger ones are kept in unnamed files beside the atlas.
     checkpoint : float, optional
-        Seconds between checkpoints. Large states are saved less often, such that saving takes at most a twentieth of
-        the time; 0 saves after every batch.
+        Seconds between checkpoints. What a batch gave is in a log as soon as it is counted, whatever this is; a
+        checkpoint makes it safe against a loss of power, and turns a log that has outgrown the state into a file. It
+        takes at most a twentieth of the time; 0 makes one after every batch.
 
     Raises
     ------
