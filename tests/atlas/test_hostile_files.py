@@ -354,6 +354,18 @@ def patched(*changes: tuple[int, bytes]) -> Callable[[Path], None]:
     return change
 
 
+@case("with a header that goes on in itself")
+def looped(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    for start, end in hostile.blocks(path):
+        if data[start : start + 4] == b"OCHK" and end - start >= 36:
+            again = bytes([16, 16, 0, 0]) + start.to_bytes(8, "little") + (end + 4 - start).to_bytes(8, "little")
+            filler = end - start - 4 - len(again) - 4
+            data[start + 4 : end] = again + bytes([0, filler & 255, filler >> 8, 0]) + bytes(filler)
+            data[end : end + 4] = lookup3(bytes(data[start:end])).to_bytes(4, "little")
+    path.write_bytes(data)
+
+
 case("of the oldest version")(lambda path: written(path, libver="earliest"))
 case("behind a user block")(lambda path: written(path, libver=("v110", "v110"), userblock_size=512))
 case("with pages of its own")(lambda path: written(path, libver=("v110", "v110"), fs_strategy="page"))

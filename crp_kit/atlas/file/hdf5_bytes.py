@@ -29,7 +29,7 @@ class FileBytes:
         self._file = open(path, "rb", buffering=0)  # noqa: SIM115 - closed by `close`
         self._lock = threading.Lock()
         self.size = os.fstat(self._file.fileno()).st_size
-        self._left = min(self.size, _METADATA)
+        self._left = min(2 * self.size, _METADATA)  # twice: two threads may read the same part at once
 
     def close(self) -> None:
         self._file.close()
