@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import dis
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from types import CodeType, FunctionType
 from typing import Any
 
@@ -50,14 +50,9 @@ def _definition(code: CodeType) -> _Definition | None:
         tree = ast.parse("".join(inspect.findsource(code)[0]))
     except (OSError, TypeError, SyntaxError, ValueError, IndexError, RecursionError):
         return None
-    wanted = list(_instructions(code))
-    nodes = [
-        node for node in ast.walk(tree) if isinstance(node, _Definition) and _first_line(node) == code.co_firstlineno
-    ]
-    for node in nodes:
-        if list(_instructions(_compiled(node))) == wanted:
-            return node
-    return None
+    definitions = (node for node in ast.walk(tree) if isinstance(node, _Definition))
+    here = (node for node in definitions if _first_line(node) == code.co_firstlineno)
+    return next((node for node in here if _is_same(_compiled(node, code.co_freevars), code)), None)
 
 
 def _first_line(node: _Definition) -> int:
@@ -65,16 +60,39 @@ def _first_line(node: _Definition) -> int:
     return min([node.lineno, *(one.lineno for one in decorators)])
 
 
-def _compiled(node: _Definition) -> CodeType:
-    """Return the code of a function's node alone."""
-    whole: Any
+def _compiled(node: _Definition, around: Sequence[str]) -> CodeType | None:
+    """Return the code of a function's node alone, in a function that has the names which it takes from around it."""
     if isinstance(node, ast.Lambda):
-        whole = compile(ast.Expression(node), "<function>", "eval")
+        inner: ast.stmt = ast.Expr(node)
     else:
-        alone = type(node)(**{**dict(ast.iter_fields(node)), "decorator_list": []}, lineno=1, col_offset=0)
-        whole = compile(ast.Module([alone], []), "<function>", "exec")
-    codes = [constant for constant in whole.co_consts if isinstance(constant, CodeType)]
-    return codes[-1]  # after those of its defaults
+        fields = {**dict(ast.iter_fields(node)), "decorator_list": []}
+        inner = type(node)(**fields, lineno=node.lineno, col_offset=node.col_offset)
+    module: Any = ast.parse(f"def around({', '.join(around)}): pass")
+    module.body[0].body = [inner]
+    try:
+        whole = compile(ast.fix_missing_locations(module), "<function>", "exec")
+    except (SyntaxError, ValueError, RecursionError):
+        return None
+    codes = [one for one in _codes(next(_codes(whole))) if one.co_firstlineno == node.lineno]
+    return codes[-1] if codes else None  # after those of its defaults
+
+
+def _codes(code: CodeType) -> Iterator[CodeType]:
+    return (constant for constant in code.co_consts if isinstance(constant, CodeType))
+
+
+def _is_same(one: CodeType | None, other: CodeType) -> bool:
+    """Return whether two codes have the same instructions, names and constants, wherever they are from."""
+    if one is None or any(
+        getattr(one, name) != getattr(other, name) for name in ("co_code", "co_names", "co_varnames", "co_freevars")
+    ):
+        return False
+    return len(one.co_consts) == len(other.co_consts) and all(
+        _is_same(first, second)
+        if isinstance(first, CodeType) and isinstance(second, CodeType)
+        else type(first) is type(second) and _constant(first) == _constant(second)
+        for first, second in zip(one.co_consts, other.co_consts, strict=True)
+    )
 
 
 def _syntax(node: Any) -> Iterator[str]:
@@ -111,6 +129,8 @@ def _instructions(code: CodeType) -> Iterator[str]:
                 yield _constant(one.argval)
         elif one.opname in _NAMES:
             yield str(one.argval)
+        elif one.opname.startswith("LOAD_FAST") and not one.opname.endswith("CLEAR"):
+            yield from [one.argval] if isinstance(one.argval, str) else one.argval
         elif one.opname == "BINARY_OP":
             yield one.argrepr
         elif operation in ("BINARY", "INPLACE"):

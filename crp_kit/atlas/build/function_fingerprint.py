@@ -7,7 +7,14 @@ import hashlib
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
+from types import (
+    BuiltinFunctionType,
+    FunctionType,
+    GetSetDescriptorType,
+    MemberDescriptorType,
+    MethodType,
+    ModuleType,
+)
 from typing import Any
 
 import numpy as np
@@ -102,6 +109,8 @@ def _of_class(cls: type) -> Iterator[tuple[str, Any]]:
             yield name, value.__func__
         elif isinstance(value, property):
             yield name, value.fget
+        elif isinstance(value, (MemberDescriptorType, GetSetDescriptorType)):
+            continue
         elif isinstance(value, FunctionType) or (not name.startswith("_abc_") and not name.startswith("__")):
             yield name, value
     yield from (("base", base) for base in cls.__bases__)
@@ -126,7 +135,7 @@ def _is_of_a_library(value: Any) -> bool:
     named = isinstance(value, (type, FunctionType)) or (
         hasattr(value, "__qualname__") and not isinstance(value, MethodType)
     )
-    return named and str(value.__module__).partition(".")[0] in _LIBRARIES
+    return named and str(getattr(value, "__module__", "")).partition(".")[0] in _LIBRARIES
 
 
 def _array(value: Any) -> str:
