@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import datetime as dt
 import io
 import json
 from collections.abc import Iterator
@@ -33,12 +34,26 @@ mode_option = click.option(
 @_file
 @click.option("--json", "as_json", is_flag=True, help="Print everything that the file says of itself as JSON.")
 def info(*, file: Path, as_json: bool) -> None:
-    """Say what an atlas, a shard, or what an interrupted build has kept was made from, and what is in it."""
-    from ..atlas import ConceptAtlas
+    """Say what an atlas, a shard, or what a build has kept so far was made from, and what is in it.
 
-    with ConceptAtlas(file, incomplete=True) as atlas:
+    FILE may be one that is still being built, or the folder FILE.partial beside it: then this says first how far the
+    build is, when its last checkpoint was, and whether a process is at work.
+    """
+    from ..atlas import ConceptAtlas
+    from ..atlas.build.build_progress import build_progress
+
+    build = None if file.is_file() else build_progress(file)
+    progress = {} if build is None else {"build": build.as_dict()}
+    if build is not None and not as_json:
+        click.echo(build.sentence(dt.datetime.now().astimezone()))
+    kept = file if build is None else build.checkpoint
+    if kept is None:
         if as_json:
-            click.echo(json.dumps(_described(atlas), indent=1, default=_plain))
+            click.echo(json.dumps(progress, indent=1))
+        return
+    with ConceptAtlas(kept, incomplete=True) as atlas:
+        if as_json:
+            click.echo(json.dumps({**progress, **_described(atlas)}, indent=1, default=_plain))
             return
         click.echo(repr(atlas))
         for name in ("created", "crp_kit_version", "command", "model_sha256", "dataset_sha256"):

@@ -1,0 +1,134 @@
+"""Progress of a build, read from its working folder while it runs or after it was interrupted; nothing is written."""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ...errors import AtlasError
+from ..file.reader import open_atlas, read_progress
+
+__all__ = ["BuildProgress", "build_progress"]
+
+try:
+    import fcntl
+except ImportError:  # on Windows, where working folders are not locked
+    fcntl = None  # type: ignore[assignment]
+
+_SUFFIX = ".partial"
+
+
+@dataclass(frozen=True)
+class BuildProgress:
+    """How far a build is.
+
+    Parameters
+    ----------
+    target : Path
+        The file that is being built.
+    checkpoint : Path or None
+        What the build has kept; None before the first checkpoint.
+    done, batches : int
+        Batches that are kept, of those of this part.
+    shard, shards : int
+        Which part this is, from 0, and how many there are.
+    saved : datetime or None
+        When the checkpoint was written.
+    running : bool or None
+        Whether a process is at work; None where the system does not say.
+    """
+
+    target: Path
+    checkpoint: Path | None
+    done: int
+    batches: int
+    shard: int
+    shards: int
+    saved: dt.datetime | None
+    running: bool | None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return everything as JSON can hold it."""
+        return {
+            "target": str(self.target),
+            "checkpoint": None if self.checkpoint is None else str(self.checkpoint),
+            "batches_done": self.done,
+            "batches": self.batches,
+            "shard": self.shard,
+            "shards": self.shards,
+            "saved": None if self.saved is None else self.saved.isoformat(timespec="seconds"),
+            "running": self.running,
+        }
+
+    def sentence(self, now: dt.datetime) -> str:
+        """Return the state in one sentence for a reader at a time."""
+        part = f", shard {self.shard}/{self.shards}," if self.shards > 1 else ""
+        if self.saved is None:
+            kept = "no checkpoint yet"
+        else:
+            share = f" ({self.done / self.batches:.1%})" if self.batches else ""
+            age = max(0, round((now - self.saved).total_seconds()))
+            kept = (
+                f"{self.done:,} of {self.batches:,} batches{share} in the checkpoint of {self.saved:%Y-%m-%d %H:%M:%S} "
+                f"({dt.timedelta(seconds=age)} ago)"
+            )
+        state = {
+            True: "is being built",
+            False: "was interrupted",
+            None: "is being built or was interrupted",
+        }[self.running]
+        hint = "" if self.running else "; the same command with --resume goes on"
+        return f"{self.target}{part} {state}: {kept}{hint}"
+
+
+def build_progress(path: Path) -> BuildProgress | None:
+    """Return the progress of a build, from the file that it makes or from its working folder.
+
+    Parameters
+    ----------
+    path : Path
+        Such as ``a.h5``, whether it is there or not, or ``a.h5.partial``.
+
+    Returns
+    -------
+    BuildProgress or None
+        None where there is no working folder.
+
+    Raises
+    ------
+    AtlasError
+        If the checkpoint is damaged.
+    """
+    folder = path if path.name.endswith(_SUFFIX) else path.with_name(path.name + _SUFFIX)
+    if not (folder / "lock").is_file() and not (folder / "checkpoint.h5").is_file():
+        return None
+    target, running = folder.with_name(folder.name.removesuffix(_SUFFIX)), _is_locked(folder / "lock")
+    checkpoint = folder / "checkpoint.h5"
+    try:
+        saved = dt.datetime.fromtimestamp(checkpoint.stat().st_mtime).astimezone()
+        # A checkpoint is replaced by a whole one, never changed: the file that was opened stays as it is.
+        with open_atlas(checkpoint, incomplete=True) as file:
+            progress = read_progress(file)
+    except FileNotFoundError:
+        return BuildProgress(target, None, 0, 0, 0, 1, None, running)
+    except AtlasError:
+        if checkpoint.exists():
+            raise
+        return BuildProgress(target, None, 0, 0, 0, 1, None, running)  # finished a moment ago
+    done, batches = progress.done - progress.first, progress.end - progress.first
+    return BuildProgress(target, checkpoint, done, batches, progress.shard, progress.shards, saved, running)
+
+
+def _is_locked(path: Path) -> bool | None:
+    """Return whether a process has locked a file; None where files cannot be locked."""
+    try:
+        with open(path, "rb") as file:
+            if fcntl is not None:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except FileNotFoundError:
+        return False
+    return None if fcntl is None else False
