@@ -55,7 +55,7 @@ def test_an_interrupted_build_says_how_far_it_came_and_how_to_go_on(interrupted:
     result = invoke("atlas", "info", interrupted.with_name(name))
     assert (result.exit_code, result.stderr) == (0, "")
     first, second, *_ = result.stdout.splitlines()
-    assert first.startswith(f"{interrupted} was interrupted: 2 of 4 batches (50.0%) in the checkpoint of 20")
+    assert first.startswith(f"{interrupted} was interrupted: 2 of 4 batches (50.0%) are kept, the last of 20")
     assert first.endswith(" ago); the same command with --resume goes on")
     assert second.startswith("ConceptAtlas ")
     assert state_of(interrupted) == before
@@ -64,7 +64,7 @@ def test_an_interrupted_build_says_how_far_it_came_and_how_to_go_on(interrupted:
 def test_a_build_at_work_is_not_called_interrupted_and_not_disturbed(interrupted: Path) -> None:
     with at_work(interrupted):
         first = invoke("atlas", "info", interrupted).stdout.splitlines()[0]
-    assert first.startswith(f"{interrupted} is being built: 2 of 4 batches (50.0%) in the checkpoint of ")
+    assert first.startswith(f"{interrupted} is being built: 2 of 4 batches (50.0%) are kept, the last of ")
     assert "resume" not in first
     with at_work(interrupted):  # the lock is free again, not held by whoever asked
         pass
@@ -78,6 +78,20 @@ def test_json_has_the_build_beside_what_the_checkpoint_says(interrupted: Path) -
     assert dt.datetime.fromisoformat(progress["saved"]).tzinfo is not None
     assert known["complete"] is False
     assert known["n_samples"] == 16
+
+
+def test_batches_of_the_log_count_beside_those_of_the_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("crp_kit.atlas.build.dataset_pass._SMALL", 0)  # the state stays in the log
+    with pytest.raises(crp.CrpKitError, match="sample 9 cannot be used"):
+        build(tmp_path / "a.h5", Breaks(16), batch_size=4)
+    progress = build_progress(tmp_path / "a.h5")
+    assert progress is not None
+    assert progress.checkpoint is not None
+    with crp.ConceptAtlas(progress.checkpoint, incomplete=True) as atlas:
+        assert len(atlas.samples) == 0
+    assert (progress.done, progress.batches) == (2, 4)
 
 
 def test_the_age_of_the_checkpoint_is_that_of_its_file(interrupted: Path) -> None:
@@ -95,7 +109,7 @@ def test_a_shard_is_named(tmp_path: Path) -> None:
     with pytest.raises(crp.CrpKitError, match="sample 13 cannot be used"):
         build(tmp_path / "s.h5", data, batch_size=4, shard="1/2")
     said = invoke("atlas", "info", tmp_path / "s.h5").stdout
-    assert said.startswith(f"{tmp_path / 's.h5'}, shard 1/2, was interrupted: 1 of 2 batches (50.0%) in")
+    assert said.startswith(f"{tmp_path / 's.h5'}, shard 1/2, was interrupted: 1 of 2 batches (50.0%) are")
 
 
 def test_a_build_before_its_first_checkpoint_says_so(tmp_path: Path) -> None:

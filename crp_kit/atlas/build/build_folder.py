@@ -12,9 +12,10 @@ from ...interrupts import Interrupts
 from ..file.hdf5_writer import write_tree
 from ..file.schema import Tree
 
-__all__ = ["BuildFolder"]
+__all__ = ["CHECKPOINT", "LOG", "BuildFolder"]
 
-_CHECKPOINT, _LOG, _NEW_CHECKPOINT, _NEW_FILE = "checkpoint.h5", "batches.log", "checkpoint.h5.writing", "file.writing"
+CHECKPOINT, LOG = "checkpoint.h5", "batches.log"
+_NEW_CHECKPOINT, _NEW_FILE = "checkpoint.h5.writing", "file.writing"
 
 
 class BuildFolder:
@@ -39,7 +40,7 @@ class BuildFolder:
 
     def __init__(self, target: Path, *, resume: bool, overwrite: bool) -> None:
         self.target, self.path = target, target.with_name(f"{target.name}.partial")
-        self.checkpoint, self.log = self.path / _CHECKPOINT, self.path / _LOG
+        self.checkpoint, self.log = self.path / CHECKPOINT, self.path / LOG
         self._resume, self._overwrite = resume, overwrite
         if not target.parent.is_dir():
             raise AtlasError(f"cannot write {target}: there is no folder {target.parent}; make it first")
@@ -52,7 +53,7 @@ class BuildFolder:
             raise AtlasError(
                 f"an interrupted build of {target} lies in {self.path}; resume continues it, overwrite starts again"
             )
-        self._folder = WorkingFolder(self.path, (_CHECKPOINT, _LOG, _NEW_CHECKPOINT, _NEW_FILE))
+        self._folder = WorkingFolder(self.path, (CHECKPOINT, LOG, _NEW_CHECKPOINT, _NEW_FILE))
 
     def _check_target(self) -> None:
         if self.target.is_file() and not self.target.is_symlink() and not self._overwrite:

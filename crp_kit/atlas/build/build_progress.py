@@ -9,6 +9,8 @@ from typing import Any
 
 from ...errors import AtlasError
 from ..file.reader import open_atlas, read_progress
+from .batch_log import logged_batches
+from .build_folder import CHECKPOINT, LOG
 
 __all__ = ["BuildProgress", "build_progress"]
 
@@ -35,7 +37,7 @@ class BuildProgress:
     shard, shards : int
         Which part this is, from 0, and how many there are.
     saved : datetime or None
-        When the checkpoint was written.
+        When the last batch, or the checkpoint, was written.
     running : bool or None
         Whether a process is at work; None where the system does not say.
     """
@@ -71,8 +73,8 @@ class BuildProgress:
             share = f" ({self.done / self.batches:.1%})" if self.batches else ""
             age = max(0, round((now - self.saved).total_seconds()))
             kept = (
-                f"{self.done:,} of {self.batches:,} batches{share} in the checkpoint of {self.saved:%Y-%m-%d %H:%M:%S} "
-                f"({dt.timedelta(seconds=age)} ago)"
+                f"{self.done:,} of {self.batches:,} batches{share} are kept, the last of "
+                f"{self.saved:%Y-%m-%d %H:%M:%S} ({dt.timedelta(seconds=age)} ago)"
             )
         state = {
             True: "is being built",
@@ -100,14 +102,18 @@ def build_progress(path: Path) -> BuildProgress | None:
     ------
     AtlasError
         If the checkpoint is damaged.
+    OSError
+        If the log cannot be read.
     """
     folder = path if path.name.endswith(_SUFFIX) else path.with_name(path.name + _SUFFIX)
-    if not (folder / "lock").is_file() and not (folder / "checkpoint.h5").is_file():
+    checkpoint, log = folder / CHECKPOINT, folder / LOG
+    if not (folder / "lock").is_file() and not checkpoint.is_file():
         return None
     target, running = folder.with_name(folder.name.removesuffix(_SUFFIX)), _is_locked(folder / "lock")
-    checkpoint = folder / "checkpoint.h5"
     try:
-        saved = dt.datetime.fromtimestamp(checkpoint.stat().st_mtime).astimezone()
+        logged = (logged_batches(log) if log.is_file() else None) or 0
+        times = [path.stat().st_mtime for path in ((checkpoint, log) if logged else (checkpoint,))]
+        saved = dt.datetime.fromtimestamp(max(times)).astimezone()
         # A checkpoint is replaced by a whole one, never changed: the file that was opened stays as it is.
         with open_atlas(checkpoint, incomplete=True) as file:
             progress = read_progress(file)
@@ -117,7 +123,8 @@ def build_progress(path: Path) -> BuildProgress | None:
         if checkpoint.exists():
             raise
         return BuildProgress(target, None, 0, 0, 0, 1, None, running)  # finished a moment ago
-    done, batches = progress.done - progress.first, progress.end - progress.first
+    # A log that a new checkpoint has just made needless has fewer batches than that.
+    done, batches = max(progress.done, logged) - progress.first, progress.end - progress.first
     return BuildProgress(target, checkpoint, done, batches, progress.shard, progress.shards, saved, running)
 
 
