@@ -8,12 +8,13 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from PIL import Image
 from zennit.cmap import ColorMap
 from zennit.image import CMAPS, get_cmap
 
 from ..checks import is_integer
-from ..data.pixels import finite, picture, plane, stretched
+from ..data.pixels import drawable, finite, picture, plane, stretched
 from ..errors import InputError
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "ColorMap",
     "colour_table",
     "colours",
+    "drawn",
     "grid",
     "heatmap_image",
     "overlay",
@@ -163,6 +165,43 @@ def overlay(image: Any, heatmap: Any, *, cmap: str | ColorMap = DEFAULT_CMAP, vm
     grey = 64 + 0.75 * np.asarray(below, dtype=np.float64)[..., None]
     mixed = (1 - weight) * grey + weight * colours(relevance, cmap=cmap, vmax=vmax)
     return Image.fromarray(mixed.round().astype(np.uint8))
+
+
+def drawn(image: torch.Tensor) -> tuple[Image.Image, bool]:
+    """Return an image of any values and number of channels as a picture, and whether it had to be changed for that.
+
+    Parameters
+    ----------
+    image : torch.Tensor
+        (channel, height, width).
+
+    Returns
+    -------
+    picture : PIL.Image.Image
+    changed : bool
+        Whether values outside of [0, 1] were stretched over it, or the mean of channels is shown that are neither one
+        nor three.
+
+    Raises
+    ------
+    InputError
+        If a value is not finite, or the image is empty or has another number of axes.
+
+    Examples
+    --------
+    >>> drawn(torch.tensor([[[-1000.0, 1000.0]]]))[1]
+    True
+    """
+    if image.ndim != 3 or not image.numel():
+        raise InputError(
+            f"an image is (channel, height, width) with at least one value; got shape {tuple(image.shape)}"
+        )
+    if len(image) in (1, 3):
+        try:
+            return picture(image), False
+        except InputError:  # values of another range, or none that can be drawn at all, which is an error below too
+            pass
+    return picture(drawable(image)), True
 
 
 def grid(images: Sequence[Image.Image], *, columns: int | None = None, gap: int = 4) -> Image.Image:

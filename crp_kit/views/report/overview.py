@@ -10,6 +10,7 @@ from .class_page import CLASSES_PER_FILE
 from .context import ReportContext
 from .covers import COVER
 from .links import Links
+from .samples import SampleSource
 from .sprite_sheets import SpriteSheet
 
 if TYPE_CHECKING:
@@ -22,6 +23,10 @@ _START = {
     "prediction": "the predicted class, which is named below each image",
     "layer": "the concept's own activation, whether the model used it or not",
 }
+_CHANGED = (
+    "Images have values outside of [0, 1], or channels that are neither one nor three: each is shown scaled from its "
+    "lowest value to its highest, as the mean of such channels."
+)
 _LABELS = {
     "model": "Model",
     "model_sha256": "Weights (SHA-256)",
@@ -94,8 +99,14 @@ def _layer(report: ReportContext, name: str) -> dict[str, Any]:
         "size": info.n_concepts,
         "shape": list(info.output_shape),
         "ids": list(ids) if len(ids) < info.n_concepts else None,
-        "remark": report.source.remarks.get(name),
+        "remark": _remark(report.source, name),
     }
+
+
+def _remark(source: SampleSource, layer: str) -> str | None:
+    """Return what a reader has to know of the pictures of a layer."""
+    changed = _CHANGED if layer in source.changed_images else None
+    return " ".join(filter(None, [source.remarks.get(layer), changed])) or None
 
 
 def _class_counts(report: ReportContext) -> list[int]:

@@ -24,7 +24,7 @@ from ...atlas.query.reference_maps import (
     reference_labels,
 )
 from ...errors import InputError
-from ..image import heatmap_image, overlay, picture
+from ..image import drawn, heatmap_image, overlay
 from .sprite_sheets import thumbnail
 
 if TYPE_CHECKING:
@@ -115,6 +115,8 @@ class SampleSource:
         self.references, self.receptive_field, self.size = references, receptive_field, size
         self.remarks: dict[str, str] = {}
         """By layer: the reason why something is not shown."""
+        self.changed_images: set[str] = set()
+        """Layers with images whose values or channels are not shown as they are."""
         self.same_rules = True
         """Whether the heatmaps have the rules that the atlas was made with."""
         self._read = lru_cache(_KEPT_IMAGES)(lambda number: reference_image(subject.samples, number))
@@ -128,7 +130,7 @@ class SampleSource:
         rows = list(dict.fromkeys(entry.row for entry in distinct))
         maps, boxes = self._maps(layer, rows, list(distinct) if self.receptive_field else [])
         return {
-            key: [self._sample(entry, maps[entry.row], boxes.get(entry.neuron)) for entry in entries]
+            key: [self._sample(layer, entry, maps[entry.row], boxes.get(entry.neuron)) for entry in entries]
             for key, entries in ranked.items()
         }
 
@@ -203,20 +205,22 @@ class SampleSource:
             self.remarks[maps.info.name] = f"Some concepts are shown without receptive fields: {error}."
             return {}
 
-    def _sample(self, entry: _RankedSample, heatmap: torch.Tensor, box: Box | None) -> ReferenceSample:
-        tensor = self._read(entry.sample)
-        image, crop = picture(tensor), None
+    def _sample(self, layer: str, entry: _RankedSample, heatmap: torch.Tensor, box: Box | None) -> ReferenceSample:
+        tensor, crop = self._read(entry.sample), None
+        image, changed = drawn(tensor)
+        if changed:
+            self.changed_images.add(layer)
         fits = tensor.shape[1:] == heatmap.shape
         if box is not None and fits:
             top, left, bottom, right = box
             crop = thumbnail(image.crop((left, top, right, bottom)), self.size)
         strongest = float(heatmap.abs().flatten().quantile(_STRONGEST)) or None
-        drawn = overlay(image, heatmap, vmax=strongest) if fits else heatmap_image(heatmap, vmax=strongest)
+        covered = overlay(image, heatmap, vmax=strongest) if fits else heatmap_image(heatmap, vmax=strongest)
         names = self.atlas.identifiers
         name = f"sample\u00a0{entry.sample}"
         if names is not None:
             name = names[int(self.atlas.places(np.array([entry.sample]))[0])]
-        small, over = (thumbnail(whole, self.size) for whole in (image, drawn))
+        small, over = (thumbnail(whole, self.size) for whole in (image, covered))
         return ReferenceSample(
             entry.sample, entry.label, entry.score, name, small, over, crop, None if crop is None else box
         )

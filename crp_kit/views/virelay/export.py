@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 __all__ = ["export_virelay"]
 
+_CHANGED = " (each image scaled from its lowest value to its highest)"
+"""Behind the name of a dataset, which ViRelAy shows, where values or channels are not those of pictures."""
+
 
 def export_virelay(
     subject: Subject,
@@ -51,7 +54,7 @@ def export_virelay(
     entries = {
         "name": name or f"{layer} of {atlas.header.model}",
         "model": atlas.header.model,
-        "dataset": atlas.header.dataset,
+        "dataset": atlas.header.dataset + (_CHANGED if contents.changed else ""),
         "method": f"CRP at {layer}, {subject.rules_name}",
         "strategy": "true_label" if conditioned_on == "class" else "predicted_label",
     }

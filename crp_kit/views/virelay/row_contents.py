@@ -16,7 +16,7 @@ from ...attribution.predicted_class import class_scores
 from ...attribution.subject import Subject
 from ...errors import InputError
 from ...progress import Progress
-from ..image import picture
+from ..image import drawn
 from .rows import ReferenceRows
 
 __all__ = ["RowContents", "RowSource"]
@@ -38,12 +38,15 @@ class RowContents:
         The model's output: (row, class).
     shares : array
         Share of each concept in the relevance of the layer: (row, concept).
+    changed : bool
+        Whether values or channels of an image are not shown as they are, see `crp_kit.image.drawn`.
     """
 
     images: Array
     relevance: Array
     prediction: Array
     shares: Array
+    changed: bool
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,10 +66,17 @@ class RowSource:
         sizes = {part[0].shape[1:] for part in parts}
         if len(sizes) > 1:
             raise InputError(f"ViRelAy shows images of one size; these have {' and '.join(map(str, sorted(sizes)))}")
-        return RowContents(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+        images, relevance, prediction, shares, changed = zip(*parts, strict=True)
+        return RowContents(
+            np.concatenate(images),
+            np.concatenate(relevance),
+            np.concatenate(prediction),
+            np.concatenate(shares),
+            any(changed),
+        )
 
-    def _batch(self, rows: ReferenceRows, part: slice) -> tuple[Array, Array, Array, Array]:
-        """Return the four arrays of some rows."""
+    def _batch(self, rows: ReferenceRows, part: slice) -> tuple[Array, Array, Array, Array, bool]:
+        """Return the four arrays of some rows, and whether an image was changed to be shown."""
         subject = self.subject
         images = [reference_image(subject.samples, number) for number in rows.sample[part].tolist()]
         if len({image.shape for image in images}) > 1:
@@ -89,11 +99,13 @@ class RowSource:
             record=True,
         )
         prediction = class_scores(attr.prediction, axis)
+        pictures = [drawn(image) for image in images]
         return (
-            np.stack([_pixels(image) for image in images]),
+            np.stack([np.asarray(picture).transpose(2, 0, 1) for picture, _ in pictures]),
             _three_channels(attr.input_relevance).float().numpy(),
             prediction.detach().float().numpy(),
             layer.concept.attribute(attr.relevances[self.info.name]).double().numpy(),
+            any(changed for _, changed in pictures),
         )
 
     def _layer(self, inputs: torch.Tensor) -> tuple[ReferenceLayer, int]:
@@ -101,11 +113,6 @@ class RowSource:
         maps = ReferenceMaps(self.subject, self.info, 0, len(inputs))
         run = maps.run(inputs[:1])
         return maps.layer(run), class_axis(run)
-
-
-def _pixels(image: torch.Tensor) -> Array:
-    """Return an image as bytes: (3, height, width). ViRelAy would guess the range of other values."""
-    return np.asarray(picture(image if len(image) == 3 else image[:1])).transpose(2, 0, 1)
 
 
 def _three_channels(relevance: torch.Tensor) -> torch.Tensor:
