@@ -17,7 +17,7 @@ __all__ = ["Runtime"]
 _VALUES_ON_CPU = 4 << 20
 """Elements of one map that are carried at once: more fit neither the cache nor the blocks that malloc keeps."""
 _VALUES_ELSEWHERE = 64 << 20
-_RECORDED_ON_CPU = 320 << 20
+_RECORDED_ON_CPU = 256 << 20
 """Bytes that a forward records for the samples that go through the model at once; their passes take about as much."""
 _RECORDED_ELSEWHERE = 4 << 30
 
