@@ -130,7 +130,7 @@ def class_labels(dataset: Any, model: ModelClasses) -> ClassLabels | None:
 
     A `class_map` of the dataset comes first. Then each name is looked for among the model's. Only where the model's
     names are not known, labels count as they are: of folders, in the order of their names, if there are as many as
-    outputs; of other datasets, whose authors have numbered their classes.
+    outputs; of other datasets, whose authors have numbered their classes, also if as many have other names.
 
     Raises
     ------
@@ -169,6 +169,11 @@ def class_labels(dataset: Any, model: ModelClasses) -> ClassLabels | None:
         for label, (name, one) in pairs
     )
     unknown = [name for label, name in enumerate(names) if numbers[label] is None and _occurs(label, occurring)]
+    if unknown and not is_of_folders(dataset) and len(names) == model.count:
+        _log.warning(
+            "the data calls its %d classes by other names than the model: labels are taken as they are", len(names)
+        )
+        return ClassLabels(tuple(range(len(names))), names, "position")
     if unknown:
         raise InputError(_not_the_models(unknown, names, model, folders=is_of_folders(dataset)))
     return ClassLabels(numbers, names, "name")

@@ -116,6 +116,8 @@ def test_a_dataset_that_is_no_folder_has_numbered_its_classes_itself(caplog: pyt
     assert class_labels(Named(["a", "b"]), NAMELESS) is None
     assert "the data names 2 classes and the model has 3 outputs, whose names are not known" in caplog.text
     assert class_labels(Named(()), COLOURS) is None
+    assert numbers(Named(["rot", "blau", "grün"]), COLOURS) == (0, 1, 2)
+    assert "the data calls its 3 classes by other names than the model" in caplog.text
     with pytest.raises(InputError, match="the classes of the data are not the model's classes: 'airplane', 'bird'"):
         class_labels(Named(["airplane", "bird"]), IMAGENET)
 
