@@ -31,6 +31,7 @@ _DIGEST = 16
 _HEAD = len(_MAGIC) + _DIGEST
 _PREFIX = struct.Struct("<8s16sQQQI")
 """Marker, digest of the pass, number of the batch, length of the description, length of the arrays, CRC-32."""
+_CHANGING = {"model", "dataset", "dataset_sha256", "sample_digests", "input_digests"}
 _MARKER = b"\x89batch\r\n"
 
 
@@ -59,13 +60,14 @@ class LoggedBatch:
 
 
 def pass_digest(header: Header, layers: Sequence[LayerInfo], progress: Progress) -> bytes:
-    """Return a digest of everything that decides what the batches of a pass give, and of its shard.
+    """Return a digest of what decides what the batches of a pass give, and of its shard, and lasts through resumes.
 
-    The words for model and dataset decide nothing; two passes may differ in them.
+    That model and data are the same is checked with the checkpoint that the log belongs to: data may be named in
+    another way, and a sample be mended.
     """
     shard = [progress.shard, progress.shards, progress.first, progress.end, progress.batches]
     infos = [[info.name, info.concept, info.n_concepts, list(info.output_shape)] for info in layers]
-    attributes = {name: value for name, value in header.attributes().items() if name not in ("model", "dataset")}
+    attributes = {name: value for name, value in header.attributes().items() if name not in _CHANGING}
     text = json.dumps([attributes, infos, shard], sort_keys=True)
     return hashlib.sha256(text.encode()).digest()[:_DIGEST]
 
