@@ -272,7 +272,7 @@ def test_a_folder_of_arrays_has_a_class_for_each_folder(tmp_path: Path) -> None:
 
 
 def test_atlases_are_built_of_folders_of_arrays(folder: Path) -> None:
-    for name in ("a", "b"):
+    for name in ("0", "2"):  # which are classes of the model
         (folder / "data" / name).mkdir(parents=True)
         saved(folder / "data" / name / "x.npy", noise(1, 40))
     made = invoke("atlas", "build", "--model", "m.py:signal", "--data", "npyfolder:data", "--layers", "0", "-o", "a.h5",

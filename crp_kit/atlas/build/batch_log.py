@@ -31,7 +31,6 @@ _DIGEST = 16
 _HEAD = len(_MAGIC) + _DIGEST
 _PREFIX = struct.Struct("<8s16sQQQI")
 """Marker, digest of the pass, number of the batch, length of the description, length of the arrays, CRC-32."""
-_CHANGING = {"model", "dataset", "dataset_sha256", "sample_digests", "input_digests"}
 _MARKER = b"\x89batch\r\n"
 
 
@@ -67,8 +66,7 @@ def pass_digest(header: Header, layers: Sequence[LayerInfo], progress: Progress)
     """
     shard = [progress.shard, progress.shards, progress.first, progress.end, progress.batches]
     infos = [[info.name, info.concept, info.n_concepts, list(info.output_shape)] for info in layers]
-    attributes = {name: value for name, value in header.attributes().items() if name not in _CHANGING}
-    text = json.dumps([attributes, infos, shard], sort_keys=True)
+    text = json.dumps([header.lasting(), infos, shard], sort_keys=True)
     return hashlib.sha256(text.encode()).digest()[:_DIGEST]
 
 

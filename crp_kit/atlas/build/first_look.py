@@ -22,7 +22,7 @@ from ...escapes import is_writable
 from ..file.schema import Integers, LayerInfo
 from .target_policy import TargetRule
 
-__all__ = ["check_texts", "first_look", "input_digests", "label_reader", "labels_fingerprint"]
+__all__ = ["check_names", "first_look", "input_digests", "label_reader", "labels_fingerprint"]
 
 _log = logging.getLogger(__name__)
 _INPUTS = 3
@@ -52,7 +52,7 @@ def first_look(
     return form, dict(list(fitting.items())[:_INPUTS])
 
 
-def check_texts(layers: Sequence[LayerInfo], identifiers: Sequence[str], classes: Sequence[str]) -> None:
+def check_names(layers: Sequence[LayerInfo], identifiers: Sequence[str], classes: Sequence[str]) -> None:
     """Make sure, before a pass, that a file can hold all names.
 
     Raises

@@ -132,6 +132,8 @@ def _is_of_a_library(value: Any) -> bool:
     """Return whether a function or class is known by its name."""
     if isinstance(value, BuiltinFunctionType):
         return True
+    if "<" in getattr(value, "__qualname__", ""):  # made in a function, or a lambda
+        return False
     named = isinstance(value, (type, FunctionType)) or (
         hasattr(value, "__qualname__") and not isinstance(value, MethodType)
     )

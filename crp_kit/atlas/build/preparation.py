@@ -26,7 +26,7 @@ from ...propagation.plan_description import describe_plan
 from ...propagation.run import Run
 from ..file.schema import Header, Integers, LayerInfo, Progress, digests_text
 from .array_storage import ArrayStorage
-from .first_look import check_texts, first_look, input_digests, label_reader, labels_fingerprint
+from .first_look import check_names, first_look, input_digests, label_reader, labels_fingerprint
 from .function_fingerprint import function_fingerprint
 from .pass_state import PassState
 from .scores import Collector
@@ -137,7 +137,7 @@ def prepare(subject: Subject, settings: Settings) -> PreparedPass:
     infos = tuple(_layer_info(run, name, collector) for name in names)
     samples = replace(samples, form=form, labels=labels)
     classes = _class_names(subject, origin, labels, n_classes)
-    check_texts(infos, samples.identifiers() or (), classes)
+    check_names(infos, samples.identifiers() or (), classes)
     return PreparedPass(samples, index, collector, infos, header, progress, classes)
 
 
