@@ -127,9 +127,30 @@ class _Sink:
             raise self._error
 
 
+class _Groups:
+    """The groups of an open file, each looked up once: HDF5 walks a path from its root, which takes as long as a write.
+
+    Parameters
+    ----------
+    h5 : h5py.File
+    """
+
+    def __init__(self, h5: Any) -> None:
+        self._groups: dict[str, Any] = {"": h5}
+
+    def at(self, path: str) -> Any:
+        """Return the group of a path, made if it is not there."""
+        path = path.rstrip("/")
+        if path not in self._groups:
+            parent, _, name = path.rpartition("/")
+            self._groups[path] = self.at(parent).require_group(name)
+        return self._groups[path]
+
+
 def _write(h5: Any, tree: Tree, compress: bool, sink: _Sink) -> dict[str, int]:
+    groups = _Groups(h5)
     for path, attributes in tree.groups.items():
-        group = h5.require_group(path)
+        group = groups.at(path)
         for name, value in attributes.items():
             group.attrs[name] = value
     # Packed also where that saves nothing: the checksum of HDF5 alone takes a page of zeros for sound.
@@ -137,10 +158,14 @@ def _write(h5: Any, tree: Tree, compress: bool, sink: _Sink) -> dict[str, int]:
     sums = {}
     for path, spec in tree.arrays.items():
         dtype = h5py.string_dtype("utf-8", spec.dtype.itemsize) if spec.dtype.kind == "S" else spec.dtype
+        parent, _, name = path.rpartition("/")
+        group = groups.at(parent)
         if 0 in spec.shape:
-            h5.create_dataset(path, shape=spec.shape, dtype=dtype)
+            group.create_dataset(name, shape=spec.shape, dtype=dtype)
             continue
-        array = h5.create_dataset(path, shape=spec.shape, dtype=dtype, chunks=spec.chunks, fletcher32=True, **packing)
+        array = group.create_dataset(
+            name, shape=spec.shape, dtype=dtype, chunks=spec.chunks, fletcher32=True, **packing
+        )
         for name, value in spec.attributes.items():
             array.attrs[name] = value
         sums[path] = 0
@@ -161,16 +186,19 @@ def _check_read(path: Path, tree: Tree, sums: Mapping[str, int], interrupts: Int
         If it does not.
     """
     with h5py.File(path, "r") as h5:
-        whole = all(
-            np.array_equal(h5[group].attrs[name], value)
-            for group, attributes in tree.groups.items()
-            for name, value in attributes.items()
-        )
+        groups = _Groups(h5)
+        whole = all(_has_attributes(groups.at(path), attributes) for path, attributes in tree.groups.items())
         for name, spec in tree.arrays.items():
-            array, total = h5[name], 0
+            parent, _, own = name.rpartition("/")
+            array, total = groups.at(parent)[own], 0
             for part in spec.parts() if name in sums else ():
                 interrupts.check()
                 total = zlib.crc32(np.ascontiguousarray(array[part]).data, total)
             whole = whole and array.shape == spec.shape and total == sums.get(name, 0)
     if not whole:
         raise OSError(errno.EIO, "what was read again is not what was written; the disk may be failing")
+
+
+def _has_attributes(group: Any, attributes: Mapping[str, Any]) -> bool:
+    written = dict(group.attrs)
+    return all(np.array_equal(written[name], value) for name, value in attributes.items())
