@@ -8,6 +8,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from .random_state import random_state_kept
+
 __all__ = ["demo_preprocess", "demo_resnet"]
 
 _WEIGHTS = Path(__file__).with_name("demo_resnet.pt")
@@ -90,10 +92,12 @@ def demo_resnet(weights: bool = True) -> nn.Module:
         Maps normalised images (batch, channel=3, height=64, width=64; see `demo_preprocess`) to logits (batch,
         class=8).
     """
-    model = _DemoResNet()
-    if weights:
-        state: OrderedDict[str, torch.Tensor] = torch.load(_WEIGHTS, map_location="cpu", weights_only=True)
-        model.load_state_dict(state)
+    if not weights:
+        return _DemoResNet().eval()
+    with random_state_kept():  # what is drawn first is overwritten
+        model = _DemoResNet()
+    state: OrderedDict[str, torch.Tensor] = torch.load(_WEIGHTS, map_location="cpu", weights_only=True)
+    model.load_state_dict(state)
     return model.eval()
 
 

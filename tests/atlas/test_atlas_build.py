@@ -450,7 +450,7 @@ def test_a_shard_alone_is_refused_as_an_atlas(shards: list[Path]) -> None:
         ),
         ([], {}, "the dataset is empty"),
         (None, {"k": 0}, "k is a whole number of at least 1; got 0"),
-        (None, {"k_class": True}, "k_class is a whole number of at least 1; got True"),
+        (None, {"k_class": True}, "k_class is a whole number of at least 0; got True"),
         (None, {"batch_size": 1.5}, "batch_size is a whole number of at least 1; got 1.5"),
         (None, {"limit": 0}, "limit is a whole number of at least 1; got 0"),
         (None, {"subset": [3, 99]}, "subset is numbers of samples, from 0 to 36; got 2 of them"),
