@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import struct
 import threading
+import weakref
 from pathlib import Path
 
 from ...errors import AtlasError
@@ -27,12 +28,17 @@ class FileBytes:
 
     def __init__(self, path: Path) -> None:
         self._file = open(path, "rb", buffering=0)  # noqa: SIM115 - closed by `close`
+        weakref.finalize(self, self._file.close)  # an atlas that nobody closes is closed with its last user
         self._lock = threading.Lock()
         self.size = os.fstat(self._file.fileno()).st_size
         self._left = min(2 * self.size, _METADATA)  # twice: two threads may read the same part at once
 
     def close(self) -> None:
         self._file.close()
+
+    @property
+    def closed(self) -> bool:
+        return self._file.closed
 
     def check(self, address: int, size: int) -> None:
         """Make sure that the file has so many bytes from an address on."""

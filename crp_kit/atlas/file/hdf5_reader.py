@@ -79,6 +79,8 @@ class H5File:
     @contextmanager
     def explained(self) -> Iterator[None]:
         """Say what goes wrong in reading this file as one error, with its name."""
+        if self._bytes.closed:
+            raise AtlasError(f"{str(self.path)!r} was closed; open it again")
         try:
             yield
         except AtlasError as error:
