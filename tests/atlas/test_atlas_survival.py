@@ -71,20 +71,20 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.slow
 def test_after_any_number_of_kills_it_goes_on_and_has_the_same_bits(tmp_path: Path, undisturbed: Path) -> None:
-    # Each try is a fork of a process that has imported everything. It says when it has taken in a batch, and is killed
+    # Each try is a fork of a process that has imported everything. It says when it has logged a new batch, and is killed
     # some batches later, or while it starts, after a random time: in a batch, in a checkpoint, or between.
     code = """
         draw = random.Random(7)
         path, kills = sys.argv[1], 0
-        add = crp.atlas.build.pass_state.PassState.add
+        append = crp.atlas.build.batch_log.BatchLog.append
         while not os.path.exists(path):
             reading, writing = os.pipe()
             child = os.fork()
             if child == 0:
-                def told(self, batch):
-                    add(self, batch)
+                def announced(self, batch):
+                    append(self, batch)
                     os.write(writing, b"x")
-                crp.atlas.build.pass_state.PassState.add = told
+                crp.atlas.build.batch_log.BatchLog.append = announced
                 build(path, resume=True).close()
                 os._exit(0)
             os.close(writing)
