@@ -71,8 +71,8 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.slow
 def test_after_any_number_of_kills_it_goes_on_and_has_the_same_bits(tmp_path: Path, undisturbed: Path) -> None:
-    # Each try is a fork of a process that has imported everything. It says when it has logged a new batch, and is killed
-    # some batches later, or while it starts, after a random time: in a batch, in a checkpoint, or between.
+    # Each try is a fork of a process that has imported everything. It says when it has logged a new batch, and is
+    # killed some batches later, or while it starts, after a random time: in a batch, in a checkpoint, or between.
     code = """
         draw = random.Random(7)
         path, kills = sys.argv[1], 0

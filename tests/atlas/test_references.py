@@ -255,32 +255,6 @@ def test_neurons_as_concepts_have_heatmaps_and_receptive_fields_of_their_own(tmp
 # ------------------------------------------------------------------------------------------------------- kinds of data
 
 
-def test_images_of_different_shapes_go_side_by_side(tmp_path: Path) -> None:
-    images = [DATA[number][0] for number in range(6)]
-    wide = [image if number % 2 else torch.cat([image, image], 2) for number, image in enumerate(images)]
-    dataset = Given(*[(image, DATA[number][1]) for number, image in enumerate(wide)])
-    with build(tmp_path / "atlas.h5", dataset, batch_size=1) as atlas:
-        found = ask(atlas, dataset, k=6, receptive_field=True)
-        assert {heatmap.shape for heatmap in found.heatmaps} == {(64, 64), (64, 128)}
-        assert found.boxes is not None
-        for number, position, box, heatmap in zip(
-            found.table.sample.tolist(), found.table.position.tolist(), found.boxes, found.heatmaps, strict=True
-        ):
-            assert heatmap.shape == wide[number].shape[1:]
-            row, column = divmod(position, wide[number].shape[2] // 4)
-            assert box == demo_box(row, column, *heatmap.shape)
-        whole = ask(atlas, dataset, k=6)
-        check_heatmaps(
-            whole,
-            [
-                direct(image, {LAYER: [CONCEPT], "y": [label]})
-                for image, label in zip(whole.images, whole.labels, strict=True)
-            ],
-        )
-        for one in (whole, found):
-            assert plot.to_png(one.plot()).startswith(b"\x89PNG")
-
-
 def test_pictures_are_shown_as_the_model_sees_them_without_normalisation(tmp_path: Path) -> None:
     preprocess = Preprocess(resize=64, crop=None, mean=(0.58, 0.56, 0.57), std=(0.17, 0.17, 0.17))
     pixels = [(DATA[number][0] * 255).byte().movedim(0, -1).numpy() for number in range(4)]

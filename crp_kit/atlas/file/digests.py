@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ...errors import AtlasError
+from .expected_groups import expected_groups
 from .hdf5_reader import H5File
 from .schema import ENCODING, VERSION, Array, ArraySpec, Tree, content_bytes, encoded
 
@@ -78,10 +79,7 @@ def digest_problems(file: H5File) -> Iterator[str]:
 
 def _datasets(file: H5File) -> Iterator[str]:
     """Yield the paths of all datasets where an atlas has any; what else there may be is not walked."""
-    groups, level = set(file.groups("/")), ["/layers"]
-    for _ in ("layer", "mode", "statistic"):
-        level = [inner for group in level for inner in file.groups(group)[1:]]
-        groups.update(level)
+    groups = expected_groups(file)
     for group in groups:
         paths = (f"{group.rstrip('/')}/{name}" for name in file.names(group))
         yield from (path for path in paths if path not in groups)

@@ -11,6 +11,7 @@ import numpy as np
 from ...errors import AtlasError
 from ..statistics.table import statistics_in
 from .digests import DIGESTS, has_digests
+from .expected_groups import expected_groups
 from .hdf5_reader import H5File
 from .plausible import check_header, check_layer_names, check_progress, layer_of
 from .schema import ENCODING, MODES, VERSION, Header, Integers, LayerInfo, Progress, checksum, layer_path
@@ -61,7 +62,7 @@ def _check(file: H5File, incomplete: bool) -> None:
     if version != VERSION:
         what = f"has format version {_quoted(version)}"
         raise AtlasError(f"{str(file.path)!r} {what}; this crp-kit reads version {VERSION!r}")
-    groups = {path: file.attributes(path) for path in _group_paths(file)}
+    groups = {path: file.attributes(path) for path in expected_groups(file)}
     if root.get("checksum") != checksum(groups):
         raise AtlasError("its attributes were changed or damaged: the checksum over them does not fit")
     _check_arrays(file, read_header(file), read_layers(file))
@@ -77,19 +78,6 @@ def _check(file: H5File, incomplete: bool) -> None:
 
 def _quoted(value: Any) -> str:
     return repr(value[:40] if isinstance(value, str) else value)
-
-
-def _group_paths(file: H5File) -> set[str]:
-    """Return the paths of all groups where an atlas has any; what else there may be is not walked.
-
-    They are the root, what is directly in it, layers, their modes, and statistics; those of later versions too.
-    """
-    paths = {*file.groups("/"), *file.groups("/layers")}
-    for number in range(len(read_layers(file))):
-        paths.update(file.groups(layer_path(number)))
-        for mode in MODES:
-            paths.update(file.groups(layer_path(number, mode)))
-    return paths
 
 
 def _check_arrays(file: H5File, header: Header, layers: tuple[LayerInfo, ...]) -> None:

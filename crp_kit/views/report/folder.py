@@ -46,6 +46,11 @@ class Site:
         """Return the path for a picture."""
         return self.folder / "pictures" / f"{name}.webp"
 
+    def list_files(self) -> None:
+        """Write which files and folders are the report's: others may put files of their own into it, which are kept."""
+        manifest = {**_ENCODING, "files": sorted(_entries(self.folder))}
+        self.write(MANIFEST, json.dumps(manifest, indent=0) + "\n")
+
     def measure(self) -> tuple[int, int]:
         """Return how many files there are, and their bytes."""
         files = [path for path in self.folder.rglob("*") if path.is_file()]
@@ -118,9 +123,6 @@ def made_whole(path: Path, *, overwrite: bool) -> Iterator[Path]:
     try:
         with atomic_folder(path, lambda folder: check_folder(folder, overwrite=overwrite)) as folder:
             yield folder
-            # Only what is listed is ever replaced: others may put files of their own into a report.
-            manifest = {**_ENCODING, "files": sorted(_entries(folder))}
-            (folder / MANIFEST).write_text(json.dumps(manifest, indent=0) + "\n", encoding="utf-8")
     except BlockingIOError as error:
         raise InputError(f"another process is making {os.path.abspath(path)}") from error
     except OSError as error:

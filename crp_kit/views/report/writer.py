@@ -43,6 +43,7 @@ def write_report(report: ReportContext, began: float) -> tuple[int, int]:
         site.write(asset, (SITE / asset).read_text(encoding="utf-8"))
     seconds = time.monotonic() - began
     site.write("index.html", _index(report, articles, table, built=""))
+    site.list_files()
     site.write("index.html", _index(report, articles, table, built=_built_line(seconds, site.measure())))
     return site.measure()
 
