@@ -13,7 +13,7 @@ from report_case import contents, odd_report
 
 import crp_kit as crp
 from crp_kit.errors import InputError
-from crp_kit.views.report.folder import made_whole
+from crp_kit.views.report.folder import Site, made_whole
 
 PROCESSES = """
     import json, os, random, resource, shutil, signal, sys, time
@@ -182,9 +182,9 @@ def test_what_others_keep_beside_a_report_stays(tmp_path: Path) -> None:
 def test_a_report_that_somebody_has_put_files_into_is_kept(tmp_path: Path, name: str) -> None:
     for _ in range(2):
         with made_whole(tmp_path / "report", overwrite=True) as made:
-            for folder in ("pages", "pictures"):
-                (made / folder).mkdir()
-            (made / "pages" / "index.html").write_text("ours")
+            site = Site(made)
+            site.write("pages/index.html", "ours")
+            site.list_files()
     precious = tmp_path / "report" / name
     precious.parent.mkdir(exist_ok=True)
     precious.write_text("precious")
@@ -199,7 +199,9 @@ def test_a_report_that_somebody_has_put_files_into_is_kept(tmp_path: Path, name:
 
 def test_a_file_put_into_a_report_while_the_next_is_made_is_kept(tmp_path: Path) -> None:
     with made_whole(tmp_path / "report", overwrite=True) as made:
-        (made / "index.html").write_text("first")
+        site = Site(made)
+        site.write("index.html", "first")
+        site.list_files()
     with (  # noqa: PT012
         pytest.raises(InputError, match="holds files that are not of a report"),
         made_whole(tmp_path / "report", overwrite=True) as made,

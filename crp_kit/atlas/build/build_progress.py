@@ -105,6 +105,8 @@ def build_progress(path: Path) -> BuildProgress | None:
     OSError
         If the log cannot be read.
     """
+    if not path.name:  # "." and the root
+        return None
     folder = path if path.name.endswith(_SUFFIX) else path.with_name(path.name + _SUFFIX)
     checkpoint, log = folder / CHECKPOINT, folder / LOG
     if not (folder / "lock").is_file() and not checkpoint.is_file():
