@@ -142,6 +142,7 @@ def sorted_by_brute_force(stream: Stream, k: int, target: Array) -> dict[str, Ar
     return found
 
 
+@pytest.mark.slow
 @QUICK
 @given(stream=streams(), k=st.integers(1, 6))
 def test_a_ranking_is_what_sorting_gives_however_the_rows_were_divided(
@@ -165,6 +166,7 @@ def test_targets_may_be_those_of_each_concept(stream: Stream, k: int) -> None:
     assert same_bits(ranking.arrays, sorted_by_brute_force(stream, k, target))
 
 
+@pytest.mark.slow
 @QUICK
 @given(stream=streams(WHOLE_RANGE), k=st.integers(1, 3))
 def test_a_ranking_goes_on_from_what_it_has_merged(stream: Stream, k: int) -> None:
@@ -259,6 +261,7 @@ CUT = Fraction(1, 2**31)
 """Squares are kept to 64 bits under the largest: a standard deviation below 2^-32 of the largest value is lost."""
 
 
+@pytest.mark.slow
 @QUICK
 @given(stream=streams(TIES | WHOLE_RANGE))
 def test_moments_have_the_same_bits_however_the_rows_were_divided(
@@ -274,6 +277,7 @@ def test_moments_have_the_same_bits_however_the_rows_were_divided(
     assert same_bits(vars(found), vars(expected))
 
 
+@pytest.mark.slow
 @QUICK
 @given(stream=streams(TIES | WHOLE_RANGE))
 def test_moments_also_have_the_same_bits_in_another_order_of_rows(stream: Stream) -> None:
@@ -284,6 +288,7 @@ def test_moments_also_have_the_same_bits_in_another_order_of_rows(stream: Stream
     assert same_bits(vars(one.values()), vars(two.values()))
 
 
+@pytest.mark.slow
 @QUICK
 @given(stream=streams(st.floats(-1, 1, width=32, allow_subnormal=False).map(lambda one: one if abs(one) > 1e-4 else 0)))
 def test_moments_of_scores_are_exact_to_the_rounding_of_float32(stream: Stream) -> None:
@@ -298,6 +303,7 @@ def test_moments_of_scores_are_exact_to_the_rounding_of_float32(stream: Stream) 
     check_moments(moments, columns, Fraction(1, 2**60))
 
 
+@pytest.mark.slow
 @settings(QUICK, max_examples=150)
 @given(column=st.lists(WHOLE_RANGE, min_size=1, max_size=12))
 def test_moments_over_the_whole_range_of_float32_are_exact_to_its_rounding(column: list[float]) -> None:
@@ -401,6 +407,7 @@ def test_an_empty_group_is_not_a_number_and_a_part_without_rows_changes_nothing(
     assert same_bits(vars(nothing.values()), before)
 
 
+@pytest.mark.slow
 @QUICK
 @given(stream=streams(WHOLE_RANGE), start=st.integers(0, GROUPS), size=st.integers(0, GROUPS))
 def test_the_moments_of_some_groups_are_cut_from_those_of_all(stream: Stream, start: int, size: int) -> None:
@@ -434,6 +441,7 @@ def meet(accumulator: Any, row: Array, groups: Array) -> None:
     accumulator.grow(int(row.max()) + 1)
 
 
+@pytest.mark.slow
 @QUICK
 @given(stream=streams(), k=st.integers(1, 4))
 def test_a_ranking_in_which_groups_appear_is_that_with_all_groups_from_the_beginning(
@@ -453,6 +461,7 @@ def test_a_ranking_in_which_groups_appear_is_that_with_all_groups_from_the_begin
     )
 
 
+@pytest.mark.slow
 @QUICK
 @given(stream=streams(TIES | WHOLE_RANGE))
 def test_moments_in_which_groups_appear_are_those_with_all_groups_from_the_beginning(

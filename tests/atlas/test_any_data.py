@@ -48,6 +48,7 @@ def small(image: torch.Tensor, label: int) -> tuple[torch.Tensor, int]:
     return image[:, :60], label
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("odd", [0, 7, 11])
 def test_one_odd_image_is_left_out_alone_wherever_it_is(tmp_path: Path, odd: int) -> None:
     found = []
@@ -62,6 +63,7 @@ def test_one_odd_image_is_left_out_alone_wherever_it_is(tmp_path: Path, odd: int
         build(tmp_path / "a.h5", Changed(12, **{f"at_{odd}": small}), layers=LAYER)
 
 
+@pytest.mark.slow
 def test_shards_know_the_size_of_the_whole_data(tmp_path: Path) -> None:
     """In the first shard most samples are odd ones."""
     data = Changed(16, at_0=small, at_1=small, at_2=small)
@@ -100,6 +102,7 @@ def targets(path: Path, data: Any, model: nn.Module | None = None, **options: An
         return found
 
 
+@pytest.mark.slow
 def test_folders_are_counted_by_name_in_any_order(tmp_path: Path) -> None:
     names = [ShapesDataset.classes[number] for number in (5, 0, 3)]
     root = photos(tmp_path / "photos", names)
@@ -118,6 +121,7 @@ def two_outputs() -> nn.Module:
     return model.eval()
 
 
+@pytest.mark.slow
 def test_as_many_folders_as_outputs_without_names_count_by_position_and_that_is_said(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -140,6 +144,7 @@ def test_folders_that_are_numbers_are_these_classes(tmp_path: Path) -> None:
         assert "06" not in atlas.classes
 
 
+@pytest.mark.slow
 def test_labels_do_not_matter_where_none_are_needed(tmp_path: Path) -> None:
     data = Labelled(6, ["cat", object(), 99, None, float("inf"), {"a": 1}])
     build(tmp_path / "a.h5", data, layers=LAYER, target="prediction").close()
@@ -148,6 +153,7 @@ def test_labels_do_not_matter_where_none_are_needed(tmp_path: Path) -> None:
         assert one.targets.tolist() == other.targets.tolist()
 
 
+@pytest.mark.sampled(7)
 @pytest.mark.parametrize(
     ("label", "message"),
     [
@@ -167,6 +173,7 @@ def test_a_label_that_means_nothing_is_a_sentence_with_its_sample(tmp_path: Path
     assert (tmp_path / "a.h5.partial" / "checkpoint.h5").exists()
 
 
+@pytest.mark.sampled(7)
 @pytest.mark.parametrize("label", [3, True, np.int64(3), np.uint8(3), torch.tensor(3), np.array(3), 3.0, [3]])
 def test_a_label_of_any_type_of_number_counts(tmp_path: Path, label: Any) -> None:
     with build(tmp_path / "a.h5", Labelled(2, [label, 0]), layers=LAYER) as atlas:
@@ -188,6 +195,7 @@ class ClosedError(Exception):
         super().__init__("closed")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 1])
 @pytest.mark.parametrize(
     ("error", "message"),
@@ -236,6 +244,7 @@ def test_a_dataset_without_a_length_is_one_sentence(tmp_path: Path) -> None:
 # -------------------------------------------------------------------------------------------------------------- names
 
 
+@pytest.mark.slow
 def test_names_that_a_file_cannot_hold_are_escaped(tmp_path: Path) -> None:
     data = Labelled(5)
     names = ["a\0", "b\n", "caf\udce9", r"caf\udce9", "é"]
@@ -300,6 +309,7 @@ def test_a_build_leaves_random_states_and_threads_as_they_were(tmp_path: Path) -
 # ------------------------------------------------------------------------------------------------------- command line
 
 
+@pytest.mark.slow
 def test_the_command_line_offers_the_choices(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING)
     root = photos(tmp_path / "photos", ["animals", "nature"])

@@ -39,6 +39,7 @@ def test_arrays_are_as_asked_for_and_leave_no_names(tmp_path: Path, limit: int) 
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="needs /proc")
 def test_what_does_not_fit_goes_to_files_and_what_was_freed_counts_no_more(tmp_path: Path) -> None:
     storage = ArrayStorage(5 << 20, tmp_path)

@@ -152,6 +152,7 @@ def test_digits_equal_brute_force(tmp_path: Path) -> None:
     check_against_brute_force(tmp_path / "atlas.h5", layers, slow)
 
 
+@pytest.mark.slow
 def test_targets_by_probability_are_those_of_the_definition(tmp_path: Path) -> None:
     data = Labelled(SAMPLES)
     with torch.no_grad():
@@ -196,6 +197,7 @@ def test_overall_statistics_of_activation_count_each_sample_once(tmp_path: Path)
     assert not crp.verify_atlas(tmp_path / "a.h5")
 
 
+@pytest.mark.slow
 def test_overall_statistics_have_the_same_bits_in_shards(tmp_path: Path) -> None:
     data = Labelled(SAMPLES, [(number * 3) % 8 for number in range(SAMPLES)])
     build(tmp_path / "whole.h5", data, target=several_targets).close()
@@ -226,6 +228,7 @@ def test_shards_of_an_older_version_merge_without_overall_moments(
     assert not any("overall" in name for name in datasets(tmp_path / "merged.h5"))
 
 
+@pytest.mark.slow
 def test_a_function_chooses_the_targets(tmp_path: Path) -> None:
     def least_likely(output: torch.Tensor, label: tuple[int, ...] | None) -> list[int]:
         assert label is not None
@@ -241,6 +244,7 @@ def test_a_function_chooses_the_targets(tmp_path: Path) -> None:
 # --------------------------------------------------------------------------------------------------- same bits
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options", [{"num_workers": 2}, {"max_memory": 0}, {"checkpoint": 0.0}], ids=["workers", "on disk", "checkpoints"]
 )
@@ -263,6 +267,7 @@ def test_the_same_bits_from_shards_merged_in_any_order(tmp_path: Path, whole: Pa
         assert same_bits(tmp_path / name, whole)
 
 
+@pytest.mark.slow
 def test_another_batch_size_changes_last_bits_only(tmp_path: Path, whole: Path) -> None:
     build(tmp_path / "a.h5", matrix=True, batch_size=7).close()
     one, two = datasets(whole), datasets(tmp_path / "a.h5")
@@ -306,6 +311,7 @@ class Stops(Labelled):
         return super().__getitem__(number)
 
 
+@pytest.mark.slow
 def test_an_error_keeps_what_was_done_and_a_resumed_build_gives_the_same_bits(tmp_path: Path, whole: Path) -> None:
     data = Stops(SAMPLES, at=30)
     with pytest.raises(crp.CrpKitError, match="sample 30 cannot be used: OSError: the network drive is away; skip"):
@@ -345,6 +351,7 @@ def changed_model() -> nn.Module:
     return model
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -420,6 +427,7 @@ def test_merge_refuses(shards: list[Path], tmp_path: Path, chosen: tuple[int, ..
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_merge_refuses_what_is_not_finished(shards: list[Path], tmp_path: Path) -> None:
     with pytest.raises(crp.CrpKitError, match="cannot be used"):
         build(tmp_path / "1.h5", Stops(SAMPLES, at=30), shard=(1, 2), batch_size=4)
@@ -437,6 +445,7 @@ def test_a_shard_alone_is_refused_as_an_atlas(shards: list[Path]) -> None:
 # ---------------------------------------------------------------------------------------------- bad samples
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     ("labels", "options", "message"),
     [

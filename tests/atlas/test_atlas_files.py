@@ -247,6 +247,7 @@ ATTRIBUTE_CHANGES: dict[str, Callable[[Any], Any]] = {
 }
 
 
+@pytest.mark.sampled(10)
 @pytest.mark.parametrize("change", ATTRIBUTE_CHANGES.values(), ids=ATTRIBUTE_CHANGES)
 def test_an_attribute_that_was_changed_is_told(copy: Path, expected: str, change: Callable[[Any], Any]) -> None:
     for group, name in attribute_paths(copy):
@@ -325,6 +326,7 @@ def replaced(file: h5py.File, name: str, value: Any) -> None:
         file[name] = value
 
 
+@pytest.mark.sampled(17)
 @pytest.mark.parametrize("change", ARRAY_CHANGES.values(), ids=ARRAY_CHANGES)
 def test_an_array_of_another_type_or_shape_is_told(copy: Path, expected: str, change: Callable[[Array], Any]) -> None:
     names = array_paths(copy)
@@ -364,6 +366,7 @@ def test_an_array_of_more_bits_or_another_byte_order_gives_the_same_numbers(copy
     assert outcome(copy, expected) == "same"
 
 
+@pytest.mark.slow
 def test_a_group_in_place_of_an_array_and_links_to_nowhere_are_told(copy: Path, expected: str) -> None:
     for name in array_paths(copy):
         for make in ("group", "link", "link to itself", "file"):
@@ -897,6 +900,7 @@ def asked_in_a_process(atlas: crp.ConceptAtlas) -> list[str]:
         return [asked(atlas, concept) for concept in range(CONCEPTS)]
 
 
+@pytest.mark.slow
 def test_many_threads_read_one_atlas_or_each_its_own(sound: Path) -> None:
     with crp.ConceptAtlas(sound) as atlas:
         expected = [asked(atlas, concept) for concept in range(CONCEPTS)]

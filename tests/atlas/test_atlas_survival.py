@@ -191,6 +191,7 @@ class Sends(ShapesDataset):
         return super().__getitems__(indices)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("at", [0, 12, 20])
 def test_ctrl_c_in_a_batch_keeps_it(tmp_path: Path, small: Path, at: int) -> None:
     data = Sends(24)
@@ -240,6 +241,7 @@ class Interrupted:
 CALLS = [("write", 1), ("write", 40), ("seek", 3), ("truncate", 1)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("method", "call"), CALLS)
 def test_ctrl_c_in_any_callback_of_the_final_write_lets_it_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small: Path, method: str, call: int
@@ -252,6 +254,7 @@ def test_ctrl_c_in_any_callback_of_the_final_write_lets_it_end(
     assert os.listdir(tmp_path) == ["atlas.h5"]
 
 
+@pytest.mark.slow
 def test_sigterm_in_the_final_write_of_a_merge_leaves_the_atlas_alone(tmp_path: Path, small: Path) -> None:
     parts = [tmp_path / f"{number}.h5" for number in range(2)]
     for number, part in enumerate(parts):
@@ -267,6 +270,7 @@ def test_sigterm_in_the_final_write_of_a_merge_leaves_the_atlas_alone(tmp_path: 
     assert sorted(os.listdir(tmp_path)) == ["0.h5", "1.h5", "atlas.h5"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["write", "seek"])
 def test_a_second_ctrl_c_gives_the_final_write_up_and_loses_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small: Path, method: str
@@ -337,6 +341,7 @@ def test_a_file_that_does_not_hold_what_was_written_gets_no_name(
     assert os.listdir(tmp_path) == []
 
 
+@pytest.mark.slow
 def test_a_build_writes_little_more_than_its_scores_and_its_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small: Path
 ) -> None:
@@ -356,6 +361,7 @@ def test_a_build_writes_little_more_than_its_scores_and_its_file(
     assert sum(file_bytes) + log_bytes[0] < 2 * small.stat().st_size
 
 
+@pytest.mark.slow
 def test_a_log_that_has_outgrown_the_state_becomes_a_checkpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small: Path
 ) -> None:
@@ -369,6 +375,7 @@ def test_a_log_that_has_outgrown_the_state_becomes_a_checkpoint(
     assert same_bits(tmp_path / "a.h5", small)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", ["before", "after"])
 def test_a_kill_around_the_step_from_log_to_checkpoint_counts_no_batch_twice(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small: Path, step: str
@@ -395,6 +402,7 @@ def test_a_kill_around_the_step_from_log_to_checkpoint_counts_no_batch_twice(
     assert same_bits(path, small)
 
 
+@pytest.mark.slow
 def test_a_damaged_log_is_said_and_computed_again(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, small: Path
 ) -> None:
@@ -439,6 +447,7 @@ class Appears(ShapesDataset):
         return super().__getitems__(indices)
 
 
+@pytest.mark.slow
 def test_a_file_that_appears_meanwhile_is_kept_and_no_batch_is_lost(tmp_path: Path, small: Path) -> None:
     data, path = Appears(24), tmp_path / "atlas.h5"
     data.path = path
@@ -452,6 +461,7 @@ def test_a_file_that_appears_meanwhile_is_kept_and_no_batch_is_lost(tmp_path: Pa
     assert same_bits(path, small)
 
 
+@pytest.mark.slow
 def test_overwriting_starts_again_without_the_batches_before(tmp_path: Path, small: Path) -> None:
     path = tmp_path / "atlas.h5"
     with pytest.MonkeyPatch.context() as patched:
@@ -467,6 +477,7 @@ def test_overwriting_starts_again_without_the_batches_before(tmp_path: Path, sma
     assert same_bits(path, small)
 
 
+@pytest.mark.slow
 def test_a_finished_atlas_clears_up_what_a_kill_has_left(tmp_path: Path, small: Path) -> None:
     path = tmp_path / "atlas.h5"
     with pytest.MonkeyPatch.context() as patched:
@@ -477,6 +488,7 @@ def test_a_finished_atlas_clears_up_what_a_kill_has_left(tmp_path: Path, small: 
     assert os.listdir(tmp_path) == ["atlas.h5"]
 
 
+@pytest.mark.slow
 def test_a_large_build_says_what_it_takes_before_it_begins(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -512,6 +524,7 @@ class Removes(ShapesDataset):
         return super().__getitems__(indices)
 
 
+@pytest.mark.slow
 def test_a_vanished_folder_is_said(tmp_path: Path) -> None:
     folder = tmp_path / "out"
     folder.mkdir()
@@ -523,6 +536,7 @@ def test_a_vanished_folder_is_said(tmp_path: Path) -> None:
     assert logged_batches(tmp_path / "moved" / "a.h5.partial" / "batches.log") == 2
 
 
+@pytest.mark.slow
 def test_two_processes_do_not_build_one_file(tmp_path: Path) -> None:
     class Nested(ShapesDataset):
         def __getitems__(self, indices: Any) -> Any:
@@ -619,6 +633,7 @@ def test_a_process_of_torchrun_that_dies_is_started_again_and_resumes(tmp_path: 
     assert same_bits(tmp_path / "one.h5", tmp_path / "many.h5")
 
 
+@pytest.mark.slow
 def test_job_arrays_build_their_shards_beside_the_output(tmp_path: Path) -> None:
     for task in (1, 2):
         array = {"SLURM_ARRAY_TASK_ID": str(task), "SLURM_ARRAY_TASK_COUNT": "2", "SLURM_ARRAY_TASK_MIN": "1"}
@@ -634,6 +649,7 @@ def test_job_arrays_build_their_shards_beside_the_output(tmp_path: Path) -> None
     assert same_bits(tmp_path / "atlas.h5", tmp_path / "one.h5")
 
 
+@pytest.mark.slow
 def test_a_batch_that_is_half_taken_in_is_never_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     kinds: list[int] = []
     add = crp.atlas.build.pass_state._ModeState.add

@@ -150,6 +150,7 @@ def test_a_class_without_samples_has_no_entries_and_no_moments(whole: Path) -> N
             half.concepts(8)
 
 
+@pytest.mark.slow
 def test_a_dataset_without_any_label_has_no_class(tmp_path: Path) -> None:
     job = SyntheticPass((-1,) * 5)
     path = job.write(tmp_path / "a.h5")
@@ -170,6 +171,7 @@ def test_a_dataset_without_any_label_has_no_class(tmp_path: Path) -> None:
 # --------------------------------------------------------------------------------------------------------- divisions
 
 
+@pytest.mark.slow
 @settings(max_examples=6, derandomize=True, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(labels=st.lists(st.integers(-1, 9), min_size=4, max_size=12), data=st.data())
 def test_the_bits_do_not_depend_on_shards_and_checkpoints_nor_on_the_order_of_appearance(
@@ -190,6 +192,7 @@ def test_the_bits_do_not_depend_on_shards_and_checkpoints_nor_on_the_order_of_ap
     assert crp.verify_atlas(tmp_path / "merged.h5") == crp.verify_atlas(tmp_path / "resumed.h5") == ()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("both", [True, False], ids=["both older", "one older"])
 def test_shards_of_an_older_version_merge_to_the_same_bits(whole: Path, tmp_path: Path, both: bool) -> None:
     first, second = PASS.shards(tmp_path, 2)
@@ -250,6 +253,7 @@ def counting(taken: list[int]) -> Any:
     return allocate
 
 
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize("fails", range(0, 40, 7))
 def test_a_batch_for_whose_classes_there_is_no_room_changes_nothing_and_may_come_again(
     whole: Path, tmp_path: Path, fails: int
@@ -276,6 +280,7 @@ def test_a_batch_for_whose_classes_there_is_no_room_changes_nothing_and_may_come
 # --------------------------------------------------------------------------------------- without rankings by class
 
 
+@pytest.mark.slow
 def test_an_atlas_without_rankings_by_class_answers_everything_else(whole: Path, tmp_path: Path) -> None:
     job = replace(PASS, k_class=0)
     path = job.write(tmp_path / "a.h5")
@@ -349,6 +354,7 @@ class BySeenClass(_Positive):
         return {"positive/count": array_spec(self.count, rows=self.seen.order)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("statistic", [ByClass, BySeenClass])
 def test_a_statistic_from_outside_may_be_of_all_classes_or_of_those_that_occur(
     tmp_path: Path, statistic: type[Statistic]

@@ -116,6 +116,7 @@ DIFFERENT = {
 }  # fmt: skip
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(("one", "other"), DIFFERENT.values(), ids=DIFFERENT)
 def test_another_function_has_another_fingerprint(one: Any, other: Any) -> None:
     assert function_fingerprint(one) == function_fingerprint(one)
@@ -175,6 +176,7 @@ def report() -> str:
     return json.dumps([function_fingerprint(one) for one in functions])
 
 
+@pytest.mark.slow
 def test_fingerprints_are_the_same_in_another_process() -> None:
     folders = [str(Path(__file__).parents[level]) for level in (2, 1, 0)]
     code = f"""

@@ -51,6 +51,7 @@ def test_a_file_of_the_archive() -> None:
         assert same(file, group) == 30
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("compress", [False, True])
 def test_many_groups_and_attributes_and_every_kind_of_value(tmp_path: Path, compress: bool) -> None:
     chance, path = np.random.default_rng(0), tmp_path / "tree.h5"
@@ -73,6 +74,7 @@ def test_many_groups_and_attributes_and_every_kind_of_value(tmp_path: Path, comp
         assert same(file, group) == len(arrays)
 
 
+@pytest.mark.slow
 def test_an_index_of_several_pages_is_read_and_its_damage_is_found(tmp_path: Path) -> None:
     path = tmp_path / "pages.h5"
     options = {"chunks": (2, 3), "compression": "gzip", "shuffle": True, "fletcher32": True}

@@ -45,17 +45,20 @@ def tried(source: Path, scratch: Path, seeds: range, changes: tuple[hostile.Chan
     return seen
 
 
+@pytest.mark.slow
 def test_a_damaged_file_is_refused_or_answers_as_before(sound: Path, tmp_path: Path, mutations: int) -> None:
     seen = tried(sound, tmp_path / "damaged.h5", range(mutations // 2), hostile.DAMAGES)
     assert seen["refused"] > seen["same"] > 0, seen
 
 
+@pytest.mark.slow
 def test_a_damaged_shard_is_refused_or_answers_as_before(shard: Path, tmp_path: Path, mutations: int) -> None:
     seen = tried(shard, tmp_path / "damaged.h5", range(mutations // 6), hostile.DAMAGES, incomplete=True)
     assert seen["refused"] > 0, seen
     assert seen["same"] > 0, seen
 
 
+@pytest.mark.slow
 def test_forged_metadata_never_end_the_process_and_are_refused_in_a_sentence(
     sound: Path, tmp_path: Path, mutations: int
 ) -> None:

@@ -56,6 +56,7 @@ def ask(evil: Path) -> dict[str, Any]:
         }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_what_python_shows_is_escaped(evil: Path) -> None:
     for text in ask(evil).values():
         assert_is_shown(text)

@@ -17,6 +17,7 @@ BUILD = ("atlas", "build", "--model", "demo:resnet", "--data", "demo:shapes:10",
 DATA = ShapesDataset(10)
 
 
+@pytest.mark.slow
 def test_a_ranking_is_never_longer_than_the_dataset(tmp_path: Path) -> None:
     path = tmp_path / "a.h5"
     assert invoke(*BUILD, "-k", 3_000_000, "--k-class", 2_000_000, "-o", path).exit_code == 0
@@ -30,6 +31,7 @@ def test_a_ranking_is_never_longer_than_the_dataset(tmp_path: Path) -> None:
             atlas[LAYER].activation.top(0, 0)
 
 
+@pytest.mark.slow
 def test_shards_and_resumed_builds_are_cut_by_the_samples_of_the_whole(tmp_path: Path) -> None:
     options = {"layers": [LAYER], "batch_size": 4, "k": 99, "k_class": 99}
     build(tmp_path / "whole.h5", DATA, **options).close()
@@ -56,6 +58,7 @@ def without(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_without_rankings_by_class_the_command_line_answers_and_says_what_is_missing(
     without: Path, tmp_path: Path
 ) -> None:
@@ -78,6 +81,7 @@ def test_references_of_a_class_need_rankings_by_class(without: Path) -> None:
             study.references(atlas, LAYER, 3, cls=0, check=False)
 
 
+@pytest.mark.slow
 def test_the_report_is_that_of_an_atlas_with_rankings_by_class_but_for_their_samples(tmp_path: Path) -> None:
     with odd_atlas(tmp_path / "a.h5", k=30, k_class=30) as full, odd_atlas(tmp_path / "b.h5", k=30, k_class=0) as bare:
         pages = []

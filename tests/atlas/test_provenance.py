@@ -64,6 +64,7 @@ OTHERS: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("one", "other", "message"), OTHERS.values(), ids=OTHERS)
 def test_shards_of_something_else_are_refused(
     tmp_path: Path, one: dict[str, Any], other: dict[str, Any], message: str
@@ -93,6 +94,7 @@ def of_photos(path: Path, photos: Path, **options: Any) -> crp.ConceptAtlas:
     )
 
 
+@pytest.mark.slow
 def test_a_sample_may_be_mended_between_two_parts(tmp_path: Path, photos: Path) -> None:
     broken = sorted(photos.rglob("*.png"))[7]
     whole = broken.read_bytes()
@@ -113,6 +115,7 @@ def test_a_sample_may_be_mended_between_two_parts(tmp_path: Path, photos: Path) 
         assert all(np.array_equal(found[one], right[one], equal_nan=right[one].dtype.kind == "f") for one in right)
 
 
+@pytest.mark.slow
 def test_an_image_that_has_changed_is_another(tmp_path: Path, photos: Path) -> None:
     of_photos(tmp_path / "0.h5", photos, shard=(0, 2)).close()
     changed = sorted(photos.rglob("*.png"))[3]
@@ -123,6 +126,7 @@ def test_an_image_that_has_changed_is_another(tmp_path: Path, photos: Path) -> N
         crp.merge_atlases([tmp_path / "0.h5", tmp_path / "1.h5"], tmp_path / "a.h5")
 
 
+@pytest.mark.slow
 def test_a_copy_of_the_data_on_another_machine_is_the_same(tmp_path: Path, photos: Path) -> None:
     of_photos(tmp_path / "0.h5", photos, shard=(0, 2)).close()
     copy = photos.rename(tmp_path / "elsewhere")
@@ -132,6 +136,7 @@ def test_a_copy_of_the_data_on_another_machine_is_the_same(tmp_path: Path, photo
     crp.merge_atlases([tmp_path / "0.h5", tmp_path / "1.h5"], tmp_path / "a.h5").close()
 
 
+@pytest.mark.slow
 def test_labels_of_another_class_map_are_other_labels(tmp_path: Path, photos: Path) -> None:
     maps = [{str(label): (label + step) % 8 for label in range(8)} for step in (0, 1)]
     for number, classes in enumerate(maps):
@@ -159,6 +164,7 @@ def test_fingerprints_are_attributes_of_the_file(tmp_path: Path) -> None:
         assert "labels_sha256" in file.attrs
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("count", "expected"), [(5, 5), (64, 64), (100, 64), (1000, 100), (9000, 500)])
 def test_a_seeded_part_of_many_samples_has_digests(count: int, expected: int) -> None:
     class Zeros:

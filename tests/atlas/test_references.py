@@ -92,6 +92,7 @@ def check_heatmaps(found: References, wanted: Sequence[torch.Tensor]) -> None:
 # ---------------------------------------------------------------------------------------------------- which samples
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["relevance", "activation"])
 def test_samples_are_those_of_the_ranking_best_first_as_the_dataset_gives_them(
     atlas: crp.ConceptAtlas, mode: str
@@ -131,6 +132,7 @@ def test_a_class_without_samples_has_no_references_and_no_figure(tmp_path: Path)
 # ------------------------------------------------------------------------------------------------------------ heatmaps
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["relevance", "activation"])
 def test_heatmaps_are_those_of_the_concept_and_the_samples_class(atlas: crp.ConceptAtlas, mode: str) -> None:
     found = ask(atlas, mode=mode)
@@ -186,6 +188,7 @@ def test_a_sample_without_a_label_is_explained_for_its_prediction(tmp_path: Path
         assert [name == "" for name in of_layer.classes] == [label < 0 for label in of_layer.labels]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("receptive_field", [False, True])
 def test_the_size_of_slices_changes_nothing(atlas: crp.ConceptAtlas, receptive_field: bool) -> None:
     whole, one_by_one = (ask(atlas, batch_size=size, receptive_field=receptive_field) for size in (16, 1))
@@ -220,6 +223,7 @@ class Weighted(Pairs):
         return super().mask(concept_ids, shape, layer_name=layer_name) * 0.5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [Pairs, PlainPairs])
 @pytest.mark.parametrize("conditioned_on", ["class", "layer"])
 def test_the_layers_own_concept_makes_the_heatmaps(tmp_path: Path, kind: type[Pairs], conditioned_on: str) -> None:
@@ -365,6 +369,7 @@ def unpadded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[crp.Con
         yield atlas, dataset, attribution
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("layer", list(STEP))
 @pytest.mark.parametrize("mode", ["relevance", "activation"])
 def test_receptive_fields_are_the_windows_by_hand_whatever_weights_and_values(
@@ -393,6 +398,7 @@ def test_receptive_fields_are_the_windows_by_hand_whatever_weights_and_values(
             assert torch.equal(crop, image[:, top:bottom, left:right])
 
 
+@pytest.mark.slow
 def test_receptive_fields_end_at_the_edge_of_the_image(atlas: crp.ConceptAtlas) -> None:
     places = [
         (box, divmod(position, 16))
@@ -424,6 +430,7 @@ class Dead(nn.Module):
         return x.mean((2, 3))
 
 
+@pytest.mark.slow
 def test_receptive_fields_show_where_nothing_is_active(tmp_path: Path) -> None:
     attribution, dataset = crp.CondAttribution(Dead().eval()), Given((torch.rand(3, 20, 20), 0))
     options = {"attribution": attribution, "preprocess": None}
@@ -437,6 +444,7 @@ def test_receptive_fields_show_where_nothing_is_active(tmp_path: Path) -> None:
             assert found.boxes == ((row, column, row + size, column + size),), layer
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("conditioned_on", ["class", "layer"])
 def test_heatmaps_of_receptive_fields_are_of_that_neuron_and_zero_outside(
     atlas: crp.ConceptAtlas, conditioned_on: str
@@ -460,6 +468,7 @@ def test_heatmaps_of_receptive_fields_are_of_that_neuron_and_zero_outside(
         assert not outside.any()
 
 
+@pytest.mark.slow
 def test_receptive_fields_of_a_concept_of_ones_own_are_those_of_its_neurons_in_order(tmp_path: Path) -> None:
     with build(tmp_path / "atlas.h5", concepts={LAYER: Pairs()}) as atlas:
         found = ask(atlas, concept=3, concepts={LAYER: Pairs()}, receptive_field=True)
@@ -569,6 +578,7 @@ def test_a_neuron_that_sees_only_padding_has_no_receptive_field(tmp_path: Path) 
         ask(atlas, dataset, "conv", 0, mode="activation", receptive_field=True, **options)
 
 
+@pytest.mark.slow
 def test_crops_need_receptive_fields_and_images_of_the_models_size(atlas: crp.ConceptAtlas) -> None:
     with pytest.raises(InputError, match="ask for references with receptive_field=True"):
         ask(atlas).crops()
@@ -719,6 +729,7 @@ def test_crops_are_cut_out_of_image_and_heatmap_at_one_scale(views: dict[str, Re
     assert spans == {max(width for _, width in sizes)}
 
 
+@pytest.mark.slow
 def test_many_samples_stand_in_several_lines(atlas: crp.ConceptAtlas) -> None:
     figure = ask(atlas, k=10).plot(columns=4)
     assert len(titles(figure)) == 10
@@ -749,6 +760,7 @@ def test_long_identifiers_and_classes_are_cut_to_a_caption(views: dict[str, Refe
     check_texts(long.plot())
 
 
+@pytest.mark.slow
 def test_both_rankings_of_a_concept_in_one_figure_with_their_common_samples_starred(
     views: dict[str, References],
 ) -> None:

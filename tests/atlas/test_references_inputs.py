@@ -49,6 +49,7 @@ def asked(dims: int, folder: Path, **options: Any) -> crp.References:
         return references_of(atlas, dataset, "0", 2, attribution=attribution, composite=RULES, **{"k": 3, **options})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dims", [1, 3])
 def test_heatmaps_are_those_of_the_concept_and_the_sample_s_class(tmp_path: Path, dims: int) -> None:
     found = asked(dims, tmp_path)
@@ -62,6 +63,7 @@ def test_heatmaps_are_those_of_the_concept_and_the_sample_s_class(tmp_path: Path
     assert found._repr_png_().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dims", [1, 3])
 def test_receptive_fields_are_the_windows_of_the_convolution(tmp_path: Path, dims: int) -> None:
     found = asked(dims, tmp_path, receptive_field=True)
@@ -95,6 +97,7 @@ def test_signals_stand_with_their_captions_in_the_colours_of_their_relevance(tmp
         assert np.corrcoef(np.asarray(line.get_ydata(), float), channel)[0, 1] == pytest.approx(1)
 
 
+@pytest.mark.slow
 def test_of_a_volume_the_slice_with_most_relevance_is_shown(tmp_path: Path) -> None:
     found = asked(3, tmp_path)
     shown = found.heatmaps[0].abs().sum((1, 2)).argmax()
@@ -103,6 +106,7 @@ def test_of_a_volume_the_slice_with_most_relevance_is_shown(tmp_path: Path) -> N
     assert (np.asarray(below.get_images()[0].get_array()) == colours(found.heatmaps[0][shown])).all()
 
 
+@pytest.mark.slow
 def test_both_rankings_of_signals_stand_in_one_figure(tmp_path: Path) -> None:
     attribution, dataset = crp.CondAttribution(net(1)), Samples(1)
     with atlas_of(attribution, dataset, tmp_path / "a.h5", layers="0", composite=RULES, verbose=False) as atlas:
@@ -115,6 +119,7 @@ def test_both_rankings_of_signals_stand_in_one_figure(tmp_path: Path) -> None:
     assert to_png(figure).startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("style", ["masked", "opaque"])
 def test_styles_of_pictures_are_refused_for_signals(tmp_path: Path, style: str) -> None:
     with pytest.raises(InputError, match=f"signals are drawn in the styles 'heatmap' and 'crop'.*; got '{style}'"):
@@ -131,6 +136,7 @@ class Tokens(nn.Module):
         return self.head(self.mix(x).relu().mean(1))  # type: ignore[no-any-return]
 
 
+@pytest.mark.slow
 def test_samples_that_the_model_does_not_take_and_tokens_are_refused(tmp_path: Path) -> None:
     attribution, dataset = crp.CondAttribution(net(1)), Samples(1)
     with atlas_of(attribution, dataset, tmp_path / "a.h5", layers="0", composite=RULES, verbose=False) as atlas:

@@ -356,6 +356,7 @@ def heatmap(*arguments: str) -> dict[str, np.ndarray]:
         return dict(arrays)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("factory", "array"), [("signal", noise(1, 40)), ("volume", noise(1, 4, 6, 5)), ("grey", noise(9, 8))]
 )

@@ -76,6 +76,7 @@ def test_classes_above_a_probability(text: str, expected: list[tuple[int, ...]])
     assert target_policy(text)(OUTPUT, [None, None]) == expected
 
 
+@pytest.mark.slow
 @QUICK
 @given(
     output=st.lists(
@@ -454,6 +455,7 @@ PLANS: dict[str, tuple[Callable[[], Composite | None], Callable[[], Composite | 
 }
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize(("one", "other"), PLANS.values(), ids=PLANS)
 def test_a_plan_has_other_words_when_a_rule_of_it_differs(
     attribution: CondAttribution, one: Callable[[], Composite | None], other: Callable[[], Composite | None]
@@ -470,6 +472,7 @@ def test_a_plan_names_every_node_through_which_relevance_passes_once(attribution
     assert not {"input", "unused"} & set(found)
 
 
+@pytest.mark.slow
 def test_words_are_the_same_in_another_process() -> None:
     code = f"""
         import sys

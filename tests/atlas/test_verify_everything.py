@@ -60,6 +60,7 @@ def chunks(path: Path) -> list[tuple[str, int, int]]:
     return stored
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", FILES)
 def test_a_bit_that_flips_on_the_disk_is_found_in_every_dataset(
     files: dict[str, Path], tmp_path: Path, kind: str
@@ -78,6 +79,7 @@ def test_a_bit_that_flips_on_the_disk_is_found_in_every_dataset(
         assert problems(path), (name, place, bit)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", FILES)
 def test_a_bit_that_flips_in_a_value_is_found_though_the_checksum_of_hdf5_is_right(
     files: dict[str, Path], tmp_path: Path, kind: str
@@ -107,6 +109,7 @@ def test_a_block_that_was_never_written_is_found_by_name(files: dict[str, Path],
     assert problems(path) == (f"{str(path)!r} is no sound atlas file: /{name}: its values were never written",)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("before", "after"), [(0, 0xFFFF), (0xFFFF, 0)], ids=["zeros to ones", "ones to zeros"])
 def test_words_that_the_checksum_of_hdf5_takes_for_each_other_are_found(
     files: dict[str, Path], tmp_path: Path, before: int, after: int

@@ -40,6 +40,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_info_shows_the_contents_and_the_provenance_of_an_atlas(built: Path) -> None:
     said = crp_kit("info", built).stdout
     assert "40 samples of demo:shapes:40, 8 classes; model demo:resnet" in said
@@ -121,6 +122,7 @@ def test_export_can_be_restricted_to_one_layer_and_mode(built: Path) -> None:
     assert {**first, "layer": "fc", "mode": "relevance", "concept": 0, "class": 0, "rank": 0} == rows[0]
 
 
+@pytest.mark.slow
 def test_shards_merge_to_the_same_file_and_verify_reads_it(built: Path) -> None:
     for number in range(2):
         options = ("--layers", LAYER, "--layers", "fc", "--workers", 0, "-k", 12, "--shard", f"{number}/2", "--quiet")
@@ -144,6 +146,7 @@ def test_verify_names_each_fault_of_a_file(built: Path) -> None:
     assert "made from a model with other weights" in other.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [(), ("--mode", "both"), ("--style", "masked"), ("--receptive-field",)])
 def test_references_are_drawn(built: Path, options: tuple[str, ...]) -> None:
     asked = ("references", built, *MODEL, "--layer", LAYER, "--concept", "3,8", "-k", 3, *options)
@@ -153,6 +156,7 @@ def test_references_are_drawn(built: Path, options: tuple[str, ...]) -> None:
         assert np.asarray(picture.convert("L")).std() > 10
 
 
+@pytest.mark.slow
 def test_references_are_written_to_a_folder_or_as_json(built: Path) -> None:
     asked = ("references", built, *MODEL, "--layer", LAYER, "--concept", "0-2", "-k", 3, "-o", "figures")
     assert crp_kit(*asked).stdout.split() == [f"figures/concept-{number}.png" for number in range(3)]

@@ -70,6 +70,7 @@ def test_layers_that_do_not_exist_are_a_mistake(options: tuple[str, ...], messag
     assert message in mistake("layers", *DEMO, *options)
 
 
+@pytest.mark.slow
 def test_a_heatmap_is_what_the_library_computes(folder: Path) -> None:
     result = crp_kit(
         "heatmap", "0.png", *DEMO, "--condition", f"{LAYER}:3", "--condition", "y:2", "--condition", f"{LAYER}:5-6",
@@ -167,6 +168,7 @@ def test_option_top_ranks_channels_where_a_layer_folds_windows_into_its_batch(fo
     assert len(relevant) > 6
 
 
+@pytest.mark.slow
 def test_composites_and_parallel_paths_are_passed_on(folder: Path) -> None:
     def relevance(*options: str) -> float:
         result = crp_kit(
@@ -249,6 +251,7 @@ def test_outputs_are_checked_before_the_work(tmp_path: Path, monkeypatch: pytest
         check_outputs([tmp_path / "a"], overwrite=True)
 
 
+@pytest.mark.slow
 def test_the_demo_writes_its_results_and_can_be_run_again(folder: Path) -> None:
     first = crp_kit("demo", "--images", 2)
     assert first.exit_code == 0, first.stderr
@@ -274,6 +277,7 @@ def test_the_demo_writes_its_results_and_can_be_run_again(folder: Path) -> None:
     assert "concepts.png exists; --overwrite replaces it" in mistake("demo", "-o", "crp-kit-demo")
 
 
+@pytest.mark.slow
 def test_images_of_the_demo_are_input_for_heatmap(folder: Path) -> None:
     crp_kit("demo", "--images", 1, "-o", "out/here", "--seed", 3, "--no-report")
     found = json.loads((folder / "out/here/concepts.json").read_text(encoding="utf-8"))
@@ -362,6 +366,7 @@ def test_the_version_is_printed() -> None:
     assert crp_kit("--version").stdout == f"crp-kit {__version__}\n"
 
 
+@pytest.mark.slow
 def test_a_reader_that_stops_early_ends_the_module_quietly() -> None:
     command = [sys.executable, "-m", "crp_kit", "layers", *DEMO]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)

@@ -63,6 +63,7 @@ def test_several_images_give_the_mean_graph(folder: Path) -> None:
     assert json.loads(result.stdout)["samples"] == 2
 
 
+@pytest.mark.slow
 def test_an_atlas_shows_references(folder: Path) -> None:
     loaded = load_model("demo:resnet")
     data = ShapesDataset(8, split="test")

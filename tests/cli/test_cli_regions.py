@@ -29,6 +29,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_regions_are_those_of_the_library(folder: Path) -> None:
     result = crp_kit(
         "0.png", *ASKED, "--regions", "slic", "--count", 12, "--class", 2, "--top", 6, "-o", "map.png",
@@ -64,6 +65,7 @@ def test_json_lists_the_regions_and_writes_no_figure() -> None:
     assert len(found["concepts"]) <= 3
 
 
+@pytest.mark.slow
 def test_a_figure_is_drawn_by_default_and_not_overwritten() -> None:
     assert crp_kit("0.png", *ASKED, "--top", 2, "--count", "2x3").stdout == "regions.png\n"
     before = Path("regions.png").read_bytes()
@@ -72,6 +74,7 @@ def test_a_figure_is_drawn_by_default_and_not_overwritten() -> None:
     assert crp_kit("0.png", *ASKED, "--top", 1, "--overwrite").exit_code == 0
 
 
+@pytest.mark.slow
 def test_with_an_atlas_the_figure_shows_reference_samples() -> None:
     data = "demo:shapes:30"
     model = ("--model", "demo:resnet", "--data", data)

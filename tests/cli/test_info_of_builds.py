@@ -49,6 +49,7 @@ def state_of(path: Path) -> dict[str, tuple[int, bytes]]:
     return {str(one): (one.stat().st_mtime_ns, one.read_bytes()) for one in path.parent.rglob("*") if one.is_file()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["a.h5", "a.h5.partial"], ids=["its file", "its folder"])
 def test_an_interrupted_build_says_how_far_it_came_and_how_to_go_on(interrupted: Path, name: str) -> None:
     before = state_of(interrupted)
@@ -123,6 +124,7 @@ def test_a_build_before_its_first_checkpoint_says_so(tmp_path: Path) -> None:
     assert known["build"]["running"] is True
 
 
+@pytest.mark.slow
 def test_a_finished_file_is_said_whatever_is_beside_it(interrupted: Path, tmp_path: Path) -> None:
     build(tmp_path / "a.h5", Labelled(16), batch_size=4).close()
     (tmp_path / "a.h5.partial").mkdir()

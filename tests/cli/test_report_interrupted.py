@@ -17,6 +17,7 @@ LAYER = "layer3.1.conv2"
 STUDY = ("--model", "demo:resnet", "--data", "demo:shapes:8")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_an_interrupted_report_leaves_the_earlier_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals, status: int

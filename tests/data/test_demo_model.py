@@ -29,11 +29,13 @@ def held_out():
     return ShapesDataset(800, seed=1, split="test").batch(range(800))
 
 
+@pytest.mark.slow
 def test_the_shipped_weights_are_right_on_98_percent_of_held_out_images(model, held_out):
     images, labels = held_out
     assert accuracy(model, demo_preprocess(images), labels) >= 0.98
 
 
+@pytest.mark.slow
 def test_untrained_weights_are_no_better_than_chance(held_out):
     images, labels = held_out
     with torch.random.fork_rng():

@@ -348,6 +348,7 @@ def same(one: Batch, two: Batch) -> bool:
     return images and (one.samples, one.labels, one.failures) == (two.samples, two.labels, two.failures)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("several", [True, False], ids=["several at once", "one by one"])
 def test_batches_come_in_the_order_of_the_grid_for_any_number_of_workers(several: bool) -> None:
     shapes = ShapesDataset(30)
@@ -507,6 +508,7 @@ def test_a_fingerprint_takes_any_type_layout_and_size(dtype: torch.dtype) -> Non
     assert len({fingerprint(NumberedSamples(Listed([(PLAIN[0])] * count))) for count in (1, 2, 15, 16, 17, 33)}) == 6
 
 
+@pytest.mark.slow
 def test_a_fingerprint_is_the_same_in_another_process(folder: Path) -> None:
     code = """
         import json, sys

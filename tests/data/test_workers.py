@@ -71,6 +71,7 @@ def states() -> list[Any]:
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 1, 2])
 def test_random_numbers_of_a_sample_depend_on_its_number_alone(workers: int) -> None:
     np.random.standard_normal()  # noqa: NPY002 - which keeps a second number for later
@@ -115,6 +116,7 @@ def stranger(number: int) -> tuple[torch.Tensor, int]:
     return torch.full((2, 2), float(number)).t().expand(1, 2, 2), np.int64(number)  # type: ignore[return-value]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [with_gradient, marked, stranger])
 def test_tensors_of_any_kind_travel_as_plain_ones(make: Callable[[int], Any]) -> None:
     expected = content(read(constant))
@@ -172,6 +174,7 @@ def test_a_worker_that_ends_is_one_sentence_with_the_sample_that_it_read(make: C
     assert states() == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("used_before", [False, True])
 def test_the_end_of_a_worker_raises_nothing_where_a_batch_is_used(used_before: bool) -> None:
     if used_before:  # after which torch's handler is there
@@ -294,6 +297,7 @@ def read_all(folder: Path) -> None:
     list(batches(NumberedSamples(Stuck(folder), form=FORM), [[number] for number in range(8)], workers=2))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a thread sees to it, as soon as it may run")
 def test_workers_end_with_their_parent_while_they_read(tmp_path: Path) -> None:
     process = CONTEXT.Process(target=read_all, args=(tmp_path,))

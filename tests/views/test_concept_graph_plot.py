@@ -123,6 +123,7 @@ def test_widths_have_a_scale_that_suits_the_largest_share_and_the_legend_says_it
     assert lines(figure)[0].get_linewidth() == pytest.approx(expected)
 
 
+@pytest.mark.slow
 def test_pictures_stand_in_their_nodes(study: Study, graph: ConceptGraph, atlas: ConceptAtlas) -> None:
     lower = sum(node.layer == LAYERS[0] for node in graph)
     references = study.reference_pictures(graph, atlas)
@@ -174,6 +175,7 @@ def test_means_show_their_spread(study: Study) -> None:
         study.node_heatmaps(graph, images)
 
 
+@pytest.mark.slow
 def test_a_graph_that_was_read_has_the_same_pictures(study: Study, graph: ConceptGraph, atlas: ConceptAtlas) -> None:
     read = ConceptGraph.from_json(graph.to_json())
     heatmaps, expected = (study.node_heatmaps(one, DATA[5][0]) for one in (read, graph))

@@ -136,6 +136,7 @@ def sample_view(concepts: int) -> SampleView:
     return SampleView(image, "truth", maps(1)[0], "all", [0.5, -0.5], concepts=views, outlines={"an object": inside})
 
 
+@pytest.mark.slow
 def test_the_demo_figure_has_a_line_for_each_sample_and_a_legend_of_the_outlines() -> None:
     figure = demo_figure([sample_view(2), sample_view(1)], title="Title")
     titles = [panel.get_title() for panel in figure.axes if panel.get_title()]

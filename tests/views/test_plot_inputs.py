@@ -67,6 +67,7 @@ def halo(figure: Figure, panel: int) -> np.ndarray:
 # ------------------------------------------------------------------------------------------------------ the layout
 
 
+@pytest.mark.sampled(7)
 @pytest.mark.parametrize(
     ("model", "shape", "layout"),
     [
@@ -96,6 +97,7 @@ def test_a_result_without_picture_says_so_and_stays_a_table() -> None:
     assert "relevance at the input" in (attr._repr_html_() or "")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("model", "shape", "pictured"),
     [
@@ -244,6 +246,7 @@ def test_the_volume_shows_in_grey_below_its_slices() -> None:
         assert (shown == np.asarray(overlay(grey[depth], maps[0, depth], vmax=float(maps.abs().max())))).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("depth", "count", "expected"), [(8, 3, [3, 4, 5]), (7, 3, [2, 3, 4]), (2, 3, [0, 1])])
 def test_central_slices_are_those_in_the_middle(depth: int, count: int, expected: list[int]) -> None:
     figure = volumes(seeded(1, depth, 3, 3), slices="central", count=count)

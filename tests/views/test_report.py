@@ -88,6 +88,7 @@ class Parsed(HTMLParser):
 
 
 class TestThePage:
+    @pytest.mark.slow
     def test_has_nothing_inline_and_names_only_files_that_are_there(self, site: Path) -> None:
         page = Parsed((site / "index.html").read_text(encoding="utf-8"))
         for tag, attributes in page.elements:
@@ -262,6 +263,7 @@ class TestSimilarityAndLinks:
         assert (cosines(columns, columns, centred=True) == 0).all()
         assert (cosines(columns, np.arange(9001.0)[:, None], centred=True) == 0).all()
 
+    @pytest.mark.slow
     def test_similarity_is_by_sample_where_there_is_a_matrix_and_else_by_class(self, tmp_path: Path) -> None:
         for matrix in (True, False):
             with odd_atlas(tmp_path / f"{matrix}.h5", matrix=matrix) as atlas:
@@ -536,6 +538,7 @@ def demo_atlas(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class TestTheCommand:
+    @pytest.mark.slow
     def test_makes_a_site_and_says_where_and_how_large(self, demo_atlas: Path, tmp_path: Path) -> None:
         asked = ("--concepts", "layer2.1.conv2:3,5", "--concepts", "layer3.1.conv2:0-1", "--references", 2)
         made = invoke("report", demo_atlas, *NAMED, *asked, "-o", tmp_path / "report")
@@ -546,6 +549,7 @@ class TestTheCommand:
         assert [one["ids"] for one in about["layers"]] == [[3, 5], [0, 1]]
         assert about["title"] == "demo:resnet on demo:shapes:24"
 
+    @pytest.mark.slow
     def test_links_come_from_concept_graphs_where_asked(self, demo_atlas: Path, tmp_path: Path) -> None:
         asked = ("--concepts", "0-3", "--references", 1, "--links", "graph")
         made = invoke("report", demo_atlas, *NAMED, *asked, "-o", tmp_path / "report")

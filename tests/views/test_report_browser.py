@@ -117,6 +117,7 @@ def test_the_overview_names_layers_and_classes_as_they_are(tab: Tab) -> None:
     assert page.get_by_text("Report built").is_visible()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("layer", "concept"), [(MARKUP, CONCEPT), (ODD, 0), (ODD, 8)])
 def test_the_address_of_a_concept_opens_it(tab: Tab, layer: str, concept: int) -> None:
     page = tab.open(address(layer, concept), f"{layer}, concept {concept} – model")
@@ -130,6 +131,7 @@ def test_the_address_of_a_concept_opens_it(tab: Tab, layer: str, concept: int) -
     assert page.locator("nav.layers a[aria-current]").count() == 1
 
 
+@pytest.mark.slow
 def test_each_layer_links_to_its_concepts_and_they_to_each_other(tab: Tab) -> None:
     page = tab.open()
     tab.wait_view("overview")
@@ -148,6 +150,7 @@ def test_each_layer_links_to_its_concepts_and_they_to_each_other(tab: Tab) -> No
     tab.wait_view("class")
 
 
+@pytest.mark.slow
 def test_a_table_sorts_by_every_column(tab: Tab) -> None:
     page = tab.open(address(ODD), ODD)
     relevances = [float(one.removesuffix("\u00a0%").replace("−", "-").replace("<", "")) for one in column(page, 3)]
@@ -164,6 +167,7 @@ def test_a_table_sorts_by_every_column(tab: Tab) -> None:
         assert page.locator("[aria-sort]").inner_text() == name
 
 
+@pytest.mark.slow
 def test_a_table_filters_by_number_and_class_and_remembers(tab: Tab) -> None:
     page = tab.open(address(ODD), ODD)
     page.get_by_label("Filter").fill("7")
@@ -181,6 +185,7 @@ def test_a_table_filters_by_number_and_class_and_remembers(tab: Tab) -> None:
     assert column(page, 2) == kept
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("typed", "title"),
     [("שכבה", ODD), ("img 4", f"{MARKUP}, concept 4"), ("日本", "日本語"), ("</script><script>alert(3)", "</script>")],
@@ -197,6 +202,7 @@ def test_search_finds_layers_concepts_and_classes(tab: Tab, typed: str, title: s
     assert page.locator("#results").is_hidden()
 
 
+@pytest.mark.slow
 def test_search_is_led_by_arrows_and_left_by_escape(tab: Tab) -> None:
     page = tab.open("", "model")
     page.locator("#search").fill("3")
@@ -214,6 +220,7 @@ def test_search_is_led_by_arrows_and_left_by_escape(tab: Tab) -> None:
     tab.wait(f"{MARKUP}, concept 3")
 
 
+@pytest.mark.slow
 def test_arrows_go_to_neighbours_and_through_rows(tab: Tab) -> None:
     page = tab.open(address(ODD, 0), f"{ODD}, concept 0")
     page.keyboard.press("ArrowRight")
@@ -232,6 +239,7 @@ def test_arrows_go_to_neighbours_and_through_rows(tab: Tab) -> None:
     assert outline == "solid"
 
 
+@pytest.mark.slow
 def test_the_first_tab_skips_to_the_content(tab: Tab) -> None:
     page = tab.open(address(ODD, 0), ODD)
     page.keyboard.press("Tab")
@@ -241,6 +249,7 @@ def test_the_first_tab_skips_to_the_content(tab: Tab) -> None:
     assert page.title().startswith(f"{ODD}, concept 0")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("where", "said"),
     [("#/none", "no layer none"), (address(ODD, 99), "no concept 99 of"), ("#class/99", "no class 99"),
@@ -251,11 +260,13 @@ def test_an_address_that_is_not_there_is_told(tab: Tab, where: str, said: str) -
     assert page.get_by_text(f"This report has {said}").is_visible()
 
 
+@pytest.mark.slow
 def test_a_class_without_samples_says_so(tab: Tab) -> None:
     page = tab.open("#class/4", "日本語")
     assert page.get_by_text("The atlas has no sample of this class").is_visible()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_nothing_scrolls_sideways_on_a_narrow_screen(browser: Browser, site: str, scheme: Any) -> None:
     tab = Tab(browser, site, viewport=NARROW, color_scheme=scheme)
@@ -309,6 +320,7 @@ CONTRASTS = """() => {
 """Contrast of every visible text and field, as a share of what WCAG 2.2 asks for at level AA, and what it is."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_contrast_is_high_enough_everywhere(browser: Browser, site: str, scheme: Any) -> None:
     tab = Tab(browser, site, color_scheme=scheme)
@@ -327,6 +339,7 @@ def test_contrast_is_high_enough_everywhere(browser: Browser, site: str, scheme:
     assert tab.wrong == []
 
 
+@pytest.mark.slow
 def test_pages_explain_their_words(tab: Tab) -> None:
     page = tab.open(address(ODD, 1), f"{ODD}, concept 1")
     for said in ("contributes most to the model's output", "responds most, whether the model used it or not",
@@ -344,6 +357,7 @@ def test_pages_explain_their_words(tab: Tab) -> None:
     assert heading.bounding_box()["y"] >= page.locator(".top").bounding_box()["height"]  # type: ignore[index]
 
 
+@pytest.mark.slow
 def test_what_is_found_has_the_width_of_a_narrow_screen(browser: Browser, site: str) -> None:
     tab = Tab(browser, site, viewport=NARROW)
     page = tab.open("", "model")
@@ -357,6 +371,7 @@ def test_what_is_found_has_the_width_of_a_narrow_screen(browser: Browser, site: 
     assert tab.wrong == []
 
 
+@pytest.mark.slow
 def test_links_that_are_shares_are_shown_in_percent(browser: Browser, odd_atlas_file: Path, tmp_path: Path) -> None:
     with crp.ConceptAtlas(odd_atlas_file) as atlas:
         tab = Tab(browser, odd_report(atlas, tmp_path / "report", links="graph", references=1).index.as_uri())
@@ -367,6 +382,7 @@ def test_links_that_are_shares_are_shown_in_percent(browser: Browser, odd_atlas_
     assert tab.wrong == []
 
 
+@pytest.mark.slow
 def test_light_and_dark_follow_the_system_and_the_button(browser: Browser, site: str) -> None:
     tab = Tab(browser, site, color_scheme="dark")
     page = tab.open("", "model")
@@ -384,6 +400,7 @@ def test_light_and_dark_follow_the_system_and_the_button(browser: Browser, site:
     assert tab.wrong == []
 
 
+@pytest.mark.slow
 def test_pages_from_outside_open_by_their_addresses(odd_atlas_file: Path, browser: Browser, tmp_path: Path) -> None:
     article, script = tmp_path / "counts.html", tmp_path / "names.js"
     article.write_text('<article id="counts"><h1>Counts</h1><p>{{ count }} layers</p></article>')
@@ -420,6 +437,7 @@ crpKit.page("names", {
     assert tab.wrong == []
 
 
+@pytest.mark.slow
 def test_what_is_not_allowed_is_refused(browser: Browser, site: str) -> None:
     tab = Tab(browser, site)
     page = tab.open("", "model")
@@ -436,6 +454,7 @@ def test_what_is_not_allowed_is_refused(browser: Browser, site: str) -> None:
     tab.context.close()
 
 
+@pytest.mark.slow
 def test_a_file_that_is_missing_is_told(site: str, browser: Browser, tmp_path: Path) -> None:
     source = Path(unquote(urlsplit(site).path)).parent
     copied = shutil.copytree(source, tmp_path / "report")

@@ -63,6 +63,7 @@ def arrays(file: Path) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.slow
 def test_the_project_file_names_all_others(project: Path) -> None:
     said = yaml.safe_load(project.read_text(encoding="utf-8"))["project"]
     assert said["name"] == 'A "project": ü'
@@ -210,6 +211,7 @@ def test_relevance_may_start_from_the_prediction(atlas: crp.ConceptAtlas, tmp_pa
     assert "predicted_label" in project.read_text()
 
 
+@pytest.mark.slow
 def test_an_export_is_replaced_only_when_asked_to(atlas: crp.ConceptAtlas, tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
     project = export(atlas, tmp_path, k=3)
@@ -245,6 +247,7 @@ class Wide(Dataset[Any]):
         return (image if number % 2 else image.repeat(1, 2, 1)), label
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(
     ("options", "kind", "message"),
     [
@@ -274,6 +277,7 @@ def test_what_cannot_be_exported_is_refused_and_leaves_nothing(
 crp_kit = partial(invoke, "export", "virelay")
 
 
+@pytest.mark.slow
 def test_the_command_writes_what_the_library_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     named = ("--model", "demo:resnet", "--data", "demo:shapes:20")
