@@ -253,6 +253,7 @@ def data():
 """
 
 
+@pytest.mark.slow
 def test_what_a_factory_made_travels_to_processes_that_start_afresh(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -85,7 +85,7 @@ CHOICES = [
 ]
 
 
-@pytest.mark.sampled(4)
+@pytest.mark.slow
 @pytest.mark.parametrize("choice", CHOICES)
 def test_whatever_a_program_has_chosen_is_float32_and_comes_back(choice: str) -> None:
     """In a process of its own, since the older names and the newer ones can contradict each other for good."""
