@@ -33,7 +33,7 @@ __all__ = ["build_atlas"]
 _log = logging.getLogger(__name__)
 _SHARE_OF_CHECKPOINTS = 20
 """Seconds without a checkpoint for each second that the last one took."""
-_SMALL = 1 << 28
+_SMALL = 1 << 26
 """Bytes of a state that is written at a signal: about a second."""
 
 
@@ -175,6 +175,8 @@ class _Pass:
                 self._compact(tree)
             except AtlasError as error:
                 _log.warning("%s; the batches are kept in %s", error, self.log.path)
+            except (KeyboardInterrupt, SystemExit):
+                _log.info("the checkpoint was given up; the batches are kept in %s", self.log.path)
 
     def finish(self) -> None:
         """Write the file under its final name: the atlas, or this shard of it.
