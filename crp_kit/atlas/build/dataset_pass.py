@@ -118,7 +118,7 @@ class _Pass:
         due = time.monotonic() + pause
         try:
             for batch in source:
-                self._add(batch)
+                self._add(batch, interrupts)
                 bar.update(len(batch.samples) + len(batch.failures))
                 if interrupts.noted is not None:
                     break
@@ -138,12 +138,17 @@ class _Pass:
             of = self.state.progress.end - self.state.progress.first
             interrupts.end(f"interrupted after {done} of {of} batches, which are kept; resume continues from there")
 
-    def _add(self, batch: Batch) -> None:
+    def _add(self, batch: Batch, interrupts: Interrupts) -> None:
         for failure in batch.failures:
             if failure.fatal or not self.settings.skip_unreadable:
                 raise InputError(_unreadable(failure, self.state))
             _log.warning("skipped sample %d: %s", failure.sample, failure.reason)
-        seen = self.collector.seen(batch) if batch.images is not None else None
+
+        def check() -> None:
+            if interrupts.noted is not None:
+                interrupts.end("interrupted in a batch, which is computed again")
+
+        seen = self.collector.seen(batch, check) if batch.images is not None else None
         failures = {failure.sample: failure.reason for failure in batch.failures}
         record = LoggedBatch(self.state.progress.done, seen, failures)
         self.log.append(record)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -64,15 +64,21 @@ class Collector:
             raise InputError(f"preprocess makes values that are NaN or infinite from {bad} of the images")
         return self.subject.attribution.engine.run(made, self.subject.composite)
 
-    def seen(self, batch: Batch) -> Seen:
+    def seen(self, batch: Batch, check: Callable[[], object] = lambda: None) -> Seen:
         """Return what the samples of a batch show. The batch has at least one sample.
+
+        `check` is called before each part of a batch that goes through the model by itself, and may raise.
 
         Raises
         ------
         InputError
             If a sample cannot be used; the message names it.
         """
-        return _joined([self._seen(part) for part in batch.parts(self.at_once)])
+        parts = []
+        for part in batch.parts(self.at_once):
+            check()
+            parts.append(self._seen(part))
+        return _joined(parts)
 
     def _seen(self, batch: Batch) -> Seen:
         """Return what some samples show."""
