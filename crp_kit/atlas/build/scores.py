@@ -67,16 +67,17 @@ class Collector:
     def seen(self, batch: Batch, check: Callable[[], object] = lambda: None) -> Seen:
         """Return what the samples of a batch show. The batch has at least one sample.
 
-        `check` is called before each part of a batch that goes through the model by itself, and may raise.
+        `check` is called between two parts of a batch that goes through the model in parts, and may raise.
 
         Raises
         ------
         InputError
             If a sample cannot be used; the message names it.
         """
-        parts = []
+        parts: list[Seen] = []
         for part in batch.parts(self.at_once):
-            check()
+            if parts:
+                check()
             parts.append(self._seen(part))
         return _joined(parts)
 
