@@ -19,7 +19,7 @@ from typing import IO
 from .errors import InputError
 from .interrupts import Interrupts
 
-__all__ = ["WorkingFolder", "atomic_folder"]
+__all__ = ["WorkingFolder", "atomic_folder", "is_in_use", "is_working_folder"]
 
 try:
     import fcntl
@@ -175,6 +175,24 @@ def _lock(file: IO[bytes]) -> None:
     # The process that had the lock may have removed the folder since.
     if not _is_named(file):
         raise BlockingIOError(errno.EAGAIN, "another process has just removed it", os.path.dirname(file.name))
+
+
+def is_working_folder(folder: Path) -> bool:
+    """Return whether a folder has the file by which a working folder is locked."""
+    return (folder / _LOCK).is_file()
+
+
+def is_in_use(folder: Path) -> bool | None:
+    """Return whether a process has locked a working folder; None where the system has no locks. Nothing is written."""
+    try:
+        with open(folder / _LOCK, "rb") as file:
+            if fcntl is not None:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except FileNotFoundError:
+        return False
+    return None if fcntl is None else False
 
 
 def _is_named(file: IO[bytes]) -> bool:

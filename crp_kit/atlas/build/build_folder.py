@@ -12,9 +12,9 @@ from ...interrupts import Interrupts
 from ..file.hdf5_writer import write_tree
 from ..file.schema import Tree
 
-__all__ = ["CHECKPOINT", "LOG", "BuildFolder"]
+__all__ = ["CHECKPOINT", "LOG", "SUFFIX", "BuildFolder"]
 
-CHECKPOINT, LOG = "checkpoint.h5", "batches.log"
+SUFFIX, CHECKPOINT, LOG = ".partial", "checkpoint.h5", "batches.log"
 _NEW_CHECKPOINT, _NEW_FILE = "checkpoint.h5.writing", "file.writing"
 
 
@@ -39,7 +39,7 @@ class BuildFolder:
     """
 
     def __init__(self, target: Path, *, resume: bool, overwrite: bool) -> None:
-        self.target, self.path = target, target.with_name(f"{target.name}.partial")
+        self.target, self.path = target, target.with_name(f"{target.name}{SUFFIX}")
         self.checkpoint, self.log = self.path / CHECKPOINT, self.path / LOG
         self._resume, self._overwrite = resume, overwrite
         if not target.parent.is_dir():

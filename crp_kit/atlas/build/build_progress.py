@@ -8,18 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import AtlasError
+from ...folders import is_in_use, is_working_folder
 from ..file.reader import open_atlas, read_progress
 from .batch_log import logged_batches
-from .build_folder import CHECKPOINT, LOG
+from .build_folder import CHECKPOINT, LOG, SUFFIX
 
 __all__ = ["BuildProgress", "build_progress"]
-
-try:
-    import fcntl
-except ImportError:  # on Windows, where working folders are not locked
-    fcntl = None  # type: ignore[assignment]
-
-_SUFFIX = ".partial"
 
 
 @dataclass(frozen=True)
@@ -107,11 +101,11 @@ def build_progress(path: Path) -> BuildProgress | None:
     """
     if not path.name:  # "." and the root
         return None
-    folder = path if path.name.endswith(_SUFFIX) else path.with_name(path.name + _SUFFIX)
+    folder = path if path.name.endswith(SUFFIX) else path.with_name(path.name + SUFFIX)
     checkpoint, log = folder / CHECKPOINT, folder / LOG
-    if not (folder / "lock").is_file() and not checkpoint.is_file():
+    if not is_working_folder(folder) and not checkpoint.is_file():
         return None
-    target, running = folder.with_name(folder.name.removesuffix(_SUFFIX)), _is_locked(folder / "lock")
+    target, running = folder.with_name(folder.name.removesuffix(SUFFIX)), is_in_use(folder)
     try:
         logged = (logged_batches(log) if log.is_file() else None) or 0
         times = [path.stat().st_mtime for path in ((checkpoint, log) if logged else (checkpoint,))]
@@ -128,16 +122,3 @@ def build_progress(path: Path) -> BuildProgress | None:
     # A log that a new checkpoint has just made needless has fewer batches than that.
     done, batches = max(progress.done, logged) - progress.first, progress.end - progress.first
     return BuildProgress(target, checkpoint, done, batches, progress.shard, progress.shards, saved, running)
-
-
-def _is_locked(path: Path) -> bool | None:
-    """Return whether a process has locked a file; None where files cannot be locked."""
-    try:
-        with open(path, "rb") as file:
-            if fcntl is not None:
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except FileNotFoundError:
-        return False
-    return None if fcntl is None else False
