@@ -129,8 +129,8 @@ class _Pass:
                     took = time.monotonic() - began
                     due = began + (max(pause, _SHARE_OF_CHECKPOINTS * took) if pause else 0)
         except BaseException:
-            self._keep()
             if interrupts.noted is None:
+                self._keep()
                 raise
         if interrupts.noted is not None and not self.state.progress.finished:
             self._keep()
