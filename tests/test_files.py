@@ -1,13 +1,11 @@
 """Files that take their name when they are whole: signals, links, and files that appear meanwhile."""
 
 import os
-import resource
 import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from processes import limited
 
 from crp_kit import files
 from crp_kit.files import atomic_file, reserved_file
@@ -91,17 +89,6 @@ def test_a_second_name_of_a_finished_file_is_not_written_through(tmp_path: Path)
         new.write_text("half")
         raise RuntimeError
     assert finished.read_text() == "whole"
-
-
-@contextmanager
-def limited(size: int) -> Iterator[None]:
-    """Have the system refuse files that are larger, as a full disk does."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 @pytest.mark.parametrize("call", [True, False], ids=["posix_fallocate", "zeros"])

@@ -26,9 +26,7 @@ def evenly_spread(numbers: Sequence[int], count: int = _PROBED) -> list[int]:
 
 def fingerprint(samples: NumberedSamples) -> str:
     """Return a SHA-256 of a dataset: its length, its samples' names, and images and labels of a few, evenly spread."""
-    digest = hashlib.sha256(f"{len(samples)}\n".encode())
-    for name in samples.identifiers() or ():
-        digest.update(f"{name}\n".encode())
+    digest = _names_digest(samples)
     for number in evenly_spread(range(len(samples))):
         digest.update(_content(samples[number]))
     return digest.hexdigest()
@@ -36,10 +34,14 @@ def fingerprint(samples: NumberedSamples) -> str:
 
 def names_fingerprint(samples: NumberedSamples) -> str:
     """Return a SHA-256 of how many samples a dataset has, and of their names."""
+    return _names_digest(samples).hexdigest()
+
+
+def _names_digest(samples: NumberedSamples) -> hashlib._Hash:
     digest = hashlib.sha256(f"{len(samples)}\n".encode())
     for name in samples.identifiers() or ():
         digest.update(f"{name}\n".encode())
-    return digest.hexdigest()
+    return digest
 
 
 def sample_digests(samples: NumberedSamples, index: Sequence[int]) -> dict[int, str]:

@@ -3,14 +3,11 @@
 import io
 import json
 import os
-import resource
 import signal
 import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +15,7 @@ import h5py
 import numpy as np
 import pytest
 from atlas_case import build, same_bits
-from processes import run_command, run_python
+from processes import limited, run_command, run_python
 
 import crp_kit as crp
 from crp_kit import files
@@ -142,17 +139,6 @@ def wait_for(condition: Any, process: "subprocess.Popen[str]") -> None:
         assert process.poll() is None, process.communicate()
         time.sleep(0.1)
     raise AssertionError("it never began")
-
-
-@contextmanager
-def limited(size: int) -> Iterator[None]:
-    """Have the system refuse files that are larger, as a full disk does."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 SMALL: dict[str, Any] = {"layers": ["layer2.1.conv2"], "batch_size": 4, "matrix": True}
