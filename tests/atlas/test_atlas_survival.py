@@ -302,10 +302,10 @@ def test_an_exception_of_any_kind_in_a_callback_never_gives_a_file(
 def test_a_file_that_does_not_hold_what_was_written_gets_no_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: str
 ) -> None:
-    written = hdf5_writer._written
+    write_file = hdf5_writer._write_file
 
-    def damaged(path: Path, *arguments: Any) -> Any:
-        sums = written(path, *arguments)
+    def damaged(path: Path, *arguments: Any) -> None:
+        write_file(path, *arguments)
         with h5py.File(path, "a") as file:
             if part == "values":
                 file["values"][1234] += 1
@@ -316,9 +316,8 @@ def test_a_file_that_does_not_hold_what_was_written_gets_no_name(
             else:
                 del file["values"]
                 file["values"] = np.zeros(3)
-        return sums
 
-    monkeypatch.setattr(hdf5_writer, "_written", damaged)
+    monkeypatch.setattr(hdf5_writer, "_write_file", damaged)
     tree = Tree(
         {"/group": {"n": 7}}, {"/values": array_spec(np.arange(20000)), "/text": array_spec(np.array([b"a", b"bc"]))}
     )

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import io
-import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,7 +15,7 @@ import numpy as np
 from ...errors import AtlasError
 from ...files import atomic_file, error_reason
 from ...interrupts import Interrupts
-from .schema import Tree
+from .schema import Tree, content_bytes
 
 __all__ = ["write_tree"]
 
@@ -49,23 +49,22 @@ def write_tree(path: Path, tree: Tree, *, compress: bool, beside: Path | None = 
     """
     try:
         with atomic_file(path, beside=beside, replace=replace) as new, Interrupts() as interrupts:
-            written = _written(new, tree, compress, interrupts)
-            _check_read(new, tree, written, interrupts)
+            _write_file(new, tree, compress, interrupts)
+            _check_read(new, tree, interrupts)
     except (OSError, RuntimeError, ValueError) as error:
         raise AtlasError(f"cannot write {path}: {error_reason(error)}; what was there before is kept") from error
 
 
-def _written(path: Path, tree: Tree, compress: bool, interrupts: Interrupts) -> dict[str, int]:
-    """Write a file, and return a checksum of the values of each dataset."""
+def _write_file(path: Path, tree: Tree, compress: bool, interrupts: Interrupts) -> None:
+    """Write a file; each array then knows the digest of its values."""
     with open(path, "r+b", buffering=0) as file:
         sink = _Sink(file, interrupts)
         with interrupts.careful():
             try:
                 with h5py.File(sink, "w", libver=_FORMAT) as h5:
-                    sums = _write(h5, tree, compress, sink)
+                    _write(h5, tree, compress, sink)
             finally:
                 sink.check()  # the first error, of which others are consequences
-    return sums
 
 
 class _Sink:
@@ -147,7 +146,7 @@ class _Groups:
         return self._groups[path]
 
 
-def _write(h5: Any, tree: Tree, compress: bool, sink: _Sink) -> dict[str, int]:
+def _write(h5: Any, tree: Tree, compress: bool, sink: _Sink) -> None:
     groups = _Groups(h5)
     for path, attributes in tree.groups.items():
         group = groups.at(path)
@@ -155,7 +154,6 @@ def _write(h5: Any, tree: Tree, compress: bool, sink: _Sink) -> dict[str, int]:
             group.attrs[name] = value
     # Packed also where that saves nothing: the checksum of HDF5 alone takes a page of zeros for sound.
     packing = {"compression": "gzip", "compression_opts": int(compress), "shuffle": compress}
-    sums = {}
     for path, spec in tree.arrays.items():
         dtype = h5py.string_dtype("utf-8", spec.dtype.itemsize) if spec.dtype.kind == "S" else spec.dtype
         parent, _, name = path.rpartition("/")
@@ -168,17 +166,14 @@ def _write(h5: Any, tree: Tree, compress: bool, sink: _Sink) -> dict[str, int]:
         )
         for name, value in spec.attributes.items():
             array.attrs[name] = value
-        sums[path] = 0
         for part, values in spec.blocks():
-            sums[path] = zlib.crc32(np.ascontiguousarray(values).data, sums[path])
             array[part] = values.astype(dtype) if dtype is not spec.dtype else values
             if sink.failed:
-                return sums
-    return sums
+                return
 
 
-def _check_read(path: Path, tree: Tree, sums: Mapping[str, int], interrupts: Interrupts) -> None:
-    """Make sure that a file has all groups, and the values whose checksums are known.
+def _check_read(path: Path, tree: Tree, interrupts: Interrupts) -> None:
+    """Make sure that a file has all groups, and the values whose digests were noted as they were written.
 
     Raises
     ------
@@ -190,11 +185,11 @@ def _check_read(path: Path, tree: Tree, sums: Mapping[str, int], interrupts: Int
         whole = all(_has_attributes(groups.at(path), attributes) for path, attributes in tree.groups.items())
         for name, spec in tree.arrays.items():
             parent, _, own = name.rpartition("/")
-            array, total = groups.at(parent)[own], 0
-            for part in spec.parts() if name in sums else ():
+            array, content = groups.at(parent)[own], hashlib.sha256()
+            for part in spec.parts():
                 interrupts.check()
-                total = zlib.crc32(np.ascontiguousarray(array[part]).data, total)
-            whole = whole and array.shape == spec.shape and total == sums.get(name, 0)
+                content.update(content_bytes(array[part], spec.dtype))
+            whole = whole and array.shape == spec.shape and content.hexdigest() == spec.digest
     if not whole:
         raise OSError(errno.EIO, "what was read again is not what was written; the disk may be failing")
 

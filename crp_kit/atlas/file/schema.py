@@ -339,7 +339,12 @@ class ArraySpec:
         self.digest = content.hexdigest()
 
     def parts(self) -> Iterator[slice]:
-        """Yield the slices of the first axis that are read or written at once: whole chunks, of bounded size."""
+        """Yield the slices of the first axis that are read or written at once: whole chunks, of bounded size.
+
+        Of an array without values there are none.
+        """
+        if 0 in self.shape:
+            return
         bytes_per_row = max(1, int(np.prod(self.shape[1:])) * np.dtype(self.dtype).itemsize)
         step = max(self.chunks[0], (1 << 26) // bytes_per_row // self.chunks[0] * self.chunks[0])
         for start in range(0, self.shape[0], step):
