@@ -12,6 +12,7 @@ import torch
 
 import crp_kit
 from crp_kit.atlas.build import dataset_pass as build
+from crp_kit.atlas.build.build_folder import BuildFolder
 from crp_kit.atlas.build.preparation import PreparedPass
 
 from .asked_file import asked_file, expected
@@ -81,7 +82,8 @@ def atlas(case: Case, device: str, folder: Path) -> Work:
 def _around_the_loop() -> list[float]:
     """Return where is noted how long everything takes that is done once: checks, empty tables, writing the file."""
     seconds: list[float] = []
-    for owner, name in ((build, "prepare"), (PreparedPass, "empty_state"), (build, "write_tree")):
+    steps = ((build, "prepare"), (PreparedPass, "empty_state"), (BuildFolder, "save"), (BuildFolder, "write"))
+    for owner, name in steps:
         follow(owner, name, seconds)
     return seconds
 
