@@ -144,7 +144,7 @@ _SAMPLE_COLUMNS = ("sample", "id", "target", "prediction")
 def _table(what: Exported, scores: Sequence[ScoreAtlas], *, empty_classes: bool) -> _Table:
     """Return the rows of several layers and modes, one after the other."""
     if what == "moments":
-        values = sum(len(one.arrays("moments")["count"][:]) * one.layer.n_concepts for one in scores)
+        values = sum(len(one.arrays("moments")["count"][:]) * one.n_concepts for one in scores)
         blocks = (block for one in scores for block in _moments(one, empty_classes=empty_classes))
         return _Table((*_PLACE, "class", "count", *MOMENTS), values, blocks)
     read, columns = (_top, _ENTRY) if what == "top" else (_class_top, ("class", *_ENTRY))
@@ -154,7 +154,7 @@ def _table(what: Exported, scores: Sequence[ScoreAtlas], *, empty_classes: bool)
 
 
 def _place(scores: ScoreAtlas) -> dict[str, Any]:
-    return {"layer": scores.layer.name, "mode": scores.mode}
+    return {"layer": scores.layer, "mode": scores.mode}
 
 
 def _parts(length: int, step: int) -> Iterator[slice]:
@@ -174,7 +174,7 @@ def _top(scores: ScoreAtlas) -> Iterator[Block]:
 
 def _class_top(scores: ScoreAtlas) -> Iterator[Block]:
     """Yield the entries of rankings (concept, class, k), whose target is their class."""
-    arrays, classes = scores.arrays("class_top"), scores.layer.file.seen
+    arrays, classes = scores.arrays("class_top"), scores.file.seen
     count, *row = arrays["sample"].shape
     for part in _parts(count, max(1, _VALUES // max(math.prod(row), 1))):
         stored = {name: arrays[name][part] for name in _ENTRY[1:-1]}
@@ -187,9 +187,9 @@ def _class_top(scores: ScoreAtlas) -> Iterator[Block]:
 
 def _moments(scores: ScoreAtlas, *, empty_classes: bool) -> Iterator[Block]:
     """Yield the moments (class, concept) of the classes that have samples, or of all."""
-    arrays, classes, concepts = scores.arrays("moments"), scores.layer.file.seen, scores.layer.n_concepts
+    arrays, classes, concepts = scores.arrays("moments"), scores.file.seen, scores.n_concepts
     counts = arrays["count"][:]
-    for part in _parts(scores.layer.file.header.n_classes, max(1, min(_CLASSES, (4 * _VALUES) // concepts))):
+    for part in _parts(scores.file.header.n_classes, max(1, min(_CLASSES, (4 * _VALUES) // concepts))):
         rows = slice(*np.searchsorted(classes, [part.start, part.stop]).tolist())
         stored, count = classes[rows], counts[rows]
         values = {name: arrays[name][rows] for name in MOMENTS}

@@ -20,7 +20,7 @@ from .options import class_named, overwrite_option
 if TYPE_CHECKING:
     from ..atlas import ConceptAtlas
     from ..atlas.query.layer_atlas import ScoreAtlas
-    from ..atlas.query.rankings import Table
+    from ..result_table import Table
 
 __all__ = ["export", "info", "mode_option", "stats"]
 
@@ -57,13 +57,13 @@ def info(*, file: Path, as_json: bool) -> None:
             return
         click.echo(repr(atlas))
         for name in ("created", "crp_kit_version", "command", "model_sha256", "dataset_sha256"):
-            click.echo(f"  {name}: {printable(str(atlas.attributes.get(name)))}")
+            click.echo(f"  {name}: {printable(str(atlas.metadata.get(name)))}")
         for sample, reason in atlas.skipped.items():
             click.echo(f"  left out: sample {sample}: {printable(reason)}")
 
 
 def _described(atlas: ConceptAtlas) -> dict[str, Any]:
-    said = dict(atlas.attributes)
+    said = dict(atlas.metadata)
     said["composite"] = (
         json.loads(atlas.header.composite) if atlas.header.composite.startswith("{") else said["composite"]
     )
@@ -105,7 +105,7 @@ def stats(*, file: Path, layer: str, mode: Any, as_json: bool, as_csv: bool, **a
 
 
 def _asked(scores: ScoreAtlas, *, concept: int | None, cls: str | None, top: int | None) -> Table:
-    number = None if cls is None else class_named(cls, scores.layer.file.classes)
+    number = None if cls is None else class_named(cls, scores.file.classes)
     if concept is not None and number is not None:
         return scores.class_top(concept, number, top)
     if concept is not None:

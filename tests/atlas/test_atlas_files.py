@@ -77,7 +77,7 @@ def answers(path: Path, *, incomplete: bool = False) -> str:
     """Everything that can be asked of an atlas, some of every array, as numbers whatever their type in the file."""
     with crp.ConceptAtlas(path, incomplete=incomplete) as atlas:
         found = [
-            atlas.header, sorted((name, str(value)) for name, value in atlas.attributes.items()), atlas.complete,
+            atlas.header, sorted((name, str(value)) for name, value in atlas.metadata.items()), atlas.complete,
             atlas.layers, atlas.samples.tolist(), atlas.targets.tolist(), atlas.predictions.tolist(),
             atlas.identifiers, atlas.classes, dict(atlas.skipped), repr(atlas).replace(str(path), ""),
         ]  # fmt: skip
@@ -735,7 +735,6 @@ def test_the_matrix_is_read_when_it_is_cut(tmp_path: Path) -> None:
         (lambda half: half.concepts(0, -1), InputError, "k is at least 1; got -1"),
         (lambda half: half.classes(0, by="median"), InputError, "by is 'mean' or 'top'; got 'median'"),
         (lambda half: half.matrix, AtlasError, "atlas.h5 has no matrix; build it with matrix=True"),
-        (lambda half: half.layer.score("gradient"), InputError, "mode is 'relevance' or 'activation'; got 'gradient'"),
     ],
 )
 def test_a_question_without_an_answer_is_told(
@@ -840,6 +839,14 @@ def test_a_table_as_array_as_rows_and_sorted() -> None:
         TABLE.sorted("size")
 
 
+def test_a_mode_that_does_not_exist_is_named(sound: Path) -> None:
+    with (
+        crp.ConceptAtlas(sound) as atlas,
+        pytest.raises(InputError, match="mode is 'relevance' or 'activation'; got 'x'"),
+    ):
+        atlas[LAYER].score("x")  # type: ignore[arg-type]
+
+
 def test_an_empty_table_prints_its_head() -> None:
     nothing = np.zeros(0)
     table = ConceptStatistics(nothing, nothing, nothing, nothing, nothing)
@@ -850,7 +857,7 @@ def test_an_empty_table_prints_its_head() -> None:
 
 def test_a_table_as_a_data_frame() -> None:
     pytest.importorskip("pandas")
-    frame = TABLE.to_pandas()
+    frame = TABLE.to_frame()
     assert list(frame.columns) == ["cls", "name", "mean", "count"]
     assert frame["cls"].tolist() == [3, 1, 2]
 
@@ -858,7 +865,7 @@ def test_a_table_as_a_data_frame() -> None:
 def test_without_pandas_it_is_said_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pandas", None)
     with pytest.raises(ImportError, match="pandas"):
-        TABLE.to_pandas()
+        TABLE.to_frame()
 
 
 # --------------------------------------------------------------------------------------------------------- readers
@@ -990,4 +997,4 @@ def test_a_name_with_odd_characters_is_data_and_no_path(tmp_path: Path) -> None:
     path = tmp_path / "ünï 'code'\n.h5" if os.name == "posix" else tmp_path / "ünï 'code'.h5"
     build(path, origin=crp.atlas.Origin(model="../../x/%s\t'", dataset="a/b\nc", command="\u2028"))
     with crp.ConceptAtlas(path) as atlas:
-        assert (atlas.header.model, atlas.attributes["command"]) == ("../../x/%s\t'", "\u2028")
+        assert (atlas.header.model, atlas.metadata["command"]) == ("../../x/%s\t'", "\u2028")

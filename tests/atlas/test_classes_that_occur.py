@@ -92,7 +92,7 @@ def answers(path: Path) -> str:
         for half in (atlas[name].score(mode) for name in atlas for mode in ("relevance", "activation")):
             found += [values.tolist() for values in vars(half.moments).values()]
             tables = [half.statistics(), *(half.statistics(cls) for cls in range(PASS.n_classes))]
-            for concept in range(half.layer.n_concepts):
+            for concept in range(half.n_concepts):
                 tables += [half.top(concept), half.classes(concept), half.classes(concept, 2, by="top")]
                 tables += [half.class_top(concept, cls) for cls in range(PASS.n_classes)]
             found += [[(column.dtype, column.tolist()) for column in table.columns().values()] for table in tables]

@@ -33,24 +33,24 @@ def atlas(odd_atlas_file: Path) -> Iterator[crp.ConceptAtlas]:
 
 
 def top_rows(scores: ScoreAtlas) -> Rows:
-    for concept in range(scores.layer.n_concepts):
+    for concept in range(scores.n_concepts):
         for rank, row in enumerate(scores.top(concept).rows()):
-            yield {"layer": scores.layer.name, "mode": scores.mode, "concept": concept, "rank": rank, **row}
+            yield {"layer": scores.layer, "mode": scores.mode, "concept": concept, "rank": rank, **row}
 
 
 def class_rows(scores: ScoreAtlas) -> Rows:
-    for concept in range(scores.layer.n_concepts):
-        for cls in range(scores.layer.file.header.n_classes):
+    for concept in range(scores.n_concepts):
+        for cls in range(scores.file.header.n_classes):
             for rank, row in enumerate(scores.class_top(concept, cls).rows()):
-                place = {"layer": scores.layer.name, "mode": scores.mode, "concept": concept, "class": cls}
+                place = {"layer": scores.layer, "mode": scores.mode, "concept": concept, "class": cls}
                 yield {**place, "rank": rank, **row}
 
 
 def moment_rows(scores: ScoreAtlas, *, empty: bool) -> Rows:
     moments = scores.moments
     for cls, count in enumerate(moments.count.tolist()):
-        for concept in range(scores.layer.n_concepts):
-            place = {"layer": scores.layer.name, "mode": scores.mode, "concept": concept, "class": cls, "count": count}
+        for concept in range(scores.n_concepts):
+            place = {"layer": scores.layer, "mode": scores.mode, "concept": concept, "class": cls, "count": count}
             if count or empty:
                 yield {**place, **{name: float(getattr(moments, name)[cls, concept]) for name in export.MOMENTS}}
 

@@ -121,7 +121,7 @@ def test_what_zennit_crp_does_not_keep_is_not_made_up(folder: Path, tmp_path: Pa
 def test_words_of_the_caller_are_kept(folder: Path, tmp_path: Path) -> None:
     origin = Origin("resnet", "birds", "mine", ("a", "b", "c", "d"))
     with import_zennit_crp(folder, tmp_path / "a.h5", origin=origin) as atlas:
-        assert (atlas.header.model, atlas.header.dataset, atlas.attributes["command"]) == ("resnet", "birds", "mine")
+        assert (atlas.header.model, atlas.header.dataset, atlas.metadata["command"]) == ("resnet", "birds", "mine")
         assert atlas.classes == ("a", "b", "c", "d")
         assert len(atlas["layer_1_2"].relevance.class_top(0, "d")) == 0
     with pytest.raises(AtlasError, match="names of 2 classes, and rankings of class 2"):

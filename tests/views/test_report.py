@@ -106,7 +106,7 @@ class TestThePage:
 
     def test_tells_every_attribute_of_the_atlas_and_its_rules(self, site: Path, atlas: crp.ConceptAtlas) -> None:
         said = Parsed((site / "index.html").read_text(encoding="utf-8")).texts
-        for name, value in atlas.attributes.items():
+        for name, value in atlas.metadata.items():
             if name == "composite":
                 assert set(json.loads(value)) <= set(said)
             elif isinstance(value, str) and value:

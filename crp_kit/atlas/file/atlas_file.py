@@ -67,11 +67,11 @@ class AtlasFile:
     @property
     def complete(self) -> bool:
         """Whether every sample that was asked for has been looked at."""
-        return bool(self.attributes["complete"])
+        return bool(self.metadata["complete"])
 
     @cached_property
-    def attributes(self) -> Mapping[str, Any]:
-        """Everything that the file says of itself."""
+    def metadata(self) -> Mapping[str, Any]:
+        """Everything that the file says of itself: model, rules, data, versions."""
         return self.hdf5.attributes("/")
 
     @cached_property
@@ -91,6 +91,24 @@ class AtlasFile:
         """Predicted class of each sample, -1 where it was not looked at: (sample,)."""
         predictions: Column = self.hdf5.array("/samples/prediction")[:]
         return predictions
+
+    @cached_property
+    def labels(self) -> Column:
+        """First label of each sample, -1 for none: (sample,).
+
+        Raises
+        ------
+        AtlasError
+            If relevance started elsewhere than at the labels, and the file is without them.
+        """
+        if self.header.target != "label":
+            raise AtlasError(f"{self.path} holds no labels: its targets are {self.header.target!r}; build it anew")
+        return self.targets
+
+    @cached_property
+    def attributes(self) -> Mapping[str, Column]:
+        """What else is known of the samples, by name: (sample,) each."""
+        return {}
 
     @cached_property
     def identifiers(self) -> tuple[str, ...] | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from ...errors import UnknownLayerError
@@ -10,6 +10,7 @@ from ...printable import printable
 from ...tables import html_table
 from ..file.atlas_file import AtlasFile
 from .layer_atlas import LayerAtlas
+from .selection import AttributeQuery, ClassQuery, Selection, select
 
 __all__ = ["ConceptAtlas"]
 
@@ -62,6 +63,43 @@ class ConceptAtlas(AtlasFile):
             raise UnknownLayerError(layer, self._infos, f"{self.path} has no layer {layer!r}")
         number, info = self._infos[layer]
         return LayerAtlas(self, number, info)
+
+    def where(
+        self,
+        *,
+        label: ClassQuery | None = None,
+        prediction: ClassQuery | None = None,
+        correct: bool | None = None,
+        attribute: AttributeQuery | None = None,
+        sample: Sequence[int] | None = None,
+    ) -> Selection:
+        """Return the samples that meet all conditions, for the statistics that take groups or `where`.
+
+        Parameters
+        ----------
+        label, prediction : int, str, or several, optional
+            Classes by number or name: the sample's first label, the predicted class.
+        correct : bool, optional
+            Whether the predicted class is the label.
+        attribute : str or dict, optional
+            Name of an attribute that is true; or by name its value, several values, or a function that returns whether
+            a value fits.
+        sample : sequence of int, optional
+            Numbers of samples in the dataset.
+
+        Returns
+        -------
+        Selection
+            Combined by ``&``, ``|``, ``~``; of a length, and with the numbers of its samples.
+
+        Raises
+        ------
+        ConceptRangeError, InputError
+            If there is no such class, attribute or sample.
+        AtlasError
+            If labels are asked for that the file does not have.
+        """
+        return select(self, label=label, prediction=prediction, correct=correct, attribute=attribute, sample=sample)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._infos)

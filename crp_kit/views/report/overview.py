@@ -117,7 +117,7 @@ def _class_counts(report: ReportContext) -> list[int]:
 
 def _provenance(atlas: ConceptAtlas) -> list[tuple[str, str]]:
     """Return the labels and values of all attributes of an atlas but its rules."""
-    values = {name: _text(value) for name, value in atlas.attributes.items() if name != "composite"}
+    values = {name: _text(value) for name, value in atlas.metadata.items() if name != "composite"}
     order = [*(name for name in _LABELS if name in values), *sorted(name for name in values if name not in _LABELS)]
     return [(_LABELS.get(name, name), values[name]) for name in order if values[name]]
 

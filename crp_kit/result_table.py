@@ -1,0 +1,108 @@
+"""Answers as small tables: columns that print, show themselves in a notebook, and become arrays or data frames."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator
+from dataclasses import dataclass, fields, replace
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .errors import InputError
+from .tables import html_table, more_rows, text_table
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+__all__ = ["Column", "Table", "not_a_column"]
+
+_SHOWN = 20
+
+Column = npt.NDArray[Any]
+not_a_column = {"column": False}
+"""Metadata of a field that belongs to a table, but is none of its columns."""
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Table:
+    """Columns of one length. Subclasses are dataclasses whose fields are the columns, those of `not_a_column` apart."""
+
+    def columns(self) -> dict[str, Column]:
+        """Return the columns by name."""
+        names = [field.name for field in fields(self) if field.metadata.get("column", True)]
+        return {name: getattr(self, name) for name in names}
+
+    def __len__(self) -> int:
+        return len(next(iter(self.columns().values())))
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """Yield each row with its names, as plain Python values."""
+        plain = {name: column.tolist() for name, column in self.columns().items()}
+        for number in range(len(self)):
+            yield {name: values[number] for name, values in plain.items()}
+
+    def to_numpy(self) -> Column:
+        """Return a structured array with a field for each column."""
+        columns = self.columns()
+        made = np.empty(len(self), [(name, column.dtype) for name, column in columns.items()])
+        for name, column in columns.items():
+            made[name] = column
+        return made
+
+    def to_frame(self) -> Any:
+        """Return a data frame.
+
+        Raises
+        ------
+        ImportError
+            If pandas is not installed.
+        """
+        return importlib.import_module("pandas").DataFrame(self.columns())
+
+    def sorted(self, by: str, k: int | None = None) -> Self:
+        """Return the first `k` rows, those with the highest values of a column first, texts in reversed alphabet.
+
+        Raises
+        ------
+        InputError
+            If there is no such column.
+        """
+        columns = self.columns()
+        if by not in columns:
+            raise InputError(f"no column {by!r}; there are {', '.join(columns)}")
+        column = columns[by] if columns[by].dtype.kind in "if" else np.unique(columns[by], return_inverse=True)[1]
+        order = np.argsort(-column, kind="stable")[:k]
+        return self.taken(order)
+
+    def taken(self, rows: Column | slice) -> Self:
+        """Return some of the rows: their numbers, a mask, or a slice."""
+        return replace(self, **{name: values[rows] for name, values in self.columns().items()})
+
+    def text(self, rows: int = _SHOWN) -> str:
+        """Return the first rows as text, in aligned columns."""
+        lines = [
+            list(self.columns()),
+            *([_shown(value) for value in row.values()] for row in islice(self.rows(), rows)),
+        ]
+        return "\n".join(text_table(lines, left=0))
+
+    def __repr__(self) -> str:
+        return f"{self.text()}\n{more_rows(self._hidden)}" if self._hidden else self.text()
+
+    def _repr_html_(self) -> str:
+        columns = self.columns()
+        text_columns = [name for name, column in columns.items() if column.dtype.kind not in "iuf"]
+        rows = [list(map(_shown, row.values())) for row in islice(self.rows(), _SHOWN)]
+        return html_table(list(columns), rows, text_columns=text_columns, hidden=self._hidden)
+
+    @property
+    def _hidden(self) -> int:
+        """How many rows are not shown."""
+        return max(len(self) - _SHOWN, 0)
+
+
+def _shown(value: Any) -> str:
+    return f"{value:.5g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,1 @@
+"""Statistics as pure functions on arrays, which know nothing of atlases and models."""
