@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from .version import __version__
 
 if TYPE_CHECKING:
-    from . import atlas, data
+    from . import atlas, data, targets
     from .atlas import BuildOptions, ConceptAtlas, Origin, export_atlas, merge_atlases, verify_atlas
     from .attribution.cond_attribution import CondAttribution
     from .attribution.conservation import ConservationReport
@@ -61,6 +61,7 @@ __all__ = [
     "register_operation",
     "rule_table",
     "show_layer_indices",
+    "targets",
     "trace_model_graph",
     "verify_atlas",
 ]
@@ -96,7 +97,7 @@ _HOME = {
     "trace_model_graph": "graph.model_graph",
     "verify_atlas": "atlas",
 }
-_MODULES = {"atlas": "atlas", "data": "data", "image": "views.image", "plot": "views.plot"}
+_MODULES = {"atlas": "atlas", "data": "data", "image": "views.image", "plot": "views.plot", "targets": "targets"}
 
 
 def __getattr__(name: str) -> Any:

@@ -15,7 +15,7 @@ ROWS = (
     ("checks", "escapes", "interrupts"),
     ("numerics", "files", "folders", "progress", "tables", "drawing", "conditions", "factory_spec", "class_names"),
     ("result_table", "statistics"),
-    ("concepts", "data"),
+    ("concepts", "data", "targets"),
     ("models",),
     ("graph",),
     ("rules",),

@@ -7,7 +7,7 @@ from ..graph.axes.feature_axis import NO_AXIS, feature_axis
 from ..graph.graph import Ref
 from ..propagation.run import Run
 
-__all__ = ["check_class_output", "class_axis", "heatmap_axis"]
+__all__ = ["check_class_output", "class_axis", "heatmap_axis", "known_class_axis"]
 
 
 def class_axis(run: Run) -> int:
@@ -21,17 +21,23 @@ def class_axis(run: Run) -> int:
     ConceptAxisError
         If the graph does not know it, or there is no such axis.
     """
-    shape, chosen = tuple(run.graph.shape(run.graph.output)), run.chosen.classes
-    if chosen is not None:
-        return _counted("class_axis", chosen, shape, what="the model's output")
-    known = 1 if len(shape) == 2 else run.channel_axes.get(run.graph.output)
-    if len(shape) < 2 or not known:
+    known, shape = known_class_axis(run), tuple(run.graph.shape(run.graph.output))
+    if known is None:
         raise ConceptAxisError(
             f"which axis of the model's output, of shape {shape}, enumerates its classes is not known: name it with "
             f"CondAttribution(model, class_axis=...), choose a part with output=..., or name single neurons with "
             f"mask_map={{'y': NeuronConcept()}}"
         )
     return known
+
+
+def known_class_axis(run: Run) -> int | None:
+    """Return the axis of the model's output that enumerates its classes, as `class_axis`, or None if it is unknown."""
+    shape, chosen = tuple(run.graph.shape(run.graph.output)), run.chosen.classes
+    if chosen is not None:
+        return _counted("class_axis", chosen, shape, what="the model's output")
+    known = 1 if len(shape) == 2 else run.channel_axes.get(run.graph.output)
+    return known if known and len(shape) > 1 else None
 
 
 def check_class_output(run: Run) -> None:

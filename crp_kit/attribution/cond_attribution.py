@@ -23,7 +23,7 @@ from .call_signature import parameters_of
 from .masks import MaskMap
 from .result import Attribution, join
 from .rows import Rows, paired
-from .start_relevance import InitialRelevance
+from .start_relevance import InitialRelevance, target_of
 
 __all__ = ["CondAttribution", "check_data"]
 
@@ -385,6 +385,8 @@ def check_data(inputs: Inputs) -> int:
 def _check_start(rows: Rows, options: CallOptions) -> None:
     """Raise a `ConditionError` unless every row has exactly one start."""
     for condition in rows.conditions:
+        if target_of(condition.targets) is not None and options.init_rel is not None:
+            raise ConditionError(f"{condition!r} and init_rel are two starts; leave one of them out")
         if options.start_layer is not None and condition.targets is not None:
             raise ConditionError(
                 f"start_layer={options.start_layer!r} and 'y' in {condition!r} are two starts; leave one of them out"

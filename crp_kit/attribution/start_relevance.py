@@ -14,15 +14,31 @@ from ..errors import ConditionError
 from ..graph.graph import Ref
 from ..numerics import is_finite, working
 from ..propagation.run import Run
+from ..targets import Target
+from .axes import known_class_axis
 from .layer_concepts import layer_concept
 from .masks import Mask, broadcast_stack, concept_mask
 from .rows import RowBlock
 
-__all__ = ["InitialRelevance", "StartRelevance", "TargetIds", "initial_relevance"]
+__all__ = ["InitialRelevance", "StartRelevance", "TargetIds", "initial_relevance", "target_of"]
 
 InitialRelevance: TypeAlias = float | torch.Tensor | npt.NDArray[Any] | Callable[[torch.Tensor], Any] | None
 TargetIds: TypeAlias = tuple[Any, ...] | None
-"""Ids of the model output from which relevance starts: none of them for (), everything for None."""
+"""Ids of the model output from which relevance starts, or one `Target`: none of them for (), everything for None."""
+
+
+def target_of(ids: TargetIds) -> Target | None:
+    """Return the target that stands for ids of the model output, if one does.
+
+    Raises
+    ------
+    ConditionError
+        If it does not stand alone.
+    """
+    targets = [target for target in ids or () if isinstance(target, Target)]
+    if targets and len(ids or ()) > 1:
+        raise ConditionError(f"a target stands alone in 'y'; got {targets[0]} and others: give each a condition set")
+    return targets[0] if targets else None
 
 
 class StartRelevance:
@@ -53,13 +69,30 @@ class StartRelevance:
         """
         rows, masks = list(targets), dict[TargetIds, torch.Tensor]()
         for ids in dict.fromkeys(ids for row in rows for ids in row):
-            masks[ids] = self._target_mask(ids)
+            masks[ids] = self._target_mask(() if target_of(ids) else ids)
         names, factors = list(masks), broadcast_stack(list(masks.values()))
         numbers = torch.tensor([[names.index(ids) for ids in row] for row in rows], device=factors.device)
         chosen = factors[numbers]  # (seed, sample or 1, *shape)
         if chosen.shape[1] > 1:  # an output may keep windows or heads in its batch axis
             chosen = chosen.repeat_interleave(len(self.values) // chosen.shape[1], 1)
-        return (self.values if initial is None else initial) * chosen
+        seeds: torch.Tensor = (self.values if initial is None else initial) * chosen
+        for seed, row in enumerate(rows):
+            for number, ids in enumerate(row):
+                target = target_of(ids)
+                if target is not None:
+                    samples = slice(None) if len(row) == 1 else slice(number, number + 1)
+                    seeds[seed, samples] = self._target_relevance(target, self.values[samples])
+        return seeds
+
+    def _target_relevance(self, target: Target, outputs: torch.Tensor) -> torch.Tensor:
+        """Return start relevance of a target for some samples, (sample, *shape), each on its own."""
+        axis = known_class_axis(self.run)
+        starts = [target.relevance(output, class_axis=None if axis is None else axis - 1) for output in outputs]
+        for start in starts:
+            if not isinstance(start, torch.Tensor) or start.shape != outputs.shape[1:] or not is_finite(start):
+                shape = tuple(outputs.shape[1:])
+                raise ConditionError(f"the start relevance of {target} has to be finite, of the output's shape {shape}")
+        return torch.stack(starts).to(outputs)
 
     def _target_mask(self, ids: TargetIds) -> torch.Tensor:
         """Return the factor of target ids, without a batch axis."""

@@ -19,6 +19,7 @@ from ..data.samples import Failure, NumberedSamples
 from ..errors import InputError
 from ..models.weights import device_and_dtype
 from ..rules.presets import Composite
+from ..targets import Target
 from .cond_attribution import CondAttribution
 
 __all__ = ["Subject"]
@@ -155,7 +156,12 @@ class Subject:
         return [self.conditions(condition) for condition in conditions] if listed else conditions
 
     def _classes(self, ids: Any) -> Any:
-        if isinstance(ids, str):
-            return [self.class_number(ids)]
-        listed = isinstance(ids, Sequence)
-        return [self.class_number(cls) if isinstance(cls, str) else cls for cls in ids] if listed else ids
+        if isinstance(ids, Sequence) and not isinstance(ids, str):
+            return [self._class(cls) for cls in ids]
+        return self._class(ids)
+
+    def _class(self, cls: Any) -> Any:
+        """Return a class that is named by its number, and a target with the numbers of its classes."""
+        if isinstance(cls, Target):
+            return cls.numbered(self.class_number)
+        return self.class_number(cls) if isinstance(cls, str) else cls

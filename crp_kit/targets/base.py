@@ -1,0 +1,122 @@
+"""Base of all targets: from the output of one sample to its start relevance."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import torch
+
+from ..errors import ConceptAxisError, ConditionError
+
+__all__ = ["ClassName", "Target", "class_scores_of", "named"]
+
+ClassName = int | str
+"""A class by number, or by name where names are known."""
+T = TypeVar("T", bound="Target")
+
+
+class Target(ABC):
+    """What relevance starts from. It stands for ``"y"`` in a condition set, alone: ``{"y": Contrast(281, 285)}``.
+
+    A subclass defines the start relevance of one sample (`relevance`); nothing of it depends on the other samples of a
+    batch. Several targets are several condition sets, one row each.
+
+    Examples
+    --------
+    The margin of a class over the mean of all classes:
+
+    >>> import crp_kit as crp
+    >>> from crp_kit.data import ShapesDataset, demo_preprocess, demo_resnet
+    >>> class Margin(crp.targets.Target):
+    ...     def __init__(self, number):
+    ...         self.number = number
+    ...
+    ...     @property
+    ...     def identity(self):
+    ...         return f"margin:{self.number}"
+    ...
+    ...     def relevance(self, output, *, class_axis):
+    ...         weight = torch.full_like(output, -1 / len(output))
+    ...         weight[self.number] += 1
+    ...         return weight * output
+    >>> image, label = ShapesDataset(1)[0]
+    >>> study = crp.Study(demo_resnet(), composite="epsilon_plus_flat", preprocess=demo_preprocess)
+    >>> study(image[None], {"y": Margin(label)}).titles()
+    ['y: margin:0']
+    """
+
+    @property
+    def cls(self) -> int:
+        """The class under which an atlas counts a sample; 0 where a target is of no class."""
+        return 0
+
+    @property
+    @abstractmethod
+    def identity(self) -> str:
+        """Return what it is as a short text, the same in every process: for titles and provenance."""
+
+    @abstractmethod
+    def relevance(self, output: torch.Tensor, *, class_axis: int | None) -> torch.Tensor:
+        """Return start relevance.
+
+        Parameters
+        ----------
+        output : torch.Tensor
+            The model's output for one sample, without a batch axis: (class,), (class, height, width), …
+        class_axis : int or None
+            The axis of `output` that enumerates classes, if that is known.
+
+        Returns
+        -------
+        torch.Tensor
+            Of the shape of `output`.
+
+        Raises
+        ------
+        ConditionError
+            If the output has no such class, region or value.
+        """
+
+    def numbered(self: T, number: Callable[[ClassName], int]) -> T:
+        """Return this target with classes by number, where it was given names."""
+        return self
+
+    def __str__(self) -> str:
+        return self.identity
+
+
+def named(cls: ClassName) -> str:
+    """Return a class as it stands in an identity."""
+    return repr(cls) if isinstance(cls, str) else str(cls)
+
+
+def class_scores_of(
+    output: torch.Tensor, classes: Sequence[ClassName], class_axis: int | None
+) -> tuple[torch.Tensor, list[int]]:
+    """Return a view of the output with its classes in front, and the checked numbers of some classes.
+
+    Raises
+    ------
+    ConceptAxisError
+        If the axis of the classes is not known.
+    ConditionError
+        If a class is a name that has no number, or out of range.
+    """
+    if output.ndim == 0:
+        output, class_axis = output[None], 0
+    if class_axis is None:
+        raise ConceptAxisError(
+            f"which axis of the model's output, of shape {tuple(output.shape)} for one sample, enumerates its classes "
+            f"is not known: name it with class_axis=..."
+        )
+    by_class = output.movedim(class_axis, 0)
+    names = [cls for cls in classes if isinstance(cls, str)]
+    if names:
+        raise ConditionError(f"no names of classes are known here: give the number of {names[0]!r}, or use a Study")
+    numbers = [int(cls) for cls in classes]
+    wrong = [number for number in numbers if not 0 <= number < len(by_class)]
+    if wrong:
+        raise ConditionError(f"class {wrong[0]} is out of range: the model's output has {len(by_class)} classes")
+    return by_class, numbers

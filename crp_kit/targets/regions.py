@@ -1,0 +1,103 @@
+"""Targets of segmentation: a class over the positions that have it, or over a mask."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from ..errors import ConditionError
+from .base import ClassName, Target, class_scores_of, named
+from .classes import Class
+
+__all__ = ["Region"]
+
+
+@dataclass(frozen=True, eq=False)
+class Region(Target):
+    """A class of a segmentation, over the positions where it has the highest score.
+
+    Parameters
+    ----------
+    class_id : int or str
+        By number, or by name in a study that knows names.
+    mask : torch.Tensor or array, optional
+        Bool, (height, width) of the output: only the positions in it as well.
+    value : {"logit", "relu", "one", "probability"}, optional
+        Start relevance at a position: the output, its positive part, 1, or the softmax probability of the class.
+
+    Raises
+    ------
+    ConditionError
+        If `mask` is no bool array, or `value` is another word.
+
+    Notes
+    -----
+    L-CRP has the same four values. It divides by the largest one of the batch and applies its mask once per sample;
+    here nothing depends on other samples.
+
+    References
+    ----------
+    M. Dreyer et al., Revealing hidden context bias in segmentation and object detection through concept-specific
+    explanations, CVPR workshops 2023.
+
+    Examples
+    --------
+    >>> output = torch.tensor([[[2.0, 0.0]], [[1.0, 3.0]]])  # (class, height, width)
+    >>> Region(1).relevance(output, class_axis=0).tolist()
+    [[[0.0, 0.0]], [[0.0, 3.0]]]
+    """
+
+    class_id: ClassName
+    mask: Any = None
+    value: Literal["logit", "relu", "one", "probability"] = "logit"
+
+    def __post_init__(self) -> None:
+        Class(self.class_id)
+        if self.value not in ("logit", "relu", "one", "probability"):
+            raise ConditionError(f"value is 'logit', 'relu', 'one' or 'probability'; got {self.value!r}")
+        if self.mask is not None:
+            mask = torch.as_tensor(np.asarray(self.mask.cpu() if isinstance(self.mask, torch.Tensor) else self.mask))
+            if mask.dtype != torch.bool and not bool(((mask == 0) | (mask == 1)).all()):
+                raise ConditionError(f"mask is true or false at each position; got values of {mask.dtype}")
+            object.__setattr__(self, "mask", mask.bool())
+
+    @property
+    def cls(self) -> int:
+        """The class, by number."""
+        return int(self.class_id)
+
+    @property
+    def identity(self) -> str:
+        mask = "" if self.mask is None else f":{hashlib.sha256(self.mask.numpy().tobytes()).hexdigest()[:8]}"
+        return f"region:{named(self.class_id)}" + ("" if self.value == "logit" else f":{self.value}") + mask
+
+    def numbered(self, number: Callable[[ClassName], int]) -> Region:
+        return replace(self, class_id=number(self.class_id))
+
+    def relevance(self, output: torch.Tensor, *, class_axis: int | None) -> torch.Tensor:
+        scores, (cls,) = class_scores_of(output, (self.class_id,), class_axis)
+        if scores.ndim < 2:
+            raise ConditionError(f"a region needs an output with positions; it is {tuple(output.shape)} per sample")
+        chosen = scores.argmax(0) == cls
+        if self.mask is not None:
+            if self.mask.shape != chosen.shape:
+                shapes = tuple(self.mask.shape), tuple(chosen.shape)
+                raise ConditionError(f"the mask of a region has shape {shapes[0]}, the output's positions {shapes[1]}")
+            chosen = chosen & self.mask.to(chosen.device)
+        if not bool(chosen.any()):
+            where = " in the mask" if self.mask is not None else ""
+            raise ConditionError(f"the region is empty: class {cls} has the highest score at no position{where}")
+        values = {
+            "logit": scores[cls],
+            "relu": scores[cls].clamp_min(0),
+            "one": torch.ones_like(scores[cls]),
+            "probability": scores.softmax(0)[cls],
+        }[self.value]
+        start = torch.zeros_like(scores)
+        start[cls] = torch.where(chosen, values, 0)
+        return start.movedim(0, class_axis or 0)
