@@ -1,0 +1,115 @@
+"""Moments of groups of samples: counts, means and standard deviations, from values or from the moments of parts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import InputError
+
+__all__ = ["GroupMoments", "moments_by_group", "moments_of", "pooled_moments"]
+
+Array = npt.NDArray[Any]
+Floats = npt.NDArray[np.float64]
+Integers = npt.NDArray[np.integer[Any]]
+
+_VALUES_AT_ONCE = 1 << 22
+
+
+@dataclass(frozen=True, eq=False)
+class GroupMoments:
+    """Moments of each group and concept, in float64; not-a-number where a group is empty.
+
+    Parameters
+    ----------
+    count : numpy.ndarray
+        Samples: (group,), or 0-d for one group.
+    mean, std : numpy.ndarray
+        (group, concept), or (concept,) for one group. `std` is the population's: divided by the count.
+    """
+
+    count: Integers
+    mean: Floats
+    std: Floats
+
+
+def moments_of(values: Array) -> GroupMoments:
+    """Return the moments of one group.
+
+    Values are taken relative to the first sample, so that the standard deviation of equal values is exactly 0.
+
+    Parameters
+    ----------
+    values : numpy.ndarray
+        (sample, concept).
+
+    Raises
+    ------
+    InputError
+        If a value is infinite or not-a-number.
+    """
+    count, columns = values.shape
+    mean, std = np.full((2, columns), np.nan)
+    step = max(1, _VALUES_AT_ONCE // max(count, 1))
+    for start in range(0, columns if count else 0, step):
+        part = np.array(values[:, start : start + step].T, np.float64, order="C")
+        if not np.isfinite(part).all():
+            raise InputError("statistics are of finite values; some are infinite or not-a-number")
+        first = part[:, :1].copy()
+        part -= first
+        middle = part.mean(1, keepdims=True)
+        part -= middle
+        mean[start : start + step] = (first + middle)[:, 0]
+        std[start : start + step] = np.sqrt(np.einsum("cs,cs->c", part, part) / count)
+    return GroupMoments(np.array(count), mean, std)
+
+
+def moments_by_group(blocks: Iterable[tuple[Integers, Array]], groups: int, concepts: int) -> GroupMoments:
+    """Return the moments of each group, in one pass over blocks of samples.
+
+    Parameters
+    ----------
+    blocks : iterable of (array, array)
+        The group of each sample, (sample,), and its values, (sample, concept).
+    groups, concepts : int
+        How many there are.
+
+    References
+    ----------
+    Chan, Golub and LeVeque, "Updating formulae and a pairwise algorithm for computing sample variances", COMPSTAT 1982:
+    how the moments of two parts become those of both.
+    """
+    count = np.zeros(groups, np.int64)
+    mean, squares = np.zeros((groups, concepts)), np.zeros((groups, concepts))
+    for group, values in blocks:
+        order = np.argsort(group, kind="stable")
+        present, starts, more = np.unique(group[order], return_index=True, return_counts=True)
+        for number, start, size in zip(present.tolist(), starts.tolist(), more.tolist(), strict=True):
+            part = moments_of(values[order[start : start + size]])
+            total = count[number] + size
+            shift = part.mean - mean[number]
+            squares[number] += size * part.std**2 + shift**2 * (count[number] * size / total)
+            mean[number] += shift * (size / total)
+            count[number] = total
+    blank = count == 0
+    std = np.sqrt(squares / np.maximum(count, 1)[:, None])
+    mean[blank] = std[blank] = np.nan
+    return GroupMoments(count, mean, std)
+
+
+def pooled_moments(moments: GroupMoments) -> GroupMoments:
+    """Return the moments of all groups together as those of one group; empty ones do not count."""
+    held = moments.count > 0
+    if not held.any():
+        blank = np.full(moments.mean.shape[1:], np.nan)
+        return GroupMoments(np.array(0), blank, blank.copy())
+    count, mean, std = moments.count[held], moments.mean[held], moments.std[held]
+    share = (count / count.sum())[:, None]
+    shifted = mean - mean[0]  # equal means stay equal, exactly
+    middle = (share * shifted).sum(0)
+    variance = (share * (std**2 + (shifted - middle) ** 2)).sum(0)
+    return GroupMoments(np.array(count.sum()), mean[0] + middle, np.sqrt(variance))
