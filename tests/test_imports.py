@@ -30,7 +30,7 @@ ROWS = (
     ("atlas/query",),
     ("atlas/build",),
     ("atlas",),
-    ("inspection", "region_map", "concept_graph"),
+    ("inspection", "region_map", "concept_graph", "evaluation"),
     ("views/image",),
     ("views/plot",),
     ("views/report", "views/virelay"),

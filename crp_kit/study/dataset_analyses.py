@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from ..atlas.query.references import ConditionedOn, References
     from ..attribution.layer_choice import LayerChoice
     from ..concept_graph import ConceptGraph
+    from ..evaluation import Evaluation
     from ..region_map import RegionMap
     from ..views.report import BuiltReport, Links, ReportOptions
 
@@ -120,6 +121,13 @@ class DatasetAnalyses(StudyBase):
         )
         with random_state_kept():
             return build_atlas(self.subject, path, settings, overwrite=overwrite, verbose=verbose)
+
+    @property
+    def evaluate(self) -> Evaluation:
+        """Evaluations of concepts: ``study.evaluate.flipping(layer)`` and others."""
+        from ..evaluation import Evaluation
+
+        return Evaluation(self.subject)
 
     def check_atlas(self, atlas: ConceptAtlas) -> None:
         """Make sure that an atlas was made from this model and this data.

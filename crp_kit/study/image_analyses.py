@@ -22,6 +22,38 @@ __all__ = ["ImageAnalyses"]
 class ImageAnalyses(StudyBase):
     """Analyses of single images."""
 
+    def forward_from(self, layer: str, activations: torch.Tensor, image: Any = None) -> torch.Tensor:
+        """Return the model's output for other values of one node, without running again what comes before it.
+
+        What by-passes the node, such as a shortcut, has the values that the image gives.
+
+        Parameters
+        ----------
+        layer : str
+            Name of the node.
+        activations : torch.Tensor
+            Values of the node, (row, *shape) as for one sample.
+        image : torch.Tensor or other inputs, optional
+            One image; by default the first sample of the data.
+
+        Returns
+        -------
+        torch.Tensor
+            (row, class), or (row, ...) as the model has it for one sample.
+
+        Raises
+        ------
+        UnknownLayerError
+            If there is no such node.
+        ConditionError
+            If the model's output does not depend on it.
+        InputError
+            If the values have another shape, or it is not one image.
+        """
+        from ..evaluation.forward_from import forward_from
+
+        return forward_from(self.attribution, self._example(image), layer, activations)
+
     def concept_graph(
         self,
         images: Any,

@@ -4,6 +4,7 @@ from .bars import bars
 from .concept_graph import concept_graph
 from .conservation import conservation
 from .demo import ConceptView, SampleView, demo_figure
+from .flipping import flipping_curves
 from .maps import concept_bars, heatmaps
 from .panels import to_png
 from .reference_view import ReferenceView
@@ -25,6 +26,7 @@ __all__ = [
     "concept_graph",
     "conservation",
     "demo_figure",
+    "flipping_curves",
     "heatmaps",
     "references",
     "region_view",

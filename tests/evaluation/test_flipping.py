@@ -1,0 +1,193 @@
+"""Concept flipping and insertion: against forwards of the user's model with hooks, and in closed form."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import TensorDataset
+
+import crp_kit as crp
+from crp_kit.errors import ConditionError, InputError, UnknownLayerError
+from crp_kit.evaluation import FlippingCurves
+
+CONCEPTS, SAMPLES = 6, 5
+
+
+class Shortcut(nn.Module):
+    """Two convolutions, the second beside a shortcut that by-passes it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.branch = nn.Conv2d(3, 6, 3, padding=1), nn.Conv2d(6, 6, 3, padding=1)
+        self.head = nn.Linear(6, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.stem(x).relu_()
+        x = x + self.branch(x)
+        x *= 2.0
+        return self.head(x.relu().mean((2, 3)).view(x.shape[0], -1))
+
+
+@pytest.fixture(scope="module")
+def study() -> crp.Study:
+    torch.manual_seed(3)
+    images = torch.rand(SAMPLES, 3, 8, 8, dtype=torch.float64)
+    data = TensorDataset(images, torch.arange(SAMPLES) % 4)
+    return crp.Study(Shortcut().double().eval(), data, composite="epsilon_plus")
+
+
+def with_hook(model: nn.Module, layer: str, image: torch.Tensor, change: Callable[[torch.Tensor], Any]) -> torch.Tensor:
+    handle = model.get_submodule(layer).register_forward_hook(lambda module, inputs, output: change(output))
+    with handle, torch.no_grad():
+        return model(image[None])[0]
+
+
+def brute_force(study: crp.Study, mode: str, baseline: str, output: str) -> np.ndarray:
+    """(sample, k) of f(k) - f(0), concepts by falling relevance, one forward with a hook for each."""
+    model, images = study.model, study.data.tensors[0]
+    with torch.no_grad():
+        values = model.branch(model.stem(images).relu())
+    mean = values.mean((0, 2, 3))
+    curves = []
+    for image, value in zip(images, values, strict=True):
+        cls = int(with_hook(model, "branch", image, lambda output: output).argmax())
+        recorded = study(image[None], {"y": [cls]}, record_layer=["branch"])
+        order = recorded.relevances["branch"][0].sum((1, 2)).argsort(descending=True, stable=True).tolist()
+        replaced = {"mean": mean, "zero": torch.zeros(6), "own": value.mean((1, 2))}[baseline]
+
+        def changed(output: torch.Tensor, flipped: list[int], replaced: torch.Tensor = replaced) -> torch.Tensor:
+            copy = output.clone()
+            copy[:, flipped] = replaced[flipped].to(copy)[:, None, None]
+            return copy
+
+        scores = []
+        for count in range(CONCEPTS + 1):
+            flipped = order[count:] if mode == "insertion" else order[:count]
+            logits = with_hook(model, "branch", image, lambda output, flipped=flipped: changed(output, flipped))
+            scores.append(float((logits.softmax(0) if output == "probability" else logits)[cls]))
+        curves.append(np.array(scores) - scores[0])
+    return np.stack(curves)
+
+
+@pytest.mark.parametrize("mode", ["flipping", "insertion"])
+@pytest.mark.parametrize("baseline", ["mean", "zero", "own"])
+@pytest.mark.parametrize("output", ["logit", "probability"])
+def test_curves_are_those_of_full_forwards_with_hooks(study: crp.Study, mode: str, baseline: Any, output: Any) -> None:
+    evaluate = getattr(study.evaluate, mode)
+    curves = evaluate("branch", orders="relevance", baseline=baseline, output=output, steps=None, batch_size=2)
+    expected = brute_force(study, mode, baseline, output)
+    np.testing.assert_allclose(curves.changes["relevance"], expected, rtol=1e-9, atol=1e-12)
+    assert np.abs(expected).max() > 1e-3
+    sign = 1 if mode == "insertion" else -1
+    assert curves.aoc["relevance"] == pytest.approx(sign * np.trapezoid(expected, dx=1 / CONCEPTS, axis=1).mean())
+
+
+def test_a_linear_network_has_its_curve_in_closed_form() -> None:
+    weights = torch.tensor([4.0, 3.0, 2.0, 1.0, 0.0], dtype=torch.float64)
+    net = nn.Sequential(nn.Flatten(), nn.Identity(), nn.Linear(5, 2, bias=False)).double().eval()
+    net[2].weight.data = torch.stack([weights, torch.zeros(5)])
+    images = torch.ones(3, 5, 1, dtype=torch.float64)
+    study = crp.Study(net, TensorDataset(images, torch.zeros(3)), composite="epsilon_plus", feature_axis=1)
+    curves = study.evaluate.flipping("1", orders=("relevance", "least_relevant"), baseline="zero", steps=None)
+    np.testing.assert_allclose(curves.changes["relevance"], np.tile([0, -4, -7, -9, -10, -10.0], (3, 1)))
+    np.testing.assert_allclose(curves.changes["least_relevant"], np.tile([0, 0, -1, -3, -6, -10.0], (3, 1)))
+    assert curves.aoc["relevance"] == pytest.approx((2 + 5.5 + 8 + 9.5 + 10) / 5)
+
+
+def test_random_orders_are_the_same_for_all_methods_and_batch_sizes(study: crp.Study) -> None:
+    first = study.evaluate.flipping("branch", orders=("random", "relevance"), repeats=4, batch_size=2)
+    second = study.evaluate.flipping("branch", orders={"random": "random"}, repeats=4, batch_size=5)
+    np.testing.assert_allclose(first.changes["random"], second.changes["random"], rtol=1e-9, atol=1e-12)
+    assert first.changes["random"].shape == (4, SAMPLES, CONCEPTS + 1)
+    low, high = first.random_band()
+    assert (low <= high).all()
+    assert study.evaluate.flipping("branch", orders="relevance").random_band() is None
+
+
+def test_a_user_s_order_is_followed_and_compared_with_chance(study: crp.Study) -> None:
+    curves = study.evaluate.flipping(
+        "branch", orders={"mine": lambda relevance, activation: np.arange(CONCEPTS), "random": "random"}, steps=None
+    )
+    assert curves.changes["mine"].shape == (SAMPLES, CONCEPTS + 1)
+    difference = curves.areas["mine"] - curves.areas["random"]
+    row = next(row for row in curves.summary.rows() if row["order"] == "mine")
+    assert row["better"] == pytest.approx(difference.mean())
+    half = (row["better_high"] - row["better_low"]) / 2
+    assert half == pytest.approx(2.776445 * difference.std(ddof=1) / np.sqrt(SAMPLES), rel=1e-5)
+
+
+def test_random_relevance_is_not_better_than_chance() -> None:
+    """Of 40 layers without signal, the interval of about two excludes 0: seven or more have a probability below 1 %."""
+    generator, excluded = np.random.default_rng(0), 0
+    for _ in range(40):
+        images = torch.from_numpy(generator.normal(size=(12, 8, 1)))
+        net = nn.Sequential(nn.Flatten(), nn.Identity(), nn.Linear(8, 2)).double().eval()
+        data = TensorDataset(images, torch.zeros(12))
+        study = crp.Study(net, data, composite=None, feature_axis=1)
+        noise = generator.permuted(np.tile(np.arange(8), (12, 1)), axis=1)
+        orders = {"noise": lambda relevance, activation, noise=noise: noise, "random": "random"}
+        curves = study.evaluate.flipping("1", orders=orders, repeats=50, steps=None)
+        row = next(row for row in curves.summary.rows() if row["order"] == "noise")
+        excluded += row["better_low"] > 0 or row["better_high"] < 0
+    assert excluded <= 6
+
+
+def test_curves_become_a_frame_a_picture_and_a_text(study: crp.Study) -> None:
+    pytest.importorskip("pandas")
+    curves = study.evaluate.flipping("branch", steps=4, limit=3, target="label")
+    assert list(curves.to_frame().columns) == ["order", "k", "mean", "low", "high"]
+    assert curves.to_frame().k.unique().tolist() == [0, 2, 4, 6]
+    assert "FlippingCurves of 'branch': 6 concepts, 3 samples; mode deletion, baseline mean" in repr(curves)
+    assert curves.plot(width=3.4).axes[0].get_xlabel() == "flipped concepts of branch, %"
+    assert curves._repr_png_().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"layer": "trunk"}, UnknownLayerError, "trunk"),
+        ({"layer": "head"}, ConditionError, "does not depend on 'head', or 'head' is the output itself"),
+        ({"orders": "importance"}, InputError, "an order is 'relevance', 'activation', 'least_relevant', 'random'"),
+        ({"orders": ()}, InputError, "give at least one order"),
+        ({"orders": {"x": lambda r, a: [0, 0, 1, 2, 3, 4]}}, InputError, "an order has each of the 6 concepts once"),
+        ({"baseline": "blur"}, InputError, "baseline is 'mean', 'zero', 'own'; got 'blur'"),
+        ({"output": "loss"}, InputError, "output is 'logit', 'probability'; got 'loss'"),
+        ({"target": "y"}, InputError, "target is 'prediction', 'label'; got 'y'"),
+        ({"steps": 1}, InputError, "steps"),
+        ({"limit": 0}, InputError, "limit"),
+    ],
+)
+def test_a_wrong_question_is_a_sentence(study: crp.Study, options: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        study.evaluate.flipping(**{"layer": "branch", **options})
+
+
+def test_a_study_without_data_or_labels_says_so(study: crp.Study) -> None:
+    with pytest.raises(InputError, match="data"):
+        crp.Study(study.model).evaluate.flipping("branch")
+    unlabelled = crp.Study(study.model, [(image, None) for image in study.data.tensors[0]])
+    with pytest.raises(InputError, match="sample 0 has no label: evaluate with target='prediction'"):
+        unlabelled.evaluate.flipping("branch", target="label")
+
+
+def test_the_forward_from_a_node_is_the_full_forward(study: crp.Study) -> None:
+    image = study.data.tensors[0][:1]
+    values = torch.rand(7, 6, 8, 8, dtype=torch.float64)
+    outputs = study.forward_from("branch", values, image)
+    expected = [with_hook(study.model, "branch", image[0], lambda output, row=row: row[None]) for row in values]
+    torch.testing.assert_close(outputs, torch.stack(expected))
+    with pytest.raises(InputError, match=r"values of 'branch' have the shape \(row, \*\(6, 8, 8\)\); got \(7, 6, 8\)"):
+        study.forward_from("branch", values[..., 0], image)
+    with pytest.raises(InputError, match="forward_from takes one image"):
+        study.forward_from("branch", values, study.data.tensors[0][:2])
+    with pytest.raises(ConditionError, match="'head' is the output itself"):
+        study.forward_from("head", values, image)
+
+
+def test_a_result_is_frozen(study: crp.Study) -> None:
+    curves: FlippingCurves = study.evaluate.flipping("branch", orders="relevance", steps=2)
+    with pytest.raises(AttributeError):
+        curves.layer = "other"  # type: ignore[misc]
