@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import csv
 import datetime as dt
-import io
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..errors import InputError
 from ..printable import printable
 from .files import check_outputs
 from .options import class_named, overwrite_option
+from .table_output import check_table_output, print_table, table_options
 
 if TYPE_CHECKING:
     from ..atlas import ConceptAtlas
@@ -82,8 +79,7 @@ def _plain(value: Any) -> Any:
 @click.option("--class", "cls", metavar="CLASS", help="Name, else number: the concepts that serve this class.")
 @click.option("--top", type=click.IntRange(min=1), metavar="N", help="Only the N strongest.")
 @mode_option
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON list.")
-@click.option("--csv", "as_csv", is_flag=True, help="Print comma-separated values.")
+@table_options
 def stats(*, file: Path, layer: str, mode: Any, as_json: bool, as_csv: bool, **asked: Any) -> None:
     """Print mean, standard deviation, minimum and maximum of every concept of a layer, strongest first.
 
@@ -92,16 +88,10 @@ def stats(*, file: Path, layer: str, mode: Any, as_json: bool, as_csv: bool, **a
     """
     from ..atlas import ConceptAtlas
 
-    if as_json and as_csv:
-        raise InputError("--json and --csv are two formats; leave one of them out")
+    options = {"as_json": as_json, "as_csv": as_csv}
+    check_table_output(options)
     with ConceptAtlas(file) as atlas:
-        table = _asked(atlas[layer].score(mode), **asked)
-    if as_json:
-        click.echo(json.dumps(list(table.rows()), indent=1))
-    elif as_csv:
-        click.echo(_csv(table.rows()), nl=False)
-    else:
-        click.echo(table.text(len(table)))
+        print_table(_asked(atlas[layer].score(mode), **asked), options)
 
 
 def _asked(scores: ScoreAtlas, *, concept: int | None, cls: str | None, top: int | None) -> Table:
@@ -113,22 +103,6 @@ def _asked(scores: ScoreAtlas, *, concept: int | None, cls: str | None, top: int
     if number is not None:
         return scores.concepts(number, top)
     return scores.statistics().sorted("mean", top)
-
-
-def _csv(rows: Iterator[dict[str, Any]]) -> str:
-    text = io.StringIO()
-    first = next(rows, None)
-    if first is not None:
-        writer = csv.DictWriter(text, list(first), lineterminator="\n")
-        writer.writeheader()
-        writer.writerow(_printable_cells(first))
-        writer.writerows(map(_printable_cells, rows))
-    return text.getvalue()
-
-
-def _printable_cells(row: dict[str, Any]) -> dict[str, Any]:
-    """Return a row of CSV without characters that a terminal obeys. JSON has escapes of its own."""
-    return {name: printable(value) if isinstance(value, str) else value for name, value in row.items()}
 
 
 @click.command(short_help="Write rankings and statistics as CSV or JSON.")

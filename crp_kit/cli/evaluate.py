@@ -1,0 +1,105 @@
+"""``crp-kit evaluate``: whether the concepts that relevance names matter to the model."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from ..errors import InputError
+from .options import class_map_option, study_of, study_options
+from .table_output import check_table_output, figure_options, print_table
+
+__all__ = ["evaluate"]
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+
+@click.group(short_help="Measure whether the concepts matter to the model.")
+def evaluate() -> None:
+    """Measure whether the concepts that relevance names matter to the model."""
+
+
+def _flipping_options(command: _Command) -> _Command:
+    for option in reversed(
+        (
+            click.option("--layer", required=True, metavar="LAYER"),
+            click.option(
+                "--orders",
+                default="relevance,activation,random",
+                show_default=True,
+                metavar="NAMES",
+                help="Of relevance, activation, least_relevant, random; with commas between.",
+            ),
+            click.option(
+                "--baseline",
+                type=click.Choice(["mean", "zero", "own"]),
+                default="mean",
+                show_default=True,
+                help="What a flipped concept is replaced by: its mean over the data, 0, its mean in the sample.",
+            ),
+            click.option(
+                "--measure",
+                type=click.Choice(["logit", "probability"]),
+                default="logit",
+                show_default=True,
+                help="What is measured of the class.",
+            ),
+            click.option(
+                "--target", type=click.Choice(["prediction", "label"]), default="prediction", show_default=True
+            ),
+            click.option("--steps", type=click.IntRange(min=2), default=32, show_default=True, metavar="N"),
+            click.option("--repeats", type=click.IntRange(min=1), default=10, show_default=True, help="Random orders."),
+            click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of random orders."),
+            click.option("--limit", type=click.IntRange(min=1), metavar="N", help="The first N samples only."),
+            click.option("--batch-size", type=click.IntRange(min=1), default=16, show_default=True),
+            click.option("--curves", is_flag=True, help="Print the curves instead of the areas."),
+            class_map_option,
+        )
+    ):
+        command = option(command)
+    return command
+
+
+@evaluate.command(short_help="Replace concepts one after the other.")
+@study_options
+@_flipping_options
+@figure_options
+def flipping(**options: Any) -> None:
+    """Replace the concepts of a layer one after the other, and print how much the output falls.
+
+    \b
+    Example:
+      crp-kit evaluate flipping --model demo:resnet --data demo:shapes:64 --layer layer2.1.conv2 -o flipping.png
+
+    The area over a curve is the larger, the earlier an order has the concepts that the model needs most; better is what
+    it has beyond random orders.
+    """  # noqa: D301
+    _print_curves("flipping", options)
+
+
+@evaluate.command(short_help="Give replaced concepts back one after the other.")
+@study_options
+@_flipping_options
+@figure_options
+def insertion(**options: Any) -> None:
+    """Replace all concepts of a layer, give them back one after the other, and print how much the output rises."""
+    _print_curves("insertion", options)
+
+
+def _print_curves(mode: str, options: dict[str, Any]) -> None:
+    check_table_output(options)
+    study = study_of(options, needs_data=True)
+    names = [name.strip() for name in options["orders"].split(",")]
+    if len(set(names)) < len(names):
+        raise InputError(f"--orders names an order twice: {options['orders']!r}")
+    curves = getattr(study.evaluate, mode)(
+        options["layer"],
+        orders=names,
+        output=options["measure"],
+        verbose=sys.stderr.isatty(),
+        **{name: options[name] for name in ("baseline", "target", "steps", "repeats", "limit", "batch_size", "seed")},
+    )
+    print_table(curves.table if options["curves"] else curves.summary, options, curves.plot)

@@ -1,0 +1,95 @@
+"""Tables as commands print them: aligned text, JSON or comma-separated values, and their figure."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from ..errors import InputError
+from ..printable import printable
+from .files import check_figure, check_outputs, write_file
+from .options import overwrite_option
+
+if TYPE_CHECKING:
+    from ..drawing import Figure
+    from ..result_table import Table
+
+__all__ = ["check_table_output", "figure_options", "print_table", "table_options"]
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+_JSON = click.option("--json", "as_json", is_flag=True, help="Print a JSON list.")
+_CSV = click.option("--csv", "as_csv", is_flag=True, help="Print comma-separated values.")
+_FIGURE = click.option(
+    "-o", "--output", type=click.Path(path_type=Path), metavar="FILE", help="A figure: .png, .pdf, .svg or .jpg."
+)
+
+
+def table_options(command: _Command) -> _Command:
+    """Add the options of a table that is printed."""
+    return _JSON(_CSV(command))
+
+
+def figure_options(command: _Command) -> _Command:
+    """Add the options of a table that is printed, and of its figure."""
+    return table_options(_FIGURE(overwrite_option(command)))
+
+
+def check_table_output(options: Mapping[str, Any]) -> None:
+    """Refuse formats that exclude each other, and a figure that could not be written, before any work is done.
+
+    Raises
+    ------
+    InputError
+        If there is one.
+    """
+    if options["as_json"] and options["as_csv"]:
+        raise InputError("--json and --csv are two formats; leave one of them out")
+    output = options.get("output")
+    if output is not None:
+        check_figure(output)
+        check_outputs([output], overwrite=options["overwrite"])
+
+
+def print_table(table: Table, options: Mapping[str, Any], plot: Callable[[], Figure] | None = None) -> None:
+    """Print a table in the format of the options, and write its figure where one is asked for."""
+    output = options.get("output")
+    if output is not None and plot is not None:
+        figure = plot()
+        write_file(output, lambda path: figure.savefig(path, dpi=150))
+        click.echo(output, err=True)
+    if options["as_json"]:
+        click.echo(json.dumps([_finite(row) for row in table.rows()], indent=1))
+    elif options["as_csv"]:
+        click.echo(_as_csv(table.rows()), nl=False)
+    else:
+        click.echo(table.text(len(table)))
+
+
+def _finite(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a row for JSON, which has no not-a-number and no infinity: null stands for them."""
+    return {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in row.items()
+    }
+
+
+def _as_csv(rows: Iterable[Mapping[str, Any]]) -> str:
+    text, writer = io.StringIO(), None
+    for row in rows:
+        if writer is None:
+            writer = csv.DictWriter(text, list(row), lineterminator="\n")
+            writer.writeheader()
+        writer.writerow(_printable_cells(row))
+    return text.getvalue()
+
+
+def _printable_cells(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a row without characters that a terminal obeys. JSON has escapes of its own."""
+    return {name: printable(value) if isinstance(value, str) else value for name, value in row.items()}
