@@ -15,6 +15,7 @@ from ..conditions import OUTPUT, parse_condition_text
 from ..errors import ConditionError, InputError
 from ..files import check_sample
 from ..progress import Progress
+from ..targets import parse_target
 from .files import check_figure, check_outputs, write_file
 from .group import say
 from .options import overwrite_option, study_of, study_options
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["heatmap"]
 
 _LINE = 27  # characters above a panel
-_Set = dict[str, list[int]]
+_Set = dict[str, list[Any]]
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,14 @@ class _Maps:
 @study_options
 @click.option(
     "--condition", "conditions", multiple=True, metavar="LAYER:IDS", help="Add to the condition set. Repeatable."
+)
+@click.option(
+    "--target",
+    metavar="TARGET",
+    help="What relevance starts from, instead of y: class:281, contrast:281,285, value:4, region:15.",
+)
+@click.option(
+    "--mask", type=click.Path(path_type=Path), metavar="FILE", help="A picture: the region is where it is not black."
 )
 @click.option("--each", multiple=True, metavar="LAYER:IDS", help="One heatmap for each of these ids. Repeatable.")
 @click.option("--layer", metavar="LAYER", help="One heatmap for each of the most relevant channels of this layer.")
@@ -114,7 +123,7 @@ def heatmap(images: tuple[Path, ...], **options: Any) -> None:
     if array is not None:
         write_file(array, lambda path: _save_array(path, found))
     if options["as_json"]:
-        click.echo(json.dumps(_summary(study, found, files), indent=1))
+        click.echo(json.dumps(_summary(study, found, files), indent=1, default=str))
         return
     for one in found:
         say(f"{one.path}: predicted {_predicted(study, one) or 'no class'}")
@@ -147,8 +156,33 @@ def _parsed(options: dict[str, Any]) -> _Asked:
             raise InputError(
                 f"{name} is named by --condition and by {'--layer' if name == layer else '--each'}; name it once"
             )
+    _add_target(base, options)
     passed = {name: options[name] for name in ("exclude_parallel", "batch_size")}
     return _Asked(base, tuple(each), layer, options["top"] or 6, passed)
+
+
+def _add_target(base: _Set, options: dict[str, Any]) -> None:
+    """Let relevance start at the target of the options, if there is one."""
+    text, mask = options["target"], options["mask"]
+    if text is None:
+        if mask is not None:
+            raise InputError("--mask needs --target region:ID")
+        return
+    if OUTPUT in base:
+        raise InputError("--target and --condition y:… are two starts; give one of them")
+    base[OUTPUT] = [parse_target(text, mask=None if mask is None else _read_mask(mask))]
+
+
+def _read_mask(path: Path) -> Any:
+    """Return where a picture is not black: (height, width)."""
+    import numpy as np
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(path) as picture:
+            return np.asarray(picture.convert("L")) > 0
+    except (OSError, UnidentifiedImageError) as error:
+        raise InputError(f"cannot read the mask {path}: {error}") from error
 
 
 def _computed(images: tuple[Path, ...], asked: _Asked, options: dict[str, Any]) -> tuple[Study, list[_Maps]]:
@@ -249,7 +283,8 @@ def _title(study: Study, condition: dict[str, list[Any]], share: float | None) -
     if share is not None:
         lines[-1] += f" ({share:+.1%})"
     targets = condition.get(OUTPUT, [])
-    named = study.class_name(targets[0]) if len(targets) == 1 else _listed(targets)
+    number = targets[0] if len(targets) == 1 else None
+    named = study.class_name(number) if isinstance(number, int) else _listed(targets)
     return "\n".join(_shortened(line) for line in [*lines, f"y: {named}"])
 
 
@@ -271,7 +306,7 @@ def _save_array(path: Path, found: list[_Maps]) -> None:
         path,
         heatmap=np.concatenate([one.attr.heatmap.detach().cpu().numpy() for one in found]),
         image=np.array([str(one.path) for one in found for _ in one.shares]),
-        conditions=np.array([json.dumps(row.as_dict()) for one in found for row in one.attr.conditions]),
+        conditions=np.array([json.dumps(row.as_dict(), default=str) for one in found for row in one.attr.conditions]),
         prediction=np.concatenate([one.attr.prediction.detach().cpu().numpy() for one in found]),
     )
 

@@ -4,5 +4,6 @@ from .base import Target
 from .classes import Class, Contrast, Value
 from .functions import Function, Similarity
 from .regions import Region
+from .text import parse_target
 
-__all__ = ["Class", "Contrast", "Function", "Region", "Similarity", "Target", "Value"]
+__all__ = ["Class", "Contrast", "Function", "Region", "Similarity", "Target", "Value", "parse_target"]
