@@ -21,10 +21,10 @@ class Ref(NamedTuple):
     output: int = 0
 
 
-_LEAVES = frozenset(
-    {bool, int, float, str, type(None), torch.Tensor, torch.nn.Parameter, torch.dtype, torch.device, Ref}
-)
-"""The types of most leaves, for which the type alone is looked up."""
+_PLAIN = frozenset({bool, int, float, str, type(None), torch.dtype, torch.device})
+"""The types of most leaves that are neither tensors nor outputs of nodes, for which the type alone is looked up."""
+_LEAVES = _PLAIN | {torch.Tensor, torch.nn.Parameter, Ref}
+"""The types of most leaves."""
 
 
 def leaves(tree: Any) -> list[Any]:
@@ -48,20 +48,22 @@ def leaves(tree: Any) -> list[Any]:
 
 def tensors(tree: Any) -> list[torch.Tensor]:
     """Return the tensors in a nested structure, in order."""
+    if isinstance(tree, torch.Tensor):  # as most results are
+        return [tree]
     return [leaf for leaf in leaves(tree) if isinstance(leaf, torch.Tensor)]
 
 
 def mapped(tree: Any, func: Callable[[Any], Any], leaf_type: type = torch.Tensor) -> Any:
-    """Return a nested structure with a function applied to each leaf of one type; its containers are copied."""
+    """Return a nested structure with a function applied to each tensor, or to each `Ref`; its containers are copied."""
     if isinstance(tree, leaf_type):
         return func(tree)
     if type(tree) in _LEAVES or isinstance(tree, (torch.Tensor, torch.Size, Ref)):
         return tree
     if isinstance(tree, (tuple, list)):
-        parts = [mapped(item, func, leaf_type) for item in tree]
+        parts = [item if type(item) in _PLAIN else mapped(item, func, leaf_type) for item in tree]
         return type(tree)(*parts) if hasattr(tree, "_fields") else type(tree)(parts)
     if isinstance(tree, (dict, Mapping)):
-        items = {key: mapped(item, func, leaf_type) for key, item in tree.items()}
+        items = {key: mapped(item, func, leaf_type) for key, item in tree.items()} if tree else {}
         if not isinstance(tree, MutableMapping):
             return type(tree)(items)  # type: ignore[call-arg]
         if type(tree) is dict:
@@ -76,6 +78,33 @@ def mapped(tree: Any, func: Callable[[Any], Any], leaf_type: type = torch.Tensor
             object.__setattr__(copied, field.name, mapped(getattr(tree, field.name), func, leaf_type))
         return copied
     return tree
+
+
+def same(first: Any, second: Any) -> bool:
+    """Return whether two nested structures are equal, tensors and unknown objects only to themselves."""
+    if first is second:
+        return True
+    kind = type(first)
+    if kind is not type(second):
+        return False
+    if kind is tuple or kind is list:
+        if len(first) != len(second):
+            return False
+        pairs = zip(first, second, strict=True)
+    elif kind is dict:
+        if [*first] != [*second]:
+            return False
+        pairs = zip(first.values(), second.values(), strict=True)
+    elif kind is slice:
+        pairs = zip((first.start, first.stop, first.step), (second.start, second.stop, second.step), strict=True)
+    elif kind is float:
+        return bool(first.hex() == second.hex())  # 0.0 == -0.0
+    else:
+        return (kind in _PLAIN or kind is Ref or kind is torch.Size) and bool(first == second)
+    for left, right in pairs:  # most are one object, for which a call would take most of the time
+        if left is not right and not same(left, right):
+            return False
+    return True
 
 
 def _is_record(tree: Any) -> bool:

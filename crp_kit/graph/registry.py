@@ -31,10 +31,11 @@ def spec_of(name: str) -> OperationSpec:
     return known or _UNKNOWN.setdefault(name, OperationSpec(name, Kind.UNKNOWN))
 
 
-def operation_of(func: Callable[..., Any]) -> OperationSpec:
-    """Return what a torch call is: its function's own entry, or that of its canonical name."""
+def operation_of(func: Callable[..., Any], raw: str | None = None) -> OperationSpec:
+    """Return what a torch call, of a raw name, is: its function's own entry, or that of its canonical name."""
     spec = _BY_FUNCTION.get(_identity(func)) if _BY_FUNCTION else None
-    return spec or spec_of(canonical_name(raw_name(func)))
+    name = canonical_name(raw_name(func) if raw is None else raw)
+    return spec or _BY_NAME.get(name) or spec_of(name)
 
 
 def operations() -> Mapping[str, OperationSpec]:

@@ -8,6 +8,8 @@ from typing import Any
 
 from ..operations import Kind, OperationSpec, Trait
 
+WITH_DROPOUT = frozenset({Trait.ATTENTION, Trait.DROPOUT})
+"""Traits of operations that may drop values at random."""
 _OF_ATTENTION = "dropout_p"
 _TRAINING = 2
 """Position of the argument that switches dropout on."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import types
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -15,10 +16,10 @@ from torch.overrides import TorchFunctionMode
 from ...errors import InputError, ModelError
 from ..nested import mapped, tensors
 from ..operation_names import in_reading_order, raw_name
-from ..operations import OperationSpec, Trait
+from ..operations import Kind, OperationSpec, Trait
 from ..registry import operation_of, spec_of
 from .decompositions import decomposition_of
-from .eval_mode import takes_batch_statistics, without_dropout
+from .eval_mode import WITH_DROPOUT, takes_batch_statistics, without_dropout
 from .hidden_dependence import Detector, Probe
 from .in_place import MOVING, RESHAPING, is_in_place, overwrite, rebind, value_after
 from .inputs import Inputs, is_token_ids
@@ -32,11 +33,13 @@ _STEP_INTO = (functional.multi_head_attention_forward,)
 
 @dataclass
 class _Frame:
-    """A running module, the arguments of its call, and the copies of them that an opaque one got."""
+    """A running module, by its path and how often it ran before, and its first node; its arguments, copied if opaque."""
 
-    call: ModuleCall
-    inputs: tuple[Any, ...] = ()
-    kwargs: dict[str, Any] = field(default_factory=dict)
+    path: str
+    number: int
+    start: int
+    inputs: tuple[Any, ...]
+    kwargs: dict[str, Any]
     copies: Any = ()
 
 
@@ -55,6 +58,8 @@ class Recorder(TorchFunctionMode):
 
     Attributes
     ----------
+    modules : list of (str, torch.nn.Module)
+        The paths and modules of the shadow.
     tape : Tape
         The nodes and their values.
     calls : list of ModuleCall
@@ -72,11 +77,12 @@ class Recorder(TorchFunctionMode):
     ) -> None:
         super().__init__()
         self.shadow, self.opaque, self.elementwise = shadow, opaque | elementwise, elementwise
-        self.tape = Tape(ModelTensors(shadow))
+        self.modules = modules_by_path(shadow)
+        self.tape = Tape(ModelTensors(module for _, module in self.modules))
         self.calls: list[ModuleCall] = []
         self.notes: list[str] = []
         self._ids, self._samples = TokenIds(), 1
-        self._detector = Detector(probe, self.tape)
+        self._detector = None if probe is None else Detector(probe, self.tape)
         self._frames: list[_Frame] = []
         self._path = ""  # of the innermost module that is running
         self._counts: dict[str, int] = {}
@@ -90,9 +96,9 @@ class Recorder(TorchFunctionMode):
         """Follow which module is running."""
         handles = []
         try:
-            for path, module in modules_by_path(self.shadow):
-                handles.append(module.register_forward_pre_hook(self._entering(path), with_kwargs=True))
-                handles.append(module.register_forward_hook(self._leaving(path), always_call=True))
+            for path, module in self.modules:
+                handles.append(module.register_forward_pre_hook(partial(self._enter, path), with_kwargs=True))
+                handles.append(module.register_forward_hook(partial(self._leave, path), always_call=True))
             yield
         finally:
             for handle in handles:
@@ -112,7 +118,7 @@ class Recorder(TorchFunctionMode):
                 if inputs.starts_with_ids and is_token_ids(own):
                     self._ids.enter(own, about)
                 return own
-            own = self._detector.entered(own)
+            own = own if self._detector is None else self._detector.entered(own)
             self.tape.add(Draft(spec_of("input"), "", _input_value, (), about), own)
             self._input_ranks.add(own.ndim)
             return own
@@ -124,61 +130,52 @@ class Recorder(TorchFunctionMode):
 
     # ------------------------------------------------------------------ modules
 
-    def _entering(self, path: str) -> Callable[..., Any]:
-        def hook(module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-            if self._paused:
-                return None
+    def _enter(self, path: str, module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Note that a module runs; an opaque one gets copies of its arguments."""
+        if self._paused:
+            return None
+        if self._detector is not None:
             self._paused = True  # what is looked up here is no call of the model
             self._detector.check((args, kwargs), self._path)
             self._paused = False
-            number = self._counts.get(path, 0)
-            self._counts[path] = number + 1
-            childless = not any(True for _ in module.children())
-            call = ModuleCall(path, number, type(module), childless, len(self.tape.drafts), whole=path in self.opaque)
-            self._frames.append(_Frame(call, args, kwargs))
-            self._path = path
-            if path not in self.opaque:
-                return None
-            self._paused = True
-            for tensor in state_tensors(module):
-                self.tape.own.remember(tensor)
-                tensor.data = tensor.data.clone()
-                self.tape.locate(tensor)
-            self._frames[-1].copies = mapped((args, kwargs), lambda tensor: tensor.clone())
-            return self._frames[-1].copies
+        number = self._counts.get(path, 0)
+        self._counts[path] = number + 1
+        frame = _Frame(path, number, len(self.tape.drafts), args, kwargs)
+        self._frames.append(frame)
+        self._path = path
+        if path not in self.opaque:
+            return None
+        self._paused = True
+        for tensor in state_tensors(module):
+            self.tape.own.remember(tensor)
+            tensor.data = tensor.data.clone()
+            self.tape.locate(tensor)
+        frame.copies = mapped((args, kwargs), lambda tensor: tensor.clone())
+        return frame.copies
 
-        return hook
-
-    def _leaving(self, path: str) -> Callable[..., Any]:
-        def hook(module: torch.nn.Module, args: tuple[Any, ...], result: Any) -> Any:
-            if self._path != path or not self._frames or (self._paused and path not in self.opaque):
-                return None
-            self._paused = True
-            frame = self._frames.pop()
-            self._path = self._frames[-1].call.path if self._frames else ""
-            result = self._left(frame, module, result)
-            self._paused = False
-            return result
-
-        return hook
-
-    def _left(self, frame: _Frame, module: torch.nn.Module, result: Any) -> Any:
+    def _leave(self, path: str, module: torch.nn.Module, args: tuple[Any, ...], result: Any) -> Any:
         """Note what a module returned; return it."""
-        call = frame.call
-        if call.path in self.opaque:
-            returned = any(result is value for value in frame.copies[0])
-            result = mapped(result, lambda tensor: tensor.view_as(tensor))
-            name = "elementwise" if call.path in self.elementwise else "identity" if returned else "opaque"
-            draft = Draft(spec_of(name), call.path, ModuleRun(module), frame.inputs, frame.kwargs)
-            result = self._record(draft, result)
-            self._overwrite_inputs(frame, result)
-        self._detector.check(result, call.path)
-        refs = [self.tape.ref(value) for value in tensors(result)]
-        call.stop = len(self.tape.drafts)
-        drafts = self.tape.drafts[call.start :]
-        call.calls = sum(not draft.spec.has(Trait.WRITE_THROUGH) for draft in drafts)
-        call.result = next((ref for ref in refs if ref is not None), None)
-        self.calls.append(call)
+        if self._path != path or not self._frames or (self._paused and path not in self.opaque):
+            return None
+        self._paused = True
+        frame = self._frames.pop()
+        self._path = self._frames[-1].path if self._frames else ""
+        if path in self.opaque:
+            result = self._opaque_result(frame, module, result)
+        if self._detector is not None:
+            self._detector.check(result, path)
+        ref, stop = self.tape.first_ref(result), len(self.tape.drafts)
+        self.calls.append(ModuleCall(path, frame.number, module, frame.start, stop, path in self.opaque, ref))
+        self._paused = False
+        return result
+
+    def _opaque_result(self, frame: _Frame, module: torch.nn.Module, result: Any) -> Any:
+        """Make a node of a whole module; return its result."""
+        returned = any(result is value for value in frame.copies[0])
+        result = mapped(result, lambda tensor: tensor.view_as(tensor))
+        name = "elementwise" if frame.path in self.elementwise else "identity" if returned else "opaque"
+        result = self._record(Draft(spec_of(name), frame.path, ModuleRun(module), frame.inputs, frame.kwargs), result)
+        self._overwrite_inputs(frame, result)
         return result
 
     def _overwrite_inputs(self, frame: _Frame, result: Any) -> None:
@@ -200,23 +197,25 @@ class Recorder(TorchFunctionMode):
             with self:
                 return _body(func)(*args, **kwargs)
         decomposition = decomposition_of(func)
-        if decomposition is not None and self._depends((args, kwargs)):
+        if decomposition is not None and self.tape.first_ref((args, kwargs)) is not None:
             return self._decomposed(func, decomposition, args, kwargs)
         raw = raw_name(func)
         if raw == "__set__":
             self._set_property(func, args)
             return None
-        self._detector.check((args, kwargs), self._path)
-        spec = operation_of(func)
+        if self._detector is not None:
+            self._detector.check((args, kwargs), self._path)
+        spec = operation_of(func, raw)
         args, kwargs = self._checked(spec, func, args, kwargs)
+        draft = Draft(spec, self._path, func, args, kwargs)
         written = kwargs.pop("out", None)
         if written is not None:
-            return self._write_out(written, self._record(self._draft(spec, func, args, kwargs), func(*args, **kwargs)))
-        writes = not spec.has(Trait.DROPOUT)  # dropout is off, and hands its argument on
+            return self._write_out(written, self._record(draft, func(*args, **kwargs)))
+        writes = Trait.DROPOUT not in spec.traits  # dropout is off, and hands its argument on
         if writes and args and isinstance(args[0], torch.Tensor) and is_in_place(raw, func, args, kwargs):
-            return self._in_place(raw, func, args, kwargs)
-        replay, operands = in_reading_order(raw, func, args)
-        result = self._record(self._draft(spec, replay, operands, kwargs), func(*args, **kwargs))
+            return self._in_place(raw, draft)
+        draft.func, draft.args = in_reading_order(raw, func, args)
+        result = self._record(draft, func(*args, **kwargs))
         if raw in MOVING:
             self.tape.locate(args[0])
         return result
@@ -230,38 +229,32 @@ class Recorder(TorchFunctionMode):
             result = decomposition(*args, **kwargs)
         for draft in self.tape.drafts[first:]:
             draft.title = f"{name}.{draft.spec.name}"
-        ref = next((ref for value in tensors(result) if (ref := self.tape.ref(value)) is not None), None)
+        ref = self.tape.first_ref(result)
         if ref is not None and ref.node >= first:
             self.tape.drafts[ref.node].title = name
         return result
 
-    def _depends(self, tree: Any) -> bool:
-        """Return whether a tensor in a nested structure depends on the input."""
-        return any(map(self.tape.ref, tensors(tree)))
-
-    def _draft(
-        self, spec: OperationSpec, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Draft:
-        return Draft(spec, self._path, func, args, kwargs)
-
     def _record(self, draft: Draft, result: Any) -> Any:
         """Make a node of a call if it depends on the input; return the result, with no tensor of the call in it."""
-        arguments, outputs = tensors((draft.args, draft.kwargs)), tensors(result)
+        outputs = tensors(result)
+        if not outputs:
+            return result
+        arguments = tensors((draft.args, draft.kwargs))
         # most calls read the values of all their arguments, which are collected once
-        read = draft.spec.values_read(draft.args, draft.kwargs) if draft.spec.like else arguments
-        live = self._depends(read)
-        if live:
+        read = tensors(draft.spec.values_read(draft.args, draft.kwargs)) if draft.spec.like else arguments
+        live = any(map(self.tape.ref, read))
+        if live and self._detector is not None:
             self._detector.check_real(outputs, self._path)
         if not live and self._ids:
             ids = self._ids.looked_up(draft, outputs)
             if ids is not None:
                 return self._embedded(draft, ids, outputs[0])
             self._ids.follow(draft, outputs)
-        if not live or not any(value.is_floating_point() for value in outputs):
+        if not live or not any(map(torch.is_floating_point, outputs)):
             self.tape.notice(outputs)
             return result
-        passed = {id(value) for value in arguments}
-        if any(id(value) in passed for value in outputs):
+        passed = set(map(id, arguments))
+        if not passed.isdisjoint(map(id, outputs)):
             result = mapped(result, lambda t: t.view_as(t) if id(t) in passed else t)
         self.tape.add(draft, result)
         return result
@@ -274,7 +267,7 @@ class Recorder(TorchFunctionMode):
         own = value.detach().clone()
         if order:
             own = own.reshape(*by[1:], *own.shape[1:]) if order == "unflatten" else own.movedim(*by)
-        own = self._detector.entered(own.contiguous())
+        own = own.contiguous() if self._detector is None else self._detector.entered(own.contiguous())
         self.tape.add(Draft(spec_of("input"), draft.owner, _input_value, (), about), own)
         if not order:
             return own
@@ -285,32 +278,38 @@ class Recorder(TorchFunctionMode):
         self, spec: OperationSpec, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Switch dropout off; refuse what would let one sample's relevance depend on others, or on no batch axis."""
-        quiet = without_dropout(spec, func, args, kwargs)
+        quiet = None if WITH_DROPOUT.isdisjoint(spec.traits) else without_dropout(spec, func, args, kwargs)
         if quiet is not None:
             self.notes.append(f"dropout that is on in evaluation mode (in {self._path!r}) was switched off")
             args, kwargs = quiet
-        signal = args[0] if args else kwargs.get("input")
-        live = isinstance(signal, torch.Tensor) and self.tape.ref(signal) is not None
-        if live and takes_batch_statistics(spec, args, kwargs):
+        if spec.kind in (Kind.BATCH_NORM, Kind.LINEAR):
+            signal = args[0] if args else kwargs.get("input")
+            if isinstance(signal, torch.Tensor) and self.tape.ref(signal) is not None:
+                self._check_batch(spec, signal, args, kwargs)
+        return args, kwargs
+
+    def _check_batch(
+        self, spec: OperationSpec, signal: torch.Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> None:
+        if takes_batch_statistics(spec, args, kwargs):
             raise ModelError(
                 f"BatchNorm {self._path!r} normalises by the statistics of the batch, also in evaluation mode: one "
                 f"sample's relevance would depend on the others. Give it running statistics (track_running_stats=True)"
             )
-        axes = spec.spatial_axes if spec.is_convolution and not spec.has(Trait.TRANSPOSED) else None
-        shape = signal.shape if isinstance(signal, torch.Tensor) and live else ()
-        if axes is not None and len(shape) == axes + 1 and self._input_ranks == {axes + 1}:
+        axes, shape = spec.spatial_axes, signal.shape
+        convolves = spec.is_convolution and not spec.has(Trait.TRANSPOSED)
+        if convolves and len(shape) == axes + 1 and self._input_ranks == {axes + 1}:
             raise InputError(
                 f"data needs a batch axis in front: {spec.name} at {self._path!r} got shape {tuple(shape)} where it "
                 f"takes {axes + 2} axes, (batch, channel, ...); use data[None] for one sample"
             )
-        return args, kwargs
 
     # ------------------------------------------------------------------ in-place calls
 
-    def _in_place(self, raw: str, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        target = args[0]
-        replay, new = value_after(raw, func, args, kwargs)
-        new = self._record(self._draft(operation_of(func), replay, args, kwargs), new)
+    def _in_place(self, raw: str, draft: Draft) -> Any:
+        target = draft.args[0]
+        draft.func, new = value_after(raw, draft.func, draft.args, draft.kwargs)
+        new = self._record(draft, new)
         if self._ids:
             self._ids.rename(target, new)
         if raw not in RESHAPING:
@@ -333,7 +332,9 @@ class Recorder(TorchFunctionMode):
 
     def _write(self, target: torch.Tensor, new: torch.Tensor) -> torch.Tensor:
         """Let a tensor of the model be the new value; return it."""
-        self._detector.mark(overwrite(self.tape, target, new, owner=self._path))
+        written = overwrite(self.tape, target, new, owner=self._path)
+        if self._detector is not None:
+            self._detector.mark(written)
         return target
 
 

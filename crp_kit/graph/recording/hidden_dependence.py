@@ -29,38 +29,32 @@ class UnseenDependenceError(Exception):
 
 
 class Detector:
-    """Compares what autograd knows of the input with what was recorded.
+    """Compares what autograd knows of the input with what was recorded, in a forward with gradients.
 
     Parameters
     ----------
-    probe : str or None
-        What to look for; with None the forward runs without gradients, and no method does anything.
+    probe : str
+        What to look for.
     tape : Tape
     """
 
-    def __init__(self, probe: Probe | None, tape: Tape) -> None:
+    def __init__(self, probe: Probe, tape: Tape) -> None:
         self._probe, self._tape = probe, tape
         self._leaves: list[torch.Tensor] = []
 
     def entered(self, value: torch.Tensor) -> torch.Tensor:
         """Return what the model gets in place of an input, so that whatever depends on it has a gradient."""
-        if self._probe is None:
-            return value
         self._leaves.append(value.requires_grad_())
         return value.view_as(value)
 
     def mark(self, written: Iterable[torch.Tensor]) -> None:
         """Let what reads tensors that were written have a gradient, if they depend on the input."""
-        if self._probe is None:
-            return
         for tensor in written:
             if self._tape.ref(tensor) is not None and not tensor.requires_grad and tensor not in self._tape.own:
                 self._leaves.append(tensor.requires_grad_())
 
     def check(self, tree: Any, path: str) -> None:
         """Make sure that every tensor with a gradient came from a call that was seen."""
-        if self._probe is None:
-            return
         for value in tensors(tree):
             seen = self._tape.ref(value) is not None
             if seen and self._probe == "dependence":
@@ -73,7 +67,7 @@ class Detector:
 
     def check_real(self, outputs: Iterable[torch.Tensor], path: str) -> None:
         """Make sure that nothing that depends on the input is complex, of which no relevance can be seen."""
-        if self._probe is not None and any(value.is_complex() for value in outputs):
+        if any(map(torch.is_complex, outputs)):
             raise UnseenDependenceError(path)
 
     def _depends(self, value: torch.Tensor) -> bool:

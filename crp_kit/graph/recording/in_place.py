@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -79,13 +80,14 @@ def overwrite(tape: Tape, target: torch.Tensor, new: torch.Tensor, *, owner: str
     list of torch.Tensor
         The tensor objects that may be another output now; empty if nothing involved depends on the input.
     """
-    _make_private(tape, target)
+    members = tape.tensors_at(memory_of(target))
+    if not tape.own.untouched.isdisjoint(map(id, members)):
+        _make_private(tape, target, members)
     ref = tape.ref(new)
-    aliases = [other for other in tape.tensors_at(memory_of(target)) if other is not target and overlaps(other, target)]
+    aliases = [other for other in members if other is not target and overlaps(other, target)]
     dead = ref is None and tape.ref(target) is None and all(tape.ref(alias) is None for alias in aliases)
     if not aliases and not dead and new.shape == target.shape:
         target.data = _like(new.detach(), target)
-        tape.locate(target)
     else:
         tape.keep_old_values(target)
         before = [] if dead else [(alias, alias.detach().clone()) for alias in aliases]
@@ -98,11 +100,8 @@ def overwrite(tape: Tape, target: torch.Tensor, new: torch.Tensor, *, owner: str
     return [*aliases, target]
 
 
-def _make_private(tape: Tape, target: torch.Tensor) -> None:
+def _make_private(tape: Tape, target: torch.Tensor, members: Sequence[torch.Tensor]) -> None:
     """Move all tensors in the memory about to be overwritten out of the model's own memory."""
-    members = tape.tensors_at(memory_of(target))
-    if not any(tape.own.untouched(member) for member in members):
-        return
     storage = target.untyped_storage().clone()  # type: ignore[no-untyped-call]
     for member in {id(member): member for member in (*members, target)}.values():
         tape.own.remember(member)
@@ -150,29 +149,35 @@ def _out_of_place(raw: str, func: Callable[..., Any]) -> Callable[..., Any]:
         return IN_PLACE_OPERATORS[raw]
     position = _position_of_inplace(func)
     if position is not None:
-        return _WithoutInplace(func, position)
+        return _without_inplace(func, position)
     plain = raw.rstrip("_")
     method = getattr(torch.Tensor, plain, None) if raw.endswith("_") and not raw.startswith("_") else None
     return method if callable(method) and plain != "copy" else _OnCopy(func)
 
 
-class _WithoutInplace:
-    """A functional with its ``inplace`` argument forced to False."""
+@functools.lru_cache(maxsize=1024)
+def _without_inplace(func: Callable[..., Any], position: int) -> Callable[..., Any]:
+    """Return a functional with its ``inplace`` argument forced to False, the same object each time."""
 
-    def __init__(self, func: Callable[..., Any], position: int) -> None:
-        self.func, self.position, self.__name__ = func, position, func.__name__
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    @functools.wraps(func)
+    def without_inplace(*args: Any, **kwargs: Any) -> Any:
         kwargs.pop("inplace", None)
-        kept = tuple(False if i == self.position else value for i, value in enumerate(args))
-        return self.func(*kept, **kwargs)
+        if len(args) > position:
+            args = (*args[:position], False, *args[position + 1 :])
+        return func(*args, **kwargs)
+
+    return without_inplace
 
 
+@dataclass(frozen=True)
 class _OnCopy:
     """An in-place call, run on a copy of what it would overwrite; returns the copy."""
 
-    def __init__(self, func: Callable[..., Any]) -> None:
-        self.func, self.__name__ = func, getattr(func, "__name__", "inplace")
+    func: Callable[..., Any]
+
+    @property
+    def __name__(self) -> str:
+        return getattr(self.func, "__name__", "inplace")
 
     def __call__(self, target: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
         others = [value for value in (*args, *kwargs.values()) if isinstance(value, torch.Tensor)]

@@ -11,7 +11,7 @@ import torch
 from torch.utils.weak import TensorWeakRef
 
 from ..graph import Ref
-from ..nested import leaves, mapped
+from ..nested import leaves, mapped, tensors
 from ..operations import OperationSpec
 from .aliasing import memory_of, overlaps
 from .shadow import ModelTensors
@@ -32,6 +32,8 @@ class Draft:
         The operation by which the node is named, if that is another one.
     differentiable : bool, optional
         The forward had gradients switched on there.
+    shapes : tuple of torch.Size or None, optional
+        As of a `Node`; known once it is on the tape.
     """
 
     spec: OperationSpec
@@ -41,6 +43,7 @@ class Draft:
     kwargs: dict[str, Any]
     title: str = ""
     differentiable: bool = True
+    shapes: tuple[torch.Size | None, ...] = ()
 
 
 class Tape:
@@ -65,7 +68,7 @@ class Tape:
         self.values: list[list[Any]] = []
         self._known: dict[int, tuple[weakref.ref[torch.Tensor], Ref | None]] = {}
         self._located: dict[int, list[TensorWeakRef]] = {}
-        self._held: set[int] = set()
+        self._holding: dict[int, set[int]] = {}  # by memory, the nodes that have a value or a constant there
 
     def ref(self, value: Any) -> Ref | None:
         """Return which output a tensor is, or None if it does not depend on the input."""
@@ -73,14 +76,20 @@ class Tape:
         # a tensor that had the same id and is gone is another
         return known[1] if known is not None and known[0]() is value else None
 
-    def assign(self, tensor: torch.Tensor, ref: Ref | None) -> None:
-        """Let a tensor object be an output from now on, or something that does not depend on the input."""
-        self._known[id(tensor)] = weakref.ref(tensor), ref
-        self.locate(tensor)
+    def first_ref(self, tree: Any) -> Ref | None:
+        """Return which output the first tensor in a nested structure is that depends on the input."""
+        return next(filter(None, map(self.ref, tensors(tree))), None)
 
-    def locate(self, tensor: torch.Tensor) -> None:
-        """Take note of the memory of a tensor object, again whenever it is made to stand for other memory."""
-        self._located.setdefault(memory_of(tensor), []).append(TensorWeakRef(tensor))
+    def assign(self, tensor: torch.Tensor, ref: Ref | None) -> int:
+        """Let a tensor object be an output from now on, or something constant; return the address of its memory."""
+        self._known[id(tensor)] = weakref.ref(tensor), ref
+        return self.locate(tensor)
+
+    def locate(self, tensor: torch.Tensor) -> int:
+        """Note the memory of a tensor object, again whenever it stands for other memory; return its address."""
+        address = memory_of(tensor)
+        self._located.setdefault(address, []).append(TensorWeakRef(tensor))
+        return address
 
     def notice(self, constants: Iterable[torch.Tensor]) -> None:
         """Take note of tensors that are no outputs, since a later write to their memory may make them depend."""
@@ -91,41 +100,51 @@ class Tape:
 
     def tensors_at(self, address: int) -> list[torch.Tensor]:
         """Return the tensor objects in one piece of memory: the model's own, and those that the forward still has."""
-        located = (reference() for reference in self._located.get(address, ()))
-        candidates = (*self.own.at(address), *(tensor for tensor in located if tensor is not None))
-        return list({id(tensor): tensor for tensor in candidates if memory_of(tensor) == address != 0}.values())
+        located = [reference() for reference in self._located.get(address, ())]
+        members: dict[int, torch.Tensor] = {}
+        for tensor in (*self.own.at(address), *located):
+            if tensor is not None and memory_of(tensor) == address != 0:
+                members[id(tensor)] = tensor
+        return list(members.values())
 
     def add(self, draft: Draft, result: Any) -> int:
         """Make a node of a call, with its result for value; return its index."""
-        draft.args, draft.kwargs = mapped((draft.args, draft.kwargs), self._constant_or_ref)
-        index, outputs = len(self.drafts), leaves(result)
+        draft.args, draft.kwargs = mapped(draft.args, self._constant_or_ref), mapped(draft.kwargs, self._constant_or_ref)
         draft.differentiable = torch.is_grad_enabled()
-        self.drafts.append(draft)
-        self.values.append([value.detach() if isinstance(value, torch.Tensor) else value for value in outputs])
+        index, outputs, shapes = len(self.drafts), leaves(result), list[torch.Size | None]()
         for output, value in enumerate(outputs):
+            shapes.append(None)
             if isinstance(value, torch.Tensor):
-                self.assign(value, Ref(index, output) if value.is_floating_point() else None)
-                self._held.add(memory_of(value))
+                floating = value.is_floating_point()
+                self._hold(self.assign(value, Ref(index, output) if floating else None))
+                shapes[output] = value.shape if floating else None
+                outputs[output] = value.detach()
+        draft.shapes = tuple(shapes)
+        self.drafts.append(draft)
+        self.values.append(outputs)
         return index
 
     def keep_old_values(self, target: torch.Tensor) -> None:
         """Copy every recorded value and constant in the memory of a tensor about to be overwritten."""
-        if memory_of(target) not in self._held:
-            return
 
         def copied(tensor: torch.Tensor) -> torch.Tensor:
             return tensor.clone() if tensor not in self.own and overlaps(tensor, target) else tensor
 
-        self.values = [mapped(values, copied) for values in self.values]
-        for draft in self.drafts:
+        for index in self._holding.get(memory_of(target), ()):
+            draft = self.drafts[index]
+            self.values[index] = mapped(self.values[index], copied)
             draft.args, draft.kwargs = mapped((draft.args, draft.kwargs), copied)
 
     def _constant_or_ref(self, tensor: torch.Tensor) -> Any:
-        """Return what stands for a tensor among the arguments of a draft."""
+        """Return what stands for a tensor among the arguments of the next node."""
         ref = self.ref(tensor)
         if ref is not None:
             return ref
-        if self.own.untouched(tensor):
+        if id(tensor) in self.own.untouched:
             return tensor
-        self._held.add(memory_of(tensor))
+        self._hold(memory_of(tensor))
         return tensor.detach()
+
+    def _hold(self, address: int) -> None:
+        """Note that the next node has a value or a constant in some memory."""
+        self._holding.setdefault(address, set()).add(len(self.drafts))

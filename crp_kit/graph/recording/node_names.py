@@ -7,16 +7,17 @@ a block), it is an alias.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
+from typing import NamedTuple
 
 import torch
 
 from ..graph import Ref
 
 
-@dataclass
-class ModuleCall:
+class ModuleCall(NamedTuple):
     """One run of one module.
 
     Parameters
@@ -25,37 +26,22 @@ class ModuleCall:
         Module path.
     number : int
         How often the module had run before.
-    kind : type
-        Class of the module.
-    childless : bool
-        Whether it has no modules in it.
+    module : torch.nn.Module
     start, stop : int
         Range of the nodes that were recorded meanwhile.
     whole : bool
         Whether it is one node whose inside is not recorded.
-    calls : int
-        Number of the model's own calls among these nodes, without views behind a write.
     result : Ref or None
         Its first output that depends on the input.
     """
 
     path: str
     number: int
-    kind: type
-    childless: bool
+    module: torch.nn.Module
     start: int
-    stop: int = 0
-    whole: bool = False
-    calls: int = 0
-    result: Ref | None = None
-
-    @property
-    def is_leaf(self) -> bool:
-        """Whether the call as a whole has the module's name: torch's own layers, modules of one call or one node."""
-        of_torch = self.kind.__module__.startswith(("torch.nn", "torch.ao.nn"))
-        container = issubclass(self.kind, (torch.nn.Sequential, torch.nn.ModuleList, torch.nn.ModuleDict))
-        one_call = self.calls == 1 and (self.childless or (self.whole and bool(self.path)))
-        return (of_torch and not container) or one_call
+    stop: int
+    whole: bool
+    result: Ref | None
 
 
 @dataclass(frozen=True)
@@ -67,7 +53,7 @@ class Naming:
     modules: list[str | None]
 
 
-def assign_names(functional: Sequence[str], calls: Sequence[ModuleCall]) -> Naming:
+def assign_names(functional: Sequence[str], calls: Sequence[ModuleCall], written_through: Collection[int]) -> Naming:
     """Name the nodes.
 
     Parameters
@@ -77,14 +63,18 @@ def assign_names(functional: Sequence[str], calls: Sequence[ModuleCall]) -> Nami
         operation; for an input, the input's name.
     calls : sequence of ModuleCall
         In the order in which they ended.
+    written_through : collection of int
+        Nodes that are no calls of the model, but views behind a write.
     """
     named_by: dict[int, ModuleCall] = {}
     modules: list[str | None] = [None] * len(functional)
+    own = [0, *accumulate(index not in written_through for index in range(len(functional)))]
     for call in calls:
+        alone = own[call.stop] - own[call.start] == 1
         inside = call.result is not None and call.start <= call.result.node < call.stop
-        if call.result is not None and inside and call.is_leaf:
+        if call.result is not None and inside and _has_the_modules_name(call, alone=alone):
             named_by.setdefault(call.result.node, call)
-            if call.calls == 1:
+            if alone:
                 modules[call.result.node] = call.path
     reserved = {call.path for call in named_by.values()}
     labels: list[str] = []
@@ -114,3 +104,11 @@ def assign_names(functional: Sequence[str], calls: Sequence[ModuleCall]) -> Nami
             name = f"{call.path}_{call.number}" if call.number else call.path
             aliases.setdefault(name, call.result)
     return Naming(labels, aliases, modules)
+
+
+def _has_the_modules_name(call: ModuleCall, *, alone: bool) -> bool:
+    """Return whether the run as a whole has the module's name: torch's own layers, modules of one call or one node."""
+    of_torch = type(call.module).__module__.startswith(("torch.nn", "torch.ao.nn"))
+    container = isinstance(call.module, (torch.nn.Sequential, torch.nn.ModuleList, torch.nn.ModuleDict))
+    childless = set(call.module._modules.values()) <= {None}
+    return (of_torch and not container) or (alone and (childless or (call.whole and bool(call.path))))

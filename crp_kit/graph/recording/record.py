@@ -19,7 +19,7 @@ from ...conditions import OutputSelector
 from ...errors import CrpKitWarning, DeviceMemoryError, InputError, ModelError
 from ..graph import Graph, Node, Ref
 from ..nested import mapped, tensors
-from ..operations import Kind
+from ..operations import Kind, Trait
 from .function_mode import Recorder
 from .hidden_dependence import Probe, UnseenDependenceError
 from .inputs import Inputs
@@ -106,7 +106,7 @@ def record(
     """
     recorder = Recorder(shadow, opaque, probe, elementwise)
     with (
-        attributes_kept(shadow),
+        attributes_kept([module for _, module in recorder.modules]),
         recorder.hooks(),
         recorder.tape.own.restored(),
         torch.set_grad_enabled(probe is not None),
@@ -270,8 +270,9 @@ def _describe(result: Any) -> str:
 
 def _graph(recorder: Recorder, output: Ref, batch: int, *, gradients: bool) -> Graph:
     """Return what was recorded, with names."""
-    tape, modules = recorder.tape, dict(modules_by_path(recorder.shadow))
-    naming = assign_names([_functional_name(draft) for draft in tape.drafts], recorder.calls)
+    tape, modules = recorder.tape, dict(recorder.modules)
+    through = {index for index, draft in enumerate(tape.drafts) if draft.spec.has(Trait.WRITE_THROUGH)}
+    naming = assign_names([_functional_name(draft) for draft in tape.drafts], recorder.calls, through)
     nodes = tuple(
         Node(
             index=index,
@@ -280,7 +281,7 @@ def _graph(recorder: Recorder, output: Ref, batch: int, *, gradients: bool) -> G
             func=draft.func,
             args=draft.args,
             kwargs=draft.kwargs,
-            shapes=tuple(_float_shape(value) for value in tape.values[index]),
+            shapes=draft.shapes,
             module=modules.get(path) if path is not None else _layer_of(draft, modules),
             name=label,
         )
@@ -321,8 +322,3 @@ def _detached(tape: Tape, *, gradients: bool) -> frozenset[int]:
         for index, draft in enumerate(tape.drafts)
         if draft.spec.kind is Kind.DETACHED or (gradients and not draft.differentiable)
     )
-
-
-def _float_shape(value: Any) -> torch.Size | None:
-    """Return the shape of a floating-point tensor, None for anything else."""
-    return value.shape if isinstance(value, torch.Tensor) and value.is_floating_point() else None

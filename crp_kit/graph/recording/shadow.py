@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -37,14 +38,15 @@ def modules_by_path(model: torch.nn.Module) -> list[tuple[str, torch.nn.Module]]
         visited.add(module)
         modules.append((path, module))
         prefix = f"{path}." if path else ""
-        waiting += [(prefix + name, child) for name, child in reversed(list(module._modules.items()))]
+        for name, child in reversed(module._modules.items()):
+            waiting.append((prefix + name, child))
     return modules
 
 
-def shared_tensors(model: torch.nn.Module) -> dict[int, torch.Tensor]:
-    """Return the parameters, buffers and tensor attributes, also in lists and dictionaries, of a module tree by id."""
+def shared_tensors(modules: Iterable[torch.nn.Module]) -> dict[int, torch.Tensor]:
+    """Return the parameters, buffers and tensor attributes, also in lists and dictionaries, of modules by id."""
     tensors: dict[int, torch.Tensor] = {}
-    for _, module in modules_by_path(model):
+    for module in modules:
         for value in vars(module).values():
             if isinstance(value, (dict, list, tuple)):
                 for item in value.values() if isinstance(value, dict) else value:
@@ -60,12 +62,19 @@ class ModelTensors:
 
     Parameters
     ----------
-    model : torch.nn.Module
+    modules : iterable of torch.nn.Module
+        All modules of the tree.
+
+    Attributes
+    ----------
+    untouched : set of int
+        The ids of those that still have their first values.
     """
 
-    def __init__(self, model: torch.nn.Module) -> None:
-        self._tensors = shared_tensors(model)
+    def __init__(self, modules: Iterable[torch.nn.Module]) -> None:
+        self._tensors = shared_tensors(modules)
         self._before: dict[int, torch.Tensor] = {}
+        self.untouched = set(self._tensors)
 
     @cached_property
     def _by_address(self) -> dict[int, list[torch.Tensor]]:
@@ -81,14 +90,11 @@ class ModelTensors:
     def __contains__(self, tensor: torch.Tensor) -> bool:
         return id(tensor) in self._tensors
 
-    def untouched(self, tensor: torch.Tensor) -> bool:
-        """Return whether a tensor is the model's and still has its first value."""
-        return id(tensor) in self._tensors and id(tensor) not in self._before
-
     def remember(self, tensor: torch.Tensor) -> None:
         """Note what a tensor of the model is before it becomes something else; any other is passed over."""
-        if id(tensor) in self._tensors:
-            self._before.setdefault(id(tensor), tensor.data)
+        if id(tensor) in self.untouched:
+            self.untouched.remove(id(tensor))
+            self._before[id(tensor)] = tensor.data
 
     @contextmanager
     def restored(self) -> Iterator[None]:
@@ -102,21 +108,22 @@ class ModelTensors:
 
 def state_tensors(module: torch.nn.Module) -> list[torch.Tensor]:
     """Return what a module may write to as it runs: its buffers and tensor attributes, not its parameters."""
-    return [tensor for tensor in shared_tensors(module).values() if not isinstance(tensor, torch.nn.Parameter)]
+    tensors = shared_tensors(module.modules()).values()
+    return [tensor for tensor in tensors if not isinstance(tensor, torch.nn.Parameter)]
 
 
 def with_own_state(module: torch.nn.Module) -> torch.nn.Module:
     """Return a copy of a module that shares its parameters; its buffers and attributes are its own to write to."""
-    tensors = shared_tensors(module).values()
+    tensors = shared_tensors(module.modules()).values()
     shared = [tensor for tensor in tensors if isinstance(tensor, torch.nn.Parameter) or not tensor.is_leaf]
     scripted = [part for part in module.modules() if isinstance(part, ScriptedModule)]
     return copy.deepcopy(module, {id(part): part for part in (*shared, *scripted)})
 
 
 @contextmanager
-def attributes_kept(model: torch.nn.Module) -> Iterator[None]:
-    """Give the modules of a tree the attributes back that they had, with what was in their lists and dictionaries."""
-    own = [vars(module) for _, module in modules_by_path(model) if not _is_scripted(module)]
+def attributes_kept(modules: Iterable[torch.nn.Module]) -> Iterator[None]:
+    """Give modules the attributes back that they had, with what was in their lists and dictionaries."""
+    own = [vars(module) for module in modules if not isinstance(module, torch.jit.ScriptModule)]
     inside = [value for attributes in own for value in attributes.values() if isinstance(value, (dict, list, set))]
     containers = [*own, *inside]
     # most are empty, and a copy of each takes long
@@ -149,7 +156,7 @@ def make_shadow(model: torch.nn.Module, *, private: bool = False) -> torch.nn.Mo
         If the model cannot be copied.
     """
     model = unwrap(model)
-    shared = {} if private else shared_tensors(model)
+    shared = {} if private else shared_tensors(model.modules())
     memo: dict[int, Any] = {key: _usable(tensor) for key, tensor in shared.items()}
     try:
         shadow = copy.deepcopy(model, memo)
@@ -158,7 +165,7 @@ def make_shadow(model: torch.nn.Module, *, private: bool = False) -> torch.nn.Mo
             f"{type(model).__name__} cannot be copied, which crp-kit needs in order to leave it untouched: {error}"
         ) from error
     _evaluate(shadow)
-    for parent in [module for module in shadow.modules() if not _is_scripted(module)]:
+    for parent in [module for module in shadow.modules() if not isinstance(module, torch.jit.ScriptModule)]:
         parent._backward_hooks.clear()  # they run custom autograd functions around the module's inputs and outputs
         parent._backward_pre_hooks.clear()
         for name, child in parent.named_children():
@@ -195,18 +202,22 @@ class ScriptedModule(torch.nn.Module):
         return self._scripted[0](*args, **kwargs)
 
 
+@dataclass(frozen=True)
 class ModuleRun:
     """A module as a function of its inputs; each run writes to a copy of its state."""
 
-    def __init__(self, module: torch.nn.Module) -> None:
-        self.module, self.__name__ = module, type(module).__name__
+    module: torch.nn.Module
+
+    @property
+    def __name__(self) -> str:
+        return type(self.module).__name__
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return with_own_state(self.module)(*args, **kwargs)
 
 
 def _hookable(module: torch.nn.Module) -> torch.nn.Module:
-    return ScriptedModule(module) if _is_scripted(module) else module
+    return ScriptedModule(module) if isinstance(module, torch.jit.ScriptModule) else module
 
 
 def fingerprint(model: torch.nn.Module) -> tuple[Any, ...]:
@@ -231,7 +242,7 @@ def _parts(model: torch.nn.Module) -> list[Any]:
     parts: list[Any] = []
     for name, module in modules_by_path(unwrap(model)):
         parts += (name, module, *module._parameters.values(), *module._buffers.values())
-        if _is_scripted(module):
+        if isinstance(module, torch.jit.ScriptModule):
             parts += [parameter._version for parameter in module.parameters()]
             continue
         for key, value in vars(module).items():
@@ -257,7 +268,3 @@ def _are_alike(first: Any, second: Any) -> bool:
         return bool(first == second)
     except (RuntimeError, TypeError, ValueError):  # a tuple of tensors
         return False
-
-
-def _is_scripted(module: torch.nn.Module) -> bool:
-    return isinstance(module, torch.jit.ScriptModule)
