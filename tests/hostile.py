@@ -128,19 +128,43 @@ def _plain(group: Any) -> dict[str, Any]:
     return values
 
 
+def remade(path: Path, **options: Any) -> None:
+    """Make a file again as a user of h5py does it, array by array, with h5py's own settings."""
+    aside = path.with_name(f"{path.name}.before")
+    path.rename(aside)
+    with h5py.File(aside) as source, h5py.File(path, "w", **options) as target:
+
+        def add(name: str, item: Any) -> None:
+            if isinstance(item, h5py.Group):
+                new: Any = target.require_group(name)
+            else:
+                packing = {key: getattr(item, key) for key in ("chunks", "compression", "shuffle", "fletcher32")}
+                new = target.create_dataset(name, data=item[()], dtype=item.dtype, **packing)
+            new.attrs.update(item.attrs)
+
+        target.attrs.update(source.attrs)
+        source.visititems(add)
+    aside.unlink()
+
+
 def blocks(path: Path) -> list[tuple[int, int]]:
     """Where the blocks of metadata of a sound file are: begin and end, behind which a checksum stands."""
-    seen: list[tuple[int, int]] = []
-    read = FileBytes.block
+    return [(start, end - 4) for start, end in _read_by(path, "block")]
 
-    def noted(file: FileBytes, address: int, size: int, signature: bytes) -> Any:
-        seen.append((address, address + size - 4))
-        return read(file, address, size, signature)
+
+def _read_by(path: Path, method: str) -> list[tuple[int, int]]:
+    """What a method of `FileBytes` reads of a file: begin and end."""
+    seen: set[tuple[int, int]] = set()
+    read = getattr(FileBytes, method)
+
+    def noted(file: FileBytes, address: int, size: int, *rest: Any) -> Any:
+        seen.add((address, address + size))
+        return read(file, address, size, *rest)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(FileBytes, "block", noted)
+        patch.setattr(FileBytes, method, noted)
         stored(path, incomplete=True)
-    return sorted(set(seen))
+    return sorted(seen)
 
 
 # ----------------------------------------------------------------------------------------------------------- mutations
@@ -175,6 +199,20 @@ def swap(data: bytearray, chance: random.Random) -> None:
 def move(data: bytearray, chance: random.Random) -> None:
     start, size = chance.randrange(len(data)), chance.choice([1, 2, 8, 100])
     data[start : start + chance.choice([0, size])] = bytes(chance.choice([0, size]))
+
+
+class Meddle:
+    """Changes metadata that have no checksums, as those of h5py's own settings."""
+
+    def __init__(self, path: Path) -> None:
+        self._parts = [part for part in _read_by(path, "metadata") if part[0] < part[1]]
+
+    def __call__(self, data: bytearray, chance: random.Random) -> None:
+        for start, end in {chance.choice(self._parts) for _ in range(chance.choice([1, 1, 2]))}:
+            place = chance.randrange(start, end)
+            size = min(chance.choice([1, 1, 2, 4, 8]), end - place)
+            values = (chance.choice(BYTES), 256**size - 1, 256**size // 2, start, len(data), chance.randrange(256))
+            data[place : place + size] = (chance.choice(values) % 256**size).to_bytes(size, "little")
 
 
 class Forge:

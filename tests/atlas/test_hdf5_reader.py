@@ -93,6 +93,81 @@ def test_an_index_of_several_pages_is_read_and_its_damage_is_found(tmp_path: Pat
             file.array("/packed")[4599], file.array("/plain")[4599]
 
 
+FILTERS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "gzip": {"compression": "gzip"},
+    "shuffled": {"compression": "gzip", "shuffle": True},
+    "guarded": {"fletcher32": True},
+    "all": {"compression": "gzip", "shuffle": True, "fletcher32": True},
+}
+SHAPES = (
+    ((7,), (3,)), ((1,), (1,)), ((64, 65), (8, 13)), ((5, 4), (5, 4)), ((20, 30, 6), (3, 7, 5)),
+    ((2, 3, 4, 5), (1, 2, 3, 4)), ((3000,), (2,)), ((0, 3), None),
+)  # fmt: skip
+"""Of arrays and their chunks: whole ones, cut ones, one, more than a node of their index has, a thousand, and none."""
+
+
+@pytest.mark.parametrize("options", FILTERS.values(), ids=FILTERS)
+@pytest.mark.parametrize("dtype", ["i1", "f4", ">f8", "S5"])
+def test_arrays_with_the_settings_of_h5py_itself(tmp_path: Path, dtype: str, options: dict[str, Any]) -> None:
+    path, chance = tmp_path / "default.h5", np.random.default_rng(3)
+    with h5py.File(path, "w") as file:
+        for number, (shape, chunks) in enumerate(SHAPES):
+            data = chance.integers(-99, 99, shape).astype(dtype)
+            file.create_dataset(f"{number}", data=data, chunks=chunks, **options)
+    with h5py.File(path) as group, H5File(path) as file:
+        assert path.read_bytes()[8] == 0
+        assert same(file, group) == len(group)
+
+
+@pytest.mark.parametrize("options", FILTERS.values(), ids=FILTERS)
+@pytest.mark.parametrize("fill", [None, 0, 7, -1.5])
+def test_chunks_that_were_never_written_hold_the_fill_value(
+    tmp_path: Path, fill: float | None, options: dict[str, Any]
+) -> None:
+    path = tmp_path / "holes.h5"
+    with h5py.File(path, "w") as file:
+        for dtype in ("f4", ">i2"):
+            array = file.create_dataset(dtype, (300, 41), dtype, chunks=(4, 7), fillvalue=fill, **options)
+            array[5, 5], array[77:99, 20:], array[-1, -1] = 3, 4, 5
+    with h5py.File(path) as group, H5File(path) as file:
+        assert same(file, group) == 2
+
+
+@pytest.mark.parametrize("never", [True, False])
+def test_chunks_without_any_fill_value_are_refused(tmp_path: Path, never: bool) -> None:
+    path = tmp_path / "holes.h5"
+    settings = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    settings.set_chunk((2,))
+    settings.set_fill_time(h5py.h5d.FILL_TIME_NEVER if never else h5py.h5d.FILL_TIME_IFSET)
+    with h5py.File(path, "w") as file:
+        h5py.Dataset(h5py.h5d.create(file.id, b"a", h5py.h5t.IEEE_F64LE, h5py.h5s.create_simple((6,)), settings))[
+            :2
+        ] = 1.0
+    with H5File(path) as file:
+        if never:
+            with pytest.raises(AtlasError, match="was never written"):
+                file.array("/a")[:]
+        else:
+            assert file.array("/a")[:].tolist() == [1, 1, 0, 0, 0, 0]
+
+
+def test_many_groups_and_attributes_with_the_settings_of_h5py_itself(tmp_path: Path) -> None:
+    path = tmp_path / "default.h5"
+    with h5py.File(path, "w") as file:
+        for number in range(200):
+            file.create_group(f"layers/{number}").attrs["name"] = f"layer {number}"
+        file.attrs.update({f"more {number}": "x" * number for number in range(90)})
+        file.create_group("ünï")["numbers"] = np.arange(4)
+    with h5py.File(path) as group, H5File(path) as file:
+        assert same(file, group) == 1
+    with h5py.File(tmp_path / "copy.h5", "w") as copy, h5py.File(ARCHIVE) as source:
+        for name in source:  # groups and arrays of another version than the root above them
+            source.copy(name, copy)
+    with h5py.File(tmp_path / "copy.h5") as group, H5File(tmp_path / "copy.h5") as file:
+        assert same(file, group) == 30
+
+
 @pytest.mark.parametrize("size", [0, 1, 2, 7, 1000, 65_535, 65_536, 200_001])
 @pytest.mark.parametrize("value", [0, 255, None])
 def test_checksums_of_values_are_those_of_hdf5(tmp_path: Path, size: int, value: int | None) -> None:

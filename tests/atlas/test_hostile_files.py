@@ -366,15 +366,19 @@ def looped(path: Path) -> None:
     path.write_bytes(data)
 
 
-case("of the oldest version")(lambda path: written(path, libver="earliest"))
+case("of the oldest version", HARMLESS)(lambda path: written(path, libver="earliest"))
+case("made again with h5py's own settings", HARMLESS)(hostile.remade)
+case("made again by any version", HARMLESS)(lambda path: hostile.remade(path, libver="v108"))
 case("behind a user block")(lambda path: written(path, libver=("v110", "v110"), userblock_size=512))
+case("made again behind a user block")(lambda path: hostile.remade(path, userblock_size=512))
+case("made again and split in two")(lambda path: (hostile.remade(path), split(path, libver="earliest")))
 case("with pages of its own")(lambda path: written(path, libver=("v110", "v110"), fs_strategy="page"))
 case("written anew", HARMLESS)(lambda path: written(path, libver=("v110", "v110")))
 case("split in two")(lambda path: (written(path, libver="v110"), split(path)))
 
 
-def split(path: Path) -> None:
-    with h5py.File(path.with_name("half"), "w", driver="split", libver=("v110", "v110")) as file:
+def split(path: Path, libver: Any = ("v110", "v110")) -> None:
+    with h5py.File(path.with_name("half"), "w", driver="split", libver=libver) as file:
         file.attrs["encoding-type"] = "crp-kit-atlas"
     path.with_name("half-m.h5").replace(path)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import zlib
 from collections.abc import Callable
-from functools import cached_property
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,8 @@ import numpy as np
 from ...errors import AtlasError
 from .hdf5_arrays import Layout
 from .hdf5_bytes import UNDEFINED, Fields, FileBytes
-from .hdf5_objects import EXTERNAL, FILTERS, LAYOUT, SPACE, TYPE, Header
+from .hdf5_indices import FixedIndex, Stored, TreeIndex
+from .hdf5_objects import EXTERNAL, FILL, FILTERS, LAYOUT, SPACE, TYPE, Header
 from .hdf5_types import shape_of, type_of
 
 __all__ = ["layout_of"]
@@ -26,8 +27,8 @@ _BLOCK = 1 << 16
 _BEST_PACKING = 1032
 """What deflate saves at most: 258 bytes take two bits."""
 _COMPACT, _CONTIGUOUS, _CHUNKED, _VIRTUAL = range(4)
-_SINGLE, _FIXED = 1, 3
-"""Indices of chunks: there is one chunk, or there is a fixed number of them."""
+_TREE, _SINGLE, _FIXED = 0, 1, 3
+"""Indices of chunks: a tree, as h5py makes it by default; there is one chunk; or there is a fixed number of them."""
 _DEFLATE, _SHUFFLE, _FLETCHER32 = 1, 2, 3
 _FILTERS = {_DEFLATE: "gzip", _SHUFFLE: "shuffle", _FLETCHER32: "fletcher32"}
 
@@ -53,10 +54,12 @@ def layout_of(file: FileBytes, header: Header) -> Layout:
     version, kind = fields.number(1), fields.number(1)
     if kind == _VIRTUAL:
         raise AtlasError("it is put together from arrays of other files, which are never opened")
-    if version not in (3, 4) or kind > _VIRTUAL or (kind == _CHUNKED and version == 3):
+    if version not in (3, 4) or kind > _VIRTUAL:
         raise AtlasError(f"its values are stored in a way that an atlas's never are (layout {version}.{kind})")
     if kind == _CHUNKED:
-        return _chunked(file, shape, dtype, _Chunking(fields, _filters(header.only(FILTERS), dtype.itemsize)))
+        filters = _filters(header.only(FILTERS), dtype.itemsize)
+        chunking = _Chunking.with_tree(fields) if version == 3 else _Chunking.with_index(fields)
+        return _chunked(file, shape, dtype, _Storage(chunking, filters, _fill(header.only(FILL), dtype.itemsize)))
     return _in_one_piece(file, shape, dtype, fields, compact=kind == _COMPACT)
 
 
@@ -92,102 +95,95 @@ def _in_one_piece(
     return Layout(shape, dtype, chunks, read)
 
 
+@dataclass(frozen=True)
 class _Chunking:
     """What the header of a dataset says of its chunks."""
 
-    def __init__(self, fields: Fields, filters: tuple[int, ...]) -> None:
+    sizes: tuple[int, ...]
+    """The shape of a chunk, and the bytes of a value."""
+    index: int
+    address: int
+    size: int = 0
+    left_out: int = 0
+
+    @classmethod
+    def with_tree(cls, fields: Fields) -> _Chunking:
+        """Read version 3 of the message."""
+        rank, address = fields.number(1), fields.number(8)
+        return cls(tuple(fields.number(4) for _ in range(rank)), _TREE, address)
+
+    @classmethod
+    def with_index(cls, fields: Fields) -> _Chunking:
+        """Read version 4 of the message."""
         flags, rank, width = fields.number(1), fields.number(1), fields.number(1)
         if flags & 1:
             raise AtlasError("its last chunks are stored in a way that an atlas's never are")
-        sizes = [fields.number(width) for _ in range(rank)]
-        self.shape, self.itemsize = tuple(sizes[:-1]), sum(sizes[-1:])
-        self.kind = fields.number(1)
-        self.size, self.left_out = (fields.number(8), fields.number(4)) if flags & 2 else (0, 0)
-        if self.kind == _FIXED:
+        sizes = tuple(fields.number(width) for _ in range(rank))
+        index = fields.number(1)
+        if index not in (_SINGLE, _FIXED):
+            raise AtlasError(f"its chunks are indexed in a way that an atlas's never are (index {index})")
+        size, left_out = (fields.number(8), fields.number(4)) if flags & 2 else (0, 0)
+        if index == _FIXED:
             fields.take(1)
-        self.address = fields.number(8)
-        self.filters = filters
+        return cls(sizes, index, fields.number(8), size, left_out)
 
 
-def _chunked(file: FileBytes, shape: tuple[int, ...], dtype: np.dtype[Any], chunking: _Chunking) -> Layout:
-    chunks = chunking.shape
-    if len(chunks) != len(shape) or chunking.itemsize != dtype.itemsize or not all(chunks) or not chunks:
+@dataclass(frozen=True)
+class _Storage:
+    """How the chunks of an array are stored: where, packed by which filters, and the value of what was not written."""
+
+    chunking: _Chunking
+    filters: tuple[int, ...]
+    fill: bytes | None
+
+
+def _chunked(file: FileBytes, shape: tuple[int, ...], dtype: np.dtype[Any], storage: _Storage) -> Layout:
+    chunking = storage.chunking
+    *chunks, itemsize = chunking.sizes or (0,)
+    if len(chunks) != len(shape) or itemsize != dtype.itemsize or not all(chunks) or not chunks:
         raise AtlasError("its chunks do not fit its shape")
-    size = math.prod(chunks) * dtype.itemsize
+    size = math.prod(chunks) * itemsize
     if size > _LARGEST_CHUNK:
         raise AtlasError(f"its chunks have {size:,} bytes; those of an atlas have at most {_LARGEST_CHUNK:,}")
-    count = math.prod(-(-whole // chunk) for whole, chunk in zip(shape, chunks, strict=True))
-    if count * size > file.size * (_BEST_PACKING if _DEFLATE in chunking.filters else 1):
+    grid = [-(-whole // chunk) for whole, chunk in zip(shape, chunks, strict=True)]
+    count = math.prod(grid)
+    saving = _BEST_PACKING if _DEFLATE in storage.filters or chunking.index == _TREE else 1
+    if count * size > file.size * saving:
         raise AtlasError(f"it says that it has the shape {shape}, for which the file is too small")
     if count and chunking.address == UNDEFINED:
         raise AtlasError("its values were never written")
-    if chunking.kind == _SINGLE and count <= 1:
-        stored = chunking.size if chunking.filters else size
-        where: Callable[[int], tuple[int, int, int]] = lambda number: (chunking.address, stored, chunking.left_out)  # noqa: E731
-    elif chunking.kind == _FIXED:
-        where = _FixedIndex(file, chunking.address, count, size if not chunking.filters else 0)
+    plain = 0 if storage.filters else size
+    where: Callable[[int], Stored | None]
+    if chunking.index == _TREE:
+        where = TreeIndex(file, chunking.address, grid=grid, chunks=chunks, plain=plain)
+    elif chunking.index == _FIXED:
+        where = FixedIndex(file, chunking.address, count, plain)
+    elif count <= 1:
+        where = lambda number: (chunking.address, plain or chunking.size, chunking.left_out)  # noqa: E731
     else:
-        raise AtlasError(f"its chunks are indexed in a way that an atlas's never are (index {chunking.kind})")
-    return Layout(shape, dtype, chunks, _Unpacked(file, where, chunking.filters, size, dtype.itemsize))
+        raise AtlasError("its chunks do not fit its shape")
+    return Layout(shape, dtype, tuple(chunks), _Unpacked(file, where, storage, size, itemsize))
 
 
-class _FixedIndex:
-    """Where each chunk is, of a fixed number: address, bytes, and filters that were left out.
-
-    Large indices are cut into pages with a checksum each, which are checked when a chunk of theirs is asked for.
-    """
-
-    def __init__(self, file: FileBytes, address: int, count: int, plain: int) -> None:
-        header = file.block(address, 28, b"FAHD")
-        header.expect(b"\0", "the version of an index")
-        client, self._entry, bits = (header.number(1) for _ in range(3))
-        entries, self._block = header.number(8), header.number(8)
-        widths = range(13, 21) if client else (8,)
-        if entries != count or self._entry not in widths or bool(plain) == bool(client) or not 0 < bits < 32:
-            raise AtlasError("the index of its chunks is damaged")
-        self._file, self._address, self._count, self._plain = file, address, count, plain
-        self._client, self._page = client, 1 << bits
-        file.check(self._block, count * self._entry)
-
-    def __call__(self, number: int) -> tuple[int, int, int]:
-        address, size, left_out = (int(column[number]) for column in self._columns)
-        return address, size, left_out
-
-    @cached_property
-    def _columns(self) -> tuple[Any, Any, Any]:
-        """Addresses, bytes, and filters left out of all chunks: (chunk,) each."""
-        raw = np.frombuffer(self._content(), np.uint8).reshape(self._count, self._entry)
-        address = np.ascontiguousarray(raw[:, :8]).view("<u8")[:, 0]
-        if self._plain:
-            size, left_out = np.full(self._count, self._plain, "u8"), np.zeros(self._count, "u4")
-        else:
-            padded = np.zeros((self._count, 8), np.uint8)
-            padded[:, : self._entry - 12] = raw[:, 8:-4]
-            size, left_out = padded.view("<u8")[:, 0], np.ascontiguousarray(raw[:, -4:]).view("<u4")[:, 0]
-        if (address == UNDEFINED).any():
-            raise AtlasError("a part of its values was never written")
-        order = np.argsort(address)
-        if (address >= self._file.size).any() or (size > self._file.size).any():
-            raise AtlasError("a part of its values should be behind its end")
-        if (np.diff(address[order]) < size[order][:-1]).any():
-            raise AtlasError("parts of its values are stored in the same place")
-        return address, size, left_out
-
-    def _content(self) -> bytes:
-        begin = b"\0" + bytes([self._client]) + self._address.to_bytes(8, "little")
-        pages = -(-self._count // self._page)
-        if pages <= 1:
-            block = self._file.block(self._block, 18 + self._count * self._entry, b"FADB")
-            block.expect(begin, "the begin of an index")
-            return block.take(self._count * self._entry)
-        prefix = 18 + -(-pages // 8)
-        self._file.block(self._block, prefix, b"FADB").expect(begin, "the begin of an index")
-        start, content = self._block + prefix, []
-        for first in range(0, self._count, self._page):
-            size = min(self._page, self._count - first) * self._entry
-            content.append(self._file.block(start, size + 4, b"").take(size))
-            start += size + 4
-        return b"".join(content)
+def _fill(content: bytes | None, itemsize: int) -> bytes | None:
+    """Return the value of what was not written, if there is any: none where HDF5 leaves memory as it is."""
+    if content is None:
+        return None
+    fields = Fields(content)
+    version, times = fields.number(1), fields.number(1)
+    if version == 3:
+        never, defined, stored = times >> 2 & 3 == 1, not times & 16, bool(times & 32)
+    elif version in (1, 2):
+        never, defined = fields.number(1) == 1, bool(fields.number(1))
+        stored = defined
+    else:
+        raise AtlasError("its fill value is damaged")
+    if never or not defined:
+        return None
+    size = fields.number(4) if stored else 0
+    if size not in (0, itemsize):
+        raise AtlasError("its fill value is damaged")
+    return fields.take(size) or bytes(itemsize)
 
 
 def _filters(content: bytes | None, itemsize: int) -> tuple[int, ...]:
@@ -226,14 +222,17 @@ def _filter(fields: Fields, version: int, itemsize: int) -> int:
 class _Unpacked:
     """The bytes of each chunk, unpacked and checked; never more than a chunk has."""
 
-    def __init__(
-        self, file: FileBytes, where: Callable[[int], tuple[int, int, int]], filters: tuple[int, ...], *sizes: int
-    ) -> None:
-        self._file, self._where, self._filters = file, where, filters
+    def __init__(self, file: FileBytes, where: Callable[[int], Stored | None], storage: _Storage, *sizes: int) -> None:
+        self._file, self._where, self._filters, self._fill = file, where, storage.filters, storage.fill
         self._size, self._itemsize = sizes
 
     def __call__(self, number: int) -> bytes:
-        address, size, left_out = self._where(number)
+        stored = self._where(number)
+        if stored is None:
+            if self._fill is None:
+                raise AtlasError("a part of its values was never written")
+            return self._fill * (self._size // self._itemsize)
+        address, size, left_out = stored
         if size > 2 * self._size + 64:
             raise AtlasError("a packed part of its values is larger than the part itself")
         data = self._file.read(address, size)

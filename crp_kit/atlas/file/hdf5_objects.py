@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from ...errors import AtlasError
 from .hdf5_bytes import UNDEFINED, Fields, FileBytes
 from .hdf5_heaps import FractalHeap, tree_records
+from .hdf5_old_trees import old_links
 
 __all__ = ["Header", "Link", "group_links", "header_at", "root_address"]
 
-SPACE, LINK_INFO, TYPE, LINK, EXTERNAL, LAYOUT, FILTERS, ATTRIBUTE, CONTINUATION, OLD_GROUP, ATTRIBUTES = (
-    1, 2, 3, 6, 7, 8, 11, 12, 16, 17, 21,
+SPACE, LINK_INFO, TYPE, FILL, LINK, EXTERNAL, LAYOUT, FILTERS, ATTRIBUTE, CONTINUATION, OLD_GROUP, ATTRIBUTES = (
+    1, 2, 3, 5, 6, 7, 8, 11, 12, 16, 17, 21,
 )  # fmt: skip
-"""Types of messages in headers that are read; others, such as times and fill values, are passed over."""
+"""Types of messages in headers that are read; others, such as times, are passed over."""
 
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _BLOCK = 1 << 20
@@ -33,11 +34,10 @@ def root_address(file: FileBytes) -> int:
     """
     if file.size < len(_SIGNATURE) + 1 or not (begin := file.read(0, 9)).startswith(_SIGNATURE):
         raise AtlasError("it does not begin as an HDF5 file does")
+    if begin[-1] in (0, 1):
+        return _old_root(file, begin[-1])
     if begin[-1] not in (2, 3):
-        raise AtlasError(
-            f"it is of HDF5's superblock version {begin[-1]}, an atlas of version 3; "
-            f"if another program rewrote an atlas, h5repack --low=2 --high=2 makes one of it again"
-        )
+        raise AtlasError(f"it is of HDF5's superblock version {begin[-1]}, an atlas of version 3 or before")
     fields = file.block(0, 48, _SIGNATURE[:8])
     fields.take(1)
     fields.expect(b"\x08\x08", "the size of its addresses")
@@ -45,9 +45,29 @@ def root_address(file: FileBytes) -> int:
         raise AtlasError("it was not closed by the program that wrote it, or that is still writing")
     fields.expect(bytes(8), "its base address")
     fields.expect(b"\xff" * 8, "the address of an extension, as files that are split have it,")
-    if fields.number(8) > file.size:
-        raise AtlasError("it was cut off: it is shorter than it says")
+    _check_end(file, fields.number(8))
     return fields.number(8)
+
+
+def _old_root(file: FileBytes, version: int) -> int:
+    """Return the address of the root group of a file as h5py makes it by default, whose superblock has no checksum."""
+    fields = Fields(file.metadata(9, 63 + 4 * version))
+    fields.expect(bytes(4), "the version of its groups")
+    fields.expect(b"\x08\x08\0", "the size of its addresses")
+    fields.take(4)
+    fields.expect(bytes(4), "the state in which it was closed")
+    fields.take(4 * version)
+    fields.expect(bytes(8), "its base address")
+    fields.take(8)
+    _check_end(file, fields.number(8))
+    fields.expect(b"\xff" * 8, "the address of a driver, as files that are split have it,")
+    fields.take(8)  # the name of the root, which is empty
+    return fields.number(8)
+
+
+def _check_end(file: FileBytes, end: int) -> None:
+    if end > file.size:
+        raise AtlasError("it was cut off: it is shorter than it says")
 
 
 @dataclass(frozen=True)
@@ -157,10 +177,20 @@ def group_links(file: FileBytes, header: Header, most: int) -> dict[str, Link]:
     Raises
     ------
     AtlasError
-        If there are more, or they are stored as HDF5 did before 1.8.
+        If there are more, or a name is there twice.
     """
-    if header.has(OLD_GROUP):
-        raise AtlasError("a group of it is stored as by HDF5 before 1.8, which an atlas never is")
+    table = header.only(OLD_GROUP)
+    if table is not None:
+        links = [Link(*pair) for pair in old_links(file, Fields(table), most)]
+    else:
+        links = _new_links(file, header, most)
+    by_name = {link.name: link for link in links}
+    if len(by_name) != len(links):
+        raise AtlasError("a group of it has a name twice")
+    return by_name
+
+
+def _new_links(file: FileBytes, header: Header, most: int) -> list[Link]:
     contents = header.all(LINK)
     info = Fields(header.only(LINK_INFO) or b"")
     info.expect(b"\0", "the version of its links")
@@ -171,11 +201,7 @@ def group_links(file: FileBytes, header: Header, most: int) -> dict[str, Link]:
         contents += [texts.get(record[4:]) for record in tree_records(file, index, _NAME_INDEX_OF_LINKS, most)]
     if len(contents) > most:
         raise AtlasError(f"a group of it has {len(contents):,} names, more than the {most:,} that it can have")
-    links = [_link(Fields(content)) for content in contents]
-    by_name = {link.name: link for link in links}
-    if len(by_name) != len(links):
-        raise AtlasError("a group of it has a name twice")
-    return by_name
+    return [_link(Fields(content)) for content in contents]
 
 
 def _link(fields: Fields) -> Link:

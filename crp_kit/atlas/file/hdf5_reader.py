@@ -4,7 +4,9 @@ The library trusts what it reads: of atlas files in which some bytes of metadata
 to fit, one in 500 ended the process by a segmentation fault or a division by zero, or kept it busy without end (HDF5
 2.0, h5py 3.16). No test beforehand finds those, unless it reads all of the metadata. An atlas has a small part of the
 format (version 3 of the superblock, links and attributes in headers or heaps, chunks of a fixed number, three filters),
-which is read here by Python that checks all bounds. The rest is refused. Nothing outside of the file is ever opened.
+which is read here by Python that checks all bounds; so is what h5py makes of it by default when somebody copies it
+(version 0 of the superblock, trees of names and of chunks). The rest is refused. Nothing outside of the file is ever
+opened.
 """
 
 from __future__ import annotations
