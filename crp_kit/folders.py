@@ -1,6 +1,6 @@
 """Folders of crp-kit's own beside what it writes: marked, of one process at a time, and emptied of its own files alone.
 
-The lock is `fcntl.flock` and not the package filelock: a lock here goes away together with its folder, so that what
+The lock is that of `locks` and not the package filelock: a lock here goes away together with its folder, so that what
 counts is whether the locked file still has its name, and the system ends it with the process, after a ``kill -9`` too.
 """
 
@@ -18,13 +18,9 @@ from typing import IO
 
 from .errors import InputError
 from .interrupts import Interrupts
+from .locks import is_locked, lock
 
 __all__ = ["WorkingFolder", "atomic_folder", "is_in_use", "is_working_folder"]
-
-try:
-    import fcntl
-except ImportError:  # on Windows, where two processes that write one thing are not noticed
-    fcntl = None  # type: ignore[assignment]
 
 _LOCK = "lock"
 _MARK = b"This folder belongs to crp-kit while it works; crp-kit removes it.\n"
@@ -170,8 +166,7 @@ if hasattr(os, "register_at_fork"):
 
 def _lock(file: IO[bytes]) -> None:
     """Lock a file, which has to be there still under its name: an unnamed one keeps nobody away."""
-    if fcntl is not None:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    lock(file)
     # The process that had the lock may have removed the folder since.
     if not _is_named(file):
         raise BlockingIOError(errno.EAGAIN, "another process has just removed it", os.path.dirname(file.name))
@@ -183,16 +178,14 @@ def is_working_folder(folder: Path) -> bool:
 
 
 def is_in_use(folder: Path) -> bool | None:
-    """Return whether a process has locked a working folder; None where the system has no locks. Nothing is written."""
+    """Return whether a process has locked a working folder; None where the system does not say.
+
+    Nothing is written or locked, so that a process that begins at this moment is not refused (see `locks.is_locked`).
+    """
     try:
-        with open(folder / _LOCK, "rb") as file:
-            if fcntl is not None:
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
+        return is_locked(folder / _LOCK)
     except FileNotFoundError:
         return False
-    return None if fcntl is None else False
 
 
 def _is_named(file: IO[bytes]) -> bool:

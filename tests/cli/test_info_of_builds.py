@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import fcntl
 import json
 import os
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ from command_line import invoke, refused
 import crp_kit as crp
 from crp_kit.atlas.build.build_progress import build_progress
 from crp_kit.errors import AtlasError
+from crp_kit.locks import lock
 
 
 class Breaks(Labelled):
@@ -41,7 +41,7 @@ def interrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def at_work(path: Path) -> Iterator[None]:
     """Hold the lock of a build, as its process does."""
     with open(path.with_name(f"{path.name}.partial") / "lock", "ab") as file:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        lock(file)
         yield
 
 
