@@ -58,6 +58,7 @@ def stored(path: Path, *, incomplete: bool = False) -> dict[str, Any]:
             "header": atlas.header, "layers": [atlas[name].info for name in atlas.layers], "classes": atlas.classes,
             "skipped": dict(atlas.skipped), "identifiers": atlas.identifiers, "samples": atlas.samples.tobytes(),
             "targets": atlas.targets.tobytes(), "predictions": atlas.predictions.tobytes(),
+            "labels": atlas.labels.tobytes(), "probabilities": [array.tobytes() for array in atlas.top_predictions],
             "attributes": {name: str(value) for name, value in atlas.metadata.items() if name != "checksum"},
         }  # fmt: skip
         for layer in map(atlas.__getitem__, atlas.layers):

@@ -8,9 +8,9 @@ import numpy as np
 
 from crp_kit.atlas.build.pass_state import PassState
 from crp_kit.atlas.file.hdf5_writer import write_tree
-from crp_kit.atlas.file.schema import MODES, Header, LayerInfo, Progress
+from crp_kit.atlas.file.schema import MODES, Array, Header, LayerInfo, Progress
 from crp_kit.atlas.statistics.base import Allocate, in_memory
-from crp_kit.atlas.statistics.scores import BatchScores, ModeScores, Rows
+from crp_kit.atlas.statistics.scores import BatchScores, ModeScores, Rows, SampleFacts
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,14 @@ class SyntheticPass:
                 labelled = Rows(samples[held], target[held], score[held], position[held])
                 modes[mode] = ModeScores(labelled, *((labelled,) * 2 if mode == "relevance" else (whole,) * 2))
             layers[info.name] = modes
-        return BatchScores(samples, target, np.zeros(len(samples), "i8"), layers)
+        return BatchScores(samples, target, self.facts(samples, target), layers)
+
+    def facts(self, samples: Array, label: Array) -> SampleFacts:
+        """Labels and predictions, the first class always."""
+        ranks = min(5, self.n_classes)
+        top_class = np.tile(np.arange(ranks, dtype="i4"), (len(samples), 1))
+        probability = np.tile(np.float32(2.0) ** -np.arange(1, ranks + 1, dtype="f4"), (len(samples), 1))
+        return SampleFacts(label, np.zeros(len(samples), "i8"), top_class, probability)
 
     def add(self, state: PassState, first: int, end: int) -> PassState:
         """Add some batches."""

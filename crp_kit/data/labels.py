@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import torch
 
 from ..errors import InputError
 
-__all__ = ["LabelIds", "LabelReader", "label_ids", "label_or_none", "no_label"]
+__all__ = ["LabelIds", "LabelReader", "LenientReader", "label_ids", "label_or_none", "no_label"]
 
 LabelIds: TypeAlias = tuple[int, ...] | None
 """Class ids of a sample; ``None`` where nothing is known of it."""
@@ -21,14 +22,6 @@ LabelReader: TypeAlias = Callable[[Any], LabelIds]
 def no_label(label: Any) -> LabelIds:
     """Return no label, for passes that need none: whatever a dataset gives is no mistake then."""
     return None
-
-
-def label_or_none(label: Any) -> LabelIds:
-    """Return the class ids that a label means, or ``None`` where there is none or it means nothing."""
-    try:
-        return label_ids(label)
-    except InputError:
-        return None
 
 
 def label_ids(label: Any) -> LabelIds:
@@ -60,3 +53,19 @@ def label_ids(label: Any) -> LabelIds:
     if any(math.isinf(one) or one != int(one) for one in numbers):
         raise InputError(f"a label is a whole number, the class id; got {label!r:.80}")
     return tuple(dict.fromkeys(map(int, numbers)))
+
+
+@dataclass(frozen=True)
+class LenientReader:
+    """Reads labels for what does without them: one that means nothing, in whatever way, is none."""
+
+    reader: LabelReader
+
+    def __call__(self, label: Any) -> LabelIds:
+        try:
+            return self.reader(label)
+        except Exception:  # noqa: BLE001 - a dataset gives what it likes, and a comparison of it may fail in any way
+            return None
+
+
+label_or_none = LenientReader(label_ids)

@@ -12,6 +12,7 @@ import crp_kit as crp
 from crp_kit.atlas.build.batch_log import BatchLog, LoggedBatch, logged_batches
 from crp_kit.atlas.build.scores import Seen, batch_scores
 from crp_kit.atlas.file.schema import LayerInfo
+from crp_kit.atlas.statistics.scores import SampleFacts
 from crp_kit.errors import AtlasError
 
 LAYERS = (LayerInfo("conv", "ChannelConcept()", 5, (5, 20, 30)), LayerInfo("fc", "ChannelConcept()", 3, (3,)))
@@ -31,7 +32,12 @@ def seen(samples: list[int], slots: int = 1) -> Seen:
     return Seen(
         np.array(samples, "i8"),
         draw.integers(-1, 1000, (slots, len(samples))).astype("i8"),
-        draw.integers(0, 1000, len(samples)).astype("i8"),
+        SampleFacts(
+            draw.integers(-1, 1000, len(samples)).astype("i8"),
+            draw.integers(0, 1000, len(samples)).astype("i8"),
+            draw.integers(0, 1000, (len(samples), 5)).astype("i4"),
+            draw.random((len(samples), 5)).astype("f4"),
+        ),
         {info.name: values(1, info.n_concepts) for info in LAYERS},
         {info.name: values(slots, info.n_concepts) for info in LAYERS},
     )
@@ -50,7 +56,7 @@ BATCHES = [
 def arrays(batch: LoggedBatch) -> Iterator[tuple[Any, ...]]:
     if batch.seen is not None:
         one = batch.seen
-        several = [one.sample, one.slots, one.prediction]
+        several = [one.sample, one.slots, *one.facts.arrays().values()]
         for info in LAYERS:
             several += [*one.activations[info.name], *one.relevances[info.name]]
         yield from ((values.dtype, values.shape, values.tobytes()) for values in several)

@@ -22,6 +22,7 @@ import numpy as np
 from ...errors import AtlasError
 from ...files import error_reason
 from ..file.schema import Array, Header, LayerInfo, Progress
+from ..statistics.scores import SampleFacts
 from .scores import Seen
 
 __all__ = ["BatchLog", "LoggedBatch", "logged_batches", "pass_digest"]
@@ -279,7 +280,7 @@ class BatchLog:
 
 
 def _arrays_of(seen: Seen, layers: Sequence[str]) -> list[Array]:
-    arrays: list[Array] = [seen.sample, seen.slots, seen.prediction]
+    arrays: list[Array] = [seen.sample, seen.slots, *seen.facts.arrays().values()]
     for name in layers:
         arrays += [*seen.activations[name], *seen.relevances[name]]
     return arrays
@@ -293,17 +294,20 @@ def _seen_of(arrays: Sequence[Array], layers: Sequence[tuple[str, int]]) -> Seen
     ValueError
         If the shapes do not fit.
     """
-    sample, slots, prediction, *values = arrays
-    samples = len(sample)
+    sample, slots, label, prediction, top_class, top_probability, *values = arrays
+    facts, samples = SampleFacts(label, prediction, top_class, top_probability), len(sample)
     activations, relevances = {}, {}
-    if slots.shape[1:] != (samples,) or prediction.shape != (samples,):
-        raise ValueError("targets or predictions of another shape")
+    shapes = {name: values.shape for name, values in facts.arrays().items()}
+    ranked = (samples, *top_class.shape[1:2])
+    expected = {"label": (samples,), "prediction": (samples,), "top_class": ranked, "top_probability": ranked}
+    if slots.shape[1:] != (samples,) or shapes != expected:
+        raise ValueError("targets, labels or predictions of another shape")
     for (name, concepts), *parts in zip(layers, *(values[start::4] for start in range(4)), strict=True):
-        shapes = [(slots_of, samples, concepts) for slots_of in (1, 1, len(slots), len(slots))]
-        if [part.shape for part in parts] != shapes:
+        of_layer = [(slots_of, samples, concepts) for slots_of in (1, 1, len(slots), len(slots))]
+        if [part.shape for part in parts] != of_layer:
             raise ValueError(f"scores of {name} of another shape")
         activations[name], relevances[name] = (parts[0], parts[1]), (parts[2], parts[3])
-    return Seen(sample, slots, prediction, activations, relevances)
+    return Seen(sample, slots, facts, activations, relevances)
 
 
 def _packed(values: Array) -> Array:

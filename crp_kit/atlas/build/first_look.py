@@ -14,7 +14,7 @@ from ...attribution.subject import Subject
 from ...data.class_map import ClassLabels, ModelClasses, class_labels
 from ...data.dataset_names import is_of_folders
 from ...data.fingerprints import evenly_spread, short_digest, tensor_bytes
-from ...data.labels import LabelReader, label_ids, no_label
+from ...data.labels import LabelReader, LenientReader, label_ids, label_or_none, no_label
 from ...data.preprocess import Normalise, Preprocess
 from ...data.samples import Failure, Form, NumberedSamples
 from ...errors import InputError
@@ -88,29 +88,33 @@ def input_digests(subject: Subject, images: Mapping[int, torch.Tensor]) -> dict[
 def label_reader(dataset: Any, model: ModelClasses, target: str | TargetRule) -> LabelReader:
     """Return how labels are read for a target: not at all, as class ids, or as the classes that the dataset names.
 
+    Where relevance starts from predictions, labels are kept where they can be read, and are no mistake where not.
+
     Raises
     ------
     InputError
         If relevance is to start from labels that are no classes of the model.
     """
-    if isinstance(target, str) and target != "label":
-        return no_label
+    needless = isinstance(target, str) and target != "label"
     try:
         labels = class_labels(dataset, model)
     except InputError as error:
         if target == "label":
             raise
-        _log.warning("the function that chooses targets gets no labels: %s", error)
+        if needless:
+            _log.info("the atlas is without labels: %s", error)
+        else:
+            _log.warning("the function that chooses targets gets no labels: %s", error)
         return no_label
     if labels is None:
-        return label_ids
+        return label_or_none if needless else label_ids
     if labels.how == "position" and is_of_folders(dataset):
         _log.warning(
             "the names of the model's classes are not known: its %d outputs are taken to be %s, in this order",
             model.count,
             _ends(labels.names),
         )
-    return labels
+    return LenientReader(labels) if needless else labels
 
 
 def _ends(names: tuple[str, ...]) -> str:
@@ -119,6 +123,7 @@ def _ends(names: tuple[str, ...]) -> str:
 
 def labels_fingerprint(labels: LabelReader) -> str:
     """Return a SHA-256 of the classes that labels stand for; empty where they are the classes themselves."""
+    labels = labels.reader if isinstance(labels, LenientReader) else labels
     if not isinstance(labels, ClassLabels):
         return ""
     return hashlib.sha256(json.dumps([labels.names, labels.numbers]).encode()).hexdigest()

@@ -326,7 +326,8 @@ def _state(survey: _Survey, header: Header, origin: Origin, folder: Path) -> Pas
     allocate = ArrayStorage(_MEMORY, folder)
     state = PassState(header, layers, progress, index, None, origin.classes or (), allocate)
     state.see(np.array([cls for cls in survey.members if cls is not None], "i8"))
-    state.target = survey.targets(index)
+    state.columns.leave_out_optional()
+    state.columns.values["target"] = survey.targets(index)
     return state
 
 
@@ -343,4 +344,4 @@ def _widened(ranking: Ranking, k: int) -> dict[str, Array]:
 def _target(state: PassState, sample: Array) -> Array:
     """Return the class of each sample of a ranking, -1 for empty places."""
     places = np.searchsorted(state.index, np.maximum(sample, state.index[0]))
-    return np.where(sample >= 0, state.target[places], -1)
+    return np.where(sample >= 0, state.columns.values["target"][places], -1)

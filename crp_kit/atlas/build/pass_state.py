@@ -35,6 +35,7 @@ from ..statistics.rankings import ClassTop, Top
 from ..statistics.scores import BatchScores, ModeScores
 from ..statistics.seen import SeenClasses
 from ..statistics.table import statistics_of
+from .sample_columns import SampleColumns
 
 __all__ = ["PassState", "state_bytes"]
 
@@ -105,8 +106,7 @@ class PassState:
     failures: dict[int, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.target: Integers = np.full(len(self.index), -1, "i8")
-        self.prediction: Integers = np.full(len(self.index), -1, "i8")
+        self.columns = SampleColumns(self.header, self.index)
         self.seen = SeenClasses(self.header.n_classes)
         self._modes = {
             (info.name, mode): _ModeState.empty(self.header, info.n_concepts, len(self.index), self.allocate, mode=mode)
@@ -140,8 +140,7 @@ class PassState:
         """
         targets = [scores.by_class.target for modes in batch.layers.values() for scores in modes.values()]
         self.see(np.concatenate(targets))
-        places = np.searchsorted(self.index, batch.sample)
-        self.target[places], self.prediction[places] = batch.target, batch.prediction
+        self.columns.add(batch)
         for (name, mode), state in self._modes.items():
             state.add(batch.layers[name][mode], self.index)
 
@@ -151,9 +150,7 @@ class PassState:
         self.see(classes)
         index = file.array("/samples/index")[:]
         start = int(np.searchsorted(self.index, index[0])) if len(index) else 0
-        rows = slice(start, start + len(index))
-        self.target[rows] = file.array("/samples/target")[:]
-        self.prediction[rows] = file.array("/samples/prediction")[:]
+        self.columns.merge(file, start)
         for number, info in enumerate(self.layers):
             for mode in MODES:
                 base = layer_path(number, mode)
@@ -192,8 +189,7 @@ class PassState:
         self._group(tree, "/classes", "-classes")
         self._group(tree, "/layers", "-layers")
         tree.arrays["/samples/index"] = array_spec(self.index)
-        tree.arrays["/samples/target"] = array_spec(self.target)
-        tree.arrays["/samples/prediction"] = array_spec(self.prediction)
+        tree.arrays.update(self.columns.arrays())
         tree.arrays["/classes/seen"] = array_spec(self.seen.numbers)
         strings = {
             "/samples/id": self.identifiers,

@@ -16,7 +16,7 @@ from ...attribution.layer_values import per_sample
 from ...attribution.subject import Subject
 from ...data.class_map import ClassLabels, ModelClasses
 from ...data.fingerprints import fingerprint, names_fingerprint, sample_digests
-from ...data.labels import LabelReader, label_or_none
+from ...data.labels import LabelReader, LenientReader, label_or_none
 from ...data.samples import NumberedSamples
 from ...errors import InputError
 from ...escapes import escaped
@@ -186,6 +186,7 @@ def _model_names(subject: Subject, origin: Origin, count: int) -> tuple[str, ...
 
 def _class_names(subject: Subject, origin: Origin, labels: LabelReader, count: int) -> tuple[str, ...]:
     """Return the names of the classes that the file keeps: the model's, or the dataset's if they fit."""
+    labels = labels.reader if isinstance(labels, LenientReader) else labels
     if isinstance(labels, ClassLabels):
         return _model_names(subject, origin, count) or labels.by_class(count)
     return _model_names(subject, origin, count) or (subject.classes if len(subject.classes) == count else ())

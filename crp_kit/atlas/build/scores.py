@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,15 +12,17 @@ import torch
 
 from ...atlas.file.schema import Array, Integers
 from ...attribution.layer_relevance import observe
-from ...attribution.predicted_class import predicted_classes
+from ...attribution.predicted_class import class_scores, predicted_classes
 from ...attribution.subject import Subject
 from ...concepts import Aggregate, Concept
 from ...data.batches import Batch
+from ...data.labels import LabelIds
 from ...errors import ConceptRangeError, CrpKitError, InputError
 from ...numerics import is_finite
 from ...propagation.run import Run
+from ..file.sample_arrays import SAMPLE_RANKS
 from ..file.schema import Mode
-from ..statistics.scores import BatchScores, ModeScores, Rows
+from ..statistics.scores import BatchScores, ModeScores, Rows, SampleFacts
 from .target_policy import TargetPolicy, UnlabelledError
 
 __all__ = ["Collector", "Seen", "batch_scores"]
@@ -102,7 +105,7 @@ class Collector:
         return Seen(
             np.array(batch.samples, "i8"),
             seen.targets.T.cpu().numpy(),
-            predicted_classes(seen.prediction).cpu().numpy(),
+            _facts(seen.prediction, batch.labels),
             {name: self._measured(seen.activations[name][None], concept) for name, concept in self.concepts.items()},
             {name: self._measured(seen.relevances[name], concept) for name, concept in self.concepts.items()},
         )
@@ -134,15 +137,14 @@ class Seen:
         (sample,), numbers in the dataset.
     slots : numpy.ndarray
         (slot, sample), targets; -1 where a sample has fewer.
-    prediction : numpy.ndarray
-        (sample,), predicted classes.
+    facts : SampleFacts
     activations, relevances : dict
         By layer score and position, (slot, sample, concept); activations have one slot.
     """
 
     sample: Integers
     slots: Integers
-    prediction: Integers
+    facts: SampleFacts
     activations: Mapping[str, tuple[Array, Array]]
     relevances: Mapping[str, tuple[Array, Array]]
 
@@ -157,7 +159,7 @@ def batch_scores(seen: Seen) -> BatchScores:
             "relevance": _relevance_scores(seen.sample, seen.slots, *seen.relevances[name]),
             "activation": _activation_scores(Rows(seen.sample, first, score, position), seen.slots),
         }
-    return BatchScores(seen.sample, first.astype("i8"), seen.prediction, layers)
+    return BatchScores(seen.sample, first.astype("i8"), seen.facts, layers)
 
 
 def _joined(parts: Sequence[Seen]) -> Seen:
@@ -181,9 +183,32 @@ def _joined(parts: Sequence[Seen]) -> Seen:
     return Seen(
         np.concatenate([part.sample for part in parts]),
         beside([part.slots for part in parts], most, fill=-1),
-        np.concatenate([part.prediction for part in parts]),
+        _joined_facts([part.facts for part in parts]),
         layers([part.activations for part in parts], 1),
         layers([part.relevances for part in parts], most),
+    )
+
+
+def _joined_facts(parts: Sequence[SampleFacts]) -> SampleFacts:
+    return SampleFacts(**{name: np.concatenate([part.arrays()[name] for part in parts]) for name in parts[0].arrays()})
+
+
+def _facts(output: torch.Tensor, labels: Sequence[LabelIds]) -> SampleFacts:
+    """Return what outputs (sample, class, ...) and labels say of samples.
+
+    A label that is no class of the model is none. Probabilities come from the mean over positions, where an output has
+    several: its class of the highest sum is the most probable one too.
+    """
+    scores, positions = class_scores(output), math.prod(output.shape[2:])
+    ranks = min(SAMPLE_RANKS, scores.shape[1])
+    probability = (scores / positions).softmax(1)
+    order = scores.sort(dim=1, descending=True, stable=True).indices[:, :ranks]
+    first = [ids[0] if ids and ids[0] < scores.shape[1] else -1 for ids in labels]
+    return SampleFacts(
+        np.array(first, "i8"),
+        predicted_classes(output).cpu().numpy(),
+        order.to(torch.int32).cpu().numpy(),
+        probability.gather(1, order).float().cpu().numpy(),
     )
 
 

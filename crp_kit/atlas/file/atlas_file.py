@@ -99,11 +99,32 @@ class AtlasFile:
         Raises
         ------
         AtlasError
-            If relevance started elsewhere than at the labels, and the file is without them.
+            If relevance started elsewhere than at the labels, and the file is without them, as older ones are.
         """
+        if self.hdf5.has("/samples/label"):
+            labels: Column = self.hdf5.array("/samples/label")[:]
+            return labels
         if self.header.target != "label":
             raise AtlasError(f"{self.path} holds no labels: its targets are {self.header.target!r}; build it anew")
         return self.targets
+
+    @cached_property
+    def top_predictions(self) -> tuple[Column, Column]:
+        """The five most probable classes of each sample, or all if there are fewer, and their probabilities.
+
+        Both are (sample, rank), the most probable class first; -1 and not-a-number for a sample that was left out. The
+        probability is the softmax of the outputs; of outputs with several positions, of their mean over positions.
+
+        Raises
+        ------
+        AtlasError
+            If the file is without them: it is older, or the model has a single output, from which no probability
+            follows.
+        """
+        if not self.hdf5.has("/samples/top_class"):
+            reason = "its model has one output" if self.header.n_classes < 2 else "build it anew"
+            raise AtlasError(f"{self.path} holds no probabilities of classes: {reason}")
+        return self.hdf5.array("/samples/top_class")[:], self.hdf5.array("/samples/top_probability")[:]
 
     @cached_property
     def attributes(self) -> Mapping[str, Column]:

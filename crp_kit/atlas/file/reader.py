@@ -14,6 +14,7 @@ from .digests import DIGESTS, has_digests
 from .expected_groups import expected_groups
 from .hdf5_reader import H5File
 from .plausible import check_header, check_layer_names, check_progress, layer_of
+from .sample_arrays import sample_arrays
 from .schema import ENCODING, MODES, VERSION, Header, Integers, LayerInfo, Progress, checksum, layer_path
 
 __all__ = [
@@ -82,8 +83,10 @@ def _quoted(value: Any) -> str:
 
 def _check_arrays(file: H5File, header: Header, layers: tuple[LayerInfo, ...]) -> None:
     rows = next(iter(file.array("/samples/index").shape), 0)
-    for name in ("index", "target", "prediction"):
-        _check_array(file, f"/samples/{name}", (rows,), "i")
+    _check_array(file, "/samples/index", (rows,), "i")
+    for array in sample_arrays(header):
+        if not array.optional or file.has(array.path):
+            _check_array(file, array.path, array.shape(header, rows), np.dtype(array.dtype).kind)
     seen = len(read_seen(file))
     for number, info in enumerate(layers):
         for mode in MODES:

@@ -13,12 +13,14 @@ from ..statistics.table import statistics_in
 from .digests import digest_problems
 from .hdf5_reader import H5File
 from .reader import has_seen, open_atlas, read_header, read_layers, read_seen
-from .schema import MODES, Header, Integers, layer_path
+from .sample_arrays import sample_arrays
+from .schema import MODES, Floats, Header, Integers, layer_path
 from .stored_mode import StoredMode
 
 __all__ = ["verify_atlas"]
 
 _CONCEPTS_AT_ONCE = 64
+_ROUNDING = 1e-5
 
 
 def verify_atlas(path: str | Path) -> tuple[str, ...]:
@@ -77,10 +79,30 @@ def _sample_problems(file: H5File, header: Header) -> Iterator[str]:
         yield "the sample numbers do not ascend"
     if len(index) != header.n_samples and "progress" not in file.names("/"):
         yield f"it has {len(index)} samples and says that it has {header.n_samples}"
-    for name in ("target", "prediction"):
-        values = file.array(f"/samples/{name}")[:]
-        if ((values < -1) | (values >= header.n_classes)).any():
-            yield f"a {name} of its samples is no class"
+    held = {array.name: file.array(array.path)[:] for array in sample_arrays(header) if file.has(array.path)}
+    for name, values in held.items():
+        if values.dtype.kind == "i" and ((values < -1) | (values >= header.n_classes)).any():
+            yield f"a {name.replace('_', ' ')} of its samples is no class"
+    if "top_class" in held and "top_probability" in held:
+        yield from _ranking_problems(held["prediction"], held["top_class"], held["top_probability"])
+    elif "top_class" in held or "top_probability" in held:
+        yield "its samples have most probable classes without probabilities, or the reverse"
+
+
+def _ranking_problems(prediction: Integers, top_class: Integers, probability: Floats) -> Iterator[str]:
+    """Yield what contradicts that each sample has distinct classes, the most probable first."""
+    seen = prediction >= 0
+    classes, shares = top_class[seen], probability[seen]
+    if (top_class[~seen] != -1).any() or not np.isnan(probability[~seen]).all():
+        yield "a sample that was left out has most probable classes"
+    if (classes < 0).any() or (np.diff(np.sort(classes, axis=1), axis=1) == 0).any():
+        yield "the most probable classes of a sample are missing, or one is there twice"
+    if (classes[:, 0] != prediction[seen]).any():
+        yield "the most probable class of a sample is not the predicted one"
+    if not (((shares >= 0) & (shares <= 1 + _ROUNDING)).all() and (np.diff(shares, axis=1) <= _ROUNDING).all()):
+        yield "the probabilities of a sample are no probabilities, or do not fall"
+    elif (shares.sum(1, dtype="f8") > 1 + _ROUNDING).any():
+        yield "the probabilities of a sample exceed 1 in sum"
 
 
 def _class_problems(file: H5File, header: Header, seen: Integers) -> Iterator[str]:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from ..file.schema import Array, Floats, Integers, Mode
 
-__all__ = ["BatchScores", "ModeScores", "Rows"]
+__all__ = ["BatchScores", "ModeScores", "Rows", "SampleFacts"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,18 +54,41 @@ class ModeScores:
 
 
 @dataclass(frozen=True, eq=False)
+class SampleFacts:
+    """What is known of samples beside scores and targets.
+
+    Parameters
+    ----------
+    label, prediction : numpy.ndarray
+        (sample,): first label, -1 for none, and class of the highest output.
+    top_class, top_probability : numpy.ndarray
+        (sample, rank): the most probable classes, the first of equals first, and the softmax of their outputs.
+    """
+
+    label: Integers
+    prediction: Integers
+    top_class: Integers
+    top_probability: Floats
+
+    def arrays(self) -> dict[str, Array]:
+        """Return everything by name."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+
+@dataclass(frozen=True, eq=False)
 class BatchScores:
     """Scores of one batch.
 
     Parameters
     ----------
-    sample, target, prediction : numpy.ndarray
-        (sample,): number in the dataset, first target and predicted class, -1 for none.
+    sample, target : numpy.ndarray
+        (sample,): number in the dataset and first target, -1 for none.
+    facts : SampleFacts
     layers : dict
         By layer name, relevance and activation.
     """
 
     sample: Integers
     target: Integers
-    prediction: Integers
+    facts: SampleFacts
     layers: Mapping[str, Mapping[Mode, ModeScores]]
