@@ -13,7 +13,7 @@ from ..file.atlas_file import AtlasFile
 from ..file.hdf5_reader import H5File
 from ..file.schema import MOMENTS, OVERALL, LayerInfo, Mode, MomentArrays, layer_path
 from ..statistics.rankings import ClassTop
-from ..statistics.table import statistic_named
+from ..statistics.table import statistic_named, statistics_in
 from .rankings import ClassRanking, ConceptRanking, ConceptStatistics, SampleRanking
 
 __all__ = ["StoredScores"]
@@ -210,6 +210,11 @@ class StoredScores:
         if not self.file.header.matrix:
             raise AtlasError(f"{self.file.path} has no matrix; build it with matrix=True")
         return self.arrays("matrix")["matrix"]
+
+    def has(self, statistic: str) -> bool:
+        """Return whether the file holds a statistic, by its name as in `arrays`."""
+        held = statistics_in(self._hdf5.names(self._base), self.file.header, self.mode)
+        return statistic in {known.name for known in held}
 
     def arrays(self, statistic: str) -> dict[str, Any]:
         """Return the arrays of a statistic by name, each read when it is cut.

@@ -12,6 +12,8 @@ from .references import compare_modes, references
 from .region_view import ReferencePicture, RegionView, region_view
 from .regions import regions
 from .signals import signals
+from .similarities import similarities
+from .value_bars import value_bars
 from .volumes import volumes
 
 __all__ = [
@@ -32,6 +34,8 @@ __all__ = [
     "region_view",
     "regions",
     "signals",
+    "similarities",
     "to_png",
+    "value_bars",
     "volumes",
 ]

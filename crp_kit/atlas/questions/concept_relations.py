@@ -1,0 +1,132 @@
+"""Tables of pairs of similar concepts, of clusters and of redundancy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ...drawing import plots
+from ...result_table import Column, Table, not_a_column
+from ..query.rankings import SampleRanking
+from ..query.stored_scores import StoredScores
+
+if TYPE_CHECKING:
+    from ...drawing import Figure
+
+__all__ = ["ConceptClusters", "ConceptPairs", "Redundancy", "SimilarConcepts"]
+
+_BARS = 24
+"""Bars of a figure."""
+_LISTED = 6
+"""Concepts by which a cluster is named."""
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class ConceptPairs(Table):
+    """Pairs of concepts.
+
+    Parameters
+    ----------
+    concept_a, concept_b : numpy.ndarray
+        The first one is the smaller.
+    similarity : numpy.ndarray
+    """
+
+    concept_a: Column
+    concept_b: Column
+    similarity: Column
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class _ConceptTable(Table):
+    """A row for each concept."""
+
+    concept: Column
+    scores: StoredScores = field(metadata=not_a_column)
+
+    def references(self, row: int, k: int = 8) -> SampleRanking:
+        """Return the samples in which the concept of a row is strongest."""
+        return self.scores.top(int(self.concept[row]), k)
+
+    def _bars(self, values: Column, **options: Any) -> Figure:
+        settings = {"label": "similarity", "title": f"{self.scores.layer}, by {self.scores.mode}", **options}
+        figure: Figure = plots().value_bars(values, **settings)
+        return figure
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class SimilarConcepts(_ConceptTable):
+    """The concepts that are most similar to a concept, most similar first.
+
+    Parameters
+    ----------
+    concept, similarity : numpy.ndarray
+    scores : StoredScores
+        The layer that was asked.
+    """
+
+    similarity: Column
+
+    def plot(self, **options: Any) -> Figure:
+        """Return a figure with a bar for each row; see `crp_kit.views.plot.value_bars`."""
+        return self._bars(self.similarity, **{"names": [f"concept {concept}" for concept in self.concept], **options})
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class ConceptClusters(_ConceptTable):
+    """The cluster of each concept.
+
+    Parameters
+    ----------
+    concept : numpy.ndarray
+    cluster : numpy.ndarray
+        Number from 0: the largest cluster first, those of equal size by their first concept.
+    scores : StoredScores
+        The layer that was asked.
+    """
+
+    cluster: Column
+
+    @property
+    def members(self) -> tuple[Column, ...]:
+        """Concepts of each cluster."""
+        return tuple(self.concept[self.cluster == number] for number in range(int(self.cluster.max(initial=-1)) + 1))
+
+    def plot(self, k: int = _BARS, **options: Any) -> Figure:
+        """Return a figure with a bar for the size of each of the `k` largest clusters, named by its concepts."""
+        members = self.members[:k]
+        names = [f"{number}: {_listed(concepts)}" for number, concepts in enumerate(members)]
+        sizes = np.array([len(concepts) for concepts in members])
+        return self._bars(sizes, **{"names": names, "label": "concepts in the cluster", **options})
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Redundancy(_ConceptTable):
+    """How similar each concept is to the one that is most similar to it, the most redundant first.
+
+    Parameters
+    ----------
+    concept : numpy.ndarray
+    redundancy : numpy.ndarray
+        The highest similarity to another concept; NaN for a concept that is similar to none, as a constant one.
+    nearest : numpy.ndarray
+        That concept, -1 for none.
+    scores : StoredScores
+        The layer that was asked.
+    """
+
+    redundancy: Column
+    nearest: Column
+
+    def plot(self, k: int = _BARS, **options: Any) -> Figure:
+        """Return a figure with a bar for each of the `k` first rows; see `crp_kit.views.plot.value_bars`."""
+        pairs = zip(self.concept[:k], self.nearest[:k], strict=True)
+        names = [f"{concept} ~ {nearest}" if nearest >= 0 else f"{concept}" for concept, nearest in pairs]
+        return self._bars(self.redundancy[:k], **{"names": names, "label": "highest similarity", **options})
+
+
+def _listed(concepts: Column) -> str:
+    """Return the first numbers of concepts as text."""
+    return ", ".join(map(str, concepts[:_LISTED])) + (", …" if len(concepts) > _LISTED else "")

@@ -1,0 +1,214 @@
+"""Similarity of the concepts of a layer: nearest ones, clusters, redundancy."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ...checks import check_integer
+from ...drawing import plots, png_of
+from ...errors import ConceptRangeError, InputError
+from ...statistics.clusters import average_linkage, cut_by_number, cut_by_similarity, leaf_order
+from ...statistics.similarity import Metric, check_metric, gram_similarity, matrix_similarity
+from ..query.selection import Selection, looked_at
+from ..query.stored_scores import StoredScores
+from .concept_relations import ConceptClusters, ConceptPairs, Redundancy, SimilarConcepts
+
+if TYPE_CHECKING:
+    from ...drawing import Figure
+
+__all__ = ["Similarity", "similarity"]
+
+Floats = npt.NDArray[np.float64]
+
+_GRAM = "gram"
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Similarity:
+    """Similarity of the concepts of a layer to each other.
+
+    Parameters
+    ----------
+    values : numpy.ndarray
+        (concept, concept), symmetric, from -1 to 1. Row and column of a concept that is constant are NaN.
+    metric : str
+    n_samples : int
+        Samples that it was taken over.
+    scores : StoredScores
+        The layer that was asked.
+    """
+
+    values: Floats
+    metric: Metric
+    n_samples: int
+    scores: StoredScores
+
+    def pairs(self) -> ConceptPairs:
+        """Return each pair of different concepts once."""
+        concept_a, concept_b = np.triu_indices(len(self.values), 1)
+        return ConceptPairs(concept_a, concept_b, self.values[concept_a, concept_b])
+
+    def to_frame(self, *, square: bool = False) -> Any:
+        """Return a data frame with a row for each pair of concepts, or one that is square.
+
+        Parameters
+        ----------
+        square : bool, optional
+            Whether rows and columns are concepts; by default the columns are concept_a, concept_b and similarity.
+
+        Raises
+        ------
+        ImportError
+            If pandas is not installed.
+        """
+        if not square:
+            return self.pairs().to_frame()
+        pandas = importlib.import_module("pandas")
+        index = pandas.RangeIndex(len(self.values), name="concept")
+        return pandas.DataFrame(self.values, index=index, columns=index)
+
+    def to_numpy(self) -> Floats:
+        """Return the values: (concept, concept)."""
+        return self.values
+
+    def nearest(self, concept: int, k: int = 5) -> SimilarConcepts:
+        """Return the concepts that are most similar to a concept, without itself.
+
+        Parameters
+        ----------
+        concept : int
+        k : int, optional
+            How many at most. Those whose similarity is NaN are left out.
+
+        Raises
+        ------
+        ConceptRangeError
+            If there is no such concept.
+        InputError
+            If `k` is not positive.
+        """
+        concept, k = check_integer("a concept", concept), check_integer("k", k, low=1)
+        if not 0 <= concept < len(self.values):
+            raise ConceptRangeError(self.scores.layer, [concept], len(self.values), what="concept")
+        others = np.delete(np.arange(len(self.values)), concept)
+        similar = self.values[concept, others]
+        order = np.argsort(-similar, kind="stable")
+        order = order[~np.isnan(similar[order])][:k]
+        return SimilarConcepts(others[order], self.scores, similar[order])
+
+    def clusters(self, n: int | None = None, threshold: float | None = None) -> ConceptClusters:
+        """Return clusters of similar concepts, by average linkage on 1 - similarity.
+
+        Parameters
+        ----------
+        n : int, optional
+            How many clusters; fewer where similarities are equal.
+        threshold : float, optional
+            The lowest mean similarity at which clusters are joined; 0.5 if `n` is not given either.
+
+        Raises
+        ------
+        InputError
+            If both are given, or one is out of range.
+        """
+        if n is not None and threshold is not None:
+            raise InputError("clusters are cut by their number n, or by a threshold of similarity; got both")
+        concepts = np.arange(len(self.values))
+        if n is not None:
+            n = check_integer("n, the number of clusters,", n, low=1, high=len(concepts))
+            return ConceptClusters(concepts, self.scores, cut_by_number(self._linkage, n))
+        level = 0.5 if threshold is None else threshold
+        if not -1 <= level <= 1:
+            raise InputError(f"threshold is a similarity, from -1 to 1; got {level!r}")
+        return ConceptClusters(concepts, self.scores, cut_by_similarity(self._linkage, level))
+
+    @cached_property
+    def order(self) -> npt.NDArray[np.int64]:
+        """The concepts in the order of the dendrogram: (concept,). Similar ones stand beside each other."""
+        if len(self.values) == 1:
+            return np.zeros(1, np.int64)
+        return leaf_order(self._linkage, self.values)
+
+    @cached_property
+    def _linkage(self) -> Floats:
+        """Linkage of the concepts: (concept - 1, 4)."""
+        return average_linkage(self.values)
+
+    def redundancy(self) -> Redundancy:
+        """Return the similarity of each concept to the one that is most similar to it, the highest first."""
+        others = self.values.copy()
+        np.fill_diagonal(others, np.nan)
+        without = np.isnan(others).all(1)
+        others = np.where(np.isnan(others), -np.inf, others)
+        nearest = np.where(without, -1, others.argmax(1))
+        highest = np.where(without, np.nan, others.max(1))
+        order = np.argsort(-highest, kind="stable")
+        return Redundancy(order, self.scores, highest[order], nearest[order])
+
+    def plot(self, **options: Any) -> Figure:
+        """Return a figure of the similarities in the order of the dendrogram; see `crp_kit.views.plot.similarities`.
+
+        Parameters
+        ----------
+        **options
+            Of that function.
+        """
+        title = f"{self.scores.layer}: {self.metric} of {self.scores.mode}, {self.n_samples:,} samples"
+        figure: Figure = plots().similarities(self.values, order=self.order, **{"title": title, **options})
+        return figure
+
+    def _repr_png_(self) -> bytes:
+        return png_of(self.plot())
+
+    def __repr__(self) -> str:
+        concepts, samples = len(self.values), self.n_samples
+        return f"Similarity of {concepts} concepts of {self.scores.layer!r}: {self.metric} over {samples:,} samples"
+
+
+def similarity(scores: StoredScores, metric: Metric = "pearson-within", where: Selection | None = None) -> Similarity:
+    """Return the similarity of concepts; see `crp_kit.atlas.query.layer_atlas.ScoreAtlas.similarity`."""
+    check_metric(metric)
+    file = scores.file
+    answer = _from_gram(scores, metric) if where is None and metric != "spearman" else None
+    if answer is not None:
+        return answer
+    rows = looked_at(file)
+    if where is not None:
+        where.check_belongs(file)
+        rows = rows & where.mask
+    if metric == "pearson-within":
+        rows = rows & (file.targets >= 0)
+    if not rows.any():
+        raise InputError(f"similarity is taken over samples, and {where or file.path} has none that count")
+    values = matrix_similarity(scores.matrix, metric, rows=rows, groups=file.targets)
+    return Similarity(values, metric, int(rows.sum()), scores)
+
+
+def _from_gram(scores: StoredScores, metric: Metric) -> Similarity | None:
+    """Return the similarity by the Gram matrix; nothing where there is none, or where the matrix of scores has more.
+
+    A Gram matrix counts a sample once for each of its targets, as moments do, and it loses what varies little.
+    """
+    if not scores.has(_GRAM):
+        return None
+    arrays = scores.arrays(_GRAM)
+    gram, count, total = (np.asarray(arrays[name][:], "f8") for name in ("gram", "count", "sum"))
+    values = gram_similarity(gram, count, total, metric)
+    lost = np.isnan(np.diag(values)) & (np.diag(gram) > 0)
+    if scores.file.header.matrix and (lost.any() or not _is_by_sample(scores, count)):
+        return None
+    return Similarity(values, metric, int(count.sum()), scores)
+
+
+def _is_by_sample(scores: StoredScores, count: Floats) -> bool:
+    """Return whether each sample has been counted once, with its first target."""
+    file = scores.file
+    targets = file.targets[looked_at(file)]
+    once = np.bincount(targets[targets >= 0], minlength=file.header.n_classes)[file.seen]
+    return len(once) == len(count) and bool((once == count).all()) and bool((targets >= 0).all())
