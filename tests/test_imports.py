@@ -50,7 +50,7 @@ LIBRARIES = {
     "click": {"cli"},
     "networkx": {"concept_graph"},
     "sklearn": {"statistics", "views/virelay/embeddings"},
-    "scipy": {"statistics", "views/virelay/embeddings"},
+    "scipy": {"statistics"},
 }
 """The only parts that may import a library."""
 MODULES = sorted(PACKAGE.rglob("*.py"))

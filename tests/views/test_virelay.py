@@ -142,46 +142,15 @@ def test_principal_components_keep_the_distances_of_points_in_a_plane() -> None:
     assert np.allclose(found.T @ found, np.diag((found**2).sum(0)))
 
 
-def test_the_spectral_embedding_separates_clusters() -> None:
-    generator = np.random.default_rng(1)
-    values = generator.normal(size=(30, 5)) * 0.2 + np.repeat(np.eye(5)[:3], 10, axis=0) * 2
-    vectors, eigenvalues = embeddings.spectral(values)
-    assert (np.diff(eigenvalues) >= 0).all()
-    assert eigenvalues[1] < 0.1  # two more clusters than one
-    assert eigenvalues[2] > 0.3
-    centres = vectors[:, :2].reshape(3, 10, 2).mean(1)
-    spread = vectors[:, :2].reshape(3, 10, 2).std(1).max()
-    assert min(np.linalg.norm(centres[i] - centres[j]) for i, j in ((0, 1), (0, 2), (1, 2))) > 5 * spread
-
-
-def test_equal_rows_and_a_single_row_have_embeddings() -> None:
-    for values, dimensions in ((np.ones((5, 3)), 4), (np.repeat(np.eye(3), 3, axis=0), 8), (np.ones((1, 3)), 0)):
-        vectors, eigenvalues = embeddings.spectral(values)
-        assert vectors.shape == (len(values), dimensions)
-        assert np.isfinite(vectors).all()
-        assert (np.diff(eigenvalues) >= 0).all()
+def test_equal_rows_and_a_single_row_have_principal_components() -> None:
+    for values in (np.ones((5, 3)), np.repeat(np.eye(3), 3, axis=0), np.ones((1, 3))):
         assert embeddings.principal(values).shape == (len(values), 2)
     assert (embeddings.principal(np.ones((4, 1))) == 0).all()
 
 
-def test_the_spectral_embedding_is_made_of_eigenvectors_of_the_normalised_laplacian() -> None:
-    values = np.random.default_rng(2).normal(size=(12, 4))
-    distance = np.linalg.norm(values[:, None] - values, axis=-1)
-    reach = np.sort(distance, axis=1)[:, 7]
-    affinity = np.exp(-(distance**2) / np.outer(reach, reach)) * (1 - np.eye(12))
-    degree = affinity.sum(1)
-    matrix = np.eye(12) - affinity / np.sqrt(np.outer(degree, degree))
-    vectors, eigenvalues = embeddings.spectral(values)
-    assert np.allclose(eigenvalues, np.linalg.eigvalsh(matrix)[1:9])
-    assert np.allclose(matrix @ vectors, eigenvalues * vectors)
-    assert np.allclose(vectors.T @ vectors, np.eye(8))
-
-
-def test_embeddings_and_clusters_are_the_same_each_time() -> None:
+def test_principal_components_are_the_same_each_time() -> None:
     values = np.random.default_rng(3).random((40, 6))
     assert np.array_equal(embeddings.principal(values), embeddings.principal(values))
-    assert all(map(np.array_equal, embeddings.spectral(values), embeddings.spectral(values)))
-    assert np.array_equal(embeddings.clusters(values, 5), embeddings.clusters(values, 5))
 
 
 def test_without_scikit_learn_the_error_names_the_extra_before_any_work(

@@ -16,8 +16,9 @@ from ...atlas.file.hdf5_writer import write_tree
 from ...atlas.file.schema import ArraySpec, Tree, array_spec
 from ...errors import AtlasError, InputError
 from ...files import atomic_file
+from ...statistics.spectral import clusters, spectral
 from ...version import __version__
-from .embeddings import cluster_counts, clusters, principal, spectral
+from .embeddings import cluster_counts, principal
 from .row_contents import RowContents
 from .rows import ReferenceRows
 

@@ -1,0 +1,72 @@
+"""Checks of the arrays that statistics take, which become float64."""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import InputError
+
+__all__ = ["Bools", "Floats", "Integers", "finite_rows", "truth_columns"]
+
+Bools: TypeAlias = npt.NDArray[np.bool_]
+Floats: TypeAlias = npt.NDArray[np.float64]
+Integers: TypeAlias = npt.NDArray[np.int64]
+
+
+def finite_rows(name: str, values: Any, *, columns: int | None = None) -> Floats:
+    """Return an array (row, concept) of finite numbers.
+
+    Parameters
+    ----------
+    name : str
+        What the array is, at the beginning of the message.
+    values : array
+        (row, concept).
+    columns : int, optional
+        How many concepts it has to have.
+
+    Raises
+    ------
+    InputError
+        If it is another shape, or a value is NaN or infinite.
+
+    Examples
+    --------
+    >>> finite_rows("a matrix", [[0, 1]]).dtype
+    dtype('float64')
+    """
+    try:
+        array = np.asarray(values, np.float64)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{name} is an array of numbers, (row, concept); got {type(values).__name__}") from error
+    if array.ndim != 2 or not array.shape[1] or columns not in (None, array.shape[1]):
+        wanted = "concept" if columns is None else f"{columns} concepts"
+        raise InputError(f"{name} is an array (row, {wanted}); got the shape {array.shape}")
+    bad = np.flatnonzero(~np.isfinite(array).all(1))
+    if len(bad):
+        raise InputError(f"{name} has values that are NaN or infinite in {len(bad)} rows, the first is {bad[0]}")
+    return array
+
+
+def truth_columns(name: str, values: Any, *, rows: int) -> Bools:
+    """Return an array (row, attribute) of booleans.
+
+    Raises
+    ------
+    InputError
+        If it is another shape or type.
+
+    Examples
+    --------
+    >>> truth_columns("attributes", np.array([[True], [False]]), rows=2).shape
+    (2, 1)
+    """
+    array = np.asarray(values)
+    if array.dtype != np.bool_ or array.ndim != 2 or len(array) != rows or not array.shape[1]:
+        raise InputError(
+            f"{name} is an array of booleans, ({rows} rows, attribute); got {array.dtype}, of shape {array.shape}"
+        )
+    return array

@@ -1,0 +1,38 @@
+"""Areas under ROC curves by mid-ranks, against scikit-learn's; ties, constant scores, empty groups."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from crp_kit.errors import InputError
+from crp_kit.statistics.arrays import finite_rows, truth_columns
+from crp_kit.statistics.rank_auc import mid_ranks, rank_auc
+
+
+@pytest.mark.parametrize("levels", [2, 5, 100000])
+def test_the_area_of_every_concept_and_group_is_that_of_scikit_learn(levels: int) -> None:
+    generator = np.random.default_rng(levels)
+    values = generator.integers(0, levels, (80, 7)) / levels
+    groups = generator.random((80, 4)) < [0.1, 0.3, 0.5, 0.9]
+    expected = [[roc_auc_score(group, column) for group in groups.T] for column in values.T]
+    assert np.allclose(rank_auc(mid_ranks(values), groups), expected, atol=1e-12)
+
+
+def test_a_constant_score_has_an_area_of_a_half_and_an_empty_group_none() -> None:
+    groups = np.array([[True, False, True], [False, False, True]])
+    areas = rank_auc(mid_ranks(np.ones((2, 1))), groups)
+    assert areas[0, 0] == 0.5
+    assert np.isnan(areas[0, 1:]).all()
+
+
+def test_arrays_that_are_no_rows_of_finite_numbers_or_truths_are_refused() -> None:
+    for values in ("text", [[1, 2], [3]], np.zeros((2, 0)), np.zeros(3), [[np.inf]], [[None]]):
+        with pytest.raises(InputError, match=r"^a matrix (is|has)"):
+            finite_rows("a matrix", values)
+    with pytest.raises(InputError, match=r"\(row, 3 concepts\); got the shape \(2, 2\)"):
+        finite_rows("a matrix", np.zeros((2, 2)), columns=3)
+    for truth in (np.zeros((2, 1)), np.zeros(2, bool), np.zeros((3, 1), bool), np.zeros((2, 0), bool)):
+        with pytest.raises(InputError, match="attributes is an array of booleans"):
+            truth_columns("attributes", truth, rows=2)
