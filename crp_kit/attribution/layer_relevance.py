@@ -12,14 +12,17 @@ from ..graph.graph import Ref
 from ..numerics import working
 from ..propagation.relevance_pass import relevance_pass
 from ..propagation.run import Run
+from ..targets import Target
 from .axes import check_class_output, class_axis
 from .layer_values import per_sample, recordable, rows_per_sample
 from .start_relevance import StartRelevance
 
-__all__ = ["Observation", "Targets", "observe"]
+__all__ = ["Choice", "Observation", "Targets", "observe"]
 
-Targets = Callable[[torch.Tensor], torch.Tensor]
-"""Function of the model output (sample, class, ...) that returns class ids (sample, slot), -1 for none."""
+Choice = int | Target
+"""A class id, or another target."""
+Targets = Callable[[torch.Tensor], Sequence[tuple[Choice, ...]]]
+"""Function of the model output (sample, class, ...) that returns what the relevance of each sample starts from."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,7 +34,7 @@ class Observation:
     prediction : torch.Tensor
         The model's output, its classes along axis 1: (sample, class), or (sample, class, ...).
     targets : torch.Tensor
-        Class ids that relevance started from: (sample, slot), -1 where a sample has fewer.
+        Class ids that relevance started from, or those of other targets: (sample, slot), -1 where a sample has fewer.
     activations : dict
         By layer: (sample, *shape).
     relevances : dict
@@ -52,7 +55,7 @@ def observe(run: Run, targets: Targets, *, layers: Sequence[str]) -> Observation
     run : Run
         The forward of the batch, with the plan of its relevance pass.
     targets : callable
-        Chooses, from the model's output, the classes that relevance starts from.
+        Chooses, from the model's output, the classes or targets that relevance starts from.
     layers : sequence of str
 
     Returns
@@ -73,13 +76,22 @@ def observe(run: Run, targets: Targets, *, layers: Sequence[str]) -> Observation
     check_class_output(run)
     by_class = working(run.recording.value(start)).detach().movedim(class_axis(run), 1)
     chosen = targets(by_class)
-    _check(chosen, by_class.shape[1])
+    ids = _class_ids(chosen).to(by_class.device)
+    _check(ids, by_class.shape[1])
     return Observation(
         by_class,
-        chosen,
+        ids,
         {name: per_sample(run.graph, run.recording.value(ref)).detach() for name, ref in refs.items()},
         _relevances(run, refs, chosen),
     )
+
+
+def _class_ids(chosen: Sequence[tuple[Choice, ...]]) -> torch.Tensor:
+    """Return class ids, (sample, slot), -1 where a sample has fewer."""
+    slots = max(map(len, chosen), default=0)
+    ids = [[choice.cls if isinstance(choice, Target) else choice for choice in sample] for sample in chosen]
+    padded = [[*sample, *[-1] * (slots - len(sample))] for sample in ids]
+    return torch.tensor(padded, dtype=torch.long).reshape(len(chosen), slots)
 
 
 def _check(targets: torch.Tensor, classes: int) -> None:
@@ -88,15 +100,14 @@ def _check(targets: torch.Tensor, classes: int) -> None:
         raise ConceptRangeError("y", sorted(set(wrong.tolist())), classes, what="class")
 
 
-def _relevances(run: Run, refs: Mapping[str, Ref], targets: torch.Tensor) -> dict[str, torch.Tensor]:
-    """Return relevance by layer, (slot, sample, *shape), from class ids (sample, slot)."""
-    start = StartRelevance(run, run.graph.output)
-    if not targets.shape[1]:
+def _relevances(run: Run, refs: Mapping[str, Ref], chosen: Sequence[tuple[Choice, ...]]) -> dict[str, torch.Tensor]:
+    """Return relevance by layer, (slot, sample, *shape), from what each sample starts from."""
+    start, count = StartRelevance(run, run.graph.output), max(map(len, chosen), default=0)
+    if not count:
         shapes = {name: (0, run.graph.batch, *run.graph.sample_shape(ref)) for name, ref in refs.items()}
         return {name: start.values.new_zeros(shape) for name, shape in shapes.items()}
-    slots = targets.T.tolist()
-    seeds = start.seeds([[(cls,) if cls >= 0 else () for cls in slot] for slot in slots])
-    rows = torch.arange(len(slots), device=seeds.device)
+    seeds = start.seeds([[sample[slot : slot + 1] for sample in chosen] for slot in range(count)])
+    rows = torch.arange(count, device=seeds.device)
     passed = relevance_pass(
         run, run.graph.output, seeds, rows=rows, masks={}, record=list(refs.values()), to_input=False, again=False
     )

@@ -53,7 +53,8 @@ output_option = click.option(
     default="label",
     show_default=True,
     metavar="POLICY",
-    help="Classes that relevance starts from: label, prediction, top:P or top:P:N (probability above P, at most N).",
+    help="What relevance starts from: label, prediction, top:P or top:P:N (probability above P, at most N), class:ID, "
+    "contrast:ID,ID, value:INDEX, region:ID.",
 )
 @class_map_option
 @click.option(

@@ -169,7 +169,7 @@ class _BatchFlipping:
         self._classes = _measured_classes(self._run, batch, options.target)
         self._concept = layer_concepts(self._run, [layer], subject.concepts)[layer]
         run = subject.attribution.engine.run(inputs, subject.composite)
-        observed = observe(run, lambda _: self._classes[:, None], layers=[layer])
+        observed = observe(run, lambda _: [(cls,) for cls in self._classes.tolist()], layers=[layer])
         relevance = self._concept.attribute(observed.relevances[layer][0], abs_norm=True)
         activation = self._concept.attribute(observed.activations[layer], abs_norm=False)
         self._scores = relevance.double().cpu().numpy(), activation.double().cpu().numpy()

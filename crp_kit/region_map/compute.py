@@ -149,8 +149,7 @@ def _shares(subject: Subject, sample: torch.Tensor, layer: str, *, cls: int | No
     run = engine.run(sample, subject.composite)
     concept = layer_concepts(run, [layer], subject.concepts)[layer]
     number = predicted_class(run, otherwise="say what to explain with cls") if cls is None else cls
-    start = torch.full((1, 1), number)
-    seen = observe(run, lambda _: start, layers=[layer])
+    seen = observe(run, lambda _: [(number,)], layers=[layer])
     shares = concept.attribute(seen.relevances[layer][0])[0]
     return concept, number, shares.detach().cpu().double().numpy()
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ..concept_graph import ConceptGraph
     from ..evaluation import Evaluation
     from ..region_map import RegionMap
+    from ..targets import Target
     from ..views.report import BuiltReport, Links, ReportOptions
 
 __all__ = ["DatasetAnalyses"]
@@ -31,7 +32,7 @@ class DatasetAnalyses(StudyBase):
         path: str | Path,
         *,
         layers: LayerChoice | Iterable[LayerChoice],
-        target: str | TargetRule = "label",
+        target: str | Target | TargetRule = "label",
         k: int = 40,
         k_class: int = 8,
         batch_size: int = 32,
@@ -56,10 +57,11 @@ class DatasetAnalyses(StudyBase):
             The file to make. While it is made, ``path.partial/`` holds what there is so far.
         layers : str, module type, or several of them
             Names, patterns (``"layer[34].*conv3"``, ``"features.*"``) or types (``torch.nn.Conv2d``).
-        target : str or callable, optional
+        target : str, Target or callable, optional
             From which classes relevance starts: ``"label"``, ``"prediction"``, ``"top:P"`` or ``"top:P:N"`` (every
-            class of a probability above P, at most N), or a function of one sample's output and label ids that returns
-            class ids. A sample may have several; its activation counts once.
+            class of a probability above P, at most N); a target of `crp_kit.targets`, or its text such as
+            ``"contrast:281,285"``; or a function of one sample's output and label ids that returns class ids or
+            targets. A sample may have several, each of another class; its activation counts once.
         k, k_class : int, optional
             Length of the rankings over all samples, and by class; at most as many as there are samples. `k_class` 0
             leaves rankings by class out.

@@ -19,6 +19,7 @@ from ...data.preprocess import Normalise, Preprocess
 from ...data.samples import Failure, Form, NumberedSamples
 from ...errors import InputError
 from ...escapes import is_writable
+from ...targets import Target
 from ..file.schema import Integers, LayerInfo
 from .target_policy import TargetRule
 
@@ -85,7 +86,7 @@ def input_digests(subject: Subject, images: Mapping[int, torch.Tensor]) -> dict[
     }
 
 
-def label_reader(dataset: Any, model: ModelClasses, target: str | TargetRule) -> LabelReader:
+def label_reader(dataset: Any, model: ModelClasses, target: str | Target | TargetRule) -> LabelReader:
     """Return how labels are read for a target: not at all, as class ids, or as the classes that the dataset names.
 
     Where relevance starts from predictions, labels are kept where they can be read, and are no mistake where not.
@@ -95,7 +96,7 @@ def label_reader(dataset: Any, model: ModelClasses, target: str | TargetRule) ->
     InputError
         If relevance is to start from labels that are no classes of the model.
     """
-    needless = isinstance(target, str) and target != "label"
+    needless = target != "label" if isinstance(target, str) else isinstance(target, Target)
     try:
         labels = class_labels(dataset, model)
     except InputError as error:

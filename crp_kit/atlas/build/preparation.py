@@ -24,6 +24,7 @@ from ...models.state_dict import state_digest
 from ...models.weights import device_and_dtype
 from ...propagation.plan_description import describe_plan
 from ...propagation.run import Run
+from ...targets import Target
 from ..file.schema import Header, Integers, LayerInfo, Progress, digests_text
 from .array_storage import ArrayStorage
 from .first_look import check_names, first_look, input_digests, label_reader, labels_fingerprint
@@ -31,7 +32,7 @@ from .function_fingerprint import function_fingerprint
 from .pass_state import PassState
 from .scores import Collector
 from .settings import Origin, Settings
-from .target_policy import target_policy
+from .target_policy import TargetRule, known_target, target_policy
 
 __all__ = ["PreparedPass", "prepare"]
 
@@ -103,12 +104,13 @@ def prepare(subject: Subject, settings: Settings) -> PreparedPass:
     attribution, samples = subject.attribution, subject.samples
     index, subset = _chosen_samples(len(samples), settings)
     progress = _progress(-(-len(index) // settings.batch_size), *settings.part)
-    collector = Collector(subject, {}, target_policy(settings.target), settings.aggregate, settings.abs_norm)
+    target = known_target(settings.target, subject.class_number)
+    collector = Collector(subject, {}, target_policy(target), settings.aggregate, settings.abs_norm)
     form, images = first_look(samples, index, subject.preprocess)
     run = collector.run(next(iter(images.values()))[None])
     names = select_layers(run, attribution.model, settings.layers)
     collector = replace(collector, concepts=layer_concepts(run, names, subject.concepts), at_once=2 * run.rows_at_once)
-    target, origin = settings.target, settings.origin
+    origin = settings.origin
     n_classes = run.graph.shape(run.graph.output)[class_axis(run)]
     labels = label_reader(subject.dataset, ModelClasses(n_classes, _model_names(subject, origin, n_classes)), target)
     header = Header(
@@ -123,12 +125,12 @@ def prepare(subject: Subject, settings: Settings) -> PreparedPass:
         k=min(settings.k, len(index)),
         k_class=min(settings.k_class, len(index)),
         batch_size=settings.batch_size,
-        target=target if isinstance(target, str) else escaped(getattr(target, "__qualname__", type(target).__name__)),
+        target=_target_words(target),
         abs_norm=settings.abs_norm,
         aggregate=settings.aggregate,
         matrix=settings.matrix,
         dtype=str(device_and_dtype(attribution.model)[1]).removeprefix("torch."),
-        target_sha256=function_fingerprint(target) if callable(target) else "",
+        target_sha256="" if isinstance(target, str) else function_fingerprint(target),
         labels_sha256=labels_fingerprint(labels),
         names_sha256=names_fingerprint(samples),
         sample_digests=digests_text(sample_digests(replace(samples, labels=label_or_none), index.tolist())),
@@ -139,6 +141,15 @@ def prepare(subject: Subject, settings: Settings) -> PreparedPass:
     classes = _class_names(subject, origin, labels, n_classes)
     check_names(infos, samples.identifiers() or (), classes)
     return PreparedPass(samples, index, collector, infos, header, progress, classes)
+
+
+def _target_words(target: str | Target | TargetRule) -> str:
+    """Return what relevance starts from, in words."""
+    if isinstance(target, str):
+        return target
+    return escaped(
+        target.identity if isinstance(target, Target) else getattr(target, "__qualname__", type(target).__name__)
+    )
 
 
 def _progress(batches: int, shard: int, shards: int) -> Progress:

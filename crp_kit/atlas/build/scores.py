@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from ...atlas.file.schema import Array, Integers
-from ...attribution.layer_relevance import observe
+from ...attribution.layer_relevance import Choice, observe
 from ...attribution.predicted_class import class_scores, predicted_classes
 from ...attribution.subject import Subject
 from ...concepts import Aggregate, Concept
@@ -87,11 +87,11 @@ class Collector:
     def _seen(self, batch: Batch) -> Seen:
         """Return what some samples show."""
         assert batch.images is not None
-        chosen: list[tuple[int, ...]] = []
+        chosen: list[tuple[Choice, ...]] = []
 
-        def targets(output: torch.Tensor) -> torch.Tensor:
+        def targets(output: torch.Tensor) -> list[tuple[Choice, ...]]:
             chosen.extend(self.targets(output, batch.labels))
-            return _padded(chosen).to(output.device)
+            return chosen
 
         try:
             seen = observe(self.run(batch.images), targets, layers=list(self.concepts))
@@ -210,12 +210,6 @@ def _facts(output: torch.Tensor, labels: Sequence[LabelIds]) -> SampleFacts:
         order.to(torch.int32).cpu().numpy(),
         probability.gather(1, order).float().cpu().numpy(),
     )
-
-
-def _padded(ids: Sequence[tuple[int, ...]]) -> torch.Tensor:
-    """Return class ids as (sample, slot), -1 where a sample has fewer."""
-    slots = max(map(len, ids), default=0)
-    return torch.tensor([[*one, *[-1] * (slots - len(one))] for one in ids], dtype=torch.long).reshape(len(ids), slots)
 
 
 def _relevance_scores(sample: Integers, slots: Integers, score: Array, position: Array) -> ModeScores:

@@ -13,6 +13,7 @@ from ...concepts import Aggregate
 from ...data.dataset_names import checked_names
 from ...errors import InputError
 from ...escapes import escaped
+from ...targets import Target
 from ...version import __version__
 from .target_policy import TargetRule
 
@@ -118,7 +119,7 @@ class Settings(BuildOptions):
     """All settings of a build: those of `crp_kit.Study.build_atlas`, and the rare ones."""
 
     layers: LayerChoice | Iterable[LayerChoice]
-    target: str | TargetRule
+    target: str | Target | TargetRule
     k: int
     k_class: int
     batch_size: int

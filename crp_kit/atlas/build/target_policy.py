@@ -6,18 +6,24 @@ from collections.abc import Callable, Iterable, Sequence
 
 import torch
 
+from ...attribution.layer_relevance import Choice
 from ...attribution.predicted_class import class_scores, predicted_classes
 from ...errors import InputError
+from ...targets import Target, parse_target
 
-__all__ = ["TargetPolicy", "TargetRule", "target_policy"]
+__all__ = ["TargetPolicy", "TargetRule", "known_target", "target_policy"]
 
 Labels = Sequence[tuple[int, ...] | None]
-TargetRule = Callable[[torch.Tensor, tuple[int, ...] | None], Iterable[int]]
-"""From a sample's model output (class, ...) and its label ids, if any, to class ids."""
-TargetPolicy = Callable[[torch.Tensor, Labels], list[tuple[int, ...]]]
-"""From the model output (sample, class, ...) and the samples' label ids to the class ids of each sample."""
+TargetRule = Callable[[torch.Tensor, tuple[int, ...] | None], Iterable[Choice]]
+"""From a sample's model output (class, ...) and its label ids, if any, to class ids or targets."""
+TargetPolicy = Callable[[torch.Tensor, Labels], Sequence[tuple[Choice, ...]]]
+"""From the model output (sample, class, ...) and the samples' label ids to what each sample starts from."""
 
-_FORMS = "'label', 'prediction', 'top:P' or 'top:P:N' (every class of a probability above P, at most N), or a function"
+_TARGETS = ("class", "contrast", "value", "region")
+_FORMS = (
+    "'label', 'prediction', 'top:P' or 'top:P:N' (every class of a probability above P, at most N), 'class:ID', "
+    "'contrast:ID,ID', 'value:INDEX', 'region:ID', a Target, or a function"
+)
 
 
 class UnlabelledError(InputError):
@@ -28,20 +34,30 @@ class UnlabelledError(InputError):
         super().__init__("it has no label; start from target='prediction' instead, or leave the sample out")
 
 
-def target_policy(target: str | TargetRule) -> TargetPolicy:
+def known_target(target: str | Target | TargetRule, number: Callable[[int | str], int]) -> str | Target | TargetRule:
+    """Return a target with its classes by number, also one that is given as text; anything else as it is."""
+    if isinstance(target, str) and target.partition(":")[0] in _TARGETS:
+        target = parse_target(target)
+    return target.numbered(number) if isinstance(target, Target) else target
+
+
+def target_policy(target: str | Target | TargetRule) -> TargetPolicy:
     """Return the policy of a spec.
 
     Parameters
     ----------
-    target : str or callable
+    target : str, Target or callable
         ``"label"``; ``"prediction"``, the highest output; ``"top:0.1"`` or ``"top:0.1:3"``, every class whose softmax
-        probability is above 0.1, at most 3 of them; or a function of one sample's output and label ids.
+        probability is above 0.1, at most 3 of them; a target, which is that of every sample; or a function of one
+        sample's output and label ids, which returns class ids or targets.
 
     Raises
     ------
     InputError
         If it is none of these.
     """
+    if isinstance(target, Target):
+        return lambda output, _: [(target,)] * len(output)
     if callable(target):
         rule = target
         return lambda output, labels: [_distinct(rule(*one)) for one in zip(output, labels, strict=True)]
@@ -59,8 +75,19 @@ def target_policy(target: str | TargetRule) -> TargetPolicy:
     raise InputError(f"target is {_FORMS}; got {target!r}")
 
 
-def _distinct(ids: Iterable[int]) -> tuple[int, ...]:
-    return tuple(dict.fromkeys(map(int, ids)))
+def _distinct(choices: Iterable[Choice]) -> tuple[Choice, ...]:
+    """Return classes and targets, each once.
+
+    Raises
+    ------
+    InputError
+        If two targets are of one class, under which an atlas can count only one of them.
+    """
+    chosen = tuple(dict.fromkeys(choice if isinstance(choice, Target) else int(choice) for choice in choices))
+    classes = [choice.cls if isinstance(choice, Target) else choice for choice in chosen]
+    if len(set(classes)) < len(classes):
+        raise InputError(f"the function that chooses targets returned two of one class: {', '.join(map(str, chosen))}")
+    return chosen
 
 
 def _labels(output: torch.Tensor, labels: Labels) -> list[tuple[int, ...]]:

@@ -16,11 +16,12 @@ from ...attribution.subject import Subject
 from ...concepts import Concept, NeuronConcept
 from ...data.fingerprints import fingerprint
 from ...data.samples import Failure, NumberedSamples
-from ...errors import AtlasError, InputError
+from ...errors import AtlasError, CrpKitError, InputError
 from ...models.state_dict import state_digest
 from ...propagation.plan_description import describe_plan
 from ...propagation.run import Run
 from ...rules.receptive_field import receptive_field_rules
+from ...targets import Target, parse_target
 from ..file.atlas_file import AtlasFile
 from ..file.schema import LayerInfo
 from .rankings import SampleRanking
@@ -35,9 +36,11 @@ __all__ = [
     "neurons_at",
     "of_one_shape",
     "own_concept",
+    "own_target",
     "reference_image",
     "reference_labels",
     "reference_sample",
+    "reference_starts",
 ]
 
 ConditionedOn = Literal["class", "prediction", "layer"]
@@ -91,6 +94,36 @@ def reference_labels(atlas: AtlasFile, table: SampleRanking, conditioned_on: Con
             f"start from; use conditioned_on='layer'"
         )
     return tuple(labels)
+
+
+def own_target(atlas: AtlasFile) -> Target | None:
+    """Return the target that relevance of the whole atlas started from; None where it was classes of the samples.
+
+    Raises
+    ------
+    AtlasError
+        If the file does not say all of it: a function, a vector or a mask.
+    """
+    words = atlas.header.target
+    if ":" not in words or words.startswith("top:"):
+        return None
+    try:
+        return parse_target(words)
+    except CrpKitError as error:
+        raise AtlasError(
+            f"relevance of {atlas.path} starts from {words}, of which the file has the name alone; use "
+            f"conditioned_on='prediction' or 'layer'"
+        ) from error
+
+
+def reference_starts(
+    atlas: AtlasFile, labels: Sequence[int], conditioned_on: ConditionedOn
+) -> Sequence[int | Target | None]:
+    """Return what the heatmap of each sample starts from: its class, the atlas's target, or None for the layer."""
+    if conditioned_on == "layer":
+        return [None] * len(labels)
+    target = own_target(atlas) if conditioned_on == "class" else None
+    return labels if target is None else [target] * len(labels)
 
 
 def of_one_shape(images: Sequence[torch.Tensor]) -> Iterator[list[int]]:
@@ -161,7 +194,7 @@ class ReferenceMaps:
         return inputs
 
     def of(
-        self, inputs: torch.Tensor, starts: Sequence[int | None], positions: Sequence[int] | None
+        self, inputs: torch.Tensor, starts: Sequence[int | Target | None], positions: Sequence[int] | None
     ) -> tuple[torch.Tensor, list[Box]]:
         """Return heatmaps (sample, *place) of the concept, or of its neurons at positions, and those' boxes."""
         layer = self.layer(self.run(inputs[:1]))
@@ -227,7 +260,7 @@ def attribute_references(
     layer: str,
     *,
     ids: Sequence[int],
-    starts: Sequence[int | None],
+    starts: Sequence[int | Target | None],
     concept: Concept,
     batch_size: int,
     record: bool = False,
@@ -243,8 +276,8 @@ def attribute_references(
     layer : str
     ids : sequence of int
         By sample, which concept of the layer relevance passes.
-    starts : sequence of int or None
-        By sample, the class that relevance starts from; None for all if it starts at the layer.
+    starts : sequence of int, Target or None
+        By sample, the class or target that relevance starts from; None for all if it starts at the layer.
     concept : Concept
         What the ids mean.
     batch_size : int

@@ -22,6 +22,7 @@ from .reference_maps import (
     of_one_shape,
     reference_labels,
     reference_sample,
+    reference_starts,
 )
 
 if TYPE_CHECKING:
@@ -159,7 +160,7 @@ def find_references(
         check_origin(atlas, subject)
     images = tuple(reference_sample(subject.samples, number) for number in table.sample.tolist())
     labels = reference_labels(atlas, table, conditioned_on)
-    starts = [None if conditioned_on == "layer" else label for label in labels]
+    starts = reference_starts(atlas, labels, conditioned_on)
     maps = ReferenceMaps(subject, layer.info, int(concept), batch_size)
     heatmaps: dict[int, torch.Tensor] = {}
     boxes: dict[int, Box] = {}

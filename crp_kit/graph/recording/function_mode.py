@@ -33,7 +33,7 @@ _STEP_INTO = (functional.multi_head_attention_forward,)
 
 @dataclass
 class _Frame:
-    """A running module, by its path and how often it ran before, and its first node; its arguments, copied if opaque."""
+    """A running module by its path, how often it ran before, its first node, and its arguments, copied if opaque."""
 
     path: str
     number: int

@@ -109,7 +109,8 @@ class Tape:
 
     def add(self, draft: Draft, result: Any) -> int:
         """Make a node of a call, with its result for value; return its index."""
-        draft.args, draft.kwargs = mapped(draft.args, self._constant_or_ref), mapped(draft.kwargs, self._constant_or_ref)
+        draft.args = mapped(draft.args, self._constant_or_ref)
+        draft.kwargs = mapped(draft.kwargs, self._constant_or_ref)
         draft.differentiable = torch.is_grad_enabled()
         index, outputs, shapes = len(self.drafts), leaves(result), list[torch.Size | None]()
         for output, value in enumerate(outputs):

@@ -22,6 +22,7 @@ from ...atlas.query.reference_maps import (
     of_one_shape,
     reference_image,
     reference_labels,
+    reference_starts,
 )
 from ...errors import InputError
 from ..image import drawn, heatmap_image, overlay
@@ -174,7 +175,7 @@ class SampleSource:
     ) -> torch.Tensor:
         """Return conditional heatmaps: (row, height, width)."""
         _, ids, labels = zip(*rows, strict=True)
-        starts = [None] * len(rows) if self.conditioned_on == "layer" else labels
+        starts = reference_starts(self.atlas, labels, self.conditioned_on)
         attr = attribute_references(
             self.subject, inputs, layer, ids=ids, concept=model_layer.concept, starts=starts, batch_size=len(inputs)
         )
