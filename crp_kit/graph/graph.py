@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Any
+from functools import cached_property, wraps
+from typing import Any, TypeVar
 
 import torch
 
@@ -13,7 +13,23 @@ from ..errors import ConditionError, UnknownLayerError
 from .nested import Ref, leaves, mapped
 from .operations import Kind, OperationSpec, Trait
 
-__all__ = ["Graph", "Node", "Ref"]
+__all__ = ["Graph", "Node", "Ref", "kept_on_graph"]
+
+_Result = TypeVar("_Result")
+
+
+def kept_on_graph(func: Callable[[Graph], _Result]) -> Callable[[Graph], _Result]:
+    """Let a function of a graph be computed once for each graph, on which the result is kept."""
+    key = f"{func.__module__}.{func.__name__}"
+
+    @wraps(func)
+    def kept(graph: Graph) -> _Result:
+        if key not in vars(graph):
+            vars(graph)[key] = func(graph)
+        result: _Result = vars(graph)[key]
+        return result
+
+    return kept
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,7 +88,7 @@ class Node:
     @cached_property
     def inputs(self) -> tuple[Ref, ...]:
         """The distinct outputs of other nodes that this call reads, in order of appearance."""
-        return tuple(dict.fromkeys(leaf for leaf in leaves((self.args, self.kwargs)) if isinstance(leaf, Ref)))
+        return tuple(dict.fromkeys([leaf for leaf in leaves((self.args, self.kwargs)) if isinstance(leaf, Ref)]))
 
     @cached_property
     def value_inputs(self) -> tuple[Ref, ...]:
@@ -88,8 +104,10 @@ class Node:
 
     def playing(self, names: tuple[str, ...]) -> tuple[Ref, ...]:
         """Return the distinct outputs of other nodes among arguments of some names, such as ``spec.factors``."""
+        if not names:
+            return ()
         read = self.spec.arguments(self.args, self.kwargs, names)
-        return tuple(dict.fromkeys(ref for ref in read if isinstance(ref, Ref)))
+        return tuple(dict.fromkeys([ref for ref in read if isinstance(ref, Ref)]))
 
     def call(self, values: Mapping[Ref, torch.Tensor]) -> list[Any]:
         """Recompute the outputs from values for each `Ref`."""
@@ -116,6 +134,8 @@ class Graph:
     detached : frozenset of int
         Nodes from whose output no gradient leads back to what they read: they detach it, or ran under
         ``torch.no_grad``.
+    named_after : Any, optional
+        Runs of modules and names of calls, from which the names of the nodes follow.
     """
 
     nodes: tuple[Node, ...]
@@ -124,6 +144,7 @@ class Graph:
     module_names: tuple[str, ...] = ()
     batch: int = 1
     detached: frozenset[int] = frozenset()
+    named_after: Any = ()
 
     def __len__(self) -> int:
         return len(self.nodes)
@@ -204,10 +225,16 @@ class Graph:
         """Nodes from whose output no gradient leads back to the input: detached ones, and what reads only such."""
         constants: set[int] = set()
         for node in self.nodes:
-            reads_constants = bool(node.value_inputs) and all(ref.node in constants for ref in node.value_inputs)
+            read = {ref.node for ref in node.value_inputs}
+            reads_constants = bool(read) and read <= constants
             if node.index in self.detached or reads_constants:
                 constants.add(node.index)
         return frozenset(constants)
+
+    @cached_property
+    def structure(self) -> tuple[Any, ...]:
+        """Equal for two recordings of the same calls, whatever their shapes."""
+        return (self.output, *((node.spec, node.owner, node.name, node.inputs) for node in self.nodes))
 
     @cached_property
     def signature(self) -> tuple[Any, ...]:

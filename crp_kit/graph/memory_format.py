@@ -45,32 +45,36 @@ class Outline:
     ----------
     signature : tuple
         Of the graph.
-    sums : tuple of float
+    sums : list of float
         For each value its position-dependent checksum.
-    tolerances : tuple of float
-        By how much rounding may change these sums: the root of the precision times the largest value, for each of as
-        many values as would add up if they were independent.
     """
 
     signature: tuple[Any, ...]
-    sums: tuple[float, ...]
-    tolerances: tuple[float, ...]
+    sums: list[float]
 
     @classmethod
     def of(cls, recording: Recording) -> Outline:
         """Return the outline of a recording."""
-        values = [value for value in tensors(recording.values) if value.is_floating_point() and value.numel()]
-        sums = tuple(float(checksum(value)) for value in values)
-        return cls(recording.graph.signature, sums, tuple(map(_tolerance, values)))
+        return cls(recording.graph.signature, [float(checksum(value)) for value in _floats(recording)])
 
-    def agrees(self, other: Outline) -> bool:
-        """Return whether two outlines are of the same calls, and their values differ by no more than rounding."""
-        if self.signature != other.signature or len(self.sums) != len(other.sums):
+    def agrees(self, recording: Recording) -> bool:
+        """Return whether a recording is of the same calls, and its values differ by no more than rounding."""
+        values = _floats(recording)
+        if self.signature != recording.graph.signature or len(self.sums) != len(values):
             return False
-        triples = zip(self.sums, other.sums, self.tolerances, strict=True)
-        return all(abs(first - second) <= tolerance for first, second, tolerance in triples)
+        pairs = zip(self.sums, values, strict=True)
+        return all(abs(float(checksum(value)) - expected) <= _tolerance(value) for expected, value in pairs)
+
+
+def _floats(recording: Recording) -> list[torch.Tensor]:
+    return [value for value in tensors(recording.values) if value.is_floating_point() and value.numel()]
 
 
 def _tolerance(value: torch.Tensor) -> float:
-    largest = max(abs(float(bound)) for bound in torch.aminmax(value))
-    return largest * math.sqrt(torch.finfo(value.dtype).eps * value.numel())
+    """Return by how much rounding may change a checksum.
+
+    It is the root of the precision times the largest value, for each of as many values as would add up if they were
+    independent.
+    """
+    low, high = map(float, torch.aminmax(value))
+    return max(abs(low), abs(high)) * math.sqrt(torch.finfo(value.dtype).eps * value.numel())

@@ -241,8 +241,8 @@ def trace_model_graph(
 def record_once(model: torch.nn.Module, sample: Any, *, output: OutputSelector = None) -> Recording:
     """Record a model from scratch: shadow copy, search for hidden parts, forward."""
     shadow = make_shadow(model)
-    seen = seen_through(shadow, sample, output=output)
-    return seen.marked(record(shadow, sample, output=output, opaque=seen.opaque))
+    opaque, known = seen_through(shadow, sample, output=output)
+    return record(shadow, sample, output=output, opaque=opaque, known=known)
 
 
 def get_layer_names(

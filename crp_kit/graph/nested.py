@@ -101,7 +101,7 @@ def same(first: Any, second: Any) -> bool:
         return bool(first.hex() == second.hex())  # 0.0 == -0.0
     else:
         return (kind in _PLAIN or kind is Ref or kind is torch.Size) and bool(first == second)
-    for left, right in pairs:  # noqa: SIM110 - most are one object, for which a call would take most of the time
+    for left, right in pairs:  # noqa: SIM110 (most are one object, for which a call would take most of the time)
         if left is not right and not same(left, right):
             return False
     return True

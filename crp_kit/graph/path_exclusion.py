@@ -104,14 +104,15 @@ class Walk:
         return tuple(self._segment(source, self.covered(source)) for source in ordered)
 
     def _segment(self, source: Ref, targets: tuple[Ref, ...]) -> Segment:
-        forward: set[int] = set()
-        ends = set(targets)
-        for node in self.graph.nodes[: source.node + 1]:
-            is_end = node.kind is Kind.INPUT and not targets
-            if is_end or any(ref in ends or ref.node in forward for ref in self.flow.carrying[node.index]):
-                forward.add(node.index)
-        backward = {ref.node for ref in self.flow.from_start(source)}
-        return Segment(source, targets, frozenset(forward & backward))
+        nodes, carrying = self.graph.nodes, self.flow.carrying
+        ends, on_path = set(targets), set[int]()
+        for index in sorted({ref.node for ref in self.flow.from_start(source)}):
+            if nodes[index].kind is Kind.INPUT and not targets:
+                on_path.add(index)
+            for ref in carrying[index]:
+                if ref in ends or ref.node in on_path:
+                    on_path.add(index)
+        return Segment(source, targets, frozenset(on_path))
 
 
 def parallel_edges(walk: Walk) -> tuple[tuple[Ref, int], ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -33,24 +33,35 @@ class Flow:
     @cached_property
     def carrying(self) -> tuple[tuple[Ref, ...], ...]:
         """For each node, the inputs that receive relevance from it."""
-        return tuple(self._carrying(node) for node in self.graph)
+        return tuple([self._carrying(node) for node in self.graph])
 
     def _carrying(self, node: Node) -> tuple[Ref, ...]:
         if node.index in self.graph.detached:
             return ()
         if self.gradient or not (node.spec.factors or node.spec.fixed):
             return node.value_inputs
-        live = self._live(node)
+        live = self._live[node.index]
         if node.index in self.shared:
-            return carrying_operands(self.graph, node, live, [self._deviations], every=True)
-        return carrying_operands(self.graph, node, live, [self._gates, self._direct_gates])
-
-    def _live(self, node: Node) -> tuple[Ref, ...]:
-        """Return the outputs that a node reads and through which a gradient could flow."""
-        return tuple(ref for ref in node.value_inputs if ref.node not in self.graph.constants)
+            return carrying_operands(self.graph, node, live, self._deviations(), every=True)
+        return carrying_operands(self.graph, node, live, self._gates())
 
     @cached_property
-    def _gates(self) -> frozenset[int]:
+    def _live(self) -> list[tuple[Ref, ...]]:
+        """For each node the outputs that it reads and through which a gradient could flow."""
+        constants = self.graph.constants
+        return [tuple([ref for ref in node.value_inputs if ref.node not in constants]) for node in self.graph]
+
+    def _gates(self) -> Iterator[Collection[int]]:
+        """Yield the nodes that are gates, then those that are where that leaves no signal; most graphs need neither."""
+        yield self._behind_gates
+        yield self._direct_gates
+
+    def _deviations(self) -> Iterator[Collection[int]]:
+        """Yield the nodes that normalise others."""
+        yield self._behind_deviations
+
+    @cached_property
+    def _behind_gates(self) -> frozenset[int]:
         """Nodes behind a gate through linear maps, such as the kernels of dynamic convolutions."""
         return self._behind(_is_gate, _LINEAR_MAPS)
 
@@ -66,7 +77,7 @@ class Flow:
         return self._behind(_is_gate, _MOVES) | mixed
 
     @cached_property
-    def _deviations(self) -> frozenset[int]:
+    def _behind_deviations(self) -> frozenset[int]:
         return self._behind(_is_deviation, _MOVES)
 
     def _behind(self, is_source: Callable[[Node], bool], through: Collection[Kind]) -> frozenset[int]:
@@ -74,7 +85,7 @@ class Flow:
         behind: set[int] = set()
         for node in self.graph:
             handed_on = node.kind in through or node.spec.has(Trait.SCALING)
-            live = self._live(node)
+            live = self._live[node.index]
             if is_source(node) or (handed_on and live and all(ref.node in behind for ref in live)):
                 behind.add(node.index)
         return frozenset(behind)
@@ -86,7 +97,7 @@ class Flow:
         """Every output from which relevance can flow to the model input."""
         reaches: set[int] = set()
         for node in self.graph:
-            if node.kind is Kind.INPUT or any(ref.node in reaches for ref in self.carrying[node.index]):
+            if node.kind is Kind.INPUT or not reaches.isdisjoint([ref.node for ref in self.carrying[node.index]]):
                 reaches.add(node.index)
         return frozenset(Ref(i, j) for i in reaches for j in range(len(self.graph.nodes[i].shapes)))
 
@@ -101,11 +112,12 @@ class Flow:
 
     def from_start(self, start: Ref) -> frozenset[Ref]:
         """Return every output that relevance from `start` can reach, `start` included."""
-        reached = {start}
+        reached, nodes = {start}, {start.node}
         for index in range(start.node, -1, -1):
-            node = self.graph.nodes[index]
-            if any(Ref(index, output) in reached for output in range(len(node.shapes))):
-                reached.update(self.carrying[index])
+            if index in nodes:
+                for ref in self.carrying[index]:
+                    reached.add(ref)
+                    nodes.add(ref.node)
         return frozenset(reached)
 
 
@@ -125,7 +137,7 @@ def _is_deviation(node: Node) -> bool:
 
 
 def carrying_operands(
-    graph: Graph, node: Node, live: tuple[Ref, ...], gates: Sequence[Collection[int]], *, every: bool = False
+    graph: Graph, node: Node, live: tuple[Ref, ...], gates: Iterable[Collection[int]], *, every: bool = False
 ) -> tuple[Ref, ...]:
     """Return the operands of a product that carry relevance: summands, and those factors that are signals.
 
@@ -140,8 +152,9 @@ def carrying_operands(
     node : Node
     live : tuple of Ref
         Its operands through which a gradient could flow.
-    gates : sequence of collection of int
-        Nodes whose outputs are gates; where a collection leaves no factor, the next one counts.
+    gates : iterable of collection of int
+        Nodes whose outputs are gates; where a collection leaves no factor, the next one counts. Looked at only where
+        there are several factors.
     every : bool, optional
         All other operands are signals, whatever their sizes, queries and keys included.
     """
@@ -151,7 +164,7 @@ def carrying_operands(
     if every and spec.has(Trait.ATTENTION):
         factors = [ref for ref in node.playing(("query", "key", "value")) if ref in live]
     kept = factors[:1]
-    for behind in gates:
+    for behind in gates if len(factors) > 1 else ():
         candidates = [ref for ref in factors if ref.node not in behind]
         if candidates:
             kept = candidates

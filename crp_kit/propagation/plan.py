@@ -214,7 +214,7 @@ def make_plan(
     def step_under(units: Units, index: int) -> Step:
         return replace(maker, units=units).step(graph.nodes[index], hooks[index])
 
-    steps = tuple(maker.step(node, hook) for node, hook in zip(graph, hooks, strict=True))
+    steps = tuple([maker.step(node, hook) for node, hook in zip(graph, hooks, strict=True)])
     plain = _plain_gradient_nodes(graph, steps) if relevance else frozenset()
     return Plan(steps, flow, units, plain, _maps(graph), step_under)
 

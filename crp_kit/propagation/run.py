@@ -92,12 +92,12 @@ class Run:
 
     # ------------------------------------------------------------------ axes and memory
 
-    @cached_property
+    @property
     def channel_axes(self) -> Mapping[Ref, int | None]:
         """For each output, the axis along which it keeps its channels, or None if it is unknown."""
         return channel_axes(self.graph)
 
-    @cached_property
+    @property
     def batch_axes(self) -> Mapping[Ref, int | None]:
         """For each output, the axis along which it keeps its samples, or None if it is unknown."""
         return batch_axes(self.graph, mixing=True)
@@ -105,7 +105,7 @@ class Run:
     @cached_property
     def _largest(self) -> int:
         """Elements of the largest map of one row."""
-        sizes = (math.prod(shape) for node in self.graph for shape in node.shapes if shape is not None)
+        sizes = [math.prod(shape) for node in self.graph for shape in node.shapes if shape is not None]
         return max(1, *sizes)
 
     @property

@@ -6,7 +6,7 @@ Results must not depend on ``batch_size``, so such a rule gets each sample alone
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, MutableMapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -17,7 +17,7 @@ from zennit.core import BasicHook, Hook
 
 from ..errors import CompositeError
 from ..graph.axes.output_axes import MIXED, batch_axes
-from ..graph.graph import Graph, Ref
+from ..graph.graph import Ref
 from ..graph.recording.record import Recording
 from ..rules.attnlrp import SoftmaxTaylor
 from ..rules.parameters import rule_parameters
@@ -40,12 +40,6 @@ _ELEMENTWISE = (
 _LARGE = 1e3
 _TRIED: WeakKeyDictionary[Any, dict[Any, bool | None]] = WeakKeyDictionary()
 """Whether a rule or mapper depends on the batch, by shapes and types; None if that could not be tried."""
-_AXES: MutableMapping[Graph, Any] = WeakKeyDictionary()
-"""Axes along which samples can be taken apart, of graphs for which that was asked.
-
-They are not those of `crp_kit.propagation.run.Run.batch_axes`, which also say where the samples are of an output that
-mixes them: there, a sample has no part of its own that a rule could be given.
-"""
 
 
 @dataclass(frozen=True)
@@ -68,11 +62,12 @@ class Samples:
         return self.recording.graph.batch
 
     def axis(self, ref: Ref) -> int | None:
-        """Return the axis along which an output has its samples, perhaps several windows or heads of each."""
-        graph = self.recording.graph
-        if graph not in _AXES:
-            _AXES[graph] = batch_axes(graph)
-        axis: int | None = _AXES[graph][ref]
+        """Return the axis along which an output has its samples, perhaps several windows or heads of each.
+
+        It is not that of `crp_kit.propagation.run.Run.batch_axes`, which also says where the samples are of an output
+        that mixes them: there, a sample has no part of its own that a rule could be given.
+        """
+        axis = batch_axes(self.recording.graph)[ref]
         return None if axis == MIXED else axis
 
     @property

@@ -10,8 +10,9 @@ import torch
 
 from ..conditions import OutputSelector
 from ..errors import InputError, ModelError
+from ..graph.graph import Graph
 from ..graph.memory_format import Outline, with_maps_laid_out
-from ..graph.recording.record import Recording, Seen, first_sample, record, seen_through
+from ..graph.recording.record import Recording, first_sample, record, seen_through
 
 __all__ = ["ShadowModel"]
 
@@ -46,7 +47,8 @@ class ShadowModel:
     opaque: frozenset[str] = frozenset()
     gradients: bool = False
     channels_last: bool | None = None
-    _seen: dict[Any, Seen] = field(default_factory=dict)
+    _detached: dict[Any, frozenset[int]] = field(default_factory=dict)  # by structure, of those that were looked at
+    _last: Graph | None = None
 
     def forward(self, data: Any) -> Recording:
         """Record a forward; one whose structure is new is looked at first.
@@ -56,7 +58,7 @@ class ShadowModel:
         ModelError
             If the forward fails or its output cannot be attributed.
         """
-        if self._seen or self._has_looked_at_one(data):
+        if self._detached or self._has_looked_at_one(data):
             recording = self._recorded_if_seen(data)
             if recording is not None:
                 return recording
@@ -68,11 +70,11 @@ class ShadowModel:
         if sample is not None:
             with suppress(ModelError, InputError):
                 self._look(sample)
-        return bool(self._seen)
+        return bool(self._detached)
 
     def _look(self, data: Any) -> Recording:
         """Record a forward, after it ran with gradients, and see whether it works channels last."""
-        seen = seen_through(
+        self.opaque, self._last = seen_through(
             self.module,
             data,
             output=self.output,
@@ -80,9 +82,8 @@ class ShadowModel:
             elementwise=self.elementwise,
             gradients=self.gradients,
         )
-        self.opaque = seen.opaque
-        recording = seen.marked(self._record(data))
-        self._seen[recording.structure] = seen
+        recording = self._record(data)
+        self._detached[recording.graph.structure] = recording.graph.detached
         on_cpu = recording.value(recording.graph.output).device.type == "cpu"
         has_maps = any(node.spec.layer is torch.nn.Conv2d for node in recording.graph)
         if self.channels_last is False or not on_cpu or not has_maps:
@@ -91,18 +92,30 @@ class ShadowModel:
         del recording  # two recordings would need twice the memory
         self.channels_last = False
         with suppress(ModelError):
-            recording = seen.marked(self._record(with_maps_laid_out(data)))
-            self.channels_last = Outline.of(recording).agrees(expected)
-        return recording if self.channels_last else seen.marked(self._record(data))
+            recording = self._record(with_maps_laid_out(data))
+            self.channels_last = expected.agrees(recording)
+        return recording if self.channels_last else self._record(data)
 
     def _recorded_if_seen(self, data: Any) -> Recording | None:
         """Return the recording of a forward, or None if it fails or its structure has not been looked at."""
         with suppress(ModelError):
             recording = self._record(with_maps_laid_out(data) if self.channels_last else data)
-            seen = self._seen.get(recording.structure)
-            if seen is not None:
-                return seen.marked(recording)
+            detached = self._detached.get(recording.graph.structure)
+            if detached is not None:
+                recording = recording.with_detached(detached)
+                self._last = recording.graph
+                return recording
         return None
 
     def _record(self, data: Any) -> Recording:
-        return record(self.module, data, output=self.output, opaque=self.opaque, elementwise=self.elementwise)
+        """Record a forward; the graph of the last one is taken again if the calls are the same."""
+        recording = record(
+            self.module,
+            data,
+            output=self.output,
+            opaque=self.opaque,
+            elementwise=self.elementwise,
+            known=self._last,
+        )
+        self._last = recording.graph
+        return recording

@@ -55,9 +55,9 @@ def followed(
 
 def _sources(node: Node, output: int) -> Sequence[Ref]:
     """Return the operands that an output takes its elements from."""
-    if node.spec.has(Trait.COPY):
+    if Trait.COPY in node.spec.traits:
         return [operand for operand in operands(node)[1:] if isinstance(operand, Ref)]
-    if node.spec.has(Trait.BY_OUTPUT):
+    if Trait.BY_OUTPUT in node.spec.traits:
         return [operand for operand in operands(node)[output : output + 1] if isinstance(operand, Ref)]
     return node.value_inputs
 

@@ -61,7 +61,7 @@ class Passage(NamedTuple):
     def touches(self, axes: Iterable[int]) -> bool:
         """Return whether the dimension has a factor along one of these axes of the operand."""
         touched = {axis % len(self.before) for axis in axes}
-        return any(factor.axis in touched for factor in self.layout)
+        return not touched.isdisjoint([factor.axis for factor in self.layout])
 
 
 Rule = Callable[[Passage], "Layout | None"]
@@ -74,7 +74,7 @@ def axis_of(layout: Layout, shape: torch.Size) -> int | None:
     if len(axes) != 1 or layout == LOST:
         return None
     (axis,) = axes
-    return axis if math.prod(factor.size for factor in layout) == shape[axis] else None
+    return axis if math.prod([factor.size for factor in layout]) == shape[axis] else None
 
 
 def carried(passage: Passage, mapping: Sequence[int | None]) -> Layout | None:

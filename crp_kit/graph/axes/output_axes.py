@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 import torch
 
-from ..graph import Graph, Node, Ref
+from ..graph import Graph, Node, Ref, kept_on_graph
 from ..operations import Kind
 from .arguments import is_norm_over_several_axes
 from .follow import followed
@@ -29,12 +29,25 @@ def batch_axes(graph: Graph, *, mixing: bool = False) -> Mapping[Ref, int | None
     take (token, batch, channel) has them along axis 1. With `mixing`, samples that meet others (``x - x.mean(0)``) stay
     along their axis, though each then depends on all; where samples were taken one by one, it is unknown.
     """
-    layouts = _sample_layouts(graph, mixing=mixing)
-    if mixing:
-        layouts = {ref: None if layout == LOST else layout for ref, layout in layouts.items()}
+    return _axes_of_mixed_samples(graph) if mixing else _axes_of_samples(graph)
+
+
+@kept_on_graph
+def _axes_of_samples(graph: Graph) -> Mapping[Ref, int | None]:
+    layouts = _sample_layouts(graph)
     return {ref: _sample_axis(layout, graph.shape(ref), graph.batch) for ref, layout in layouts.items()}
 
 
+@kept_on_graph
+def _axes_of_mixed_samples(graph: Graph) -> Mapping[Ref, int | None]:
+    layouts = _sample_layouts(graph, mixing=True)
+    return {
+        ref: None if layout == LOST else _sample_axis(layout, graph.shape(ref), graph.batch)
+        for ref, layout in layouts.items()
+    }
+
+
+@kept_on_graph
 def channel_axes(graph: Graph) -> Mapping[Ref, int | None]:
     """Return, for each output, the axis along which it keeps its channels (batch axis counted), or None if unknown.
 

@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ..operations import Kind, OperationSpec, Trait
+from ..operations import OperationSpec, Trait
 
 WITH_DROPOUT = frozenset({Trait.ATTENTION, Trait.DROPOUT})
 """Traits of operations that may drop values at random."""
@@ -30,8 +30,8 @@ def without_dropout(
 
 
 def takes_batch_statistics(spec: OperationSpec, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
-    """Return whether a call is a BatchNorm that normalises by the statistics of the batch."""
-    return spec.kind is Kind.BATCH_NORM and bool(spec.argument(args, kwargs, "training", default=False))
+    """Return whether a BatchNorm normalises by the statistics of the batch."""
+    return bool(spec.argument(args, kwargs, "training", default=False))
 
 
 def _training_parameter(func: Callable[..., Any]) -> tuple[str, bool]:

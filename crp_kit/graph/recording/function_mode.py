@@ -33,7 +33,7 @@ _STEP_INTO = (functional.multi_head_attention_forward,)
 
 @dataclass
 class _Frame:
-    """A running module by its path, how often it ran before, its first node, and its arguments, copied if opaque."""
+    """A running module: how often it ran before, its first node, its arguments, the copies that an opaque one got."""
 
     path: str
     number: int
@@ -78,7 +78,7 @@ class Recorder(TorchFunctionMode):
         super().__init__()
         self.shadow, self.opaque, self.elementwise = shadow, opaque | elementwise, elementwise
         self.modules = modules_by_path(shadow)
-        self.tape = Tape(ModelTensors(module for _, module in self.modules))
+        self.tape = Tape(ModelTensors([module for _, module in self.modules]))
         self.calls: list[ModuleCall] = []
         self.notes: list[str] = []
         self._ids, self._samples = TokenIds(), 1
@@ -277,7 +277,7 @@ class Recorder(TorchFunctionMode):
     def _checked(
         self, spec: OperationSpec, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """Switch dropout off; refuse what would let one sample's relevance depend on others, or on no batch axis."""
+        """Return the arguments of a call with dropout switched off, if it is one that can be recorded."""
         quiet = None if WITH_DROPOUT.isdisjoint(spec.traits) else without_dropout(spec, func, args, kwargs)
         if quiet is not None:
             self.notes.append(f"dropout that is on in evaluation mode (in {self._path!r}) was switched off")
@@ -291,13 +291,14 @@ class Recorder(TorchFunctionMode):
     def _check_batch(
         self, spec: OperationSpec, signal: torch.Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> None:
-        if takes_batch_statistics(spec, args, kwargs):
+        """Refuse what would let one sample's relevance depend on others, or on no batch axis."""
+        if spec.kind is Kind.BATCH_NORM and takes_batch_statistics(spec, args, kwargs):
             raise ModelError(
                 f"BatchNorm {self._path!r} normalises by the statistics of the batch, also in evaluation mode: one "
                 f"sample's relevance would depend on the others. Give it running statistics (track_running_stats=True)"
             )
         axes, shape = spec.spatial_axes, signal.shape
-        convolves = spec.is_convolution and not spec.has(Trait.TRANSPOSED)
+        convolves = spec.kind is Kind.LINEAR and axes and Trait.TRANSPOSED not in spec.traits
         if convolves and len(shape) == axes + 1 and self._input_ranks == {axes + 1}:
             raise InputError(
                 f"data needs a batch axis in front: {spec.name} at {self._path!r} got shape {tuple(shape)} where it "

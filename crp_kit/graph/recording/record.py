@@ -17,14 +17,12 @@ import torch
 
 from ...conditions import OutputSelector
 from ...errors import CrpKitWarning, DeviceMemoryError, InputError, ModelError
-from ..graph import Graph, Node, Ref
+from ..graph import Graph, Ref
 from ..nested import mapped, tensors
-from ..operations import Kind, Trait
+from .drafted_graph import drafted_graph
 from .function_mode import Recorder
 from .hidden_dependence import Probe, UnseenDependenceError
 from .inputs import Inputs
-from .live_values import Draft, Tape
-from .node_names import assign_names
 from .shadow import ScriptedModule, attributes_kept, modules_by_path
 
 
@@ -59,10 +57,10 @@ class Recording:
         value: torch.Tensor = self.values[ref.node][ref.output]
         return value
 
-    @property
-    def structure(self) -> tuple[Any, ...]:
-        """Equal for two recordings of the same calls, whatever their shapes."""
-        return (self.graph.output, *((node.spec, node.owner, node.name, node.inputs) for node in self.graph))
+    def with_detached(self, detached: frozenset[int]) -> Recording:
+        """Return the recording with other nodes detached, see `Graph.detached`."""
+        same = self.graph.detached == detached
+        return self if same else replace(self, graph=replace(self.graph, detached=detached))
 
 
 def record(
@@ -73,6 +71,7 @@ def record(
     opaque: frozenset[str] = frozenset(),
     elementwise: frozenset[str] = frozenset(),
     probe: Probe | None = None,
+    known: Graph | None = None,
 ) -> Recording:
     """Run the shadow copy once and return its recorded graph.
 
@@ -92,6 +91,8 @@ def record(
     probe : {"dependence", "gradients"}, optional
         Run with gradients, to find dependences on the input that no torch call shows; with ``"gradients"`` also custom
         autograd functions whose calls can be seen.
+    known : Graph, optional
+        Of an earlier forward of the shadow, see `crp_kit.graph.recording.drafted_graph.drafted_graph`.
 
     Raises
     ------
@@ -132,33 +133,8 @@ def record(
     if ref is None:
         _refuse_integers(recorder, inputs, None)
         raise ModelError("the model's output does not depend on its input, or only through integers and booleans")
-    graph = _graph(recorder, ref, batch, gradients=probe is not None)
+    graph = drafted_graph(recorder, ref, batch, gradients=probe is not None, known=known)
     return Recording(graph, recorder.tape.values, tuple(dict.fromkeys(recorder.notes)))
-
-
-@dataclass(frozen=True)
-class Seen:
-    """Results of a forward with gradients that a forward without them does not show.
-
-    Parameters
-    ----------
-    opaque : frozenset of str
-        Paths of modules that must be opaque nodes, because some dependence inside them cannot be seen.
-    structure : tuple, optional
-        Structure of the recording with gradients; empty if the model cannot run with them.
-    detached : frozenset of int, optional
-        See `Graph.detached`.
-    """
-
-    opaque: frozenset[str]
-    structure: tuple[Any, ...] = ()
-    detached: frozenset[int] = frozenset()
-
-    def marked(self, recording: Recording) -> Recording:
-        """Return a recording of the same calls with what no gradient leads back from; any other as it is."""
-        if not self.detached or recording.structure != self.structure:
-            return recording
-        return replace(recording, graph=replace(recording.graph, detached=self.detached))
 
 
 def _calling_hint(shadow: torch.nn.Module, inputs: Inputs, arguments: tuple[tuple[Any, ...], dict[str, Any]]) -> str:
@@ -192,18 +168,25 @@ def seen_through(
     opaque: frozenset[str] = frozenset(),
     elementwise: frozenset[str] = frozenset(),
     gradients: bool = False,
-) -> Seen:
-    """Return which modules must be opaque nodes, and what no gradient leads back from, from forwards with gradients.
+) -> tuple[frozenset[str], Graph | None]:
+    """Return what forwards with gradients show and others do not.
 
-    Scripted modules always are; others (custom autograd functions, complex numbers) show when run with gradients.
+    Scripted modules are always opaque; others (custom autograd functions, complex numbers) show with gradients.
 
     Parameters
     ----------
     shadow, data, output, opaque, elementwise
-        As for `record`; the result contains `opaque`.
+        As for `record`.
     gradients : bool, optional
         Plain gradients are wanted: a module with a custom autograd function is opaque even if every call in it can be
         seen, since the function's own backward counts.
+
+    Returns
+    -------
+    opaque : frozenset of str
+        Paths of modules that must be opaque nodes, because some dependence inside them cannot be seen, and of `opaque`.
+    graph : Graph or None
+        The graph with what no gradient leads back from; None if the model cannot run with gradients.
     """
     opaque |= {path for path, module in modules_by_path(shadow) if isinstance(module, ScriptedModule)}
     probe: Probe = "gradients" if gradients else "dependence"
@@ -218,14 +201,14 @@ def seen_through(
             failure = str(error)
             break
         else:
-            return Seen(opaque, seen.structure, seen.graph.detached)
+            return opaque, seen.graph
     record(shadow, data, output=output, opaque=opaque, elementwise=elementwise)
     warnings.warn(
         f"the model cannot run with gradients, so custom autograd functions in it would go unseen: {failure}",
         CrpKitWarning,
         stacklevel=2,
     )
-    return Seen(opaque)
+    return opaque, None
 
 
 def first_sample(data: Any) -> Any:
@@ -266,59 +249,3 @@ def _describe(result: Any) -> str:
     if isinstance(result, (tuple, list)):
         return f"a {type(result).__name__} of {len(result)}"
     return f"a tensor of {result.dtype}" if isinstance(result, torch.Tensor) else f"a {type(result).__name__}"
-
-
-def _graph(recorder: Recorder, output: Ref, batch: int, *, gradients: bool) -> Graph:
-    """Return what was recorded, with names."""
-    tape, modules = recorder.tape, dict(recorder.modules)
-    through = {index for index, draft in enumerate(tape.drafts) if draft.spec.has(Trait.WRITE_THROUGH)}
-    naming = assign_names([_functional_name(draft) for draft in tape.drafts], recorder.calls, through)
-    nodes = tuple(
-        Node(
-            index=index,
-            spec=draft.spec,
-            owner=draft.owner,
-            func=draft.func,
-            args=draft.args,
-            kwargs=draft.kwargs,
-            shapes=draft.shapes,
-            module=modules.get(path) if path is not None else _layer_of(draft, modules),
-            name=label,
-        )
-        for index, (draft, label, path) in enumerate(zip(tape.drafts, naming.labels, naming.modules, strict=True))
-    )
-    names = dict(naming.aliases)
-    for node in nodes:
-        outputs = [i for i, shape in enumerate(node.shapes) if shape is not None]
-        if len(outputs) == 1:
-            names[node.name] = Ref(node.index, outputs[0])
-        else:
-            names.pop(node.name, None)
-            names.update({f"{node.name}:{i}": Ref(node.index, i) for i in outputs})
-    names_of_modules = tuple(path for path in modules if path)
-    graph = Graph(nodes, output, names, names_of_modules, batch, _detached(tape, gradients=gradients))
-    # of a forward that is all under torch.no_grad it is not known what its author means to be constant
-    return replace(graph, detached=_detached(tape, gradients=False)) if output.node in graph.constants else graph
-
-
-def _functional_name(draft: Draft) -> str:
-    """Return the name of a call that is not a whole module, or of an input."""
-    if draft.spec.kind is Kind.INPUT:
-        return str(draft.kwargs["name"])
-    operation = draft.title or draft.spec.name
-    return f"{draft.owner}.{operation}" if draft.owner else operation
-
-
-def _layer_of(draft: Draft, modules: Mapping[str, torch.nn.Module]) -> torch.nn.Module | None:
-    """Return the convolution or linear layer whose own forward makes a call, among calls of other operations."""
-    layer = modules.get(draft.owner)
-    return layer if draft.spec.layer is not None and isinstance(layer, draft.spec.layer) else None
-
-
-def _detached(tape: Tape, *, gradients: bool) -> frozenset[int]:
-    """Return the nodes from whose output no gradient leads back; those under ``torch.no_grad`` only where it shows."""
-    return frozenset(
-        index
-        for index, draft in enumerate(tape.drafts)
-        if draft.spec.kind is Kind.DETACHED or (gradients and not draft.differentiable)
-    )

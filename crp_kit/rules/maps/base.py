@@ -100,7 +100,7 @@ class RuleMap(Composite):  # type: ignore[misc]
         for canonizer in self.canonizers:
             canonizer.apply(shadow)
         declared = declared_paths(shadow, declarations(elementwise))
-        opaque = seen_through(shadow, sample, output=output, elementwise=declared).opaque
+        opaque, _ = seen_through(shadow, sample, output=output, elementwise=declared)
         graph = record(shadow, sample, output=output, opaque=opaque, elementwise=declared).graph
         return NameMapComposite(_by_name(graph, resolved(self, graph).rules), canonizers=list(self.canonizers))
 
