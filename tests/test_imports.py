@@ -45,7 +45,7 @@ ROWS = (
 LIBRARIES = {
     "zennit": {"rules", "propagation", "views/image"},
     "matplotlib": {"views/plot", "drawing"},
-    "h5py": {"atlas/file/hdf5_writer"},
+    "h5py": {"atlas/file/hdf5_writer", "atlas/file/hdf5_datasets"},
     "jinja2": {"views/report"},
     "click": {"cli"},
     "networkx": {"concept_graph"},

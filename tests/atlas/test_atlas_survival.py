@@ -650,7 +650,7 @@ def test_a_batch_that_is_half_taken_in_is_never_saved(tmp_path: Path, monkeypatc
         with pytest.raises(MemoryError):
             build(tmp_path / "a.h5", ShapesDataset(20), batch_size=4, checkpoint=0.0)
     with crp.ConceptAtlas(tmp_path / "a.h5.partial" / "checkpoint.h5", incomplete=True) as atlas:
-        assert atlas["layer2.1.conv2"].relevance.moments.count.sum() == 0
+        assert len(atlas.samples) == 0
     # What the third batch gave is known: it is added whole when the build is resumed.
     assert logged_batches(tmp_path / "a.h5.partial" / "batches.log") == 3
     build(tmp_path / "a.h5", ShapesDataset(20), batch_size=4, resume=True).close()

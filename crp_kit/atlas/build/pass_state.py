@@ -11,7 +11,7 @@ from numpy.lib.stride_tricks import as_strided
 
 from ..file.digests import add_digests
 from ..file.hdf5_reader import H5File
-from ..file.reader import has_seen, read_failures, read_seen
+from ..file.reader import has_seen, has_statistics, read_failures, read_seen
 from ..file.schema import (
     ENCODING,
     MODES,
@@ -151,7 +151,7 @@ class PassState:
         index = file.array("/samples/index")[:]
         start = int(np.searchsorted(self.index, index[0])) if len(index) else 0
         self.columns.merge(file, start)
-        for number, info in enumerate(self.layers):
+        for number, info in enumerate(self.layers if has_statistics(file) else ()):
             for mode in MODES:
                 base = layer_path(number, mode)
                 self._modes[info.name, mode].merge(StoredMode(file, base, classes), file.names(base), start)
@@ -176,6 +176,8 @@ class PassState:
 
     def tree(self, origin: Mapping[str, Any], *, complete: bool) -> Tree:
         """Return the file: the atlas, or, if it is not complete, a part with what a merge needs.
+
+        A part that has seen no batch has no statistics, so that the first checkpoint of a build takes no time.
 
         Parameters
         ----------
@@ -227,12 +229,13 @@ class PassState:
                 tree.arrays[f"{base}/{statistic.exact}/{name}"] = spec
 
     def _layers(self, tree: Tree, complete: bool) -> None:
+        empty = not complete and self.progress.done == self.progress.first
         for number, info in enumerate(self.layers):
             self._group(tree, layer_path(number), "-layer", info.attributes())
             for mode in MODES:
                 base, state = layer_path(number, mode), self._modes[info.name, mode]
                 self._group(tree, base, f"-{mode}")
-                statistics = state.statistics.values()
+                statistics = () if empty else state.statistics.values()
                 for statistic in statistics:
                     if statistic.encoding:
                         self._group(tree, f"{base}/{statistic.name}", f"-{statistic.encoding}")

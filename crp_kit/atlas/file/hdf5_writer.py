@@ -15,6 +15,7 @@ import numpy as np
 from ...errors import AtlasError
 from ...files import atomic_file, error_reason
 from ...interrupts import Interrupts
+from .hdf5_datasets import NewDatasets, attribute_at, dataset_at, read_part, write_part
 from .schema import Tree, content_bytes
 
 __all__ = ["write_tree"]
@@ -132,42 +133,41 @@ class _Groups:
     Parameters
     ----------
     h5 : h5py.File
+    new : bool
+        Whether the file is new, and a group is made where its path is first named.
     """
 
-    def __init__(self, h5: Any) -> None:
+    def __init__(self, h5: Any, *, new: bool) -> None:
         self._groups: dict[str, Any] = {"": h5}
+        self._new = new
 
     def at(self, path: str) -> Any:
-        """Return the group of a path, made if it is not there."""
+        """Return the group of a path."""
         path = path.rstrip("/")
         if path not in self._groups:
             parent, _, name = path.rpartition("/")
-            self._groups[path] = self.at(parent).require_group(name)
+            group = self.at(parent)
+            self._groups[path] = group.create_group(name) if self._new else group[name]
         return self._groups[path]
+
+    def around(self, path: str) -> tuple[Any, str]:
+        """Return the group that a dataset of a path is in, and its name there."""
+        parent, _, name = path.rpartition("/")
+        return self.at(parent), name
 
 
 def _write(h5: Any, tree: Tree, compress: bool, sink: _Sink) -> None:
-    groups = _Groups(h5)
+    groups, new_dataset = _Groups(h5, new=True), NewDatasets(compress=compress)
     for path, attributes in tree.groups.items():
         group = groups.at(path)
         for name, value in attributes.items():
             group.attrs[name] = value
-    # Packed also where that saves nothing: the checksum of HDF5 alone takes a page of zeros for sound.
-    packing = {"compression": "gzip", "compression_opts": int(compress), "shuffle": compress}
     for path, spec in tree.arrays.items():
-        dtype = h5py.string_dtype("utf-8", spec.dtype.itemsize) if spec.dtype.kind == "S" else spec.dtype
-        parent, _, name = path.rpartition("/")
-        group = groups.at(parent)
-        if 0 in spec.shape:
-            group.create_dataset(name, shape=spec.shape, dtype=dtype)
-            continue
-        array = group.create_dataset(
-            name, shape=spec.shape, dtype=dtype, chunks=spec.chunks, fletcher32=True, **packing
-        )
+        dataset = new_dataset(*groups.around(path), spec)
         for name, value in spec.attributes.items():
-            array.attrs[name] = value
+            h5py.Dataset(dataset).attrs[name] = value
         for part, values in spec.blocks():
-            array[part] = values.astype(dtype) if dtype is not spec.dtype else values
+            write_part(dataset, spec, part, values)
             if sink.failed:
                 return
 
@@ -181,19 +181,22 @@ def _check_read(path: Path, tree: Tree, interrupts: Interrupts) -> None:
         If it does not.
     """
     with h5py.File(path, "r") as h5:
-        groups = _Groups(h5)
+        groups = _Groups(h5, new=False)
         whole = all(_has_attributes(groups.at(path), attributes) for path, attributes in tree.groups.items())
         for name, spec in tree.arrays.items():
-            parent, _, own = name.rpartition("/")
-            array, content = groups.at(parent)[own], hashlib.sha256()
-            for part in spec.parts():
+            dataset, content = dataset_at(*groups.around(name)), hashlib.sha256()
+            whole = whole and dataset.shape == spec.shape
+            for part in spec.parts() if whole else ():
                 interrupts.check()
-                content.update(content_bytes(array[part], spec.dtype))
-            whole = whole and array.shape == spec.shape and content.hexdigest() == spec.digest
+                content.update(content_bytes(read_part(dataset, spec, part), spec.dtype))
+            whole = whole and content.hexdigest() == spec.digest
     if not whole:
         raise OSError(errno.EIO, "what was read again is not what was written; the disk may be failing")
 
 
 def _has_attributes(group: Any, attributes: Mapping[str, Any]) -> bool:
-    written = dict(group.attrs)
-    return all(np.array_equal(written[name], value) for name, value in attributes.items())
+    for name, value in attributes.items():
+        written = attribute_at(group, name)
+        if not np.array_equal(written, value.encode() if isinstance(value, str) else value):
+            return False
+    return True

@@ -20,6 +20,7 @@ from .schema import ENCODING, MODES, VERSION, Header, Integers, LayerInfo, Progr
 __all__ = [
     "check_same",
     "has_seen",
+    "has_statistics",
     "open_atlas",
     "read_classes",
     "read_failures",
@@ -88,7 +89,7 @@ def _check_arrays(file: H5File, header: Header, layers: tuple[LayerInfo, ...]) -
         if not array.optional or file.has(array.path):
             _check_array(file, array.path, array.shape(header, rows), np.dtype(array.dtype).kind)
     seen = len(read_seen(file))
-    for number, info in enumerate(layers):
+    for number, info in enumerate(layers if has_statistics(file) else ()):
         for mode in MODES:
             base = layer_path(number, mode)
             for statistic in statistics_in(file.names(base), header, mode):
@@ -150,6 +151,11 @@ def read_progress(file: H5File) -> Progress:
         progress = Progress.of(file.attributes("/progress"))
         check_progress(progress)
         return progress
+
+
+def has_statistics(file: H5File) -> bool:
+    """Return whether a file holds statistics: a part that has seen no batch has none."""
+    return "progress" not in file.names("/") or read_progress(file).done > read_progress(file).first
 
 
 def read_failures(file: H5File) -> Mapping[int, str]:

@@ -12,9 +12,9 @@ from ..statistics.base import Block, Statistic
 from ..statistics.table import statistics_in
 from .digests import digest_problems
 from .hdf5_reader import H5File
-from .reader import has_seen, open_atlas, read_header, read_layers, read_seen
+from .reader import has_seen, has_statistics, open_atlas, read_header, read_layers, read_seen
 from .sample_arrays import sample_arrays
-from .schema import MODES, Floats, Header, Integers, layer_path
+from .schema import MODES, Floats, Header, Integers, LayerInfo, layer_path
 from .stored_mode import StoredMode
 
 __all__ = ["verify_atlas"]
@@ -44,22 +44,28 @@ def verify_atlas(path: str | Path) -> tuple[str, ...]:
     with open_atlas(path, incomplete=True) as file, file.explained():
         header, layers = read_header(file), read_layers(file)
         problems = list(_sample_problems(file, header))
-        bases = [layer_path(number, mode) for number in range(len(layers)) for mode in MODES]
-        if len({tuple(file.array(f"{base}/moments/count")[:].tolist()) for base in bases}) > 1:
-            problems.append("its moments count different numbers of samples")
-        seen = read_seen(file)
-        if has_seen(file):
-            problems += _class_problems(file, header, seen)
-        samples, target, prediction = (file.array(f"/samples/{name}")[:] for name in ("index", "target", "prediction"))
-        for number, info in enumerate(layers):
-            for mode in MODES:
-                base = layer_path(number, mode)
-                read = StoredMode(file, base, seen)
-                block = Block(header, info, mode, samples, target, prediction, slice(0), read)
-                statistics = list(statistics_in(file.names(base), header, mode))
-                problems += [f"{mode} of {info.name!r}: {problem}" for problem in _layer_problems(block, statistics)]
+        if has_statistics(file):
+            problems += _statistic_problems(file, header, layers)
         problems += digest_problems(file)
     return tuple(problems)
+
+
+def _statistic_problems(file: H5File, header: Header, layers: Sequence[LayerInfo]) -> Iterator[str]:
+    """Yield what is wrong with the statistics of all layers, and where they contradict the samples."""
+    bases = [layer_path(number, mode) for number in range(len(layers)) for mode in MODES]
+    if len({tuple(file.array(f"{base}/moments/count")[:].tolist()) for base in bases}) > 1:
+        yield "its moments count different numbers of samples"
+    seen = read_seen(file)
+    if has_seen(file):
+        yield from _class_problems(file, header, seen)
+    samples, target, prediction = (file.array(f"/samples/{name}")[:] for name in ("index", "target", "prediction"))
+    for number, info in enumerate(layers):
+        for mode in MODES:
+            base = layer_path(number, mode)
+            read = StoredMode(file, base, seen)
+            block = Block(header, info, mode, samples, target, prediction, slice(0), read)
+            statistics = list(statistics_in(file.names(base), header, mode))
+            yield from (f"{mode} of {info.name!r}: {problem}" for problem in _layer_problems(block, statistics))
 
 
 def _layer_problems(block: Block, statistics: Sequence[type[Statistic]]) -> Iterator[str]:

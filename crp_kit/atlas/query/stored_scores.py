@@ -11,6 +11,7 @@ from ...errors import AtlasError, ConceptRangeError, InputError
 from ...result_table import Column
 from ..file.atlas_file import AtlasFile
 from ..file.hdf5_reader import H5File
+from ..file.reader import has_statistics
 from ..file.schema import MOMENTS, OVERALL, LayerInfo, Mode, MomentArrays, layer_path
 from ..statistics.rankings import ClassTop
 from ..statistics.table import statistic_named, statistics_in
@@ -242,8 +243,9 @@ class StoredScores:
         if not known.applies(file.header, self.mode):
             hint = "; build it with a k_class of 1 or more" if statistic == ClassTop.name else ""
             raise AtlasError(f"{file.path} has no {statistic} by {self.mode}{hint}")
-        fields = known.fields
-        return {field.name: self._hdf5.array(f"{self._base}/{field.path}") for field in fields}
+        if not has_statistics(self._hdf5):
+            raise AtlasError(f"{file.path} has no {statistic} yet: no batch has been counted; resume its build")
+        return {field.name: self._hdf5.array(f"{self._base}/{field.path}") for field in known.fields}
 
     def _concept(self, concept: int) -> int:
         concept = check_integer("a concept", concept)
