@@ -102,7 +102,11 @@ def build(*, output: Path, **options: Any) -> None:
     began = time.monotonic()
     if is_distributed() and options["shard"] is None:
         made = build_in_processes(
-            lambda path, shard, again: task(path, shard, resume=again), output, resume=resume, overwrite=overwrite
+            lambda path, shard, again: task(path, shard, resume=again),
+            output,
+            resume=resume,
+            overwrite=overwrite,
+            verbose=not quiet,
         )
         if made is None:
             return
@@ -172,13 +176,15 @@ def _summary(made: ConceptAtlas, seconds: float) -> None:
 
 @click.command(short_help="Join the shards of an atlas.")
 @click.argument("shards", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--quiet", is_flag=True, help="No progress.")
 @overwrite_option
 @output_option
-def merge(*, shards: tuple[Path, ...], output: Path, overwrite: bool) -> None:
+def merge(*, shards: tuple[Path, ...], output: Path, overwrite: bool, quiet: bool) -> None:
     """Join all shards, in any order, into the atlas that one process would have made, bit for bit."""
     from ..atlas import merge_atlases
 
-    with merge_atlases(shards, output, overwrite=overwrite, command=" ".join(sys.argv)) as made:
+    command = " ".join(sys.argv)
+    with merge_atlases(shards, output, overwrite=overwrite, command=command, verbose=not quiet) as made:
         click.echo(made.path)
 
 

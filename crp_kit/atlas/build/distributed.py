@@ -62,7 +62,12 @@ def shard_path(path: Path, shard: int, shards: int) -> Path:
 
 
 def build_in_processes(
-    build: Callable[[Path, tuple[int, int], bool], ConceptAtlas], path: Path, *, resume: bool, overwrite: bool
+    build: Callable[[Path, tuple[int, int], bool], ConceptAtlas],
+    path: Path,
+    *,
+    resume: bool,
+    overwrite: bool,
+    verbose: bool,
 ) -> ConceptAtlas | None:
     """Build this process's shard and wait for the others; the first process merges and returns the atlas.
 
@@ -74,6 +79,8 @@ def build_in_processes(
         The atlas.
     resume, overwrite : bool
         As in `build_atlas`. A process that torchrun has started again resumes in any case.
+    verbose : bool
+        Show how far the merge is.
 
     Raises
     ------
@@ -99,7 +106,8 @@ def build_in_processes(
     while not store.check([f"built/{number}" for number in range(world)]):
         time.sleep(_PAUSE)
     parts = [shard_path(path, number, world) for number in range(world)]
-    merged = merge_atlases(parts, path, overwrite=overwrite, command=f"torchrun, {world} processes")
+    words = f"torchrun, {world} processes"
+    merged = merge_atlases(parts, path, overwrite=overwrite, command=words, verbose=verbose)
     for one in parts:
         one.unlink()
     return merged

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from ...errors import AtlasError
+from ...progress import Progress as ProgressShown
 from ..file.hdf5_reader import H5File
 from ..file.reader import (
     check_same,
@@ -35,6 +36,7 @@ def merge_atlases(
     overwrite: bool = False,
     max_memory: int = 2 << 30,
     command: str = "crp_kit.merge_atlases",
+    verbose: bool = True,
 ) -> ConceptAtlas:
     """Join all shards of an atlas, in any order, into one file, and return it.
 
@@ -50,6 +52,8 @@ def merge_atlases(
         Bytes that rankings and moments may take in memory; larger ones are kept in files beside `out`.
     command : str, optional
         Words for the file.
+    verbose : bool, optional
+        Show progress on stderr.
 
     Raises
     ------
@@ -80,11 +84,13 @@ def merge_atlases(
                 read_classes(files[0]),
                 ArrayStorage(max_memory, workspace.path),
             )
-            for file in files:
-                with file.explained():
-                    state.merge(file)
-            attributes = origin_attributes(Origin(command=command))
-            workspace.write(state.tree(attributes, complete=True), compress=True)
+            # The last line comes when the file is there.
+            with ProgressShown(len(files) * len(layers), "merge", unit="shard layer", verbose=verbose) as bar:
+                for file in files:
+                    with file.explained():
+                        state.merge(file, bar.update)
+                attributes = origin_attributes(Origin(command=command))
+                workspace.write(state.tree(attributes, complete=True), compress=True)
     return ConceptAtlas(workspace.target)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -144,17 +144,26 @@ class PassState:
         for (name, mode), state in self._modes.items():
             state.add(batch.layers[name][mode], self.index)
 
-    def merge(self, file: H5File) -> None:
-        """Add a shard or checkpoint that has seen other samples, which are consecutive ones of this state."""
+    def merge(self, file: H5File, note: Callable[[], object] = lambda: None) -> None:
+        """Add a shard or checkpoint that has seen other samples, which are consecutive ones of this state.
+
+        Parameters
+        ----------
+        file : H5File
+        note : callable, optional
+            Called after each layer.
+        """
         classes = _classes_of_rows(file)
         self.see(classes)
         index = file.array("/samples/index")[:]
         start = int(np.searchsorted(self.index, index[0])) if len(index) else 0
         self.columns.merge(file, start)
-        for number, info in enumerate(self.layers if has_statistics(file) else ()):
-            for mode in MODES:
+        whole = has_statistics(file)
+        for number, info in enumerate(self.layers):
+            for mode in MODES if whole else ():
                 base = layer_path(number, mode)
                 self._modes[info.name, mode].merge(StoredMode(file, base, classes), file.names(base), start)
+            note()
         self.failures.update(read_failures(file))
 
     def take_rankings(

@@ -1,0 +1,42 @@
+"""A merge says how far it is: a line at the start, at the end, and none where nobody asked for it or it is refused."""
+
+import re
+from pathlib import Path
+
+import pytest
+from synthetic_pass import SyntheticPass
+
+import crp_kit as crp
+from crp_kit.errors import AtlasError
+
+JOB = SyntheticPass([3, 1, 4, 1, 5, 9], concepts=(3, 4, 2))
+
+
+@pytest.fixture
+def shards(tmp_path: Path) -> list[Path]:
+    return [*JOB.shards(tmp_path, 1)]
+
+
+def test_it_begins_and_ends_with_a_line(shards: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    crp.merge_atlases(shards, tmp_path / "all.h5").close()
+    first, last = capsys.readouterr().err.splitlines()
+    assert first == "merge: 0 of 6 shard layers"
+    assert re.fullmatch(r"merge: 6 of 6 shard layers after 0:00:\d\d, \S+ shard layers/s", last)
+
+
+def test_it_is_silent_where_it_is_asked_to_be(
+    shards: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    crp.merge_atlases(shards, tmp_path / "all.h5", verbose=False).close()
+    assert capsys.readouterr().err == ""
+
+
+def test_what_is_refused_shows_none(shards: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(AtlasError, match="1 of 2 shards are missing"):
+        crp.merge_atlases(shards[:1], tmp_path / "all.h5")
+    assert capsys.readouterr().err == ""
+
+
+def test_a_part_without_batches_counts_as_well(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    crp.merge_atlases([*JOB.shards(tmp_path, JOB.n_batches)], tmp_path / "all.h5").close()
+    assert capsys.readouterr().err.splitlines()[-1].startswith("merge: 6 of 6 shard layers after ")
