@@ -11,7 +11,7 @@ from .version import __version__
 
 if TYPE_CHECKING:
     from . import atlas, data, targets
-    from .atlas import BuildOptions, ConceptAtlas, Origin, export_atlas, merge_atlases, verify_atlas
+    from .atlas import BuildOptions, ConceptAtlas, Origin, annotate_atlas, export_atlas, merge_atlases, verify_atlas
     from .attribution.cond_attribution import CondAttribution
     from .attribution.conservation import ConservationReport
     from .attribution.result import Attribution
@@ -50,6 +50,7 @@ __all__ = [
     "Study",
     "TokenConcept",
     "__version__",
+    "annotate_atlas",
     "atlas",
     "check_model",
     "data",
@@ -87,6 +88,7 @@ _HOME = {
     "ReportOptions": "views.report",
     "Study": "study",
     "TokenConcept": "concepts",
+    "annotate_atlas": "atlas",
     "check_model": "inspection",
     "export_atlas": "atlas",
     "get_layer_names": "graph.model_graph",

@@ -39,6 +39,10 @@ class _Named(torch.utils.data.Dataset[Any]):
 
         self._shapes = ShapesDataset(count)
         self.classes = self._shapes.classes
+        self.attributes = {
+            "even": [number % 2 == 0 for number in range(count)], "age": [0.5 * number for number in range(count)],
+            "who": [f"person {number % 3}" if number else "" for number in range(count)],
+        }  # fmt: skip
         self.samples = [(f"shape-{number}.png", number) for number in range(count)]
 
     def __len__(self) -> int:
@@ -59,6 +63,7 @@ def stored(path: Path, *, incomplete: bool = False) -> dict[str, Any]:
             "skipped": dict(atlas.skipped), "identifiers": atlas.identifiers, "samples": atlas.samples.tobytes(),
             "targets": atlas.targets.tobytes(), "predictions": atlas.predictions.tobytes(),
             "labels": atlas.labels.tobytes(), "probabilities": [array.tobytes() for array in atlas.top_predictions],
+            "columns": {name: values.tolist() for name, values in atlas.attributes.items()},
             "attributes": {name: str(value) for name, value in atlas.metadata.items() if name != "checksum"},
         }  # fmt: skip
         for layer in map(atlas.__getitem__, atlas.layers):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from .atlas_ask import export, info, stats
-from .atlas_build import build, import_, merge, verify
+from .atlas_build import annotate, build, import_, merge, verify
 from .atlas_references import references
 
 __all__ = ["atlas"]
@@ -20,5 +20,5 @@ def atlas() -> None:
     """
 
 
-for _command in (build, merge, verify, info, stats, references, export, import_):
+for _command in (build, merge, verify, info, stats, references, export, annotate, import_):
     atlas.add_command(_command)

@@ -1,4 +1,4 @@
-"""``crp-kit atlas build``, ``merge``, ``verify`` and ``import``: atlas files made, joined and checked."""
+"""``crp-kit atlas build``, ``merge``, ``annotate``, ``verify`` and ``import``: atlas files made, joined and checked."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .options import class_map_option, module_types, numbers, overwrite_option, 
 if TYPE_CHECKING:
     from ..atlas import ConceptAtlas
 
-__all__ = ["build", "import_", "merge", "verify"]
+__all__ = ["annotate", "build", "import_", "merge", "verify"]
 
 _AMOUNT = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?", re.IGNORECASE)
 _SIZES = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
@@ -218,6 +218,25 @@ def verify(*, files: tuple[Path, ...], model: str | None, weights: str | None, d
     bad = [name for name, problems in found.items() if problems]
     if bad:
         raise AtlasError(f"{len(bad)} of {len(found)} files are not sound: {', '.join(bad)}")
+
+
+@click.command(short_help="Add attributes of samples from a CSV file.")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--csv", "table", required=True, type=click.Path(path_type=Path), metavar="CSV", help="A row per sample.")
+@click.option("--id", "id_column", metavar="COLUMN", help="The column with ids of samples; by default the first.")
+@overwrite_option
+def annotate(*, file: Path, table: Path, id_column: str | None, overwrite: bool) -> None:
+    """Add the columns of a CSV file to an atlas as attributes of its samples: truth values, numbers or text.
+
+    An id is a sample's name as the atlas keeps it, such as its path below the root of the data (crp-kit atlas export
+    --what samples lists them), the name of its file, or its number in the dataset. Whatever else is in the file stays
+    as it is.
+    """
+    from ..atlas import annotate_atlas
+
+    with annotate_atlas(file, table, id_column=id_column, overwrite=overwrite) as atlas:
+        say(f"{len(atlas.attributes)} attributes of {len(atlas.samples)} samples")
+    click.echo(file)
 
 
 def _fingerprints(model: str | None, weights: str | None, data: str | None) -> dict[str, str]:

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Draws", "Floats", "Integers", "Words", "hashed"]
+__all__ = ["Booleans", "Draws", "Floats", "Integers", "Words", "hashed"]
 
 Floats = npt.NDArray[np.floating[Any]]
+Booleans = npt.NDArray[np.bool_]
 Integers = npt.NDArray[np.int64]
 Words = npt.NDArray[np.uint64]
 

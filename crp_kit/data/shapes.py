@@ -11,7 +11,7 @@ import torch
 from torch.utils.data import Dataset
 
 from crp_kit.data.scene import PARTS, SIZE, Scene
-from crp_kit.data.seeded_random import Integers, Words, hashed
+from crp_kit.data.seeded_random import Booleans, Integers, Words, hashed
 
 __all__ = ["ShapesDataset"]
 
@@ -95,6 +95,8 @@ class ShapesDataset(Dataset[tuple[torch.Tensor, int]]):
         Name of each part, in the order of `masks`.
     class_parts : dict of str to tuple of str
         The four parts of each class.
+    attributes : dict of str to numpy.ndarray
+        Parts that the two objects of each sample have; an atlas keeps them.
 
     Raises
     ------
@@ -153,6 +155,15 @@ class ShapesDataset(Dataset[tuple[torch.Tensor, int]]):
     def targets(self) -> torch.Tensor:
         """Label of every sample, without rendering any: sample."""
         return torch.from_numpy(self._labels(np.arange(self.n)))
+
+    @property
+    def attributes(self) -> dict[str, Booleans]:
+        """Whether the two objects of each sample have a part, by part, without rendering any: (sample,) each.
+
+        The small bars and rings beside them do not count.
+        """
+        shown = _HAS[self._labels(np.arange(self.n))]
+        return {part: shown[:, number] for number, part in enumerate(self.parts)}
 
     def batch(self, indices: Iterable[int] | torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Give the images and labels of several samples.

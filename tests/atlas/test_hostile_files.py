@@ -126,6 +126,28 @@ for path in ("/samples", "/samples/index", "/layers", "/layers/0", "/layers/0/re
     case(f"a soft link at {path}")(inside(moved, seal=False))
     case(f"an external link at {path}")(inside(outside, seal=False))
 
+ATTRIBUTES = "/attributes"
+for name, values in {
+    "truth": (np.zeros((12, 2), "i1"), np.zeros((11, 1), "i1"), np.zeros((12, 1))),
+    "number": (np.zeros((12, 1), "i8"), np.zeros((1, 12)), np.zeros(12)),
+    "text": (np.zeros((12, 1)), np.zeros((0, 1), "i4")),
+    "kind": (np.zeros(2, "i1"), np.full(3, 3, "i1"), np.full(3, -1, "i1"), np.zeros(3), np.zeros(3, "i1")),
+    "name": (np.zeros(3), np.array([b"a", b"b"]), np.zeros((3, 1), "S1")),
+    "value": (np.array([b"a"] * 13), np.zeros(3)),
+}.items():
+    for number, value in enumerate(values):
+        case(f"attributes with a {name} number {number}")(
+            inside(lambda file, name=name, value=value: replace(file, f"{ATTRIBUTES}/{name}", data=value))
+        )
+    case(f"attributes without a {name}")(inside(lambda file, name=name: file.__delitem__(f"{ATTRIBUTES}/{name}")))
+case("attributes that are an array")(inside(lambda file: replace(file, ATTRIBUTES, data=np.zeros(3)), seal=False))
+case("more attributes than any file has")(
+    inside(
+        lambda file: replace(
+            file, f"{ATTRIBUTES}/name", shape=(1 << 20,), dtype="S1", chunks=(1 << 16,), compression="gzip"
+        )
+    )
+)
 case("no samples")(inside(lambda file: file.__delitem__("samples"), seal=False))
 case("no layers")(inside(lambda file: file.__delitem__("layers"), seal=False))
 case("an array in place of layers")(inside(lambda file: replace(file, "/layers", data=np.zeros(3)), seal=False))
@@ -438,6 +460,26 @@ def test_a_hostile_file_is_refused_in_a_sentence(copy: Path, change: Callable[[P
     assert str(copy) in refused("atlas", "info", copy)
     assert time.process_time() - begin < SECONDS
     assert not copy.with_name("merged.h5").exists()
+
+
+@pytest.mark.sampled(3)
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("truth", np.full((12, 1), 2, "i1")),
+        ("number", np.full((12, 1), np.inf)),
+        ("text", np.full((12, 1), 9, "i4")),
+        ("text", np.full((12, 1), -2, "i4")),
+        ("name", np.array([b"a", b"a", b"b"])),
+        ("value", np.array([b"x", b"y", b"z"])),
+    ],
+)
+def test_attributes_with_values_that_none_has_are_refused_when_they_are_read(copy: Path, name: str, value: Any) -> None:
+    inside(lambda file: replace(file, f"{ATTRIBUTES}/{name}", data=value))(copy)
+    for ask in (hostile.stored, crp.verify_atlas, lambda path: crp.annotate_atlas(path, {"new": [1] * 12})):
+        with pytest.raises(AtlasError) as caught:
+            ask(copy)
+        assert hostile.is_a_sentence(str(caught.value), copy)
 
 
 @pytest.mark.sampled(2)

@@ -10,6 +10,7 @@ import numpy as np
 
 from ...errors import AtlasError
 from ...progress import Progress as ProgressShown
+from ..file.attribute_columns import AttributeColumn, StoredAttributes, joined_attributes
 from ..file.hdf5_reader import H5File
 from ..file.reader import (
     check_same,
@@ -83,6 +84,7 @@ def merge_atlases(
                 _identifiers(files),
                 read_classes(files[0]),
                 ArrayStorage(max_memory, workspace.path),
+                attributes=_attributes(files),
             )
             # The last line comes when the file is there.
             with ProgressShown(len(files) * len(layers), "merge", unit="shard layer", verbose=verbose) as bar:
@@ -122,6 +124,29 @@ def _in_order(files: Sequence[H5File]) -> list[H5File]:
     if missing:
         raise AtlasError(f"{len(missing)} of {shards} shards are missing: {', '.join(missing[:10])}")
     return [found[number] for number in range(shards)]
+
+
+def _attributes(files: Sequence[H5File]) -> dict[str, AttributeColumn]:
+    """Return the attributes of all samples.
+
+    Raises
+    ------
+    AtlasError
+        If two shards have different ones.
+    """
+    parts = []
+    for file in files:
+        with file.explained():
+            parts.append(StoredAttributes(file).columns())
+    kinds = [{name: column.kind for name, column in part.items()} for part in parts]
+    for file, own in zip(files, kinds, strict=True):
+        if own != kinds[0]:
+            theirs, mine = (", ".join(map(str, one)) or "none" for one in (kinds[0], own))
+            raise AtlasError(
+                f"{files[0].path} and {file.path} hold different attributes of their samples ({theirs}; {mine}): build "
+                f"them of the same data"
+            )
+    return joined_attributes(parts)
 
 
 def _identifiers(files: Sequence[H5File]) -> tuple[str, ...] | None:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
+from ..file.attribute_columns import AttributeColumn, add_attributes
 from ..file.digests import add_digests
 from ..file.hdf5_reader import H5File
 from ..file.reader import has_seen, has_statistics, read_failures, read_seen
@@ -94,6 +95,8 @@ class PassState:
     classes : tuple of str
         Their names, where the dataset or the model has any.
     allocate : callable
+    attributes : dict
+        What else is known of this part's samples, by name.
     """
 
     header: Header
@@ -104,6 +107,7 @@ class PassState:
     classes: tuple[str, ...] = ()
     allocate: Allocate = in_memory
     failures: dict[int, str] = field(default_factory=dict)
+    attributes: Mapping[str, AttributeColumn] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.columns = SampleColumns(self.header, self.index)
@@ -216,6 +220,7 @@ class PassState:
                 tree.arrays[path] = array_spec(encoded(values))
                 group, _, name = path.rpartition("/")
                 tree.groups[group][f"{name}_sha256"] = text_digest(values)
+        add_attributes(tree, self.attributes)
         self._layers(tree, complete)
         if not complete:
             self._group(tree, "/progress", "-progress", self.progress.attributes())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from ...attribution.subject import Subject
 from ...data.class_map import ClassLabels, ModelClasses
 from ...data.fingerprints import fingerprint, names_fingerprint, sample_digests
 from ...data.labels import LabelReader, LenientReader, label_or_none
+from ...data.sample_attributes import sample_attributes
 from ...data.samples import NumberedSamples
 from ...errors import InputError
 from ...escapes import escaped
@@ -25,6 +27,7 @@ from ...models.weights import device_and_dtype
 from ...propagation.plan_description import describe_plan
 from ...propagation.run import Run
 from ...targets import Target
+from ..file.attribute_columns import AttributeColumn, attribute_column
 from ..file.schema import Header, Integers, LayerInfo, Progress, digests_text
 from .array_storage import ArrayStorage
 from .first_look import check_names, first_look, input_digests, label_reader, labels_fingerprint
@@ -52,6 +55,8 @@ class PreparedPass:
     progress : Progress
         With no batch done.
     classes : tuple of str
+    attributes : dict
+        What the data knows of the samples of the pass, by name.
     """
 
     samples: NumberedSamples
@@ -61,6 +66,7 @@ class PreparedPass:
     header: Header
     progress: Progress
     classes: tuple[str, ...]
+    attributes: Mapping[str, AttributeColumn]
 
     def batches_from(self, done: int) -> list[list[int]]:
         """Return the sample numbers of each batch of this shard from batch `done` on."""
@@ -78,7 +84,9 @@ class PreparedPass:
         With `samples` it has room for the first samples of this shard alone.
         """
         size = self.header.batch_size
-        own = self.index[self.progress.first * size : self.progress.end * size][:samples]
+        first, end = self.progress.first * size, self.progress.end * size
+        part = slice(first, end if samples is None else min(end, first + samples))
+        own = self.index[part]
         names = self.samples.identifiers()
         return PassState(
             self.header,
@@ -88,6 +96,7 @@ class PreparedPass:
             None if names is None else tuple(names[number] for number in own),
             self.classes,
             ArrayStorage(max_memory, folder),
+            attributes={name: column.taken(part) for name, column in self.attributes.items()},
         )
 
 
@@ -140,7 +149,9 @@ def prepare(subject: Subject, settings: Settings) -> PreparedPass:
     samples = replace(samples, form=form, labels=labels)
     classes = _class_names(subject, origin, labels, n_classes)
     check_names(infos, samples.identifiers() or (), classes)
-    return PreparedPass(samples, index, collector, infos, header, progress, classes)
+    known = sample_attributes(subject.dataset, index.tolist())
+    attributes = {escaped(name): attribute_column(name, values) for name, values in known.items()}
+    return PreparedPass(samples, index, collector, infos, header, progress, classes, attributes)
 
 
 def _target_words(target: str | Target | TargetRule) -> str:

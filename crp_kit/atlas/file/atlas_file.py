@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from ...class_names import class_number
 from ...errors import AtlasError
+from .attribute_columns import StoredAttributes
 from .reader import open_atlas, read_classes, read_failures, read_header, read_layers, read_progress, read_seen
 from .schema import Header
 
@@ -128,8 +129,13 @@ class AtlasFile:
 
     @cached_property
     def attributes(self) -> Mapping[str, Column]:
-        """What else is known of the samples, by name: (sample,) each."""
-        return {}
+        """What else is known of the samples, by name: (sample,) each, in the order of `samples`.
+
+        Truth values are booleans; if some are missing, floats: 1, 0, and not-a-number for those. Numbers are floats,
+        not-a-number where missing. Text is strings (an array of objects), empty where missing.
+        """
+        with self.hdf5.explained():
+            return StoredAttributes(self.hdf5)
 
     @cached_property
     def identifiers(self) -> tuple[str, ...] | None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import product
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -14,24 +15,33 @@ from .expected_groups import expected_groups
 from .hdf5_reader import H5File
 from .schema import ENCODING, VERSION, Array, ArraySpec, Tree, content_bytes, encoded
 
-__all__ = ["DIGESTS", "add_digests", "digest_problems", "has_digests"]
+__all__ = ["DIGESTS", "add_digests", "digest_problems", "has_digests", "noted_digests"]
 
 DIGESTS = "/digests/sha256"
 """Dataset with a line for every other dataset: digest, type of the values, path."""
 _BYTES_AT_ONCE = 1 << 25
 
 
-def add_digests(tree: Tree) -> None:
+def add_digests(tree: Tree, expected: Mapping[str, str] = MappingProxyType({})) -> None:
     """Let a file end with the digest of each of its datasets.
 
     They are taken of the values that are handed to HDF5. The checksums of HDF5 itself are made of what it stores: they
     do not show that a block was never written, and take 0x0000 for 0xFFFF.
+
+    Parameters
+    ----------
+    tree : Tree
+    expected : dict of str to str, optional
+        Digests by path, from which those of the same datasets may not differ: an `AtlasError` ends the writing then.
     """
     paths = list(tree.arrays)
     width = max(len(_line(tree.arrays[path], path).encode()) for path in paths)
 
     def lines(part: slice) -> Array:
         # Called last, when all others have been written and their digests are known.
+        wrong = next((path for path, digest in expected.items() if tree.arrays[path].digest != digest), None)
+        if wrong is not None:
+            raise AtlasError(f"the dataset {wrong} is not what was written first: it has another SHA-256")
         return encoded([_line(tree.arrays[path], path) for path in paths[part]]).astype(f"S{width}")
 
     group = DIGESTS.rpartition("/")[0]
@@ -67,14 +77,25 @@ def digest_problems(file: H5File) -> Iterator[str]:
         for path in paths:
             _digest(file.array(path), file.array(path).dtype)
         return
-    for line in file.array(DIGESTS)[:].tolist():
-        digest, _, rest = line.decode(errors="replace").partition(" ")
-        dtype, _, path = rest.partition(" ")
+    for digest, dtype, path in _lines(file):
         if digest != _digest(file.array(path), _kind(dtype)):
             yield f"the dataset {path} is not what was written: it has another SHA-256"
         paths.discard(path)
     for path in sorted(paths - {DIGESTS}):
         yield f"{path} has no digest: it was added later"
+
+
+def noted_digests(file: H5File) -> dict[str, str]:
+    """Return the digest of each dataset by its path; nothing for a file of an older version."""
+    return {path: digest for digest, _, path in _lines(file)} if has_digests(file) else {}
+
+
+def _lines(file: H5File) -> Iterator[tuple[str, str, str]]:
+    """Yield digest, type of the values and path of each dataset."""
+    for line in file.array(DIGESTS)[:].tolist():
+        digest, _, rest = line.decode(errors="replace").partition(" ")
+        dtype, _, path = rest.partition(" ")
+        yield digest, dtype, path
 
 
 def _datasets(file: H5File) -> Iterator[str]:

@@ -207,6 +207,7 @@ class _Array:
         self._file, self._path, self._array = file, path, StoredArray(layout)
         self.shape: tuple[int, ...] = layout.shape
         self.dtype = layout.dtype
+        self.chunks = layout.chunks
 
     def __getitem__(self, part: Any) -> Any:
         with self._file.explained(), _named(self._path):

@@ -10,6 +10,8 @@ import numpy as np
 
 from ...errors import AtlasError
 from ..statistics.table import statistics_in
+from .array_checks import check_array, check_strings
+from .attribute_columns import check_attributes, has_attributes
 from .digests import DIGESTS, has_digests
 from .expected_groups import expected_groups
 from .hdf5_reader import H5File
@@ -84,10 +86,10 @@ def _quoted(value: Any) -> str:
 
 def _check_arrays(file: H5File, header: Header, layers: tuple[LayerInfo, ...]) -> None:
     rows = next(iter(file.array("/samples/index").shape), 0)
-    _check_array(file, "/samples/index", (rows,), "i")
+    check_array(file, "/samples/index", (rows,), "i")
     for array in sample_arrays(header):
         if not array.optional or file.has(array.path):
-            _check_array(file, array.path, array.shape(header, rows), np.dtype(array.dtype).kind)
+            check_array(file, array.path, array.shape(header, rows), np.dtype(array.dtype).kind)
     seen = len(read_seen(file))
     for number, info in enumerate(layers if has_statistics(file) else ()):
         for mode in MODES:
@@ -95,31 +97,18 @@ def _check_arrays(file: H5File, header: Header, layers: tuple[LayerInfo, ...]) -
             for statistic in statistics_in(file.names(base), header, mode):
                 for field in statistic.fields:
                     shape = field.shape(header, info.n_concepts, rows, seen)
-                    _check_array(file, f"{base}/{field.path}", shape, field.kind)
-    _check_strings(file, "/classes/name", header.n_classes)
-    _check_strings(file, "/samples/id", rows)
+                    check_array(file, f"{base}/{field.path}", shape, field.kind)
+    check_strings(file, "/classes/name", header.n_classes)
+    check_strings(file, "/samples/id", rows)
     if file.has("/skipped/sample"):
         count = next(iter(file.array("/skipped/sample").shape), 0)
-        _check_array(file, "/skipped/sample", (count,), "i")
-        _check_strings(file, "/skipped/reason", count)
+        check_array(file, "/skipped/sample", (count,), "i")
+        check_strings(file, "/skipped/reason", count)
+    if has_attributes(file):
+        check_attributes(file, rows)
     if has_digests(file):
         file.array(DIGESTS)
-        _check_strings(file, DIGESTS, file.attributes(DIGESTS.rpartition("/")[0]).get("datasets", 0))
-
-
-def _check_array(file: H5File, path: str, shape: tuple[int, ...], kind: str) -> None:
-    array = file.array(path)
-    if array.shape != shape:
-        raise AtlasError(f"its array {path} has shape {array.shape} and should have {shape}")
-    if array.dtype.kind != kind:
-        raise AtlasError(f"its array {path} has the type {array.dtype}, which is of another kind")
-
-
-def _check_strings(file: H5File, path: str, count: int) -> None:
-    if file.has(path):
-        array = file.array(path)
-        if array.shape != (count,) or array.dtype.kind != "S":
-            raise AtlasError(f"its array {path} should be {count} texts; it is {array.shape} of {array.dtype}")
+        check_strings(file, DIGESTS, file.attributes(DIGESTS.rpartition("/")[0]).get("datasets", 0))
 
 
 def read_header(file: H5File) -> Header:

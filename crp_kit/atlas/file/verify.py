@@ -10,6 +10,7 @@ import numpy as np
 
 from ..statistics.base import Block, Statistic
 from ..statistics.table import statistics_in
+from .attribute_columns import StoredAttributes
 from .digests import digest_problems
 from .hdf5_reader import H5File
 from .reader import has_seen, has_statistics, open_atlas, read_header, read_layers, read_seen
@@ -80,6 +81,7 @@ def _sample_problems(file: H5File, header: Header) -> Iterator[str]:
     for path in ("/samples/id", "/classes/name", "/skipped/reason"):
         if file.has(path):
             file.strings(path)
+    StoredAttributes(file).columns()
     index = file.array("/samples/index")[:]
     if (np.diff(index) <= 0).any() or (len(index) and index[0] < 0):
         yield "the sample numbers do not ascend"

@@ -1,0 +1,57 @@
+"""Copies of an atlas file: everything in it as a tree to write again, changed in a part, with the rest proved equal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from .digests import DIGESTS, add_digests, noted_digests
+from .expected_groups import expected_groups
+from .hdf5_reader import H5File
+from .hdf5_writer import write_tree
+from .schema import ArraySpec, Tree, checksum
+
+__all__ = ["rewrite"]
+
+
+def rewrite(file: H5File, path: Path, change: Callable[[Tree], object]) -> None:
+    """Write what is in a file anew, changed, and let it take the place of another, perhaps of itself.
+
+    Parameters
+    ----------
+    file : H5File
+        An open atlas.
+    path : Path
+        The file to replace. It holds the old or the new content at any moment.
+    change : callable
+        Changes, adds or removes groups and arrays of the tree. Arrays that it leaves alone have to have the values
+        whose digests the file has noted.
+
+    Raises
+    ------
+    AtlasError
+        If the file is damaged, or cannot be written; then what was there before is kept.
+    """
+    with file.explained():
+        tree, noted = _copied(file), noted_digests(file)
+    untouched = dict(tree.arrays)
+    change(tree)
+    kept = {name for name, spec in tree.arrays.items() if untouched.get(name) is spec}
+    add_digests(tree, {name: digest for name, digest in noted.items() if name in kept})
+    tree.groups["/"]["checksum"] = checksum(tree.groups)
+    write_tree(path, tree, compress=True)
+
+
+def _copied(file: H5File) -> Tree:
+    """Return everything that is where an atlas has anything, without digests."""
+    groups = sorted(expected_groups(file))
+    tree = Tree({group: file.attributes(group) for group in groups})
+    for group in groups:
+        for name in file.names(group):
+            path = f"{group.rstrip('/')}/{name}"
+            if path not in tree.groups:
+                array = file.array(path)
+                tree.arrays[path] = ArraySpec(array.shape, array.dtype, array.__getitem__, array.chunks)
+    tree.arrays.pop(DIGESTS, None)
+    tree.groups.pop(DIGESTS.rpartition("/")[0], None)
+    return tree
