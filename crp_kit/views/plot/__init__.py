@@ -1,8 +1,10 @@
-"""Matplotlib figures: heatmaps, relevant concepts, reference samples, region maps, conservation, the demo."""
+"""Matplotlib figures: heatmaps, concepts, reference samples, region maps, statistics, conservation, the demo."""
 
 from .bars import bars
+from .class_dots import class_means, class_presence
 from .concept_graph import concept_graph
 from .conservation import conservation
+from .contrast import contrast
 from .demo import ConceptView, SampleView, demo_figure
 from .flipping import flipping_curves
 from .maps import concept_bars, heatmaps
@@ -23,10 +25,13 @@ __all__ = [
     "RegionView",
     "SampleView",
     "bars",
+    "class_means",
+    "class_presence",
     "compare_modes",
     "concept_bars",
     "concept_graph",
     "conservation",
+    "contrast",
     "demo_figure",
     "flipping_curves",
     "heatmaps",

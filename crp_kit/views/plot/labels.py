@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["literal", "one_line", "percent", "scale_label", "significant"]
+__all__ = ["literal", "one_line", "percent", "scale_label", "shortened", "significant"]
 
 
 def literal(text: str) -> str:
@@ -16,6 +16,11 @@ def literal(text: str) -> str:
 def one_line(text: str) -> str:
     """Return a title in one line, its lines joined by semicolons, without mathematics."""
     return literal("; ".join(text.splitlines()))
+
+
+def shortened(text: str, letters: int) -> str:
+    """Return a text of so many letters at most, its end cut."""
+    return text if len(text) <= letters else f"{text[: letters - 1].rstrip()}…"
 
 
 def percent(share: float) -> str:

@@ -1,0 +1,84 @@
+"""Reading of the scores of chosen samples, in blocks of bounded size."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ...errors import AtlasError
+from ..query.selection import Mask, looked_at
+from ..query.stored_scores import StoredScores
+
+__all__ = ["column_blocks", "row_blocks", "score_matrix", "scored"]
+
+Array = npt.NDArray[Any]
+
+_BYTES_AT_ONCE = 1 << 29
+"""Of a block of columns."""
+_CHUNK = 256, 64
+"""Rows and columns of a chunk of a wide matrix in the file, which no block cuts: each is unpacked once."""
+_ROWS_AT_ONCE = 4096
+
+
+def score_matrix(scores: StoredScores, purpose: str) -> Any:
+    """Return the matrix (sample, concept), which a purpose needs.
+
+    Raises
+    ------
+    AtlasError
+        If the atlas is without.
+    """
+    if not scores.has("matrix"):
+        raise AtlasError(
+            f"{purpose} needs the scores of every sample, and {scores.file.path} has no matrix: add it with "
+            f"study.add_matrix(atlas), or build the atlas with matrix=True"
+        )
+    return scores.matrix
+
+
+def scored(scores: StoredScores) -> Mask:
+    """Return which samples have scores: those that were looked at, and for relevance have a target to start from."""
+    mask = looked_at(scores.file)
+    return mask & (scores.file.targets >= 0) if scores.mode == "relevance" else mask
+
+
+def column_blocks(matrix: Any, groups: Sequence[Mask]) -> Iterator[tuple[slice, list[Array]]]:
+    """Yield some concepts at once: which they are, and the scores of each group of samples, (sample, concept).
+
+    In memory a concept's scores lie side by side. Samples of several groups are read once.
+    """
+    _, concepts = matrix.shape
+    member = np.logical_or.reduce(groups)
+    row_bytes = 4 * sum(int(group.sum()) for group in groups)
+    step = max(_CHUNK[1], _BYTES_AT_ONCE // max(row_bytes, 1) // _CHUNK[1] * _CHUNK[1])
+    for start in range(0, concepts, step):
+        columns = slice(start, min(start + step, concepts))
+        blocks = [np.empty((columns.stop - start, int(group.sum())), np.float32) for group in groups]
+        filled = [0] * len(groups)
+        for part in _parts(member):
+            values = matrix[part, columns]
+            for number, group in enumerate(groups):
+                chosen = values[group[part]]
+                blocks[number][:, filled[number] : filled[number] + len(chosen)] = chosen.T
+                filled[number] += len(chosen)
+        yield columns, [block.T for block in blocks]
+
+
+def row_blocks(matrix: Any, mask: Mask) -> Iterator[tuple[Array, Array]]:
+    """Yield some samples at once: their numbers among all, (sample,), and their scores, (sample, concept)."""
+    for part in _parts(mask):
+        chosen = np.flatnonzero(mask[part])
+        values = matrix[part]
+        yield part.start + chosen, values if len(chosen) == len(values) else values[chosen]
+
+
+def _parts(mask: Mask) -> Iterator[slice]:
+    """Yield the slices of rows that hold chosen ones: whole chunks, neighbours together up to a size."""
+    held = np.unique(np.flatnonzero(mask) // _CHUNK[0])
+    for run in np.split(held, np.flatnonzero(np.diff(held) > 1) + 1):
+        for start in range(0, len(run), _ROWS_AT_ONCE // _CHUNK[0]):
+            chunks = run[start : start + _ROWS_AT_ONCE // _CHUNK[0]]
+            yield slice(int(chunks[0]) * _CHUNK[0], min((int(chunks[-1]) + 1) * _CHUNK[0], len(mask)))

@@ -1,0 +1,35 @@
+"""Concepts that are among the strongest of a sample."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["among_top"]
+
+
+def among_top(values: npt.NDArray[Any], m: int) -> npt.NDArray[np.bool_]:
+    """Return which concepts are among the `m` strongest of each sample, (sample, concept).
+
+    A concept is if its value is positive and fewer than `m` concepts have a higher one: equal values are all in or all
+    out, and a sample with fewer positive values has fewer concepts.
+
+    Parameters
+    ----------
+    values : numpy.ndarray
+        (sample, concept).
+    m : int
+        From 1 to the number of concepts.
+
+    Examples
+    --------
+    >>> among_top(np.array([[0.5, 0.2, 0.2, -1.0], [0.0, 0.3, 0.0, 0.0]]), 2).astype(int)
+    array([[1, 1, 1, 0],
+           [0, 1, 0, 0]])
+    """
+    # Sorting whole rows takes less time than np.partition, which is not vectorised for every type.
+    least = np.sort(values, axis=1)[:, -m, None]
+    strongest: npt.NDArray[np.bool_] = (values >= least) & (values > 0)
+    return strongest
