@@ -12,12 +12,13 @@ import numpy as np
 import numpy.typing as npt
 
 from .errors import InputError
+from .printable import printable
 from .tables import html_table, more_rows, text_table
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["Column", "Table", "not_a_column"]
+__all__ = ["Column", "Table", "column_named", "not_a_column"]
 
 _SHOWN = 20
 
@@ -26,14 +27,28 @@ not_a_column = {"column": False}
 """Metadata of a field that belongs to a table, but is none of its columns."""
 
 
+def column_named(name: str) -> dict[str, Any]:
+    """Return the metadata of a field whose column has a name that no field can have, such as ``class``."""
+    return {"name": name}
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class Table:
     """Columns of one length. Subclasses are dataclasses whose fields are the columns, those of `not_a_column` apart."""
 
+    @property
+    def caption(self) -> str:
+        """What the table is of, in one line above it; empty where its columns say it all."""
+        return ""
+
     def columns(self) -> dict[str, Column]:
         """Return the columns by name."""
-        names = [field.name for field in fields(self) if field.metadata.get("column", True)]
-        return {name: getattr(self, name) for name in names}
+        return {name: getattr(self, field) for name, field in self._fields().items()}
+
+    def _fields(self) -> dict[str, str]:
+        """Return the field of each column by the column's name."""
+        held = [field for field in fields(self) if field.metadata.get("column", True)]
+        return {field.metadata.get("name", field.name): field.name for field in held}
 
     def __len__(self) -> int:
         return len(next(iter(self.columns().values())))
@@ -79,7 +94,7 @@ class Table:
 
     def taken(self, rows: Column | slice) -> Self:
         """Return some of the rows: their numbers, a mask, or a slice."""
-        return replace(self, **{name: values[rows] for name, values in self.columns().items()})
+        return replace(self, **{field: getattr(self, field)[rows] for field in self._fields().values()})
 
     def text(self, rows: int = _SHOWN) -> str:
         """Return the first rows as text, in aligned columns."""
@@ -90,13 +105,14 @@ class Table:
         return "\n".join(text_table(lines, left=0))
 
     def __repr__(self) -> str:
-        return f"{self.text()}\n{more_rows(self._hidden)}" if self._hidden else self.text()
+        below = more_rows(self._hidden) if self._hidden else ""
+        return "\n".join(filter(None, [printable(self.caption), self.text(), below]))
 
     def _repr_html_(self) -> str:
         columns = self.columns()
         text_columns = [name for name, column in columns.items() if column.dtype.kind not in "iuf"]
         rows = [list(map(_shown, row.values())) for row in islice(self.rows(), _SHOWN)]
-        return html_table(list(columns), rows, text_columns=text_columns, hidden=self._hidden)
+        return html_table(list(columns), rows, text_columns=text_columns, caption=self.caption, hidden=self._hidden)
 
     @property
     def _hidden(self) -> int:
