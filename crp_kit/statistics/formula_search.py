@@ -1,0 +1,181 @@
+"""Beam search for formulas of attributes whose truth the scores of concepts rank best."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..errors import InputError
+from .arrays import Bools, Floats
+from .rank_auc import auc_of_sums
+
+__all__ = ["Formula", "SearchRules", "formula_truth", "search"]
+
+_FRACTION = (0.01, 0.5)
+_LEAST_SAMPLES = 10
+"""Of which a formula holds, a quarter of all where that is fewer: by chance a few samples are all at the top."""
+_LEAST_GAIN = 0.01
+"""AUC that each further attribute has to add."""
+_SAME = 1e-9
+"""Formulas of one AUC and one number of samples count as the same."""
+
+
+@dataclass(frozen=True)
+class Formula:
+    """Attributes or their opposites, joined from the left.
+
+    Parameters
+    ----------
+    attributes : tuple of int
+        Numbers of attributes.
+    negated : tuple of bool
+        Whether it is the opposite, for each of them.
+    joins : tuple of bool
+        Between one and the next: true for and, false for or.
+    """
+
+    attributes: tuple[int, ...]
+    negated: tuple[bool, ...]
+    joins: tuple[bool, ...] = ()
+
+    def joined(self, attribute: int, negated: bool, *, by_and: bool) -> Formula:
+        """Return the formula with one attribute more."""
+        return Formula((*self.attributes, attribute), (*self.negated, negated), (*self.joins, by_and))
+
+    def words(self, names: Sequence[str]) -> str:
+        """Return the formula in words, with brackets around what is joined first where and meets or.
+
+        Examples
+        --------
+        >>> Formula((0, 2, 1), (False, True, False), (True, False)).words(["red", "blue", "round"])
+        '(red and not round) or blue'
+        """
+        literals = [
+            f"not {names[number]}" if negated else names[number]
+            for number, negated in zip(self.attributes, self.negated, strict=True)
+        ]
+        text, last = literals[0], None
+        for literal, join in zip(literals[1:], self.joins, strict=True):
+            left = f"({text})" if last not in (None, join) else text
+            text, last = f"{left} {'and' if join else 'or'} {literal}", join
+        return text
+
+
+@dataclass(frozen=True)
+class SearchRules:
+    """Longest formulas, and how many of each length are made longer."""
+
+    length: int
+    beam: int
+
+
+def formula_truth(formula: Formula, truth: Bools) -> Bools:
+    """Return where a formula holds, (sample,), by the truth of the attributes, (sample, attribute)."""
+    literals = [truth[:, number] ^ negated for number, negated in zip(formula.attributes, formula.negated, strict=True)]
+    held = literals[0]
+    for literal, join in zip(literals[1:], formula.joins, strict=True):
+        held = held & literal if join else held | literal
+    return held
+
+
+def search(ranks: Floats, truth: Bools, rules: SearchRules) -> tuple[list[Formula], Floats]:
+    """Return the formula of the highest AUC for each concept, and its AUC.
+
+    Sums of ranks over where a formula holds are products of matrices: those of "f and a" for all attributes a at once,
+    and those of "f or a", "f and not a", "f or not a" from them, from f and from a.
+
+    Parameters
+    ----------
+    ranks : array
+        (sample, concept).
+    truth : array of bool
+        (sample, attribute).
+    rules : SearchRules
+
+    Raises
+    ------
+    InputError
+        If no attribute and no opposite holds in enough of the samples, and in at most half of them.
+    """
+    table = truth.astype(np.float64)
+    sums, count = ranks.T @ table, table.sum(0)
+    rows, total = len(ranks), ranks.sum(0)
+    single = np.stack([sums, total[:, None] - sums], 1)  # (concept, negated, attribute)
+    counts = np.broadcast_to(np.stack([count, rows - count]), single.shape)
+    area = _areas(single, counts, rows)
+    if np.isneginf(area).all():
+        raise InputError(
+            "no attribute, nor its opposite, holds in {:.0f} to {:.0f} of {} samples: names need attributes that "
+            "differ".format(*np.round(_bounds(rows)), rows)
+        )
+    beams = [_best(one, two, rules.beam) for one, two in zip(area, counts, strict=True)]
+    formulas = [[Formula((number % truth.shape[1],), (number >= truth.shape[1],)) for number in beam] for beam in beams]
+    best = [formula[0] for formula in formulas]
+    highest = np.array([one.ravel()[beam[0]] for one, beam in zip(area, beams, strict=True)])
+    for _ in range(1, rules.length):
+        for concept in range(ranks.shape[1]):
+            if not formulas[concept]:
+                continue
+            sums, counts = _longer(ranks[:, concept], table, formulas[concept], single[concept])
+            area = _areas(sums, counts, rows)
+            for number, formula in enumerate(formulas[concept]):
+                area[number, :, :, list(formula.attributes)] = -np.inf
+            beam = _best(area, counts, rules.beam)
+            formulas[concept] = [_formula(formulas[concept], number, truth.shape[1]) for number in beam]
+            if len(beam) and area.ravel()[beam[0]] >= highest[concept] + _LEAST_GAIN:
+                best[concept], highest[concept] = formulas[concept][0], area.ravel()[beam[0]]
+    return best, highest
+
+
+def _longer(rank: Floats, table: Floats, formulas: list[Formula], single: Floats) -> tuple[Floats, Floats]:
+    """Return sums of ranks and counts of the formulas of a concept with one attribute more.
+
+    Both are (beam, join, negated, attribute); joins are first and, then or.
+    """
+    held = np.stack([formula_truth(formula, table > 0) for formula in formulas]).astype(np.float64)
+    both_sums, both_count = (held * rank) @ table, held @ table
+    sums, count = (held @ rank)[:, None], held.sum(1)[:, None]
+    counts = np.stack([table.sum(0), len(table) - table.sum(0)])
+    with_sums = np.stack([both_sums, sums - both_sums], 1)
+    with_count = np.stack([both_count, count - both_count], 1)
+    or_sums = sums[:, None] + single - with_sums
+    or_count = count[:, None] + counts - with_count
+    return np.stack([with_sums, or_sums], 1), np.stack([with_count, or_count], 1)
+
+
+def _formula(formulas: list[Formula], number: int, attributes: int) -> Formula:
+    """Return a candidate by its number among (beam, join, negated, attribute)."""
+    rest, attribute = divmod(number, attributes)
+    rest, negated = divmod(rest, 2)
+    beam, join = divmod(rest, 2)
+    return formulas[beam].joined(attribute, bool(negated), by_and=join == 0)
+
+
+def _bounds(rows: int) -> tuple[float, float]:
+    """Return the lowest and highest number of samples in which a formula may hold."""
+    low, high = _FRACTION
+    return max(low * rows, min(_LEAST_SAMPLES, rows / 4)), high * rows
+
+
+def _areas(sums: Floats, count: Floats, rows: int) -> Floats:
+    """Return AUCs, -inf where a formula holds in too few or too many samples."""
+    low, high = _bounds(rows)
+    fits = (count >= low) & (count <= high)
+    return np.where(fits, np.nan_to_num(auc_of_sums(sums, count, rows)), -np.inf)
+
+
+def _best(area: Floats, count: Floats, beam: int) -> list[int]:
+    """Return the numbers of the formulas of the highest AUCs, the first of those that are the same."""
+    flat, counts = area.ravel(), count.ravel()
+    chosen: list[int] = []
+    wanted = min(4 * beam + 4, len(flat))
+    top = np.argpartition(-flat, wanted - 1)[:wanted]
+    for number in top[np.lexsort((top, -flat[top]))].tolist():
+        if np.isneginf(flat[number]) or len(chosen) == beam:
+            break
+        same = (abs(flat[number] - flat[one]) < _SAME and counts[number] == counts[one] for one in chosen)
+        if not any(same):
+            chosen.append(number)
+    return chosen
