@@ -12,7 +12,7 @@ from synthetic_pass import SyntheticPass
 import crp_kit as crp
 from crp_kit.atlas.file.schema import Header
 from crp_kit.atlas.query.layer_atlas import ScoreAtlas
-from crp_kit.atlas.statistics.scores import BatchScores, ModeScores, Rows
+from crp_kit.atlas.statistics.scores import BatchScores, ModeScores, Rows, SampleFacts
 
 Array = npt.NDArray[Any]
 
@@ -61,8 +61,15 @@ class ScoredPass(SyntheticPass):
             both = rows.taken(np.append(labelled, twice), np.append(target[labelled], extra))
             first = rows.taken(labelled if mode == "relevance" else whole)
             modes[mode] = ModeScores(both, first, first)
-        prediction = np.asarray(self.predictions, "i8")[samples]
-        return BatchScores(samples, target, prediction, {"layer0": modes})  # type: ignore[dict-item]
+        return BatchScores(samples, target, self.facts(samples, target), {"layer0": modes})  # type: ignore[dict-item]
+
+    def facts(self, samples: Array, label: Array) -> SampleFacts:
+        """Labels and predictions; behind the predicted class the others follow by number."""
+        prediction, ranks = np.asarray(self.predictions, "i8")[samples], min(5, self.n_classes)
+        others = [[cls for cls in range(self.n_classes) if cls != first][: ranks - 1] for first in prediction.tolist()]
+        top_class = np.column_stack([prediction, np.array(others, "i8").reshape(len(samples), ranks - 1)])
+        probability = np.tile(np.float32(2.0) ** -np.arange(1, ranks + 1, dtype="f4"), (len(samples), 1))
+        return SampleFacts(label, prediction, top_class.astype("i4"), probability)
 
 
 def scored_pass(labels: Sequence[int], relevance: Array, **options: Any) -> ScoredPass:
