@@ -33,7 +33,7 @@ def class_axis(run: Run) -> int:
 
 def known_class_axis(run: Run) -> int | None:
     """Return the axis of the model's output that enumerates its classes, as `class_axis`, or None if it is unknown."""
-    shape, chosen = tuple(run.graph.shape(run.graph.output)), run.chosen.classes
+    shape, chosen = tuple(run.graph.shape(run.graph.output)), run.class_axis
     if chosen is not None:
         return _counted("class_axis", chosen, shape, what="the model's output")
     known = 1 if len(shape) == 2 else run.channel_axes.get(run.graph.output)
@@ -60,7 +60,7 @@ def heatmap_axis(run: Run, source: Ref) -> int | None:
     ConceptAxisError
         If the graph does not know the axis of an input (sample, a, b), or there is no such axis.
     """
-    shape, chosen = tuple(run.graph.shape(source)), run.chosen.features
+    shape, chosen = tuple(run.graph.shape(source)), run.feature_axis
     if chosen == "none":
         return None
     if chosen is not None:

@@ -18,7 +18,7 @@ from ..numerics import full_float32
 from ..rules.presets import Composite
 from .model_cache import ModelCache
 from .plan import BatchNormRule
-from .run import ChosenAxes, Run
+from .run import Run
 from .runtime import Runtime
 
 __all__ = ["Engine", "checked_axis"]
@@ -133,8 +133,14 @@ class Engine:
             recording, plan, rules_ran = self._cache.planned_forward(self.named(data), composite)
         for note in recording.notes:
             self.runtime.say(note)
-        chosen = ChosenAxes(self.class_axis, self.feature_axis)
-        return Run(recording, plan, self.runtime, chosen=chosen, rules_ran=rules_ran)
+        return Run(
+            recording,
+            plan,
+            self.runtime,
+            class_axis=self.class_axis,
+            feature_axis=self.feature_axis,
+            rules_ran=rules_ran,
+        )
 
     def named(self, data: Any) -> Inputs:
         """Return the inputs that a user's data means."""

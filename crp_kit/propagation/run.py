@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
@@ -20,15 +19,7 @@ from .plan import Plan
 from .runtime import Runtime
 from .step import Absorbed, Backward
 
-__all__ = ["ChosenAxes", "Run"]
-
-
-@dataclass(frozen=True)
-class ChosenAxes:
-    """Axes that the user has named, the batch axis counted: of the output's classes, of the first input's features."""
-
-    classes: int | None = None
-    features: int | Literal["none"] | None = None
+__all__ = ["Run"]
 
 
 class Run:
@@ -39,7 +30,10 @@ class Run:
     recording : Recording
     plan : Plan
     runtime : Runtime
-    chosen : ChosenAxes, optional
+    class_axis : int, optional
+        The axis of the model's output that enumerates classes, the batch axis counted, if the user has named it.
+    feature_axis : int or "none", optional
+        The axis of the first input that holds its features, if the user has named it.
     whole : Run, optional
         The run of the same recording in which no unit is cut, if this one has a unit cut. Steps that both have are
         prepared there.
@@ -53,12 +47,13 @@ class Run:
         plan: Plan,
         runtime: Runtime,
         *,
-        chosen: ChosenAxes = ChosenAxes(),
+        class_axis: int | None = None,
+        feature_axis: int | Literal["none"] | None = None,
         whole: Run | None = None,
         rules_ran: Callable[[], None] = lambda: None,
     ) -> None:
         self.recording, self.plan, self.runtime, self.whole = recording, plan, runtime, whole
-        self.chosen, self.rules_ran = chosen, rules_ran
+        self.class_axis, self.feature_axis, self.rules_ran = class_axis, feature_axis, rules_ran
         self.graph = recording.graph
         self._prepared: dict[int, Backward] = {}
         self._prepared_by_cut: dict[int, dict[int, Backward]] = {}
@@ -69,7 +64,15 @@ class Run:
         if plan is self.plan:
             return self
         # Not kept: in a cycle of references, its values would stay in memory.
-        cut = Run(self.recording, plan, self.runtime, chosen=self.chosen, whole=self, rules_ran=self.rules_ran)
+        cut = Run(
+            self.recording,
+            plan,
+            self.runtime,
+            class_axis=self.class_axis,
+            feature_axis=self.feature_axis,
+            whole=self,
+            rules_ran=self.rules_ran,
+        )
         cut._prepared = self._prepared_by_cut.setdefault(start.node, cut._prepared)
         return cut
 
