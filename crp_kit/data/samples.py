@@ -54,6 +54,9 @@ class Failure:
 class Form:
     """What all samples of a pass have in common.
 
+    Samples of several sizes could be passed one at a time, but not in batches: which samples a result is of would
+    depend on the batch size, and positions in maps of several sizes could not be compared.
+
     Parameters
     ----------
     shape : tuple of int
@@ -89,7 +92,11 @@ class Form:
             If it has another shape, or its numbers are of another kind.
         """
         if tuple(image.shape) != self.shape:
-            raise InputError(f"its shape is {tuple(image.shape)} and that of the other samples {self.shape}")
+            resized = image.ndim == len(self.shape) > 1 and len(image) == self.shape[0]
+            hint = "; give all one size, by a transform of the dataset, or of pictures by crp_kit.data.Preprocess"
+            raise InputError(
+                f"its shape is {tuple(image.shape)} and that of the other samples {self.shape}{hint if resized else ''}"
+            )
         if image.dtype != self.dtype and not (image.is_floating_point() and self.dtype.is_floating_point):
             raise InputError(f"its values are {image.dtype} and those of the other samples {self.dtype}")
         return image.to(self.dtype)

@@ -329,7 +329,11 @@ def test_an_image_of_another_shape_than_its_batch_is_a_fact() -> None:
     assert torch.equal(batch.images, torch.stack([TENSOR, TENSOR]))
     assert sorted(batch.failures, key=lambda one: one.sample) == [
         Failure(0, "the image has 2 values that are NaN or infinite (of 24)"),
-        Failure(2, "its shape is (3, 1, 4) and that of the other samples (3, 2, 4)"),
+        Failure(
+            2,
+            "its shape is (3, 1, 4) and that of the other samples (3, 2, 4); give all one size, by a transform of the "
+            "dataset, or of pictures by crp_kit.data.Preprocess",
+        ),
         Failure(3, "its shape is (1, 2, 4) and that of the other samples (3, 2, 4)"),
     ]
 
