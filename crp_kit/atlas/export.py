@@ -108,7 +108,8 @@ def export_atlas(
         scores = [atlas[name].score(mode) for name in layers or atlas.layers for mode in modes]
         table = _table(what, scores, empty_classes=empty_classes)
     try:
-        with atomic_file(path) as beside, Progress(table.values, "export", unit="value", verbose=verbose) as bar:
+        bar = Progress(table.values, "export", unit="value", verbose=verbose)
+        with atomic_file(path, replace=overwrite) as beside, bar:
             _write(beside, table, bar)
     except OSError as error:
         raise InputError(f"cannot write {path}: {error.strerror or error}") from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -83,7 +84,7 @@ def references(*, file: Path, **options: Any) -> None:
     for path, group in zip(paths, groups, strict=True):
         style = options["style"] or ("crop" if options["receptive_field"] else "heatmap")
         figure = _figure([view for several in group for view in several], style)
-        write_file(path, lambda beside, figure=figure: figure.savefig(beside, dpi=110))  # type: ignore[misc]
+        write_file(path, partial(figure.savefig, dpi=110), overwrite=options["overwrite"])
     if options["as_json"]:
         rows = [
             {"layer": one.layer, "concept": one.concept, "mode": one.mode, "name": name, **row}

@@ -60,10 +60,10 @@ def demo(*, output: Path | None, seed: int, samples: int, layer: str | None, rep
     atlas, figure = paths[3:5]
     with _one_thread():
         result = run_demo(seed=seed, samples=samples, layer=layer or LAYER, verbose=True)
-        _write([*paths[:3], *paths[5:]], result)
+        _write([*paths[:3], *paths[5:]], result, overwrite=overwrite)
         references = demo_atlas(atlas, result, seed=seed, overwrite=overwrite, verbose=True)
         drawn = plot.references(references)
-        write_file(figure, lambda path: drawn.savefig(path, dpi=110))
+        write_file(figure, lambda path: drawn.savefig(path, dpi=110), overwrite=overwrite)
         made = demo_report(folder / _REPORT, atlas, seed=seed, overwrite=overwrite, verbose=True) if report else None
     _report(result)
     for path in paths[:5]:
@@ -105,23 +105,25 @@ def _make(folder: Path) -> None:
         raise InputError(f"cannot make the folder {folder}: {error.strerror or error}") from error
 
 
-def _write(paths: list[Path], result: DemoResult) -> None:
+def _write(paths: list[Path], result: DemoResult, *, overwrite: bool) -> None:
     import numpy as np
 
     from ..views.image import picture
 
     figure, table, arrays, *images = paths
-    write_file(figure, lambda path: result.figure().savefig(path, dpi=110))
-    write_file(table, lambda path: path.write_text(json.dumps(result.as_dict(), indent=1) + "\n", encoding="utf-8"))
+    text = json.dumps(result.as_dict(), indent=1) + "\n"
+    write_file(figure, lambda path: result.figure().savefig(path, dpi=110), overwrite=overwrite)
+    write_file(table, lambda path: path.write_text(text, encoding="utf-8"), overwrite=overwrite)
     heatmaps = np.stack([one.heatmap.numpy() for one in result.samples])
     conditional = np.stack([one.concept_heatmaps.numpy() for one in result.samples])
     channels = np.array([[concept.channel for concept in one.concepts] for one in result.samples])
     write_file(
-        arrays, lambda path: np.savez_compressed(path, heatmap=heatmaps, conditional=conditional, channel=channels)
+        arrays,
+        lambda path: np.savez_compressed(path, heatmap=heatmaps, conditional=conditional, channel=channels),
+        overwrite=overwrite,
     )
     for path, sample in zip(images, result.samples, strict=True):
-        upright = picture(sample.image)
-        write_file(path, lambda file, upright=upright: upright.save(file))  # type: ignore[misc]
+        write_file(path, picture(sample.image).save, overwrite=overwrite)
 
 
 def _report(result: DemoResult) -> None:

@@ -44,7 +44,7 @@ def check_outputs(paths: Sequence[Path], *, overwrite: bool) -> None:
             raise InputError(f"{path} exists; --overwrite replaces it, or choose another name")
 
 
-def write_file(path: Path, write: Callable[[Path], object]) -> None:
+def write_file(path: Path, write: Callable[[Path], object], *, overwrite: bool) -> None:
     """Write a file completely or not at all.
 
     Parameters
@@ -52,6 +52,8 @@ def write_file(path: Path, write: Callable[[Path], object]) -> None:
     path : Path
     write : callable
         Gets the path of the file to write, with the same suffix, in the same folder.
+    overwrite : bool
+        Whether a file may be replaced. If not, also one that has appeared since `check_outputs` is kept.
 
     Raises
     ------
@@ -59,7 +61,7 @@ def write_file(path: Path, write: Callable[[Path], object]) -> None:
         If it cannot be written.
     """
     try:
-        with atomic_file(path) as beside:
+        with atomic_file(path, replace=overwrite) as beside:
             write(beside)
     except OSError as error:
         raise InputError(f"cannot write {path}: {error.strerror or error}") from error

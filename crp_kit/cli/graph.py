@@ -94,7 +94,7 @@ def graph(images: tuple[Path, ...], **options: Any) -> None:
     drawn = any(path.suffix.lower() in _PICTURES for path in outputs)
     figure = _figure(study, found, view, options) if drawn else None
     for path in outputs:
-        _write(path, found, figure, study)
+        _write(path, found, figure, study, overwrite=options["overwrite"])
     if options["as_json"]:
         click.echo(json.dumps(found.to_json(), indent=1))
     elif not outputs:
@@ -158,11 +158,14 @@ def _figure(study: Study, found: ConceptGraph, view: torch.Tensor, options: dict
     return found.plot(references=references, image=image, classes=study.classes, heatmaps=heatmaps)
 
 
-def _write(path: Path, found: ConceptGraph, figure: Any, study: Study) -> None:
-    ending = path.suffix.lower()
-    if ending == ".json":
-        write_file(path, lambda beside: beside.write_text(json.dumps(found.to_json(), indent=1) + "\n"))
-    elif ending == ".dot":
-        write_file(path, lambda beside: beside.write_text(found.to_dot(classes=study.classes)))
-    else:
-        write_file(path, lambda beside: figure.savefig(beside, dpi=150))
+def _write(path: Path, found: ConceptGraph, figure: Any, study: Study, *, overwrite: bool) -> None:
+    def write(beside: Path) -> None:
+        ending = path.suffix.lower()
+        if ending == ".json":
+            beside.write_text(json.dumps(found.to_json(), indent=1) + "\n")
+        elif ending == ".dot":
+            beside.write_text(found.to_dot(classes=study.classes))
+        else:
+            figure.savefig(beside, dpi=150)
+
+    write_file(path, write, overwrite=overwrite)

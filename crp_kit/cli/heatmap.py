@@ -119,9 +119,9 @@ def heatmap(images: tuple[Path, ...], **options: Any) -> None:
     study, found = _computed(images, asked, options)
     if output is not None:
         figure = _figure(study, found, shared_scale=options["shared_scale"])
-        write_file(output, lambda path: figure.savefig(path, dpi=150))
+        write_file(output, lambda path: figure.savefig(path, dpi=150), overwrite=options["overwrite"])
     if array is not None:
-        write_file(array, lambda path: _save_array(path, found))
+        write_file(array, lambda path: _save_array(path, found), overwrite=options["overwrite"])
     if options["as_json"]:
         click.echo(json.dumps(_summary(study, found, files), indent=1, default=str))
         return

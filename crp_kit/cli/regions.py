@@ -83,9 +83,9 @@ def regions(*, image: Path, **options: Any) -> None:
     study, found = _computed(image, options)
     if output is not None:
         figure = _figure(study, found, options)
-        write_file(output, lambda path: figure.savefig(path, dpi=150))
+        write_file(output, lambda path: figure.savefig(path, dpi=150), overwrite=options["overwrite"])
     if array is not None:
-        write_file(array, lambda path: _save_array(path, found))
+        write_file(array, lambda path: _save_array(path, found), overwrite=options["overwrite"])
     if options["as_json"]:
         click.echo(json.dumps({"image": str(image), **found.as_dict(), "files": list(map(str, files))}, indent=1))
         return

@@ -164,6 +164,21 @@ def test_what_cannot_be_exported_is_refused_and_leaves_nothing(
     assert (tmp_path / "there.csv").read_text() == "mine"
 
 
+def test_a_table_that_appears_meanwhile_is_kept(
+    atlas: crp.ConceptAtlas, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usual, path = row_text.RowWriter.write, tmp_path / "t.csv"
+
+    def write(self: row_text.RowWriter, columns: row_text.Columns) -> None:
+        path.write_text("theirs")
+        usual(self, columns)
+
+    monkeypatch.setattr(row_text.RowWriter, "write", write)
+    with pytest.raises(InputError, match=r"cannot write .*t.csv: a file of this name has appeared meanwhile"):
+        crp.export_atlas(atlas, path, verbose=False)
+    assert [(one.name, one.read_text()) for one in tmp_path.iterdir()] == [("t.csv", "theirs")]
+
+
 @pytest.mark.parametrize("number", ["SIGINT", "SIGTERM"])
 def test_an_export_that_is_interrupted_leaves_the_earlier_table(
     atlas: crp.ConceptAtlas, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: str

@@ -20,6 +20,7 @@ from command_line import refused as mistake
 from PIL import Image
 
 from crp_kit import ChannelConcept, CondAttribution, CrpKitWarning, __version__
+from crp_kit.cli import files as cli_files
 from crp_kit.cli.files import check_outputs, write_file
 from crp_kit.cli.group import CrpGroup
 from crp_kit.errors import InputError, NonFiniteRelevanceError
@@ -28,6 +29,11 @@ from crp_kit.views.image import picture
 
 DEMO = ("--model", "demo:resnet")
 LAYER = "layer2.1.conv2"
+WRITING = {
+    "heatmap": ("heatmap", "0.png", *DEMO, "-o", "a.png"),
+    "array": ("heatmap", "0.png", *DEMO, "--save-array", "a.npz"),
+    "graph": ("graph", "0.png", *DEMO, "--class", "0", "--layers", LAYER, "-o", "a.json"),
+}
 
 
 @pytest.fixture
@@ -234,11 +240,46 @@ def test_an_output_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
         raise OSError(28, "No space left on device")
 
     with pytest.raises(InputError, match=r"cannot write .*result.txt: No space left on device"):
-        write_file(path, fails)
+        write_file(path, fails, overwrite=False)
     assert list(tmp_path.iterdir()) == []
-    write_file(path, lambda beside: beside.write_text("all", encoding="utf-8"))
+    write_file(path, lambda beside: beside.write_text("all", encoding="utf-8"), overwrite=False)
     assert path.read_text(encoding="utf-8") == "all"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_file_that_appears_meanwhile_is_replaced_with_overwrite_alone(tmp_path: Path) -> None:
+    path = tmp_path / "result.txt"
+
+    def slow(beside: Path) -> None:
+        path.write_text("theirs", encoding="utf-8")
+        beside.write_text("ours", encoding="utf-8")
+
+    with pytest.raises(InputError, match=r"cannot write .*result.txt: a file of this name has appeared meanwhile"):
+        write_file(path, slow, overwrite=False)
+    assert path.read_text(encoding="utf-8") == "theirs"
+    write_file(path, slow, overwrite=True)
+    assert path.read_text(encoding="utf-8") == "ours"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", WRITING.values(), ids=WRITING)
+def test_no_command_replaces_a_file_that_appears_while_it_works(
+    folder: Path, command: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usual, output = cli_files.atomic_file, Path(command[-1])
+
+    def late(path: Path, **options: Any) -> Any:
+        output.write_text("theirs", encoding="utf-8")
+        return usual(path, **options)
+
+    monkeypatch.setattr(cli_files, "atomic_file", late)
+    result = crp_kit(*command)
+    assert result.exit_code == 2
+    assert result.stderr.endswith(f"cannot write {output}: a file of this name has appeared meanwhile\n")
+    assert output.read_text(encoding="utf-8") == "theirs"
+    assert crp_kit(*command, "--overwrite").exit_code == 0
+    assert output.read_bytes() != b"theirs"
 
 
 def test_outputs_are_checked_before_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

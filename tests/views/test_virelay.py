@@ -32,7 +32,7 @@ from torch.utils.data import Dataset
 import crp_kit as crp
 from crp_kit.data import ShapesDataset, demo_preprocess, demo_resnet
 from crp_kit.errors import AtlasError, ConceptRangeError, CrpKitError, InputError, UnknownLayerError
-from crp_kit.views.virelay import embeddings
+from crp_kit.views.virelay import embeddings, files
 from crp_kit.views.virelay.files import FILES
 
 CONCEPTS = [24, 3]
@@ -191,6 +191,22 @@ def test_an_export_is_replaced_only_when_asked_to(atlas: crp.ConceptAtlas, tmp_p
     export(atlas, tmp_path, k=4, overwrite=True)
     assert len(arrays(project.parent / "dataset.h5")["data"]) == 8
     assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
+@pytest.mark.slow
+def test_a_project_that_appears_meanwhile_is_kept(
+    atlas: crp.ConceptAtlas, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usual = files.write_tree
+
+    def write(*arguments: Any, **options: Any) -> None:
+        (tmp_path / FILES[-1]).write_text("theirs")
+        usual(*arguments, **options)
+
+    monkeypatch.setattr(files, "write_tree", write)
+    with pytest.raises(AtlasError, match="a file of this name has appeared meanwhile"):
+        export(atlas, tmp_path, k=3)
+    assert (tmp_path / FILES[-1]).read_text() == "theirs"
 
 
 def test_a_failed_export_leaves_nothing(

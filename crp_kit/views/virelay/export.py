@@ -58,5 +58,5 @@ def export_virelay(
         "method": f"CRP at {layer}, {subject.rules_name}",
         "strategy": "true_label" if conditioned_on == "class" else "predicted_label",
     }
-    write_project(target, rows, contents, classes=atlas.classes, entries=entries)
+    write_project(target, rows, contents, classes=atlas.classes, entries=entries, overwrite=overwrite)
     return target / PROJECT

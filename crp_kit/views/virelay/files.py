@@ -51,20 +51,32 @@ def check_folder(folder: Path, *, overwrite: bool) -> None:
 
 
 def write_project(
-    folder: Path, rows: ReferenceRows, contents: RowContents, *, classes: Sequence[str], entries: Mapping[str, str]
+    folder: Path,
+    rows: ReferenceRows,
+    contents: RowContents,
+    *,
+    classes: Sequence[str],
+    entries: Mapping[str, str],
+    overwrite: bool,
 ) -> None:
-    """Write all files beside, then rename them, so that a project under its name is whole."""
+    """Write all files beside, then rename them, so that a project under its name is whole.
+
+    Files are replaced with `overwrite` alone; one that has appeared since `check_folder` is else kept, with an error.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with ExitStack() as stack:
             # The stack ends with what it began with: the project file is the last one to get its name.
-            beside = {name: stack.enter_context(atomic_file(folder / name)) for name in reversed(FILES)}
+            beside = {
+                name: stack.enter_context(atomic_file(folder / name, replace=overwrite)) for name in reversed(FILES)
+            }
             write_tree(beside[DATASET], _dataset(rows, contents), compress=True)
             write_tree(beside[ATTRIBUTIONS], _attributions(rows, contents), compress=True)
             write_tree(beside[ANALYSES], _analyses(rows, contents), compress=True)
             beside[LABELS].write_text(_label_map(classes), encoding="utf-8")
             beside[PROJECT].write_text(_project(entries, contents.images.shape[2:]), encoding="utf-8")
-            (folder / PROJECT).unlink(missing_ok=True)
+            if overwrite:
+                (folder / PROJECT).unlink(missing_ok=True)
     except OSError as error:
         raise AtlasError(f"cannot write {folder}: {error.strerror or error}") from error
 
