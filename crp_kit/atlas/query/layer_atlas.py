@@ -11,6 +11,7 @@ from ..file.schema import MODES, LayerInfo, Mode
 from .concept_questions import ConceptQuestions
 from .group_questions import GroupQuestions
 from .rankings import ClassRanking, ConceptRanking
+from .sample_questions import SampleQuestions
 
 __all__ = ["LayerAtlas", "ScoreAtlas"]
 
@@ -71,7 +72,7 @@ class LayerAtlas:
         return f"LayerAtlas {self.name!r}: {self.n_concepts} concepts ({printable(self.info.concept)})"
 
 
-class ScoreAtlas(GroupQuestions, ConceptQuestions):
+class ScoreAtlas(GroupQuestions, ConceptQuestions, SampleQuestions):
     """Rankings and statistics of one layer by relevance or by activation. Arrays are read when they are asked for.
 
     Attributes

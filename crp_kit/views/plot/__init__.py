@@ -15,6 +15,7 @@ from .region_view import ReferencePicture, RegionView, region_view
 from .regions import regions
 from .signals import signals
 from .similarities import similarities
+from .statistics import named_concepts, percentiles, strategies
 from .value_bars import value_bars
 from .volumes import volumes
 
@@ -35,11 +36,14 @@ __all__ = [
     "demo_figure",
     "flipping_curves",
     "heatmaps",
+    "named_concepts",
+    "percentiles",
     "references",
     "region_view",
     "regions",
     "signals",
     "similarities",
+    "strategies",
     "to_png",
     "value_bars",
     "volumes",

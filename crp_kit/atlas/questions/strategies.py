@@ -1,0 +1,159 @@
+"""Strategies of a class: groups of samples that use concepts alike, as spectral relevance analysis sees them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ...checks import check_integer
+from ...class_names import class_label
+from ...drawing import plots
+from ...errors import InputError
+from ...result_table import Column, Table, not_a_column
+from ...statistics.rank_auc import mid_ranks, rank_auc
+from ...statistics.strategies import spectral_clusters
+from ..query.rankings import SampleRanking
+from ..query.selection import Selection
+from ..query.stored_scores import StoredScores
+from .sample_vectors import chosen_samples, matrix_rows
+
+if TYPE_CHECKING:
+    from ...drawing import Figure
+
+__all__ = ["Strategies", "StrategyConcepts", "strategies"]
+
+_LEAST = 3
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class StrategyConcepts(Table):
+    """Concepts that tell a strategy from the other samples of its class, the clearest first.
+
+    Parameters
+    ----------
+    concept : numpy.ndarray
+    mean, mean_elsewhere : numpy.ndarray
+        Mean score in the strategy, and in the other strategies.
+    auc : numpy.ndarray
+        The chance that a sample of the strategy has the higher score; below 0.5 where the strategy uses it less.
+    n, n_elsewhere : numpy.ndarray
+        Samples of the strategy, and of the others.
+    scores : StoredScores
+        No column.
+    """
+
+    concept: Column
+    mean: Column
+    mean_elsewhere: Column
+    auc: Column
+    n: Column
+    n_elsewhere: Column
+    scores: StoredScores = field(metadata=not_a_column)
+
+    def references(self, row: int, k: int = 8) -> SampleRanking:
+        """Return the samples in which the concept of a row is strongest."""
+        return self.scores.top(int(self.concept[row]), k)
+
+    def plot(self) -> Figure:
+        """Return a matplotlib Figure: the difference of means of each concept."""
+        names = [str(concept) for concept in self.concept.tolist()]
+        titles = ["mean in the strategy − mean elsewhere"]
+        difference = (self.mean - self.mean_elsewhere)[None]
+        figure: Figure = plots().bars(difference, names=names, titles=titles, label="concept")
+        return figure
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Strategies(Table):
+    """Samples of a class with the strategy that each belongs to.
+
+    Parameters
+    ----------
+    sample : numpy.ndarray
+        Numbers in the dataset.
+    strategy : numpy.ndarray
+        Numbers from 0, the largest strategy first.
+    x, y : numpy.ndarray
+        Two spectral coordinates: samples that use concepts alike are near.
+    scores : StoredScores
+        No column.
+    cls : int
+        Number of the class; no column.
+    eigenvalues : numpy.ndarray
+        The lowest ones of the normalised Laplacian, whose widest gap suggests the number of strategies; no column.
+    """
+
+    sample: Column
+    strategy: Column
+    x: Column
+    y: Column
+    scores: StoredScores = field(metadata=not_a_column)
+    cls: int = field(metadata=not_a_column)
+    eigenvalues: Column = field(metadata=not_a_column)
+
+    @property
+    def sizes(self) -> Column:
+        """Samples of each strategy: (strategy,)."""
+        return np.bincount(self.strategy)
+
+    @property
+    def caption(self) -> str:
+        """The class, and how many strategies it has."""
+        name = class_label(self.cls, self.scores.file.classes)
+        return f"class {name}: {len(self.sizes)} strateg{'y' if len(self.sizes) == 1 else 'ies'}"
+
+    def concepts(self, strategy: int, k: int | None = 10) -> StrategyConcepts:
+        """Return the concepts that tell a strategy from the other samples of the class, the clearest first.
+
+        Parameters
+        ----------
+        strategy : int
+        k : int, optional
+            How many; all for ``None``.
+
+        Raises
+        ------
+        InputError
+            If there is no such strategy, or it is the only one.
+        """
+        strategy = check_integer("strategy", strategy, low=0, high=max(len(self.sizes) - 1, 0))
+        if len(self.sizes) < 2:
+            raise InputError("all samples follow one strategy: there are no others that concepts could tell it from")
+        order = np.argsort(self.sample)
+        mask = np.isin(self.scores.file.samples, self.sample)
+        inside = (self.strategy == strategy)[order]
+        rows = matrix_rows(self.scores, mask).astype(np.float64)
+        auc = rank_auc(mid_ranks(rows), inside[:, None])[:, 0]
+        best = np.argsort(-np.abs(auc - 0.5), kind="stable")[:k]
+        mean, elsewhere = rows[inside].mean(0)[best], rows[~inside].mean(0)[best]
+        count = np.full(len(best), int(inside.sum()))
+        return StrategyConcepts(best, mean, elsewhere, auc[best], count, len(rows) - count, self.scores)
+
+    def plot(self) -> Figure:
+        """Return a matplotlib Figure: the samples in two spectral coordinates, coloured by strategy."""
+        figure: Figure = plots().strategies(np.stack([self.x, self.y], 1), self.strategy, title=self.caption)
+        return figure
+
+
+def strategies(
+    scores: StoredScores,
+    cls: int | str,
+    n: int | None = None,
+    *,
+    k: int = 10,
+    where: Selection | None = None,
+    seed: int = 0,
+) -> Strategies:
+    """Return the strategies of a class; see `ScoreAtlas.strategies`."""
+    number = scores.file.class_number(cls)
+    mask = chosen_samples(scores, where) & (scores.file.targets == number)
+    if mask.sum() < _LEAST:
+        raise InputError(
+            f"strategies need at least {_LEAST} samples; of class {class_label(number, scores.file.classes)} there are "
+            f"{int(mask.sum())}"
+        )
+    clusters = spectral_clusters(matrix_rows(scores, mask), n, neighbours=k, seed=seed)
+    x, y = clusters.coordinates.T
+    return Strategies(scores.file.samples[mask], clusters.labels, x, y, scores, number, clusters.eigenvalues)
