@@ -44,6 +44,13 @@ class Formula:
         """Return the formula with one attribute more."""
         return Formula((*self.attributes, attribute), (*self.negated, negated), (*self.joins, by_and))
 
+    def in_order(self) -> Formula:
+        """Return the formula with its attributes by number, where only and, or only or, joins them."""
+        if len(set(self.joins)) > 1:
+            return self
+        attributes, negated = zip(*sorted(zip(self.attributes, self.negated, strict=True)), strict=True)
+        return Formula(attributes, negated, self.joins)
+
     def words(self, names: Sequence[str]) -> str:
         """Return the formula in words, with brackets around what is joined first where and meets or.
 
@@ -126,7 +133,7 @@ def search(ranks: Floats, truth: Bools, rules: SearchRules) -> tuple[list[Formul
             formulas[concept] = [_formula(formulas[concept], number, truth.shape[1]) for number in beam]
             if len(beam) and area.ravel()[beam[0]] >= highest[concept] + _LEAST_GAIN:
                 best[concept], highest[concept] = formulas[concept][0], area.ravel()[beam[0]]
-    return best, highest
+    return [formula.in_order() for formula in best], highest
 
 
 def _longer(rank: Floats, table: Floats, formulas: list[Formula], single: Floats) -> tuple[Floats, Floats]:

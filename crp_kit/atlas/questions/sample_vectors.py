@@ -21,9 +21,11 @@ _ROWS_AT_ONCE = 4096
 def chosen_samples(scores: StoredScores, where: Selection | None) -> Bools:
     """Return which samples take part, those of a selection or all that the build looked at: (sample,).
 
-    A sample without a target has no relevance, and takes no part.
+    A sample without a target has no relevance, and takes no part in what is asked of that.
     """
-    mask = looked_at(scores.file) & (scores.file.targets >= 0)
+    mask = looked_at(scores.file)
+    if scores.mode == "relevance":
+        mask = mask & (scores.file.targets >= 0)
     if where is None:
         return mask
     where.check_belongs(scores.file)
