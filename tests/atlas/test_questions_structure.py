@@ -1,24 +1,43 @@
-"""Similarity of concepts as an atlas answers it, against its own matrix."""
+"""Similarity, complexity and stability as an atlas answers them, against its own matrix."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from atlas_case import SHAPES_LAYER, build
 from matplotlib.figure import Figure
+from scipy.stats import sem, spearmanr
+from scipy.stats import t as student
+from score_atlas import score_atlas
+from sklearn.metrics.pairwise import cosine_similarity
 
 import crp_kit as crp
 from crp_kit.atlas.query.layer_atlas import ScoreAtlas
 from crp_kit.atlas.query.stored_scores import StoredScores
 from crp_kit.data import ShapesDataset
 from crp_kit.errors import AtlasError, ConceptRangeError, InputError
-from crp_kit.statistics.similarity import matrix_similarity
+from crp_kit.statistics.stability import fold_numbers
 
 COUNT = 60
+Array = npt.NDArray[Any]
+
+
+def within(matrix: Array, classes: Array) -> Array:
+    means = np.stack([matrix[classes == cls].mean(0) for cls in classes])
+    return np.corrcoef(matrix - means, rowvar=False)
+
+
+REFERENCES: dict[str, Callable[[Array, Array], Array]] = {
+    "pearson-within": within,
+    "pearson": lambda matrix, _: np.corrcoef(matrix, rowvar=False),
+    "cosine": lambda matrix, _: np.asarray(cosine_similarity(matrix.T)),
+    "spearman": lambda matrix, _: np.asarray(spearmanr(matrix).statistic),
+}
 
 
 @pytest.fixture(scope="module")
@@ -42,8 +61,8 @@ class TestSimilarity:
         where = ~atlas.where(label=0) if selected else None
         rows = atlas.targets != 0 if selected else np.ones(COUNT, bool)
         similar = scores.similarity(metric, where=where)
-        expected = matrix_similarity(scores.matrix[:][rows].astype("f8"), metric, groups=atlas.targets[rows])
-        np.testing.assert_allclose(similar.values, expected, atol=1e-9)
+        matrix = scores.matrix[:][rows].astype("f8")
+        np.testing.assert_allclose(similar.values, REFERENCES[metric](matrix, atlas.targets[rows]), atol=1e-9)
         assert (similar.metric, similar.n_samples) == (metric, rows.sum())
 
     def test_is_shown_as_pairs_or_as_a_square(self, scores: ScoreAtlas) -> None:
@@ -109,7 +128,7 @@ class TestSimilarity:
         sums = {"gram": matrix.T @ matrix, "count": one.sum(0), "sum": one.T.astype("f8") @ matrix}
         expected = {metric: scores.similarity(metric).values for metric in ("pearson-within", "pearson", "cosine")}
         arrays = StoredScores.arrays
-        monkeypatch.setattr(StoredScores, "has", lambda self, name: name == "gram")
+        monkeypatch.setattr(StoredScores, "has", lambda self, name: name in ("gram", "matrix"))
         monkeypatch.setattr(StoredScores, "arrays", lambda self, name: sums if name == "gram" else arrays(self, name))
         with monkeypatch.context() as without_matrix:
             without_matrix.setattr(StoredScores, "matrix", property(lambda self: 1 / 0))
@@ -143,3 +162,92 @@ class TestSimilarity:
                 other[SHAPES_LAYER].relevance.similarity("spearman")
             with pytest.raises(InputError, match="belongs to"):
                 scores.similarity(where=other.where())
+
+
+class TestComplexity:
+    def test_is_that_of_each_row_with_its_sample_and_class(self, atlas: crp.ConceptAtlas, scores: ScoreAtlas) -> None:
+        where = ~atlas.where(label=3)
+        table = scores.complexity(where=where)
+        assert list(table.columns()) == ["sample", "class", "gini", "hoyer", "n90"]
+        rows = np.abs(scores.matrix[:].astype("f8"))[where.mask]
+        expected = [np.abs(row[:, None] - row).sum() / (2 * len(row) * row.sum()) for row in rows]
+        np.testing.assert_allclose(table.gini, expected, atol=1e-9)
+        np.testing.assert_array_equal(table.sample, where.samples)
+        np.testing.assert_array_equal(table.cls, atlas.targets[where.mask])
+        assert isinstance(table.plot(), Figure)
+
+    def test_by_class_has_means_with_intervals_by_t(self, atlas: crp.ConceptAtlas, scores: ScoreAtlas) -> None:
+        table = scores.complexity()
+        frame = table.by_class(confidence=0.9).to_frame().set_index("class")
+        for cls, part in table.to_frame().groupby("class"):
+            low, high = student.interval(0.9, len(part) - 1, part.n90.mean(), sem(part.n90))
+            row = frame.loc[cls]
+            assert row.n == len(part)
+            assert (row.n90, row.n90_low, row.n90_high) == pytest.approx((part.n90.mean(), low, high))
+            assert row.hoyer == pytest.approx(part.hoyer.mean())
+        assert isinstance(table.by_class().plot("gini", k=3), Figure)
+
+    def test_of_a_single_sample_has_no_interval(self, atlas: crp.ConceptAtlas, scores: ScoreAtlas) -> None:
+        by_class = scores.complexity(where=atlas.where(sample=[5])).by_class()
+        assert by_class.n.tolist() == [1]
+        assert np.isnan(by_class.gini_low).all()
+        assert not np.isnan(by_class.gini).any()
+
+    def test_leaves_out_samples_without_relevance(self, tmp_path: Path) -> None:
+        relevance = np.array([[1.0, 0.0], [0.0, 0.0], [0.5, 0.5], [1.0, 0.0]])
+        scores = score_atlas(tmp_path / "b.h5", [2, 2, 2, -1], relevance)
+        table = scores.complexity()
+        assert table.n90.tolist() == [1, 0, 2]
+        assert table.by_class().n.tolist() == [2]
+        assert table.by_class().gini.tolist() == [0.25]
+        alone = score_atlas(tmp_path / "c.h5", [0, 1], relevance[[0, 2], :1]).complexity().by_class()
+        assert np.isnan(alone.hoyer).all()
+        assert alone.n90.tolist() == [1, 1]
+
+    def test_refuses_what_it_cannot_answer(self, atlas: crp.ConceptAtlas, scores: ScoreAtlas) -> None:
+        with pytest.raises(InputError, match="none that count"):
+            scores.complexity(where=atlas.where(label=0) & atlas.where(label=1))
+        with pytest.raises(InputError, match="'gini', 'hoyer', 'n90'"):
+            scores.complexity().by_class().plot("entropy")
+
+
+class TestStability:
+    def test_of_mean_scores_is_that_of_the_folds(self, atlas: crp.ConceptAtlas, scores: ScoreAtlas) -> None:
+        table = scores.stability(folds=2, k=4, seed=3, ranking="means")
+        fold, matrix = fold_numbers(atlas.targets, 2, 3), scores.matrix[:].astype("f8")
+        for row in table.rows():
+            means = [matrix[(atlas.targets == row["class"]) & (fold == number)].mean(0) for number in (0, 1)]
+            tops = [set(np.argsort(-mean)[:4].tolist()) for mean in means]
+            assert row["rank_correlation"] == pytest.approx(spearmanr(*means).statistic)
+            assert row["overlap"] == len(tops[0] & tops[1]) / 4
+            assert row["expected"] == 4 / scores.n_concepts
+        assert table.n.tolist() == np.bincount(atlas.targets)[table.cls].tolist()
+        assert isinstance(table.plot(), Figure)
+
+    def test_of_noise_is_as_by_chance_and_of_a_signal_is_not(self, tmp_path: Path) -> None:
+        rng = np.random.default_rng(0)
+        labels = np.repeat(np.arange(10), 12)
+        noise = rng.normal(size=(120, 40))
+        signal = noise + 3 * rng.normal(size=(10, 40))[labels]
+        by_chance = score_atlas(tmp_path / "noise.h5", labels.tolist(), noise).stability(k=8)
+        clear = score_atlas(tmp_path / "signal.h5", labels.tolist(), signal).stability(k=8)
+        assert abs(by_chance.rank_correlation.mean()) < 0.15
+        assert abs(by_chance.overlap.mean() - 0.2) < 0.12
+        assert clear.rank_correlation.min() > 0.8
+        assert clear.overlap.min() > 0.6
+
+    def test_of_a_class_with_too_few_samples_is_not_a_number(self, tmp_path: Path) -> None:
+        relevance = np.random.default_rng(0).normal(size=(16, 5))
+        scores = score_atlas(tmp_path / "a.h5", [0] * 5 + [1] * 5 + [2] * 3 + [3, -1, -1], relevance)
+        means, markers = (scores.stability(k=2, ranking=ranking) for ranking in ("means", "markers"))  # type: ignore[arg-type]
+        assert means.n.tolist() == [5, 5, 3, 1]
+        assert np.isnan(means.overlap).tolist() == [False, False, False, True]
+        assert np.isnan(markers.rank_correlation).tolist() == [False, False, True, True]
+
+    def test_refuses_what_it_cannot_answer(self, atlas: crp.ConceptAtlas, scores: ScoreAtlas) -> None:
+        wrong: Any = "order"
+        for options in ({"folds": 1}, {"k": 0}, {"k": 33}, {"seed": -1}, {"ranking": wrong}):
+            with pytest.raises(InputError):
+                scores.stability(**options)
+        with pytest.raises(InputError, match="no sample of any"):
+            scores.stability(where=atlas.where(label=0) & atlas.where(label=1))

@@ -11,11 +11,11 @@ from ..file.atlas_file import AtlasFile
 from ..file.names import read_names
 from ..file.schema import MODES, LayerInfo, Mode
 from ..questions.naming import NamedConcepts, named_concepts
-from .concept_questions import ConceptQuestions
 from .group_questions import GroupQuestions
 from .rankings import ClassRanking, ConceptRanking
 from .sample_questions import SampleQuestions
 from .selection import Selection
+from .structure_questions import StructureQuestions
 
 __all__ = ["LayerAtlas", "ScoreAtlas"]
 
@@ -158,7 +158,7 @@ class LayerAtlas:
         return f"LayerAtlas {self.name!r}: {self.n_concepts} concepts ({printable(self.info.concept)})"
 
 
-class ScoreAtlas(GroupQuestions, ConceptQuestions, SampleQuestions):
+class ScoreAtlas(GroupQuestions, StructureQuestions, SampleQuestions):
     """Rankings and statistics of one layer by relevance or by activation. Arrays are read when they are asked for.
 
     Attributes

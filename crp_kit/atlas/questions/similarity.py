@@ -14,10 +14,18 @@ from ...checks import check_integer
 from ...drawing import plots, png_of
 from ...errors import ConceptRangeError, InputError
 from ...statistics.clusters import average_linkage, cut_by_number, cut_by_similarity, leaf_order
-from ...statistics.similarity import Metric, check_metric, gram_similarity, matrix_similarity
-from ..query.selection import Selection, looked_at
+from ...statistics.similarity import (
+    Metric,
+    check_metric,
+    correlation,
+    cosine,
+    gram_similarity,
+    rank_correlation,
+)
+from ..query.selection import Mask, Selection
 from ..query.stored_scores import StoredScores
 from .concept_relations import ConceptClusters, ConceptPairs, Redundancy, SimilarConcepts
+from .matrix_rows import column_blocks, row_blocks, score_matrix, scored
 
 if TYPE_CHECKING:
     from ...drawing import Figure
@@ -172,13 +180,13 @@ class Similarity:
 
 
 def similarity(scores: StoredScores, metric: Metric = "pearson-within", where: Selection | None = None) -> Similarity:
-    """Return the similarity of concepts; see `crp_kit.atlas.query.layer_atlas.ScoreAtlas.similarity`."""
+    """Return the similarity of concepts; see `ScoreAtlas.similarity`."""
     check_metric(metric)
     file = scores.file
     answer = _from_gram(scores, metric) if where is None and metric != "spearman" else None
     if answer is not None:
         return answer
-    rows = looked_at(file)
+    rows = scored(scores)
     if where is not None:
         where.check_belongs(file)
         rows = rows & where.mask
@@ -186,8 +194,23 @@ def similarity(scores: StoredScores, metric: Metric = "pearson-within", where: S
         rows = rows & (file.targets >= 0)
     if not rows.any():
         raise InputError(f"similarity is taken over samples, and {where or file.path} has none that count")
-    values = matrix_similarity(scores.matrix, metric, rows=rows, groups=file.targets)
-    return Similarity(values, metric, int(rows.sum()), scores)
+    return Similarity(_from_matrix(scores, metric, rows), metric, int(rows.sum()), scores)
+
+
+def _from_matrix(scores: StoredScores, metric: Metric, rows: Mask) -> Floats:
+    """Return the similarity over some samples."""
+    matrix, concepts = score_matrix(scores, f"the similarity {metric!r}"), scores.n_concepts
+    if metric == "cosine":
+        return cosine((values for _, values in row_blocks(matrix, rows)), concepts)
+    if metric == "spearman":
+        columns = ((part, values) for part, (values,) in column_blocks(matrix, [rows]))
+        return rank_correlation(columns, int(rows.sum()), concepts)
+    group = scores.file.targets if metric == "pearson-within" else np.zeros(len(rows), int)
+    classes, index = np.unique(group[rows], return_inverse=True)
+    within = np.zeros(len(rows), int)
+    within[rows] = index
+    blocks = ((within[numbers], values) for numbers, values in row_blocks(matrix, rows))
+    return correlation(blocks, len(classes), concepts)
 
 
 def _from_gram(scores: StoredScores, metric: Metric) -> Similarity | None:
@@ -209,6 +232,6 @@ def _from_gram(scores: StoredScores, metric: Metric) -> Similarity | None:
 def _is_by_sample(scores: StoredScores, count: Floats) -> bool:
     """Return whether each sample has been counted once, with its first target."""
     file = scores.file
-    targets = file.targets[looked_at(file)]
+    targets = file.targets[scored(scores)]
     once = np.bincount(targets[targets >= 0], minlength=file.header.n_classes)[file.seen]
     return len(once) == len(count) and bool((once == count).all()) and bool((targets >= 0).all())

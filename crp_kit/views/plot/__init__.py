@@ -6,6 +6,7 @@ from .concept_graph import concept_graph
 from .conservation import conservation
 from .contrast import contrast
 from .demo import ConceptView, SampleView, demo_figure
+from .distributions import distributions
 from .flipping import flipping_curves
 from .maps import concept_bars, heatmaps
 from .panels import to_png
@@ -14,7 +15,7 @@ from .references import compare_modes, references
 from .region_view import ReferencePicture, RegionView, region_view
 from .regions import regions
 from .signals import signals
-from .similarities import similarities
+from .similarities import cross_similarities, similarities
 from .statistics import named_concepts, percentiles, strategies
 from .value_bars import value_bars
 from .volumes import volumes
@@ -33,7 +34,9 @@ __all__ = [
     "concept_graph",
     "conservation",
     "contrast",
+    "cross_similarities",
     "demo_figure",
+    "distributions",
     "flipping_curves",
     "heatmaps",
     "named_concepts",

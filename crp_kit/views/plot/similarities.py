@@ -1,4 +1,4 @@
-"""Heat matrix of the similarities of concepts."""
+"""Heat matrices of the similarities of concepts, of one layer or of two."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from matplotlib.figure import Figure, SubFigure
 from ...errors import InputError
 from ..image import DEFAULT_CMAP, colour_table, colours
 from .labels import one_line
-from .panels import ColourMap, sized_panel_axes
+from .panels import OUTLINE, ColourMap, sized_panel_axes
 
-__all__ = ["draw_similarities", "similarities"]
+__all__ = ["cross_similarities", "similarities"]
 
 _LABELLED = 64
 """Up to this many rows or columns, each has its number."""
@@ -61,7 +61,7 @@ def similarities(
         raise InputError(f"order has each of the {len(matrix)} concepts once")
     side = min(max(_SIDE * len(matrix), 2.4), _LARGEST)
     figure, (ax,) = sized_panel_axes(1, 1, None if axes is None else [axes], size=(side, side))
-    draw_similarities(ax, matrix[np.ix_(chosen, chosen)], rows=chosen, columns=chosen, cmap=cmap)
+    _draw(ax, matrix[np.ix_(chosen, chosen)], rows=chosen, columns=chosen, cmap=cmap)
     ax.set_xlabel("concept", fontsize="x-small")
     ax.set_ylabel("concept", fontsize="x-small")
     ax.set_title(one_line(title), fontsize="small", loc="left")
@@ -69,7 +69,67 @@ def similarities(
     return figure
 
 
-def draw_similarities(ax: Axes, matrix: Any, *, rows: Any, columns: Any, cmap: ColourMap = DEFAULT_CMAP) -> None:
+def cross_similarities(
+    values: Any,
+    *,
+    rows: Any = None,
+    columns: Any = None,
+    labels: tuple[str, str] = ("concept of a", "concept of b"),
+    matched: int = 0,
+    title: str = "",
+    cmap: ColourMap = DEFAULT_CMAP,
+    axes: Axes | None = None,
+) -> Figure:
+    """Return a figure of the similarities of the concepts of two layers: 1 red, 0 white, -1 blue, unknown grey.
+
+    Parameters
+    ----------
+    values : array
+        (concept of a, concept of b), from -1 to 1 or NaN.
+    rows, columns : array, optional
+        Concepts of either layer in the order in which they are drawn; by their numbers by default.
+    labels : (str, str), optional
+        What rows and columns are.
+    matched : int, optional
+        So many first rows and columns are pairs; a line divides them from the others.
+    title : str, optional
+    cmap : str or zennit.cmap.ColorMap, optional
+        As for `crp_kit.views.image.colours`.
+    axes : matplotlib Axes, optional
+        Where to draw; its figure is returned. A new figure by default.
+
+    Raises
+    ------
+    InputError
+        If `values` is not a matrix.
+
+    Examples
+    --------
+    >>> figure = cross_similarities([[1, 0, 0.5], [0.2, 0.9, 0]], matched=2)
+    >>> figure.axes[0].get_xlabel()
+    'concept of b'
+    """
+    matrix = np.asarray(values, np.float64)
+    if matrix.ndim != 2 or not matrix.size:
+        raise InputError(f"similarities of two layers are (concept, concept); got shape {matrix.shape}")
+    down = np.arange(len(matrix)) if rows is None else np.asarray(rows)
+    across = np.arange(matrix.shape[1]) if columns is None else np.asarray(columns)
+    cell = min(max(_SIDE, 2.4 / min(matrix.shape)), _LARGEST / max(matrix.shape))
+    size = max(cell * len(across), 1.2), max(cell * len(down), 1.2)
+    figure, (ax,) = sized_panel_axes(1, 1, None if axes is None else [axes], size=size)
+    _draw(ax, matrix[np.ix_(down, across)], rows=down, columns=across, cmap=cmap)
+    if matched > 0:
+        ends = ((len(down), ax.axhline), (len(across), ax.axvline))
+        for line in (draw for count, draw in ends if matched < count):
+            line(matched - 0.5, color=OUTLINE, linewidth=0.9)
+    ax.set_ylabel(one_line(labels[0]), fontsize="x-small")
+    ax.set_xlabel(one_line(labels[1]), fontsize="x-small")
+    ax.set_title(one_line(title), fontsize="small", loc="left")
+    _legend(figure, ax, cmap)
+    return figure
+
+
+def _draw(ax: Axes, matrix: Any, *, rows: Any, columns: Any, cmap: ColourMap) -> None:
     """Draw similarities (row, column), with the numbers of rows and columns, or of some of many."""
     pixels = colours(np.nan_to_num(matrix), cmap=cmap, vmax=1.0)
     pixels[np.isnan(matrix)] = _MISSING

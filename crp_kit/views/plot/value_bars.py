@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from ...errors import InputError
 from ..image import DEFAULT_CMAP, colours
@@ -19,6 +20,7 @@ __all__ = ["value_bars"]
 _BAR = 0.2
 """Height of a bar in inches."""
 _WIDTH = 4.2
+_LETTERS = 44
 
 
 def value_bars(
@@ -78,13 +80,18 @@ def value_bars(
         ax.hlines(heights[known], low[known], high[known], color=OUTLINE, linewidth=1.0)
     if reference is not None:
         ax.axvline(reference[0], color=OUTLINE, linewidth=0.9, linestyle="--", label=reference[1])
-        ax.legend(fontsize="x-small", frameon=False, loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0.1)
+        ax.legend(fontsize="x-small", frameon=False, loc="upper left", bbox_to_anchor=(1.01, 1), borderaxespad=0)
     ax.axvline(0, color=OUTLINE, linewidth=0.8)
-    ax.set_yticks(heights, [one_line(name) for name in names], fontsize="x-small")
+    ax.set_yticks(heights, [_shortened(name) for name in names], fontsize="x-small")
     ax.set_ylim(len(array) - 0.5, -0.5)
     ax.tick_params(axis="x", labelsize="x-small")
+    ax.xaxis.set_major_locator(MaxNLocator(5))
     ax.tick_params(axis="y", length=0)
     ax.spines[["top", "right", "left"]].set_visible(False)
     ax.set_xlabel(label, fontsize="x-small")
     ax.set_title(one_line(title), fontsize="small", loc="left")
     return figure
+
+
+def _shortened(name: str) -> str:
+    return one_line(name if len(name) <= _LETTERS else f"{name[: _LETTERS - 1]}…")
