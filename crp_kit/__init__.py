@@ -11,7 +11,16 @@ from .version import __version__
 
 if TYPE_CHECKING:
     from . import atlas, data, targets
-    from .atlas import BuildOptions, ConceptAtlas, Origin, annotate_atlas, export_atlas, merge_atlases, verify_atlas
+    from .atlas import (
+        BuildOptions,
+        ConceptAtlas,
+        Origin,
+        annotate_atlas,
+        compare_atlases,
+        export_atlas,
+        merge_atlases,
+        verify_atlas,
+    )
     from .attribution.cond_attribution import CondAttribution
     from .attribution.conservation import ConservationReport
     from .attribution.result import Attribution
@@ -53,6 +62,7 @@ __all__ = [
     "annotate_atlas",
     "atlas",
     "check_model",
+    "compare_atlases",
     "data",
     "export_atlas",
     "get_layer_names",
@@ -90,6 +100,7 @@ _HOME = {
     "TokenConcept": "concepts",
     "annotate_atlas": "atlas",
     "check_model": "inspection",
+    "compare_atlases": "atlas",
     "export_atlas": "atlas",
     "get_layer_names": "graph.model_graph",
     "merge_atlases": "atlas",
