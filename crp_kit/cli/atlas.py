@@ -6,6 +6,7 @@ import click
 
 from .atlas_ask import export, info, stats
 from .atlas_build import annotate, build, import_, merge, verify
+from .atlas_questions import compare, contrast, markers, mistakes, names, outliers, prototypes, similar, strategies
 from .atlas_references import references
 
 __all__ = ["atlas"]
@@ -20,5 +21,7 @@ def atlas() -> None:
     """
 
 
-for _command in (build, merge, verify, info, stats, references, export, annotate, import_):
+_QUESTIONS = (markers, contrast, mistakes, similar, prototypes, outliers, strategies, names, compare)
+
+for _command in (build, merge, verify, info, stats, references, export, annotate, import_, *_QUESTIONS):
     atlas.add_command(_command)

@@ -15,6 +15,7 @@ import click
 from ..errors import InputError
 from ..printable import printable
 from .files import check_figure, check_outputs, write_file
+from .group import say
 from .options import overwrite_option
 
 if TYPE_CHECKING:
@@ -63,13 +64,15 @@ def print_table(table: Table, options: Mapping[str, Any], plot: Callable[[], Fig
     output = options.get("output")
     if output is not None and plot is not None:
         figure = plot()
-        write_file(output, lambda path: figure.savefig(path, dpi=150))
+        write_file(output, lambda path: figure.savefig(path, dpi=150), overwrite=options["overwrite"])
         click.echo(output, err=True)
     if options["as_json"]:
         click.echo(json.dumps([_finite(row) for row in table.rows()], indent=1))
     elif options["as_csv"]:
         click.echo(_as_csv(table.rows()), nl=False)
     else:
+        if table.caption:
+            say(table.caption)
         click.echo(table.text(len(table)))
 
 

@@ -6,13 +6,13 @@ from ...statistics.similarity import Metric
 from ..questions.complexity import Complexity, complexity
 from ..questions.similarity import Similarity, similarity
 from ..questions.stability import Stability, StableRanking, stability
-from .group_questions import GroupQuestions
 from .selection import Selection
+from .stored_scores import StoredScores
 
 __all__ = ["StructureQuestions"]
 
 
-class StructureQuestions(GroupQuestions):
+class StructureQuestions(StoredScores):
     """Stored scores that answer how concepts are related, and how far that holds."""
 
     def similarity(self, metric: Metric = "pearson-within", where: Selection | None = None) -> Similarity:

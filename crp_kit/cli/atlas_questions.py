@@ -1,0 +1,246 @@
+"""``crp-kit atlas markers``, ``contrast``, ``mistakes`` and others: statistical questions to an atlas, printed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from ..errors import InputError
+from .atlas_ask import mode_option
+from .options import class_named
+from .table_output import check_table_output, figure_options, print_table
+
+if TYPE_CHECKING:
+    from ..atlas import ConceptAtlas
+    from ..atlas.query.layer_atlas import ScoreAtlas
+    from ..atlas.query.selection import Selection
+
+__all__ = ["compare", "contrast", "markers", "mistakes", "names", "outliers", "prototypes", "similar", "strategies"]
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+_file = click.argument("file", type=click.Path(path_type=Path))
+_layer = click.option("--layer", required=True, metavar="LAYER")
+_class = click.option("--class", "cls", required=True, metavar="CLASS", help="Name, else number.")
+_GROUP = "A class by name or number, or attribute:NAME or attribute:NAME=VALUE."
+
+
+def _where_options(command: _Command) -> _Command:
+    """Add the options that choose the samples that count."""
+    for option in reversed(
+        (
+            click.option("--label", metavar="CLASS", help="Only samples with this label."),
+            click.option("--prediction", metavar="CLASS", help="Only samples that are predicted as this class."),
+            click.option("--correct/--wrong", default=None, help="Only samples that are predicted right, or wrong."),
+            click.option(
+                "--attribute", metavar="NAME[=VALUE]", help="Only samples with this attribute, or this value of it."
+            ),
+        )
+    ):
+        command = option(command)
+    return command
+
+
+def _question(command: _Command) -> _Command:
+    """Add what all questions to one layer have: file, layer, mode, samples, output."""
+    return _file(_layer(mode_option(_where_options(figure_options(command)))))
+
+
+def _selection(atlas: ConceptAtlas, options: dict[str, Any]) -> Selection | None:
+    """Return the samples that the options choose; None for all."""
+    asked: dict[str, Any] = {
+        name: class_named(options[name], atlas.classes) for name in ("label", "prediction") if options[name] is not None
+    }
+    if options["correct"] is not None:
+        asked["correct"] = options["correct"]
+    if options["attribute"] is not None:
+        asked["attribute"] = _attribute(atlas, options["attribute"])
+    return atlas.where(**asked) if asked else None
+
+
+def _attribute(atlas: ConceptAtlas, text: str) -> dict[str, Any]:
+    """Return the condition that a text such as ``ruler`` or ``hospital=B`` means."""
+    name, equals, value = text.partition("=")
+    if not equals:
+        return {name: True}
+    values = atlas.attributes.get(name)
+    numeric = values is not None and values.dtype.kind in "fbiu"
+    try:
+        return {name: float(value) if numeric else value}
+    except ValueError as error:
+        raise InputError(f"the attribute {name!r} is a number; got {value!r}") from error
+
+
+def _group(atlas: ConceptAtlas, text: str) -> int | str | Selection:
+    """Return the group of samples that a text means: a class, or those with an attribute."""
+    if text.startswith("attribute:"):
+        return atlas.where(attribute=_attribute(atlas, text.removeprefix("attribute:")))
+    return class_named(text, atlas.classes)
+
+
+def _ask(file: Path, options: dict[str, Any], question: Callable[[ConceptAtlas, ScoreAtlas, Any], Any]) -> None:
+    """Ask one layer and print the answer: a table that draws itself."""
+    from ..atlas import ConceptAtlas
+
+    check_table_output(options)
+    with ConceptAtlas(file) as atlas:
+        answer = question(atlas, atlas[options["layer"]].score(options["mode"]), _selection(atlas, options))
+        print_table(answer, options, answer.plot)
+
+
+@click.command(short_help="Concepts that mark a class.")
+@_question
+@_class
+@click.option("--top", type=click.IntRange(min=1), default=10, show_default=True, metavar="N")
+def markers(*, file: Path, cls: str, top: int, **options: Any) -> None:
+    """Print the concepts that are stronger in a class than in all others, the clearest first."""
+    _ask(file, options, lambda atlas, scores, where: scores.markers(_group(atlas, cls), top, where))
+
+
+@click.command(short_help="Concepts that differ between two groups of samples.")
+@_question
+@click.option("--a", "first", required=True, metavar="GROUP", help=_GROUP)
+@click.option("--b", "second", metavar="GROUP", help="The same.  [default: the rest]")
+def contrast(*, file: Path, first: str, second: str | None, **options: Any) -> None:
+    """Print how every concept differs between two groups of samples, or between one and the rest."""
+    _ask(
+        file,
+        options,
+        lambda atlas, scores, where: scores.contrast(
+            _group(atlas, first), None if second is None else _group(atlas, second), where
+        ),
+    )
+
+
+@click.command(short_help="Concepts that are used otherwise where the model errs.")
+@_question
+@_class
+@click.option("--taken-for", metavar="CLASS", help="Compare the samples that are taken for this class with its own.")
+def mistakes(*, file: Path, cls: str, taken_for: str | None, **options: Any) -> None:
+    """Print the concepts that differ between right and wrong predictions of a class.
+
+    With --taken-for, between the samples of the class that are predicted as the other one, and that class's own.
+    """
+
+    def ask(atlas: ConceptAtlas, scores: ScoreAtlas, where: Any) -> Any:
+        label = class_named(cls, atlas.classes)
+        if taken_for is None:
+            return scores.mistakes(label, where)
+        return scores.confusion(label, class_named(taken_for, atlas.classes), where)
+
+    _ask(file, options, ask)
+
+
+@click.command(short_help="Concepts that are used together.")
+@_question
+@click.option(
+    "--metric",
+    type=click.Choice(["pearson-within", "pearson", "cosine", "spearman"]),
+    default="pearson-within",
+    show_default=True,
+)
+@click.option("--concept", type=click.IntRange(min=0), metavar="ID", help="The concepts nearest to this one.")
+@click.option("--top", type=click.IntRange(min=1), default=10, show_default=True, metavar="N", help="How many of them.")
+@click.option("--clusters", type=click.IntRange(min=1), metavar="N", help="The cluster of every concept, of N.")
+def similar(*, file: Path, metric: Any, concept: int | None, top: int, clusters: int | None, **options: Any) -> None:
+    """Print how redundant every concept is, the concepts nearest to one, or clusters of concepts."""
+    if concept is not None and clusters is not None:
+        raise InputError("--concept and --clusters are two questions; leave one of them out")
+    from ..atlas import ConceptAtlas
+
+    check_table_output(options)
+    with ConceptAtlas(file) as atlas:
+        scores = atlas[options["layer"]].score(options["mode"])
+        answer = scores.similarity(metric, where=_selection(atlas, options))
+        table = (
+            answer.nearest(concept, top)
+            if concept is not None
+            else answer.clusters(clusters)
+            if clusters is not None
+            else answer.redundancy()
+        )
+        print_table(table, options, answer.plot)
+
+
+@click.command(short_help="Typical ways in which a class is recognised.")
+@_question
+@_class
+@click.option("-n", "count", type=click.IntRange(min=1), metavar="N", help="How many.  [default: as the data say]")
+def prototypes(*, file: Path, cls: str, count: int | None, **options: Any) -> None:
+    """Print the prototypes of a class: components of a mixture over its samples, with their nearest samples."""
+    _ask(
+        file,
+        options,
+        lambda atlas, scores, where: scores.prototypes(class_named(cls, atlas.classes), count, where=where),
+    )
+
+
+@click.command(short_help="Samples that are recognised in an unusual way.")
+@_question
+@click.option("--class", "cls", metavar="CLASS", help="Name, else number.  [default: all classes]")
+@click.option("--top", type=click.IntRange(min=1), default=20, show_default=True, metavar="N")
+def outliers(*, file: Path, cls: str | None, top: int, **options: Any) -> None:
+    """Print the samples whose use of concepts is least ordinary for their class, the most extreme first."""
+    _ask(
+        file,
+        options,
+        lambda atlas, scores, where: scores.outliers(
+            None if cls is None else class_named(cls, atlas.classes), top, where=where
+        ),
+    )
+
+
+@click.command(short_help="Clusters of the samples of a class by the concepts that they use.")
+@_question
+@_class
+@click.option("-n", "count", type=click.IntRange(min=1), metavar="N", help="How many.  [default: by the eigengap]")
+def strategies(*, file: Path, cls: str, count: int | None, **options: Any) -> None:
+    """Print the strategy of every sample of a class: its cluster, and its place in a plane."""
+    _ask(
+        file,
+        options,
+        lambda atlas, scores, where: scores.strategies(class_named(cls, atlas.classes), count, where=where),
+    )
+
+
+@click.command(short_help="Names of concepts by the attributes of samples.")
+@_file
+@_layer
+@mode_option
+@click.option("--length", type=click.IntRange(min=1), default=3, show_default=True, help="Attributes in a name.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option("--save", is_flag=True, help="Keep the names beside the atlas, for reports and tables.")
+@figure_options
+def names(*, file: Path, length: int, seed: int, save: bool, **options: Any) -> None:
+    """Print a name for every concept: the formula of attributes that it tells apart best, checked on other samples."""
+    from ..atlas import ConceptAtlas
+
+    check_table_output(options)
+    with ConceptAtlas(file) as atlas:
+        table = atlas[options["layer"]].name_concepts(length=length, mode=options["mode"], seed=seed)
+        if save:
+            table.save()
+        print_table(table, options, table.plot)
+
+
+@click.command(short_help="Two atlases side by side.")
+@_file
+@click.argument("other", type=click.Path(path_type=Path))
+@_layer
+@mode_option
+@click.option("--other-layer", metavar="LAYER", help="Of the other atlas.  [default: the same]")
+@click.option("--threshold", type=float, default=0.5, show_default=True, help="Similarity below which none is matched.")
+@figure_options
+def compare(*, file: Path, other: Path, other_layer: str | None, threshold: float, **options: Any) -> None:
+    """Print which concepts of two atlases correspond, one to one, and which are of one atlas alone."""
+    from ..atlas import ConceptAtlas, compare_atlases
+
+    check_table_output(options)
+    with ConceptAtlas(file) as first, ConceptAtlas(other) as second:
+        table = compare_atlases(
+            first, second, options["layer"], layer_b=other_layer, mode=options["mode"], threshold=threshold
+        )
+        print_table(table, options, table.plot)
