@@ -56,15 +56,16 @@ def moments_of(values: Array) -> GroupMoments:
     mean, std = np.full((2, columns), np.nan)
     step = max(1, _VALUES_AT_ONCE // max(count, 1))
     for start in range(0, columns if count else 0, step):
-        part = np.array(values[:, start : start + step].T, np.float64, order="C")
-        if not np.isfinite(part).all():
-            raise InputError("statistics are of finite values; some are infinite or not-a-number")
-        first = part[:, :1].copy()
-        part -= first
-        middle = part.mean(1, keepdims=True)
-        part -= middle
-        mean[start : start + step] = (first + middle)[:, 0]
-        std[start : start + step] = np.sqrt(np.einsum("cs,cs->c", part, part) / count)
+        part = np.array(values[:, start : start + step], np.float64)
+        first = part[0].copy()
+        with np.errstate(invalid="ignore", over="ignore"):
+            part -= first
+            middle = part.mean(0)
+            part -= middle
+            std[start : start + step] = np.sqrt(np.square(part, out=part).mean(0))
+        mean[start : start + step] = first + middle
+    if count and not np.isfinite(std).all():
+        raise InputError("statistics are of finite values; some are infinite or not-a-number")
     return GroupMoments(np.array(count), mean, std)
 
 

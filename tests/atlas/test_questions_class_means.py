@@ -1,5 +1,6 @@
 """Means of concepts by class, and how often they are among the strongest, against scipy on the scores themselves."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -71,7 +72,7 @@ def test_every_class_that_occurs_has_its_means_with_the_intervals_of_scipy(
 @pytest.mark.parametrize("chunk", [7, 256])
 def test_where_restricts_the_samples(scores: ScoreAtlas, chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(matrix_rows, "_CHUNK", (chunk, 64))
-    monkeypatch.setattr(matrix_rows, "_ROWS_AT_ONCE", 3 * chunk)
+    monkeypatch.setattr(matrix_rows, "_BYTES_AT_ONCE", 8 * 3 * chunk * 4 * CONCEPTS)
     check_means(scores, SEEN, atlas_of(scores).where(), rtol=1e-12)
     chosen = np.isin(np.arange(SAMPLES), [0, 1, 2, 60, 61, 62, 63, 64, LEFT_OUT, 71, 72, 120, 129])
     check_means(scores, SEEN & chosen, atlas_of(scores).where(sample=np.flatnonzero(chosen)), rtol=1e-12)
@@ -160,3 +161,12 @@ def test_figures_take_tables_with_rows_left_out_and_refuse_empty_ones(scores: Sc
         for wrong in ({"k": 0}, {"classes": 0}):
             with pytest.raises(InputError, match="is a whole number of at least 1"):
                 table.plot(**wrong)
+
+
+def test_tables_are_drawn_when_their_file_is_closed(tmp_path: Path) -> None:
+    layer = score_atlas(tmp_path / "atlas.h5", [0, 1] * 5, VALUES[10:20])
+    with atlas_of(layer):
+        tables = layer.class_means(), layer.class_presence(), layer.contrast(0, 1)
+    for table in tables:
+        table.plot().draw_without_rendering()
+        assert repr(table)

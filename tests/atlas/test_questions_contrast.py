@@ -162,7 +162,7 @@ def test_a_sample_without_a_target_has_activation_and_counts_among_selected_ones
     assert activation.contrast(0).caption.endswith("activation of the concepts of 'layer0'")
 
 
-@pytest.mark.parametrize("budget", [1, 1 << 15])
+@pytest.mark.parametrize("budget", [1, 1 << 15, 1 << 18])
 def test_a_large_matrix_is_read_some_columns_at_a_time(
     scores: ScoreAtlas, budget: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -170,7 +170,6 @@ def test_a_large_matrix_is_read_some_columns_at_a_time(
     whole = scores.contrast(atlas.where(label=0))
     monkeypatch.setattr(matrix_rows, "_BYTES_AT_ONCE", budget)
     monkeypatch.setattr(matrix_rows, "_CHUNK", (16, 8))
-    monkeypatch.setattr(matrix_rows, "_ROWS_AT_ONCE", 32)
     parts = scores.contrast(atlas.where(label=0))
     for name in COLUMNS:
         np.testing.assert_array_equal(getattr(parts, name), getattr(whole, name))

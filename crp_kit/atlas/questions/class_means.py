@@ -29,8 +29,8 @@ def class_means(scores: StoredScores, confidence: float = 0.95, where: Selection
     classes, moments = _stored_moments(scores) if where is None else _selected_moments(scores, where)
     low, high = mean_interval(moments.count[:, None], moments.mean, moments.std, confidence=confidence)
     cls, concept, count = _rows(classes, moments.count, scores.n_concepts)
-    mean = moments.mean.ravel()
-    return ClassMeans(cls, concept, count, mean, low.ravel(), high.ravel(), scores, origin_words(scores))
+    columns = (cls, concept, count, moments.mean.ravel(), low.ravel(), high.ravel())
+    return ClassMeans(*columns, scores, origin_words(scores), scores.file.classes)
 
 
 def class_presence(
@@ -47,7 +47,8 @@ def class_presence(
         hits += np.bincount(group[numbers][sample] * concepts + concept, minlength=len(hits))
     cls, concept, count = _rows(classes, np.bincount(group[mask], minlength=len(classes)), concepts)
     low, high = wilson_interval(hits, count, confidence=confidence)
-    return ClassPresence(cls, concept, count, hits, hits / count, low, high, scores, origin_words(scores), m)
+    columns = (cls, concept, count, hits, hits / count, low, high)
+    return ClassPresence(*columns, scores, origin_words(scores), scores.file.classes, m)
 
 
 def _stored_moments(scores: StoredScores) -> tuple[Array, GroupMoments]:

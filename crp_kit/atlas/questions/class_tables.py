@@ -34,6 +34,8 @@ class ClassMeans(Table):
         The layer that was asked.
     origin : str
         What the scores are, and where relevance started.
+    names : tuple of str
+        Names of all classes; their numbers, where no names are known.
     """
 
     cls: Column = field(metadata=column_named("class"))
@@ -44,6 +46,7 @@ class ClassMeans(Table):
     high: Column
     scores: StoredScores = field(metadata=not_a_column)
     origin: str = field(metadata=not_a_column)
+    names: tuple[str, ...] = field(metadata=not_a_column)
 
     @property
     def caption(self) -> str:
@@ -113,6 +116,8 @@ class ClassPresence(Table):
         The layer that was asked.
     origin : str
         What the scores are, and where relevance started.
+    names : tuple of str
+        Names of all classes; their numbers, where no names are known.
     m : int
         How many concepts of a sample are the strongest.
     """
@@ -126,6 +131,7 @@ class ClassPresence(Table):
     high: Column
     scores: StoredScores = field(metadata=not_a_column)
     origin: str = field(metadata=not_a_column)
+    names: tuple[str, ...] = field(metadata=not_a_column)
     m: int = field(metadata=not_a_column)
 
     @property

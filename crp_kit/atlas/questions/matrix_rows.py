@@ -17,10 +17,9 @@ __all__ = ["column_blocks", "row_blocks", "score_matrix", "scored"]
 Array = npt.NDArray[Any]
 
 _BYTES_AT_ONCE = 1 << 29
-"""Of a block of columns."""
+"""Of a block; of what is cut from the file at once it is an eighth."""
 _CHUNK = 256, 64
 """Rows and columns of a chunk of a wide matrix in the file, which no block cuts: each is unpacked once."""
-_ROWS_AT_ONCE = 4096
 
 
 def score_matrix(scores: StoredScores, purpose: str) -> Any:
@@ -58,7 +57,7 @@ def column_blocks(matrix: Any, groups: Sequence[Mask]) -> Iterator[tuple[slice, 
         columns = slice(start, min(start + step, concepts))
         blocks = [np.empty((columns.stop - start, int(group.sum())), np.float32) for group in groups]
         filled = [0] * len(groups)
-        for part in _parts(member):
+        for part in _parts(member, 4 * (columns.stop - start)):
             values = matrix[part, columns]
             for number, group in enumerate(groups):
                 chosen = values[group[part]]
@@ -69,16 +68,18 @@ def column_blocks(matrix: Any, groups: Sequence[Mask]) -> Iterator[tuple[slice, 
 
 def row_blocks(matrix: Any, mask: Mask) -> Iterator[tuple[Array, Array]]:
     """Yield some samples at once: their numbers among all, (sample,), and their scores, (sample, concept)."""
-    for part in _parts(mask):
+    for part in _parts(mask, 4 * matrix.shape[1]):
         chosen = np.flatnonzero(mask[part])
         values = matrix[part]
         yield part.start + chosen, values if len(chosen) == len(values) else values[chosen]
 
 
-def _parts(mask: Mask) -> Iterator[slice]:
+def _parts(mask: Mask, row_bytes: int) -> Iterator[slice]:
     """Yield the slices of rows that hold chosen ones: whole chunks, neighbours together up to a size."""
-    held = np.unique(np.flatnonzero(mask) // _CHUNK[0])
+    rows = _CHUNK[0]
+    at_once = max(1, _BYTES_AT_ONCE // 8 // (row_bytes * rows))
+    held = np.unique(np.flatnonzero(mask) // rows)
     for run in np.split(held, np.flatnonzero(np.diff(held) > 1) + 1):
-        for start in range(0, len(run), _ROWS_AT_ONCE // _CHUNK[0]):
-            chunks = run[start : start + _ROWS_AT_ONCE // _CHUNK[0]]
-            yield slice(int(chunks[0]) * _CHUNK[0], min((int(chunks[-1]) + 1) * _CHUNK[0], len(mask)))
+        for start in range(0, len(run), at_once):
+            chunks = run[start : start + at_once]
+            yield slice(int(chunks[0]) * rows, min((int(chunks[-1]) + 1) * rows, len(mask)))

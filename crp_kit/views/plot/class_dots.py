@@ -127,7 +127,7 @@ def _axes(table: ClassMeans | ClassPresence, grid: _Grid, width: float) -> tuple
     figure = Figure(figsize=(width, 0.8 + _LINE * max(len(grid.cls), 4)), layout="constrained")
     ax = figure.add_subplot()
     letters = max(6, round(width * _LETTERS_PER_INCH))
-    names = table.scores.file.classes
+    names = table.names
     labels = [
         literal(shortened(str(cls) if names[cls] == str(cls) else class_label(cls, names), letters))
         for cls in grid.cls.tolist()
