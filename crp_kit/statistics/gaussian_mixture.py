@@ -160,9 +160,7 @@ class GaussianMixture:
 
     def scores(self, values: Floats) -> Floats:
         """Return the negative logarithm of the density of each row: (row,)."""
-        from scipy.special import logsumexp
-
-        scores: Floats = -logsumexp(self.log_densities(values), axis=1)
+        scores: Floats = -np.logaddexp.reduce(self.log_densities(values), axis=1)
         return scores
 
 
@@ -213,12 +211,13 @@ def fit_mixture(
     variance = max(float((residuals**2).sum() / (len(inside) * dimensions)), _LEAST_VARIANCE)
     shrinkage = float(np.clip(components * ledoit_wolf(residuals, features=dimensions), *_SHRINKAGE))
     added = shrinkage * variance
-    weights, covariances = np.ones(1), (residuals.T @ residuals / len(inside))[None]
-    if components > 1:
-        weights, centres, covariances = _maximised(inside, labels, centres, added=added, seed=seed)
+    rest = axes.rest if cut else added
+    if components == 1:  # whose axes these are, so that its covariance is diagonal
+        variances = (1 - shrinkage) * (residuals**2).mean(0) + added
+        return GaussianMixture(axes, np.ones(1), centres, np.diag(variances**-0.5)[None], rest)
+    weights, centres, covariances = _maximised(inside, labels, centres, added=added, seed=seed)
     order = np.argsort(-weights, kind="stable")
     factors = np.stack([_factor((1 - shrinkage) * covariances[number] + added * np.eye(kept)) for number in order])
-    rest = axes.rest if cut else added
     return GaussianMixture(axes, weights[order], centres[order], factors, rest)
 
 

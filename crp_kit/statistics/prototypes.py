@@ -50,7 +50,11 @@ class HeldOut:
         """Return the two-sided percentile of each of the rows among the others, above 0 and below 100: (row,)."""
         return 100 * (mid_ranks(self.deviations[:, None])[:, 0] - 0.5) / len(self.scores)
 
-    def percentiles(self, values: Floats) -> Floats:
+    def further_scores(self, values: Floats) -> Floats:
+        """Return the scores of further rows by the mixture of each fold: (fold, row)."""
+        return np.stack([mixture.scores(values) for mixture in self.mixtures])
+
+    def percentiles(self, scores: Floats) -> Floats:
         """Return the two-sided percentile of further rows, above 0 and below 100: (row,).
 
         It is the part of the rows whose score is nearer to the median, ties counted half. Each mixture compares a row
@@ -58,18 +62,17 @@ class HeldOut:
 
         Parameters
         ----------
-        values : array
-            (row, feature).
+        scores : array
+            (fold, row), as `further_scores` returns them.
 
         References
         ----------
         Vovk, "Cross-conformal predictors", Annals of Mathematics and Artificial Intelligence 74, 2015.
         """
         median, deviations = np.median(self.scores), self.deviations
-        below = np.zeros(len(values))
-        for number, mixture in enumerate(self.mixtures):
+        below = np.zeros(scores.shape[1])
+        for number, distance in enumerate(np.abs(scores - median)):
             held = np.sort(deviations[self.fold == number])
-            distance = np.abs(mixture.scores(values) - median)
             below += (np.searchsorted(held, distance) + np.searchsorted(held, distance, side="right")) / 2
         return 100 * (below + 0.5) / (len(self.scores) + 1)
 

@@ -84,8 +84,9 @@ def test_vectors_are_judged_by_percentile_and_their_nearest_prototype(scores: Sc
     table = scores.prototypes(0, 2)
     judged = table.judge(matrix[:9])
     assert list(judged.to_frame().columns) == ["row", "prototype", "percentile"]
+    held = table.fit.held_out
     assert np.array_equal(judged.prototype, table.fit.mixture.log_densities(matrix[:9]).argmax(1))
-    assert np.allclose(judged.percentile, table.fit.held_out.percentiles(matrix[:9]))
+    assert np.allclose(judged.percentile, held.percentiles(held.further_scores(matrix[:9])))
     differences = judged.differences(4, k=3)
     expected = matrix[4] - table.means[judged.prototype[4]]
     assert np.allclose(differences.difference, expected[differences.concept])

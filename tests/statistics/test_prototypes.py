@@ -90,7 +90,7 @@ def test_percentiles_are_counts_of_scores_nearer_to_the_median() -> None:
     held = held_out_scores(correlated(40, 5, 8), 1)
     further = correlated(9, 5, 9)
     median = np.median(held.scores)
-    for row, percentile in zip(further, held.percentiles(further), strict=True):
+    for row, percentile in zip(further, held.percentiles(held.further_scores(further)), strict=True):
         nearer = 0.0
         for score, fold in zip(held.scores, held.fold, strict=True):
             own = abs(held.mixtures[fold].scores(row[None])[0] - median)
@@ -105,15 +105,17 @@ def test_percentiles_are_counts_of_scores_nearer_to_the_median() -> None:
 def test_percentiles_of_rows_of_the_same_distribution_are_uniform(rows: int, features: int) -> None:
     values = correlated(rows + 400, features, 10)
     held = fit_prototypes(values[:rows]).held_out
-    assert kstest(held.percentiles(values[rows:]) / 100, "uniform").statistic < 0.12 + 1.36 / np.sqrt(rows)
+    assert kstest(
+        held.percentiles(held.further_scores(values[rows:])) / 100, "uniform"
+    ).statistic < 0.12 + 1.36 / np.sqrt(rows)
     assert kstest(held.own_percentiles() / 100, "uniform").statistic <= 1 / rows + 1e-9
 
 
 def test_rows_of_another_distribution_are_extreme_whether_less_likely_or_more() -> None:
     values = np.random.default_rng(11).normal(size=(300, 40))
     held = fit_prototypes(values).held_out
-    assert held.percentiles(values[:5] + 3).min() > 99
-    assert held.percentiles(values[:5] * 0.05).min() > 99
+    assert held.percentiles(held.further_scores(values[:5] + 3)).min() > 99
+    assert held.percentiles(held.further_scores(values[:5] * 0.05)).min() > 99
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])

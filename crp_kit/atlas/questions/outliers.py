@@ -146,9 +146,9 @@ def outliers(
         percentile, deviation = np.empty(len(rows)), np.empty(len(rows))
         percentile[right], deviation[right] = held.own_percentiles(), held.deviations
         if not right.all():
-            percentile[~right] = held.percentiles(coordinates[~right])
-            scored = np.mean([mixture.scores(coordinates[~right]) for mixture in held.mixtures], 0)
-            deviation[~right] = np.abs(scored - np.median(held.scores))
+            further = held.further_scores(coordinates[~right])
+            percentile[~right] = held.percentiles(further)
+            deviation[~right] = np.abs(further.mean(0) - np.median(held.scores))
         samples.append(scores.file.samples[rows])
         classes.append(np.full(len(rows), number))
         percentiles.append(percentile)
@@ -181,11 +181,9 @@ def _by_class(scores: StoredScores, mask: Bools) -> Iterator[tuple[int, Integers
 
 def _held_out(values: Floats, features: int, seed: int) -> HeldOut | None:
     """Return held-out scores; ``None`` for too few rows, or rows that differ too little for that."""
-    if len(np.unique(values, axis=0)) < LEAST_ROWS:
-        return None
     try:
         return held_out_scores(values, features=features, seed=seed)
-    except InputError:  # the rows of a fold are all equal
+    except InputError:
         return None
 
 
@@ -214,25 +212,20 @@ def _detection(
     return Detection(np.array(list(pairs)), areas, sizes[:, 0], sizes[:, 1])
 
 
-def _mean_scores(held: HeldOut, values: Floats) -> Floats:
-    mean: Floats = np.mean([mixture.scores(values) for mixture in held.mixtures], 0)
-    return mean
-
-
 def _deviations(own: list[tuple[HeldOut, Floats, int]], theirs: dict[int, Floats]) -> tuple[Floats, Floats]:
     """Return two-sided deviations of both, in units of the class's median deviation."""
     mine, yours = [], []
     for held, _, number in own:
         unit = max(float(np.median(held.deviations)), 1e-12)
         mine.append(held.deviations / unit)
-        yours.append(np.abs(_mean_scores(held, theirs[number]) - np.median(held.scores)) / unit)
+        yours.append(np.abs(held.further_scores(theirs[number]).mean(0) - np.median(held.scores)) / unit)
     return np.concatenate(mine), np.concatenate(yours)
 
 
 def _densities(own: list[tuple[HeldOut, Floats, int]], theirs: dict[int, Floats]) -> tuple[Floats, Floats]:
     """Return −log p of both."""
     mine = np.concatenate([held.scores for held, _, _ in own])
-    return mine, np.concatenate([_mean_scores(held, theirs[number]) for held, _, number in own])
+    return mine, np.concatenate([held.further_scores(theirs[number]).mean(0) for held, _, number in own])
 
 
 def _distances(own: list[tuple[HeldOut, Floats, int]], theirs: dict[int, Floats]) -> tuple[Floats, Floats]:

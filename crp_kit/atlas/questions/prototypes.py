@@ -182,7 +182,9 @@ class Prototypes(Table):
         """
         rows = vectors_of(self.scores, vectors)
         nearest = self.fit.mixture.log_densities(rows).argmax(1)
-        return Judgement(np.arange(len(rows)), nearest, self.fit.held_out.percentiles(rows), rows, self)
+        held_out = self.fit.held_out
+        percentiles = held_out.percentiles(held_out.further_scores(rows))
+        return Judgement(np.arange(len(rows)), nearest, percentiles, rows, self)
 
     def plot(self, k: int = 12) -> Figure:
         """Return a matplotlib Figure: what each prototype uses.
