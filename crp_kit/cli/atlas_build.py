@@ -19,11 +19,14 @@ from .options import class_map_option, module_types, numbers, overwrite_option, 
 
 if TYPE_CHECKING:
     from ..atlas import ConceptAtlas
+    from ..atlas.build.matrix_choice import MatrixChoice
 
 __all__ = ["annotate", "build", "import_", "merge", "verify"]
 
 _AMOUNT = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?", re.IGNORECASE)
 _SIZES = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
+
+_MATRIX: dict[str, MatrixChoice] = {"auto": "auto", "float32": True, "float16": "float16", "none": False}
 
 output_option = click.option(
     "-o",
@@ -71,7 +74,13 @@ output_option = click.option(
 @click.option("--workers", type=click.IntRange(min=0), default=2, show_default=True, help="Processes that read images.")
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Only the first N samples.")
 @click.option("--subset", metavar="NUMBERS", help="Only these samples, such as 0-999,2000.")
-@click.option("--matrix", is_flag=True, help="Keep the scores of every sample as well.")
+@click.option(
+    "--matrix",
+    type=click.Choice(list(_MATRIX)),
+    default="auto",
+    show_default=True,
+    help="Keep the scores of every sample: as float32 up to 1 GB and float16 up to 8 GB (auto), or always, or never.",
+)
 @click.option("--skip-unreadable", is_flag=True, help="Leave out samples that cannot be read, and list them.")
 @click.option("--shard", metavar="I/N", help="Only this part, from 0/N to N-1/N; join them with: crp-kit atlas merge.")
 @click.option("--max-memory", default="2G", show_default=True, help="What rankings may take before they go to disk.")
@@ -128,7 +137,7 @@ def _task(options: dict[str, Any]) -> Callable[..., ConceptAtlas]:
 
     study = study_of({**options, "device": _device(options["device"])}, needs_data=True)
     layers = [module_types(study.model).get(name, name) for name in options["layers"]]
-    names = ("target", "k", "k_class", "batch_size", "overwrite", "matrix")
+    names = ("target", "k", "k_class", "batch_size", "overwrite")
     rare = BuildOptions(
         subset=None if options["subset"] is None else numbers(options["subset"]),
         max_memory=_bytes(options["max_memory"]),
@@ -139,6 +148,7 @@ def _task(options: dict[str, Any]) -> Callable[..., ConceptAtlas]:
         return study.build_atlas(
             path,
             layers=layers,
+            matrix=_MATRIX[options["matrix"]],
             num_workers=options["workers"],
             shard=shard,
             resume=resume,

@@ -11,6 +11,7 @@ from .base import StudyBase
 
 if TYPE_CHECKING:
     from ..atlas import BuildOptions, ConceptAtlas
+    from ..atlas.build.matrix_choice import MatrixChoice
     from ..atlas.build.target_policy import TargetRule
     from ..atlas.file.schema import Mode
     from ..atlas.query.references import ConditionedOn, References
@@ -37,7 +38,7 @@ class DatasetAnalyses(StudyBase):
         k_class: int = 8,
         batch_size: int = 32,
         num_workers: int = 0,
-        matrix: bool = False,
+        matrix: MatrixChoice = "auto",
         shard: tuple[int, int] | str | None = None,
         resume: bool = False,
         overwrite: bool = False,
@@ -69,8 +70,11 @@ class DatasetAnalyses(StudyBase):
             Another one may change the last bits of scores.
         num_workers : int, optional
             Processes that read images.
-        matrix : bool, optional
-            Keep the scores of every sample as well.
+        matrix : {"auto", True, "float16", False}, optional
+            Keep the scores of every sample as well, which statistics of groups of samples need: in float32, in float16
+            (normalised scores only; rankings and moments are of float32 in any case), or not. By default in float32
+            while they take at most 1 GB, of all layers by relevance and activation; in float16 what takes at most 8 GB
+            in float32; and not if they take more, which is logged.
         shard : (int, int) or str, optional
             ``(i, n)`` or ``"i/n"``, from 0: only this part of the batches, to be joined by `merge_atlases`.
         resume : bool, optional

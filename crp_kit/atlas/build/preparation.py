@@ -32,6 +32,7 @@ from ..file.schema import Header, Integers, LayerInfo, Progress, digests_text
 from .array_storage import ArrayStorage
 from .first_look import check_names, first_look, input_digests, label_reader, labels_fingerprint
 from .function_fingerprint import function_fingerprint
+from .matrix_choice import chosen_matrix
 from .pass_state import PassState
 from .scores import Collector
 from .settings import Origin, Settings
@@ -119,6 +120,8 @@ def prepare(subject: Subject, settings: Settings) -> PreparedPass:
     run = collector.run(next(iter(images.values()))[None])
     names = select_layers(run, attribution.model, settings.layers)
     collector = replace(collector, concepts=layer_concepts(run, names, subject.concepts), at_once=2 * run.rows_at_once)
+    infos = tuple(_layer_info(run, name, collector) for name in names)
+    matrix, matrix_dtype = chosen_matrix(settings.matrix, len(index), infos, abs_norm=settings.abs_norm)
     origin = settings.origin
     n_classes = run.graph.shape(run.graph.output)[class_axis(run)]
     labels = label_reader(subject.dataset, ModelClasses(n_classes, _model_names(subject, origin, n_classes)), target)
@@ -137,15 +140,15 @@ def prepare(subject: Subject, settings: Settings) -> PreparedPass:
         target=_target_words(target),
         abs_norm=settings.abs_norm,
         aggregate=settings.aggregate,
-        matrix=settings.matrix,
+        matrix=matrix,
         dtype=str(device_and_dtype(attribution.model)[1]).removeprefix("torch."),
         target_sha256="" if isinstance(target, str) else function_fingerprint(target),
         labels_sha256=labels_fingerprint(labels),
         names_sha256=names_fingerprint(samples),
         sample_digests=digests_text(sample_digests(replace(samples, labels=label_or_none), index.tolist())),
         input_digests=digests_text(input_digests(subject, images)),
+        matrix_dtype=matrix_dtype,
     )
-    infos = tuple(_layer_info(run, name, collector) for name in names)
     samples = replace(samples, form=form, labels=labels)
     classes = _class_names(subject, origin, labels, n_classes)
     check_names(infos, samples.identifiers() or (), classes)

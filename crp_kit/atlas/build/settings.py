@@ -15,6 +15,7 @@ from ...errors import InputError
 from ...escapes import escaped
 from ...targets import Target
 from ...version import __version__
+from .matrix_choice import MatrixChoice, check_matrix
 from .target_policy import TargetRule
 
 __all__ = ["BuildOptions", "Origin", "Settings", "origin_attributes", "parse_shard"]
@@ -124,7 +125,7 @@ class Settings(BuildOptions):
     k_class: int
     batch_size: int
     num_workers: int
-    matrix: bool
+    matrix: MatrixChoice
     shard: tuple[int, int] | str | None
     resume: bool
     origin: Origin
@@ -134,6 +135,7 @@ class Settings(BuildOptions):
         for name, low in (("k", 1), ("k_class", 0), ("batch_size", 1)):
             object.__setattr__(self, name, check_integer(name, getattr(self, name), low=low))
         check_integer("num_workers", self.num_workers, low=0)
+        check_matrix(self.matrix)
         parse_shard(self.shard)
 
     @property

@@ -12,7 +12,7 @@ import numpy as np
 
 from ...checks import is_integer
 from ...errors import AtlasError
-from .schema import Header, LayerInfo, Progress
+from .schema import HALF, Header, LayerInfo, Progress
 
 __all__ = ["check_header", "check_layer_names", "check_progress", "layer_of"]
 
@@ -35,6 +35,8 @@ def check_header(header: Header) -> None:
     most = {"n_samples": _COUNT, "n_classes": _CLASSES, "k": _COUNT, "k_class": _COUNT, "batch_size": _COUNT}
     for name, bound in most.items():
         _check_number(name, getattr(header, name), 1 if name == "batch_size" else 0, bound)
+    if header.matrix_dtype not in ("", HALF):
+        raise AtlasError(f"its attribute 'matrix_dtype' is {header.matrix_dtype!r:.40}, and not {HALF!r}")
     if header.composite.startswith("{"):
         _check_rules(header.composite)
 

@@ -17,6 +17,7 @@ from ...escapes import is_storable
 
 __all__ = [
     "ENCODING",
+    "HALF",
     "MODES",
     "MOMENTS",
     "OVERALL",
@@ -43,6 +44,8 @@ __all__ = [
 ENCODING, VERSION = "crp-kit-atlas", "1"
 OVERALL = "overall"
 """Group with the moments over all samples, each counted once; absent in files of older versions."""
+HALF = "float16"
+"""Type of a matrix that is not kept in float32."""
 Mode = Literal["relevance", "activation"]
 MODES: tuple[Mode, Mode] = ("relevance", "activation")
 Attributes = dict[str, Any]
@@ -80,6 +83,8 @@ _FINGERPRINTS = {
     "input_digests": "preprocess makes another model input of sample {}",
 }
 """Fields of a header that older files lack, and what is said where two differ."""
+_OMITTED = {*_FINGERPRINTS, "matrix_dtype"}
+"""Fields of a header that are no attributes where they are empty."""
 MOMENTS = ("mean", "std", "min", "max")
 """Fields of `MomentArrays` that have concepts, in the order of the file."""
 
@@ -119,6 +124,8 @@ class Header:
     sample_digests, input_digests : str
         ``number:digest``, with spaces between: of samples, and of the model's inputs for the first of them. A sample
         that cannot be read has none, so that it may be mended between two parts.
+    matrix_dtype : str
+        ``"float16"`` if the scores of every sample are kept in that, empty for float32.
     """
 
     model: str
@@ -142,6 +149,7 @@ class Header:
     names_sha256: str = ""
     sample_digests: str = ""
     input_digests: str = ""
+    matrix_dtype: str = ""
 
     @classmethod
     def of(cls, attributes: Mapping[str, Any]) -> Header:
@@ -166,9 +174,9 @@ class Header:
         return cls(**values)
 
     def attributes(self) -> Attributes:
-        """Return everything as attributes, without fingerprints that are not known."""
+        """Return everything as attributes, without fingerprints that are not known and what older files lack."""
         values = {one.name: getattr(self, one.name) for one in fields(self)}
-        return {name: value for name, value in values.items() if value or name not in _FINGERPRINTS}
+        return {name: value for name, value in values.items() if value or name not in _OMITTED}
 
     def lasting(self) -> Attributes:
         """Return the attributes that stay as they are when data is named in another way, or a sample is mended."""

@@ -13,6 +13,7 @@ from ..file.atlas_file import AtlasFile
 from ..file.hdf5_reader import H5File
 from ..file.reader import has_statistics
 from ..file.schema import MOMENTS, OVERALL, LayerInfo, Mode, MomentArrays, layer_path
+from ..file.single_precision import SinglePrecision
 from ..statistics.rankings import ClassTop
 from ..statistics.table import statistic_named, statistics_in
 from .rankings import ClassRanking, ConceptRanking, ConceptStatistics, SampleRanking
@@ -201,7 +202,7 @@ class StoredScores:
 
     @property
     def matrix(self) -> Any:
-        """Scores of every sample, (sample, concept), read when it is cut; rows as `ConceptAtlas.samples`.
+        """Scores of every sample, (sample, concept), float32, read when it is cut; rows as `ConceptAtlas.samples`.
 
         Raises
         ------
@@ -245,7 +246,8 @@ class StoredScores:
             raise AtlasError(f"{file.path} has no {statistic} by {self.mode}{hint}")
         if not has_statistics(self._hdf5):
             raise AtlasError(f"{file.path} has no {statistic} yet: no batch has been counted; resume its build")
-        return {field.name: self._hdf5.array(f"{self._base}/{field.path}") for field in known.fields}
+        arrays = {field.name: self._hdf5.array(f"{self._base}/{field.path}") for field in known.fields}
+        return {name: SinglePrecision(array) if array.dtype == "f2" else array for name, array in arrays.items()}
 
     def _concept(self, concept: int) -> int:
         concept = check_integer("a concept", concept)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from ..file.schema import ArraySpec, Header, Integers, Mode, array_spec
+from ..file.schema import HALF, ArraySpec, Header, Integers, Mode, array_spec
 from .base import Allocate, ArrayField, Block, Read, Statistic
 from .scores import ModeScores
 
@@ -16,13 +16,16 @@ _ROWS_AT_ONCE = 4096
 
 
 class Matrix(Statistic):
-    """The score of every sample and concept, with the sample's first target; NaN where a sample was left out."""
+    """The score of every sample and concept, with the sample's first target; NaN where a sample was left out.
+
+    Of float32, or float16 where the header says so: rankings and moments are of float32 in any case.
+    """
 
     name, optional = "matrix", False
     fields = (ArrayField("matrix", ("sample", "concept"), "f"),)
 
     def __init__(self, header: Header, concepts: int, samples: int, allocate: Allocate) -> None:
-        self.matrix = allocate((samples, concepts), "f4", np.nan)
+        self.matrix = allocate((samples, concepts), "f2" if header.matrix_dtype == HALF else "f4", np.nan)
 
     @classmethod
     def applies(cls, header: Header, mode: Mode) -> bool:
@@ -42,5 +45,8 @@ class Matrix(Statistic):
 
     @classmethod
     def check(cls, block: Block) -> Iterator[str]:
-        block.arrays(cls)  # HDF5 compares the checksum of every chunk that it reads
-        yield from ()
+        matrix = block.arrays(cls)["matrix"]
+        if (matrix.dtype == np.float16) != (block.header.matrix_dtype == HALF):
+            yield f"the matrix is of {matrix.dtype}, which the header does not say"
+        if (np.isnan(matrix) & ((block.target >= 0) & (block.prediction >= 0))).any() or np.isinf(matrix).any():
+            yield "the matrix has no score of a sample that was looked at, or an infinite one"

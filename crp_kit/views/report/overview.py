@@ -41,6 +41,7 @@ _LABELS = {
     "k": "Samples in a ranking",
     "k_class": "Samples in a ranking by class",
     "matrix": "Scores of every sample kept",
+    "matrix_dtype": "These scores are kept as",
     "batch_size": "Batch size",
     "dtype": "Input type",
     "created": "Atlas created",
