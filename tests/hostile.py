@@ -68,7 +68,7 @@ def stored(path: Path, *, incomplete: bool = False) -> dict[str, Any]:
         }  # fmt: skip
         for layer in map(atlas.__getitem__, atlas.layers):
             for half in (layer.relevance, layer.activation):
-                for statistic in ("top", "class_top", "moments", "matrix"):
+                for statistic in ("top", "class_top", "moments", "matrix", "gram"):
                     for name, array in half.arrays(statistic).items():
                         values = np.asarray(array[:])
                         answers[f"{layer.name}/{half.mode}/{statistic}/{name}"] = (values.shape, values.tobytes())

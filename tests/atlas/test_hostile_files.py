@@ -84,7 +84,7 @@ def foreign(path: Path) -> None:
         other["scaled"] = h5py.SoftLink("/nowhere")
         other["out"] = h5py.ExternalLink("/etc/passwd", "/")
         file.create_dataset("later/text", data=["a"], dtype=h5py.string_dtype())
-        file.create_dataset("layers/0/relevance/gram", data=np.zeros((4, 4)), compression="lzf")
+        file.create_dataset("layers/0/relevance/later", data=np.zeros((4, 4)), compression="lzf")
         file["elsewhere"] = h5py.ExternalLink("/etc/passwd", "/")
 
 

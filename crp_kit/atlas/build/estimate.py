@@ -6,7 +6,8 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..file.schema import Header, LayerInfo
+from ..file.schema import MODES, Header, LayerInfo
+from ..statistics.table import statistics_of
 from .pass_state import state_bytes
 
 __all__ = ["say_estimate"]
@@ -17,10 +18,17 @@ _LARGE = 10**9
 
 
 def say_estimate(header: Header, layers: Sequence[LayerInfo], target: Path, max_memory: int) -> None:
-    """Log how much a build takes at most, and the settings that lower it, if that is much.
+    """Log what is left out of large layers, how much a build takes at most, and what lowers it, if that is much.
 
     The number of classes that occur is not known before: there are no more than samples, where each has one class.
     """
+    for layer in layers:
+        for statistic in statistics_of(header, MODES[0]):
+            if statistic.most_concepts is not None and layer.n_concepts > statistic.most_concepts:
+                _log.info(
+                    "%s has %d concepts: there is no statistic %r of layers with more than %d",
+                    layer.name, layer.n_concepts, statistic.name, statistic.most_concepts,
+                )  # fmt: skip
     classes = min(header.n_classes, header.n_samples)
     state = state_bytes(header, tuple(layers), header.n_samples, classes)
     scores = _score_bytes(header, layers)

@@ -52,7 +52,7 @@ class _ModeState:
         return cls(
             {
                 statistic.name: statistic(header, concepts, samples, allocate)
-                for statistic in statistics_of(header, mode)
+                for statistic in statistics_of(header, mode, concepts)
             }
         )
 

@@ -224,14 +224,16 @@ class StoredScores:
         Parameters
         ----------
         statistic : str
-            ``"top"``, ``"class_top"``, ``"moments"``, ``"overall"``, ``"matrix"``, or one that was registered by
-            `crp_kit.atlas.statistics.register_statistic`.
+            ``"top"``, ``"class_top"``, ``"moments"``, ``"overall"``, ``"matrix"``, ``"gram"``, or one that was
+            registered by `crp_kit.atlas.statistics.register_statistic`.
 
         Returns
         -------
         dict of str to array
             Those of ``"class_top"`` and ``"moments"`` are by class that has samples, in the order of
-            `ConceptAtlas.seen`: (concept, class, k) and (class,), (class, concept).
+            `ConceptAtlas.seen`: (concept, class, k) and (class,), (class, concept). Those of ``"gram"``, over the
+            samples that have a target, each with its first: ``"gram"`` (concept, concept), the sums of products of
+            scores, ``"count"`` (class,) and ``"sum"`` (class, concept), the sums of scores; of float64.
 
         Raises
         ------
@@ -246,6 +248,10 @@ class StoredScores:
             raise AtlasError(f"{file.path} has no {statistic} by {self.mode}{hint}")
         if not has_statistics(self._hdf5):
             raise AtlasError(f"{file.path} has no {statistic} yet: no batch has been counted; resume its build")
+        if known.optional and known.name not in self._hdf5.names(self._base):
+            many = known.most_concepts is not None and self.n_concepts > known.most_concepts
+            reason = f"layers with more than {known.most_concepts} concepts have none" if many else "build it anew"
+            raise AtlasError(f"{file.path} has no {statistic} of {self.layer!r} by {self.mode}: {reason}")
         arrays = {field.name: self._hdf5.array(f"{self._base}/{field.path}") for field in known.fields}
         return {name: SinglePrecision(array) if array.dtype == "f2" else array for name, array in arrays.items()}
 

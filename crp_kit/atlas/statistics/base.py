@@ -149,6 +149,8 @@ class Statistic(ABC):
         The arrays of the finished file.
     optional : bool
         Whether an atlas without it is sound. Only the statistics of format 1 from its beginning are not optional.
+    most_concepts : int or None
+        Layers with more concepts are without it.
     seen : SeenClasses
         The classes that have samples so far and their rows, for arrays with the axis ``"seen"``; set by the pass before
         anything is added or merged.
@@ -159,6 +161,7 @@ class Statistic(ABC):
     exact: ClassVar[str] = ""
     fields: ClassVar[tuple[ArrayField, ...]]
     optional: ClassVar[bool] = True
+    most_concepts: ClassVar[int | None] = None
     seen: SeenClasses
 
     @abstractmethod

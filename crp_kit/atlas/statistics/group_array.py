@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
 from ..file.schema import Array, Integers
 from .base import Allocate
 
-__all__ = ["GroupArray", "shared_blocks"]
+__all__ = ["GroupArray", "GroupsFirst", "shared_blocks"]
 
 _CELLS_AT_ONCE = 1 << 20
 
@@ -42,6 +43,17 @@ class GroupArray:
             self._room = room
         self.values = self._room[: max(groups, held)]
         self.values[held:] = self._fill
+
+
+class GroupsFirst:
+    """An array (limb, group, concept) of a file, cut as it is in memory: (group, limb, concept)."""
+
+    def __init__(self, array: Any) -> None:
+        self.array = array
+
+    def __getitem__(self, part: tuple[Any, slice, slice]) -> Array:
+        groups, limbs, concepts = part
+        return np.swapaxes(self.array[limbs, groups, concepts], 0, 1)
 
 
 def shared_blocks(shape: tuple[int, ...], rows: Integers | None) -> Iterator[tuple[tuple[slice, slice], Integers]]:

@@ -13,6 +13,7 @@ import numpy as np
 from ..file.schema import MOMENTS, OVERALL, Array, ArraySpec, Header, Integers, Mode, array_spec
 from .accumulators import Moments
 from .base import Allocate, ArrayField, Block, Read, Statistic
+from .group_array import GroupsFirst
 from .rankings import ClassTop, Top
 from .scores import ModeScores
 
@@ -56,19 +57,8 @@ class _MomentStatistic(Statistic):
 
     def _merge(self, read: Read, rows: Integers) -> None:
         stored: dict[str, Any] = {name: read(f"{self.exact}/{name}") for name in self.moments.arrays}
-        limbs = {name: _GroupsFirst(array) for name, array in stored.items() if len(array.shape) == _WITH_LIMBS}
+        limbs = {name: GroupsFirst(array) for name, array in stored.items() if len(array.shape) == _WITH_LIMBS}
         self.moments.merge(stored | limbs, rows)
-
-
-class _GroupsFirst:
-    """An array (limb, group, concept) of a file, cut as it is in memory: (group, limb, concept)."""
-
-    def __init__(self, array: Any) -> None:
-        self.array = array
-
-    def __getitem__(self, part: tuple[slice, slice, slice]) -> Array:
-        groups, limbs, concepts = part
-        return np.swapaxes(self.array[limbs, groups, concepts], 0, 1)
 
 
 class ClassMoments(_MomentStatistic):

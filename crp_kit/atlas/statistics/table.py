@@ -50,6 +50,7 @@ from typing import TypeVar
 from ...errors import InputError
 from ..file.schema import Header, Mode
 from .base import Statistic
+from .gram import Gram
 from .matrix import Matrix
 from .moments import ClassMoments, OverallMoments
 from .rankings import ClassTop, Top
@@ -57,14 +58,18 @@ from .rankings import ClassTop, Top
 __all__ = ["register_statistic", "statistic_named", "statistics_in", "statistics_of", "unregister_statistic"]
 
 _STATISTICS: dict[str, type[Statistic]] = {
-    statistic.name: statistic for statistic in (Top, ClassTop, ClassMoments, OverallMoments, Matrix)
+    statistic.name: statistic for statistic in (Top, ClassTop, ClassMoments, OverallMoments, Matrix, Gram)
 }
 S = TypeVar("S", bound=type[Statistic])
 
 
-def statistics_of(header: Header, mode: Mode) -> Iterable[type[Statistic]]:
-    """Return the statistics that an atlas with such a header has by relevance, or by activation."""
-    return [statistic for statistic in _STATISTICS.values() if statistic.applies(header, mode)]
+def statistics_of(header: Header, mode: Mode, concepts: int = 0) -> Iterable[type[Statistic]]:
+    """Return the statistics of a layer of so many concepts in an atlas with such a header."""
+    return [
+        statistic
+        for statistic in _STATISTICS.values()
+        if statistic.applies(header, mode) and (statistic.most_concepts is None or concepts <= statistic.most_concepts)
+    ]
 
 
 def statistics_in(names: Container[str], header: Header, mode: Mode) -> Iterable[type[Statistic]]:
