@@ -16,8 +16,8 @@ import torch
 from atlas_case import build
 
 import crp_kit as crp
+from crp_kit.atlas.file.file_tree import checksum
 from crp_kit.atlas.file.hdf5_bytes import FileBytes, lookup3
-from crp_kit.atlas.file.schema import checksum
 from crp_kit.errors import AtlasError
 
 LAYER = "layer2.1.conv2"

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from synthetic_pass import SyntheticPass
 
 import crp_kit as crp
-from crp_kit.atlas.file.schema import Header
+from crp_kit.atlas.file.header import Header
 from crp_kit.atlas.query.layer_atlas import ScoreAtlas
 from crp_kit.atlas.statistics.scores import BatchScores, ModeScores, Rows, SampleFacts
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from crp_kit.atlas.build.pass_state import PassState
 from crp_kit.atlas.file.hdf5_writer import write_tree
-from crp_kit.atlas.file.schema import MODES, Array, Header, LayerInfo, Progress
+from crp_kit.atlas.file.header import MODES, Array, Header, LayerInfo, Progress
 from crp_kit.atlas.statistics.base import Allocate, in_memory
 from crp_kit.atlas.statistics.scores import BatchScores, ModeScores, Rows, SampleFacts
 

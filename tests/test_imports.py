@@ -21,7 +21,8 @@ ROWS = (
     ("rules",),
     ("propagation",),
     ("attribution",),
-    ("atlas/file/schema",),
+    ("atlas/file/header",),
+    ("atlas/file/file_tree",),
     ("atlas/statistics",),
     ("atlas/file",),
     ("atlas/query/rankings", "atlas/query/selection"),
@@ -58,7 +59,7 @@ PARTS = {part: row for row, parts in enumerate(ROWS) for part in parts}
 
 
 def part_of(module: str) -> str:
-    """The part that a module belongs to, by its path such as ``atlas/file/schema``: the longest that begins it."""
+    """The part that a module belongs to, by its path such as ``atlas/file/header``: the longest that begins it."""
     fitting = [part for part in PARTS if module == part or module.startswith(f"{part}/")]
     return max(fitting, key=len) if fitting else module
 

@@ -10,9 +10,9 @@ from ..errors import InputError
 from .attribute_table import SampleNames, joined_columns
 from .file.attribute_columns import ATTRIBUTES, AttributeColumn, StoredAttributes, add_attributes
 from .file.copied_tree import rewrite
+from .file.file_tree import Tree
 from .file.hdf5_reader import H5File
 from .file.reader import open_atlas
-from .file.schema import Tree
 from .query.concept_atlas import ConceptAtlas
 
 __all__ = ["annotate_atlas"]

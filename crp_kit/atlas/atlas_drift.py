@@ -15,7 +15,7 @@ from ..statistics.moments import moments_of
 from ..statistics.multiple_testing import q_values
 from ..statistics.two_groups import WelchTest, auc, welch_test
 from .drift_tables import ClassDrift, Drift
-from .file.schema import Mode
+from .file.header import Mode
 from .query.concept_atlas import ConceptAtlas
 from .query.layer_atlas import ScoreAtlas
 from .questions.matrix_rows import row_blocks, score_matrix, scored

@@ -15,7 +15,7 @@ from ..errors import InputError
 from ..escapes import escaped, one_line
 from ..files import check_file
 from .file.attribute_columns import AttributeColumn, attribute_column
-from .file.schema import Integers
+from .file.header import Integers
 
 __all__ = ["SampleNames", "joined_columns"]
 

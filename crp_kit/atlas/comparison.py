@@ -14,7 +14,7 @@ from ..result_table import Column, Table, not_a_column
 from ..statistics.matching import one_to_one, reference_overlap
 from ..statistics.similarity import cross_correlation
 from .common_samples import CommonSamples, common_samples
-from .file.schema import Mode
+from .file.header import Mode
 from .query.concept_atlas import ConceptAtlas
 from .query.layer_atlas import ScoreAtlas
 from .query.rankings import SampleRanking

@@ -15,7 +15,7 @@ from ..errors import InputError
 from ..files import atomic_file
 from ..interrupts import Interrupts
 from ..progress import Progress
-from .file.schema import MODES, MOMENTS, Mode
+from .file.header import MODES, MOMENTS, Mode
 from .query.concept_atlas import ConceptAtlas
 from .query.layer_atlas import ScoreAtlas
 from .row_text import FORMATS, Columns

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from ..atlas import BuildOptions, ConceptAtlas
     from ..atlas.build.matrix_choice import MatrixChoice
     from ..atlas.build.target_policy import TargetRule
-    from ..atlas.file.schema import Mode
+    from ..atlas.file.header import Mode
     from ..atlas.query.references import ConditionedOn, References
     from ..attribution.layer_choice import LayerChoice
     from ..concept_graph import ConceptGraph

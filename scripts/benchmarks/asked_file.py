@@ -10,8 +10,9 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from crp_kit.atlas.build.pass_state import PassState
+from crp_kit.atlas.file.file_tree import ArraySpec
 from crp_kit.atlas.file.hdf5_writer import write_tree
-from crp_kit.atlas.file.schema import ArraySpec, Header, LayerInfo, Progress, layer_path
+from crp_kit.atlas.file.header import Header, LayerInfo, Progress, layer_path
 
 from .cases import BATCH, K_CLASS, Case, K
 

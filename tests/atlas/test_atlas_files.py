@@ -27,10 +27,10 @@ from processes import run_python
 from studies import atlas_of
 
 import crp_kit as crp
+from crp_kit.atlas.file.file_tree import Tree, array_spec
 from crp_kit.atlas.file.hdf5_reader import H5File
 from crp_kit.atlas.file.hdf5_writer import write_tree
 from crp_kit.atlas.file.reader import open_atlas
-from crp_kit.atlas.file.schema import Tree, array_spec
 from crp_kit.atlas.query.rankings import ClassRanking, ConceptStatistics, SampleRanking
 from crp_kit.data import ShapesDataset, demo_preprocess, demo_resnet
 from crp_kit.errors import AtlasError, ConceptRangeError, InputError, UnknownLayerError

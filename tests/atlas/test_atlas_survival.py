@@ -25,7 +25,7 @@ from crp_kit.atlas.build.build_folder import BuildFolder
 from crp_kit.atlas.build.dataset_pass import _Pass
 from crp_kit.atlas.build.scores import Collector
 from crp_kit.atlas.file import hdf5_writer
-from crp_kit.atlas.file.schema import Tree, array_spec
+from crp_kit.atlas.file.file_tree import Tree, array_spec
 from crp_kit.data import ShapesDataset
 from crp_kit.folders import WorkingFolder
 

@@ -19,10 +19,10 @@ import crp_kit as crp
 from crp_kit.atlas.build.array_storage import ArrayStorage
 from crp_kit.atlas.build.pass_state import state_bytes
 from crp_kit.atlas.file.expected_groups import expected_groups
+from crp_kit.atlas.file.file_tree import checksum
 from crp_kit.atlas.file.hdf5_reader import H5File
 from crp_kit.atlas.file.hdf5_writer import write_tree
 from crp_kit.atlas.file.reader import open_atlas
-from crp_kit.atlas.file.schema import checksum
 from crp_kit.atlas.statistics import ArrayField, Statistic, array_spec, register_statistic, unregister_statistic
 from crp_kit.errors import AtlasError, InputError
 

@@ -13,7 +13,7 @@ from synthetic_pass import SyntheticPass
 import crp_kit as crp
 from crp_kit.atlas.build import estimate
 from crp_kit.atlas.build.pass_state import PassState
-from crp_kit.atlas.file.schema import LayerInfo
+from crp_kit.atlas.file.header import LayerInfo
 from crp_kit.atlas.statistics.base import in_memory
 from crp_kit.atlas.statistics.exact_gram import ExactGram
 from crp_kit.errors import AtlasError
@@ -210,8 +210,8 @@ def test_a_file_of_an_older_version_is_without_it(path: Path, tmp_path: Path) ->
 
 def renew(path: Path) -> None:
     from crp_kit.atlas.file.expected_groups import expected_groups
+    from crp_kit.atlas.file.file_tree import checksum
     from crp_kit.atlas.file.hdf5_reader import H5File
-    from crp_kit.atlas.file.schema import checksum
 
     with H5File(path) as opened:
         renewed = checksum({group: opened.attributes(group) for group in expected_groups(opened)})

@@ -7,11 +7,11 @@ import h5py
 import numpy as np
 import pytest
 
+from crp_kit.atlas.file.file_tree import Tree, array_spec
 from crp_kit.atlas.file.hdf5_bytes import lookup3
 from crp_kit.atlas.file.hdf5_layout import _fletcher32
 from crp_kit.atlas.file.hdf5_reader import H5File
 from crp_kit.atlas.file.hdf5_writer import write_tree
-from crp_kit.atlas.file.schema import Tree, array_spec
 from crp_kit.errors import AtlasError
 
 ARCHIVE = Path(__file__).parents[1] / "data" / "atlas-format-1.h5"

@@ -12,7 +12,7 @@ import pytest
 from command_line import invoke
 
 import crp_kit as crp
-from crp_kit.atlas.file.schema import encoded, text_digest
+from crp_kit.atlas.file.file_tree import encoded, text_digest
 from crp_kit.errors import AtlasError, InputError
 from crp_kit.printable import printable
 from crp_kit.tables import html_table, text_table

@@ -14,8 +14,8 @@ import crp_kit as crp
 from crp_kit.atlas.build import matrix_choice
 from crp_kit.atlas.build.matrix_choice import chosen_matrix
 from crp_kit.atlas.build.pass_state import state_bytes
+from crp_kit.atlas.file.header import LayerInfo
 from crp_kit.atlas.file.reader import open_atlas, read_header, read_layers
-from crp_kit.atlas.file.schema import LayerInfo
 from crp_kit.errors import AtlasError, InputError
 
 LAYER = LAYERS[0]

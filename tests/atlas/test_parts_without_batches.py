@@ -9,9 +9,9 @@ from atlas_case import same_bits
 from synthetic_pass import SyntheticPass
 
 import crp_kit as crp
+from crp_kit.atlas.file.file_tree import checksum
 from crp_kit.atlas.file.hdf5_writer import write_tree
 from crp_kit.atlas.file.reader import open_atlas
-from crp_kit.atlas.file.schema import checksum
 from crp_kit.errors import AtlasError
 
 JOB = SyntheticPass([3, 1, 4, 1, 5, 9, -1, 6], concepts=(3, 4, 2))

@@ -14,8 +14,8 @@ from synthetic_pass import SyntheticPass
 import crp_kit as crp
 from crp_kit.atlas.file import digests
 from crp_kit.atlas.file.expected_groups import expected_groups
+from crp_kit.atlas.file.file_tree import array_spec, checksum, text_digest
 from crp_kit.atlas.file.hdf5_reader import H5File
-from crp_kit.atlas.file.schema import array_spec, checksum, text_digest
 from crp_kit.errors import AtlasError
 
 PASS = SyntheticPass((7, 3, 3, 9, -1, 7, 0, 3, 3), concepts=(3,), matrix=True)

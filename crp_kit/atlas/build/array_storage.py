@@ -12,7 +12,7 @@ import numpy as np
 
 from ...errors import AtlasError
 from ...files import reserved_file
-from ..file.schema import Array
+from ..file.header import Array
 
 __all__ = ["ArrayStorage"]
 

@@ -21,7 +21,7 @@ import numpy as np
 
 from ...errors import AtlasError
 from ...files import error_reason
-from ..file.schema import Array, Header, LayerInfo, Progress
+from ..file.header import Array, Header, LayerInfo, Progress
 from ..statistics.scores import SampleFacts
 from .scores import Seen
 

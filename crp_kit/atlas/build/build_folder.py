@@ -9,8 +9,8 @@ from ...errors import AtlasError, InputError
 from ...files import check_free, error_reason
 from ...folders import WorkingFolder
 from ...interrupts import Interrupts
+from ..file.file_tree import Tree
 from ..file.hdf5_writer import write_tree
-from ..file.schema import Tree
 
 __all__ = ["CHECKPOINT", "LOG", "SUFFIX", "BuildFolder"]
 

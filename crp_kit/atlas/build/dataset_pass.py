@@ -17,8 +17,8 @@ from ...data.samples import Failure
 from ...errors import AtlasError, InputError
 from ...interrupts import Interrupts
 from ...progress import Progress
+from ..file.file_tree import Tree
 from ..file.reader import check_same, open_atlas, read_progress
-from ..file.schema import Tree
 from ..query.concept_atlas import ConceptAtlas
 from .batch_log import BatchLog, LoggedBatch, pass_digest
 from .build_folder import BuildFolder

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..file.schema import MODES, Header, LayerInfo
+from ..file.header import MODES, Header, LayerInfo
 from ..statistics.table import statistics_of
 from .pass_state import state_bytes
 

@@ -20,7 +20,7 @@ from ...data.samples import Failure, Form, NumberedSamples
 from ...errors import InputError
 from ...escapes import is_writable
 from ...targets import Target
-from ..file.schema import Integers, LayerInfo
+from ..file.header import Integers, LayerInfo
 from .target_policy import TargetRule
 
 __all__ = ["check_names", "first_look", "input_digests", "label_reader", "labels_fingerprint"]

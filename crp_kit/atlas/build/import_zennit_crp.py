@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
-from ...atlas.file.schema import Array, Integers
+from ...atlas.file.header import Array, Integers
 from ...concepts import Aggregate, ChannelConcept
 from ...errors import AtlasError, CrpKitWarning
-from ..file.schema import MODES, Header, LayerInfo, Mode, Progress
+from ..file.header import MODES, Header, LayerInfo, Mode, Progress
 from ..query.concept_atlas import ConceptAtlas
 from .array_storage import ArrayStorage
 from .build_folder import BuildFolder

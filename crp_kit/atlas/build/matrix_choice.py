@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any, Literal, TypeAlias
 
 from ...errors import InputError
-from ..file.schema import HALF, LayerInfo
+from ..file.header import HALF, LayerInfo
 
 __all__ = ["MatrixChoice", "check_matrix", "chosen_matrix"]
 

@@ -12,6 +12,7 @@ from ...errors import AtlasError
 from ...progress import Progress as ProgressShown
 from ..file.attribute_columns import AttributeColumn, StoredAttributes, joined_attributes
 from ..file.hdf5_reader import H5File
+from ..file.header import Progress
 from ..file.reader import (
     check_same,
     open_atlas,
@@ -20,7 +21,6 @@ from ..file.reader import (
     read_layers,
     read_progress,
 )
-from ..file.schema import Progress
 from ..query.concept_atlas import ConceptAtlas
 from .array_storage import ArrayStorage
 from .build_folder import BuildFolder

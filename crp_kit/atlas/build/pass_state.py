@@ -11,25 +11,10 @@ from numpy.lib.stride_tricks import as_strided
 
 from ..file.attribute_columns import AttributeColumn, add_attributes
 from ..file.digests import add_digests
+from ..file.file_tree import Tree, array_spec, checksum, encoded, text_digest
 from ..file.hdf5_reader import H5File
+from ..file.header import ENCODING, MODES, VERSION, Array, Header, Integers, LayerInfo, Mode, Progress, layer_path
 from ..file.reader import has_seen, has_statistics, read_failures, read_seen
-from ..file.schema import (
-    ENCODING,
-    MODES,
-    VERSION,
-    Array,
-    Header,
-    Integers,
-    LayerInfo,
-    Mode,
-    Progress,
-    Tree,
-    array_spec,
-    checksum,
-    encoded,
-    layer_path,
-    text_digest,
-)
 from ..file.stored_mode import StoredMode
 from ..statistics.base import Allocate, Read, Statistic, in_memory
 from ..statistics.rankings import ClassTop, Top

@@ -28,7 +28,7 @@ from ...propagation.plan_description import describe_plan
 from ...propagation.run import Run
 from ...targets import Target
 from ..file.attribute_columns import AttributeColumn, attribute_column
-from ..file.schema import Header, Integers, LayerInfo, Progress, digests_text
+from ..file.header import Header, Integers, LayerInfo, Progress, digests_text
 from .array_storage import ArrayStorage
 from .first_look import check_names, first_look, input_digests, label_reader, labels_fingerprint
 from .function_fingerprint import function_fingerprint

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from ..file.file_tree import ArraySpec, array_spec
 from ..file.hdf5_reader import H5File
+from ..file.header import Array, Header, Integers
 from ..file.sample_arrays import sample_arrays
-from ..file.schema import Array, ArraySpec, Header, Integers, array_spec
 from ..statistics.scores import BatchScores
 
 __all__ = ["SampleColumns"]

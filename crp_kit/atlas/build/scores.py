@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from ...atlas.file.schema import Array, Integers
+from ...atlas.file.header import Array, Integers
 from ...attribution.layer_relevance import Choice, observe
 from ...attribution.predicted_class import class_scores, predicted_classes
 from ...attribution.subject import Subject
@@ -20,8 +20,8 @@ from ...data.labels import LabelIds
 from ...errors import ConceptRangeError, CrpKitError, InputError
 from ...numerics import is_finite
 from ...propagation.run import Run
+from ..file.header import Mode
 from ..file.sample_arrays import SAMPLE_RANKS
-from ..file.schema import Mode
 from ..statistics.scores import BatchScores, ModeScores, Rows, SampleFacts
 from .target_policy import TargetPolicy, UnlabelledError
 

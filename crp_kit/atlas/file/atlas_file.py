@@ -14,8 +14,8 @@ import numpy.typing as npt
 from ...class_names import class_number
 from ...errors import AtlasError
 from .attribute_columns import StoredAttributes
+from .header import Header
 from .reader import open_atlas, read_classes, read_failures, read_header, read_layers, read_progress, read_seen
-from .schema import Header
 
 __all__ = ["AtlasFile"]
 

@@ -13,8 +13,9 @@ import numpy as np
 from ...errors import AtlasError, InputError
 from ...escapes import escaped
 from .array_checks import check_array, check_strings
+from .file_tree import Tree, array_spec, encoded, text_digest
 from .hdf5_reader import H5File
-from .schema import ENCODING, VERSION, Array, Tree, array_spec, encoded, text_digest
+from .header import ENCODING, VERSION, Array
 
 __all__ = [
     "ATTRIBUTES",

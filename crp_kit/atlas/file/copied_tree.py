@@ -7,9 +7,9 @@ from pathlib import Path
 
 from .digests import DIGESTS, add_digests, noted_digests
 from .expected_groups import expected_groups
+from .file_tree import ArraySpec, Tree, checksum
 from .hdf5_reader import H5File
 from .hdf5_writer import write_tree
-from .schema import ArraySpec, Tree, checksum
 
 __all__ = ["rewrite"]
 

@@ -12,8 +12,9 @@ import numpy as np
 
 from ...errors import AtlasError
 from .expected_groups import expected_groups
+from .file_tree import ArraySpec, Tree, content_bytes, encoded
 from .hdf5_reader import H5File
-from .schema import ENCODING, VERSION, Array, ArraySpec, Tree, content_bytes, encoded
+from .header import ENCODING, VERSION, Array
 
 __all__ = ["DIGESTS", "add_digests", "digest_problems", "has_digests", "noted_digests"]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .hdf5_reader import H5File
-from .schema import MODES
+from .header import MODES
 
 __all__ = ["expected_groups"]
 

@@ -13,7 +13,8 @@ import h5py
 import numpy as np
 from h5py import h5a, h5d, h5p, h5s, h5t
 
-from .schema import Array, ArraySpec
+from .file_tree import ArraySpec
+from .header import Array
 
 __all__ = ["NewDatasets", "attribute_at", "dataset_at", "read_part", "write_part"]
 

@@ -21,13 +21,13 @@ import numpy as np
 
 from ...errors import AtlasError
 from ...printable import printable
+from .file_tree import text_digest
 from .hdf5_arrays import Layout, StoredArray
 from .hdf5_bytes import FileBytes
 from .hdf5_heaps import StringHeaps
 from .hdf5_layout import layout_of
 from .hdf5_objects import Header, Link, group_links, header_at, root_address
 from .hdf5_types import read_attributes
-from .schema import text_digest
 
 __all__ = ["H5File"]
 

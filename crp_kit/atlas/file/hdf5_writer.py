@@ -15,8 +15,8 @@ import numpy as np
 from ...errors import AtlasError
 from ...files import atomic_file, error_reason
 from ...interrupts import Interrupts
+from .file_tree import Tree, content_bytes
 from .hdf5_datasets import NewDatasets, attribute_at, dataset_at, read_part, write_part
-from .schema import Tree, content_bytes
 
 __all__ = ["write_tree"]
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from ...checks import is_integer
 from ...errors import AtlasError
-from .schema import HALF, Header, LayerInfo, Progress
+from .header import HALF, Header, LayerInfo, Progress
 
 __all__ = ["check_header", "check_layer_names", "check_progress", "layer_of"]
 

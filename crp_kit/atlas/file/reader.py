@@ -14,10 +14,11 @@ from .array_checks import check_array, check_strings
 from .attribute_columns import check_attributes, has_attributes
 from .digests import DIGESTS, has_digests
 from .expected_groups import expected_groups
+from .file_tree import checksum
 from .hdf5_reader import H5File
+from .header import ENCODING, MODES, VERSION, Header, Integers, LayerInfo, Progress, layer_path
 from .plausible import check_header, check_layer_names, check_progress, layer_of
 from .sample_arrays import sample_arrays
-from .schema import ENCODING, MODES, VERSION, Header, Integers, LayerInfo, Progress, checksum, layer_path
 
 __all__ = [
     "check_same",

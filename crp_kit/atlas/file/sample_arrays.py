@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .schema import Array, Header
+from .header import Array, Header
 
 __all__ = ["SAMPLE_ARRAYS", "SAMPLE_RANKS", "SampleArray", "sample_arrays"]
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .hdf5_reader import H5File
-from .schema import Integers
+from .header import Integers
 
 __all__ = ["StoredMode"]
 

@@ -13,9 +13,9 @@ from ..statistics.table import statistics_in
 from .attribute_columns import StoredAttributes
 from .digests import digest_problems
 from .hdf5_reader import H5File
+from .header import MODES, Floats, Header, Integers, LayerInfo, layer_path
 from .reader import has_seen, has_statistics, open_atlas, read_header, read_layers, read_seen
 from .sample_arrays import sample_arrays
-from .schema import MODES, Floats, Header, Integers, LayerInfo, layer_path
 from .stored_mode import StoredMode
 
 __all__ = ["verify_atlas"]

@@ -8,8 +8,8 @@ from typing import Any, Literal
 from ...errors import InputError
 from ...printable import printable
 from ..file.atlas_file import AtlasFile
+from ..file.header import MODES, LayerInfo, Mode
 from ..file.names import read_names
-from ..file.schema import MODES, LayerInfo, Mode
 from ..questions.naming import NamedConcepts, named_concepts
 from .group_questions import GroupQuestions
 from .rankings import ClassRanking, ConceptRanking

@@ -23,7 +23,7 @@ from ...propagation.run import Run
 from ...rules.receptive_field import receptive_field_rules
 from ...targets import Target, parse_target
 from ..file.atlas_file import AtlasFile
-from ..file.schema import LayerInfo
+from ..file.header import LayerInfo
 from .rankings import SampleRanking
 
 __all__ = [

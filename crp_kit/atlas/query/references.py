@@ -11,7 +11,7 @@ import torch
 from ...attribution.subject import Subject
 from ...drawing import plots, png_of
 from ...errors import InputError
-from ..file.schema import Mode
+from ..file.header import Mode
 from .layer_atlas import LayerAtlas
 from .rankings import SampleRanking
 from .reference_maps import (

@@ -11,8 +11,8 @@ from ...errors import AtlasError, ConceptRangeError, InputError
 from ...result_table import Column
 from ..file.atlas_file import AtlasFile
 from ..file.hdf5_reader import H5File
+from ..file.header import MOMENTS, OVERALL, LayerInfo, Mode, MomentArrays, layer_path
 from ..file.reader import has_statistics
-from ..file.schema import MOMENTS, OVERALL, LayerInfo, Mode, MomentArrays, layer_path
 from ..file.single_precision import SinglePrecision
 from ..statistics.rankings import ClassTop
 from ..statistics.table import statistic_named, statistics_in

@@ -1,6 +1,6 @@
 """Statistics of an atlas: rankings, moments and matrix of scores, each an object with its arrays, merge and checks."""
 
-from ..file.schema import array_spec
+from ..file.file_tree import array_spec
 from .base import ArrayField, Block, Statistic
 from .group_array import GroupArray
 from .table import register_statistic, unregister_statistic

@@ -7,7 +7,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from ..file.schema import MOMENTS, Array, Floats, Integers, MomentArrays
+from ..file.header import MOMENTS, Array, Floats, Integers, MomentArrays
 from .base import Allocate, in_memory
 from .exact_sum import ExactSum
 from .group_array import GroupArray, shared_blocks

@@ -9,7 +9,8 @@ from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
-from ..file.schema import Array, ArraySpec, Header, Integers, LayerInfo, Mode
+from ..file.file_tree import ArraySpec
+from ..file.header import Array, Header, Integers, LayerInfo, Mode
 from .scores import ModeScores
 from .seen import SeenClasses
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..file.schema import Array, Floats, Integers
+from ..file.header import Array, Floats, Integers
 from .base import Allocate
 
 __all__ = ["ExactGram"]

@@ -7,7 +7,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from ..file.schema import Array, Floats, Integers
+from ..file.header import Array, Floats, Integers
 from .base import Allocate
 from .group_array import GroupArray, shared_blocks
 

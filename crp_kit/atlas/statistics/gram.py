@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from ..file.schema import ArraySpec, Header, Integers, array_spec
+from ..file.file_tree import ArraySpec, array_spec
+from ..file.header import Header, Integers
 from .base import Allocate, ArrayField, Block, Read, Statistic
 from .exact_gram import ExactGram
 from .exact_sum import ExactSum
@@ -25,8 +26,8 @@ class Gram(Statistic):
 
     They are over the rows of the matrix that have a target: each sample once, with its first target, whose class it
     counts for. They are sums of integers, the same, bit for bit, for any batches and shards; each product is right to
-    2^-29 of that of the largest magnitudes of its two concepts (see `ExactGram` and `ExactSum`). Layers with more than 4096 concepts are without it: it would have more than 128
-    MiB.
+    2^-29 of that of the largest magnitudes of its two concepts (see `ExactGram` and `ExactSum`). Layers with more than
+    4096 concepts are without it: it would have more than 128 MiB.
     """
 
     name, encoding, exact, most_concepts = "gram", "gram", "exact_gram", 4096

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..file.schema import Array, Integers
+from ..file.header import Array, Integers
 from .base import Allocate
 
 __all__ = ["GroupArray", "GroupsFirst", "shared_blocks"]

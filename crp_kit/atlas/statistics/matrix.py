@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from ..file.schema import HALF, ArraySpec, Header, Integers, Mode, array_spec
+from ..file.file_tree import ArraySpec, array_spec
+from ..file.header import HALF, Header, Integers, Mode
 from .base import Allocate, ArrayField, Block, Read, Statistic
 from .scores import ModeScores
 

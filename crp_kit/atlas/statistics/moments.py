@@ -10,7 +10,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ..file.schema import MOMENTS, OVERALL, Array, ArraySpec, Header, Integers, Mode, array_spec
+from ..file.file_tree import ArraySpec, array_spec
+from ..file.header import MOMENTS, OVERALL, Array, Header, Integers, Mode
 from .accumulators import Moments
 from .base import Allocate, ArrayField, Block, Read, Statistic
 from .group_array import GroupsFirst

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from ..file.schema import Array, ArraySpec, Header, Integers, Mode, array_spec
+from ..file.file_tree import ArraySpec, array_spec
+from ..file.header import Array, Header, Integers, Mode
 from .accumulators import Ranking
 from .base import Allocate, ArrayField, Block, Read, Statistic
 from .scores import ModeScores

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
-from ..file.schema import Array, Floats, Integers, Mode
+from ..file.header import Array, Floats, Integers, Mode
 
 __all__ = ["BatchScores", "ModeScores", "Rows", "SampleFacts"]
 

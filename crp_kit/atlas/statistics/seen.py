@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..file.schema import Integers
+from ..file.header import Integers
 
 __all__ = ["SeenClasses"]
 

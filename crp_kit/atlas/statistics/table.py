@@ -48,7 +48,7 @@ from collections.abc import Container, Iterable
 from typing import TypeVar
 
 from ...errors import InputError
-from ..file.schema import Header, Mode
+from ..file.header import Header, Mode
 from .base import Statistic
 from .gram import Gram
 from .matrix import Matrix

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from ...atlas.file.schema import MODES, Mode
+from ...atlas.file.header import MODES, Mode
 from .context import ReportContext
 from .covers import Covers
 from .facts import json_number

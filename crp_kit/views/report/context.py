@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from ...atlas.file.schema import MODES
+from ...atlas.file.header import MODES
 from ...interrupts import Interrupts
 from ...progress import Progress
 from .choice import Chosen

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ...atlas.file.schema import MODES, Mode
+from ...atlas.file.header import MODES, Mode
 from ...atlas.query.reference_maps import (
     Box,
     ConditionedOn,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from ...atlas.file.schema import Mode
+from ...atlas.file.header import Mode
 from ...atlas.query.reference_maps import check_origin
 from ...errors import InputError
 from .embeddings import check_scikit_learn

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from ...atlas.file.file_tree import ArraySpec, Tree, array_spec
 from ...atlas.file.hdf5_writer import write_tree
-from ...atlas.file.schema import ArraySpec, Tree, array_spec
 from ...errors import AtlasError, InputError
 from ...files import atomic_file
 from ...statistics.spectral import clusters, spectral

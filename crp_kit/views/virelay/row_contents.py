@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from ...atlas.file.schema import LayerInfo
+from ...atlas.file.header import LayerInfo
 from ...atlas.query.reference_maps import ReferenceLayer, ReferenceMaps, attribute_references, reference_image
 from ...attribution.axes import class_axis
 from ...attribution.predicted_class import class_scores

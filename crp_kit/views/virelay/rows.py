@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from ...atlas.file.schema import Mode
+from ...atlas.file.header import Mode
 from ...atlas.query.reference_maps import own_target, reference_labels
 from ...errors import InputError
 
