@@ -106,50 +106,68 @@ def search(ranks: Floats, truth: Bools, rules: SearchRules) -> tuple[list[Formul
     InputError
         If no attribute and no opposite holds in enough of the samples, and in at most half of them.
     """
-    table = truth.astype(np.float64)
-    sums, count = ranks.T @ table, table.sum(0)
-    rows, total = len(ranks), ranks.sum(0)
-    single = np.stack([sums, total[:, None] - sums], 1)  # (concept, negated, attribute)
-    counts = np.broadcast_to(np.stack([count, rows - count]), single.shape)
-    area = _areas(single, counts, rows)
-    if np.isneginf(area).all():
+    attributes = _Attributes(np.asfortranarray(truth), truth.astype(np.float64))
+    sums = attributes.sums(ranks)
+    counts = attributes.sums(np.ones((len(ranks), 1)))[0]
+    areas = _areas(sums, counts, len(ranks))
+    if np.isneginf(areas).all():
+        low, high = np.round(_bounds(len(ranks)))
         raise InputError(
-            "no attribute, nor its opposite, holds in {:.0f} to {:.0f} of {} samples: names need attributes that "
-            "differ".format(*np.round(_bounds(rows)), rows)
+            f"no attribute, nor its opposite, holds in {low:.0f} to {high:.0f} of {len(ranks)} samples: names need "
+            f"attributes that differ"
         )
-    beams = [_best(one, two, rules.beam) for one, two in zip(area, counts, strict=True)]
-    formulas = [[Formula((number % truth.shape[1],), (number >= truth.shape[1],)) for number in beam] for beam in beams]
-    best = [formula[0] for formula in formulas]
-    highest = np.array([one.ravel()[beam[0]] for one, beam in zip(area, beams, strict=True)])
+    best = []
+    for rank, area in zip(np.ascontiguousarray(ranks.T), areas, strict=True):
+        beam = _best(area, counts, rules.beam)
+        formulas = [Formula((number % truth.shape[1],), (number >= truth.shape[1],)) for number in beam]
+        best.append(_lengthened(rank, attributes, formulas, highest=float(area.max()), rules=rules))
+    return [formula.in_order() for formula, _ in best], np.array([area for _, area in best])
+
+
+@dataclass(frozen=True, eq=False)
+class _Attributes:
+    """Truth of attributes, (sample, attribute), as booleans and as numbers."""
+
+    truth: Bools
+    table: Floats
+
+    def sums(self, ranks: Floats) -> Floats:
+        """Return sums of ranks, (sample, concept), over attributes and opposites: (concept, negated, attribute)."""
+        sums = ranks.T @ self.table
+        return np.stack([sums, ranks.sum(0)[:, None] - sums], 1)
+
+    def longer(self, rank: Floats, formulas: Sequence[Formula]) -> tuple[Floats, Floats]:
+        """Return the sums of a concept's ranks, and the counts, of formulas with one attribute more.
+
+        Both are (formula, join, negated, attribute); joins are first and, then or.
+        """
+        held = np.stack([formula_truth(formula, self.truth) for formula in formulas]).astype(np.float64)
+        weighted = np.concatenate([held * rank, held])
+        both = self.sums(weighted.T)
+        single = self.sums(np.stack([rank, np.ones_like(rank)], 1))
+        either = weighted.sum(1)[:, None, None] + np.repeat(single, len(formulas), 0) - both
+        joined = np.stack([both, either], 1)
+        return joined[: len(formulas)], joined[len(formulas) :]
+
+
+def _lengthened(
+    rank: Floats, attributes: _Attributes, formulas: list[Formula], *, highest: float, rules: SearchRules
+) -> tuple[Formula, float]:
+    """Return the best formula of a concept and its AUC, from a beam of single attributes, the best one first."""
+    best = formulas[0]
     for _ in range(1, rules.length):
-        for concept in range(ranks.shape[1]):
-            if not formulas[concept]:
-                continue
-            sums, counts = _longer(ranks[:, concept], table, formulas[concept], single[concept])
-            area = _areas(sums, counts, rows)
-            for number, formula in enumerate(formulas[concept]):
-                area[number, :, :, list(formula.attributes)] = -np.inf
-            beam = _best(area, counts, rules.beam)
-            formulas[concept] = [_formula(formulas[concept], number, truth.shape[1]) for number in beam]
-            if len(beam) and area.ravel()[beam[0]] >= highest[concept] + _LEAST_GAIN:
-                best[concept], highest[concept] = formulas[concept][0], area.ravel()[beam[0]]
-    return [formula.in_order() for formula in best], highest
-
-
-def _longer(rank: Floats, table: Floats, formulas: list[Formula], single: Floats) -> tuple[Floats, Floats]:
-    """Return sums of ranks and counts of the formulas of a concept with one attribute more.
-
-    Both are (beam, join, negated, attribute); joins are first and, then or.
-    """
-    held = np.stack([formula_truth(formula, table > 0) for formula in formulas]).astype(np.float64)
-    both_sums, both_count = (held * rank) @ table, held @ table
-    sums, count = (held @ rank)[:, None], held.sum(1)[:, None]
-    counts = np.stack([table.sum(0), len(table) - table.sum(0)])
-    with_sums = np.stack([both_sums, sums - both_sums], 1)
-    with_count = np.stack([both_count, count - both_count], 1)
-    or_sums = sums[:, None] + single - with_sums
-    or_count = count[:, None] + counts - with_count
-    return np.stack([with_sums, or_sums], 1), np.stack([with_count, or_count], 1)
+        sums, counts = attributes.longer(rank, formulas)
+        areas = _areas(sums, counts, len(rank))
+        for number, formula in enumerate(formulas):
+            areas[number, :, :, list(formula.attributes)] = -np.inf
+        beam = _best(areas, counts, rules.beam)
+        if not beam:
+            break
+        formulas = [_formula(formulas, number, areas.shape[-1]) for number in beam]
+        area = float(areas.ravel()[beam[0]])
+        if area >= highest + _LEAST_GAIN:
+            best, highest = formulas[0], area
+    return best, highest
 
 
 def _formula(formulas: list[Formula], number: int, attributes: int) -> Formula:
