@@ -158,7 +158,9 @@ def rank_correlation(blocks: Iterable[tuple[slice, Array]], samples: int, concep
     return correlation(((np.zeros(len(part), int), part) for part in parts), 1, concepts)
 
 
-def gram_similarity(gram: Floats, count: Array, total: Floats, metric: Metric) -> Floats:
+def gram_similarity(
+    gram: Floats, count: Array, total: Floats, metric: Metric, *, least: Floats | float = 0.0
+) -> Floats:
     """Return the similarity of concepts from sums over samples: (concept, concept).
 
     A concept that varies so little around its means that they cannot be removed from a sum of squares in float64 is
@@ -173,6 +175,9 @@ def gram_similarity(gram: Floats, count: Array, total: Floats, metric: Metric) -
     total : numpy.ndarray
         Sum of the scores of each group: (group, concept).
     metric : {"pearson-within", "pearson", "cosine"}
+    least : numpy.ndarray, optional
+        Sum of squares up to which a concept counts as constant, where the products are less exact than float64:
+        (concept,).
 
     Raises
     ------
@@ -191,13 +196,13 @@ def gram_similarity(gram: Floats, count: Array, total: Floats, metric: Metric) -
         raise InputError("a rank correlation needs the matrix of scores; a Gram matrix has no ranks")
     square = np.diag(gram)
     if metric == "cosine":
-        return _normalised(gram, square > 0)
+        return _normalised(gram, square > least)
     sums, held = np.asarray(total, "f8"), np.asarray(count, "f8")
     if metric == "pearson":
         sums, held = sums.sum(0, keepdims=True), held.sum(keepdims=True)
     mean = sums[held > 0] / np.sqrt(held[held > 0])[:, None]
     products = gram - mean.T @ mean
-    return _normalised(products, np.diag(products) > _LEFT * square)
+    return _normalised(products, np.diag(products) > np.maximum(_LEFT * square, least))
 
 
 def _normalised(products: Floats, varies: Mask) -> Floats:

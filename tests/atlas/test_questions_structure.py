@@ -130,13 +130,30 @@ class TestSimilarity:
         arrays = StoredScores.arrays
         monkeypatch.setattr(StoredScores, "has", lambda self, name: name in ("gram", "matrix"))
         monkeypatch.setattr(StoredScores, "arrays", lambda self, name: sums if name == "gram" else arrays(self, name))
-        with monkeypatch.context() as without_matrix:
-            without_matrix.setattr(StoredScores, "matrix", property(lambda self: 1 / 0))
+        with monkeypatch.context() as unread:
+            unread.setattr(StoredScores, "matrix", property(lambda self: 1 / 0))
             for metric, values in expected.items():
                 np.testing.assert_allclose(scores.similarity(metric).values, values, atol=1e-9)  # type: ignore[arg-type]
         np.testing.assert_allclose(scores.similarity("pearson", where=atlas.where()).values, expected["pearson"])
-        sums["count"] = sums["count"] + 1  # samples of several targets: the matrix has each once
+        sums["count"] = sums["count"] - 1  # some have no target, and are missing in the sums
         np.testing.assert_allclose(scores.similarity("pearson").values, expected["pearson"], atol=1e-12)
+
+    def test_that_the_gram_matrix_has_lost_comes_from_the_matrix(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        relevance = np.random.default_rng(0).normal(size=(40, 3))
+        relevance[:, 0] = 1 + 1e-4 * relevance[:, 0]
+        scores = score_atlas(tmp_path / "a.h5", [0, 1] * 20, relevance)
+        matrix, one = scores.matrix[:].astype("f8"), np.eye(2)[[0, 1] * 20]
+        sums = {"gram": matrix.T @ matrix, "count": one.sum(0), "sum": one.T @ matrix}
+        arrays, held = StoredScores.arrays, ["gram", "matrix"]
+        monkeypatch.setattr(StoredScores, "has", lambda self, name: name in held)
+        monkeypatch.setattr(StoredScores, "arrays", lambda self, name: sums if name == "gram" else arrays(self, name))
+        np.testing.assert_allclose(scores.similarity("pearson").values, np.corrcoef(matrix, rowvar=False), atol=1e-12)
+        held.remove("matrix")
+        values = scores.similarity("pearson").values
+        assert np.isnan(values[0]).all()
+        assert values[1, 2] == pytest.approx(np.corrcoef(matrix[:, 1], matrix[:, 2])[0, 1])
 
     def test_says_which_statistics_the_file_has(self, scores: ScoreAtlas) -> None:
         assert scores.has("matrix")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -35,6 +35,10 @@ __all__ = ["Similarity", "similarity"]
 Floats = npt.NDArray[np.float64]
 
 _GRAM = "gram"
+_GRAM_ROUNDING = 2.0**-29
+"""Error of a product in the Gram matrix, in units of the product of the largest magnitudes of both concepts."""
+_EXACT, _KNOWN = 1e6, 1e4
+"""By how much a sum of squares exceeds its error: where the matrix of scores is not needed, and where it is known."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -216,22 +220,27 @@ def _from_matrix(scores: StoredScores, metric: Metric, rows: Mask) -> Floats:
 def _from_gram(scores: StoredScores, metric: Metric) -> Similarity | None:
     """Return the similarity by the Gram matrix; nothing where there is none, or where the matrix of scores has more.
 
-    A Gram matrix counts a sample once for each of its targets, as moments do, and it loses what varies little.
+    The Gram matrix leaves samples without a target out, and it loses what varies little.
     """
     if not scores.has(_GRAM):
         return None
     arrays = scores.arrays(_GRAM)
     gram, count, total = (np.asarray(arrays[name][:], "f8") for name in ("gram", "count", "sum"))
-    values = gram_similarity(gram, count, total, metric)
+    answer = partial(gram_similarity, gram, count, total, metric)
+    error = _gram_error(scores, count)
+    if not scores.has("matrix"):
+        return Similarity(answer(least=_KNOWN * error), metric, int(count.sum()), scores)
+    values = answer(least=_EXACT * error)
     lost = np.isnan(np.diag(values)) & (np.diag(gram) > 0)
-    if scores.file.header.matrix and (lost.any() or not _is_by_sample(scores, count)):
-        return None
-    return Similarity(values, metric, int(count.sum()), scores)
+    missing = metric != "pearson-within" and int(count.sum()) < int(scored(scores).sum())
+    return None if missing or lost.any() else Similarity(values, metric, int(count.sum()), scores)
 
 
-def _is_by_sample(scores: StoredScores, count: Floats) -> bool:
-    """Return whether each sample has been counted once, with its first target."""
-    file = scores.file
-    targets = file.targets[scored(scores)]
-    once = np.bincount(targets[targets >= 0], minlength=file.header.n_classes)[file.seen]
-    return len(once) == len(count) and bool((once == count).all()) and bool((targets >= 0).all())
+def _gram_error(scores: StoredScores, count: Floats) -> Floats:
+    """Return about how far the sum of squares of each concept is off: (concept,). Errors of samples are independent."""
+    moments = scores.arrays("moments")
+    largest = np.zeros(scores.n_concepts)
+    for name in ("min", "max"):
+        values = np.nan_to_num(moments[name][:].astype("f8"))
+        largest = np.maximum(largest, np.abs(values).max(0, initial=0))
+    return np.asarray(_GRAM_ROUNDING * largest**2 * np.sqrt(count.sum()))
