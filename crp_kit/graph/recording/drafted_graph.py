@@ -37,13 +37,12 @@ def drafted_graph(recorder: Recorder, output: Ref, batch: int, *, gradients: boo
     named_after = (tuple(recorder.calls), [draft.title for draft in drafts])
     known_nodes = () if known is None else known.nodes
     repeated = {node.index for draft, node in zip(drafts, known_nodes, strict=False) if _is_call_of(draft, node)}
-    if known is not None and len(repeated) == len(known) == len(drafts):
-        alike = (known.output, known.batch, known.named_after) == (output, batch, named_after)
-        if alike:
-            return known
+    own = (len(repeated), output, batch, named_after)
+    if known is not None and own == (len(known), known.output, known.batch, known.named_after):
+        return known
     modules = dict(recorder.modules)
     through = {index for index, draft in enumerate(drafts) if draft.spec.has(Trait.WRITE_THROUGH)}
-    naming = assign_names([_functional_name(draft) for draft in drafts], recorder.calls, through)
+    naming = assign_names([_functional_name(draft) for draft in drafts], recorder.calls, modules, through)
     nodes = [
         Node(
             index=index,

@@ -165,7 +165,7 @@ class Recorder(TorchFunctionMode):
         if self._detector is not None:
             self._detector.check(result, path)
         ref, stop = self.tape.first_ref(result), len(self.tape.drafts)
-        self.calls.append(ModuleCall(path, frame.number, module, frame.start, stop, path in self.opaque, ref))
+        self.calls.append(ModuleCall(path, frame.number, frame.start, stop, path in self.opaque, ref))
         self._paused = False
         return result
 

@@ -7,7 +7,7 @@ a block), it is an alias.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import NamedTuple
@@ -26,7 +26,6 @@ class ModuleCall(NamedTuple):
         Module path.
     number : int
         How often the module had run before.
-    module : torch.nn.Module
     start, stop : int
         Range of the nodes that were recorded meanwhile.
     whole : bool
@@ -37,7 +36,6 @@ class ModuleCall(NamedTuple):
 
     path: str
     number: int
-    module: torch.nn.Module
     start: int
     stop: int
     whole: bool
@@ -53,7 +51,12 @@ class Naming:
     modules: list[str | None]
 
 
-def assign_names(functional: Sequence[str], calls: Sequence[ModuleCall], written_through: Collection[int]) -> Naming:
+def assign_names(
+    functional: Sequence[str],
+    calls: Sequence[ModuleCall],
+    by_path: Mapping[str, torch.nn.Module],
+    written_through: Collection[int],
+) -> Naming:
     """Name the nodes.
 
     Parameters
@@ -63,6 +66,7 @@ def assign_names(functional: Sequence[str], calls: Sequence[ModuleCall], written
         operation; for an input, the input's name.
     calls : sequence of ModuleCall
         In the order in which they ended.
+    by_path : dict of str to torch.nn.Module
     written_through : collection of int
         Nodes that are no calls of the model, but views behind a write.
     """
@@ -72,7 +76,7 @@ def assign_names(functional: Sequence[str], calls: Sequence[ModuleCall], written
     for call in calls:
         alone = own[call.stop] - own[call.start] == 1
         inside = call.result is not None and call.start <= call.result.node < call.stop
-        if call.result is not None and inside and _has_the_modules_name(call, alone=alone):
+        if call.result is not None and inside and _has_the_modules_name(call, by_path[call.path], alone=alone):
             named_by.setdefault(call.result.node, call)
             if alone:
                 modules[call.result.node] = call.path
@@ -106,9 +110,9 @@ def assign_names(functional: Sequence[str], calls: Sequence[ModuleCall], written
     return Naming(labels, aliases, modules)
 
 
-def _has_the_modules_name(call: ModuleCall, *, alone: bool) -> bool:
+def _has_the_modules_name(call: ModuleCall, module: torch.nn.Module, *, alone: bool) -> bool:
     """Return whether the run as a whole has the module's name: torch's own layers, modules of one call or one node."""
-    of_torch = type(call.module).__module__.startswith(("torch.nn", "torch.ao.nn"))
-    container = isinstance(call.module, (torch.nn.Sequential, torch.nn.ModuleList, torch.nn.ModuleDict))
-    childless = set(call.module._modules.values()) <= {None}
+    of_torch = type(module).__module__.startswith(("torch.nn", "torch.ao.nn"))
+    container = isinstance(module, (torch.nn.Sequential, torch.nn.ModuleList, torch.nn.ModuleDict))
+    childless = set(module._modules.values()) <= {None}
     return (of_torch and not container) or (alone and (childless or (call.whole and bool(call.path))))
