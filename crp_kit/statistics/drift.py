@@ -16,6 +16,8 @@ Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float64]
 
 _VALUES_AT_ONCE = 1 << 23
+_ROUNDING = 1e-12
+"""Of the mean magnitudes: means of equal values differ by rounding, which is no variation."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,7 +93,8 @@ def variation_test(a: Array, b: Array, *, permutations: int, rng: np.random.Gene
         member = np.zeros((size, whole))
         np.put_along_axis(member, first, 1, axis=1)
         null[start : start + size] = np.abs(member @ values).sum(1) * factor
-    return VariationTest(total_variation(a, b), null)
+    value, noise = total_variation(a, b), _ROUNDING * float(np.abs(a).mean(0).sum() + np.abs(b).mean(0).sum())
+    return VariationTest(value if value > noise else 0.0, np.where(null > noise, null, 0))
 
 
 def largest_of_all(tests: list[VariationTest]) -> float:

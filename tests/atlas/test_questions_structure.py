@@ -161,7 +161,7 @@ class TestSimilarity:
         assert not scores.has("overall")
 
     def test_refuses_what_it_cannot_answer(
-        self, atlas: crp.ConceptAtlas, scores: ScoreAtlas, shapes_atlas_file: Path
+        self, atlas: crp.ConceptAtlas, scores: ScoreAtlas, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         similar = scores.similarity()
         with pytest.raises(ConceptRangeError):
@@ -174,11 +174,12 @@ class TestSimilarity:
             similar.clusters(threshold=2)
         with pytest.raises(InputError, match="none that count"):
             scores.similarity(where=atlas.where(label=0) & atlas.where(label=1))
-        with crp.ConceptAtlas(shapes_atlas_file) as other:
-            with pytest.raises(AtlasError, match="matrix=True"):
-                other[SHAPES_LAYER].relevance.similarity("spearman")
-            with pytest.raises(InputError, match="belongs to"):
-                scores.similarity(where=other.where())
+        other = score_atlas(tmp_path / "a.h5", [0, 1, 0], np.eye(3), matrix=False)
+        monkeypatch.setattr(StoredScores, "has", lambda self, name: False)
+        with pytest.raises(AtlasError, match="matrix=True"):
+            other.similarity("spearman")
+        with pytest.raises(InputError, match="belongs to"):
+            scores.similarity(where=other.file.where())
 
 
 class TestComplexity:

@@ -78,7 +78,9 @@ def test_single_samples_cannot_be_told_apart() -> None:
     assert test.p == 1
     assert largest_of_all([test]) == 1
     assert largest_of_all([]) == 1
-    assert run(np.full((3, 2), 0.1), np.full((4, 2), 0.1)).p == 1
+    for count in range(2, 40):
+        same = run(np.full((3, 2), 0.1), np.full((count, 2), 0.1), permutations=19)
+        assert (same.value, same.p, largest_of_all([same])) == (0, 1, 1)
 
 
 def test_the_largest_of_many_is_significant_as_often_as_it_should() -> None:
