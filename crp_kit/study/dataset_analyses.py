@@ -128,6 +128,73 @@ class DatasetAnalyses(StudyBase):
         with random_state_kept():
             return build_atlas(self.subject, path, settings, overwrite=overwrite, verbose=verbose)
 
+    def add_matrix(
+        self,
+        atlas: ConceptAtlas,
+        *,
+        matrix: MatrixChoice = "auto",
+        target: TargetRule | None = None,
+        num_workers: int = 0,
+        verbose: bool = True,
+    ) -> ConceptAtlas:
+        """Add the scores of every sample to a finished atlas that is without them, and return it.
+
+        They are computed again in one pass, in the batches of the build. Everything else in the file stays as it is.
+        The file is written anew beside its place, read back, and renamed at the end: an interruption leaves it as it
+        was.
+
+        Parameters
+        ----------
+        atlas : ConceptAtlas
+            Made from this model and data. It stays open, and as it was.
+        matrix : {"auto", True, "float16"}, optional
+            As in `build_atlas`.
+        target : callable, optional
+            The function by which the build chose targets, if it was one.
+        num_workers : int, optional
+            Processes that read images.
+        verbose : bool, optional
+            Show progress on stderr.
+
+        Returns
+        -------
+        ConceptAtlas
+            The same file, opened anew.
+
+        Raises
+        ------
+        AtlasError
+            If model, data, rules or settings are not those of the atlas, it is not complete, or cannot be written.
+        InputError
+            If it has a matrix already, the matrix is too large, the function is missing, or a sample cannot be read any
+            more.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> import crp_kit as crp
+        >>> from crp_kit.data import ShapesDataset, demo_preprocess, demo_resnet
+        >>> study, folder = crp.Study(demo_resnet(), ShapesDataset(8), preprocess=demo_preprocess), tempfile.mkdtemp()
+        >>> with study.build_atlas(f"{folder}/atlas.h5", layers="layer3.1.conv2", matrix=False) as old:
+        ...     atlas = study.add_matrix(old)
+        >>> atlas["layer3.1.conv2"].relevance.matrix.shape
+        (8, 64)
+        >>> atlas.close()
+        """
+        from ..atlas import Origin
+        from ..atlas.build.added_matrix import add_matrix
+
+        with random_state_kept():
+            return add_matrix(
+                self.subject,
+                atlas,
+                self.origin or Origin(),
+                matrix=matrix,
+                target=target,
+                num_workers=num_workers,
+                verbose=verbose,
+            )
+
     @property
     def evaluate(self) -> Evaluation:
         """Evaluations of concepts: ``study.evaluate.flipping(layer)`` and others."""

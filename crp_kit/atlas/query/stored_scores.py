@@ -210,7 +210,7 @@ class StoredScores:
             If the atlas was built without.
         """
         if not self.file.header.matrix:
-            raise AtlasError(f"{self.file.path} has no matrix; build it with matrix=True")
+            raise AtlasError(f"{self.file.path} has no matrix; Study.add_matrix adds it")
         return self.arrays("matrix")["matrix"]
 
     def has(self, statistic: str) -> bool:
