@@ -190,18 +190,23 @@ class StoredAttributes(Mapping[str, Array]):
 
     def __init__(self, file: H5File) -> None:
         self._file = file
-        self._names = file.strings(_NAME) if has_attributes(file) else ()
-        if len(set(self._names)) != len(self._names):
+        names = file.strings(_NAME) if has_attributes(file) else ()
+        if len(set(names)) != len(names):
             raise AtlasError("two of its attributes have one name")
-        self._order = file.array(_KIND)[:].tolist() if self._names else []
+        self._places: dict[str, tuple[AttributeKind, int]] = {}
+        """Kind of each attribute, and its number among those of this kind."""
+        kinds, counts = list(_TYPES), dict.fromkeys(_TYPES, 0)
+        for name, number in zip(names, file.array(_KIND)[:].tolist() if names else (), strict=True):
+            self._places[name] = kinds[number], counts[kinds[number]]
+            counts[kinds[number]] += 1
         self._tables: dict[str, Array] = {}
         self._public: dict[str, Array] = {}
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._names)
+        return iter(self._places)
 
     def __len__(self) -> int:
-        return len(self._names)
+        return len(self._places)
 
     def __getitem__(self, name: str) -> Array:
         if name not in self._public:
@@ -210,7 +215,7 @@ class StoredAttributes(Mapping[str, Array]):
 
     def columns(self) -> dict[str, AttributeColumn]:
         """Return all of them as they are kept."""
-        return {name: self.column(name) for name in self._names}
+        return {name: self.column(name) for name in self._places}
 
     def column(self, name: str) -> AttributeColumn:
         """Return one of them as it is kept.
@@ -220,11 +225,8 @@ class StoredAttributes(Mapping[str, Array]):
         AtlasError
             If its values are none that an attribute has.
         """
-        if name not in self._names:
-            raise KeyError(name)
-        number = self._names.index(name)
-        kind = list(_TYPES)[self._order[number]]
-        values = self._table(kind)[:, self._order[:number].count(self._order[number])]
+        kind, number = self._places[name]
+        values = self._table(kind)[:, number]
         if kind == "number":
             return AttributeColumn(kind, values.astype("f8"))
         if kind == "truth":
