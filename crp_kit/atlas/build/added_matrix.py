@@ -10,11 +10,13 @@ import numpy as np
 
 from ...attribution.subject import Subject
 from ...data.batches import Batch, batches
-from ...errors import AtlasError, InputError
+from ...errors import AtlasError, CrpKitError, InputError
 from ...progress import Progress
+from ...targets import Target, parse_target
 from ..file.copied_tree import rewrite
+from ..file.file_tree import Tree
+from ..file.header import MODES, Mode, layer_path
 from ..file.reader import open_atlas, read_layers
-from ..file.schema import MODES, Mode, Tree, layer_path
 from ..query.concept_atlas import ConceptAtlas
 from ..query.reference_maps import check_origin
 from ..statistics.matrix import Matrix
@@ -37,7 +39,7 @@ def add_matrix(
     origin: Origin,
     *,
     matrix: MatrixChoice,
-    target: TargetRule | None,
+    target: Target | TargetRule | None,
     num_workers: int,
     verbose: bool,
 ) -> ConceptAtlas:
@@ -59,7 +61,7 @@ def add_matrix(
 
 
 def _settings(
-    atlas: ConceptAtlas, origin: Origin, *, matrix: MatrixChoice, target: TargetRule | None, num_workers: int
+    atlas: ConceptAtlas, origin: Origin, *, matrix: MatrixChoice, target: Target | TargetRule | None, num_workers: int
 ) -> Settings:
     """Return the settings of the build of an atlas, but for the matrix.
 
@@ -70,7 +72,11 @@ def _settings(
     """
     header = atlas.header
     if header.target_sha256 and target is None:
-        raise InputError(f"the targets of {atlas.path} come from a function, {header.target}: give it as target")
+        try:
+            target = parse_target(header.target)
+        except CrpKitError as error:
+            what = f"the file has only the name of what relevance started from, {header.target}"
+            raise InputError(f"{what}: give the function or target as target") from error
     rare = BuildOptions(
         aggregate="max" if header.aggregate == "max" else "sum",
         abs_norm=header.abs_norm,
