@@ -185,3 +185,14 @@ def test_a_table_of_names_has_references_and_a_figure(layer: LayerAtlas, parts: 
 def test_names_without_a_matrix_are_refused(shapes_atlas_file: Path) -> None:
     with crp.ConceptAtlas(shapes_atlas_file) as bare, pytest.raises(AtlasError, match="has no matrix"):
         bare[LAYER].name_concepts({"a": np.arange(40) < 20})
+
+
+def test_names_stay_when_attributes_are_added_to_the_atlas(tmp_path: Path) -> None:
+    with build(tmp_path / "atlas.h5", ShapesDataset(24), layers=[LAYER]) as atlas:
+        write_names(atlas, LAYER, {3: "red"})
+        identity, samples = atlas.identity, atlas.samples
+    crp.annotate_atlas(tmp_path / "atlas.h5", {"even": samples % 2 == 0})
+    with crp.ConceptAtlas(tmp_path / "atlas.h5") as atlas:
+        assert atlas.identity == identity
+        assert atlas[LAYER].names == {3: "red"}
+        assert len(atlas.where(attribute="even")) == 12

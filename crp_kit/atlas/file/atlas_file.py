@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -74,6 +76,14 @@ class AtlasFile:
     def metadata(self) -> Mapping[str, Any]:
         """Everything that the file says of itself: model, rules, data, versions."""
         return self.hdf5.attributes("/")
+
+    @cached_property
+    def identity(self) -> str:
+        """SHA-256 of what it was made from and how: the same whatever is added to the file later."""
+        added = {"matrix", "matrix_dtype"}
+        made = {name: value for name, value in self.header.attributes().items() if name not in added}
+        layers = [[info.name, info.concept, info.n_concepts, *info.output_shape] for _, info in self._infos.values()]
+        return hashlib.sha256(json.dumps([made, layers], sort_keys=True, default=str).encode()).hexdigest()
 
     @cached_property
     def samples(self) -> Column:

@@ -1,4 +1,4 @@
-"""Names of concepts in a JSON file beside an atlas, with the checksum of the atlas that they belong to."""
+"""Names of concepts in a JSON file beside an atlas, with the identity of the atlas that they belong to."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def write_names(file: AtlasFile, layer: str, names: Mapping[int, str], *, overwr
     content = {
         "encoding-type": _ENCODING,
         "encoding-version": _VERSION,
-        "atlas": file.metadata["checksum"],
+        "atlas": file.identity,
         "layers": {key: {str(concept): name for concept, name in value.items()} for key, value in layers.items()},
     }
     _checked(file, content)
@@ -86,8 +86,8 @@ def _checked(file: AtlasFile, content: Any) -> dict[str, dict[int, str]]:
         raise AtlasError(f"it is no file of the type {_ENCODING!r}")
     if content.get("encoding-version") != _VERSION:
         raise AtlasError(f"it is of the version {content.get('encoding-version')!r}, and this crp-kit reads {_VERSION}")
-    if content.get("atlas") != file.metadata["checksum"]:
-        raise AtlasError(f"they belong to another atlas than {file.path}, or to an earlier version of it")
+    if content.get("atlas") != file.identity:
+        raise AtlasError(f"they belong to another atlas than {file.path}")
     layers, sizes = content.get("layers"), {info.name: info.n_concepts for _, info in file._infos.values()}
     if not isinstance(layers, dict) or not set(layers) <= set(sizes):
         raise AtlasError("its layers are not those of the atlas")
