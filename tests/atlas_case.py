@@ -55,7 +55,7 @@ SHAPES_K = 9
 
 def shapes_atlas(path: Path) -> crp.ConceptAtlas:
     """Build and open the atlas that many tests read (fixture ``shapes_atlas_file``)."""
-    return build(path, SHAPES, layers=[SHAPES_LAYER], k=SHAPES_K)
+    return build(path, SHAPES, layers=[SHAPES_LAYER], k=SHAPES_K, matrix=False)
 
 
 def datasets(path: Path) -> dict[str, Array]:

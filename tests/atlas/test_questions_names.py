@@ -97,7 +97,6 @@ def test_a_selection_limits_the_samples_of_names(
 @pytest.mark.parametrize(
     ("attributes", "message"),
     [
-        (None, "has no attributes that are true or false"),
         ({}, "attributes holds no attribute"),
         ({"a": np.zeros(160)}, "one boolean for each of the 160 samples .* got float64"),
         ({"a": np.zeros(3, bool)}, r"got bool, of shape \(3,\)"),
@@ -174,6 +173,14 @@ def test_what_is_no_file_and_a_name_that_is_no_text_are_refused(atlas: crp.Conce
     names_path(atlas).symlink_to("nothing")
     with pytest.raises(AtlasError, match="it is a link to what is not there"):
         assert layer.names
+
+
+def test_an_atlas_without_attributes_says_so(tmp_path: Path) -> None:
+    with (
+        build(tmp_path / "a.h5", [DATA[number] for number in range(8)], layers=[LAYER], matrix=True) as plain,
+        pytest.raises(InputError, match="has no attributes that are true or false"),
+    ):
+        plain[LAYER].name_concepts()
 
 
 def test_a_table_of_names_has_references_and_a_figure(layer: LayerAtlas, parts: dict[str, Any]) -> None:
