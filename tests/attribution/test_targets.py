@@ -68,7 +68,7 @@ def test_a_class_by_its_logit_is_the_condition_on_the_class(
         (Function(lambda y: y[2] ** 2, "square"), lambda y: 2 * y**2 * torch.eye(8).double()[2]),
         (Function(lambda y: y.logsumexp(0), "evidence"), lambda y: y * y.softmax(1)),
     ],
-    ids=str,
+    ids=["one", "probability", "value", "sign", "square", "evidence"],
 )
 def test_start_relevance_is_that_of_the_definition(
     images: torch.Tensor, classifier: crp.CondAttribution, target: Target, start: Any
