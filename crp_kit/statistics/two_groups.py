@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from scipy import special
 
 from ..errors import InputError
 from .moments import GroupMoments
+from .threads import on_threads
 
 __all__ = ["WelchTest", "auc", "welch_test"]
 
@@ -137,12 +139,12 @@ def auc(a: Array, b: Array) -> Floats:
         raise InputError(f"two groups are (sample, concept), of the same concepts; got {a.shape} and {b.shape}")
     if not len(a) or not len(b):
         raise InputError(f"each of two groups has at least one sample; they have {len(a)} and {len(b)}")
-    result = np.empty(a.shape[1])
-    for start in range(0, len(result), _COLUMNS_AT_ONCE):
+
+    def areas(start: int) -> list[float]:
         part = slice(start, start + _COLUMNS_AT_ONCE)
-        columns = zip(_sorted(a[:, part]), _sorted(b[:, part]), strict=True)
-        result[part] = [_auc_of_sorted(*column) for column in columns]
-    return result
+        return [_auc_of_sorted(*columns) for columns in zip(_sorted(a[:, part]), _sorted(b[:, part]), strict=True)]
+
+    return np.fromiter(chain.from_iterable(on_threads(areas, range(0, a.shape[1], _COLUMNS_AT_ONCE))), np.float64)
 
 
 def _sorted(values: Array) -> Array:

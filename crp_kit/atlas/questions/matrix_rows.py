@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...errors import AtlasError
+from ...statistics.threads import on_threads
 from ..query.selection import Mask, looked_at
 from ..query.stored_scores import StoredScores
 
@@ -57,8 +58,7 @@ def column_blocks(matrix: Any, groups: Sequence[Mask]) -> Iterator[tuple[slice, 
         columns = slice(start, min(start + step, concepts))
         blocks = [np.empty((columns.stop - start, int(group.sum())), np.float32) for group in groups]
         filled = [0] * len(groups)
-        for part in _parts(member, 4 * (columns.stop - start)):
-            values = matrix[part, columns]
+        for part, values in _read(matrix, _parts(member, 4 * (columns.stop - start)), columns):
             for number, group in enumerate(groups):
                 chosen = values[group[part]]
                 blocks[number][:, filled[number] : filled[number] + len(chosen)] = chosen.T
@@ -68,10 +68,14 @@ def column_blocks(matrix: Any, groups: Sequence[Mask]) -> Iterator[tuple[slice, 
 
 def row_blocks(matrix: Any, mask: Mask) -> Iterator[tuple[Array, Array]]:
     """Yield some samples at once: their numbers among all, (sample,), and their scores, (sample, concept)."""
-    for part in _parts(mask, 4 * matrix.shape[1]):
+    for part, values in _read(matrix, _parts(mask, 4 * matrix.shape[1]), slice(None)):
         chosen = np.flatnonzero(mask[part])
-        values = matrix[part]
         yield part.start + chosen, values if len(chosen) == len(values) else values[chosen]
+
+
+def _read(matrix: Any, parts: Iterator[slice], columns: slice) -> Iterator[tuple[slice, Array]]:
+    """Yield slices of rows and what the matrix holds there."""
+    return on_threads(lambda part: (part, matrix[part, columns]), parts)
 
 
 def _parts(mask: Mask, row_bytes: int) -> Iterator[slice]:
