@@ -8,7 +8,8 @@ import numpy as np
 
 from .arrays import Floats, Integers
 from .gaussian_mixture import ledoit_wolf
-from .rank_auc import mid_ranks, rank_auc
+from .rank_auc import rank_auc
+from .ranks import mid_ranks
 
 __all__ = ["ClassDistances", "auroc", "fit_class_distances"]
 

@@ -11,7 +11,7 @@ from ..checks import check_integer
 from ..errors import InputError
 from .arrays import Floats, Integers, finite_rows
 from .gaussian_mixture import Axes, GaussianMixture, fit_mixture, principal_axes
-from .rank_auc import mid_ranks
+from .ranks import mid_ranks
 
 __all__ = ["LEAST_ROWS", "HeldOut", "PrototypeFit", "fit_prototypes", "held_out_scores"]
 

@@ -2,32 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from .arrays import Bools, Floats
 
-__all__ = ["auc_of_sums", "mid_ranks", "rank_auc"]
-
-
-def mid_ranks(values: Any) -> Floats:
-    """Return the rank of each value within its column, from 1; equal values share the mean of their ranks.
-
-    Parameters
-    ----------
-    values : array
-        (row, concept), without NaN.
-
-    Examples
-    --------
-    >>> mid_ranks(np.array([[0.5], [0.1], [0.5]])).ravel().tolist()
-    [2.5, 1.0, 2.5]
-    """
-    from scipy.stats import rankdata
-
-    ranks: Floats = rankdata(values, axis=0)
-    return ranks.astype(np.float64, copy=False)
+__all__ = ["auc_of_sums", "rank_auc"]
 
 
 def auc_of_sums(sums: Floats, count: Floats, rows: int) -> Floats:
@@ -69,6 +48,7 @@ def rank_auc(ranks: Floats, groups: Bools) -> Floats:
 
     Examples
     --------
+    >>> from crp_kit.statistics.ranks import mid_ranks
     >>> ranks = mid_ranks(np.array([[0.1], [0.2], [0.2], [0.9]]))
     >>> rank_auc(ranks, np.array([[False], [False], [True], [True]])).tolist()
     [[0.875]]

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import InputError
-from .ranks import mean_ranks
+from .ranks import mid_ranks
 from .shifted_columns import ShiftedColumns, check_finite
 
 __all__ = [
@@ -153,7 +153,7 @@ def rank_correlation(blocks: Iterable[tuple[slice, Array]], samples: int, concep
     ranks = np.empty((samples, concepts), "f4" if samples < 1 << 23 else "f8")
     for part, values in blocks:
         check_finite(values)
-        ranks[:, part] = mean_ranks(np.ascontiguousarray(values.T)).T
+        ranks[:, part] = mid_ranks(values)
     parts = (ranks[start : start + _ROWS] for start in range(0, samples, _ROWS))
     return correlation(((np.zeros(len(part), int), part) for part in parts), 1, concepts)
 

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from ..errors import InputError
 from .moments import GroupMoments, pooled_moments
-from .ranks import mean_ranks
+from .ranks import mid_ranks
 from .two_groups import welch_test
 
 __all__ = ["fold_numbers", "marker_scores", "rank_agreement", "top_agreement"]
@@ -68,7 +68,7 @@ def rank_agreement(scores: Floats) -> Floats:
         (fold, group, concept).
     """
     missing = np.isnan(scores).any(axis=(0, 2))
-    ranks = np.stack([mean_ranks(fold) for fold in scores])
+    ranks = np.stack([mid_ranks(fold, axis=1) for fold in scores])
     ranks -= ranks.mean(-1, keepdims=True)
     length = np.sqrt(np.einsum("fgc,fgc->fg", ranks, ranks))
     ranks /= np.where(length > 0, length, np.nan)[..., None]

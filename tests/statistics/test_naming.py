@@ -14,7 +14,7 @@ from crp_kit.errors import InputError
 from crp_kit.statistics import naming
 from crp_kit.statistics.formula_search import Formula, SearchRules, formula_truth, search
 from crp_kit.statistics.naming import name_concepts, name_concepts_by_embedding
-from crp_kit.statistics.rank_auc import mid_ranks
+from crp_kit.statistics.ranks import mid_ranks
 
 
 def halves(samples: int, seed: int) -> tuple[Any, Any]:

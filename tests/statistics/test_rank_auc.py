@@ -8,7 +8,8 @@ from sklearn.metrics import roc_auc_score
 
 from crp_kit.errors import InputError
 from crp_kit.statistics.arrays import finite_rows, truth_columns
-from crp_kit.statistics.rank_auc import mid_ranks, rank_auc
+from crp_kit.statistics.rank_auc import rank_auc
+from crp_kit.statistics.ranks import mid_ranks
 
 
 @pytest.mark.parametrize("levels", [2, 5, 100000])

@@ -11,7 +11,7 @@ from scipy.stats import spearmanr
 from sklearn.metrics.pairwise import cosine_similarity
 
 from crp_kit.errors import InputError
-from crp_kit.statistics.ranks import mean_ranks
+from crp_kit.statistics.ranks import mid_ranks
 from crp_kit.statistics.similarity import (
     check_metric,
     correlation,
@@ -88,8 +88,8 @@ def test_two_layers_are_correlated_over_the_same_samples(metric: str) -> None:
 def test_ranks_share_their_mean_where_values_are_equal() -> None:
     scores = RNG.integers(0, 4, size=(50, 6)).astype("f4")
     np.testing.assert_allclose(similarity(scores, "spearman"), spearmanr(scores).statistic, atol=1e-12)
-    assert mean_ranks(np.zeros((1, 3))).tolist() == [[2, 2, 2]]
-    assert mean_ranks(np.zeros((2, 0))).shape == (2, 0)
+    assert mid_ranks(np.zeros((1, 3)), axis=1).tolist() == [[2, 2, 2]]
+    assert mid_ranks(np.zeros((2, 0)), axis=1).shape == (2, 0)
 
 
 @pytest.mark.parametrize("metric", METRICS)

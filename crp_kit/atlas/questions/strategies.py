@@ -12,7 +12,8 @@ from ...class_names import class_label
 from ...drawing import plots
 from ...errors import InputError
 from ...result_table import Column, Table, not_a_column
-from ...statistics.rank_auc import mid_ranks, rank_auc
+from ...statistics.rank_auc import rank_auc
+from ...statistics.ranks import mid_ranks
 from ...statistics.strategies import spectral_clusters
 from ..query.rankings import SampleRanking
 from ..query.selection import Selection
