@@ -73,14 +73,18 @@ def older(path: Path, out: Path, *, n_classes: int = PASS.n_classes) -> Path:
 
 def axis_of_classes(name: str) -> int | None:
     group, _, array = name.partition("/")
-    if group == "class_top" or (group == "exact" and array.endswith("limbs")):
+    if group in ("gram", "exact_gram") and not array.startswith(("count", "sum")):
+        return None
+    if group == "class_top" or (group in ("exact", "exact_gram") and array.endswith("limbs")):
         return 1
-    return 0 if group in ("moments", "exact") else None
+    return 0 if group in ("moments", "exact", "gram", "exact_gram") else None
 
 
 def blank(name: str, dtype: np.dtype[Any]) -> float:
     group, _, array = name.partition("/")
-    if group == "exact":
+    if group == "gram":
+        return 0
+    if group in ("exact", "exact_gram"):
         return {"count": 0, "low": np.inf, "high": -np.inf}.get(array, 0 if array.endswith("limbs") else -(1 << 14))
     return 0 if array == "count" else BLANK[dtype.kind]
 
@@ -240,8 +244,8 @@ def test_a_state_takes_what_its_seen_classes_take() -> None:
     taken = []
     job.add(job.empty(allocate=counting(taken)), 0, job.n_batches)
     assert needed[1] <= sum(taken) < needed[1] + 3 * (needed[1] - needed[0]), "with what grew before"
-    by_class = 2 * sum(job.concepts) * (job.k_class * 16 + 2 * 4 + 2 * 26)
-    assert needed[2] - needed[0] == 1000 * (by_class + 2 * len(job.layers) * 8)
+    by_class = 2 * sum(job.concepts) * (job.k_class * 16 + 2 * 4 + 3 * 26)
+    assert needed[2] - needed[0] == 1000 * (by_class + 2 * len(job.layers) * 2 * 8)
 
 
 def counting(taken: list[int]) -> Any:
