@@ -92,7 +92,7 @@ def test_an_atlas_with_a_matrix_and_a_function_that_is_missing_are_refused(tmp_p
     ):
         study_of().add_matrix(atlas, verbose=False)
     with build(tmp_path / "b.h5", Labelled(COUNT), layers=LAYERS[:1], matrix=False, target=labels_of) as atlas:
-        with pytest.raises(InputError, match=r"come from a function, labels_of: give it as target"):
+        with pytest.raises(InputError, match=r"started from, labels_of: give the function or target as"):
             study_of().add_matrix(atlas, verbose=False)
         with pytest.raises(AtlasError, match="the function that chooses targets does something else"):
             study_of().add_matrix(atlas, target=lambda output, labels: [1], verbose=False)
