@@ -62,7 +62,8 @@ def environment(**more: str) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("undisturbed") / "atlas.h5"
-    build(path, ShapesDataset(COUNT), batch_size=4, matrix=True).close()
+    ran = run_build("build(sys.argv[1]).close()", path)  # in a process of its own, as those that are killed
+    assert ran.returncode == 0, ran.stderr
     return path
 
 
@@ -613,8 +614,8 @@ def test_a_process_of_torchrun_that_dies_is_started_again_and_resumes(tmp_path: 
     ran = subprocess.run(command, capture_output=True, text=True, env=environment(), timeout=180, check=False)
     assert ran.returncode == 0, ran.stderr
     assert (tmp_path / "died").exists()
-    layers = ["layer2.1.conv2"]
-    build(tmp_path / "one.h5", ShapesDataset(48, split="test"), layers=layers, batch_size=4).close()
+    alone = run_command(*build_command("demo:shapes:48"), "--workers", "0", "-o", tmp_path / "one.h5")
+    assert alone.returncode == 0, alone.stderr
     assert same_bits(tmp_path / "one.h5", tmp_path / "many.h5")
 
 
@@ -629,8 +630,8 @@ def test_job_arrays_build_their_shards_beside_the_output(tmp_path: Path) -> None
     assert [Path(one).name for one in shards] == ["atlas.shard-0-of-2.h5", "atlas.shard-1-of-2.h5"]
     merged = run_command("atlas", "merge", *shards[::-1], "-o", tmp_path / "atlas.h5")
     assert merged.returncode == 0, merged.stderr
-    data = ShapesDataset(24, split="test")
-    build(tmp_path / "one.h5", data, layers=["layer2.1.conv2"], batch_size=4).close()
+    alone = run_command(*build_command("demo:shapes:24"), "--workers", "0", "-o", tmp_path / "one.h5")
+    assert alone.returncode == 0, alone.stderr
     assert same_bits(tmp_path / "atlas.h5", tmp_path / "one.h5")
 
 
