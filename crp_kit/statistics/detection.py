@@ -8,8 +8,7 @@ import numpy as np
 
 from .arrays import Floats, Integers
 from .gaussian_mixture import ledoit_wolf
-from .rank_auc import rank_auc
-from .ranks import mid_ranks
+from .two_groups import auc
 
 __all__ = ["ClassDistances", "auroc", "fit_class_distances"]
 
@@ -27,8 +26,7 @@ def auroc(own: Floats, other: Floats) -> float:
     >>> auroc(np.array([0.1, 0.4]), np.array([0.4, 0.9]))
     0.875
     """
-    ranks = mid_ranks(np.concatenate([own, other])[:, None])
-    return float(rank_auc(ranks, np.arange(len(ranks))[:, None] >= len(own))[0, 0])
+    return float(auc(other[:, None], own[:, None])[0])
 
 
 @dataclass(frozen=True, eq=False)

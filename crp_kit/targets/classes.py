@@ -12,7 +12,7 @@ from ..checks import is_integer
 from ..errors import ConditionError
 from .base import ClassName, Target, class_scores_of, named
 
-__all__ = ["Class", "Contrast", "Value"]
+__all__ = ["Class", "Contrast", "Value", "check_value"]
 
 
 def _checked(cls: object, what: str = "a class") -> None:
@@ -20,7 +20,8 @@ def _checked(cls: object, what: str = "a class") -> None:
         raise ConditionError(f"{what} is a name or a number from 0 on; got {cls!r}")
 
 
-def _choice(value: str, choices: Sequence[str]) -> None:
+def check_value(value: str, choices: Sequence[str]) -> None:
+    """Raise a `ConditionError` unless the word for the start relevance is one of these."""
     if value not in choices:
         raise ConditionError(f"value is {', '.join(map(repr, choices[:-1]))} or {choices[-1]!r}; got {value!r}")
 
@@ -58,7 +59,7 @@ class Class(Target):
         for cls in ids:
             _checked(cls)
         object.__setattr__(self, "ids", ids)
-        _choice(self.value, ("logit", "one", "probability"))
+        check_value(self.value, ("logit", "one", "probability"))
 
     @property
     def classes(self) -> tuple[ClassName, ...]:
@@ -166,7 +167,7 @@ class Value(Target):
         if not isinstance(index, (tuple, list)) or not index or not all(is_integer(i) and i >= 0 for i in index):
             raise ConditionError(f"index is a whole number from 0 on, or one for each axis; got {self.index!r}")
         object.__setattr__(self, "index", tuple(map(int, index)))
-        _choice(self.value, ("output", "one", "sign"))
+        check_value(self.value, ("output", "one", "sign"))
 
     @property
     def cls(self) -> int:

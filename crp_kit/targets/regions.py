@@ -12,7 +12,7 @@ import torch
 
 from ..errors import ConditionError
 from .base import ClassName, Target, class_scores_of, named
-from .classes import Class
+from .classes import Class, check_value
 
 __all__ = ["Region"]
 
@@ -58,8 +58,7 @@ class Region(Target):
 
     def __post_init__(self) -> None:
         Class(self.class_id)
-        if self.value not in ("logit", "relu", "one", "probability"):
-            raise ConditionError(f"value is 'logit', 'relu', 'one' or 'probability'; got {self.value!r}")
+        check_value(self.value, ("logit", "relu", "one", "probability"))
         if self.mask is not None:
             mask = torch.as_tensor(np.asarray(self.mask.cpu() if isinstance(self.mask, torch.Tensor) else self.mask))
             if mask.dtype != torch.bool and not bool(((mask == 0) | (mask == 1)).all()):

@@ -70,10 +70,7 @@ def _selected_moments(scores: StoredScores, where: Selection) -> tuple[Array, Gr
 
 def _classes(scores: StoredScores, where: Selection | None) -> tuple[Mask, Array, Array]:
     """Return the samples that have a class, the classes, and for each sample the index of its class among them."""
-    mask = scored(scores) & (scores.file.targets >= 0)
-    if where is not None:
-        where.check_belongs(scores.file)
-        mask &= where.mask
+    mask = scored(scores, where) & (scores.file.targets >= 0)
     if not mask.any():
         raise InputError("no sample is selected that has a class")
     classes = np.unique(scores.file.targets[mask])

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from ...drawing import plots
 from ...result_table import Column, Table, column_named, not_a_column
-from ..query.rankings import SampleRanking
 from ..query.stored_scores import StoredScores
+from .concept_table import ClassConceptRows
 
 if TYPE_CHECKING:
     from ...drawing import Figure
@@ -17,7 +17,7 @@ __all__ = ["ClassMeans", "ClassPresence"]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class ClassMeans(Table):
+class ClassMeans(ClassConceptRows, Table):
     """Mean score of every concept in every class that occurs, with its confidence interval.
 
     Parameters
@@ -53,25 +53,6 @@ class ClassMeans(Table):
         """What the means are of, and where relevance started, in one line."""
         return f"mean {self.origin}"
 
-    def references(self, row: int, k: int = 8) -> SampleRanking:
-        """Return the samples of the class of a row in which its concept is strongest.
-
-        Parameters
-        ----------
-        row : int
-            Row of the table, from 0.
-        k : int, optional
-            How many samples.
-
-        Raises
-        ------
-        InputError
-            If the atlas holds fewer.
-        AtlasError
-            If it was built without rankings by class.
-        """
-        return self.scores.class_top(int(self.concept[row]), int(self.cls[row]), k)
-
     def plot(self, k: int = 16, *, classes: int = 12, width: float = 7.0) -> Figure:
         """Return a figure of the means as dots, a line for each class and a column for each concept.
 
@@ -96,7 +77,7 @@ class ClassMeans(Table):
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class ClassPresence(Table):
+class ClassPresence(ClassConceptRows, Table):
     """In how many samples of each class a concept is among the strongest, with the interval of the fraction.
 
     Parameters
@@ -138,25 +119,6 @@ class ClassPresence(Table):
     def caption(self) -> str:
         """How many concepts count, by what scores, in one line."""
         return f"fraction of samples with the concept among the {self.m} strongest: {self.origin}"
-
-    def references(self, row: int, k: int = 8) -> SampleRanking:
-        """Return the samples of the class of a row in which its concept is strongest.
-
-        Parameters
-        ----------
-        row : int
-            Row of the table, from 0.
-        k : int, optional
-            How many samples.
-
-        Raises
-        ------
-        InputError
-            If the atlas holds fewer.
-        AtlasError
-            If it was built without rankings by class.
-        """
-        return self.scores.class_top(int(self.concept[row]), int(self.cls[row]), k)
 
     def plot(self, k: int = 16, *, classes: int = 12, width: float = 7.0) -> Figure:
         """Return a figure of the fractions as dots, a line for each class and a column for each concept.

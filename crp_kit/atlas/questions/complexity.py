@@ -174,10 +174,7 @@ class Complexity(Table):
 
 def complexity(scores: StoredScores, where: Selection | None = None) -> Complexity:
     """Return the complexity of each sample; see `ScoreAtlas.complexity`."""
-    matrix, rows = score_matrix(scores, "the complexity of each sample"), scored(scores)
-    if where is not None:
-        where.check_belongs(scores.file)
-        rows = rows & where.mask
+    matrix, rows = score_matrix(scores, "the complexity of each sample"), scored(scores, where)
     parts = [row_complexity(values) for _, values in row_blocks(matrix, rows)]
     if not parts:
         raise InputError(f"complexity is of samples, and {where or scores.file.path} has none that count")

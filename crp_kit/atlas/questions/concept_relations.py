@@ -9,8 +9,8 @@ import numpy as np
 
 from ...drawing import plots
 from ...result_table import Column, Table, not_a_column
-from ..query.rankings import SampleRanking
 from ..query.stored_scores import StoredScores
+from .concept_table import ConceptRows
 
 if TYPE_CHECKING:
     from ...drawing import Figure
@@ -40,15 +40,11 @@ class ConceptPairs(Table):
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class _ConceptTable(Table):
+class _ConceptTable(ConceptRows, Table):
     """A row for each concept."""
 
     concept: Column
     scores: StoredScores = field(metadata=not_a_column)
-
-    def references(self, row: int, k: int = 8) -> SampleRanking:
-        """Return the samples in which the concept of a row is strongest."""
-        return self.scores.top(int(self.concept[row]), k)
 
     def _bars(self, values: Column, **options: Any) -> Figure:
         settings = {"label": "similarity", "title": f"{self.scores.layer}, by {self.scores.mode}", **options}

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from ...drawing import plots
 from ...result_table import Column, Table, not_a_column
 from ...statistics.intervals import t_quantile
-from ..query.rankings import SampleRanking
 from ..query.stored_scores import StoredScores
+from .concept_table import ConceptRows
 
 if TYPE_CHECKING:
     from ...drawing import Figure
@@ -18,7 +18,7 @@ __all__ = ["ContrastTable"]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class ContrastTable(Table):
+class ContrastTable(ConceptRows, Table):
     """Concepts by how much their scores differ between two groups of samples, the highest magnitude of t first.
 
     Parameters
@@ -90,23 +90,6 @@ class ContrastTable(Table):
         """
         reach = t_quantile(self.df, confidence) * self.errors[self.concept]
         return self.difference - reach, self.difference + reach
-
-    def references(self, row: int, k: int = 8) -> SampleRanking:
-        """Return the samples in which the concept of a row is strongest.
-
-        Parameters
-        ----------
-        row : int
-            Row of the table, from 0.
-        k : int, optional
-            How many samples.
-
-        Raises
-        ------
-        InputError
-            If the atlas holds fewer.
-        """
-        return self.scores.top(int(self.concept[row]), k)
 
     def plot(self, k: int = 12, *, confidence: float = 0.95, width: float = 7.0) -> Figure:
         """Return a figure of the first rows: both means, and the difference with its interval.

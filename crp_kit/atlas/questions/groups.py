@@ -57,8 +57,7 @@ def _within(scores: StoredScores, group: Group, where: Selection | None) -> Grou
     """Return the samples of a group that a selection has too."""
     if where is None:
         return group
-    where.check_belongs(scores.file)
-    return replace(group, mask=group.mask & where.mask, rows=None)
+    return replace(group, mask=group.mask & scored(scores, where), rows=None)
 
 
 def class_words(scores: StoredScores, number: int) -> str:

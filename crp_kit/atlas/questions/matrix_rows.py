@@ -10,10 +10,10 @@ import numpy.typing as npt
 
 from ...errors import AtlasError
 from ...statistics.threads import on_threads
-from ..query.selection import Mask, looked_at
+from ..query.selection import Mask, Selection, looked_at
 from ..query.stored_scores import StoredScores
 
-__all__ = ["column_blocks", "row_blocks", "score_matrix", "scored"]
+__all__ = ["column_blocks", "row_blocks", "score_matrix", "score_rows", "scored"]
 
 Array = npt.NDArray[Any]
 
@@ -39,10 +39,21 @@ def score_matrix(scores: StoredScores, purpose: str) -> Any:
     return scores.matrix
 
 
-def scored(scores: StoredScores) -> Mask:
-    """Return which samples have scores: those that were looked at, and for relevance have a target to start from."""
+def scored(scores: StoredScores, where: Selection | None = None) -> Mask:
+    """Return which samples have scores: those that were looked at, and for relevance have a target to start from.
+
+    Raises
+    ------
+    InputError
+        If `where`, of which alone they are, belongs to another atlas.
+    """
     mask = looked_at(scores.file)
-    return mask & (scores.file.targets >= 0) if scores.mode == "relevance" else mask
+    if scores.mode == "relevance":
+        mask = mask & (scores.file.targets >= 0)
+    if where is None:
+        return mask
+    where.check_belongs(scores.file)
+    return mask & where.mask
 
 
 def column_blocks(matrix: Any, groups: Sequence[Mask]) -> Iterator[tuple[slice, list[Array]]]:
@@ -71,6 +82,15 @@ def row_blocks(matrix: Any, mask: Mask) -> Iterator[tuple[Array, Array]]:
     for part, values in _read(matrix, _parts(mask, 4 * matrix.shape[1]), slice(None)):
         chosen = np.flatnonzero(mask[part])
         yield part.start + chosen, values if len(chosen) == len(values) else values[chosen]
+
+
+def score_rows(scores: StoredScores, mask: Mask) -> Array:
+    """Return the scores of some samples in memory: (row, concept), float32."""
+    rows, filled = np.empty((int(mask.sum()), scores.n_concepts), np.float32), 0
+    for _, values in row_blocks(scores.matrix, mask):
+        rows[filled : filled + len(values)] = values
+        filled += len(values)
+    return rows
 
 
 def _read(matrix: Any, parts: Iterator[slice], columns: slice) -> Iterator[tuple[slice, Array]]:

@@ -16,10 +16,10 @@ from ...result_table import Column, Table, not_a_column
 from ...statistics.arrays import Bools
 from ...statistics.naming import name_concepts
 from ..file.names import write_names
-from ..query.rankings import SampleRanking
 from ..query.selection import Selection
 from ..query.stored_scores import StoredScores
-from .sample_vectors import chosen_samples, matrix_rows
+from .concept_table import ConceptRows
+from .matrix_rows import score_rows, scored
 
 if TYPE_CHECKING:
     from ...drawing import Figure
@@ -30,7 +30,7 @@ NO_NAME = "not distinguishable from chance"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class NamedConcepts(Table):
+class NamedConcepts(ConceptRows, Table):
     """Concepts with names, those that follow their name best on the other half first, and those without one last.
 
     Parameters
@@ -80,10 +80,6 @@ class NamedConcepts(Table):
         """
         return write_names(self.scores.file, self.scores.layer, self.names, overwrite=overwrite)
 
-    def references(self, row: int, k: int = 8) -> SampleRanking:
-        """Return the samples in which the concept of a row is strongest."""
-        return self.scores.top(int(self.concept[row]), k)
-
     def plot(self) -> Figure:
         """Return a matplotlib Figure: for each concept the AUC of its name on both halves, and by chance."""
         pairs = zip(self.concept.tolist(), self.name.tolist(), strict=True)
@@ -103,9 +99,9 @@ def named_concepts(
     seed: int = 0,
 ) -> NamedConcepts:
     """Return names of the concepts of a layer; see `LayerAtlas.name_concepts`."""
-    mask = chosen_samples(scores, where)
+    mask = scored(scores, where)
     words, truth = _attributes(scores, attributes)
-    best = name_concepts(matrix_rows(scores, mask), truth[mask], length=length, beam=beam, seed=seed)
+    best = name_concepts(score_rows(scores, mask), truth[mask], length=length, beam=beam, seed=seed)
     formulas = [formula.words(words) for formula in best.formulas]
     name = np.where(best.distinguishable, np.array(formulas), NO_NAME)
     order = np.lexsort((-np.nan_to_num(best.auc_other_half), ~best.distinguishable))

@@ -19,7 +19,8 @@ from ...statistics.gaussian_mixture import own_coordinates
 from ...statistics.prototypes import LEAST_ROWS, HeldOut, held_out_scores
 from ..query.selection import Selection
 from ..query.stored_scores import StoredScores
-from .sample_vectors import chosen_samples, matrix_rows, right_samples
+from .matrix_rows import score_rows, scored
+from .sample_vectors import right_samples
 
 if TYPE_CHECKING:
     from ...drawing import Figure
@@ -133,7 +134,7 @@ def outliers(
 ) -> Outliers:
     """Return the samples that are most unlike the others of their class; see `ScoreAtlas.outliers`."""
     k = check_integer("k", k, low=1)
-    mask = chosen_samples(scores, where)
+    mask = scored(scores, where)
     if cls is not None:
         mask = mask & (scores.file.targets == scores.file.class_number(cls))
     samples, classes, percentiles, deviations, left_out = [], [], [], [], []
@@ -171,7 +172,7 @@ def _by_class(scores: StoredScores, mask: Bools) -> Iterator[tuple[int, Integers
     """Yield each class with its rows among all samples, which of them are predicted right, and their vectors."""
     targets, right = scores.file.targets, right_samples(scores)
     chosen = np.flatnonzero(mask)
-    vectors = matrix_rows(scores, mask)
+    vectors = score_rows(scores, mask)
     order = np.argsort(targets[chosen], kind="stable")
     classes, starts = np.unique(targets[chosen][order], return_index=True)
     for number, part in zip(classes.tolist(), np.split(order, starts)[1:], strict=True):
@@ -197,9 +198,9 @@ def _detection(
             f"{other.file.path} has to be of the same model, layer and mode: {scores.mode} of {scores.layer!r}; got "
             f"{other.mode} of {other.layer!r}"
         )
-    theirs = {number: values for number, _, _, values in _by_class(other, chosen_samples(other, other_where))}
+    theirs = {number: values for number, _, _, values in _by_class(other, scored(other, other_where))}
     own: list[tuple[HeldOut, Floats, int]] = []
-    for number, _, right, values in _by_class(scores, chosen_samples(scores, where)):
+    for number, _, right, values in _by_class(scores, scored(scores, where)):
         held = _held_out(values[right], values.shape[1], seed) if number in theirs else None
         if held is not None:
             own.append((held, values[right], number))

@@ -13,10 +13,11 @@ from ...errors import InputError
 from ...result_table import Column, Table, not_a_column
 from ...statistics.arrays import Floats
 from ...statistics.prototypes import LEAST_ROWS, PrototypeFit, fit_prototypes
-from ..query.rankings import SampleRanking
 from ..query.selection import Selection
 from ..query.stored_scores import StoredScores
-from .sample_vectors import chosen_samples, matrix_rows, right_samples, vectors_of
+from .concept_table import ConceptRows
+from .matrix_rows import score_rows, scored
+from .sample_vectors import right_samples, vectors_of
 
 if TYPE_CHECKING:
     from ...drawing import Figure
@@ -28,7 +29,7 @@ _NAMED = 4
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class ConceptDifferences(Table):
+class ConceptDifferences(ConceptRows, Table):
     """Concepts that a sample uses more, or less, than its prototype, the largest difference first.
 
     Parameters
@@ -49,10 +50,6 @@ class ConceptDifferences(Table):
     prototype_share: Column
     difference: Column
     scores: StoredScores = field(metadata=not_a_column)
-
-    def references(self, row: int, k: int = 8) -> SampleRanking:
-        """Return the samples in which the concept of a row is strongest."""
-        return self.scores.top(int(self.concept[row]), k)
 
     def plot(self) -> Figure:
         """Return a matplotlib Figure: a bar for each concept."""
@@ -212,13 +209,13 @@ def prototypes(
 ) -> Prototypes:
     """Return the prototypes of a class; see `ScoreAtlas.prototypes`."""
     number = scores.file.class_number(cls)
-    mask = chosen_samples(scores, where) & right_samples(scores) & (scores.file.targets == number)
+    mask = scored(scores, where) & right_samples(scores) & (scores.file.targets == number)
     if mask.sum() < LEAST_ROWS:
         raise InputError(
             f"prototypes need at least {LEAST_ROWS} rightly predicted samples; of class {number} "
             f"{scores.file.classes[number]!r} there are {int(mask.sum())}"
         )
-    rows = matrix_rows(scores, mask).astype(np.float64)
+    rows = score_rows(scores, mask).astype(np.float64)
     fit = fit_prototypes(rows, n, seed=seed)
     samples = scores.file.samples[mask][fit.nearest_rows(rows, _NEAREST)]
     weights = fit.mixture.weights

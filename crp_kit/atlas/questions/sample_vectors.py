@@ -1,54 +1,21 @@
-"""Rows of an atlas's matrix: those of a selection, of a class, or of vectors that a caller has."""
+"""Vectors of concepts that a caller has, and the samples that are predicted right."""
 
 from __future__ import annotations
 
 from typing import Any, cast
 
-import numpy as np
-
 from ...concepts import Aggregate, ChannelConcept
 from ...errors import InputError
-from ...result_table import Column
 from ...statistics.arrays import Bools, Floats, finite_rows
-from ..query.selection import Selection, looked_at
 from ..query.stored_scores import StoredScores
 
-__all__ = ["chosen_samples", "matrix_rows", "right_samples", "vectors_of"]
-
-_ROWS_AT_ONCE = 4096
-
-
-def chosen_samples(scores: StoredScores, where: Selection | None) -> Bools:
-    """Return which samples take part, those of a selection or all that the build looked at: (sample,).
-
-    A sample without a target has no relevance, and takes no part in what is asked of that.
-    """
-    mask = looked_at(scores.file)
-    if scores.mode == "relevance":
-        mask = mask & (scores.file.targets >= 0)
-    if where is None:
-        return mask
-    where.check_belongs(scores.file)
-    return mask & where.mask
+__all__ = ["right_samples", "vectors_of"]
 
 
 def right_samples(scores: StoredScores) -> Bools:
     """Return which samples have their first target predicted: (sample,)."""
     right: Bools = scores.file.targets == scores.file.predictions
     return right
-
-
-def matrix_rows(scores: StoredScores, mask: Bools) -> Column:
-    """Return the scores of some samples, (row, concept), as the file stores them; no more is read at once."""
-    matrix, numbers = scores.matrix, np.flatnonzero(mask)
-    rows = np.empty((len(numbers), scores.n_concepts), np.float32)
-    filled = 0
-    for start in range(0, len(mask), _ROWS_AT_ONCE):
-        inside = numbers[(numbers >= start) & (numbers < start + _ROWS_AT_ONCE)]
-        if len(inside):
-            rows[filled : filled + len(inside)] = matrix[inside]
-            filled += len(inside)
-    return rows
 
 
 def vectors_of(scores: StoredScores, vectors: Any) -> Floats:

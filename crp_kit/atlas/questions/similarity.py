@@ -190,10 +190,7 @@ def similarity(scores: StoredScores, metric: Metric = "pearson-within", where: S
     answer = _from_gram(scores, metric) if where is None and metric != "spearman" else None
     if answer is not None:
         return answer
-    rows = scored(scores)
-    if where is not None:
-        where.check_belongs(file)
-        rows = rows & where.mask
+    rows = scored(scores, where)
     if metric == "pearson-within":
         rows = rows & (file.targets >= 0)
     if not rows.any():

@@ -103,10 +103,7 @@ def stability(
         raise InputError(f"ranking is one of {', '.join(map(repr, _WORDS))}; got {ranking!r}")
     folds, k = check_integer("folds", folds, low=2), check_integer("k", k, low=1, high=scores.n_concepts)
     matrix = score_matrix(scores, "stability over folds")
-    rows = scored(scores) & (scores.file.targets >= 0)
-    if where is not None:
-        where.check_belongs(scores.file)
-        rows = rows & where.mask
+    rows = scored(scores, where) & (scores.file.targets >= 0)
     if not rows.any():
         raise InputError(f"stability is of classes, and {where or scores.file.path} has no sample of any")
     classes, group = np.unique(scores.file.targets[rows], return_inverse=True)

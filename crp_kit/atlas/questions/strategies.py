@@ -15,10 +15,10 @@ from ...result_table import Column, Table, not_a_column
 from ...statistics.rank_auc import rank_auc
 from ...statistics.ranks import mid_ranks
 from ...statistics.strategies import spectral_clusters
-from ..query.rankings import SampleRanking
 from ..query.selection import Selection
 from ..query.stored_scores import StoredScores
-from .sample_vectors import chosen_samples, matrix_rows
+from .concept_table import ConceptRows
+from .matrix_rows import score_rows, scored
 
 if TYPE_CHECKING:
     from ...drawing import Figure
@@ -29,7 +29,7 @@ _LEAST = 3
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class StrategyConcepts(Table):
+class StrategyConcepts(ConceptRows, Table):
     """Concepts that tell a strategy from the other samples of its class, the clearest first.
 
     Parameters
@@ -52,10 +52,6 @@ class StrategyConcepts(Table):
     n: Column
     n_elsewhere: Column
     scores: StoredScores = field(metadata=not_a_column)
-
-    def references(self, row: int, k: int = 8) -> SampleRanking:
-        """Return the samples in which the concept of a row is strongest."""
-        return self.scores.top(int(self.concept[row]), k)
 
     def plot(self) -> Figure:
         """Return a matplotlib Figure: the difference of means of each concept."""
@@ -125,7 +121,7 @@ class Strategies(Table):
         order = np.argsort(self.sample)
         mask = np.isin(self.scores.file.samples, self.sample)
         inside = (self.strategy == strategy)[order]
-        rows = matrix_rows(self.scores, mask).astype(np.float64)
+        rows = score_rows(self.scores, mask).astype(np.float64)
         auc = rank_auc(mid_ranks(rows), inside[:, None])[:, 0]
         best = np.argsort(-np.abs(auc - 0.5), kind="stable")[:k]
         mean, elsewhere = rows[inside].mean(0)[best], rows[~inside].mean(0)[best]
@@ -149,12 +145,12 @@ def strategies(
 ) -> Strategies:
     """Return the strategies of a class; see `ScoreAtlas.strategies`."""
     number = scores.file.class_number(cls)
-    mask = chosen_samples(scores, where) & (scores.file.targets == number)
+    mask = scored(scores, where) & (scores.file.targets == number)
     if mask.sum() < _LEAST:
         raise InputError(
             f"strategies need at least {_LEAST} samples; of class {class_label(number, scores.file.classes)} there are "
             f"{int(mask.sum())}"
         )
-    clusters = spectral_clusters(matrix_rows(scores, mask), n, neighbours=k, seed=seed)
+    clusters = spectral_clusters(score_rows(scores, mask), n, neighbours=k, seed=seed)
     x, y = clusters.coordinates.T
     return Strategies(scores.file.samples[mask], clusters.labels, x, y, scores, number, clusters.eigenvalues)

@@ -1,0 +1,58 @@
+"""Base of the tables whose rows are concepts of one layer."""
+
+from __future__ import annotations
+
+from ...result_table import Column
+from ..query.rankings import SampleRanking
+from ..query.stored_scores import StoredScores
+
+__all__ = ["ClassConceptRows", "ConceptRows"]
+
+
+class ConceptRows:
+    """A table with a concept in each row, and the layer that was asked."""
+
+    concept: Column
+    scores: StoredScores
+
+    def references(self, row: int, k: int = 8) -> SampleRanking:
+        """Return the samples in which the concept of a row is strongest.
+
+        Parameters
+        ----------
+        row : int
+            Row of the table, from 0.
+        k : int, optional
+            How many samples.
+
+        Raises
+        ------
+        InputError
+            If the atlas holds fewer.
+        """
+        return self.scores.top(int(self.concept[row]), k)
+
+
+class ClassConceptRows(ConceptRows):
+    """A table with a class and a concept in each row."""
+
+    cls: Column
+
+    def references(self, row: int, k: int = 8) -> SampleRanking:
+        """Return the samples of the class of a row in which its concept is strongest.
+
+        Parameters
+        ----------
+        row : int
+            Row of the table, from 0.
+        k : int, optional
+            How many samples.
+
+        Raises
+        ------
+        InputError
+            If the atlas holds fewer.
+        AtlasError
+            If it was built without rankings by class.
+        """
+        return self.scores.class_top(int(self.concept[row]), int(self.cls[row]), k)
