@@ -168,28 +168,22 @@ def compare_built(model: nn.Module, data: Data, *, composites: Sequence[str] = C
     single = _runs(model, _cast(data, torch.float32), selection.float(), composites)
     double = _runs(model.double(), data, selection, composites)
     results = [_compared(name, single[name], double[name]) for name in composites]
-    unclear = [one.composite for one in results if one.difference >= ROUNDING]
-    if unclear:
-        explained = _explained(model, data, selection, {one.composite: one for one in results}, unclear)
-        results = [explained.get(one.composite, one) for one in results]
-    return Precision(shape, 0.0, tuple(results))
+    unclear = [result.composite for result in results if result.difference >= ROUNDING]
+    _perturb(model)
+    moved = _runs(model, data, selection, unclear, record=False) if unclear else {}
+    return Precision(shape, 0.0, tuple(_explained(result, single, double, moved) for result in results))
 
 
 def _explained(
-    model: nn.Module, data: Data, selection: torch.Tensor, results: Mapping[str, Comparison], unclear: Sequence[str]
-) -> dict[str, Comparison]:
-    """Measure where differences begin, and how far the map moves if the parameters do; the model is in float64."""
-    single = _runs(model.float(), _cast(data, torch.float32), selection.float(), unclear, record=True)
-    double = _runs(model.double(), data, selection, unclear, record=True)
-    _perturb(model)
-    moved = _runs(model, data, selection, unclear)
-    explained = {}
-    for name in unclear:
-        node = _first(single[name].relevance, double[name].relevance, results[name].difference / 10)
-        distance = _relative(moved[name].heatmap, double[name].heatmap)
-        operation = double[name].operations.get(node, "")
-        explained[name] = replace(results[name], moved=distance, node=node, operation=operation)
-    return explained
+    result: Comparison, single: Mapping[str, _Run], double: Mapping[str, _Run], moved: Mapping[str, _Run]
+) -> Comparison:
+    """Return a comparison with where its difference begins, and how far the map moves if the parameters do."""
+    name = result.composite
+    if name not in moved:
+        return result
+    node = _first(single[name].relevance, double[name].relevance, result.difference / 10)
+    distance = _relative(moved[name].heatmap, double[name].heatmap)
+    return replace(result, moved=distance, node=node, operation=double[name].operations.get(node, ""))
 
 
 @dataclass(frozen=True)
@@ -203,7 +197,7 @@ class _Run:
 
 
 def _runs(
-    model: nn.Module, data: Data, selection: torch.Tensor, composites: Sequence[str], *, record: bool = False
+    model: nn.Module, data: Data, selection: torch.Tensor, composites: Sequence[str], *, record: bool = True
 ) -> dict[str, _Run]:
     """Attribute one neuron under each composite."""
     with torch.no_grad():
