@@ -11,6 +11,7 @@ from .version import __version__
 
 if TYPE_CHECKING:
     from . import atlas, data, targets
+    from .allocator import FreedMemory, keep_freed_memory
     from .atlas import (
         BuildOptions,
         ConceptAtlas,
@@ -49,6 +50,7 @@ __all__ = [
     "ConservationReport",
     "CrpKitError",
     "CrpKitWarning",
+    "FreedMemory",
     "HeadConcept",
     "ModelGraph",
     "NeuronConcept",
@@ -67,6 +69,7 @@ __all__ = [
     "export_atlas",
     "get_layer_names",
     "image",
+    "keep_freed_memory",
     "merge_atlases",
     "plot",
     "register_operation",
@@ -89,6 +92,7 @@ _HOME = {
     "ConservationReport": "attribution.conservation",
     "CrpKitError": "errors",
     "CrpKitWarning": "errors",
+    "FreedMemory": "allocator",
     "HeadConcept": "concepts",
     "ModelGraph": "graph.model_graph",
     "NeuronConcept": "concepts",
@@ -103,6 +107,7 @@ _HOME = {
     "compare_atlases": "atlas",
     "export_atlas": "atlas",
     "get_layer_names": "graph.model_graph",
+    "keep_freed_memory": "allocator",
     "merge_atlases": "atlas",
     "register_operation": "graph.registry",
     "rule_table": "inspection",

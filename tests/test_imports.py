@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parent.parent / "crp_kit"
 ROWS = (
     ("printable",),
     ("version", "errors"),
-    ("checks", "escapes", "interrupts", "locks"),
+    ("allocator", "checks", "escapes", "interrupts", "locks"),
     ("numerics", "files", "folders", "progress", "tables", "drawing", "conditions", "factory_spec", "class_names"),
     ("result_table", "statistics"),
     ("concepts", "data", "targets"),

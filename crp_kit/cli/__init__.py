@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from .allocator import keep_freed_memory
+from ..allocator import keep_freed_memory
 from .atlas import atlas
 from .demo import demo
 from .evaluate import evaluate

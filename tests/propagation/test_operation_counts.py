@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import platform
-import subprocess
-import sys
 from collections import Counter
 from typing import Any
 
@@ -170,35 +166,3 @@ def test_of_a_gamma_rule_nothing_is_computed_for_outputs_that_a_relu_leaves_noth
     composite = LayerMapComposite([(Activation, Pass()), (torch.nn.Conv2d, Gamma()), (torch.nn.Linear, Epsilon())])
     forwards = 2 * 3  # no input has negative values, and the outputs of the plain weights are known
     assert convolutions(composite) == (forwards + 3, 3)
-
-
-FAULTS = """
-import resource, sys
-import torch
-from crp_kit.cli.allocator import keep_freed_memory
-
-def work():
-    for _ in range(10):
-        torch.empty(16 << 20).fill_(1)
-
-assert keep_freed_memory() or sys.argv[1:] == ["left"]
-work()
-before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-work()
-print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
-"""
-
-
-def page_faults(environment: dict[str, str], *options: str) -> int:
-    found = subprocess.run(
-        [sys.executable, "-c", FAULTS, *options], capture_output=True, text=True, check=True, env=environment
-    )
-    return int(found.stdout)
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library is left as it is")
-def test_the_command_line_keeps_freed_memory_unless_the_user_has_tuned_it():
-    plain = {name: value for name, value in os.environ.items() if not name.startswith(("MALLOC_", "GLIBC_"))}
-    assert page_faults(plain) < 1000
-    assert page_faults({**plain, "MALLOC_TRIM_THRESHOLD_": "131072"}, "left") > 10000
