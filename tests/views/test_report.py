@@ -7,6 +7,7 @@ import os
 import re
 import signal
 from collections.abc import Iterator
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -138,8 +139,9 @@ class TestTheData:
             assert table["spread"] == pytest.approx(statistics.std.tolist(), rel=1e-3)
             assert table["activation"] == pytest.approx(layer.activation.statistics().mean.tolist(), rel=1e-3)
             for concept, cls in enumerate(table["cls"]):
-                best = layer.classes(concept)
-                assert cls == (best.cls[0] if best.mean[0] > 0 else -1)
+                best, means = layer.classes(concept), layer.relevance.class_means().to_frame()
+                surest = means[means["concept"] == concept].sort_values("low", ascending=False)
+                assert cls == (surest["class"].iloc[0] if best.mean[0] > 0 else -1)
                 assert table["served"][concept] == (best.mean >= best.mean[0] / 2).sum() * (best.mean[0] > 0)
 
     def test_concepts_have_the_samples_of_their_rankings(self, site: Path, atlas: crp.ConceptAtlas) -> None:
@@ -161,9 +163,52 @@ class TestTheData:
     def test_class_pages_have_the_concepts_that_serve_the_class(self, site: Path, atlas: crp.ConceptAtlas) -> None:
         classes = data_of(site, "classes-0")
         assert len(classes) == len(CLASSES)
-        assert classes[4] == [[], []]  # no sample has this class
+        assert classes[4] == [{"concepts": []}] * 2  # no sample has this class
         for number, name in enumerate(LAYERS):
-            assert [one[0] for one in classes[2][number]] == atlas[name].concepts(2, 12).concept.tolist()
+            shown = [entry[0] for entry in classes[2][number]["concepts"]]
+            assert shown == atlas[name].concepts(2, 12).concept.tolist()
+
+    def test_class_pages_have_markers_and_mistakes_as_the_atlas_answers(
+        self, site: Path, atlas: crp.ConceptAtlas
+    ) -> None:
+        marked = 0
+        for cls in range(4):
+            for number, name in enumerate(LAYERS):
+                page = data_of(site, "classes-0")[cls][number]
+                frame = atlas[name].relevance.markers(cls, k=8).to_frame()
+                frame = frame[frame["q"] < 0.05]
+                assert [entry[0] for entry in page["markers"]] == frame["concept"].tolist()
+                assert [entry[1] for entry in page["markers"]] == pytest.approx(frame["difference"].tolist(), rel=1e-3)
+                marked += len(frame)
+                right = int(((atlas.labels == cls) & (atlas.predictions == cls)).sum())
+                wrong = int((atlas.labels == cls).sum()) - right
+                told = page["mistakes"]
+                assert (told is None) == (0 in (right, wrong))
+                if told is not None:
+                    assert (told["right"], told["wrong"]) == (right, wrong)
+        assert marked
+
+    def test_samples_that_pages_show_have_pages_themselves(self, site: Path, atlas: crp.ConceptAtlas) -> None:
+        about = data_of(site, "report")
+        assert len(set(about["shown"])) == len(about["shown"]) > 3
+        data = data_of(site, "samples-0")["samples"]
+        assert [page["name"] for page in data] == data_of(site, "sample-names")
+        named = {entry[4] for number in range(2) for page in pages_of(site, number)
+                 for entries in page["references"].values() for entry in entries}  # fmt: skip
+        assert named <= set(about["shown"])
+        classes, probabilities = atlas.top_predictions
+        for sample, page in zip(about["shown"], data, strict=True):
+            row = int(atlas.places(np.array([sample]))[0])
+            assert page["name"] == escaped(DATA.samples[sample][0])
+            assert page["start"] == atlas.targets[row]
+            assert [cls for cls, _ in page["predictions"]] == classes[row].tolist()
+            assert [value for _, value in page["predictions"]] == pytest.approx(probabilities[row].tolist(), rel=1e-3)
+            for number, name in enumerate(LAYERS):
+                scores = np.abs(np.asarray(atlas[name].relevance.matrix[row : row + 1], "f8")[0])
+                strongest = page["layers"][number]["concepts"]
+                assert [concept for concept, _ in strongest] == np.argsort(-scores, kind="stable")[
+                    : len(strongest)
+                ].tolist()
 
     def test_every_cell_lies_on_a_picture_that_is_there(self, site: Path) -> None:
         about = data_of(site, "report")
@@ -264,23 +309,34 @@ class TestSimilarityAndLinks:
         assert (cosines(columns, np.arange(9001.0)[:, None], centred=True) == 0).all()
 
     @pytest.mark.slow
-    def test_similarity_is_by_sample_where_there_is_a_matrix_and_else_by_class(self, tmp_path: Path) -> None:
+    def test_similarity_is_within_classes_with_and_without_a_matrix(self, tmp_path: Path) -> None:
         for matrix in (True, False):
             with odd_atlas(tmp_path / f"{matrix}.h5", matrix=matrix) as atlas:
-                layer = atlas[ODD]
-                means = layer.relevance.moments.mean[:4]
-                profile = np.asarray(layer.relevance.matrix[:] if matrix else means, "f8")
                 facts = layer_facts(atlas, ODD, [0, 2, 5])
-                norm = np.maximum(np.linalg.norm(profile, axis=0), 1e-30)
-                wanted = (profile.T @ profile / np.outer(norm, norm))[np.ix_([0, 2, 5], [0, 2, 5])]
+                wanted = np.nan_to_num(atlas[ODD].relevance.similarity().values)[np.ix_([0, 2, 5], [0, 2, 5])]
                 assert np.allclose(facts.similarity, wanted, atol=1e-6)
                 assert all(concept != 2 for concept, _ in facts.similar(2))
                 made = odd_report(atlas, tmp_path / f"report-{matrix}", references=1)
             about = data_of(made.path, "report")
-            assert about["similar"] == ("relevance in every sample" if matrix else "mean relevance by class")
+            assert about["similar"] == "Correlation of relevance over samples, within classes"
             assert about["linked"] == matrix
             if not matrix:
                 assert about["links"].startswith("None in this report: it has one layer only, or its atlas was built")
+
+    def test_places_in_the_plane_have_the_distances_of_similarities_of_rank_two(self, atlas: crp.ConceptAtlas) -> None:
+        angles = np.array([0.0, 0.5, 1.5, 4.0])
+        points = np.stack([np.cos(angles), np.sin(angles)], 1)
+        facts = replace(layer_facts(atlas, ODD, range(4)), similarity=points @ points.T)
+        places = np.array(facts.table()["places"])
+        wanted = np.linalg.norm(points[:, None] - points[None], axis=2)
+        assert np.allclose(np.linalg.norm(places[:, None] - places[None], axis=2), wanted, atol=2e-3)
+
+    def test_a_class_of_one_sample_is_a_main_class_only_where_no_other_is(self, atlas: crp.ConceptAtlas) -> None:
+        facts = layer_facts(atlas, ODD, [0])
+        profile, deviation = np.array([[0.9], [0.5], [0.6]]), np.array([[0.0], [0.01], [0.5]])
+        several = replace(facts, profile=profile, deviation=deviation, counts=np.array([1, 20, 20]))
+        assert several.table()["cls"] == [1]
+        assert replace(several, counts=np.array([1, 1, 1])).table()["cls"] == [0]
 
     def test_links_are_the_strongest_correlations_both_ways(self, atlas: crp.ConceptAtlas) -> None:
         links = co_relevance(atlas, {MARKUP: range(6), ODD: range(9)}, k=2)
@@ -380,8 +436,13 @@ class TestPagesFromOutside:
         assert data_of(site, "names") == list(LAYERS)
 
     def test_are_only_in_reports_made_while_registered(self, site: Path) -> None:
-        assert sorted(path.name for path in (site / "pages").iterdir()) == ["class.js", "concept.js", "layer.js"]
-        with pytest.raises(InputError, match="the report has no page 'counts'; it has concept, layer, class, overview"):
+        assert sorted(path.name for path in (site / "pages").iterdir()) == [
+            "class.js",
+            "concept.js",
+            "layer.js",
+            "sample.js",
+        ]
+        with pytest.raises(InputError, match="the report has no page 'counts'; it has concept, layer, class, sample, overview"):
             unregister_page("counts")
 
     @pytest.mark.parametrize(

@@ -111,7 +111,9 @@ def test_the_overview_names_layers_and_classes_as_they_are(tab: Tab) -> None:
     page = tab.open("", f"model {MARKUP}")
     assert page.locator("nav.layers bdi").all_inner_texts() == list(LAYERS)
     shown = [" ".join(one.split()) for one in page.locator(".chips a").all_text_contents()]
-    assert shown == [" ".join(escaped(one).split()) for one in CLASSES]
+    assert shown == [
+        f"{' '.join(escaped(name).split())} {count}" for name, count in zip(CLASSES, (8, 8, 7, 7), strict=False)
+    ]
     assert page.locator("#view").is_hidden()
     page.locator("summary").first.click()
     assert page.get_by_text("Report built").is_visible()
@@ -188,7 +190,7 @@ def test_a_table_filters_by_number_and_class_and_remembers(tab: Tab) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("typed", "title"),
-    [("שכבה", ODD), ("img 4", f"{MARKUP}, concept 4"), ("日本", "日本語"), ("</script><script>alert(3)", "</script>")],
+    [("שכבה", ODD), ("img 4", f"{MARKUP}, concept 4"), ("قطة", "قطة"), ("</script><script>alert(3)", "</script>")],
 )
 def test_search_finds_layers_concepts_and_classes(tab: Tab, typed: str, title: str) -> None:
     page = tab.open()
@@ -200,6 +202,59 @@ def test_search_finds_layers_concepts_and_classes(tab: Tab, typed: str, title: s
     page.keyboard.press("Enter")
     tab.wait(title)
     assert page.locator("#results").is_hidden()
+
+
+@pytest.mark.slow
+def test_search_finds_samples_by_their_names_and_leaves_out_classes_without_samples(tab: Tab) -> None:
+    page = tab.open("", "model")
+    page.keyboard.press("/")
+    page.wait_for_function("() => document.head.querySelectorAll('script').length > 0")
+    page.locator("#search").fill("folder")
+    page.locator("#results small", has_text="sample").first.wait_for()
+    page.locator("#results [data-to]").first.click()
+    tab.wait("folder/")
+    assert page.locator("h1:visible").inner_text().startswith("folder/")
+    page.locator("#search").fill("日本")
+    assert page.get_by_text("Nothing found").is_visible()
+
+
+@pytest.mark.slow
+def test_a_sample_shows_its_pictures_predictions_and_concepts(tab: Tab) -> None:
+    page = tab.open(address(ODD, 0), f"{ODD}, concept 0")
+    link = page.locator(".samples figcaption a[href^='#sample']").first
+    name = link.inner_text()
+    link.click()
+    tab.wait(name)
+    assert min(tab.loaded_widths()) > 0
+    assert page.locator(".sample .facts").first.locator("tr").count() == len(CLASSES)
+    page.locator(".tiles a").first.click()
+    tab.wait_view("concept")
+
+
+@pytest.mark.slow
+def test_pictures_are_enlarged_by_click_and_by_key(tab: Tab) -> None:
+    page = tab.open(address(ODD, 0), f"{ODD}, concept 0")
+    picture = page.locator(".enlarge").first
+    small = picture.locator(".cell").first.bounding_box()
+    picture.focus()
+    page.keyboard.press("Enter")
+    large = page.locator("dialog .cell").first.bounding_box()
+    assert small is not None
+    assert large is not None
+    assert large["width"] > 1.5 * small["width"]
+    page.keyboard.press("Escape")
+    assert page.locator("dialog").count() == 0
+    picture.click()
+    page.get_by_role("button", name="Close").click()
+    assert page.locator("dialog").count() == 0
+
+
+@pytest.mark.slow
+def test_discs_in_the_plane_lead_to_their_concepts(tab: Tab) -> None:
+    page = tab.open(address(ODD), ODD)
+    assert page.locator(".scatter a").count() == 9
+    page.locator(".scatter a").nth(4).dispatch_event("click")
+    tab.wait(f"{ODD}, concept 4")
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""Data of the pages of classes: the concepts that serve each class most."""
+"""Data of the pages of classes: the concepts that serve each class most, markers, mistakes, prototypes, outliers."""
 
 from __future__ import annotations
 
@@ -13,8 +13,27 @@ CLASSES_PER_FILE = 64
 
 
 def class_data(report: ReportContext) -> Iterator[tuple[str, Any]]:
-    """Yield, for some classes at a time, the concepts of every layer that serve them most."""
+    """Yield, for some classes at a time, what every layer tells of them."""
     count = report.atlas.header.n_classes
     for part, start in enumerate(range(0, count, CLASSES_PER_FILE)):
+        report.end_if_interrupted()
         classes = range(start, min(start + CLASSES_PER_FILE, count))
-        yield f"classes-{part}", [[facts.concepts_of(cls) for facts in report.facts.values()] for cls in classes]
+        yield f"classes-{part}", [[_layer(report, layer, cls) for layer in report.chosen] for cls in classes]
+
+
+def _layer(report: ReportContext, layer: str, cls: int) -> dict[str, Any]:
+    """Return what a layer tells of a class; its page shows the samples among it."""
+    groups, concepts = report.groups[layer], report.facts[layer].concepts_of(cls)
+    if not concepts:
+        return {"concepts": []}
+    prototypes, outliers = groups.prototypes(cls), groups.outliers.get(cls, [])
+    report.show(outliers)
+    for prototype in prototypes:
+        report.show(prototype["nearest"])
+    return {
+        "concepts": concepts,
+        "markers": groups.markers(cls),
+        "mistakes": groups.mistakes(cls),
+        "prototypes": prototypes,
+        "outliers": [[sample, groups.percentiles[sample]] for sample in outliers],
+    }

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ...atlas.file.header import MODES
 from ...interrupts import Interrupts
 from ...progress import Progress
 from .choice import Chosen
+from .class_groups import LayerGroups, layer_groups
 from .covers import Covers
 from .facts import LayerFacts, layer_facts
 from .folder import Site
@@ -56,6 +57,8 @@ class ReportContext:
     interrupts: Interrupts
     covers: dict[str, Covers] = field(default_factory=dict)
     """Small pictures of the concepts of each layer; the pages of concepts, which come first, fill it."""
+    shown: dict[int, None] = field(default_factory=dict)
+    """Samples that pages show, each of which gets a page of its own, in the order in which they first did."""
 
     @property
     def atlas(self) -> ConceptAtlas:
@@ -66,6 +69,25 @@ class ReportContext:
     def facts(self) -> Mapping[str, LayerFacts]:
         """The numbers of each layer."""
         return {layer: layer_facts(self.atlas, layer, ids) for layer, ids in self.chosen.items()}
+
+    @cached_property
+    def groups(self) -> Mapping[str, LayerGroups]:
+        """What each layer tells of classes and of single samples."""
+        return {layer: layer_groups(self.atlas, layer) for layer in self.chosen}
+
+    @cached_property
+    def names(self) -> Mapping[str, Mapping[int, str]]:
+        """Names of concepts that are kept beside the atlas, by layer."""
+        return {layer: self.atlas[layer].names for layer in self.chosen}
+
+    @cached_property
+    def top_predictions(self) -> tuple[Any, Any]:
+        """The most probable classes of every sample of the atlas, and their probabilities."""
+        return self.atlas.top_predictions
+
+    def show(self, samples: Iterable[int]) -> None:
+        """Note that a page shows these samples."""
+        self.shown.update(dict.fromkeys(samples))
 
     @property
     def per_sheet(self) -> int:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from ...errors import CrpKitError
+from ...statistics.intervals import mean_interval
 from .links import cosines, strongest
 
 if TYPE_CHECKING:
@@ -51,6 +53,8 @@ class LayerFacts:
         Rows of each class that relevance started from: (class,).
     similarity : numpy.ndarray
         Of the report's concepts: (id, id).
+    similarity_of : str
+        What the similarity is, in words.
     """
 
     ids: tuple[int, ...]
@@ -60,21 +64,51 @@ class LayerFacts:
     deviation: Floats
     counts: Floats
     similarity: Floats
+    similarity_of: str
 
     def table(self) -> dict[str, list[Any]]:
         """Return the columns of the layer's table, a row for each concept of the report."""
         ids = list(self.ids)
         means = np.nan_to_num(self.profile[:, ids], nan=-np.inf)
-        best, highest = means.argmax(0), means.max(0)
+        highest = means.max(0)
         served = np.where(highest > 0, (means >= _SERVED * highest).sum(0), 0)
         return {
             "concept": ids,
             "relevance": [json_number(value) for value in self.relevance.mean[ids]],
             "spread": [json_number(value) for value in self.relevance.std[ids]],
             "activation": [json_number(value) for value in self.activation.mean[ids]],
-            "cls": [int(cls) if top > 0 else -1 for cls, top in zip(best, highest, strict=True)],
+            "cls": [int(cls) if top > 0 else -1 for cls, top in zip(self._main_classes(), highest, strict=True)],
             "served": served.tolist(),
+            "places": [[json_number(value) for value in place] for place in self._places()],
         }
+
+    def _main_classes(self) -> Floats:
+        """Return the class of each concept whose mean is high beyond doubt: that with the highest lower bound.
+
+        A class of one sample has no interval, and is a main class only where no class has any.
+        """
+        ids = list(self.ids)
+        low, _ = mean_interval(self.counts[:, None], self.profile[:, ids], self.deviation[:, ids])
+        bounds = np.nan_to_num(low, nan=-np.inf)
+        unbounded = ~np.isfinite(bounds).any(0)
+        means = np.nan_to_num(self.profile[:, ids], nan=-np.inf)
+        main: Floats = np.where(unbounded, means.argmax(0), bounds.argmax(0))
+        return main
+
+    def _places(self) -> Floats:
+        """Return a place in the plane for each concept, similar ones near each other: (id, 2).
+
+        Classical scaling of the distances √(2 − 2 similarity): the two leading eigenvectors of the centred similarity,
+        each with its largest magnitude positive.
+        """
+        centred = self.similarity - self.similarity.mean(0)
+        centred = centred - centred.mean(1)[:, None]
+        values, vectors = np.linalg.eigh((centred + centred.T) / 2)
+        leading = vectors[:, ::-1][:, :2] * np.sqrt(np.maximum(values[::-1][:2], 0))
+        largest = leading[np.abs(leading).argmax(0), np.arange(leading.shape[1])]
+        places = np.zeros((len(self.ids), 2))
+        places[:, : leading.shape[1]] = leading * np.where(largest < 0, -1, 1)
+        return places
 
     def histogram(self, concept: int) -> dict[str, Any]:
         """Return the mean relevance of a concept by class, strongest first; of many classes the strongest only."""
@@ -124,6 +158,7 @@ def layer_facts(atlas: ConceptAtlas, layer: str, ids: Sequence[int]) -> LayerFac
     moments = layer_atlas.relevance.moments
     seen = moments.count > 0
     profile = np.where(seen[:, None], moments.mean, np.nan)
+    similarity, words = _similarity(layer_atlas, profile[seen], list(ids))
     return LayerFacts(
         tuple(ids),
         layer_atlas.relevance.statistics(),
@@ -131,11 +166,16 @@ def layer_facts(atlas: ConceptAtlas, layer: str, ids: Sequence[int]) -> LayerFac
         profile,
         moments.std,
         moments.count,
-        _similarity(layer_atlas, profile[seen], list(ids)),
+        similarity,
+        words,
     )
 
 
-def _similarity(layer: LayerAtlas, profile: Floats, ids: list[int]) -> Floats:
-    """Return the similarity of concepts: of their relevance in every sample, or else of their means by class."""
-    values = layer.relevance.matrix if layer.file.header.matrix else profile
-    return cosines(values, values, centred=False)[np.ix_(ids, ids)]
+def _similarity(layer: LayerAtlas, profile: Floats, ids: list[int]) -> tuple[Floats, str]:
+    """Return the similarity of concepts and what it is: correlation within classes, else of their means by class."""
+    try:
+        values = layer.relevance.similarity().values
+    except CrpKitError:  # an atlas of an older version has neither products nor scores of every sample
+        values, words = cosines(profile, profile, centred=False), "Cosine similarity of mean relevance by class"
+        return values[np.ix_(ids, ids)], words
+    return np.nan_to_num(values)[np.ix_(ids, ids)], "Correlation of relevance over samples, within classes"

@@ -10,6 +10,7 @@ from .class_page import CLASSES_PER_FILE
 from .context import ReportContext
 from .covers import COVER
 from .links import Links
+from .sample_page import SAMPLES_PER_FILE
 from .samples import SampleSource
 from .sprite_sheets import SpriteSheet
 
@@ -65,12 +66,14 @@ def about(report: ReportContext) -> dict[str, Any]:
         "classes": list(atlas.classes),
         "counts": _class_counts(report),
         "classesPerFile": CLASSES_PER_FILE,
+        "shown": list(report.shown),
+        "samplesPerFile": SAMPLES_PER_FILE,
         "cell": SpriteSheet.measures(source.size),
         "cover": SpriteSheet.measures(COVER),
         "share": atlas.header.abs_norm,
         "start": _START[source.conditioned_on],
         "field": source.receptive_field,
-        "similar": "relevance in every sample" if atlas.header.matrix else "mean relevance by class",
+        "similar": next(iter(report.facts.values())).similarity_of,
         "linked": links is not None,
         "links": report.links if links is None else links.meaning,
         "linkShares": links is not None and links.shares,
@@ -83,7 +86,7 @@ def overview_data(report: ReportContext) -> Iterator[tuple[str, Any]]:
     yield "ids", {name: len(ids) for name, ids in report.chosen.items()}
     yield "concepts", sum(map(len, report.chosen.values()))
     yield "samples", len(report.atlas.samples)
-    yield "classes_seen", sum(count > 0 for count in _class_counts(report))
+    yield "occurring", _occurring(report)
     yield "references", report.source.references
     yield "same_rules", report.source.same_rules
     yield "provenance", _provenance(report.atlas)
@@ -101,6 +104,7 @@ def _layer(report: ReportContext, name: str) -> dict[str, Any]:
         "shape": list(info.output_shape),
         "ids": list(ids) if len(ids) < info.n_concepts else None,
         "remark": _remark(report.source, name),
+        "names": {str(concept): text for concept, text in report.names[name].items()},
     }
 
 
@@ -114,6 +118,13 @@ def _class_counts(report: ReportContext) -> list[int]:
     """Return the number of samples that relevance started from each class in."""
     counts: list[int] = next(iter(report.facts.values())).counts.tolist()
     return counts
+
+
+def _occurring(report: ReportContext) -> list[tuple[int, str, int]]:
+    """Return number, name and count of the classes that have samples, those with the most samples first."""
+    counts = _class_counts(report)
+    order = sorted((cls for cls, count in enumerate(counts) if count), key=lambda cls: -counts[cls])
+    return [(cls, report.atlas.classes[cls], counts[cls]) for cls in order]
 
 
 def _provenance(atlas: ConceptAtlas) -> list[tuple[str, str]]:

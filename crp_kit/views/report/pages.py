@@ -14,6 +14,7 @@ from .concept_page import concept_data
 from .context import ReportContext
 from .layer_page import layer_data
 from .overview import overview_data
+from .sample_page import sample_data
 
 if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
@@ -60,6 +61,7 @@ _PAGES: dict[str, Page] = {
         Page("concept", concept_data, SITE / "concept.js"),
         Page("layer", layer_data, SITE / "layer.js"),
         Page("class", class_data, SITE / "class.js"),
+        Page("sample", sample_data, SITE / "sample.js"),
         Page("overview", overview_data, SITE / "overview.html"),
     )
 }
@@ -92,7 +94,7 @@ def register_page(page: Page) -> None:
     >>> _ = template.write_text('<article id="samples"><h1>Samples</h1><p>{{ count }} of them.</p></article>')
     >>> register_page(Page("samples", lambda report: [("count", len(report.atlas.samples))], template, title="Samples"))
     >>> [page.name for page in pages()]
-    ['concept', 'layer', 'class', 'overview', 'samples']
+    ['concept', 'layer', 'class', 'sample', 'overview', 'samples']
     >>> unregister_page("samples")
     >>> folder.cleanup()
     """

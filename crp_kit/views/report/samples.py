@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, get_args
@@ -215,13 +215,52 @@ class SampleSource:
         if box is not None and fits:
             top, left, bottom, right = box
             crop = thumbnail(image.crop((left, top, right, bottom)), self.size)
-        strongest = float(heatmap.abs().flatten().quantile(_STRONGEST)) or None
-        covered = overlay(image, heatmap, vmax=strongest) if fits else heatmap_image(heatmap, vmax=strongest)
-        names = self.atlas.identifiers
-        name = f"sample\u00a0{entry.sample}"
-        if names is not None:
-            name = names[int(self.atlas.places(np.array([entry.sample]))[0])]
+        covered = _covered(image, tensor, heatmap)
         small, over = (thumbnail(whole, self.size) for whole in (image, covered))
-        return ReferenceSample(
-            entry.sample, entry.label, entry.score, name, small, over, crop, None if crop is None else box
-        )
+        name, own_box = self.name_of(entry.sample), None if crop is None else box
+        return ReferenceSample(entry.sample, entry.label, entry.score, name, small, over, crop, own_box)
+
+    def name_of(self, sample: int) -> str:
+        """Return the name of a sample; its number where the data have no names."""
+        names = self.atlas.identifiers
+        return f"sample\u00a0{sample}" if names is None else names[int(self.atlas.places(np.array([sample]))[0])]
+
+    def pictures(self, samples: Sequence[int]) -> Iterator[tuple[int, Image.Image, Image.Image | None]]:
+        """Yield each sample as a picture, with the heatmap of its class over it; None where it has no class."""
+        heatmaps = self._class_heatmaps(samples)
+        for sample in samples:
+            tensor, heatmap = self._read(sample), heatmaps.get(sample)
+            image, _ = drawn(tensor)
+            covered = None if heatmap is None else thumbnail(_covered(image, tensor, heatmap), self.size)
+            yield sample, thumbnail(image, self.size), covered
+
+    def _class_heatmaps(self, samples: Sequence[int]) -> dict[int, torch.Tensor]:
+        """Return heatmaps (height, width), with relevance from the class or target that a sample stands for."""
+        rows = self.atlas.places(np.array(samples))
+        targets, predicted = self.atlas.targets[rows].tolist(), self.atlas.predictions[rows].tolist()
+        if self.conditioned_on == "prediction":
+            labels = predicted
+        else:
+            labels = [target if target >= 0 else guess for target, guess in zip(targets, predicted, strict=True)]
+        known = [(sample, label) for sample, label in zip(samples, labels, strict=True) if label >= 0]
+        if self.conditioned_on == "layer" or not known:
+            return {}
+        maps = self._reference_maps(next(iter(self.atlas)))
+        images = [self._read(sample) for sample, _ in known]
+        heatmaps: dict[int, torch.Tensor] = {}
+        for indices in of_one_shape(images):
+            inputs = maps.inputs([images[index] for index in indices])
+            starts = reference_starts(self.atlas, [known[index][1] for index in indices], self.conditioned_on)
+            attr = self.subject.attribution(
+                inputs, [{"y": [start]} for start in starts], self.subject.composite, pairing="zip",
+                batch_size=min(self.batch_size, maps.run(inputs[:1]).samples_at_once), on_device="cpu",
+            )  # fmt: skip
+            heatmaps |= {known[index][0]: row for index, row in zip(indices, attr.heatmap.detach(), strict=True)}
+        return heatmaps
+
+
+def _covered(image: Image.Image, tensor: torch.Tensor, heatmap: torch.Tensor) -> Image.Image:
+    """Return a heatmap over its image, or alone where the two differ in size."""
+    strongest = float(heatmap.abs().flatten().quantile(_STRONGEST)) or None
+    fits = tensor.shape[1:] == heatmap.shape
+    return overlay(image, heatmap, vmax=strongest) if fits else heatmap_image(heatmap, vmax=strongest)

@@ -3,8 +3,8 @@
 
 (() => {
   const {
-    about, bar, bdi, cell, className, classAddress, conceptAddress, counted, digits, el,
-    heading, idsOf, layerAddress, layerNumber, load, missing, page, percent, relevance, tile,
+    about, bar, bdi, cell, className, classAddress, conceptAddress, conceptName, counted, digits, el, enlargeable,
+    heading, idsOf, layerAddress, layerNumber, load, missing, page, percent, relevance, sampleAddress, tile,
   } = crpKit;
 
   async function conceptView({ number, index, concept }) {
@@ -21,6 +21,7 @@
       parts: [
         trail(number, index),
         heading(bdi(name), `, ${label}`),
+        conceptName(number, concept) ? el("p", { class: "lead" }, "Named ", bdi(conceptName(number, concept))) : null,
         moments(data.moments),
         el("h2", {}, "RelMax: where it is most relevant"),
         el("p", { class: "hint" }, `The samples in which it contributes most to the model's output. The number is its ${about.share ? "share of all relevance in this layer" : "relevance"} there.`),
@@ -71,14 +72,14 @@
 
   function references(entries, sheet, label, mode) {
     if (!entries.length) return el("p", { class: "note" }, "No sample is in this ranking.");
-    const figures = entries.map(([name, cls, score, cells]) => {
+    const figures = entries.map(([name, cls, score, cells, number]) => {
       const sample = cls < 0 ? name : `${name} (${className(cls)})`;
       const alts = [sample, `Heatmap of ${label} in ${sample}`, `What the strongest neuron of ${label} sees in ${sample}`];
-      const pictures = cells.map((number, position) => (number < 0 ? null : cell(sheet, number, about.cell, alts[position])));
+      const pictures = cells.map((place, position) => (place < 0 ? null : cell(sheet, place, about.cell, alts[position])));
       const value = mode === "relevance" ? relevance(score) : digits(score);
       const link = cls < 0 ? null : el("a", { href: classAddress(cls) }, bdi(className(cls)));
-      const caption = el("figcaption", {}, el("strong", { title: `${mode} in this sample` }, value), link, link ? ", " : null, bdi(name));
-      return el("li", {}, el("figure", {}, pictures, caption));
+      const caption = el("figcaption", {}, el("strong", { title: `${mode} in this sample` }, value), link, link ? ", " : null, el("a", { href: sampleAddress(number) }, bdi(name)));
+      return el("li", {}, el("figure", {}, enlargeable(pictures, sample), caption));
     });
     return el("ol", { class: "samples" }, figures);
   }
@@ -105,7 +106,7 @@
     const tiles = entries.map(([concept, value]) => tile(number, layer, concept, null, digits(value)));
     return [
       el("h2", {}, "Similar concepts"),
-      el("p", { class: "hint" }, `Cosine similarity of ${about.similar}, within this layer; 1 at most.`),
+      el("p", { class: "hint" }, `${about.similar}, in this layer; 1 at most.`),
       tiles.length ? el("ul", { class: "tiles" }, tiles) : el("p", { class: "note" }, "No concept of this layer is similar."),
     ];
   }

@@ -3,11 +3,12 @@
 
 (() => {
   const {
-    about, bar, bdi, className, classAddress, conceptAddress, counted, cover,
+    about, bar, bdi, className, classAddress, conceptAddress, conceptName, counted, cover,
     digits, el, heading, integer, layerNumber, load, missing, page, relevance,
   } = crpKit;
 
   const ROWS = 100; // that the table shows at first
+  const LABELLED = 80; // concepts, at most, that have their number beside them in the plane
   const states = new Map(); // sorting and filter of each layer's table
   const CONCEPTS = { ChannelConcept: "a channel", NeuronConcept: "a neuron", TokenConcept: "a token", HeadConcept: "a head" };
   const COLUMNS = [
@@ -40,7 +41,7 @@
       const name = el("a", { href: conceptAddress(number, concept) }, String(concept));
       const cells = {
         picture: el("td", { class: "picture" }, cover(layer, index)),
-        concept: el("th", { scope: "row" }, name),
+        concept: el("th", { scope: "row" }, name, conceptName(number, concept) ? el("small", {}, " ", bdi(conceptName(number, concept))) : null),
         relevance: el("td", { class: "number" }, relevance(table.relevance[index])),
         bar: el("td", { class: "wide" }, bar(table.relevance[index], largest, signed)),
         spread: el("td", { class: "number wide" }, relevance(table.spread[index])),
@@ -101,8 +102,40 @@
         el("div", { class: "tools" }, el("label", {}, "Filter", filter), count),
         el("table", { class: "concepts" }, el("thead", {}, el("tr", {}, head)), body),
         more,
+        scatter(number, layer.table),
       ],
     };
+  }
+
+  const drawn = (tag, attributes, ...children) => {
+    const element = document.createElementNS("http://www.w3.org/2000/svg", tag);
+    for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
+    element.append(...children);
+    return element;
+  };
+
+  /** All concepts in the plane, similar ones near each other; the table leads to the same pages by keyboard. */
+  function scatter(number, { concept: concepts, places, relevance: means, cls }) {
+    if (concepts.length < 3) return null;
+    const [width, height, edge] = [640, 400, 24];
+    const scale = (axis, size) => {
+      const values = places.map((place) => place[axis] ?? 0);
+      const [low, high] = [Math.min(...values), Math.max(...values)];
+      return (value) => edge + ((size - 2 * edge) * ((value ?? 0) - low)) / (high - low || 1);
+    };
+    const [across, down] = [scale(0, width), scale(1, height)];
+    const largest = Math.max(...means.map((value) => Math.abs(value ?? 0)), 0) || 1;
+    const points = concepts.map((concept, index) => {
+      const called = conceptName(number, concept);
+      const words = `concept ${concept}${called ? `, ${called}` : ""}: ${relevance(means[index])}${cls[index] < 0 ? "" : `, ${className(cls[index])}`}`;
+      const radius = 3 + 9 * Math.sqrt(Math.abs(means[index] ?? 0) / largest);
+      const [x, y] = [across(places[index][0]), height - down(places[index][1])];
+      const circle = drawn("circle", { cx: x, cy: y, r: radius }, drawn("title", {}, words));
+      const label = concepts.length > LABELLED ? [] : [drawn("text", { x, y: y - radius - 3 }, String(concept))];
+      return drawn("a", { href: conceptAddress(number, concept), tabindex: "-1" }, circle, ...label);
+    });
+    const picture = drawn("svg", { viewBox: `0 0 ${width} ${height}`, class: "scatter", role: "img", "aria-label": "Concepts of this layer in the plane, similar ones near each other" }, ...points);
+    return el("section", {}, el("h2", {}, "Concepts by similarity"), el("p", { class: "hint" }, `${about.similar}: similar concepts lie near each other, as far as a plane can show that. Larger discs have more mean relevance; each leads to its concept.`), picture);
   }
 
   function tableHint() {

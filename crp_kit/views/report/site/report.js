@@ -99,6 +99,7 @@ const crpKit = (() => {
   };
   const relevance = (value) => (value === null || !about.share ? digits(value) : percent(value));
   const className = (cls) => (cls < 0 ? "none" : about.classes[cls]);
+  const conceptName = (number, concept) => about.layers[number]?.names[concept] ?? null;
   const counted = (count, singular, plural) => `${integer(count)} ${count === 1 ? singular : plural}`;
 
   // ---- Addresses
@@ -106,6 +107,7 @@ const crpKit = (() => {
   const layerAddress = (number) => `#/${encodeURIComponent(about.layers[number].name)}`;
   const conceptAddress = (number, concept) => `${layerAddress(number)}/${concept}`;
   const classAddress = (cls) => `#class/${cls}`;
+  const sampleAddress = (sample) => `#sample/${sample}`;
   const idsOf = (number) => about.layers[number].ids ?? Array.from({ length: about.layers[number].size }, (_, i) => i);
 
   function decoded(text) {
@@ -138,14 +140,44 @@ const crpKit = (() => {
 
   const heading = (...content) => el("h1", { tabindex: "-1" }, ...content);
 
-  /** A link to a concept: its cover and number, the name of its layer if another one, and notes. */
+  /** A link to a concept: its cover, number and name, the name of its layer if another one, and notes. */
   function tile(target, layer, concept, name, ...notes) {
     const index = layer ? idsOf(target).indexOf(concept) : -1;
+    const called = conceptName(target, concept);
     const content = [
       index < 0 ? el("span", { class: "cell" }) : cover(layer, index),
-      el("span", {}, el("strong", {}, String(concept)), name ? el("small", {}, bdi(name)) : null, notes.map((note) => el("small", {}, note))),
+      el("span", {}, el("strong", {}, String(concept)), [called, name].filter(Boolean).map((text) => el("small", {}, bdi(text))), notes.map((note) => el("small", {}, note))),
     ];
     return el("li", {}, index < 0 ? el("div", {}, content) : el("a", { href: conceptAddress(target, concept) }, content));
+  }
+
+  /** Pictures of a sample, which a click or the Enter key enlarges. */
+  function enlargeable(pictures, label) {
+    const shown = pictures.filter(Boolean);
+    const open = () => {
+      const close = el("button", { type: "button" }, "Close");
+      const dialog = el("dialog", { class: "large", "aria-label": label }, el("div", {}, shown.map((picture) => picture.cloneNode(true))), el("p", {}, bdi(label)), close);
+      close.addEventListener("click", () => dialog.close());
+      dialog.addEventListener("click", (event) => event.target === dialog && dialog.close());
+      dialog.addEventListener("close", () => dialog.remove());
+      document.body.append(dialog);
+      dialog.showModal();
+    };
+    return el("button", { type: "button", class: "enlarge", "aria-label": `Enlarge ${label}`, on: { click: open } }, shown);
+  }
+
+  /** Data of a sample's page, with the sheet of its pictures. */
+  async function sampleData(sample) {
+    const index = about.shown.indexOf(sample);
+    const part = await load(`samples-${Math.floor(index / about.samplesPerFile)}`);
+    return { sheet: part.sheet, ...part.samples[index % about.samplesPerFile] };
+  }
+
+  /** A link to a sample: its picture, its name, and notes. */
+  async function sampleTile(sample, ...notes) {
+    const { sheet, name, cells } = await sampleData(sample);
+    const text = el("span", {}, bdi(name), notes.map((note) => el("small", {}, note)));
+    return el("li", {}, el("a", { href: sampleAddress(sample) }, cell(sheet, cells[0], about.cell, ""), text));
   }
 
   // ---- Showing
@@ -205,25 +237,35 @@ const crpKit = (() => {
 
   // ---- Search
 
+  let names = null; // of samples, loaded when the search is first used
+
+  /** How well words fit a name: 0 for not at all, more for its start and for whole words. */
+  function fit(name, words) {
+    const text = name.toLocaleLowerCase();
+    if (!words.every((word) => text.includes(word))) return 0;
+    const parts = text.split(/[^\p{L}\p{N}]+/u);
+    const whole = words.filter((word) => parts.includes(word)).length;
+    return 1 + whole + (text.startsWith(words[0]) ? 1 : 0) + (text === words.join(" ") ? words.length + 1 : 0);
+  }
+
   function matches(text) {
     const words = text.trim().toLocaleLowerCase().split(/\s+/).filter(Boolean);
     if (!words.length) return [];
-    const has = (name, some) => some.every((word) => name.toLocaleLowerCase().includes(word));
     const results = [];
-    about.layers.forEach(({ name }, number) => {
-      if (has(name, words)) results.push({ to: layerAddress(number), text: name, type: "layer" });
-    });
+    const add = (score, to, shown, type) => score > 0 && results.push({ score, to, text: shown, type });
     const last = words.at(-1);
-    if (/^\d+$/.test(last)) {
-      about.layers.forEach(({ name }, number) => {
-        const fits = has(name, words.slice(0, -1)) && idsOf(number).includes(Number(last));
-        if (fits) results.push({ to: conceptAddress(number, Number(last)), text: `${name}, concept ${Number(last)}`, type: "concept" });
-      });
-    }
-    about.classes.forEach((name, cls) => {
-      if (results.length < MATCHES && has(name, words)) results.push({ to: classAddress(cls), text: name, type: "class" });
+    about.layers.forEach(({ name, names: called }, number) => {
+      add(fit(name, words), layerAddress(number), name, "layer");
+      const numbered = /^\d+$/.test(last) && idsOf(number).includes(Number(last));
+      const before = words.slice(0, -1);
+      if (numbered) add(before.length ? fit(name, before) + 1 : 2, conceptAddress(number, Number(last)), `${name}, concept ${Number(last)}`, "concept");
+      for (const [concept, own] of Object.entries(called)) {
+        if (idsOf(number).includes(Number(concept))) add(fit(own, words), conceptAddress(number, concept), `${own}: ${name}, concept ${concept}`, "concept");
+      }
     });
-    return results.slice(0, MATCHES);
+    about.classes.forEach((name, cls) => about.counts[cls] && add(fit(name, words), classAddress(cls), name, "class"));
+    names?.forEach((name, index) => add(fit(name, words), sampleAddress(about.shown[index]), name, "sample"));
+    return results.sort((a, b) => b.score - a.score).slice(0, MATCHES);
   }
 
   function startSearch() {
@@ -250,11 +292,14 @@ const crpKit = (() => {
       input.setAttribute("aria-activedescendant", chosen.id);
       chosen.scrollIntoView({ block: "nearest" });
     };
+    input.addEventListener("focus", async () => {
+      names ??= await load("sample-names").catch(() => null);
+    });
     input.addEventListener("input", () => {
       const items = matches(input.value).map(({ to, text, type }, number) =>
         el("li", { id: `result-${number}`, role: "option", "data-to": to, "aria-selected": "false" }, bdi(text), el("small", {}, type)),
       );
-      const nothing = el("li", { role: "option", "aria-disabled": "true" }, "Nothing found: no layer, concept number or class is called so.");
+      const nothing = el("li", { role: "option", "aria-disabled": "true" }, "Nothing found: no layer, concept, class with samples, or sample is called so.");
       list.replaceChildren(...(items.length ? items : [nothing]));
       list.hidden = input.value.trim() === "";
       input.setAttribute("aria-expanded", String(!list.hidden));
@@ -340,7 +385,8 @@ const crpKit = (() => {
   }
 
   return {
-    about, bar, bdi, cell, className, classAddress, conceptAddress, counted, cover, digits, el, heading, idsOf, integer,
-    layerAddress, layerNumber, load, missing, page, percent, put, relevance, tile,
+    about, bar, bdi, cell, className, classAddress, conceptAddress, conceptName, counted, cover, digits, el, enlargeable,
+    heading, idsOf, integer, layerAddress, layerNumber, load, missing, page, percent, put, relevance, sampleAddress,
+    sampleData, sampleTile, tile,
   };
 })();

@@ -1,0 +1,83 @@
+"""Data of the pages of samples: picture, heatmap, predictions, attributes, and what each layer saw in it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from ...errors import AtlasError
+from .context import ReportContext
+from .facts import json_number
+from .sprite_sheets import SpriteSheet
+
+__all__ = ["SAMPLES_PER_FILE", "sample_data"]
+
+SAMPLES_PER_FILE = 64
+_CONCEPTS = 6
+
+
+def sample_data(report: ReportContext) -> Iterator[tuple[str, Any]]:
+    """Yield the data of the samples that other pages show, some at a time, and the names of all of them."""
+    samples = list(report.shown)
+    for part, start in enumerate(range(0, len(samples), SAMPLES_PER_FILE)):
+        report.end_if_interrupted()
+        name = f"samples-{part}"
+        yield name, _part(report, samples[start : start + SAMPLES_PER_FILE], name)
+    yield "sample-names", [report.source.name_of(sample) for sample in samples]
+
+
+def _part(report: ReportContext, samples: Sequence[int], name: str) -> dict[str, Any]:
+    """Return the data of some samples, and write their sheet of pictures."""
+    sheet, data = SpriteSheet(report.source.size), []
+    for sample, image, heatmap in report.source.pictures(samples):
+        cells = [sheet.cell((sample, "image"), image)]
+        cells.append(-1 if heatmap is None else sheet.cell((sample, "heatmap"), heatmap))
+        data.append({"cells": cells, **_facts(report, sample)})
+    sheet.save(report.site.picture(name))
+    return {"sheet": [f"{name}.webp", *sheet.geometry], "samples": data}
+
+
+def _facts(report: ReportContext, sample: int) -> dict[str, Any]:
+    """Return what the atlas knows of a sample."""
+    atlas = report.atlas
+    row = int(atlas.places(np.array([sample]))[0])
+    return {
+        "name": report.source.name_of(sample),
+        "start": int(atlas.targets[row]),
+        "predictions": _predictions(report, row),
+        "attributes": [[key, _text(values[row])] for key, values in atlas.attributes.items()],
+        "layers": [_layer(report, layer, sample, row) for layer in report.chosen],
+    }
+
+
+def _predictions(report: ReportContext, row: int) -> list[list[Any]]:
+    """Return the most probable classes of a sample with their probabilities, or the predicted one without."""
+    try:
+        classes, probabilities = report.top_predictions
+    except AtlasError:
+        predicted = int(report.atlas.predictions[row])
+        return [[predicted, None]] if predicted >= 0 else []
+    pairs = zip(classes[row].tolist(), probabilities[row].tolist(), strict=True)
+    return [[cls, json_number(probability)] for cls, probability in pairs if cls >= 0]
+
+
+def _layer(report: ReportContext, layer: str, sample: int, row: int) -> dict[str, Any]:
+    """Return the strongest concepts of a layer in a sample, and how unusual it is there, as far as that is known."""
+    scores = report.atlas[layer].relevance
+    percentile = report.groups[layer].percentiles.get(sample)
+    strongest: list[list[Any]] = []
+    if scores.has("matrix"):
+        values = np.asarray(scores.matrix[row : row + 1], np.float64)[0]
+        if np.isfinite(values).all():
+            order = np.argsort(-np.abs(values), kind="stable")[:_CONCEPTS]
+            strongest = [[int(concept), json_number(values[concept])] for concept in order if values[concept] != 0]
+    return {"concepts": strongest, "percentile": None if percentile is None else json_number(percentile)}
+
+
+def _text(value: Any) -> str:
+    """Return an attribute's value as text."""
+    if isinstance(value, (bool, np.bool_)):
+        return "yes" if value else "no"
+    return f"{value:g}" if isinstance(value, (float, np.floating)) else str(value)

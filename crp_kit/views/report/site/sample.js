@@ -1,0 +1,63 @@
+// Page of a sample: picture, heatmap, predictions, attributes, and its strongest concepts by layer.
+"use strict";
+
+(() => {
+  const {
+    about, bdi, cell, className, classAddress, el, enlargeable, heading, layerAddress, load, missing, page, percent,
+    relevance, sampleData, tile,
+  } = crpKit;
+
+  async function sampleView({ sample }) {
+    const data = await sampleData(sample);
+    const layers = await Promise.all(about.layers.map((_, number) => load(`layer-${number}`)));
+    const alts = [data.name, `Heatmap of ${className(data.start)} in ${data.name}`];
+    const pictures = data.cells.map((number, index) => (number < 0 ? null : cell(data.sheet, number, about.cell, alts[index])));
+    const hint = data.cells[1] < 0 ? null : el("p", { class: "hint" }, "The image, and where in it the relevance of its class comes from: red for it, blue against it.");
+    return {
+      title: data.name,
+      parts: [
+        heading(bdi(data.name)),
+        el("p", { class: "lead" }, ...classes(data)),
+        el("div", { class: "sample" }, el("div", {}, enlargeable(pictures, data.name), hint), facts(data, sample)),
+        ...about.layers.map((layer, number) => section(layer, number, data.layers[number], layers[number])).flat(),
+      ],
+    };
+  }
+
+  const link = (cls) => el("a", { href: classAddress(cls) }, bdi(className(cls)));
+
+  function classes({ start, predictions }) {
+    const predicted = predictions.length ? predictions[0][0] : -1;
+    if (start < 0) return predicted < 0 ? ["No class is known."] : ["Predicted as ", link(predicted), "."];
+    if (predicted < 0) return ["Relevance started from ", link(start), "."];
+    if (start === predicted) return ["Relevance started from ", link(start), ", which is also what the model predicts."];
+    return ["Relevance started from ", link(start), "; the model predicts ", link(predicted), "."];
+  }
+
+  function facts({ predictions, attributes }, sample) {
+    const guesses = predictions.filter(([, probability]) => probability !== null).map(([cls, probability]) => el("tr", {}, el("th", { scope: "row" }, link(cls)), el("td", { class: "number" }, percent(probability))));
+    const rows = attributes.map(([name, value]) => el("tr", {}, el("th", { scope: "row" }, bdi(name)), el("td", {}, bdi(value))));
+    return el(
+      "div",
+      {},
+      guesses.length ? [el("h2", {}, "Most probable classes"), el("table", { class: "facts" }, el("tbody", {}, guesses))] : [],
+      el("h2", {}, "What is known of it"),
+      el("table", { class: "facts" }, el("tbody", {}, el("tr", {}, el("th", { scope: "row" }, "Number in the dataset"), el("td", {}, String(sample))), rows)),
+    );
+  }
+
+  function section({ name }, number, { concepts, percentile }, layer) {
+    const unusual = percentile === null ? null : el("p", { class: "hint" }, `More unusual than ${percentile.toFixed(0)}\u00a0% of the rightly predicted samples of its class in this layer.`);
+    const tiles = concepts.map(([concept, value]) => tile(number, layer, concept, null, relevance(value)));
+    const none = el("p", { class: "note" }, "The atlas does not hold the scores of every sample of this layer.");
+    return [el("h2", {}, el("a", { href: layerAddress(number) }, bdi(name))), unusual, tiles.length ? el("ul", { class: "tiles" }, tiles) : none];
+  }
+
+  page("sample", {
+    read: (parts) => {
+      const sample = parts.length === 1 && /^\d+$/.test(parts[0]) ? Number(parts[0]) : NaN;
+      return about.shown.includes(sample) ? { sample } : missing(`no page of a sample ${parts.join("/")}`);
+    },
+    view: sampleView,
+  });
+})();
