@@ -6,7 +6,8 @@ import click
 
 from .atlas_ask import export, info, stats
 from .atlas_build import annotate, build, import_, merge, verify
-from .atlas_questions import compare, contrast, markers, mistakes, names, outliers, prototypes, similar, strategies
+from .atlas_compare import compare
+from .atlas_questions import contrast, markers, mistakes, names, outliers, prototypes, similar, strategies
 from .atlas_references import references
 
 __all__ = ["atlas"]

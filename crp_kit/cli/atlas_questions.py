@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ..atlas.query.layer_atlas import ScoreAtlas
     from ..atlas.query.selection import Selection
 
-__all__ = ["compare", "contrast", "markers", "mistakes", "names", "outliers", "prototypes", "similar", "strategies"]
+__all__ = ["contrast", "markers", "mistakes", "names", "outliers", "prototypes", "similar", "strategies"]
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -182,15 +182,27 @@ def prototypes(*, file: Path, cls: str, count: int | None, **options: Any) -> No
 @_question
 @click.option("--class", "cls", metavar="CLASS", help="Name, else number.  [default: all classes]")
 @click.option("--top", type=click.IntRange(min=1), default=20, show_default=True, metavar="N")
-def outliers(*, file: Path, cls: str | None, top: int, **options: Any) -> None:
-    """Print the samples whose use of concepts is least ordinary for their class, the most extreme first."""
-    _ask(
-        file,
-        options,
-        lambda atlas, scores, where: scores.outliers(
-            None if cls is None else class_named(cls, atlas.classes), top, where=where
-        ),
-    )
+@click.option(
+    "--against",
+    type=click.Path(path_type=Path),
+    metavar="OTHER",
+    help="Print instead how well the scores separate the samples of this atlas of the same model.",
+)
+def outliers(*, file: Path, cls: str | None, top: int, against: Path | None, **options: Any) -> None:
+    """Print the samples whose use of concepts is least ordinary for their class, the most extreme first.
+
+    With --against, the AUROC of scores that separate the samples of another atlas, beside baselines.
+    """
+    from ..atlas import ConceptAtlas
+
+    def ask(atlas: ConceptAtlas, scores: ScoreAtlas, where: Any) -> Any:
+        table = scores.outliers(None if cls is None else class_named(cls, atlas.classes), top, where=where)
+        if against is None:
+            return table
+        with ConceptAtlas(against) as other:
+            return table.against(other[options["layer"]].score(options["mode"]))
+
+    _ask(file, options, ask)
 
 
 @click.command(short_help="Clusters of the samples of a class by the concepts that they use.")
@@ -223,24 +235,4 @@ def names(*, file: Path, length: int, seed: int, save: bool, **options: Any) -> 
         table = atlas[options["layer"]].name_concepts(length=length, mode=options["mode"], seed=seed)
         if save:
             table.save()
-        print_table(table, options, table.plot)
-
-
-@click.command(short_help="Two atlases side by side.")
-@_file
-@click.argument("other", type=click.Path(path_type=Path))
-@_layer
-@mode_option
-@click.option("--other-layer", metavar="LAYER", help="Of the other atlas.  [default: the same]")
-@click.option("--threshold", type=float, default=0.5, show_default=True, help="Similarity below which none is matched.")
-@figure_options
-def compare(*, file: Path, other: Path, other_layer: str | None, threshold: float, **options: Any) -> None:
-    """Print which concepts of two atlases correspond, one to one, and which are of one atlas alone."""
-    from ..atlas import ConceptAtlas, compare_atlases
-
-    check_table_output(options)
-    with ConceptAtlas(file) as first, ConceptAtlas(other) as second:
-        table = compare_atlases(
-            first, second, options["layer"], layer_b=other_layer, mode=options["mode"], threshold=threshold
-        )
         print_table(table, options, table.plot)

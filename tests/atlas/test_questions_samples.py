@@ -161,7 +161,9 @@ def test_classes_with_too_few_samples_are_named(atlas: crp.ConceptAtlas, scores:
         scores.prototypes(3, where=~few)
 
 
-def test_another_atlas_is_detected_by_three_scores(atlas: crp.ConceptAtlas, scores: ScoreAtlas, tmp_path: Path) -> None:
+def test_another_atlas_is_detected_by_scores_and_baselines(
+    atlas: crp.ConceptAtlas, scores: ScoreAtlas, tmp_path: Path
+) -> None:
     class Noisy(Labelled):
         def __getitem__(self, number: int) -> tuple[torch.Tensor, Any]:
             generator = torch.Generator().manual_seed(number)
@@ -170,11 +172,11 @@ def test_another_atlas_is_detected_by_three_scores(atlas: crp.ConceptAtlas, scor
 
     with build(tmp_path / "b.h5", Noisy(24), layers=[SHAPES_LAYER], matrix=True) as other:
         table = scores.outliers().against(other[SHAPES_LAYER].relevance)
-        assert table.method.tolist() == ["prototypes", "density", "mahalanobis"]
-        assert table.auroc.min() > 0.8
-        assert table.n.tolist() == [sum(right_of(atlas, cls).sum() for cls in range(8))] * 3
-        assert table.n_other.tolist() == [24] * 3
-        assert "softmax and energy are not compared" in repr(table)
+        assert table.method.tolist() == ["prototypes", "density", "mahalanobis", "softmax"]
+        assert table.auroc[:3].min() > 0.8
+        assert table.n.tolist() == [sum(right_of(atlas, cls).sum() for cls in range(8))] * 4
+        assert table.n_other.tolist() == [24] * 4
+        assert "energy is not compared: atlases keep probabilities" in repr(table)
         fits = {cls: scores.prototypes(cls).fit.held_out for cls in range(8)}
         rows, labels = other[SHAPES_LAYER].relevance.matrix[:].astype("f8"), other.labels
         yours = [
@@ -184,6 +186,10 @@ def test_another_atlas_is_detected_by_three_scores(atlas: crp.ConceptAtlas, scor
         mine = np.concatenate([fit.scores for fit in fits.values()])
         expected = roc_auc_score([0] * len(mine) + [1] * 24, [*mine, *yours])
         assert table.auroc[1] == pytest.approx(expected, abs=1e-3)
+        right = np.logical_or.reduce([right_of(atlas, cls) for cls in range(8)])
+        highest = [atlas.top_predictions[1][right, 0], other.top_predictions[1][:, 0]]
+        expected = roc_auc_score(np.repeat([0, 1], [right.sum(), 24]), -np.concatenate(highest))
+        assert table.auroc[3] == pytest.approx(expected, abs=1e-12)
         with pytest.raises(InputError, match="same model, layer and mode"):
             scores.outliers().against(other[SHAPES_LAYER].activation)
         with pytest.raises(InputError, match="no sample of a class"):

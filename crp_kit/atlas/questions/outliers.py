@@ -1,8 +1,7 @@
-"""Outliers: samples that use concepts unlike the others of their class, and detection of another dataset."""
+"""Outliers: samples that use concepts unlike the others of their class."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -13,49 +12,20 @@ from ...class_names import class_label
 from ...drawing import plots
 from ...errors import InputError
 from ...result_table import Column, Table, column_named, not_a_column
-from ...statistics.arrays import Bools, Floats, Integers
-from ...statistics.detection import auroc, fit_class_distances
 from ...statistics.gaussian_mixture import own_coordinates
-from ...statistics.prototypes import LEAST_ROWS, HeldOut, held_out_scores
+from ...statistics.prototypes import LEAST_ROWS
 from ..query.selection import Selection
 from ..query.stored_scores import StoredScores
-from .matrix_rows import score_rows, scored
-from .sample_vectors import right_samples
+from .class_samples import held_out_of, rows_by_class
+from .detection import Detection, detection
+from .matrix_rows import scored
 
 if TYPE_CHECKING:
     from ...drawing import Figure
 
-__all__ = ["Detection", "Outliers", "outliers"]
+__all__ = ["Outliers", "outliers"]
 
 _NAMED = 3
-
-
-@dataclass(frozen=True, eq=False, repr=False)
-class Detection(Table):
-    """How well scores separate the samples of another atlas from those of this one.
-
-    Parameters
-    ----------
-    method : numpy.ndarray
-        ``"prototypes"``: deviation of −log p from the median of the class. ``"density"``: −log p itself.
-        ``"mahalanobis"``: distance from the mean of the class, with one covariance for all classes.
-    auroc : numpy.ndarray
-        The chance that a sample of the other atlas has the higher score; 0.5 by chance.
-    n : numpy.ndarray
-        Samples of this atlas, each scored by fits without it.
-    n_other : numpy.ndarray
-        Samples of the other atlas.
-    """
-
-    method: Column
-    auroc: Column
-    n: Column
-    n_other: Column
-
-    @property
-    def caption(self) -> str:
-        """What is not compared, and why."""
-        return "highest softmax and energy are not compared: the atlases hold no outputs of the model"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -126,7 +96,7 @@ class Outliers(Table):
         AtlasError
             If an atlas has no matrix.
         """
-        return _detection(self.scores, other, self.where, where, seed=self.seed)
+        return detection(self.scores, other, self.where, where, seed=self.seed)
 
 
 def outliers(
@@ -138,9 +108,9 @@ def outliers(
     if cls is not None:
         mask = mask & (scores.file.targets == scores.file.class_number(cls))
     samples, classes, percentiles, deviations, left_out = [], [], [], [], []
-    for number, rows, right, values in _by_class(scores, mask):
+    for number, rows, right, values in rows_by_class(scores, mask):
         coordinates = own_coordinates(values)
-        held = _held_out(coordinates[right], values.shape[1], seed)
+        held = held_out_of(coordinates[right], values.shape[1], seed)
         if held is None:
             left_out.append(number)
             continue
@@ -166,80 +136,3 @@ def _too_few(scores: StoredScores, cls: int | str | None, left_out: list[int]) -
     if cls is None:
         return f"no class has {LEAST_ROWS} rightly predicted samples that differ, of {len(left_out)} classes"
     return f"class {cls!r} of {scores.file.path} has fewer than {LEAST_ROWS} rightly predicted samples that differ"
-
-
-def _by_class(scores: StoredScores, mask: Bools) -> Iterator[tuple[int, Integers, Bools, Floats]]:
-    """Yield each class with its rows among all samples, which of them are predicted right, and their vectors."""
-    targets, right = scores.file.targets, right_samples(scores)
-    chosen = np.flatnonzero(mask)
-    vectors = score_rows(scores, mask)
-    order = np.argsort(targets[chosen], kind="stable")
-    classes, starts = np.unique(targets[chosen][order], return_index=True)
-    for number, part in zip(classes.tolist(), np.split(order, starts)[1:], strict=True):
-        rows = chosen[part]
-        yield number, rows, right[rows], vectors[part].astype(np.float64)
-
-
-def _held_out(values: Floats, features: int, seed: int) -> HeldOut | None:
-    """Return held-out scores; ``None`` for too few rows, or rows that differ too little for that."""
-    try:
-        return held_out_scores(values, features=features, seed=seed)
-    except InputError:
-        return None
-
-
-def _detection(
-    scores: StoredScores, other: StoredScores, where: Selection | None, other_where: Selection | None, *, seed: int
-) -> Detection:
-    """Return AUROCs of three scores; see `Outliers.against`."""
-    same = (scores.layer, scores.mode, scores.n_concepts) == (other.layer, other.mode, other.n_concepts)
-    if not same or scores.file.header.model_sha256 != other.file.header.model_sha256:
-        raise InputError(
-            f"{other.file.path} has to be of the same model, layer and mode: {scores.mode} of {scores.layer!r}; got "
-            f"{other.mode} of {other.layer!r}"
-        )
-    theirs = {number: values for number, _, _, values in _by_class(other, scored(other, other_where))}
-    own: list[tuple[HeldOut, Floats, int]] = []
-    for number, _, right, values in _by_class(scores, scored(scores, where)):
-        held = _held_out(values[right], values.shape[1], seed) if number in theirs else None
-        if held is not None:
-            own.append((held, values[right], number))
-    if not own:
-        raise InputError(f"{other.file.path} has no sample of a class that {scores.file.path} has prototypes of")
-    pairs = {"prototypes": _deviations(own, theirs), "density": _densities(own, theirs)}
-    pairs["mahalanobis"] = _distances(own, theirs)
-    areas = np.array([auroc(*pair) for pair in pairs.values()])
-    sizes = np.array([[len(mine), len(yours)] for mine, yours in pairs.values()])
-    return Detection(np.array(list(pairs)), areas, sizes[:, 0], sizes[:, 1])
-
-
-def _deviations(own: list[tuple[HeldOut, Floats, int]], theirs: dict[int, Floats]) -> tuple[Floats, Floats]:
-    """Return two-sided deviations of both, in units of the class's median deviation."""
-    mine, yours = [], []
-    for held, _, number in own:
-        unit = max(float(np.median(held.deviations)), 1e-12)
-        mine.append(held.deviations / unit)
-        yours.append(np.abs(held.further_scores(theirs[number]).mean(0) - np.median(held.scores)) / unit)
-    return np.concatenate(mine), np.concatenate(yours)
-
-
-def _densities(own: list[tuple[HeldOut, Floats, int]], theirs: dict[int, Floats]) -> tuple[Floats, Floats]:
-    """Return −log p of both."""
-    mine = np.concatenate([held.scores for held, _, _ in own])
-    return mine, np.concatenate([held.further_scores(theirs[number]).mean(0) for held, _, number in own])
-
-
-def _distances(own: list[tuple[HeldOut, Floats, int]], theirs: dict[int, Floats]) -> tuple[Floats, Floats]:
-    """Return Mahalanobis distances of both, those of this atlas by fits without the sample's fold."""
-    values = np.concatenate([rows for _, rows, _ in own])
-    classes = np.concatenate([np.full(len(rows), number) for _, rows, number in own])
-    fold = np.concatenate([held.fold for held, _, _ in own])
-    other = np.concatenate([theirs[number] for _, _, number in own])
-    other_classes = np.concatenate([np.full(len(theirs[number]), number) for _, _, number in own])
-    mine, yours = np.empty(len(values)), np.zeros(len(other))
-    folds = np.unique(fold).tolist()
-    for number in folds:
-        fit = fit_class_distances(values[fold != number], classes[fold != number])
-        mine[fold == number] = fit.distances(values[fold == number], classes[fold == number])
-        yours += fit.distances(other, other_classes) / len(folds)
-    return mine, yours
