@@ -17,7 +17,8 @@ Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.integer[Any]]
 
-_VALUES_AT_ONCE = 1 << 22
+_VALUES_AT_ONCE = 1 << 17
+"""Few enough for the processor's cache."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -92,12 +92,15 @@ def top_agreement(scores: Floats, k: int) -> Floats:
     InputError
         If there are not as many concepts.
     """
-    folds, groups, concepts = scores.shape
+    folds, _, concepts = scores.shape
     if not 1 <= k <= concepts:
         raise InputError(f"k is from 1 to the number of concepts, {concepts}; got {k}")
-    first = np.argsort(-scores, axis=-1, kind="stable")[..., :k]
-    member = np.zeros((folds, groups, concepts), bool)
-    np.put_along_axis(member, first, True, axis=-1)
+    least = np.sort(scores, axis=-1)[..., -k, None]
+    member, equal = scores > least, scores == least
+    for fold, group in np.argwhere(member.sum(-1) + equal.sum(-1) > k).tolist():
+        tied = np.flatnonzero(equal[fold, group])
+        equal[fold, group, tied[k - int(member[fold, group].sum()) :]] = False
+    member |= equal
     pairs = [(member[one] & member[other]).sum(-1) / k for one, other in combinations(range(folds), 2)]
     return np.where(np.isnan(scores).any(axis=(0, 2)), np.nan, np.mean(pairs, 0))
 

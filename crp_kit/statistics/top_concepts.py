@@ -9,6 +9,9 @@ import numpy.typing as npt
 
 __all__ = ["among_top"]
 
+_VALUES_AT_ONCE = 1 << 18
+"""Few enough for the processor's cache."""
+
 
 def among_top(values: npt.NDArray[Any], m: int) -> npt.NDArray[np.bool_]:
     """Return which concepts are among the `m` strongest of each sample, (sample, concept).
@@ -29,7 +32,11 @@ def among_top(values: npt.NDArray[Any], m: int) -> npt.NDArray[np.bool_]:
     array([[1, 1, 1, 0],
            [0, 1, 0, 0]])
     """
-    # Sorting whole rows takes less time than np.partition, which is not vectorised for every type.
-    least = np.sort(values, axis=1)[:, -m, None]
-    strongest: npt.NDArray[np.bool_] = (values >= least) & (values > 0)
+    strongest = np.empty(values.shape, np.bool_)
+    step = max(1, _VALUES_AT_ONCE // max(values.shape[1], 1))
+    for start in range(0, len(values), step):
+        part = values[start : start + step]
+        # Sorting whole rows takes less time than np.partition, which is not vectorised for every type.
+        least = np.sort(part, axis=1)[:, -m, None]
+        strongest[start : start + step] = (part >= least) & (part > 0)
     return strongest

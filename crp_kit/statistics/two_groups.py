@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import chain
 from typing import Any
 
@@ -32,8 +33,8 @@ class WelchTest:
         Mean of the first group minus that of the second.
     error : numpy.ndarray
         Standard error of the difference.
-    t, df, p : numpy.ndarray
-        Welch's t, degrees of freedom by Satterthwaite, and the two-sided p-value.
+    t, df : numpy.ndarray
+        Welch's t, and degrees of freedom by Satterthwaite.
     g : numpy.ndarray
         Hedges' g: the difference in units of the pooled standard deviation, corrected for the sizes of the groups.
     """
@@ -42,8 +43,13 @@ class WelchTest:
     error: Floats
     t: Floats
     df: Floats
-    p: Floats
     g: Floats
+
+    @cached_property
+    def p(self) -> Floats:
+        """The two-sided p-value. It takes longer than all else, and is computed when it is first asked for."""
+        values: Floats = 2 * special.stdtr(self.df, -np.abs(self.t))
+        return values
 
 
 def welch_test(a: GroupMoments, b: GroupMoments) -> WelchTest:
@@ -84,7 +90,7 @@ def welch_test(a: GroupMoments, b: GroupMoments) -> WelchTest:
         raise InputError(f"each of two groups has at least one sample; they have {n_a} and {n_b}")
     difference = a.mean - b.mean
     if min(n_a, n_b) < 2:
-        blank = np.full((5, len(difference)), np.nan)
+        blank = np.full((4, len(difference)), np.nan)
         return WelchTest(difference, *blank)
     part_a, part_b = a.std**2 / (n_a - 1), b.std**2 / (n_b - 1)  # squared errors of the means
     error = np.sqrt(part_a + part_b)
@@ -96,7 +102,7 @@ def welch_test(a: GroupMoments, b: GroupMoments) -> WelchTest:
         df = 1 / (share**2 / (n_a - 1) + (1 - share) ** 2 / (n_b - 1))
         df = np.where(np.isnan(df), 1.0, df)
         g = difference / spread * _small_sample_correction(freedom)
-    return WelchTest(difference, error, t, df, 2 * special.stdtr(df, -np.abs(t)), g)
+    return WelchTest(difference, error, t, df, g)
 
 
 def _small_sample_correction(freedom: int) -> float:
