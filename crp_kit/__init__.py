@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from .graph.operations import OperationSpec
     from .graph.registry import register_operation
     from .inspection import check_model, rule_table, show_layer_indices
+    from .models.detectors import detector
     from .region_map import RegionMap
     from .study import Study
     from .views import image, plot
@@ -66,6 +67,7 @@ __all__ = [
     "check_model",
     "compare_atlases",
     "data",
+    "detector",
     "export_atlas",
     "get_layer_names",
     "image",
@@ -105,6 +107,7 @@ _HOME = {
     "annotate_atlas": "atlas",
     "check_model": "inspection",
     "compare_atlases": "atlas",
+    "detector": "models.detectors",
     "export_atlas": "atlas",
     "get_layer_names": "graph.model_graph",
     "keep_freed_memory": "allocator",

@@ -14,6 +14,7 @@ from ..errors import ConditionError, InputError
 from ..graph.elementwise import Elementwise
 from ..graph.graph import Graph
 from ..graph.recording.inputs import Calling, Inputs
+from ..models.detectors import detector, is_detector
 from ..numerics import count_not_finite
 from ..propagation.engine import Engine
 from ..propagation.plan import BatchNormRule
@@ -38,7 +39,8 @@ class CondAttribution:
     Parameters
     ----------
     model : torch.nn.Module
-        It is never changed: it runs as a copy that shares its tensors, in evaluation mode.
+        It is never changed: it runs as a copy that shares its tensors, in evaluation mode. A detector of torchvision
+        becomes a `crp_kit.detector`, unless `output` or `inputs` say otherwise.
     output : str, int or callable, optional
         The part of the model's output that is attributed, if that is not one tensor: a key, an index, or a function.
     elementwise : module types, str, or several of them, optional
@@ -106,6 +108,8 @@ class CondAttribution:
     ) -> None:
         if not isinstance(model, torch.nn.Module):
             raise InputError(f"model is a torch.nn.Module; got {type(model).__name__}")
+        if output is None and inputs == "arguments" and is_detector(model):
+            model = detector(model)
         self.model = model
         self.engine = Engine(
             model,

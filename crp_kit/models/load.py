@@ -23,6 +23,8 @@ from .weights import check_weights
 __all__ = ["ImageBatch", "LoadedModel", "Preprocess", "load_images", "load_model", "open_image"]
 
 _SCHEMES = ("demo", "torchvision", "timm")
+_AS_IT_IS = Preprocess(resize=None, crop=None, mean=(0.0,) * 3, std=(1.0,) * 3)
+"""For detectors, which scale and normalise images themselves."""
 _FORMS = "demo:resnet, torchvision:NAME, timm:NAME, package.module:factory or file.py:factory"
 
 
@@ -140,7 +142,7 @@ def _torchvision(name: str, weights: str | None) -> LoadedModel:
         raise InputError(f"torchvision has no model named {name!r}; {hint}")
     builder = models.get_model_builder(name)
     family = builder.__module__.removeprefix("torchvision.models.").split(".")[0]
-    if family in ("detection", "optical_flow", "video", "quantization"):
+    if family in ("optical_flow", "video", "quantization"):
         raise ModelError(
             f"torchvision:{name} is a model for {family.replace('_', ' ')}: it does not map one image to one tensor. "
             f"Write a factory that wraps it and name it as file.py:factory"
@@ -148,11 +150,13 @@ def _torchvision(name: str, weights: str | None) -> LoadedModel:
     output = "out" if family == "segmentation" else None
     if weights is None or weights == "none" or is_state_file(weights):
         resize, crop = (520, None) if output else (256, 224)
-        return LoadedModel(_untrained(builder), Preprocess(resize=resize, crop=crop), output=output)
+        preprocess = _AS_IT_IS if family == "detection" else Preprocess(resize=resize, crop=crop)
+        return LoadedModel(_untrained(builder), preprocess, output=output)
     entry = _weights_entry(name, weights)
     model = _fetched(lambda: builder(weights=entry), name, weights, entry.url)
     classes = entry.meta.get("categories")
-    return LoadedModel(model, _torchvision_preprocess(entry), tuple(classes) if classes else None, output)
+    preprocess = _AS_IT_IS if family == "detection" else _torchvision_preprocess(entry)
+    return LoadedModel(model, preprocess, tuple(classes) if classes else None, output)
 
 
 def _untrained(builder: Callable[..., nn.Module]) -> nn.Module:

@@ -173,8 +173,15 @@ def test_timm_models_bring_their_own_preprocessing(timm: SimpleNamespace) -> Non
 
 
 def test_models_that_do_not_map_an_image_to_a_tensor_are_refused() -> None:
-    with pytest.raises(ModelError, match="fasterrcnn_resnet50_fpn is a model for detection: .* file.py:factory"):
-        load_model("torchvision:fasterrcnn_resnet50_fpn")
+    with pytest.raises(ModelError, match="raft_small is a model for optical flow: .* file.py:factory"):
+        load_model("torchvision:raft_small")
+
+
+def test_a_detector_of_torchvision_gets_images_as_they_are() -> None:
+    loaded = load_model("torchvision:ssdlite320_mobilenet_v3_large", "none")
+    image = torch.rand(1, 3, 20, 30)
+    assert torch.equal(loaded.preprocess.normalise(image), image)
+    assert (loaded.preprocess.resize, loaded.preprocess.crop) == (None, None)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,240 @@
+"""Detectors of torchvision as they are: boxes of the model's own, explained by the logits of the candidates before."""
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+from detection_nets import CLASSES, FAMILIES, family, pictures
+from family_check import lrp_zero
+from torch import nn
+
+import crp_kit as crp
+from crp_kit.errors import ConditionError, InputError, ModelError
+from crp_kit.models import DetectionOutput
+from crp_kit.targets import Box
+
+RULES = "epsilon_plus_flat"
+
+
+def best_boxes(net: nn.Module, data: torch.Tensor) -> list[Box]:
+    """The best box of each sample's best class."""
+    return [Box(int(found["labels"][0])) for found in net(list(data))]
+
+
+def logits(net: nn.Module, data: torch.Tensor, boxes: list[Box]) -> torch.Tensor:
+    """The logit of each sample's box, of a box that is its class's best: (sample,)."""
+    out = crp.detector(net)(data)
+    rows = [int((one[:, 4] == box.cls).nonzero()[0]) for one, box in zip(out, boxes, strict=True)]
+    return torch.stack([out[n, row, 6 + box.cls] for n, (row, box) in enumerate(zip(rows, boxes, strict=True))])
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_detector_agrees_with_the_model_and_a_box_is_the_gradient_of_its_candidate(name: str) -> None:
+    net, data = family(name), pictures()
+    before = copy.deepcopy(net.state_dict())
+    out = crp.detector(net)(data).detach()
+    for own, found in zip(out, net(list(data)), strict=True):
+        count = len(found["labels"])
+        assert count > 0
+        torch.testing.assert_close(own[:count, :4], found["boxes"].detach(), rtol=0, atol=1e-9)
+        assert own[:count, 4].tolist() == found["labels"].tolist()
+        assert torch.equal(own[:count, 5], found["scores"].detach())
+        assert (own[count:, 4] == -1).all()
+        assert int(found["labels"].max()) < CLASSES
+    attribution = crp.CondAttribution(net)
+    boxes = best_boxes(net, data)
+    together = attribution(data, [{"y": box} for box in boxes])
+    leaf = data.clone().requires_grad_()
+    values = logits(net, leaf, boxes)
+    (gradient,) = torch.autograd.grad((values**2 / 2).sum(), leaf)  # the start is the logit: gradient times logit
+    torch.testing.assert_close(together.heatmap, gradient.sum(1), rtol=1e-9, atol=1e-12)
+    assert gradient.flatten(1).any(1).all()
+    together = attribution(data, [{"y": box} for box in boxes], RULES)
+    for number, box in enumerate(boxes):
+        alone = attribution(data[number : number + 1], {"y": box}, RULES).heatmap[0]
+        torch.testing.assert_close(together.heatmap[number], alone, rtol=1e-9, atol=1e-12)
+    assert all(torch.equal(value, before[key]) for key, value in net.state_dict().items())
+
+
+@pytest.mark.parametrize("name", ["faster_rcnn", "retinanet", "ssd"])
+def test_the_logit_gives_the_models_score(name: str) -> None:
+    out = crp.detector(family(name))(pictures()).detach()[0]
+    labels = out[:, 4].long()
+    probabilities = out[:, 6:].sigmoid() if name == "retinanet" else out[:, 6:].softmax(1)
+    torch.testing.assert_close(probabilities.gather(1, labels[:, None])[:, 0], out[:, 5], rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["faster_rcnn", "retinanet"])
+def test_under_lrp_zero_a_box_is_gradient_times_input_of_a_network_of_relus(name: str) -> None:
+    net, data = family(name), pictures(1)
+    boxes = best_boxes(net, data)
+    leaf = data.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(logits(net, leaf, boxes).sum(), leaf)
+    actual = crp.CondAttribution(net)(data, {"y": boxes[0]}, lrp_zero()).heatmap
+    torch.testing.assert_close(actual, (gradient * data).sum(1), rtol=1e-6, atol=1e-9)
+
+
+def test_a_condition_on_a_layer_of_the_head_lets_its_channels_pass() -> None:
+    net, data = family("faster_rcnn"), pictures(1)
+    box = best_boxes(net, data)[0]
+    layer, attribution = "roi_heads.box_head.fc7", crp.CondAttribution(net)
+    rows = attribution(data, [{layer: [number], "y": box} for number in range(16)], RULES, pairing="product")
+    whole = attribution(data, {"y": box}, RULES).heatmap[0]
+    torch.testing.assert_close(rows.heatmap.sum(0), whole, rtol=1e-8, atol=1e-10)
+
+
+def test_a_threshold_that_changes_afterwards_counts() -> None:
+    net, data = family("retinanet"), pictures(1)
+    attribution = crp.CondAttribution(net)
+    assert len(best_boxes(net, data)) == 1
+    box = best_boxes(net, data)[0]
+    attribution(data, {"y": box})
+    net.score_thresh = 1.0  # type: ignore[assignment]
+    with pytest.raises(ConditionError, match=f"there is no box 0 of class {box.cls}: nothing was detected"):
+        attribution(data, {"y": box})
+
+
+def test_a_box_that_overlaps_with_a_given_one_is_that_box() -> None:
+    net, data = family("faster_rcnn"), pictures(1)
+    found = {key: value.detach() for key, value in net(list(data))[0].items()}
+    attribution = crp.CondAttribution(net)
+    cls = int(found["labels"].mode().values)
+    own = [number for number, label in enumerate(found["labels"].tolist()) if label == cls]
+    assert len(own) > 1
+    for rank, number in enumerate(own):
+        by_rank, by_box = Box(cls, rank), Box(cls, iou_with=found["boxes"][number])
+        first, second = attribution(data, [{"y": by_rank}, {"y": by_box}], pairing="product").heatmap
+        assert torch.equal(first, second)
+        torch.testing.assert_close(
+            torch.tensor(by_rank.box(crp.detector(net)(data)[0])).double(), found["boxes"][number], rtol=1e-6, atol=1e-6
+        )
+
+
+DETECTIONS = torch.tensor(
+    [[0, 0, 9, 9, 1, 0.9, -1, 3], [20, 20, 30, 30, 1, 0.5, 0, 1], [0, 0, 5, 5, 0, 0.4, 2, 1], [0, 0, 0, 0, -1, 0, 4, 4]]
+)
+
+
+def test_start_relevance_is_the_logit_of_the_class_at_the_box_or_one() -> None:
+    expected = torch.zeros_like(DETECTIONS)
+    expected[1, 7] = 1.0
+    assert torch.equal(Box(1, 1).relevance(DETECTIONS, class_axis=None), expected)
+    expected[1, 7], expected[0, 7] = 0, 1
+    assert torch.equal(Box(1, value="one").relevance(DETECTIONS, class_axis=None), expected)
+
+
+@pytest.mark.parametrize(
+    ("box", "message"),
+    [
+        (Box(1, 2), "there is no box 2 of class 1: there are 2, with score 0.90, 0.50"),
+        (Box(0, 1), "there is no box 1 of class 0: there is 1, with score 0.40"),
+        (Box(2), "class 2 is out of range: the model's output has 2 classes"),
+        (Box(0, iou_with=(10, 10, 12, 12)), r"no box of class 0 overlaps with \(10.0, .*: there is 1, with score 0.40"),
+        (Box("cat"), "no names of classes are known here"),
+    ],
+)
+def test_a_box_that_does_not_exist_is_a_sentence(box: Box, message: str) -> None:
+    with pytest.raises(ConditionError, match=message):
+        box.relevance(DETECTIONS, class_axis=None)
+
+
+def test_a_class_without_a_box_is_told_the_classes_that_have_one() -> None:
+    wider = torch.cat([DETECTIONS, DETECTIONS[:, :1]], 1)
+    with pytest.raises(ConditionError, match=r"no box 0 of class 2: there are boxes of class 0 \(1\), 1 \(2\)"):
+        Box(2).relevance(wider, class_axis=None)
+
+
+@pytest.mark.parametrize("shape", [(8,), (5, 6), (3, 8)])
+def test_a_box_of_an_output_without_detections_is_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ConditionError, match="a box needs detections"):
+        Box(1).relevance(torch.rand(shape) + 0.1, class_axis=None)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"rank": -1}, "rank is a whole number from 0 on"),
+        ({"iou_with": (5, 5, 1, 1)}, r"iou_with is a box, \(left, top, right, bottom\)"),
+        ({"iou_with": "x"}, "iou_with is a box"),
+        ({"rank": 1, "iou_with": (0, 0, 1, 1)}, "rank=1 and iou_with both choose a box"),
+        ({"value": "score"}, "value is 'logit' or 'one'"),
+    ],
+)
+def test_a_box_of_nothing_is_refused_when_it_is_made(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConditionError, match=message):
+        Box(1, **options)
+
+
+class Yolo(nn.Module):
+    """(sample, 3, 16, 16) in and boxes by centre, then three classes, at 16 positions out, as YOLOv8 has them."""
+
+    def __init__(self, objectness: bool = False) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 6, 4, 4)
+        self.relu = nn.ReLU()
+        self.head = nn.Conv2d(6, 7 + objectness, 1)
+
+    def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
+        rows = self.head(self.relu(self.conv(x))).flatten(2)
+        grid = torch.stack(torch.meshgrid(torch.arange(4.0), torch.arange(4.0), indexing="xy")).flatten(1).to(x)
+        boxes = torch.cat([4 * grid.expand(len(x), -1, -1) + 2, 6 + rows[:, :2].tanh()], 1)
+        return [torch.cat([boxes, rows[:, 4:]], 1)]
+
+
+@pytest.mark.parametrize("objectness", [False, True])
+def test_rows_of_a_yolo_head_become_detections(objectness: bool) -> None:
+    torch.manual_seed(1)
+    net = Yolo(objectness).double().eval()
+    data = torch.rand(2, 3, 16, 16, dtype=torch.float64)
+    output = DetectionOutput(part=0, objectness=objectness, scores="logit", min_score=0.1, max_iou=0.2, count=5)
+    attribution = crp.CondAttribution(net, output=output)
+    raw = net(data)[0].transpose(1, 2).detach()
+    scores = raw[:, :, 4 + objectness :].sigmoid().amax(2) * (raw[:, :, 4].sigmoid() if objectness else 1)
+    for number in range(2):
+        row = int(scores[number].argmax())  # the best candidate of all is never suppressed
+        cls = int(raw[number, row, 4 + objectness :].argmax())
+        leaf = data[number : number + 1].clone().requires_grad_()
+        (gradient,) = torch.autograd.grad(net(leaf)[0][0, 4 + objectness + cls, row], leaf)
+        result = attribution(leaf.detach(), {"y": Box(cls, value="one")})
+        torch.testing.assert_close(result.heatmap, gradient.sum(1), rtol=1e-9, atol=1e-12)
+        x, y, width, height = raw[number, row, :4].tolist()
+        corners = (x - width / 2, y - height / 2, x + width / 2, y + height / 2)
+        assert Box(cls).box(result.prediction[0]) == pytest.approx(corners)
+        assert result.prediction[0, 0, 5] == pytest.approx(float(scores[number].max()))
+
+
+def test_suppression_keeps_the_best_of_boxes_that_overlap() -> None:
+    rows = torch.tensor([[0, 0, 10, 10, 0.9], [1, 0, 11, 10, 0.8], [1, 0, 11, 30, 0.7], [40, 0, 50, 10, 0.1]])
+    output = DetectionOutput(form="corners", candidates="first", count=4)(rows[None])[0]
+    assert output[:, 4].tolist() == [0, 0, -1, -1]
+    torch.testing.assert_close(output[:2, 5], torch.tensor([0.9, 0.7]))
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda: crp.detector(nn.Linear(1, 1)), InputError, "Linear is no detector of torchvision"),
+        (lambda: DetectionOutput(form="xywh"), InputError, "form is 'center' or 'corners'"),  # type: ignore[arg-type]
+        (lambda: DetectionOutput(max_iou=45), InputError, "max_iou is between 0 and 1; got 45"),
+        (lambda: DetectionOutput()(torch.zeros(2, 7)), ModelError, "detections are read from a tensor"),
+        (lambda: DetectionOutput()(torch.zeros(1, 8, 4).transpose(1, 2)[:, :3]), ModelError, "say candidates="),
+    ],
+)
+def test_what_is_no_detector_is_refused(call: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        call()
+
+
+def test_a_suppression_that_changes_scores_is_found_out() -> None:
+    net = family("retinanet")
+    suppress = type(net).postprocess_detections
+
+    class Rescored(type(net)):  # type: ignore[misc]
+        def postprocess_detections(self, *args: Any) -> Any:
+            found = suppress(self, *args)
+            return [{**one, "scores": one["scores"] / 2} for one in found]
+
+    net.__class__ = Rescored
+    with pytest.raises(ModelError, match="is none of the head's candidates"):
+        crp.detector(net)(pictures(1))
