@@ -13,7 +13,7 @@ from ..numerics import working
 from ..propagation.relevance_pass import relevance_pass
 from ..propagation.run import Run
 from ..targets import Target
-from .axes import check_class_output, class_axis
+from .axes import check_class_output, class_axis, known_class_axis
 from .layer_values import per_sample, recordable, rows_per_sample
 from .start_relevance import StartRelevance
 
@@ -32,7 +32,8 @@ class Observation:
     Parameters
     ----------
     prediction : torch.Tensor
-        The model's output, its classes along axis 1: (sample, class), or (sample, class, ...).
+        The model's output, its classes along axis 1: (sample, class), or (sample, class, ...); as it is, where
+        relevance starts from targets and no axis of it is known to enumerate classes.
     targets : torch.Tensor
         Class ids that relevance started from, or those of other targets: (sample, slot), -1 where a sample has fewer.
     activations : dict
@@ -74,10 +75,12 @@ def observe(run: Run, targets: Targets, *, layers: Sequence[str]) -> Observation
     start = run.graph.output
     refs = recordable(run, layers, start)
     check_class_output(run)
-    by_class = working(run.recording.value(start)).detach().movedim(class_axis(run), 1)
+    output, axis = working(run.recording.value(start)).detach(), known_class_axis(run)
+    by_class = output if axis is None else output.movedim(axis, 1)
     chosen = targets(by_class)
     ids = _class_ids(chosen).to(by_class.device)
-    _check(ids, by_class.shape[1])
+    if axis is not None or not all(isinstance(choice, Target) for sample in chosen for choice in sample):
+        _check(ids, run.graph.shape(start)[class_axis(run)])
     return Observation(
         by_class,
         ids,

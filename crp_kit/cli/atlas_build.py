@@ -15,7 +15,16 @@ import click
 
 from ..errors import AtlasError, InputError
 from .group import say
-from .options import class_map_option, module_types, numbers, overwrite_option, study_of, study_options
+from .options import (
+    class_map_option,
+    module_types,
+    numbers,
+    overwrite_option,
+    study_of,
+    study_options,
+    target_of,
+    target_options,
+)
 
 if TYPE_CHECKING:
     from ..atlas import ConceptAtlas
@@ -51,14 +60,7 @@ output_option = click.option(
 @click.option(
     "--k-class", type=click.IntRange(min=0), default=8, show_default=True, help="The same by class; 0 leaves them out."
 )
-@click.option(
-    "--target",
-    default="label",
-    show_default=True,
-    metavar="POLICY",
-    help="What relevance starts from: label, prediction, top:P or top:P:N (probability above P, at most N), class:ID, "
-    "contrast:ID,ID, value:INDEX, region:ID.",
-)
+@target_options("label; also prediction, and top:P or top:P:N (probability above P, at most N)")
 @class_map_option
 @click.option(
     "--aggregate",
@@ -137,7 +139,8 @@ def _task(options: dict[str, Any]) -> Callable[..., ConceptAtlas]:
 
     study = study_of({**options, "device": _device(options["device"])}, needs_data=True)
     layers = [module_types(study.model).get(name, name) for name in options["layers"]]
-    names = ("target", "k", "k_class", "batch_size", "overwrite")
+    target = options["target"] if options["mask"] is None else target_of(options)
+    names = ("k", "k_class", "batch_size", "overwrite")
     rare = BuildOptions(
         subset=None if options["subset"] is None else numbers(options["subset"]),
         max_memory=_bytes(options["max_memory"]),
@@ -148,6 +151,7 @@ def _task(options: dict[str, Any]) -> Callable[..., ConceptAtlas]:
         return study.build_atlas(
             path,
             layers=layers,
+            target=target or "label",
             matrix=_MATRIX[options["matrix"]],
             num_workers=options["workers"],
             shard=shard,

@@ -13,7 +13,15 @@ import click
 from ..errors import InputError
 from ..progress import Progress
 from .files import FIGURE_ENDINGS, check_outputs, write_file
-from .options import class_named, numbers, overwrite_option, study_of, study_options
+from .options import (
+    class_named,
+    numbers,
+    overwrite_option,
+    study_of,
+    study_options,
+    target_of,
+    target_options,
+)
 
 if TYPE_CHECKING:
     from ..atlas.query.references import References
@@ -43,6 +51,7 @@ __all__ = ["references"]
     show_default=True,
     help="Where the relevance of the heatmaps starts.",
 )
+@target_options("as --conditioned-on")
 @click.option("--receptive-field", is_flag=True, help="Only what the strongest neuron sees.")
 @click.option(
     "--style",
@@ -107,7 +116,8 @@ def _found(file: Path, concepts: Sequence[int], options: dict[str, Any]) -> list
         study = study_of(options, needs_data=True)
         study.check_atlas(atlas)
         cls = None if options["cls"] is None else class_named(options["cls"], atlas.classes)
-        asked = {name: options[name] for name in ("k", "conditioned_on", "receptive_field")}
+        asked = {name: options[name] for name in ("k", "receptive_field")}
+        asked["conditioned_on"] = target_of(options) or options["conditioned_on"]
         bar = Progress(len(concepts), "references", unit="concept", verbose=len(concepts) > 1)
         return [
             [

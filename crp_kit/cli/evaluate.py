@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import click
 
 from ..errors import InputError
-from .options import class_map_option, study_of, study_options
+from .options import class_map_option, study_of, study_options, target_of, target_options
 from .table_output import check_table_output, figure_options, print_table
 
 __all__ = ["evaluate"]
@@ -47,9 +47,7 @@ def _flipping_options(command: _Command) -> _Command:
                 show_default=True,
                 help="What is measured of the class.",
             ),
-            click.option(
-                "--target", type=click.Choice(["prediction", "label"]), default="prediction", show_default=True
-            ),
+            target_options("prediction; or label"),
             click.option("--steps", type=click.IntRange(min=2), default=32, show_default=True, metavar="N"),
             click.option("--repeats", type=click.IntRange(min=1), default=10, show_default=True, help="Random orders."),
             click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of random orders."),
@@ -91,6 +89,7 @@ def insertion(**options: Any) -> None:
 
 def _print_curves(mode: str, options: dict[str, Any]) -> None:
     check_table_output(options)
+    target = target_of(options, words=("prediction", "label")) or "prediction"
     study = study_of(options, needs_data=True)
     names = [name.strip() for name in options["orders"].split(",")]
     if len(set(names)) < len(names):
@@ -100,6 +99,7 @@ def _print_curves(mode: str, options: dict[str, Any]) -> None:
         orders=names,
         output=options["measure"],
         verbose=sys.stderr.isatty(),
-        **{name: options[name] for name in ("baseline", "target", "steps", "repeats", "limit", "batch_size", "seed")},
+        target=target,
+        **{name: options[name] for name in ("baseline", "steps", "repeats", "limit", "batch_size", "seed")},
     )
     print_table(curves.table if options["curves"] else curves.summary, options, curves.plot)

@@ -12,9 +12,10 @@ import click
 from ..conditions import OUTPUT, parse_condition_text
 from ..errors import InputError
 from ..files import check_sample
+from ..targets import Target
 from .files import check_outputs, write_file
 from .group import say
-from .options import class_named, overwrite_option, study_of, study_options
+from .options import class_named, overwrite_option, study_of, study_options, target_of, target_options
 
 if TYPE_CHECKING:
     import torch
@@ -32,8 +33,11 @@ _SUFFIXES = (*_PICTURES, ".json", ".dot")
 @click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="IMAGE...")
 @study_options
 @click.option("--class", "cls", metavar="CLASS", help="Name, else number.  [default: the predicted class]")
+@target_options("the class")
 @click.option(
-    "--start", metavar="LAYER:CONCEPT", help="Decompose this concept instead of a class; with --class, for it."
+    "--start",
+    metavar="LAYER:CONCEPT",
+    help="Decompose this concept instead of a class; with --class or --target, for it.",
 )
 @click.option(
     "--layers",
@@ -119,11 +123,16 @@ def _widths(text: str) -> tuple[int, ...]:
 
 
 def _start(options: dict[str, Any], study: Study) -> dict[str, list[Any]] | None:
-    """Return what --start and --class say together."""
+    """Return what --start, --class and --target say together."""
     start: dict[str, list[Any]] = {}
     if options["start"] is not None:
         layer, ids = parse_condition_text(options["start"])
         start[layer] = ids
+    target = target_of(options, words=("prediction",))
+    if target is not None and options["cls"] is not None:
+        raise InputError("--target and --class are two starts; give one of them")
+    if isinstance(target, Target):
+        start[OUTPUT] = [target]
     if options["cls"] is not None:
         start[OUTPUT] = [class_named(options["cls"], study.classes)]
     return start or None
@@ -137,7 +146,9 @@ def _computed(
     study = study_of(options)
     start = _start(options, study)
     if len(images) > 1 and start is None:
-        raise InputError("several images give the mean graph of one class: say which with --class, or give --start")
+        raise InputError(
+            "several images give the mean graph of one class: say which with --class or --target, or give --start"
+        )
     views = study.read(images)
     asked |= {"start": start, **{name: options[name] for name in ("min_share", "rank", "batch_size")}}
     found = study.concept_graph(views, **asked)

@@ -15,10 +15,10 @@ from ..conditions import OUTPUT, parse_condition_text
 from ..errors import ConditionError, InputError
 from ..files import check_sample
 from ..progress import Progress
-from ..targets import parse_target
+from ..targets import Target
 from .files import check_figure, check_outputs, write_file
 from .group import say
-from .options import overwrite_option, study_of, study_options
+from .options import overwrite_option, study_of, study_options, target_of, target_options
 
 if TYPE_CHECKING:
     import torch
@@ -61,14 +61,7 @@ class _Maps:
 @click.option(
     "--condition", "conditions", multiple=True, metavar="LAYER:IDS", help="Add to the condition set. Repeatable."
 )
-@click.option(
-    "--target",
-    metavar="TARGET",
-    help="What relevance starts from, instead of y: class:281, contrast:281,285, value:4, region:15.",
-)
-@click.option(
-    "--mask", type=click.Path(path_type=Path), metavar="FILE", help="A picture: the region is where it is not black."
-)
+@target_options("y, or the predicted class")
 @click.option("--each", multiple=True, metavar="LAYER:IDS", help="One heatmap for each of these ids. Repeatable.")
 @click.option("--layer", metavar="LAYER", help="One heatmap for each of the most relevant channels of this layer.")
 @click.option("--top", type=click.IntRange(min=1), help="How many of them.  [default: 6]")
@@ -163,26 +156,11 @@ def _parsed(options: dict[str, Any]) -> _Asked:
 
 def _add_target(base: _Set, options: dict[str, Any]) -> None:
     """Let relevance start at the target of the options, if there is one."""
-    text, mask = options["target"], options["mask"]
-    if text is None:
-        if mask is not None:
-            raise InputError("--mask needs --target region:ID")
-        return
-    if OUTPUT in base:
+    target = target_of(options, words=("prediction",))
+    if target is not None and OUTPUT in base:
         raise InputError("--target and --condition y:… are two starts; give one of them")
-    base[OUTPUT] = [parse_target(text, mask=None if mask is None else _read_mask(mask))]
-
-
-def _read_mask(path: Path) -> Any:
-    """Return where a picture is not black: (height, width)."""
-    import numpy as np
-    from PIL import Image, UnidentifiedImageError
-
-    try:
-        with Image.open(path) as picture:
-            return np.asarray(picture.convert("L")) > 0
-    except (OSError, UnidentifiedImageError) as error:
-        raise InputError(f"cannot read the mask {path}: {error}") from error
+    if isinstance(target, Target):
+        base[OUTPUT] = [target]
 
 
 def _computed(images: tuple[Path, ...], asked: _Asked, options: dict[str, Any]) -> tuple[Study, list[_Maps]]:
@@ -233,7 +211,7 @@ def _predicted_class(study: Study, views: torch.Tensor) -> int:
     """Return the class that the model predicts."""
     from ..attribution.predicted_class import predicted_class
 
-    return predicted_class(_run(study, views), otherwise="say what to explain with --condition y:ID")
+    return predicted_class(_run(study, views), otherwise="say what to explain with --target or --condition y:ID")
 
 
 def _run(study: Study, views: torch.Tensor) -> Run:

@@ -12,6 +12,7 @@ import click
 
 from ..class_names import class_number
 from ..errors import InputError, ModelError
+from ..targets import Target, parse_target
 from .group import say
 
 if TYPE_CHECKING:
@@ -32,6 +33,8 @@ __all__ = [
     "size_option",
     "study_of",
     "study_options",
+    "target_of",
+    "target_options",
 ]
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
@@ -88,6 +91,11 @@ _CLASS_AXIS = click.option(
     help="The axis of the model's output that enumerates classes, counted with the batch axis: 1, 2, … or -1. Needed "
     "where it is not known, as in (batch, box, class).",
 )
+_PART = click.option(
+    "--model-output",
+    metavar="PART",
+    help="Which part of the model's output counts, if that is not one tensor: a key such as logits, or an index.",
+)
 _BIASES = click.option(
     "--biases",
     type=click.Choice(["absorb", "distribute"]),
@@ -116,10 +124,71 @@ def _axis(text: str | None) -> int | str | None:
 def study_options(command: _Command) -> _Command:
     """Add the options that make a study, the same for all commands."""
     for option in reversed(
-        (_MODEL, _WEIGHTS, _DATA, _COMPOSITE, _BIASES, _BATCH_NORM, _ELEMENTWISE, _CLASS_AXIS, _FEATURE_AXIS, _DEVICE)
+        (
+            _MODEL,
+            _WEIGHTS,
+            _DATA,
+            _PART,
+            _COMPOSITE,
+            _BIASES,
+            _BATCH_NORM,
+            _ELEMENTWISE,
+            _CLASS_AXIS,
+            _FEATURE_AXIS,
+            _DEVICE,
+        )
     ):
         command = option(command)
     return command
+
+
+def target_options(default: str) -> Callable[[_Command], _Command]:
+    """Return what adds ``--target`` and ``--mask``; `default` says what relevance starts from without them."""
+
+    def added(command: _Command) -> _Command:
+        target = click.option(
+            "--target",
+            metavar="TARGET",
+            help=f"What relevance starts from: class:281, contrast:281,285, value:4, region:15, box:3:0.  [default: "
+            f"{default}]",
+        )
+        mask = click.option(
+            "--mask",
+            type=click.Path(path_type=Path),
+            metavar="FILE",
+            help="A picture: a region is where it is not black.",
+        )
+        return target(mask(command))
+
+    return added
+
+
+def target_of(options: Mapping[str, Any], *, words: Sequence[str] = ()) -> Target | str | None:
+    """Return the target that ``--target`` and ``--mask`` mean; one of some words as it is; None without them.
+
+    Raises
+    ------
+    InputError
+        If there is no such target, or the mask cannot be read or belongs to none.
+    """
+    text, mask = options["target"], options["mask"]
+    if mask is not None and (text is None or not text.startswith("region:")):
+        raise InputError("--mask needs --target region:ID")
+    if text is None or text in words:
+        return None if text is None else str(text)
+    return parse_target(text, mask=None if mask is None else _mask(mask))
+
+
+def _mask(path: Path) -> Any:
+    """Return where a picture is not black: (height, width)."""
+    import numpy as np
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(path) as picture:
+            return np.asarray(picture.convert("L")) > 0
+    except (OSError, UnidentifiedImageError) as error:
+        raise InputError(f"cannot read the mask {path}: {error}") from error
 
 
 class_map_option = click.option(
@@ -152,7 +221,7 @@ def study_of(options: Mapping[str, Any], *, needs_data: bool = False, needs_weig
     types = module_types(loaded.model)
     attribution = CondAttribution(
         loaded.model,
-        selector_of(loaded),
+        _part(options.get("model_output"), loaded),
         elementwise=[types.get(name, name) for name in options["elementwise"]],
         **{name: options[name] for name in ("batch_norm", "class_axis", "feature_axis", "biases")},
     )
@@ -184,6 +253,13 @@ def _loaded_on(device: str, model: str, weights: str | None) -> LoadedModel:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise InputError(f"device {device!r} cannot be used: {reason}") from error
     return loaded
+
+
+def _part(text: str | None, loaded: LoadedModel) -> OutputSelector:
+    """Return which part of a model's output counts, as ``--model-output`` or the model says."""
+    if text is None:
+        return selector_of(loaded)
+    return int(text) if re.fullmatch(r"-?\d+", text) else text
 
 
 def selector_of(loaded: LoadedModel) -> OutputSelector:

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import InputError
+from ..targets import Target
 from .files import check_figure, check_outputs, write_file
-from .options import class_named, overwrite_option, study_of, study_options
+from .options import class_named, overwrite_option, study_of, study_options, target_of, target_options
 
 if TYPE_CHECKING:
     from ..drawing import Figure
@@ -27,6 +28,7 @@ __all__ = ["regions"]
 @study_options
 @click.option("--layer", required=True, metavar="LAYER")
 @click.option("--class", "cls", metavar="CLASS", help="Name, else number.  [default: the predicted class]")
+@target_options("the class")
 @click.option(
     "--regions",
     "kind",
@@ -96,6 +98,7 @@ def regions(*, image: Path, **options: Any) -> None:
 
 def _computed(image: Path, options: dict[str, Any]) -> tuple[Study, RegionMap]:
     count, cell = (_size(f"--{name}", options[name]) for name in ("count", "cell"))
+    target = target_of(options, words=("prediction",))
     study = study_of(options)
     views = study.read([image])
     if options["atlas"] is not None:
@@ -104,6 +107,7 @@ def _computed(image: Path, options: dict[str, Any]) -> tuple[Study, RegionMap]:
         views,
         options["layer"],
         cls=None if options["cls"] is None else class_named(options["cls"], study.classes),
+        target=target if isinstance(target, Target) else None,
         regions=options["kind"],
         verbose=sys.stderr.isatty() and not options["as_json"],
         count=count,
@@ -139,7 +143,8 @@ def _figure(study: Study, found: RegionMap, options: dict[str, Any]) -> Figure:
     if options["atlas"] is not None:
         with ConceptAtlas(options["atlas"]) as atlas:
             references = study.reference_pictures(found, atlas, k=4, most=options["most"])
-    title = f"{found.layer}, class {study.class_name(found.target)}"
+    start = f"class {study.class_name(found.target)}" if isinstance(found.target, int) else found.start
+    title = f"{found.layer}, {start}"
     return found.plot(title=title, references=references, most=options["most"])
 
 

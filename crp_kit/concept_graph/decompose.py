@@ -209,6 +209,7 @@ class _Task:
         relevance, start = self.totals[layer][:, concept], self.totals[root][:, first]
         shares = relevance[start != 0] / start[start != 0]
         unexplained, others = self.left.get(key, (None, None))
+        titled = layer == OUTPUT and self.start.target is not None
         return ConceptNode(
             layer,
             concept,
@@ -219,7 +220,8 @@ class _Task:
             others,
             share_std=float(shares.std()) if len(shares) > 1 else None,
             n=int((relevance != 0).sum()),
-            kind=self.nouns[layer],
+            kind="target" if titled else self.nouns[layer],
+            title=str(self.start.target) if titled else "",
         )
 
 

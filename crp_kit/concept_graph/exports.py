@@ -31,6 +31,7 @@ def as_dict(graph: Decomposition) -> dict[str, Any]:
         "format": _FORMAT,
         "version": _VERSION,
         "start": [list(stage) for stage in graph.start.stages],
+        "target": None if graph.start.target is None else str(graph.start.target),
         "samples": graph.samples,
         "layers": list(graph.layers),
         "nodes": [asdict(node) for node in graph.nodes],
@@ -54,7 +55,7 @@ def from_dict(data: Any) -> Decomposition:
         )
     try:
         graph = Decomposition(
-            Start(tuple(_key(stage) for stage in data["start"])),
+            Start.read(tuple(_key(stage) for stage in data["start"]), data.get("target")),
             tuple(map(str, data["layers"])),
             tuple(ConceptNode(**node) for node in data["nodes"]),
             tuple(
@@ -133,7 +134,7 @@ def class_names(classes: Classes) -> dict[int, str]:
 
 def called(node: ConceptNode, classes: Mapping[int, str]) -> str:
     """Return the name of a node: a class by its own name, where one is known."""
-    return classes.get(node.concept, node.name) if node.layer == OUTPUT else node.name
+    return classes.get(node.concept, node.name) if node.layer == OUTPUT and not node.title else node.name
 
 
 def _identifier(key: Key) -> str:
@@ -193,9 +194,10 @@ def _of(graph: Decomposition, classes: Mapping[int, str]) -> str:
     layer = graph.start.root[0]
     if layer == OUTPUT:
         return called(graph.nodes[0], classes)
-    target = graph.start.target
-    text = f"{graph.nodes[0].name} of {layer!r}"
-    return text if target is None else f"{text} for {classes.get(target, f'class {target}')}"
+    cls, target, text = graph.start.cls, graph.start.target, f"{graph.nodes[0].name} of {layer!r}"
+    if target is not None:
+        return f"{text} for {target}"
+    return text if cls is None else f"{text} for {classes.get(cls, f'class {cls}')}"
 
 
 def _left(node: ConceptNode) -> str:

@@ -8,7 +8,8 @@ from typing import Any, TypeAlias
 
 from ..checks import is_integer
 from ..conditions import OUTPUT, ConditionSet
-from ..errors import ConditionError
+from ..errors import ConditionError, CrpKitError
+from ..targets import Target, parse_target
 
 __all__ = ["ConceptEdge", "ConceptNode", "Key", "Start"]
 
@@ -45,7 +46,9 @@ class ConceptNode:
     n : int
         Samples in which the concept carries relevance.
     kind : str
-        The noun of the concept: ``"channel"``, ``"class"``, ``"head"``, …
+        The noun of the concept: ``"channel"``, ``"class"``, ``"head"``, …; ``"target"`` of a start that is no class.
+    title : str
+        What stands for noun and number: the identity of a target.
     """
 
     layer: str
@@ -58,6 +61,7 @@ class ConceptNode:
     share_std: float | None = None
     n: int = 1
     kind: str = "channel"
+    title: str = ""
 
     @property
     def key(self) -> Key:
@@ -71,8 +75,8 @@ class ConceptNode:
 
     @property
     def name(self) -> str:
-        """Name within the layer: ``"channel 23"``, or ``"class 207"``."""
-        return f"{self.kind} {self.concept}"
+        """Name within the layer: ``"channel 23"``, ``"class 207"``, or ``"contrast:207,208"``."""
+        return self.title or f"{self.kind} {self.concept}"
 
 
 @dataclass(frozen=True)
@@ -106,15 +110,19 @@ class ConceptEdge:
 
 @dataclass(frozen=True)
 class Start:
-    """The root of a decomposition: a class, a concept, or a concept as far as it serves a class.
+    """The root of a decomposition: a class or target, a concept, or a concept as far as it serves one.
 
     Parameters
     ----------
     stages : tuple of (str, int)
         Layer and concept at which relevance starts, and those that it then has to pass; the last is the root.
+    target : Target or str, optional
+        The target that relevance starts from instead of a class of ``"y"``, whose number its class is; its identity
+        where a file has no more than that.
     """
 
     stages: tuple[Key, ...]
+    target: Target | str | None = None
 
     @classmethod
     def of(cls, argument: Any) -> Start:
@@ -143,10 +151,20 @@ class Start:
             raise ConditionError(
                 f"start is one concept, one class, or one concept and one class; got {parsed.as_dict()!r}"
             )
-        ids = [ids[0] for _, ids in named]
+        first = named[0][1][0]
+        target = first if isinstance(first, Target) and named[0][0] == OUTPUT else None
+        ids = [ids[0] if target is None or name != OUTPUT else target.cls for name, ids in named]
         if not all(map(is_integer, ids)):
             raise ConditionError(f"a concept of a concept graph is a whole number; got {parsed.as_dict()!r}")
-        return cls(tuple((name, concept) for (name, _), concept in zip(named, ids, strict=True)))
+        return cls(tuple((name, concept) for (name, _), concept in zip(named, ids, strict=True)), target)
+
+    @classmethod
+    def read(cls, stages: tuple[Key, ...], identity: str | None) -> Start:
+        """Return the start that a file has, with its target where the identity says all of it."""
+        try:
+            return cls(stages, None if identity is None else parse_target(identity))
+        except CrpKitError:
+            return cls(stages, identity)
 
     @property
     def root(self) -> Key:
@@ -154,17 +172,19 @@ class Start:
         return self.stages[-1]
 
     @property
-    def target(self) -> int | None:
-        """The class that relevance starts from; None if it starts at a concept."""
+    def cls(self) -> int | None:
+        """The class that relevance starts from; None if it starts at a concept or a target."""
         layer, concept = self.stages[0]
-        return concept if layer == OUTPUT else None
+        return concept if layer == OUTPUT and self.target is None else None
 
-    def condition(self) -> dict[str, list[int]]:
+    def condition(self) -> dict[str, list[Any]]:
         """Return the condition set that the whole graph is under."""
-        return {layer: [concept] for layer, concept in reversed(self.stages)}
+        stages = {layer: [concept] for layer, concept in reversed(self.stages)}
+        return stages if self.target is None else {**stages, OUTPUT: [self.target]}
 
     def __str__(self) -> str:
         layer, concept = self.root
+        start = str(self.target) if self.cls is None else f"class {self.cls}"
         if layer == OUTPUT:
-            return f"class {concept}"
-        return f"concept {concept} of {layer}" + (f", for class {self.target}" if self.target is not None else "")
+            return start
+        return f"concept {concept} of {layer}" + (f", for {start}" if len(self.stages) > 1 else "")

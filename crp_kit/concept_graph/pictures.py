@@ -54,7 +54,7 @@ def node_heatmaps(subject: Subject, graph: ConceptGraph, inputs: Any, *, batch_s
     above = next(iter(graph.start))
     attr = subject.attribution(
         inputs,
-        [{**graph.start, node.layer: [node.concept]} for node in graph.nodes],
+        [graph.start if node.title else {**graph.start, node.layer: [node.concept]} for node in graph.nodes],
         subject.composite,
         mask_map=subject.concepts,
         start_layer=None if OUTPUT in graph.start else above,

@@ -40,7 +40,7 @@ class ConceptGraph:
         self._found = decomposition
 
     @property
-    def start(self) -> dict[str, list[int]]:
+    def start(self) -> dict[str, list[Any]]:
         """The condition set that the whole graph is under."""
         return self._found.start.condition()
 

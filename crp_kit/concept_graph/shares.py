@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import torch
+from torch.nn import functional
 
 from ..attribution.axes import check_class_output
 from ..attribution.cond_attribution import CondAttribution
@@ -98,14 +99,17 @@ class Flows:
     ) -> None:
         self.run, self.start, self.layers, self.exclude_parallel = run, start, layers, exclude_parallel
         self.refs = {name: find_layer(run, name) for name in {**layers.refs, **dict(start.stages)}}
-        self.concepts = concepts_of(run, list(self.refs), concepts)
+        named = [name for name in self.refs if name != OUTPUT or start.target is None]
+        self.concepts = concepts_of(run, named, concepts)
         self.at_once = max(1, batch_size // run.graph.batch)
         self._arrived: dict[str, torch.Tensor] = {}
 
     def arrive(self, names: Sequence[str]) -> None:
         """Carry relevance from the start to the root, and on to the named layers."""
         (first, _), *others = self.start.stages
-        self._arrived = {first: StartRelevance(self.run, self.refs[first]).values.detach()[None]}
+        start = StartRelevance(self.run, self.refs[first])
+        targets = None if self.start.target is None else [[(self.start.target,)]]
+        self._arrived = {first: start.values.detach()[None] if targets is None else start.seeds(targets).detach()}
         for above, (name, _) in zip(self.start.stages, others, strict=False):
             self._arrived[name] = self._passed(above, [name])[name]
         self._arrived |= self._passed(self.start.root, [name for name in names if name not in self._arrived])
@@ -118,7 +122,13 @@ class Flows:
         return self._run(layer, self._seeds(layer, [concept]), {}, names)
 
     def totals(self, layer: str) -> torch.Tensor:
-        """Return the relevance that reaches each concept of a layer from the start: (sample, concept)."""
+        """Return the relevance that reaches each concept of a layer from the start: (sample, concept).
+
+        All relevance of a target counts for its class.
+        """
+        if layer not in self.concepts:
+            whole = self._arrived[layer][0].detach().cpu().double().flatten(1).sum(1)
+            return functional.pad(whole[:, None], (self.start.root[1], 0))
         return self._by_concept(layer, self._arrived[layer])[0]
 
     def redistributed(self, layer: str, ids: Sequence[int]) -> dict[str, torch.Tensor]:
@@ -187,7 +197,9 @@ class Flows:
         return {name: passed.recorded[self.refs[name]] for name in names}
 
     def _seeds(self, layer: str, ids: Sequence[int]) -> torch.Tensor:
-        """Return the relevance that reaches each of some concepts: (row, *shape)."""
+        """Return the relevance that reaches each of some concepts, or all that a target starts with: (row, *shape)."""
+        if layer not in self.concepts:
+            return self._arrived[layer]
         return self._arrived[layer] * self._masks(layer, ids)
 
     def _masks(self, layer: str, ids: Sequence[int]) -> torch.Tensor:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from ..attribution.subject import Subject
+from ..targets import Target
 from .curves import FlippingCurves
-from .flipping import Baseline, FlippingOptions, Output, Start, flipping_curves
+from .flipping import Baseline, FlippingOptions, Output, flipping_curves, start_of
 from .orders import RANDOM, OrderFunction
 
 __all__ = ["Evaluation"]
@@ -31,7 +32,7 @@ class Evaluation:
         orders: Sequence[str] | Mapping[str, OrderFunction | str] = ("relevance", "activation", RANDOM),
         baseline: Baseline = "mean",
         output: Output = "logit",
-        target: Start = "prediction",
+        target: str | Target = "prediction",
         steps: int | None = 32,
         repeats: int = 10,
         limit: int | None = None,
@@ -57,9 +58,11 @@ class Evaluation:
             What a flipped concept is replaced by: its mean over the data and all positions, 0, or its own mean over the
             positions of the sample. Zero is far from what a layer ever gives, and can turn orders around.
         output : {"logit", "probability"}, optional
-            What is measured of the class.
-        target : {"prediction", "label"}, optional
-            The class that relevance starts from and that is measured.
+            What is measured of the class; a target says it itself.
+        target : {"prediction", "label"} or Target, optional
+            The class that relevance starts from and that is measured; or a target of `crp_kit.targets`, or its text
+            such as ``"contrast:281,285"``: its logit, difference of logits, value, cosine or function is measured, over
+            the region or at the box that it has before anything is flipped.
         steps : int, optional
             Numbers of flipped concepts at which the output is measured, evenly spread, none and all included; None for
             every number.
@@ -103,7 +106,8 @@ class Evaluation:
         >>> curves.aoc["relevance"] > curves.aoc["least_relevant"]
         True
         """
-        options = FlippingOptions("deletion", baseline, output, target, steps, repeats, limit, batch_size, seed)
+        start = start_of(self._subject, target)
+        options = FlippingOptions("deletion", baseline, output, start, steps, repeats, limit, batch_size, seed)
         return flipping_curves(self._subject, layer, orders, options, verbose=verbose)
 
     def insertion(
@@ -113,7 +117,7 @@ class Evaluation:
         orders: Sequence[str] | Mapping[str, OrderFunction | str] = ("relevance", "activation", RANDOM),
         baseline: Baseline = "mean",
         output: Output = "logit",
-        target: Start = "prediction",
+        target: str | Target = "prediction",
         steps: int | None = 32,
         repeats: int = 10,
         limit: int | None = None,
@@ -129,5 +133,6 @@ class Evaluation:
         -------
         FlippingCurves
         """
-        options = FlippingOptions("insertion", baseline, output, target, steps, repeats, limit, batch_size, seed)
+        start = start_of(self._subject, target)
+        options = FlippingOptions("insertion", baseline, output, start, steps, repeats, limit, batch_size, seed)
         return flipping_curves(self._subject, layer, orders, options, verbose=verbose)

@@ -10,12 +10,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from ..attribution.axes import check_class_output, class_axis
+from ..attribution.axes import check_class_output
 from ..attribution.layer_concepts import layer_concepts
 from ..attribution.layer_relevance import observe
 from ..attribution.layer_values import find_layer, is_folded
 from ..attribution.masks import concept_mask
-from ..attribution.predicted_class import class_scores, predicted_classes
 from ..attribution.subject import Subject
 from ..checks import check_integer
 from ..data.batches import Batch, batches
@@ -26,14 +25,14 @@ from ..graph.graph import Ref
 from ..progress import Progress
 from ..propagation.run import Run
 from ..propagation.suffix import Suffix
+from ..targets import Target, parse_target
 from .curves import FlippingCurves
+from .measure import Output, Start, measure_of
 from .orders import Order, OrderFunction, checked_orders, random_orders, ranked
 
-__all__ = ["Baseline", "FlippingOptions", "Output", "Start", "flipping_curves"]
+__all__ = ["Baseline", "FlippingOptions", "Output", "Start", "flipping_curves", "start_of"]
 
 Baseline = Literal["mean", "zero", "own"]
-Output = Literal["logit", "probability"]
-Start = Literal["label", "prediction"]
 Counts = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
@@ -45,7 +44,7 @@ class FlippingOptions:
     mode: Literal["deletion", "insertion"]
     baseline: Baseline
     output: Output
-    target: Start
+    target: Start | Target
     steps: int | None
     repeats: int
     limit: int | None
@@ -53,11 +52,14 @@ class FlippingOptions:
     seed: int
 
     def __post_init__(self) -> None:
-        choices = {
+        choices: dict[str, tuple[str, ...]] = {
             "baseline": ("mean", "zero", "own"),
             "output": ("logit", "probability"),
-            "target": ("prediction", "label"),
         }
+        if isinstance(self.target, Target):
+            choices["output"] = ("logit",)
+        else:
+            choices["target"] = ("prediction", "label")
         for name, words in choices.items():
             if getattr(self, name) not in words:
                 raise InputError(f"{name} is {', '.join(map(repr, words))}; got {getattr(self, name)!r}")
@@ -100,7 +102,7 @@ def flipping_curves(
         options.grid(flipping.n_concepts),
         {name: np.concatenate(parts, axis=-2) for name, parts in changes.items()},
         np.array(numbers),
-        {**settings, "target": options.target, "composite": subject.rules_name},
+        {**settings, "target": str(options.target), "composite": subject.rules_name},
     )
 
 
@@ -166,10 +168,10 @@ class _BatchFlipping:
         if not self._suffix.nodes:
             raise ConditionError(f"the model's output does not depend on {layer!r}, or {layer!r} is the output itself")
         self._value = self._run.recording.value(self._ref)
-        self._classes = _measured_classes(self._run, batch, options.target)
+        self._measure = measure_of(self._run, batch, options.target, options.output)
         self._concept = layer_concepts(self._run, [layer], subject.concepts)[layer]
         run = subject.attribution.engine.run(inputs, subject.composite)
-        observed = observe(run, lambda _: [(cls,) for cls in self._classes.tolist()], layers=[layer])
+        observed = observe(run, lambda _: self._measure.starts, layers=[layer])
         relevance = self._concept.attribute(observed.relevances[layer][0], abs_norm=True)
         activation = self._concept.attribute(observed.activations[layer], abs_norm=False)
         self._scores = relevance.double().cpu().numpy(), activation.double().cpu().numpy()
@@ -195,7 +197,7 @@ class _BatchFlipping:
             rows = torch.stack(
                 [self._flipped(order, int(count), replacement) for count in grid[start : start + at_once]]
             )
-            parts.append(self._measured(self._suffix(rows)))
+            parts.append(self._measure(self._suffix(rows)))
         curves: Floats = np.concatenate(parts, 1)
         return curves - curves[:, :1]
 
@@ -213,16 +215,6 @@ class _BatchFlipping:
             return self._value.new_zeros(self._mask([0]).shape)
         return concept_mask(self._run, self._layer, ids, self._concept.mask)
 
-    def _measured(self, outputs: torch.Tensor) -> Floats:
-        """Return logit or probability of each sample's class, (sample, row), of outputs (row, sample, ...)."""
-        axis, values = class_axis(self._run), []
-        for output in outputs:
-            scores = class_scores(output.double(), axis)
-            scores = scores.softmax(1) if self._options.output == "probability" else scores
-            values.append(scores.gather(1, self._classes.to(scores.device)[:, None]))
-        measured: Floats = torch.cat(values, 1).cpu().numpy()
-        return measured
-
     def _replacement(self, mean: torch.Tensor | None) -> torch.Tensor:
         """Return what flipped concepts are replaced by; it broadcasts to the layer's values."""
         if self._options.baseline == "zero":
@@ -235,18 +227,8 @@ class _BatchFlipping:
         return self._value.mean(over, keepdim=True)
 
 
-def _measured_classes(run: Run, batch: Batch, target: Start) -> torch.Tensor:
-    """Return the class that is measured of each sample: (sample,).
-
-    Raises
-    ------
-    InputError
-        If a sample has no label.
-    """
-    output = run.recording.value(run.graph.output)
-    if target == "prediction":
-        return predicted_classes(output, class_axis(run))
-    for number, label in zip(batch.samples, batch.labels, strict=True):
-        if not label:
-            raise InputError(f"sample {number} has no label: evaluate with target='prediction'")
-    return torch.tensor([label[0] for label in batch.labels if label], device=output.device)
+def start_of(subject: Subject, target: str | Target) -> Start | Target:
+    """Return what is measured: a word, or a target with its classes by number, also one that is given as text."""
+    if isinstance(target, str) and ":" in target:
+        target = parse_target(target)
+    return target.numbered(subject.class_number) if isinstance(target, Target) else target  # type: ignore[return-value]

@@ -9,7 +9,7 @@ import torch
 
 from ..attribution.cond_attribution import check_data
 from ..attribution.layer_concepts import layer_concepts
-from ..attribution.layer_relevance import observe
+from ..attribution.layer_relevance import Choice, observe
 from ..attribution.predicted_class import predicted_class
 from ..attribution.result import Attribution
 from ..attribution.subject import Subject
@@ -17,6 +17,7 @@ from ..checks import check_integer
 from ..concepts import Concept
 from ..data.pixels import drawable, picture, stretched
 from ..errors import ConditionError, InputError
+from ..targets import Target
 from .result import NONE, Floats, RegionMap
 from .segments import Integers, Regions, segment
 
@@ -29,6 +30,7 @@ def region_map(
     layer: str,
     *,
     cls: int | str | None = None,
+    target: Target | None = None,
     regions: Regions = "grid",
     count: int | tuple[int, ...] | None = None,
     cell: int | tuple[int, ...] | None = None,
@@ -48,7 +50,7 @@ def region_map(
     sample = subject.inputs(view)
     below = _drawn(None if subject.preprocess is None else view[0], sample)
     labels = segment(regions, below.movedim(0, -1).double().numpy(), count=count, cell=cell)
-    concept, number, shares = _shares(subject, sample, layer, cls=None if cls is None else subject.class_number(cls))
+    concept, number, shares = _shares(subject, sample, layer, start=_start(subject, cls, target))
     ids = _chosen(shares, top, signed=signed)
     best = _Best(labels, signed=signed)
     for part in subject.attribution.generate(
@@ -68,7 +70,17 @@ def region_map(
     counted = np.bincount(dominant[labels].ravel() + 1, minlength=len(shares) + 1)[1:]
     order = [int(concept_id) for concept_id in np.argsort(-counted, kind="stable") if counted[concept_id]]
     areas = counted[order] / labels.size
-    return RegionMap(labels, dominant, best.relevance, tuple(order), areas, shares[order], layer, number, signed, below)
+    about = number if isinstance(number, int) else str(number)
+    return RegionMap(labels, dominant, best.relevance, tuple(order), areas, shares[order], layer, about, signed, below)
+
+
+def _start(subject: Subject, cls: int | str | None, target: Target | None) -> Choice | None:
+    """Return the class or target that relevance starts from; None for the predicted class."""
+    if target is None:
+        return None if cls is None else subject.class_number(cls)
+    if cls is not None:
+        raise InputError(f"cls={cls!r} and the target {target} are two starts; give one of them")
+    return target.numbered(subject.class_number)
 
 
 class _Best:
@@ -142,13 +154,15 @@ def _check_layout(attr: Attribution, axes: int) -> None:
         )
 
 
-def _shares(subject: Subject, sample: torch.Tensor, layer: str, *, cls: int | None) -> tuple[Concept, int, Floats]:
-    """Return what a concept is in a layer, the class, and the share of each concept in the layer's relevance."""
+def _shares(
+    subject: Subject, sample: torch.Tensor, layer: str, *, start: Choice | None
+) -> tuple[Concept, Choice, Floats]:
+    """Return what a concept is in a layer, the start, and the share of each concept in the layer's relevance."""
     engine = subject.attribution.engine
     check_data(engine.named(sample))
     run = engine.run(sample, subject.composite)
     concept = layer_concepts(run, [layer], subject.concepts)[layer]
-    number = predicted_class(run, otherwise="say what to explain with cls") if cls is None else cls
+    number = predicted_class(run, otherwise="say what to explain with cls or target") if start is None else start
     seen = observe(run, lambda _: [(number,)], layers=[layer])
     shares = concept.attribute(seen.relevances[layer][0])[0]
     return concept, number, shares.detach().cpu().double().numpy()

@@ -50,8 +50,8 @@ class RegionMap:
         layer sum to 1: (concept,).
     layer : str
         Name of the layer whose concepts they are.
-    target : int
-        The class whose relevance it is.
+    target : int or str
+        The class whose relevance it is, or the identity of the target.
     signed : bool
         Whether relevance against the class counts as much as relevance for it.
     image : torch.Tensor
@@ -66,7 +66,7 @@ class RegionMap:
     areas: Floats
     shares: Floats
     layer: str
-    target: int
+    target: int | str
     signed: bool
     image: torch.Tensor
 
@@ -78,6 +78,11 @@ class RegionMap:
     def concept_map(self) -> Integers:
         """The dominant concept at each pixel, -1 for none: the shape of `labels`."""
         return self.dominant[self.labels]
+
+    @property
+    def start(self) -> str:
+        """The class whose relevance it is, as ``"class 3"``; or the target."""
+        return f"class {self.target}" if isinstance(self.target, int) else self.target
 
     @property
     def noun(self) -> str:
@@ -172,7 +177,7 @@ class RegionMap:
     def __repr__(self) -> str:
         kind = "largest magnitude of relevance" if self.signed else "highest relevance"
         lines = [
-            f"RegionMap of {self.layer!r} for class {self.target}: {len(self)} regions, {kind} in each",
+            f"RegionMap of {self.layer!r} for {self.start}: {len(self)} regions, {kind} in each",
             *(
                 f"  concept {concept:>4}: {area:6.1%} of the {self.noun}, {share:+6.1%} of the layer's relevance"
                 for concept, area, share in zip(self.concepts, self.areas, self.shares, strict=True)

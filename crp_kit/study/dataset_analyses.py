@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ..concept_graph import ConceptGraph
     from ..evaluation import Evaluation
     from ..region_map import RegionMap
+    from ..targets import Target
     from ..views.report import BuiltReport, Links, ReportOptions
 
 __all__ = ["DatasetAnalyses"]
@@ -39,7 +40,7 @@ class DatasetAnalyses(AtlasBuilds):
         mode: Mode = "relevance",
         k: int = 8,
         receptive_field: bool = False,
-        conditioned_on: ConditionedOn = "class",
+        conditioned_on: ConditionedOn | Target = "class",
         cls: int | str | None = None,
         batch_size: int = 16,
         check: bool = True,
@@ -64,11 +65,11 @@ class DatasetAnalyses(AtlasBuilds):
             the image: it is what relevance reaches from the neuron if every weight counts as one, so that nothing
             cancels (see `crp_kit.rules.receptive_field`). Paths through factors, such as gates, do not count, as for
             every heatmap; of a maximum that is no pooling, one winner is seen.
-        conditioned_on : {"class", "prediction", "layer"}, optional
+        conditioned_on : {"class", "prediction", "layer"} or Target, optional
             Where the relevance of the heatmaps starts. The class for which the sample came into the ranking (by
             activation, the sample's first target; the predicted class if there is none): ``{layer: [concept],
-            "y": [class]}``. The predicted class. Or the layer itself: what made the concept active, whether the model
-            used it or not.
+            "y": [class]}``. The predicted class. The layer itself: what made the concept active, whether the model used
+            it or not. Or a target of `crp_kit.targets`.
         cls : int or str, optional
             The ranking of this class only, by number or name.
         batch_size : int, optional

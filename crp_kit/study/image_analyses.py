@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ..concept_graph.decompose import Rank
     from ..region_map import RegionMap
     from ..region_map.segments import Regions
+    from ..targets import Target
 
 __all__ = ["ImageAnalyses"]
 
@@ -88,9 +89,9 @@ class ImageAnalyses(StudyBase):
             they are; the concepts to keep are chosen by this mean.
         start : dict or (str, int), optional
             What is decomposed: a class, ``{"y": [207]}`` or ``{"y": ["tabby"]}`` (for one image by default the
-            predicted one); a concept, ``("layer4.1.conv2", 23)``, where relevance starts from the concept's own
-            activation, whether the model uses it or not; or a concept as far as it serves a class,
-            ``{"layer4.1.conv2": [23], "y": [207]}``.
+            predicted one); a target, ``{"y": [Contrast(207, 208)]}``; a concept, ``("layer4.1.conv2", 23)``, where
+            relevance starts from the concept's own activation, whether the model uses it or not; or a concept as far as
+            it serves a class or target, ``{"layer4.1.conv2": [23], "y": [207]}``.
         layers : str, module type, or several of them, optional
             The layers to decompose into, in any order: names, patterns or module types, as for `build_atlas`. By
             default all convolutions and linear layers. Those that feed a layer are found in the recorded graph, through
@@ -182,6 +183,7 @@ class ImageAnalyses(StudyBase):
         layer: str,
         *,
         cls: int | str | None = None,
+        target: Target | None = None,
         regions: Regions = "grid",
         count: int | tuple[int, ...] | None = None,
         cell: int | tuple[int, ...] | None = None,
@@ -207,6 +209,8 @@ class ImageAnalyses(StudyBase):
             Name of the node whose concepts compete.
         cls : int or str, optional
             The class whose relevance it is, by number or name; by default the predicted one.
+        target : Target, optional
+            What relevance starts from instead of a class, such as ``crp_kit.targets.Contrast(281, 285)``.
         regions : {"grid", "pixels", "slic", "changes"} or array, optional
             Rectangles, or equal stretches of a signal, or boxes of a volume; single pixels, time steps or voxels;
             superpixels, which need scikit-image; the stretches of a signal between the changes of its level, by binary
@@ -260,6 +264,7 @@ class ImageAnalyses(StudyBase):
             image,
             layer,
             cls=cls,
+            target=target,
             regions=regions,
             count=count,
             cell=cell,

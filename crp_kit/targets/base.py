@@ -79,6 +79,29 @@ class Target(ABC):
             If the output has no such class, region or value.
         """
 
+    def measured(self, output: torch.Tensor, *, class_axis: int | None, reference: torch.Tensor) -> torch.Tensor:
+        """Return the number that relevance explains, for evaluations that change the output.
+
+        It is the linear function of the output whose gradient times output is the start relevance at `reference`, such
+        as a logit, or the difference of two; classes whose start is no logit and functions define it themselves.
+
+        Parameters
+        ----------
+        output : torch.Tensor
+            For one sample, as it is after a change.
+        class_axis : int or None
+            As in `relevance`.
+        reference : torch.Tensor
+            As it was before, where regions and boxes are chosen.
+
+        Returns
+        -------
+        torch.Tensor
+            A scalar.
+        """
+        start = self.relevance(reference, class_axis=class_axis)
+        return (torch.where(reference == 0, 0.0, start / reference) * output).sum()
+
     def numbered(self: T, number: Callable[[ClassName], int]) -> T:
         """Return this target with classes by number, where it was given names."""
         return self

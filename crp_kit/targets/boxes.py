@@ -101,6 +101,10 @@ class Box(Target):
         start[row, column] = output[row, column] if self.value == "logit" else 1
         return start
 
+    def measured(self, output: torch.Tensor, *, class_axis: int | None, reference: torch.Tensor) -> torch.Tensor:
+        chosen = replace(self, value="one").relevance(reference, class_axis=class_axis)
+        return (chosen * output).sum()
+
     def box(self, output: torch.Tensor) -> tuple[float, float, float, float]:
         """Return the box that is explained: left, top, right, bottom in pixels of the image.
 

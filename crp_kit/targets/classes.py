@@ -86,6 +86,10 @@ class Class(Target):
         start[numbers] = values[numbers]
         return start.movedim(0, class_axis or 0).reshape(output.shape)
 
+    def measured(self, output: torch.Tensor, *, class_axis: int | None, reference: torch.Tensor) -> torch.Tensor:
+        value = replace(self, value="logit") if self.value == "one" else self
+        return value.relevance(output, class_axis=class_axis).sum()
+
 
 @dataclass(frozen=True)
 class Contrast(Target):
@@ -189,3 +193,6 @@ class Value(Target):
         start = torch.zeros_like(output)
         start[index] = {"output": output, "one": torch.ones_like(output), "sign": output.sign()}[self.value][index]
         return start
+
+    def measured(self, output: torch.Tensor, *, class_axis: int | None, reference: torch.Tensor) -> torch.Tensor:
+        return replace(self, value="output").relevance(output, class_axis=class_axis).sum()

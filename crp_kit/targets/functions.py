@@ -67,6 +67,9 @@ class Function(Target):
     def relevance(self, output: torch.Tensor, *, class_axis: int | None) -> torch.Tensor:
         return _gradient_times_output(self.function, output, f"the function {self.name!r}")
 
+    def measured(self, output: torch.Tensor, *, class_axis: int | None, reference: torch.Tensor) -> torch.Tensor:
+        return torch.as_tensor(self.function(output)).reshape(())
+
 
 @dataclass(frozen=True, eq=False)
 class Similarity(Target):
@@ -110,9 +113,10 @@ class Similarity(Target):
             raise ConditionError(f"the reference has shape {shapes[0]}, a sample's output {shapes[1]}")
         if not bool(output.any()):
             raise ConditionError("the output of a sample is zero everywhere: it has no cosine")
-        reference = self.vector.to(output)
+        return _gradient_times_output(self._cosine, output, "the cosine")
 
-        def cosine(embedding: torch.Tensor) -> torch.Tensor:
-            return torch.nn.functional.cosine_similarity(embedding.flatten(), reference.flatten(), 0)
+    def measured(self, output: torch.Tensor, *, class_axis: int | None, reference: torch.Tensor) -> torch.Tensor:
+        return self._cosine(output)
 
-        return _gradient_times_output(cosine, output, "the cosine")
+    def _cosine(self, embedding: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.cosine_similarity(embedding.flatten(), self.vector.to(embedding).flatten(), 0)

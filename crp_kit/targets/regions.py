@@ -100,3 +100,7 @@ class Region(Target):
         start = torch.zeros_like(scores)
         start[cls] = torch.where(chosen, values, 0)
         return start.movedim(0, class_axis or 0)
+
+    def measured(self, output: torch.Tensor, *, class_axis: int | None, reference: torch.Tensor) -> torch.Tensor:
+        chosen = replace(self, value="one").relevance(reference, class_axis=class_axis)
+        return (chosen * output).sum()

@@ -6,12 +6,13 @@ from typing import Any
 
 from ..errors import InputError
 from .base import ClassName, Target
+from .boxes import Box
 from .classes import Class, Contrast, Value
 from .regions import Region
 
 __all__ = ["FORMS", "parse_target"]
 
-FORMS = "class:ID[,ID…], contrast:ID,ID, value:INDEX[,INDEX…] or region:ID"
+FORMS = "class:ID[,ID…], contrast:ID,ID, value:INDEX[,INDEX…], region:ID or box:ID[:RANK]"
 
 
 def parse_target(text: str, *, mask: Any = None) -> Target:
@@ -20,8 +21,9 @@ def parse_target(text: str, *, mask: Any = None) -> Target:
     Parameters
     ----------
     text : str
-        ``class:281``, ``class:Egyptian cat``, ``contrast:281,285``, ``value:4``, ``region:15``. Behind a further colon
-        stands what the start is, such as ``class:281:probability``.
+        ``class:281``, ``class:Egyptian cat``, ``contrast:281,285``, ``value:4``, ``region:15``, ``box:3:0`` (class and
+        rank) or ``box:3:10,10,50,40`` (the box that overlaps best with this one). Behind a further colon stands what
+        the start is, such as ``class:281:probability``.
     mask : array, optional
         Of a region: bool, (height, width).
 
@@ -38,10 +40,14 @@ def parse_target(text: str, *, mask: Any = None) -> Target:
     Contrast(a=281, b=285)
     >>> parse_target("class:tabby:one")
     Class(ids=('tabby',), value='one')
+    >>> parse_target("box:3:1")
+    Box(class_id=3, rank=1, iou_with=None, value='logit')
     """
     kind, colon, rest = text.partition(":")
     if mask is not None and kind != "region":
         raise InputError(f"a mask belongs to a region; the target is {text!r}")
+    if kind == "box" and rest:
+        return _box(rest, text)
     names, _, value = rest.rpartition(":") if ":" in rest else (rest, "", "")
     classes = [_class(part.strip()) for part in names.split(",")]
     options: dict[str, Any] = {"value": value} if value else {}
@@ -55,6 +61,17 @@ def parse_target(text: str, *, mask: Any = None) -> Target:
         return Value(tuple(int(index) for index in classes), **options)
     if kind == "region" and len(classes) == 1:
         return Region(classes[0], mask, **options)
+    raise InputError(f"a target is {FORMS}; got {text!r}")
+
+
+def _box(rest: str, text: str) -> Box:
+    """Return the box that stands behind the colon of a text: class, rank or another box, start."""
+    cls, which, *value = [part.strip() for part in [*rest.split(":"), "0"][: max(2, rest.count(":") + 1)]]
+    options: dict[str, Any] = {"value": value[0]} if value else {}
+    if cls and len(value) < 2 and which.isdecimal():
+        return Box(_class(cls), int(which), **options)
+    if cls and len(value) < 2 and which.count(",") == 3:
+        return Box(_class(cls), iou_with=which.split(","), **options)
     raise InputError(f"a target is {FORMS}; got {text!r}")
 
 

@@ -486,7 +486,7 @@ def test_receptive_fields_of_a_concept_of_ones_own_are_those_of_its_neurons_in_o
         (
             {"conditioned_on": "label"},
             InputError,
-            "conditioned_on is 'class', 'prediction' or 'layer'; got 'label'",
+            "conditioned_on is 'class', 'prediction' or 'layer', or a target; got 'label'",
         ),
         ({"layer": "layer2.1.conv3"}, UnknownLayerError, "no layer 'layer2.1.conv3'; did you mean 'layer2.1.conv2'"),
         ({"concept": 32}, ConceptRangeError, "concept 32 of 'layer2.1.conv2' is out of range: it has 32 of them"),

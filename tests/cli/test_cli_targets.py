@@ -9,7 +9,7 @@ from command_line import invoke, refused
 from PIL import Image
 
 from crp_kit.errors import ConditionError, CrpKitError, InputError
-from crp_kit.targets import Class, Contrast, Region, Target, Value, parse_target
+from crp_kit.targets import Box, Class, Contrast, Region, Target, Value, parse_target
 
 
 @pytest.mark.parametrize(
@@ -21,6 +21,9 @@ from crp_kit.targets import Class, Contrast, Region, Target, Value, parse_target
         ("contrast:281,tabby", Contrast(281, "tabby")),
         ("value:4", Value(4)),
         ("value:0,1:sign", Value((0, 1), value="sign")),
+        ("box:3", Box(3)),
+        ("box:traffic light:2", Box("traffic light", 2)),
+        ("box:3:1,2,30,40.5:one", Box(3, iou_with=(1, 2, 30, 40.5), value="one")),
     ],
 )
 def test_a_text_is_a_target(text: str, target: Target) -> None:
@@ -35,7 +38,22 @@ def test_a_region_has_its_mask() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "281", "class:", "classes:1", "contrast:1", "contrast:1,2,3", "value:x", "region:1,2", "class:1,,2"]
+    "text",
+    [
+        "",
+        "281",
+        "class:",
+        "classes:1",
+        "contrast:1",
+        "contrast:1,2,3",
+        "value:x",
+        "region:1,2",
+        "class:1,,2",
+        "box:",
+        "box:1:x",
+        "box:1:1,2",
+        "box:1:0:one:2",
+    ],
 )
 def test_another_text_is_refused_with_the_forms(text: str) -> None:
     with pytest.raises(InputError, match="a target is class:ID"):

@@ -19,10 +19,10 @@ TargetRule = Callable[[torch.Tensor, tuple[int, ...] | None], Iterable[Choice]]
 TargetPolicy = Callable[[torch.Tensor, Labels], Sequence[tuple[Choice, ...]]]
 """From the model output (sample, class, ...) and the samples' label ids to what each sample starts from."""
 
-_TARGETS = ("class", "contrast", "value", "region")
+_TARGETS = ("class", "contrast", "value", "region", "box")
 _FORMS = (
     "'label', 'prediction', 'top:P' or 'top:P:N' (every class of a probability above P, at most N), 'class:ID', "
-    "'contrast:ID,ID', 'value:INDEX', 'region:ID', a Target, or a function"
+    "'contrast:ID,ID', 'value:INDEX', 'region:ID', 'box:ID:RANK', a Target, or a function"
 )
 
 

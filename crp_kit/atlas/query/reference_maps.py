@@ -77,10 +77,10 @@ def reference_sample(samples: NumberedSamples, number: int) -> torch.Tensor:
     return reference_image(samples, number)
 
 
-def reference_labels(atlas: AtlasFile, table: SampleRanking, conditioned_on: ConditionedOn) -> tuple[int, ...]:
-    """Return the class that each sample stands for; -1 for none, which only the layer as a start allows."""
+def reference_labels(atlas: AtlasFile, table: SampleRanking, conditioned_on: ConditionedOn | Target) -> tuple[int, ...]:
+    """Return the class that each sample stands for; -1 for none, which only a layer or target as a start allows."""
     targets: list[int] = table.target.tolist()
-    if conditioned_on == "layer":
+    if conditioned_on == "layer" or isinstance(conditioned_on, Target):
         return tuple(targets)
     predicted: list[int] = atlas.predictions[atlas.places(table.sample)].tolist()
     if conditioned_on == "prediction":
@@ -117,9 +117,11 @@ def own_target(atlas: AtlasFile) -> Target | None:
 
 
 def reference_starts(
-    atlas: AtlasFile, labels: Sequence[int], conditioned_on: ConditionedOn
+    atlas: AtlasFile, labels: Sequence[int], conditioned_on: ConditionedOn | Target
 ) -> Sequence[int | Target | None]:
-    """Return what the heatmap of each sample starts from: its class, the atlas's target, or None for the layer."""
+    """Return what the heatmap of each sample starts from: its class, a target, or None for the layer."""
+    if isinstance(conditioned_on, Target):
+        return [conditioned_on] * len(labels)
     if conditioned_on == "layer":
         return [None] * len(labels)
     target = own_target(atlas) if conditioned_on == "class" else None

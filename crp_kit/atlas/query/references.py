@@ -11,6 +11,7 @@ import torch
 from ...attribution.subject import Subject
 from ...drawing import plots, png_of
 from ...errors import InputError
+from ...targets import Target
 from ..file.header import Mode
 from .layer_atlas import LayerAtlas
 from .rankings import SampleRanking
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Box", "ConditionedOn", "References", "find_references"]
 
-_START: Mapping[ConditionedOn, str] = {
+_START: Mapping[str, str] = {
     "class": "from the class",
     "prediction": "from the predicted class",
     "layer": "from the layer itself",
@@ -47,8 +48,8 @@ class References:
     concept : int
     mode : {"relevance", "activation"}
         What ranked the samples.
-    conditioned_on : {"class", "prediction", "layer"}
-        Where the relevance of the heatmaps starts.
+    conditioned_on : {"class", "prediction", "layer"} or str
+        Where the relevance of the heatmaps starts; of a target its identity.
     table : SampleRanking
         Samples, scores, positions, targets.
     identifiers : tuple of str or None
@@ -71,7 +72,7 @@ class References:
     layer: str
     concept: int
     mode: Mode
-    conditioned_on: ConditionedOn
+    conditioned_on: str
     table: SampleRanking
     identifiers: tuple[str, ...] | None
     labels: tuple[int, ...]
@@ -110,7 +111,9 @@ class References:
     @property
     def shown(self) -> str:
         """What the heatmaps show, in words: where their relevance starts and what it passes."""
-        return _START[self.conditioned_on] + (" through the strongest neuron" if self.boxes is not None else "")
+        return _START.get(self.conditioned_on, f"from {self.conditioned_on}") + (
+            " through the strongest neuron" if self.boxes is not None else ""
+        )
 
     def plot(self, **options: Any) -> Figure:
         """Return a matplotlib Figure; options as in `crp_kit.views.plot.references`.
@@ -146,14 +149,16 @@ def find_references(
     mode: Mode = "relevance",
     k: int,
     receptive_field: bool = False,
-    conditioned_on: ConditionedOn = "class",
+    conditioned_on: ConditionedOn | Target = "class",
     cls: int | str | None = None,
     batch_size: int = 16,
     check: bool = True,
 ) -> References:
     """Return reference samples of a concept; see `crp_kit.Study.references`."""
-    if conditioned_on not in get_args(ConditionedOn):
-        raise InputError(f"conditioned_on is 'class', 'prediction' or 'layer'; got {conditioned_on!r}")
+    if isinstance(conditioned_on, Target):
+        conditioned_on = conditioned_on.numbered(subject.class_number)
+    elif conditioned_on not in get_args(ConditionedOn):
+        raise InputError(f"conditioned_on is 'class', 'prediction' or 'layer', or a target; got {conditioned_on!r}")
     scores, atlas = layer.score(mode), layer.file
     table = scores.top(concept, k) if cls is None else scores.class_top(concept, cls, k)
     if check:
@@ -175,7 +180,7 @@ def find_references(
         layer.name,
         int(concept),
         mode,
-        conditioned_on,
+        str(conditioned_on),
         table,
         None if atlas.identifiers is None else tuple(atlas.identifiers[one] for one in atlas.places(table.sample)),
         labels,

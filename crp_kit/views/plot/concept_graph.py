@@ -157,8 +157,10 @@ class _Drawing:
         """Return what the graph decomposes: a class, or a concept of a layer."""
         root, target = self.graph.root, self.graph.start.get("y")
         text = self.classes.get(root.concept, root.name) if root.kind == "class" else f"{root.layer}, {root.name}"
-        if root.kind != "class" and target:
-            text += f", for {self.classes.get(target[0], f'class {target[0]}')}"
+        text = root.title or text
+        if root.kind not in ("class", "target") and target:
+            first = target[0]
+            text += f", for {self.classes.get(first, f'class {first}') if isinstance(first, int) else first}"
         return text + (f"; means of {self.graph.samples} samples" if self.graph.samples > 1 else "")
 
     def draw(self, ax: Axes) -> None:

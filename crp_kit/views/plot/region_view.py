@@ -47,7 +47,7 @@ def region_view(
 ) -> RegionView:
     """Return a region map, ready to be drawn; parameters as in `crp_kit.views.plot.regions`."""
     return RegionView(
-        title=f"{region_map.layer}, class {region_map.target}" if title is None else title,
+        title=f"{region_map.layer}, {region_map.start}" if title is None else title,
         image=region_map.image if image is None else image,
         labels=region_map.labels,
         dominant=region_map.dominant,
