@@ -26,7 +26,15 @@ if TYPE_CHECKING:
     from .attribution.conservation import ConservationReport
     from .attribution.result import Attribution
     from .concept_graph import ConceptGraph
-    from .concepts import ChannelConcept, Concept, HeadConcept, NeuronConcept, TokenConcept
+    from .concepts import (
+        ChannelConcept,
+        Concept,
+        DictionaryConcept,
+        DirectionConcept,
+        HeadConcept,
+        NeuronConcept,
+        TokenConcept,
+    )
     from .conditions import ConditionSet
     from .errors import CrpKitError, CrpKitWarning
     from .graph.model_graph import ModelGraph, get_layer_names, trace_model_graph
@@ -51,6 +59,8 @@ __all__ = [
     "ConservationReport",
     "CrpKitError",
     "CrpKitWarning",
+    "DictionaryConcept",
+    "DirectionConcept",
     "FreedMemory",
     "HeadConcept",
     "ModelGraph",
@@ -94,6 +104,8 @@ _HOME = {
     "ConservationReport": "attribution.conservation",
     "CrpKitError": "errors",
     "CrpKitWarning": "errors",
+    "DictionaryConcept": "concepts",
+    "DirectionConcept": "concepts",
     "FreedMemory": "allocator",
     "HeadConcept": "concepts",
     "ModelGraph": "graph.model_graph",

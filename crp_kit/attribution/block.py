@@ -8,6 +8,7 @@ from typing import TypeAlias
 
 import torch
 
+from ..concepts import MixedConcept
 from ..conditions import OUTPUT
 from ..errors import ConditionError, ModelError
 from ..graph.graph import Ref
@@ -19,6 +20,7 @@ from .axes import heatmap_axis
 from .conservation import ConservationReport, conservation
 from .layer_values import find_layer, main_input, per_sample, recordable, rows_per_sample
 from .masks import ConditionMasks, MaskMap
+from .mixed_layers import apart_at, concept_relevance
 from .result import Attribution
 from .rows import RowBlock
 from .start_relevance import InitialRelevance, StartRelevance, initial_relevance
@@ -61,8 +63,11 @@ class _Block:
     """The rows of a block, and the outputs of the recorded graph that matter for them."""
 
     def __init__(self, run: Run, block: RowBlock, options: CallOptions) -> None:
-        self.run, self.block, self.options, self.graph = run, block, options, run.graph
+        self.block, self.options, self.graph = block, options, run.graph
         self.masks = ConditionMasks(run, block, options.mask_map)
+        self.divided = self.masks.mixed(options.record_layer)
+        """Recorded layers whose concepts mix channels: the relevance of each is asked for."""
+        self.run = apart_at(self.masks.run, self.divided.values())
         self.start = find_layer(run, options.start_layer or OUTPUT)
         self._check_output()
         self.main = main_input(self.graph)
@@ -102,6 +107,7 @@ class _Block:
             samples=self.block.row_samples(),
             gradient_nodes=tuple(sorted({name for _, passed in passes for name in passed.gradient_nodes})),
             reached=self._reached(passes),
+            by_concept=self._by_concept(passes),
         )
         if balance is None or threshold is None:
             return result
@@ -116,8 +122,9 @@ class _Block:
             self.start,
             seeds,
             rows=rows,
-            masks=self.masks.of_group(group),
+            masks=self.masks.of_group(group, self.start if self.options.init_rel is None else None),
             record=list(self.recorded.values()),
+            coefficients=[] if self.run.plan.flow.gradient else list(self.divided.values()),
             exclude_parallel=self.options.exclude_parallel,
             balance=balance,
         )
@@ -154,6 +161,21 @@ class _Block:
             arrived.append((group, torch.stack([self._totals(part) for part in own]).sum(0)))
         start, share = self._ordered(self.started), self._ordered(arrived)
         return torch.where(start == 0, torch.nan, share / start)
+
+    def _by_concept(self, passes: Sequence[tuple[list[int], PassResult]]) -> dict[str, torch.Tensor]:
+        """Return the relevance of concepts that mix channels, (row, concept, *position), by layer."""
+        if self.run.plan.flow.gradient:
+            return {}
+        relevances = {}
+        for name, ref in self.divided.items():
+            concept = self.masks.concept(name)
+            assert isinstance(concept, MixedConcept)
+            parts = [
+                (group, concept_relevance(self.run, name, concept, passed.coefficients[ref]))
+                for group, passed in passes
+            ]
+            relevances[name] = self._on_device(self.block.ordered(parts))
+        return relevances
 
     def _totals(self, values: torch.Tensor) -> torch.Tensor:
         """Return the sum over all but row and sample, (row, sample)."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
+from ..concepts import Concept, MixedConcept
 from ..errors import ConceptRangeError
 from ..graph.graph import Ref
 from ..numerics import working
@@ -14,7 +15,8 @@ from ..propagation.relevance_pass import relevance_pass
 from ..propagation.run import Run
 from ..targets import Target
 from .axes import check_class_output, class_axis, known_class_axis
-from .layer_values import per_sample, recordable, rows_per_sample
+from .layer_values import recordable, rows_per_sample
+from .mixed_layers import apart_at, concept_activation, concept_relevance, mixed_refs
 from .start_relevance import StartRelevance
 
 __all__ = ["Choice", "Observation", "Targets", "observe"]
@@ -37,9 +39,9 @@ class Observation:
     targets : torch.Tensor
         Class ids that relevance started from, or those of other targets: (sample, slot), -1 where a sample has fewer.
     activations : dict
-        By layer: (sample, *shape).
+        By layer: (sample, *shape), or (sample, concept, *position) where its concepts mix channels.
     relevances : dict
-        By layer: (slot, sample, *shape); zero where a sample has no such slot.
+        By layer: (slot, sample, *shape) or (slot, sample, concept, *position); zero where a sample has no such slot.
     """
 
     prediction: torch.Tensor
@@ -48,8 +50,10 @@ class Observation:
     relevances: Mapping[str, torch.Tensor]
 
 
-def observe(run: Run, targets: Targets, *, layers: Sequence[str]) -> Observation:
+def observe(run: Run, targets: Targets, *, concepts: Mapping[str, Concept]) -> Observation:
     """Return activation and relevance of a batch at some layers; the run is used up.
+
+    Where the concepts of a layer mix channels, these are the activation and the relevance of each concept.
 
     Parameters
     ----------
@@ -57,7 +61,8 @@ def observe(run: Run, targets: Targets, *, layers: Sequence[str]) -> Observation
         The forward of the batch, with the plan of its relevance pass.
     targets : callable
         Chooses, from the model's output, the classes or targets that relevance starts from.
-    layers : sequence of str
+    concepts : dict
+        By layer, the layer's own concept.
 
     Returns
     -------
@@ -73,7 +78,8 @@ def observe(run: Run, targets: Targets, *, layers: Sequence[str]) -> Observation
         If relevance becomes infinite or not-a-number.
     """
     start = run.graph.output
-    refs = recordable(run, layers, start)
+    refs = recordable(run, concepts, start)
+    run = apart_at(run, mixed_refs(run, concepts).values())
     check_class_output(run)
     output, axis = working(run.recording.value(start)).detach(), known_class_axis(run)
     by_class = output if axis is None else output.movedim(axis, 1)
@@ -84,8 +90,8 @@ def observe(run: Run, targets: Targets, *, layers: Sequence[str]) -> Observation
     return Observation(
         by_class,
         ids,
-        {name: per_sample(run.graph, run.recording.value(ref)).detach() for name, ref in refs.items()},
-        _relevances(run, refs, chosen),
+        {name: concept_activation(run, name, concept) for name, concept in concepts.items()},
+        _relevances(run, refs, chosen, concepts),
     )
 
 
@@ -103,15 +109,32 @@ def _check(targets: torch.Tensor, classes: int) -> None:
         raise ConceptRangeError("y", sorted(set(wrong.tolist())), classes, what="class")
 
 
-def _relevances(run: Run, refs: Mapping[str, Ref], chosen: Sequence[tuple[Choice, ...]]) -> dict[str, torch.Tensor]:
-    """Return relevance by layer, (slot, sample, *shape), from what each sample starts from."""
+def _relevances(
+    run: Run, refs: Mapping[str, Ref], chosen: Sequence[tuple[Choice, ...]], concepts: Mapping[str, Concept]
+) -> dict[str, torch.Tensor]:
+    """Return relevance by layer, (slot, sample, ...), from what each sample starts from."""
     start, count = StartRelevance(run, run.graph.output), max(map(len, chosen), default=0)
+    mixed = mixed_refs(run, concepts)
     if not count:
-        shapes = {name: (0, run.graph.batch, *run.graph.sample_shape(ref)) for name, ref in refs.items()}
-        return {name: start.values.new_zeros(shape) for name, shape in shapes.items()}
+        return {
+            name: start.values.new_zeros((0, *concept_activation(run, name, concept).shape))
+            for name, concept in concepts.items()
+        }
     seeds = start.seeds([[sample[slot : slot + 1] for sample in chosen] for slot in range(count)])
-    rows = torch.arange(count, device=seeds.device)
     passed = relevance_pass(
-        run, run.graph.output, seeds, rows=rows, masks={}, record=list(refs.values()), to_input=False, again=False
+        run,
+        run.graph.output,
+        seeds,
+        rows=torch.arange(count, device=seeds.device),
+        masks={},
+        record=[ref for name, ref in refs.items() if name not in mixed],
+        coefficients=list(mixed.values()),
+        to_input=False,
+        again=False,
     )
-    return {name: rows_per_sample(run.graph, passed.recorded[ref]) for name, ref in refs.items()}
+    return {
+        name: concept_relevance(run, name, concept, passed.coefficients[refs[name]])
+        if isinstance(concept, MixedConcept)
+        else rows_per_sample(run.graph, passed.recorded[refs[name]])
+        for name, concept in concepts.items()
+    }

@@ -1,21 +1,23 @@
-"""Masks of condition sets: from the concept ids of a layer to the factor that multiplies its relevance."""
+"""Masks of condition sets: from the concept ids of a layer to the factor, or the split, of its relevance."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
 import torch
 
-from ..concepts import Concept
+from ..concepts import Concept, MixedConcept
 from ..conditions import OUTPUT, ConditionSet
 from ..errors import ConditionError
 from ..graph.graph import Ref
 from ..numerics import working
+from ..propagation.carrier import Masks
 from ..propagation.run import Run
 from .layer_concepts import layer_concept
 from .layer_values import find_layer, is_folded
+from .mixed_layers import apart_at, mixed_refs, row_split
 from .rows import RowBlock
 
 __all__ = ["ConditionMasks", "Mask", "MaskMap", "broadcast_stack", "concept_mask", "stacked_masks"]
@@ -52,6 +54,11 @@ class ConditionMasks:
         graph, by_layer = run.graph, mask_map if isinstance(mask_map, Mapping) else {}
         known = (name for name in by_layer if name in graph.names or name not in graph.module_names)
         self._by_output = {graph.find(name): by_layer[name] for name in known if name != OUTPUT}
+        self.run = apart_at(run, self.mixed(self.refs).values())
+
+    def mixed(self, names: Iterable[str]) -> dict[str, Ref]:
+        """Return those of some layers whose concepts mix channels, and their outputs."""
+        return mixed_refs(self.run, {name: self._chosen(name) for name in names})
 
     def groups(self) -> list[list[int]]:
         """Return the numbers of the block's condition sets that name the same outputs, and so share a pass."""
@@ -60,20 +67,33 @@ class ConditionMasks:
             groups.setdefault(frozenset(self.refs[name] for name in condition.layer_names), []).append(number)
         return list(groups.values())
 
-    def of_group(self, group: Sequence[int]) -> dict[Ref, torch.Tensor]:
-        """Return by output the masks of one group: (set, 1 or batch, *shape); of a zipped block (1, batch, *shape)."""
+    def of_group(self, group: Sequence[int], start: Ref | None = None) -> Masks:
+        """Return by output the masks of one group: (set, 1 or batch, *shape); of a zipped block (1, batch, *shape).
+
+        `start` is the output from whose own values relevance starts, if it does.
+        """
         numbers = range(len(self.block.conditions)) if self.block.zipped else group
-        masks: dict[Ref, torch.Tensor] = {}
+        masks: dict[Ref, Any] = {}
         for name in self.block.conditions[group[0]].layer_names:
             ref = self.refs[name]
+            concept = self.concept(name)
+            if isinstance(concept, MixedConcept):
+                ids = [self._ids(number, ref)[1] if number in group else () for number in numbers]
+                rows = [ids] if self.block.zipped else [[own] for own in ids]
+                masks[ref] = row_split(self.run, name, concept, rows, starts=ref == start)
+                continue
             factors = [self._factor(number, ref) if number in group else _nothing(self.run, ref) for number in numbers]
             masks[ref] = stacked_masks(self.run, ref, factors, by_sample=self.block.zipped)
         return masks
 
+    def _ids(self, number: int, ref: Ref) -> tuple[str, tuple[Any, ...]]:
+        """Return under which name a condition set conditions an output, and on which ids."""
+        layers = self.block.conditions[number].layers
+        return next((name, ids) for name, ids in layers if self.refs[name] == ref)
+
     def _factor(self, number: int, ref: Ref) -> torch.Tensor:
         """Return the mask of one condition set at one output, without a batch axis."""
-        layers = self.block.conditions[number].layers
-        name, ids = next((name, ids) for name, ids in layers if self.refs[name] == ref)
+        name, ids = self._ids(number, ref)
         return concept_mask(self.run, name, ids, self.function(name))
 
     def function(self, name: str) -> Mask:
@@ -84,20 +104,35 @@ class ConditionMasks:
         ConditionError
             If `mask_map` has neither a function nor a concept for it.
         """
-        chosen = self.mask_map
-        if isinstance(chosen, Mapping):
-            chosen = chosen.get(OUTPUT) if name == OUTPUT else self._by_output.get(self.refs[name])
-        elif name == OUTPUT:
-            chosen = None
+        concept = self.concept(name)
+        if concept is not None:
+            return concept.mask
+        function: Mask = self._chosen(name)
+        return function
+
+    def concept(self, name: str) -> Concept | None:
+        """Return the concept of a layer, or None where `mask_map` has a function for it.
+
+        Raises
+        ------
+        ConditionError
+            If `mask_map` has neither a function nor a concept for it.
+        """
+        chosen = self._chosen(name)
         owner = getattr(chosen, "__self__", None)
         concept = owner if isinstance(owner, Concept) and chosen == owner.mask else chosen
         if concept is None or isinstance(concept, Concept):
-            return layer_concept(self.run, name, concept).mask
+            return layer_concept(self.run, name, concept)
         if isinstance(chosen, type) or not callable(chosen):
             shown = f"the class {chosen.__name__}" if isinstance(chosen, type) else repr(chosen)
             raise ConditionError(f"the mask of {name!r} is a function or a Concept (NeuronConcept(), …); got {shown}")
-        function: Mask = chosen
-        return function
+        return None
+
+    def _chosen(self, name: str) -> Any:
+        """Return what `mask_map` has for a layer, or None."""
+        if isinstance(self.mask_map, Mapping):
+            return self.mask_map.get(OUTPUT) if name == OUTPUT else self._by_output.get(find_layer(self.run, name))
+        return None if name == OUTPUT else self.mask_map
 
 
 def _conditioned_outputs(run: Run, condition: ConditionSet) -> dict[str, Ref]:

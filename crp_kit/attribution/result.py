@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -65,6 +65,9 @@ class Attribution:
     reached : torch.Tensor or None
         (row,), the share of the start's relevance that reaches the inputs: the sum at all inputs that have an entry for
         each sample over the sum of the start. None for gradients, which are not conserved; NaN where the start is zero.
+    by_concept : dict
+        Of recorded layers whose concepts mix channels, such as directions: layer name to (row, concept, *position), the
+        relevance of each concept at each position; mean and rest are the last two. Empty for gradients.
     """
 
     heatmap: torch.Tensor
@@ -77,6 +80,7 @@ class Attribution:
     gradient_nodes: tuple[str, ...] = ()
     conservation: ConservationReport | None = None
     reached: torch.Tensor | None = None
+    by_concept: Mapping[str, torch.Tensor] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.conditions)
@@ -238,6 +242,7 @@ def join(parts: list[Attribution]) -> Attribution:
         conditions=tuple(condition for part in parts for condition in part.conditions),
         samples=tuple(sample for part in parts for sample in part.samples),
         gradient_nodes=tuple(sorted({name for part in parts for name in part.gradient_nodes})),
+        by_concept={name: torch.cat([part.by_concept[name] for part in parts]) for name in parts[0].by_concept},
         reached=torch.cat(reached) if len(reached) == len(parts) else None,
         conservation=join_reports([part.conservation for part in parts if part.conservation is not None]),
     )

@@ -202,7 +202,7 @@ def _ranked(study: Study, views: torch.Tensor, where: tuple[str, _Set], asked: _
     layer, base = where
     attr = study(views, [{**base, layer: []}], record_layer=[layer], pairing="product", **asked.options)
     concept = layer_concepts(_run(study, views), [layer], study.subject.concepts)[layer]
-    shares = concept.attribute(attr.relevances[layer])[0]
+    shares = concept.attribute(attr.by_concept.get(layer, attr.relevances[layer]))[0]
     order = shares.abs().argsort(descending=True, stable=True)[: asked.top]
     return [(int(channel), float(shares[channel])) for channel in order]
 

@@ -14,12 +14,14 @@ from ..attribution.cond_attribution import CondAttribution
 from ..attribution.layer_concepts import Concepts, layer_concepts
 from ..attribution.layer_values import find_layer, per_sample
 from ..attribution.masks import concept_mask, stacked_masks
+from ..attribution.mixed_layers import apart_at, concept_activation, concept_relevance, mixed_refs, row_split
 from ..attribution.start_relevance import StartRelevance
-from ..concepts import Concept
+from ..concepts import Concept, MixedConcept
 from ..conditions import OUTPUT
-from ..errors import UnknownLayerError
-from ..graph.graph import Ref
+from ..errors import ConditionError, UnknownLayerError
 from ..graph.recording.inputs import Inputs
+from ..propagation.carrier import Masks
+from ..propagation.coefficients import RowSplit
 from ..propagation.relevance_pass import relevance_pass
 from ..propagation.run import Run
 from ..rules.presets import Composite
@@ -101,8 +103,10 @@ class Flows:
         self.refs = {name: find_layer(run, name) for name in {**layers.refs, **dict(start.stages)}}
         named = [name for name in self.refs if name != OUTPUT or start.target is None]
         self.concepts = concepts_of(run, named, concepts)
+        self.run = apart_at(run, mixed_refs(run, self.concepts).values())
         self.at_once = max(1, batch_size // run.graph.batch)
         self._arrived: dict[str, torch.Tensor] = {}
+        """By layer (row, *shape): relevance, or its coefficients where the concepts mix channels."""
 
     def arrive(self, names: Sequence[str]) -> None:
         """Carry relevance from the start to the root, and on to the named layers."""
@@ -129,6 +133,8 @@ class Flows:
         if layer not in self.concepts:
             whole = self._arrived[layer][0].detach().cpu().double().flatten(1).sum(1)
             return functional.pad(whole[:, None], (self.start.root[1], 0))
+        if layer == self.start.stages[0][0] and isinstance(concept := self.concepts[layer], MixedConcept):
+            return concept.attribute(concept_activation(self.run, layer, concept), abs_norm=False).cpu().double()
         return self._by_concept(layer, self._arrived[layer])[0]
 
     def redistributed(self, layer: str, ids: Sequence[int]) -> dict[str, torch.Tensor]:
@@ -152,7 +158,7 @@ class Flows:
             for name in below:
                 relevance = self._by_concept(name, along[name])
                 if not self.exclude_parallel:
-                    relevance *= self._by_concept(name, through[name].abs()) != 0
+                    relevance *= self._reached(name, through[name])
                 parts[name].append(relevance)
         return {name: torch.cat(rows) for name, rows in parts.items()}
 
@@ -176,12 +182,13 @@ class Flows:
         self,
         source: str,
         seeds: torch.Tensor,
-        masks: Mapping[Ref, torch.Tensor],
+        masks: Masks,
         names: Sequence[str],
         *,
         rows: int | None = None,
     ) -> dict[str, torch.Tensor]:
-        """Return the relevance that arrives at layers: (row, *shape) by layer."""
+        """Return what arrives at layers, as `_arrived` keeps it: (row, *shape) by layer."""
+        mixed = mixed_refs(self.run, {name: self.concepts[name] for name in names})
         each = torch.arange(len(seeds)) if rows is None else torch.zeros(rows, dtype=torch.long)
         passed = relevance_pass(
             self.run,
@@ -189,28 +196,57 @@ class Flows:
             seeds,
             rows=each.to(seeds.device),
             masks=masks,
-            record=[self.refs[name] for name in names],
+            record=[self.refs[name] for name in names if name not in mixed],
+            coefficients=list(mixed.values()),
             exclude_parallel=False,
             to_input=False,
             resumed=source != self.start.stages[0][0],
         )
-        return {name: passed.recorded[self.refs[name]] for name in names}
+        arrived = {**passed.recorded, **passed.coefficients}
+        return {name: arrived[self.refs[name]] for name in names}
 
     def _seeds(self, layer: str, ids: Sequence[int]) -> torch.Tensor:
         """Return the relevance that reaches each of some concepts, or all that a target starts with: (row, *shape)."""
         if layer not in self.concepts:
             return self._arrived[layer]
-        return self._arrived[layer] * self._masks(layer, ids)
+        masks, arrived = self._masks(layer, ids), self._arrived[layer]
+        if isinstance(masks, RowSplit):
+            ref, starts = self.refs[layer], layer == self.start.stages[0][0]
+            run = self.run.cut_at(ref) if starts else self.run
+            return masks(arrived.expand(len(ids), *arrived.shape[1:])) * run.activation(ref)
+        return arrived * masks
 
-    def _masks(self, layer: str, ids: Sequence[int]) -> torch.Tensor:
-        """Return the masks of some concepts: (row, *shape), each axis of its own size or 1."""
-        masks = [concept_mask(self.run, layer, [concept], self.concepts[layer].mask) for concept in ids]
+    def _masks(self, layer: str, ids: Sequence[int]) -> torch.Tensor | RowSplit:
+        """Return the masks of some concepts, (row, *shape), each axis of its own size or 1; or their splits."""
+        concept = self.concepts[layer]
+        if isinstance(concept, MixedConcept):
+            starts = layer == self.start.stages[0][0]
+            self._check_start(concept, layer, ids if starts else ())
+            return row_split(self.run, layer, concept, [[[number]] for number in ids], starts=starts)
+        masks = [concept_mask(self.run, layer, [number], concept.mask) for number in ids]
         return stacked_masks(self.run, self.refs[layer], masks)
 
+    def _check_start(self, concept: MixedConcept, layer: str, ids: Sequence[int]) -> None:
+        shape = self.run.graph.sample_shape(self.refs[layer])
+        count = concept.count(shape[concept.channels(len(shape) + 1, layer) - 1], layer_name=layer)
+        if any(number >= count for number in ids):
+            raise ConditionError(f"a graph starts at one of the {count} directions of {layer!r}, not at mean or rest")
+
+    def _reached(self, layer: str, arrived: torch.Tensor) -> torch.Tensor:
+        """Return which concepts anything arrived at, (row, sample, concept)."""
+        if isinstance(self.concepts[layer], MixedConcept):
+            return self._by_concept(layer, arrived) != 0
+        return self._by_concept(layer, arrived.abs()) != 0
+
     def _by_concept(self, layer: str, relevance: torch.Tensor) -> torch.Tensor:
-        """Return relevance by concept, in double precision: (row, sample, concept)."""
+        """Return what arrived by concept, in double precision: (row, sample, concept)."""
+        concept = self.concepts[layer]
+        if isinstance(concept, MixedConcept):
+            shares = concept_relevance(self.run, layer, concept, relevance)
+            by_concept = concept.attribute(shares.flatten(0, 1), abs_norm=False)
+            return by_concept.detach().cpu().double().reshape(*shares.shape[:2], -1)
         rows = torch.cat([per_sample(self.run.graph, row) for row in relevance])
-        by_concept = self.concepts[layer].attribute(rows, abs_norm=False).detach().cpu().double()
+        by_concept = concept.attribute(rows, abs_norm=False).detach().cpu().double()
         return by_concept.reshape(len(relevance), self.run.graph.batch, -1)
 
 

@@ -1,7 +1,22 @@
-"""Concepts: channels, neurons, tokens and heads of a layer, masked, aggregated and located."""
+"""Concepts: channels, neurons, tokens, heads and directions of a layer, masked or split, aggregated and located."""
 
-from .base import Aggregate, Concept, Reference
+from .base import Aggregate, Concept, Reference, Split
 from .channels import ChannelConcept, NeuronConcept
+from .dictionaries import DictionaryConcept
+from .directions import DirectionConcept
+from .mixed import MixedConcept
 from .tokens import HeadConcept, TokenConcept
 
-__all__ = ["Aggregate", "ChannelConcept", "Concept", "HeadConcept", "NeuronConcept", "Reference", "TokenConcept"]
+__all__ = [
+    "Aggregate",
+    "ChannelConcept",
+    "Concept",
+    "DictionaryConcept",
+    "DirectionConcept",
+    "HeadConcept",
+    "MixedConcept",
+    "NeuronConcept",
+    "Reference",
+    "Split",
+    "TokenConcept",
+]

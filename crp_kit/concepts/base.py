@@ -1,4 +1,4 @@
-"""Base of all concepts: a mask, one value per concept, a position, an identity and a noun."""
+"""Base of all concepts: a mask or a split, one value per concept, a position, an identity and a noun."""
 
 from __future__ import annotations
 
@@ -12,7 +12,17 @@ import torch
 from ..checks import is_integer
 from ..errors import ConceptAxisError, ConceptRangeError, ConditionError
 
-__all__ = ["Aggregate", "Concept", "NeuronSets", "Reference", "along", "check_ids", "counted_axis", "indicator"]
+__all__ = [
+    "Aggregate",
+    "Concept",
+    "NeuronSets",
+    "Reference",
+    "Split",
+    "along",
+    "check_ids",
+    "counted_axis",
+    "indicator",
+]
 
 Aggregate = Literal["sum", "max"]
 
@@ -33,11 +43,34 @@ class Reference:
     position: torch.Tensor
 
 
+class Split(ABC):
+    """Relevance of a batch at a layer, divided among concepts that mix its channels. Made by `Concept.split`."""
+
+    @abstractmethod
+    def passed(self, concept_ids: Sequence[Sequence[Sequence[Any]]]) -> torch.Tensor:
+        """Return what passes some concepts, as it was given: (row, sample, *shape), relevance by activation.
+
+        Parameters
+        ----------
+        concept_ids : sequence of sequence of sequence
+            The ids that may pass, by row and by sample.
+        """
+
+    @abstractmethod
+    def started(self, concept_ids: Sequence[Sequence[Sequence[Any]]]) -> torch.Tensor:
+        """Return the same for relevance that starts at the concepts, from their own activation; arguments alike."""
+
+    @abstractmethod
+    def shares(self) -> torch.Tensor:
+        """Return the relevance of every concept: (row, sample, concept, *position)."""
+
+
 class Concept(ABC):
     """What a condition selects in a layer. Subclass it to define concepts of your own.
 
     A subclass defines how ids become a mask (`mask`), how a relevance map becomes one value per concept (`attribute`),
     and the score and position of each concept (`reference`). Atlases store its `identity`, reports use its `noun`.
+    Concepts that mix channels are subclasses of `crp_kit.concepts.MixedConcept`, which have a `split` instead of masks.
 
     References
     ----------
@@ -110,6 +143,27 @@ class Concept(ABC):
     def noun(self) -> str:
         """The noun for one of these concepts in graphs and reports, such as ``"channel"``; ``"concept"`` by default."""
         return "concept"
+
+    def split(self, relevance: torch.Tensor, activation: torch.Tensor) -> Split:
+        """Return relevance divided among concepts that mix channels.
+
+        Parameters
+        ----------
+        relevance : torch.Tensor
+            (row, sample, *shape), the coefficient of the relevance: relevance is this times the activation.
+        activation : torch.Tensor
+            (sample, *shape), the layer's output.
+
+        Returns
+        -------
+        Split
+
+        Raises
+        ------
+        ConditionError
+            If the concepts do not mix channels, so that a mask says all, or do not fit the layer.
+        """
+        raise ConditionError(f"{type(self).__qualname__} is a mask of relevance, and does not split it")
 
     def resolved(self, channel_axis: Callable[[], int]) -> Concept:
         """Return the concept with what the recorded graph knows of its layer filled in; by default itself.

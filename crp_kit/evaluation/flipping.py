@@ -171,7 +171,7 @@ class _BatchFlipping:
         self._measure = measure_of(self._run, batch, options.target, options.output)
         self._concept = layer_concepts(self._run, [layer], subject.concepts)[layer]
         run = subject.attribution.engine.run(inputs, subject.composite)
-        observed = observe(run, lambda _: self._measure.starts, layers=[layer])
+        observed = observe(run, lambda _: self._measure.starts, concepts={layer: self._concept})
         relevance = self._concept.attribute(observed.relevances[layer][0], abs_norm=True)
         activation = self._concept.attribute(observed.activations[layer], abs_norm=False)
         self._scores = relevance.double().cpu().numpy(), activation.double().cpu().numpy()

@@ -62,6 +62,11 @@ class Units:
         """Every BatchNorm that is part of a linear unit."""
         return frozenset(self.behind.values()) | {fold.norm for fold in self.before.values()}
 
+    def norm_behind(self, graph: Graph, index: int) -> int | None:
+        """Return the BatchNorm behind a layer of a unit, if a node is that layer or between the two."""
+        inside = (norm for linear, norm in self.behind.items() if index in _down_to(graph, norm, linear)[1:])
+        return next(inside, None)
+
     def cut(self, graph: Graph, start: int) -> tuple[Units, frozenset[int]]:
         """Return the units without those that a start is inside of, and the nodes of these.
 

@@ -190,6 +190,11 @@ class ContributionStep(Step):
         output = Ref(self.index)
         return mapper_by_sample(self.mapper, z, Samples(recording, output, output), rule=self.rule)
 
+    def divisor_at_zero(self, z: torch.Tensor) -> torch.Tensor:
+        """Return an output, and where it is zero the rule's divisor: coefficients times it pass unchanged there."""
+        divisor = 1 / factor_of(self.mapper, z)
+        return torch.where((z == 0) & divisor.isfinite(), divisor, z)
+
     def _norm(self, recording: Recording, x: torch.Tensor) -> Backward:
         scale, shift = affine_map(with_constants(self.node(recording), recording))
         z = output_of(recording, Ref(self.index))

@@ -23,7 +23,8 @@ from ..graph.graph import Ref
 from ..graph.operations import Kind
 from ..graph.path_exclusion import Walk
 from ..numerics import full_float32, is_finite
-from .carrier import Carried, Carrier
+from .carrier import Carried, Carrier, Masks
+from .coefficients import RowSplit
 from .relevance import Relevance
 from .relevance_balance import RelevanceBalance
 from .run import Run
@@ -43,15 +44,18 @@ class PassResult:
         Relevance at each output that was asked for, before that node's own mask, (row, *shape).
     gradient_nodes : frozenset of str
         Names of the nodes that handed relevance on as plain gradient, because no rule is known for them.
+    coefficients : dict
+        Coefficients at each output that was asked for, (row, *shape): the relevance is these times the activation.
     """
 
     inputs: Mapping[Ref, torch.Tensor]
     recorded: Mapping[Ref, torch.Tensor]
     gradient_nodes: frozenset[str]
+    coefficients: Mapping[Ref, torch.Tensor]
 
     def is_finite(self) -> bool:
         """Return whether none of it is NaN or infinite."""
-        return all(map(is_finite, (*self.inputs.values(), *self.recorded.values())))
+        return all(map(is_finite, (*self.inputs.values(), *self.recorded.values(), *self.coefficients.values())))
 
 
 def relevance_pass(
@@ -60,8 +64,9 @@ def relevance_pass(
     seeds: torch.Tensor,
     *,
     rows: torch.Tensor,
-    masks: Mapping[Ref, torch.Tensor],
+    masks: Masks,
     record: Collection[Ref] = (),
+    coefficients: Collection[Ref] = (),
     exclude_parallel: bool = True,
     to_input: bool = True,
     balance: RelevanceBalance | None = None,
@@ -82,9 +87,11 @@ def relevance_pass(
     rows : torch.Tensor
         (row,), which seed each row starts from. What is above the topmost mask is computed once per seed.
     masks : dict
-        For each conditioned output a factor (row, *broadcast shape).
+        For each conditioned output a factor (row, *broadcast shape), or a split where its concepts mix channels.
     record : collection of Ref
         Outputs whose arriving relevance is wanted.
+    coefficients : collection of Ref
+        Outputs at which the coefficients of the relevance are wanted; of gradients these are the gradients.
     exclude_parallel : bool
         Count only paths on which the conditioned nodes are a maximal chain.
     to_input : bool
@@ -112,7 +119,17 @@ def relevance_pass(
     walk = Walk(run.plan.flow, start, tuple(masks))
     walk.check()
     wanted = frozenset(record)
-    carrier = Carrier(run, walk, wanted, exclude_parallel=exclude_parallel, to_input=to_input, balance=balance)
+    measured = frozenset(coefficients)
+    carrier = Carrier(
+        run,
+        walk,
+        wanted,
+        measured,
+        measured.union(ref for ref, mask in masks.items() if isinstance(mask, RowSplit)),
+        exclude_parallel=exclude_parallel,
+        to_input=to_input,
+        balance=balance,
+    )
     exact = torch.autocast(seeds.device.type, enabled=False)
     with run.runtime.lock, torch.inference_mode(False), torch.no_grad(), exact, full_float32():
         result = _carried(carrier, seeds, rows, masks, again=again)
@@ -125,9 +142,7 @@ def relevance_pass(
     return result
 
 
-def _carried(
-    carrier: Carrier, seeds: torch.Tensor, rows: torch.Tensor, masks: Mapping[Ref, torch.Tensor], *, again: bool
-) -> PassResult:
+def _carried(carrier: Carrier, seeds: torch.Tensor, rows: torch.Tensor, masks: Masks, *, again: bool) -> PassResult:
     """Return what all rows collect; parameters as for `relevance_pass`."""
     try:
         return _joined(list(_parts(carrier, seeds, rows, masks, again=again)))
@@ -136,7 +151,7 @@ def _carried(
 
 
 def _parts(
-    carrier: Carrier, seeds: torch.Tensor, rows: torch.Tensor, masks: Mapping[Ref, torch.Tensor], *, again: bool
+    carrier: Carrier, seeds: torch.Tensor, rows: torch.Tensor, masks: Masks, *, again: bool
 ) -> Iterator[PassResult]:
     """Yield what some rows at a time collect; where memory does not suffice for as many, half of them.
 
@@ -184,6 +199,7 @@ def _result(carrier: Carrier, carried: Carried) -> PassResult:
         {ref: whole(carried.inputs, ref) for ref in inputs},
         {ref: whole(carried.recorded, ref) for ref in carrier.wanted},
         frozenset(carried.gradient_nodes),
+        {ref: whole(carried.coefficients, ref) for ref in carrier.measured},
     )
 
 
@@ -191,8 +207,9 @@ def _joined(parts: Sequence[PassResult]) -> PassResult:
     """Put the rows of several results one behind the other."""
     if len(parts) == 1:
         return parts[0]
-    inputs, recorded = (
+    inputs, recorded, coefficients = (
         {ref: torch.cat([store[ref] for store in stores]) for ref in stores[0]}
-        for stores in ([part.inputs for part in parts], [part.recorded for part in parts])
+        for stores in zip(*((part.inputs, part.recorded, part.coefficients) for part in parts), strict=True)
     )
-    return PassResult(inputs, recorded, frozenset().union(*(part.gradient_nodes for part in parts)))
+    nodes = frozenset[str]().union(*(part.gradient_nodes for part in parts))
+    return PassResult(inputs, recorded, nodes, coefficients)

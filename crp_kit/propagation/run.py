@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import Literal
 
+import torch
+
 from ..errors import ModelError
 from ..graph.axes.output_axes import batch_axes, channel_axes
 from ..graph.graph import Ref
@@ -15,6 +17,7 @@ from ..graph.operations import Kind
 from ..graph.recording.record import Recording
 from ..numerics import is_finite
 from .folded_values import cut_apart, restated
+from .node_functions import affine_map, values_of, with_constants
 from .plan import Plan
 from .runtime import Runtime
 from .step import Absorbed, Backward
@@ -141,6 +144,18 @@ class Run:
     def _is_shared(self, index: int) -> bool:
         """Return whether the step of a node is that of the run in which no unit is cut."""
         return self.whole is not None and self.plan.steps[index] is self.whole.plan.steps[index]
+
+    def activation(self, ref: Ref) -> torch.Tensor:
+        """Return an output as the steps see it, (*shape), of which its relevance is a multiple.
+
+        A layer with a BatchNorm behind it has the relevance of what that makes: it counts as if the norm only scaled,
+        and its shift were part of the layer's bias. Channels that the norm switches off count as what it makes.
+        """
+        norm = self.plan.units.norm_behind(self.graph, ref.node)
+        if norm is None:
+            return values_of(self._restated, [ref])[0]
+        scale, _ = affine_map(with_constants(self.graph.nodes[norm], self._restated))
+        return values_of(self._restated, [Ref(norm)])[0] / torch.where(scale == 0, 1.0, scale)
 
     def backward(self, index: int) -> Backward:
         """Return the prepared step of a node."""

@@ -163,7 +163,7 @@ def _shares(
     run = engine.run(sample, subject.composite)
     concept = layer_concepts(run, [layer], subject.concepts)[layer]
     number = predicted_class(run, otherwise="say what to explain with cls or target") if start is None else start
-    seen = observe(run, lambda _: [(number,)], layers=[layer])
+    seen = observe(run, lambda _: [(number,)], concepts={layer: concept})
     shares = concept.attribute(seen.relevances[layer][0])[0]
     return concept, number, shares.detach().cpu().double().numpy()
 

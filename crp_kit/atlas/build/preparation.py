@@ -14,6 +14,7 @@ from ...attribution.axes import class_axis
 from ...attribution.layer_choice import select_layers
 from ...attribution.layer_concepts import layer_concepts
 from ...attribution.layer_values import per_sample
+from ...attribution.mixed_layers import concept_activation
 from ...attribution.subject import Subject
 from ...data.class_map import ClassLabels, ModelClasses
 from ...data.fingerprints import fingerprint, names_fingerprint, sample_digests
@@ -197,7 +198,8 @@ def _digest(index: Integers) -> str:
 def _layer_info(run: Run, name: str, collector: Collector) -> LayerInfo:
     value = per_sample(run.graph, run.recording.value(run.graph.find(name)))
     concept = collector.concepts[name]
-    count = concept.reference(value.float(), aggregate=collector.aggregate).score.shape[1]
+    activation = concept_activation(run, name, concept).float()
+    count = concept.reference(activation, aggregate=collector.aggregate).score.shape[1]
     return LayerInfo(name, concept.identity, int(count), tuple(value.shape[1:]))
 
 

@@ -94,7 +94,7 @@ class Collector:
             return chosen
 
         try:
-            seen = observe(self.run(batch.images), targets, layers=list(self.concepts))
+            seen = observe(self.run(batch.images), targets, concepts=self.concepts)
         except UnlabelledError as error:
             raise InputError(f"sample {batch.samples[error.place]}: {error}") from error
         except ConceptRangeError as error:

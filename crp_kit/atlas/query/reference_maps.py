@@ -13,7 +13,7 @@ from ...attribution.layer_concepts import layer_concepts
 from ...attribution.layer_values import per_sample
 from ...attribution.result import Attribution
 from ...attribution.subject import Subject
-from ...concepts import Concept, NeuronConcept
+from ...concepts import Concept, MixedConcept, NeuronConcept
 from ...data.fingerprints import fingerprint
 from ...data.samples import Failure, NumberedSamples
 from ...errors import AtlasError, CrpKitError, InputError
@@ -332,6 +332,11 @@ def neurons_at(
 
     A concept's own map is the neurons that its mask lets pass, in the order of the output.
     """
+    if isinstance(layers_concept, MixedConcept):
+        raise InputError(
+            f"receptive fields belong to neurons, and a {layers_concept.noun} of {info.name!r} mixes many: use "
+            f"receptive_field=False"
+        )
     mask = layers_concept.mask([concept], shape, layer_name=info.name).expand(shape).flatten()
     own = mask.nonzero().flatten().tolist()
     if not bool(((mask == 0) | (mask == 1)).all()):

@@ -98,13 +98,13 @@ class RowSource:
             batch_size=layer.samples_at_once,
             record=True,
         )
-        prediction = class_scores(attr.prediction, axis)
+        prediction, name = class_scores(attr.prediction, axis), self.info.name
         pictures = [drawn(image) for image in images]
         return (
             np.stack([np.asarray(picture).transpose(2, 0, 1) for picture, _ in pictures]),
             _three_channels(attr.input_relevance).float().numpy(),
             prediction.detach().float().numpy(),
-            layer.concept.attribute(attr.relevances[self.info.name]).double().numpy(),
+            layer.concept.attribute(attr.by_concept.get(name, attr.relevances[name])).double().numpy(),
             any(changed for _, changed in pictures),
         )
 

@@ -1,0 +1,156 @@
+"""Directions in the channel space of a layer as concepts: of PCA, PRCA, or concept activation vectors."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import torch
+
+from ..checks import is_integer
+from ..errors import ConditionError, InputError
+from .mixed import MixedConcept
+from .split import LinearCode, Places, VirtualSplit, residual_norm
+
+__all__ = ["DirectionConcept", "digest_of"]
+
+
+class DirectionConcept(MixedConcept):
+    """A concept is a direction in the channel space of a layer: a component of PCA or PRCA, or a CAV.
+
+    Relevance is divided as if ``z = encoder @ (a - mean)`` and ``directions.T @ z + mean`` ran behind the layer, at
+    every position. ``"mean"`` is the share of the mean, which absorbs it, and ``"rest"`` that of what the directions do
+    not span; the shares of all are the layer's relevance. Where a BatchNorm behind a convolution is one unit with it,
+    the directions are those of the convolution's output, and the BatchNorm's shift is part of the mean; without a mean
+    it is divided as the activation is.
+
+    Parameters
+    ----------
+    directions : array
+        (direction, channel), what each direction adds to the channels.
+    mean : array, optional
+        (channel,), what is subtracted from the activation; zero by default.
+    encoder : array, optional
+        (direction, channel), how each direction is read from the channels; by default `directions`, which should then
+        be orthonormal.
+    names : sequence of str, optional
+        Names of the directions, which are ids beside their numbers.
+    axis : int, optional
+        Axis that enumerates the channels, the row axis counted; by default that of the recorded graph.
+
+    Raises
+    ------
+    InputError
+        If the arrays do not fit each other, or have values that are not finite.
+
+    References
+    ----------
+    Chormai et al., "Disentangled explanations of neural network predictions by finding relevant subspaces", IEEE
+    Transactions on Pattern Analysis and Machine Intelligence 46, 2024.
+
+    Examples
+    --------
+    >>> from crp_kit import CondAttribution
+    >>> from crp_kit.data import ShapesDataset, demo_preprocess, demo_resnet
+    >>> image, label = ShapesDataset(1)[0]
+    >>> pair = DirectionConcept(torch.eye(32)[[3, 5]], names=["third", "fifth"])
+    >>> attr = CondAttribution(demo_resnet())(
+    ...     demo_preprocess(image)[None],
+    ...     [{"layer2.1.relu_1": ["third"], "y": [label]}],
+    ...     "epsilon_plus",
+    ...     mask_map=pair,
+    ...     record_layer=["layer2.1.relu_1"],
+    ... )
+    >>> attr.heatmap.shape
+    torch.Size([1, 64, 64])
+    >>> pair.attribute(attr.by_concept["layer2.1.relu_1"]).shape   # third, fifth, mean and rest
+    torch.Size([1, 4])
+    """
+
+    def __init__(
+        self,
+        directions: Any,
+        *,
+        mean: Any = None,
+        encoder: Any = None,
+        names: Sequence[str] | None = None,
+        axis: int | None = None,
+    ) -> None:
+        super().__init__(axis, names)
+        self.directions = _matrix("directions", directions)
+        count, width = self.directions.shape
+        self.mean = torch.zeros(width, dtype=torch.float64) if mean is None else _array("mean", mean)
+        self.encoder = self.directions if encoder is None else _matrix("encoder", encoder)
+        if self.mean.shape != (width,):
+            raise InputError(f"mean has a value for each of {width} channels; got shape {tuple(self.mean.shape)}")
+        if self.encoder.shape != self.directions.shape:
+            raise InputError(
+                f"encoder and directions are both (direction, channel); got {tuple(self.encoder.shape)} and "
+                f"{tuple(self.directions.shape)}"
+            )
+        if self.names and len(self.names) != count:
+            raise InputError(f"there are {count} directions and {len(self.names)} names: give a name for each")
+        if axis is not None and not is_integer(axis):
+            raise InputError(f"axis is a whole number, the channel axis with the row axis counted; got {axis!r}")
+
+    @property
+    def identity(self) -> str:
+        count, width = self.directions.shape
+        digest = digest_of([self.directions, self.mean, self.encoder])
+        return f"DirectionConcept({count} of {width} channels, axis={self.axis}, sha256={digest})"
+
+    @property
+    def has_mean(self) -> bool:
+        return bool(self.mean.any())
+
+    def count(self, width: int, *, layer_name: str) -> int:
+        if width != self.directions.shape[1]:
+            raise ConditionError(
+                f"the directions are for {self.directions.shape[1]} channels, and {layer_name!r} has {width}: take "
+                f"those of this layer"
+            )
+        return len(self.directions)
+
+    def values(self, activation: torch.Tensor) -> torch.Tensor:
+        places = Places(self.channels(activation.ndim), activation.shape)
+        code = self._code(flat := places.flat(activation))
+        parts = torch.cat([code.values, torch.zeros_like(flat[:, :1]), residual_norm(code, flat)], 1)
+        return parts.reshape(*parts.shape[:2], *places.positions)
+
+    def split(self, relevance: torch.Tensor, activation: torch.Tensor) -> VirtualSplit:
+        places = Places(self.channels(activation.ndim), activation.shape)
+        flat = places.flat(activation)
+        return VirtualSplit(self, self._code(flat), flat, places.flat(relevance.flatten(0, 1)), places)
+
+    def _code(self, activation: torch.Tensor) -> LinearCode:
+        """Return the code of activations, (sample, channel, position)."""
+        self.count(activation.shape[1], layer_name="the layer")
+        return LinearCode.of(activation, *(part.to(activation) for part in (self.encoder, self.directions, self.mean)))
+
+
+def digest_of(arrays: Iterable[torch.Tensor]) -> str:
+    """Return the beginning of a SHA-256 of values and shapes in float64."""
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(repr(tuple(array.shape)).encode())
+        digest.update(array.detach().cpu().double().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _array(name: str, values: Any) -> torch.Tensor:
+    """Return finite numbers in float64, in memory of their own."""
+    try:
+        array = torch.as_tensor(values).detach().cpu().to(torch.float64, copy=True)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InputError(f"{name} is an array of numbers; got {type(values).__name__}: {error}") from error
+    if not bool(array.isfinite().all()):
+        raise InputError(f"{name} has values that are NaN or infinite")
+    return array
+
+
+def _matrix(name: str, values: Any) -> torch.Tensor:
+    array = _array(name, values)
+    if array.ndim != 2 or not array.numel():
+        raise InputError(f"{name} is (direction, channel), at least one of each; got shape {tuple(array.shape)}")
+    return array

@@ -1,0 +1,192 @@
+"""Concepts that mix the channels of a layer: what directions and dictionaries have in common."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
+from copy import copy
+from typing import Any, TypeVar
+
+import torch
+
+from ..checks import is_integer
+from ..errors import ConceptAxisError, ConceptRangeError, ConditionError, InputError
+from .base import Aggregate, Concept, Reference, _normalised, _reference, counted_axis
+
+__all__ = ["MEAN", "REST", "MixedConcept"]
+
+MEAN, REST = "mean", "rest"
+"""The ids of what belongs to no direction: the share of the mean, and that of the reconstruction error."""
+_Mixed = TypeVar("_Mixed", bound="MixedConcept")
+
+
+class MixedConcept(Concept):
+    """Concepts each of which mixes the channels of a layer, such as directions.
+
+    Their ids are the numbers of the directions from 0, or their names where they have some; behind these ``"mean"`` and
+    ``"rest"``, which are also the next two numbers. The engine calls `split` for conditions and for the relevance of
+    the concepts. Where concepts are scored, values are maps of concepts, (row, concept, *position), instead of the
+    layer's own.
+
+    Parameters
+    ----------
+    axis : int or None
+        The axis of the layer that enumerates the channels, the row axis counted; None is the one of the recorded graph.
+    names : tuple of str
+        Names of the directions, which are ids too; empty if they have none.
+    """
+
+    def __init__(self, axis: int | None, names: Sequence[str] | None) -> None:
+        self.axis = axis
+        self.names = () if names is None else tuple(names)
+        if any(not isinstance(name, str) or name in (MEAN, REST) for name in self.names):
+            raise InputError(f"names of directions are strings other than {MEAN!r} and {REST!r}; got {self.names}")
+        if len(set(self.names)) < len(self.names):
+            raise InputError(f"each direction needs a name of its own; got {self.names}")
+
+    def __repr__(self) -> str:
+        return self.identity
+
+    @property
+    def noun(self) -> str:
+        return "direction"
+
+    def resolved(self: _Mixed, channel_axis: Callable[[], int]) -> _Mixed:
+        if self.axis is not None:
+            return self
+        here = copy(self)
+        here.axis = channel_axis()
+        return here
+
+    @property
+    def has_mean(self) -> bool:
+        """Whether they have a constant part, to which other constants at the layer belong."""
+        return True
+
+    @abstractmethod
+    def count(self, width: int, *, layer_name: str) -> int:
+        """Return the number of directions, without mean and rest.
+
+        Parameters
+        ----------
+        width : int
+            Number of channels of the layer.
+        layer_name : str
+            For error messages.
+
+        Raises
+        ------
+        ConditionError
+            If they are not for as many channels.
+        """
+
+    @abstractmethod
+    def values(self, activation: torch.Tensor) -> torch.Tensor:
+        """Return the activation of every concept, (sample, concept, *position).
+
+        Of the mean it is 0; of the rest it is the norm of the reconstruction error.
+
+        Parameters
+        ----------
+        activation : torch.Tensor
+            (sample, *shape), the layer's output.
+        """
+
+    def numbers(self, concept_ids: Sequence[Any], shape: torch.Size, *, layer_name: str) -> list[int]:
+        """Return concept ids as numbers, in which mean and rest come last.
+
+        Parameters
+        ----------
+        concept_ids : sequence of int or str
+            Numbers or names.
+        shape : torch.Size
+            Shape of the layer's output without its batch axis.
+        layer_name : str
+            For error messages.
+
+        Raises
+        ------
+        ConditionError
+            If an id is neither a number nor a name, or the directions are not for as many channels.
+        ConceptRangeError
+            If there is no such direction.
+        """
+        count = self.count(shape[self.channels(len(shape) + 1, layer_name) - 1], layer_name=layer_name)
+        known = {name: number for number, name in enumerate(self.names)} | {MEAN: count, REST: count + 1}
+        numbers: list[Any] = [known.get(one, one) if isinstance(one, str) else one for one in concept_ids]
+        wrong = [number for number in numbers if not is_integer(number)]
+        if wrong:
+            raise ConditionError(
+                f"a direction of {layer_name!r} is a number from 0 to {count - 1}, {MEAN!r}, {REST!r}"
+                f"{', or a name: ' + ', '.join(self.names) if self.names else ''}; got {wrong[0]!r}"
+            )
+        outside = [number for number in numbers if not 0 <= number < count + 2]
+        if outside:
+            raise ConceptRangeError(layer_name, outside, count + 2, what=self.noun)
+        return list(map(int, numbers))
+
+    def channels(self, ndim: int, layer_name: str = "activation") -> int:
+        """Return the channel axis, counted from the front with the row axis.
+
+        Parameters
+        ----------
+        ndim : int
+            Number of axes of the layer's values, the row axis included.
+        layer_name : str, optional
+            For error messages.
+
+        Raises
+        ------
+        ConceptAxisError
+            If there is no such axis.
+        """
+        if ndim < 2:
+            raise ConceptAxisError(f"{layer_name!r} has no channel axis: its output is one number per sample")
+        return counted_axis(1 if self.axis is None else self.axis, ndim, layer_name, what="channel")
+
+    def mask(self, concept_ids: Sequence[Any], shape: torch.Size, *, layer_name: str) -> torch.Tensor:
+        """Refuse: there is no mask of channels that is a direction; parameters as for other concepts.
+
+        Raises
+        ------
+        ConditionError
+            Always.
+        """
+        raise ConditionError(f"directions of {layer_name!r} mix its channels, so that no mask of the channels is one")
+
+    def attribute(self, relevance: torch.Tensor, *, abs_norm: bool = True) -> torch.Tensor:
+        """Return one value for each concept.
+
+        Parameters
+        ----------
+        relevance : torch.Tensor
+            (row, concept, *position), maps of the concepts, such as `Attribution.by_concept` has them.
+        abs_norm : bool, optional
+            Divide each row by its sum of absolute values.
+
+        Returns
+        -------
+        torch.Tensor
+            (row, concept).
+        """
+        return _normalised(_flat(relevance).sum(-1), abs_norm)
+
+    def reference(self, relevance: torch.Tensor, *, aggregate: Aggregate = "sum") -> Reference:
+        """Return score and position of every concept in every row.
+
+        Parameters
+        ----------
+        relevance : torch.Tensor
+            (row, concept, *position), maps of the concepts.
+        aggregate : {"sum", "max"}, optional
+            Whether a concept's score is the sum or the maximum of its values.
+
+        Returns
+        -------
+        Reference
+        """
+        return _reference(_flat(relevance), aggregate)
+
+
+def _flat(maps: torch.Tensor) -> torch.Tensor:
+    return maps[..., None] if maps.ndim == 2 else maps.flatten(2)
