@@ -1,13 +1,13 @@
-"""Checks of whole numbers that a caller passes: of Python or NumPy, never booleans or floats."""
+"""Checks of numbers that a caller passes: of Python or NumPy, never booleans."""
 
 from __future__ import annotations
 
-from numbers import Integral
+from numbers import Integral, Real
 from typing import Any, TypeGuard
 
 from .errors import CrpKitError, InputError
 
-__all__ = ["check_integer", "is_integer"]
+__all__ = ["check_integer", "is_integer", "is_real"]
 
 
 def is_integer(value: Any, low: int | None = None, high: int | None = None) -> TypeGuard[int]:
@@ -16,6 +16,11 @@ def is_integer(value: Any, low: int | None = None, high: int | None = None) -> T
         return False
     number = int(value)
     return (low is None or number >= low) and (high is None or number <= high)
+
+
+def is_real(value: Any, low: float, high: float) -> bool:
+    """Return whether a value is a number within bounds that are included."""
+    return not isinstance(value, bool) and isinstance(value, Real) and low <= float(value) <= high
 
 
 def check_integer(

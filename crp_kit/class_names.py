@@ -9,7 +9,7 @@ from .checks import is_integer
 from .errors import ConceptRangeError, InputError
 from .printable import printable
 
-__all__ = ["class_label", "class_number"]
+__all__ = ["class_label", "class_number", "class_words"]
 
 _SHOWN = 5
 
@@ -29,6 +29,17 @@ def class_label(number: int, names: Sequence[str]) -> str:
     ('1 cat', '2')
     """
     return f"{number} {names[number]}" if 0 <= number < len(names) else str(number)
+
+
+def class_words(number: int, names: Sequence[str]) -> str:
+    """Return what a title calls a class: its name, or ``"class 2"`` where none is known.
+
+    Examples
+    --------
+    >>> class_words(1, ["dog", "cat"]), class_words(2, ["dog", "cat"])
+    ('cat', 'class 2')
+    """
+    return names[number] if 0 <= number < len(names) and names[number] else f"class {number}"
 
 
 def class_number(cls: int | str, names: Sequence[str], count: int | None = None) -> int:

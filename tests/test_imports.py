@@ -33,6 +33,8 @@ ROWS = (
     ("atlas",),
     ("inspection", "region_map", "concept_graph", "evaluation"),
     ("views/image",),
+    ("views/highlight",),
+    ("views/look",),
     ("views/plot",),
     ("views/report", "views/virelay"),
     ("views",),

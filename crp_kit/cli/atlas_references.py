@@ -13,6 +13,7 @@ import click
 from ..errors import InputError
 from ..progress import Progress
 from .files import FIGURE_ENDINGS, check_outputs, write_file
+from .look import cmap_option, look_of, percentile_option, width_option
 from .options import (
     class_named,
     numbers,
@@ -55,10 +56,13 @@ __all__ = ["references"]
 @click.option("--receptive-field", is_flag=True, help="Only what the strongest neuron sees.")
 @click.option(
     "--style",
-    type=click.Choice(["heatmap", "masked", "opaque", "crop"]),
-    help="Heatmaps below the images, images dimmed or covered where the relevance is low, or receptive fields cut "
-    "out.  [default: heatmap, or crop with --receptive-field]",
+    type=click.Choice(["overlay", "map", "masked", "opaque", "crop"]),
+    help="Heatmaps below the images, over the grey image or on white; images dimmed or covered where the relevance is "
+    "low; or receptive fields cut out.  [default: overlay, or crop with --receptive-field]",
 )
+@percentile_option
+@cmap_option
+@width_option
 @overwrite_option
 @click.option(
     "-o",
@@ -88,11 +92,11 @@ def references(*, file: Path, **options: Any) -> None:
         output.mkdir(parents=True, exist_ok=True)
     paths = [output] if single else [output / f"concept-{one}.png" for one in concepts]
     check_outputs(paths, overwrite=options["overwrite"])
+    look = {**({"style": "crop"} if options["receptive_field"] else {}), **look_of(options)}
     found = _found(file, concepts, options)
     groups = [found] if single else [[one] for one in found]
     for path, group in zip(paths, groups, strict=True):
-        style = options["style"] or ("crop" if options["receptive_field"] else "heatmap")
-        figure = _figure([view for several in group for view in several], style)
+        figure = _figure([view for several in group for view in several], look)
         write_file(path, partial(figure.savefig, dpi=110), overwrite=options["overwrite"])
     if options["as_json"]:
         rows = [
@@ -128,7 +132,7 @@ def _found(file: Path, concepts: Sequence[int], options: dict[str, Any]) -> list
         ]
 
 
-def _figure(several: Sequence[References], style: Any) -> Figure:
+def _figure(several: Sequence[References], look: dict[str, Any]) -> Figure:
     from ..views import plot
 
-    return plot.references(several, style=style)
+    return plot.references(several, **look)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..class_names import class_words
 from ..conditions import OUTPUT, parse_condition_text
 from ..errors import ConditionError, InputError
 from ..files import check_sample
@@ -18,6 +19,7 @@ from ..progress import Progress
 from ..targets import Target
 from .files import check_figure, check_outputs, write_file
 from .group import say
+from .look import look_of, look_options
 from .options import overwrite_option, study_of, study_options, target_of, target_options
 
 if TYPE_CHECKING:
@@ -79,6 +81,7 @@ class _Maps:
 )
 @click.option("--save-array", type=click.Path(path_type=Path), metavar="FILE", help="The values, as NumPy's .npz.")
 @click.option("--shared-scale", is_flag=True, help="One colour scale for all heatmaps, not one for each.")
+@look_options
 @overwrite_option
 @click.option("--json", "as_json", is_flag=True, help="Print what was found as JSON instead of the names of the files.")
 def heatmap(images: tuple[Path, ...], **options: Any) -> None:
@@ -108,10 +111,11 @@ def heatmap(images: tuple[Path, ...], **options: Any) -> None:
         raise InputError(f"the array file {str(array)!r} needs the ending .npz")
     files = [one for one in (output, array) if one is not None]
     check_outputs(files, overwrite=options["overwrite"])
+    look = {"shared_scale": options["shared_scale"], **look_of(options)}
     asked = _parsed(options)
     study, found = _computed(images, asked, options)
     if output is not None:
-        figure = _figure(study, found, shared_scale=options["shared_scale"])
+        figure = _figure(study, found, look)
         write_file(output, lambda path: figure.savefig(path, dpi=150), overwrite=options["overwrite"])
     if array is not None:
         write_file(array, lambda path: _save_array(path, found), overwrite=options["overwrite"])
@@ -230,7 +234,7 @@ def _image_title(study: Study, found: _Maps) -> str:
     return "\n".join(_shortened(line) for line in [found.path.name] + [f"predicted {predicted}"] * bool(predicted))
 
 
-def _figure(study: Study, found: list[_Maps], *, shared_scale: bool) -> Any:
+def _figure(study: Study, found: list[_Maps], look: dict[str, Any]) -> Any:
     import torch
 
     from ..attribution.result import draw
@@ -249,11 +253,27 @@ def _figure(study: Study, found: list[_Maps], *, shared_scale: bool) -> Any:
     if layout == "image":
         return draw(
             maps, layout, None if None in views else views, titles=[title for _, title in titles],
-            image_titles=[_image_title(study, one) for one in found], shared_scale=shared_scale,
+            image_titles=[_image_title(study, one) for one in found], **look,
         )  # fmt: skip
     data = torch.stack([one.view for one in found]) if layout in ("signal", "volume") else None
     said = [f"{_image_title(study, one)}\n{title}" for one, title in titles]
-    return draw(maps, layout, data, titles=said, shared_scale=shared_scale)
+    return draw(maps, layout, data, titles=said, **_taken(layout, look))
+
+
+def _taken(layout: str, look: dict[str, Any]) -> dict[str, Any]:
+    """Return what figures of a layout take of a look: curves and bars have neither images nor a percentile.
+
+    Raises
+    ------
+    InputError
+        If a style is named, or a width, that they do not have.
+    """
+    if layout == "volume":
+        return look
+    wrong = [name for name in ("style", "width") if name in look]
+    if wrong:
+        raise InputError(f"--{wrong[0]} is for figures of images and volumes, and these are of a {layout}")
+    return {name: value for name, value in look.items() if name != "percentile"}
 
 
 def _title(study: Study, condition: dict[str, list[Any]], share: float | None) -> str:
@@ -262,8 +282,8 @@ def _title(study: Study, condition: dict[str, list[Any]], share: float | None) -
         lines[-1] += f" ({share:+.1%})"
     targets = condition.get(OUTPUT, [])
     number = targets[0] if len(targets) == 1 else None
-    named = study.class_name(number) if isinstance(number, int) else _listed(targets)
-    return "\n".join(_shortened(line) for line in [*lines, f"y: {named}"])
+    named = class_words(number, study.classes) if isinstance(number, int) else _listed(targets)
+    return "\n".join(_shortened(line) for line in [*lines, named])
 
 
 def _listed(ids: list[Any]) -> str:

@@ -13,12 +13,13 @@ from PIL import Image
 from zennit.cmap import ColorMap
 from zennit.image import CMAPS, get_cmap
 
-from ..checks import is_integer
+from ..checks import is_integer, is_real
 from ..data.pixels import drawable, finite, picture, plane, stretched
 from ..errors import InputError
 
 __all__ = [
     "DEFAULT_CMAP",
+    "PERCENTILE",
     "ColorMap",
     "colour_table",
     "colours",
@@ -42,7 +43,12 @@ magnitudes have equal CIELAB lightness, falling evenly from 100 to 30: neither s
 magnitude survives a grey print. (zennit's "bwr" ends at lightness 32 for blue and 53 for red.)
 """
 
+PERCENTILE = 99.5
+"""The percentile of |relevance| from which a heatmap has the strongest colour, lest a few pixels fade the others."""
+
 _MIDDLE = 128 / 255
+_PALEST, _OPACITY = 0.4, 0.6
+"""Of an overlay: where on the scale the colour of weak relevance is, and the power of relevance that is its opacity."""
 
 
 def colours(values: Any, *, cmap: str | ColorMap = DEFAULT_CMAP, vmax: float | None = None) -> Pixels:
@@ -86,24 +92,51 @@ def colour_table(cmap: str | ColorMap = DEFAULT_CMAP) -> Pixels:
     return colours(np.linspace(-1, 1, 257), cmap=cmap, vmax=1.0)
 
 
-def scale_of(values: Any, vmax: float | None = None) -> float:
-    """Return the magnitude that gets the strongest colour: `vmax`, else the largest one, else 1 where all are zero.
+def scale_of(values: Any, vmax: float | None = None, *, percentile: float = 100.0) -> float:
+    """Return the magnitude that gets the strongest colour: `vmax`, else a percentile of the magnitudes.
+
+    That is the smallest magnitude which so many of a hundred values do not exceed; the largest one where it is zero,
+    and 1 where all values are zero.
+
+    Parameters
+    ----------
+    values : torch.Tensor or array
+        Of any shape.
+    vmax : float, optional
+        Positive.
+    percentile : float, optional
+        Above 0, and up to 100 for the largest magnitude.
 
     Raises
     ------
     InputError
-        If `vmax` is not a positive number.
+        If `vmax` or `percentile` is out of range.
+
+    Examples
+    --------
+    >>> scale_of([0.0, -1.0, 2.0, 9.0], percentile=75), scale_of([0.0, -1.0, 2.0, 9.0])
+    (2.0, 9.0)
     """
+    if not (is_real(percentile, 0, 100) and percentile > 0):
+        raise InputError(f"percentile is a number above 0 and up to 100; got {percentile!r}")
     if vmax is None:
-        array = np.asarray(values)
-        return (float(np.abs(array).max()) if array.size else 0.0) or 1.0
+        magnitudes = np.abs(np.asarray(values, dtype=np.float64)).ravel()
+        if not magnitudes.size:
+            return 1.0
+        rank = max(math.ceil(percentile / 100 * magnitudes.size), 1) - 1
+        return float(np.partition(magnitudes, rank)[rank]) or float(magnitudes.max()) or 1.0
     if not (math.isfinite(vmax) and vmax > 0):
         raise InputError(f"vmax is the magnitude with the strongest colour, a positive number; got {vmax!r}")
     return float(vmax)
 
 
 def heatmap_image(
-    heatmap: Any, *, cmap: str | ColorMap = DEFAULT_CMAP, vmax: float | None = None, zoom: int = 1
+    heatmap: Any,
+    *,
+    cmap: str | ColorMap = DEFAULT_CMAP,
+    vmax: float | None = None,
+    percentile: float = PERCENTILE,
+    zoom: int = 1,
 ) -> Image.Image:
     """Return one heatmap as an RGB picture: positive relevance red, negative blue, zero white.
 
@@ -111,8 +144,10 @@ def heatmap_image(
     ----------
     heatmap : torch.Tensor or array
         Signed relevance, (height, width).
-    cmap, vmax
+    cmap
         As for `colours`.
+    vmax, percentile
+        As for `scale_of`.
     zoom : int, optional
         Side length in pixels of each value.
 
@@ -130,13 +165,21 @@ def heatmap_image(
     >>> heatmap_image([[0.0, 1.0]], zoom=4).size
     (8, 4)
     """
-    pixels = colours(plane(heatmap), cmap=cmap, vmax=vmax)
+    relevance = plane(heatmap)
+    pixels = colours(relevance, cmap=cmap, vmax=scale_of(relevance, vmax, percentile=percentile))
     if not is_integer(zoom, 1):
         raise InputError(f"zoom is the side length in pixels of each value, at least 1; got {zoom}")
     return Image.fromarray(pixels.repeat(zoom, 0).repeat(zoom, 1))
 
 
-def overlay(image: Any, heatmap: Any, *, cmap: str | ColorMap = DEFAULT_CMAP, vmax: float | None = None) -> Image.Image:
+def overlay(
+    image: Any,
+    heatmap: Any,
+    *,
+    cmap: str | ColorMap = DEFAULT_CMAP,
+    vmax: float | None = None,
+    percentile: float = PERCENTILE,
+) -> Image.Image:
     """Return a heatmap over its image, which turns grey and shows through where relevance is small.
 
     Parameters
@@ -145,8 +188,10 @@ def overlay(image: Any, heatmap: Any, *, cmap: str | ColorMap = DEFAULT_CMAP, vm
         What the model saw, before normalisation: see `picture`.
     heatmap : torch.Tensor or array
         Signed relevance, (height, width), of the same height and width.
-    cmap, vmax
+    cmap
         As for `colours`.
+    vmax, percentile
+        As for `scale_of`.
 
     Raises
     ------
@@ -161,9 +206,12 @@ def overlay(image: Any, heatmap: Any, *, cmap: str | ColorMap = DEFAULT_CMAP, vm
             f"the image is {below.size[0]}x{below.size[1]} pixels and the heatmap {width}x{height}: "
             f"give the image as the model saw it (resized and cropped)"
         )
-    weight = np.sqrt(np.clip(np.abs(relevance) / scale_of(relevance, vmax), 0, 1))[..., None]
+    part = np.clip(relevance / scale_of(relevance, vmax, percentile=percentile), -1, 1)
+    # Weak relevance is a thin layer of a clear colour: white, as a map has it, would look like a bright image.
+    tint = colours(np.sign(part) * (_PALEST + (1 - _PALEST) * np.abs(part)), cmap=cmap, vmax=1.0)
+    weight = (np.abs(part) ** _OPACITY)[..., None]
     grey = 64 + 0.75 * np.asarray(below, dtype=np.float64)[..., None]
-    mixed = (1 - weight) * grey + weight * colours(relevance, cmap=cmap, vmax=vmax)
+    mixed = (1 - weight) * grey + weight * tint
     return Image.fromarray(mixed.round().astype(np.uint8))
 
 

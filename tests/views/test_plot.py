@@ -12,6 +12,8 @@ from crp_kit.errors import InputError
 from crp_kit.views.image import colours
 from crp_kit.views.plot import ConceptView, SampleView, concept_bars, demo_figure, heatmaps, to_png
 
+SCALE = "99.5th percentile of |relevance|"
+
 
 def maps(rows: int) -> torch.Tensor:
     return torch.randn(rows, 6, 8, generator=torch.Generator().manual_seed(rows))
@@ -24,7 +26,7 @@ def shown(figure: Figure) -> list[np.ndarray]:
 
 def colour_bar_texts(figure: Figure) -> tuple[list[str], str]:
     bar = figure.axes[-1]
-    return [tick.get_text().split("\n")[0] for tick in bar.get_yticklabels()], bar.get_ylabel()
+    return [tick.get_text().split("\n")[0] for tick in bar.get_yticklabels()], bar.get_ylabel().replace("\n", " ")
 
 
 def test_maps_are_drawn_unsmoothed_in_their_symmetric_colours() -> None:
@@ -42,8 +44,8 @@ def test_each_map_states_its_own_scale_and_the_colour_bar_says_so() -> None:
     figure = heatmaps(torch.stack([torch.full((4, 4), 0.25), torch.full((4, 4), -8.0)]))
     assert [panel.get_xlabel() for panel in figure.axes[:2]] == ["± 0.25", "± 8"]
     ticks, label = colour_bar_texts(figure)
-    assert ticks == ["−max", "0", "+max"]
-    assert "own scale" in label
+    assert ticks == ["−", "0", "+"]
+    assert label == "relevance; each map has its own scale, ± below it: 99.5th percentile of |relevance|"
 
 
 def test_a_shared_scale_keeps_magnitudes_comparable_and_stands_at_the_colour_bar() -> None:
@@ -52,7 +54,7 @@ def test_a_shared_scale_keeps_magnitudes_comparable_and_stands_at_the_colour_bar
     weak, strong = shown(figure)[:2]
     assert (weak == colours(values[0], vmax=8.0)).all()
     assert (strong == colours(values[1], vmax=8.0)).all()
-    assert colour_bar_texts(figure) == (["−8", "0", "+8"], "relevance")
+    assert colour_bar_texts(figure) == (["−8", "0", "+8"], f"relevance; strongest colour: {SCALE}")
 
 
 def test_one_map_has_its_values_at_the_colour_bar() -> None:
@@ -143,7 +145,7 @@ def test_the_demo_figure_has_a_line_for_each_sample_and_a_legend_of_the_outlines
     assert titles == ["truth", "all", "channel 0", "channel 1", "truth", "all", "channel 0"]
     (legend,) = figure.legends
     assert [text.get_text() for text in legend.get_texts()] == ["an object"]
-    assert colour_bar_texts(figure)[0] == ["−max", "0", "+max"]
+    assert colour_bar_texts(figure)[0] == ["−", "0", "+"]
     outlined = [panel for panel in figure.axes if panel.get_images() and panel.collections]
     assert len(outlined) == 5  # two heatmaps for all and three for a concept; not the images
     with pytest.raises(InputError, match="at least one sample"):

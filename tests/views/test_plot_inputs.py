@@ -131,7 +131,7 @@ def test_a_curve_has_the_signal_s_values_and_the_colours_of_its_relevance() -> N
         assert place.get_title(loc="right") == f"± {float(maps[panel].abs().max()):.2g}"
     assert titles_of(figure) == ["a", "b"]
     assert [place.get_xlabel() for place in figure.axes[:2]] == ["", "time (s)"]
-    assert "± max above it" in figure.axes[-1].get_ylabel()
+    assert "± above it: largest |relevance|" in figure.axes[-1].get_ylabel().replace("\n", " ")
 
 
 def test_without_the_signal_the_curve_is_the_relevance() -> None:
@@ -180,7 +180,7 @@ def test_a_shared_scale_stands_at_the_colour_bar_and_in_the_axes() -> None:
     figure = signals(maps, shared_scale=True)
     assert np.allclose(halo(figure, 0), colours(maps[0], vmax=8.0) / 255)
     assert figure.axes[0].get_ylim() == figure.axes[1].get_ylim() == pytest.approx((-8.8, 8.8))
-    assert figure.axes[-1].get_ylabel() == "relevance"
+    assert figure.axes[-1].get_ylabel().replace("\n", " ") == "relevance; strongest colour: largest |relevance|"
 
 
 def test_a_constant_channel_and_a_signal_of_one_step_are_drawn() -> None:
@@ -211,7 +211,7 @@ def test_signals_that_cannot_be_drawn_are_refused(options: dict[str, Any], messa
 
 
 def drawn(figure: Figure, row: int) -> list[np.ndarray]:
-    return [np.asarray(place.get_images()[0].get_array()) for place in figure.subfigs[row].axes[:4]]
+    return [np.asarray(place.get_images()[0].get_array()) for place in figure.subfigs[0].subfigs[row].axes[:4]]
 
 
 def test_a_volume_is_its_sum_and_its_strongest_slices_and_says_which() -> None:
@@ -223,11 +223,11 @@ def test_a_volume_is_its_sum_and_its_strongest_slices_and_says_which() -> None:
     strongest = float(maps[0].abs().max())
     for depth, shown in zip((1, 4, 6), slices, strict=True):
         assert (shown == colours(maps[0, depth], vmax=strongest)).all()
-    places = figure.subfigs[0].axes
+    places = figure.subfigs[0].subfigs[0].axes
     assert [place.get_title() for place in places[:4]] == ["sum over depth", "depth 1", "depth 4", "depth 6"]
     assert [place.get_xlabel() for place in places[1:4]] == [f"± {strongest:.2g}"] * 3
     share = float(maps[0, [1, 4, 6]].abs().sum() / maps[0].abs().sum())
-    said = figure.subfigs[0].get_suptitle()
+    said = figure.subfigs[0].subfigs[0].get_suptitle()
     assert said == f"first\nthe 3 strongest slices of 7: {share:.0%} of |relevance|"
 
 
@@ -235,7 +235,7 @@ def test_slices_of_all_rows_can_have_one_scale() -> None:
     maps = torch.stack([torch.full((3, 2, 2), 0.25), torch.full((3, 2, 2), -8.0)])
     figure = volumes(maps, shared_scale=True)
     assert (drawn(figure, 0)[1] == colours(maps[0, 0], vmax=8.0)).all()
-    assert [figure.subfigs[row].axes[1].get_xlabel() for row in (0, 1)] == ["± 8", "± 8"]
+    assert [figure.subfigs[0].subfigs[row].axes[1].get_xlabel() for row in (0, 1)] == ["± 8", "± 8"]
 
 
 def test_the_volume_shows_in_grey_below_its_slices() -> None:

@@ -118,9 +118,9 @@ class References:
     def plot(self, **options: Any) -> Figure:
         """Return a matplotlib Figure; options as in `crp_kit.views.plot.references`.
 
-        The default style is ``"crop"`` where receptive fields were asked for, else ``"heatmap"``.
+        The default style is ``"crop"`` where receptive fields were asked for.
         """
-        style = "heatmap" if self.boxes is None else "crop"
+        style = None if self.boxes is None else "crop"
         figure: Figure = plots().references(self, **{"style": style, **options})
         return figure
 

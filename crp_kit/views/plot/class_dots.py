@@ -18,6 +18,7 @@ from ...errors import InputError
 from ..image import colour_table, colours, scale_of
 from .labels import literal, shortened
 from .panels import OUTLINE, figure_of
+from .sheet import Sheet
 
 if TYPE_CHECKING:
     from ...atlas.questions.class_tables import ClassMeans, ClassPresence
@@ -124,7 +125,7 @@ def _grid(table: ClassMeans | ClassPresence, strength: Array, k: int, classes: i
 
 def _axes(table: ClassMeans | ClassPresence, grid: _Grid, width: float) -> tuple[Figure, Axes]:
     """Return axes with a line for each class and a column for each concept."""
-    figure = Figure(figsize=(width, 0.8 + _LINE * max(len(grid.cls), 4)), layout="constrained")
+    figure = Sheet(figsize=(width, 0.8 + _LINE * max(len(grid.cls), 4)), layout="constrained")
     ax = figure.add_subplot()
     letters = max(6, round(width * _LETTERS_PER_INCH))
     names = table.names

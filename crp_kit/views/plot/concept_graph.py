@@ -20,6 +20,7 @@ from .columns import Columns, arrange
 from .concept_boxes import GREY, Boxes
 from .labels import literal, percent
 from .panels import ColourMap, figure_of
+from .sheet import Sheet
 
 if TYPE_CHECKING:
     from ...concept_graph import ConceptEdge
@@ -90,7 +91,7 @@ def concept_graph(
     pictures = _pictures(graph, references, heatmaps, image, cmap=cmap)
     drawing = _Drawing(graph, pictures, dict(classes or {}), cmap, with_maps=bool(heatmaps))
     if ax is None:
-        figure = Figure(figsize=drawing.size)
+        figure = Sheet(figsize=drawing.size)
         ax = figure.add_axes((0, 0, 1, 1))
     drawing.draw(ax)
     return figure_of(ax)

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from ...errors import InputError
 from .panels import OUTLINE, figure_of
+from .sheet import Sheet
 
 if TYPE_CHECKING:
     from ...attribution.conservation import Conservation
@@ -49,7 +50,7 @@ def conservation(row: Conservation, *, ax: Axes | None = None) -> Figure:
         raise InputError(f"{row.title}: relevance at the start is {row.start}, so it has no shares to draw")
     depths = range(len(row.nodes))
     if ax is None:
-        figure = Figure(figsize=(8.5, 4.2), layout="constrained")
+        figure = Sheet(figsize=(8.5, 4.2), layout="constrained")
         ax = figure.add_subplot()
     ax.axhline(1, color="#bbbbbb", linewidth=0.8)
     ax.axhline(0, color="#bbbbbb", linewidth=0.8)

@@ -14,6 +14,7 @@ from ...checks import check_integer
 from ...errors import InputError
 from .labels import literal, shortened
 from .panels import OUTLINE
+from .sheet import Sheet
 
 if TYPE_CHECKING:
     from ...atlas.questions.contrast_table import ContrastTable
@@ -52,7 +53,7 @@ def contrast(table: ContrastTable, k: int = 12, *, confidence: float = 0.95, wid
     if not len(table):
         raise InputError(f"there is nothing to draw: {table.caption}")
     rows = table.taken(slice(k))
-    figure = Figure(figsize=(width, 1.3 + _LINE * len(rows)), layout="constrained")
+    figure = Sheet(figsize=(width, 1.3 + _LINE * len(rows)), layout="constrained")
     means, differences = figure.subplots(1, 2, sharey=True)
     _draw_means(means, rows)
     _draw_differences(differences, rows, confidence)

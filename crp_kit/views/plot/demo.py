@@ -12,9 +12,12 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from ...errors import InputError
-from ..image import DEFAULT_CMAP, picture
+from ..image import DEFAULT_CMAP, PERCENTILE, picture
+from ..look import Look
+from .colour_bars import colour_bar
 from .maps import concept_bars
-from .panels import CELL, OUTLINE, ColourMap, colour_bar, show_image, show_map
+from .panels import CELL, OUTLINE, ColourMap, show_image, show_map
+from .sheet import Sheet
 
 __all__ = ["ConceptView", "SampleView", "demo_figure"]
 
@@ -87,23 +90,24 @@ def demo_figure(samples: Sequence[SampleView], *, title: str = "", cmap: ColourM
     InputError
         If there is no sample, or one of the arrays has another shape.
     """
+    look = Look("overlay", PERCENTILE, cmap)
     if not samples:
         raise InputError("the figure needs at least one sample; got none")
     concepts = max(len(sample.concepts) for sample in samples)
     widths = [1.0, 1.0, 1.25, *[1.0] * concepts]
-    figure = Figure(figsize=(CELL * sum(widths) + 1.1, (CELL + 0.45) * len(samples) + 0.8), layout="constrained")
+    figure = Sheet(figsize=(CELL * sum(widths) + 1.1, (CELL + 0.45) * len(samples) + 0.8), layout="constrained")
     lines = figure.subplots(len(samples), len(widths), squeeze=False, width_ratios=widths)
     for line, sample in zip(lines, samples, strict=True):
         show_image(line[0], picture(sample.image), sample.title)
         concept_bars(sample.shares, k=6, labels=sample.labels, title=sample.shares_title, cmap=cmap, axes=line[2])
         views = [ConceptView(sample.heatmap, sample.heatmap_title), *sample.concepts]
         for ax, view in zip([line[1], *line[3:]], views, strict=False):
-            show_map(ax, view.heatmap, vmax=None, cmap=cmap)
+            show_map(ax, sample.image, view.heatmap, vmax=None, look=look)
             _outline(ax, sample.outlines.values())
             ax.set_title(view.title, fontsize="x-small")
         for unused in line[3 + len(sample.concepts) :]:
             unused.set_axis_off()
-    colour_bar(figure, list(lines.ravel()), common=None, cmap=cmap)
+    colour_bar(figure, list(lines.ravel()), common=None, look=look)
     if title:
         figure.suptitle(title, fontsize="medium")
     _outline_legend(figure, list(dict.fromkeys(name for sample in samples for name in sample.outlines)))

@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from .panels import OUTLINE, figure_of
+from .sheet import Sheet
 
 if TYPE_CHECKING:
     from ...evaluation.curves import AreaTable, FlippingCurves
@@ -33,7 +34,7 @@ def flipping_curves(curves: FlippingCurves, *, ax: Axes | None = None, width: fl
         Of a new figure, in inches.
     """
     if ax is None:
-        figure = Figure(figsize=(width, 0.78 * width), layout="constrained")
+        figure = Sheet(figsize=(width, 0.78 * width), layout="constrained")
         ax = figure.add_subplot()
     share, table, summary = 100 * curves.k / curves.k[-1], curves.table, curves.summary
     band = curves.random_band()

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
-import numpy as np
+import re
+import textwrap
+from collections.abc import Sequence
+from typing import Any
+
 import numpy.typing as npt
 
-__all__ = ["literal", "one_line", "percent", "scale_label", "shortened", "significant"]
+__all__ = ["literal", "one_line", "percent", "scale_label", "shortened", "significant", "wrapped", "wrapped_titles"]
+
+_LETTERS_PER_INCH = 13.5
+"""In titles of panels."""
 
 
 def literal(text: str) -> str:
@@ -33,7 +40,34 @@ def significant(value: float) -> str:
     return f"{value:#.3g}".rstrip(".")
 
 
-def scale_label(heatmap: npt.NDArray[np.float64]) -> str:
+def scale_label(heatmap: npt.NDArray[Any], scale: float) -> str:
     """Return the magnitude that the strongest colour of a map stands for, where each map has its own scale."""
-    strongest = float(np.abs(heatmap).max())
-    return f"± {strongest:.2g}" if strongest else "all zero"
+    return f"± {scale:.2g}" if heatmap.any() else "all zero"
+
+
+def wrapped_titles(titles: Sequence[str] | None, width: float) -> list[str] | None:
+    r"""Return titles without mathematics, whose lines fit into panels of a width in inches.
+
+    Lines are broken at their spaces, and names of layers at their dots.
+
+    Examples
+    --------
+    >>> wrapped_titles(["features.blocks.3.conv2: 24"], 1.2)
+    ['features.blocks.\n3.conv2: 24']
+    """
+    if titles is None:
+        return None
+    letters = max(8, int(width * _LETTERS_PER_INCH))
+    return [literal("\n".join(p for line in title.splitlines() for p in wrapped(line, letters))) for title in titles]
+
+
+def wrapped(line: str, letters: int) -> list[str]:
+    """Break a line at its spaces, at the dots inside of names, and within longer words, to so many letters at most."""
+    lines = [""]
+    for word in re.split(r"(?<=\s)|(?<=[^\W\d]\.)(?=\w)|(?<=\d\.)(?=[^\W\d])", line):
+        for part in textwrap.wrap(word, letters, drop_whitespace=False) or [word]:
+            if len((lines[-1] + part).rstrip()) <= letters:
+                lines[-1] += part
+            else:
+                lines.append(part)
+    return [text.rstrip() for text in lines if text.strip()] or [""]

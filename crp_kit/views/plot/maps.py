@@ -14,18 +14,25 @@ from matplotlib.figure import Figure
 from ...checks import is_integer
 from ...data.pixels import finite
 from ...errors import InputError
-from ..image import DEFAULT_CMAP, colours, scale_of
+from ..highlight import LEGENDS
+from ..image import DEFAULT_CMAP, PERCENTILE, colours
+from ..look import Look, Style
+from .colour_bars import beside, colour_bar
+from .labels import wrapped_titles
 from .panels import (
+    CELL,
     OUTLINE,
     ColourMap,
     aspect_of,
     check_count,
-    colour_bar,
+    columns_in,
     map_rows,
     panel_axes,
+    per_row,
     pictures,
     show_image,
     show_map,
+    write_legend,
 )
 
 __all__ = ["concept_bars", "heatmaps"]
@@ -39,12 +46,15 @@ def heatmaps(
     image_titles: Sequence[str] | None = None,
     columns: int | None = None,
     shared_scale: bool = False,
+    style: Style | None = None,
+    percentile: float = PERCENTILE,
     cmap: ColourMap = DEFAULT_CMAP,
+    width: float | None = None,
     axes: Sequence[Axes] | npt.NDArray[Any] | None = None,
 ) -> Figure:
     """Return a figure of signed heatmaps with their colour scale.
 
-    Positive relevance is red, negative blue, zero white; the scale is always symmetric about zero.
+    Positive relevance is red, negative blue; the scale is always symmetric about zero.
 
     Parameters
     ----------
@@ -58,10 +68,18 @@ def heatmaps(
     columns : int, optional
         Panels in a line; by default one image and its rows in a line, up to eight.
     shared_scale : bool, optional
-        Whether all maps have the scale of the strongest. By default each has its own; the number below a map is then
-        the magnitude of its strongest colour.
+        Whether all maps have one scale, that of all their values together. By default each has its own; the number
+        below a map is then the magnitude of its strongest colour.
+    style : {"overlay", "map", "masked"}, optional
+        Colours over the image, which turns grey; colours on white; or the image itself, dark where positive relevance,
+        smoothed, is low. By default "overlay" where there are images of the size of the maps, else "map".
+    percentile : float, optional
+        The percentile of |relevance| from which the colour is the strongest one; 100 for the largest value.
     cmap : str or zennit.cmap.ColorMap, optional
         As for `crp_kit.views.image.colours`.
+    width : float, optional
+        Of the figure in inches, such as 3.4 for the column of a paper; it then has fewer columns where these could not
+        be read. By default what the panels need.
     axes : sequence of matplotlib Axes, optional
         Where to draw, in the order of the panels; their figure is returned. A new figure by default.
 
@@ -73,8 +91,8 @@ def heatmaps(
     Raises
     ------
     InputError
-        If `maps` is not (row, height, width) or has values that are not finite, or if the number of images, titles or
-        axes does not fit.
+        If `maps` is not (row, height, width) or has values that are not finite; if the number of images, titles or
+        axes does not fit; or if a style needs images of the size of the maps.
 
     Examples
     --------
@@ -87,27 +105,29 @@ def heatmaps(
     check_count("titles", titles, len(rows), "rows")
     shown_images = pictures(images)
     check_count("image_titles", image_titles, len(shown_images), "images")
-    if shown_images and len(rows) % len(shown_images):
-        raise InputError(
-            f"{len(rows)} rows cannot be shared out among {len(shown_images)} images: give one image for each row"
-        )
+    below = per_row(shown_images or None, len(rows), "images")
+    fits = bool(shown_images) and all(image.size == rows.shape[:0:-1] for image in shown_images)
+    look = Look.fitting(style, percentile, cmap, images=fits)
     run = len(rows) // len(shown_images) if shown_images else len(rows)
-    panels = len(rows) + len(shown_images)
-    lines = 1 + max((text.count("\n") for text in (*(titles or ()), *(image_titles or ()))), default=0)
-    across = columns or min(run + bool(shown_images), 8)
-    figure, all_axes = panel_axes(panels, across, axes, aspect=aspect_of(rows), lines=lines)
-    common = scale_of(rows) if shared_scale or len(rows) == 1 else None
+    panels, across = len(rows) + len(shown_images), columns or min(run + bool(shown_images), 8)
+    cell = CELL if width is None else (width - beside(width)) / columns_in(width, min(across, panels))
+    above, above_images = wrapped_titles(titles, cell), wrapped_titles(image_titles, cell)
+    lines = 1 + max((text.count("\n") for text in (*(above or ()), *(above_images or ()))), default=0)
+    figure, all_axes = panel_axes(panels, across, axes, aspect=aspect_of(rows), lines=lines, width=width)
+    common = look.scale(rows) if shared_scale or len(rows) == 1 else None
     free, drawn = iter(all_axes), []
     for number, row in enumerate(rows):
         if shown_images and number % run == 0:
-            index = number // run
-            show_image(next(free), shown_images[index], image_titles[index] if image_titles else "")
+            show_image(next(free), below[number], above_images[number // run] if above_images else "")
         drawn.append(next(free))
-        show_map(drawn[-1], row, vmax=common, cmap=cmap)
-        drawn[-1].set_title(titles[number] if titles else "", fontsize="small")
+        show_map(drawn[-1], below[number], row, vmax=common, look=look)
+        drawn[-1].set_title(above[number] if above else "", fontsize="small")
     for unused in free:
         unused.set_axis_off()
-    colour_bar(figure, drawn if axes is not None else all_axes, common=common, cmap=cmap)
+    if look.coloured:
+        colour_bar(figure, drawn if axes is not None else all_axes, common=common, look=look)
+    elif axes is None:
+        write_legend(figure, LEGENDS["masked"])
     return figure
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import math
+import textwrap
 from collections.abc import Sequence
 from typing import Any, TypeAlias, cast
 
@@ -14,14 +15,15 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from matplotlib.axes import Axes
-from matplotlib.cm import ScalarMappable
-from matplotlib.colors import ListedColormap, Normalize
 from matplotlib.figure import Figure, SubFigure
 
 from ...data.pixels import finite, plane
 from ...errors import InputError
-from ..image import ColorMap, colour_table, colours, picture
+from ..image import ColorMap, picture
+from ..look import Look
+from .colour_bars import BAR, BAR_BELOW, beside
 from .labels import scale_label
+from .sheet import Sheet, check_width
 
 __all__ = [
     "CELL",
@@ -29,7 +31,7 @@ __all__ = [
     "ColourMap",
     "aspect_of",
     "check_count",
-    "colour_bar",
+    "columns_in",
     "figure_of",
     "map_rows",
     "panel_axes",
@@ -40,6 +42,7 @@ __all__ = [
     "sized_panel_axes",
     "to_png",
     "without_ticks",
+    "write_legend",
     "write_scale",
 ]
 
@@ -48,6 +51,7 @@ ColourMap: TypeAlias = str | ColorMap
 CELL = 1.9
 """Width of a panel in inches."""
 OUTLINE = "#1a1a1a"
+_SMALLEST_CELL, _LEGEND_LETTERS_PER_INCH = 1.0, 16
 
 
 def to_png(figure: Figure, *, dpi: int = 100) -> bytes:
@@ -123,15 +127,31 @@ def aspect_of(rows: npt.NDArray[Any]) -> float:
 
 
 def panel_axes(
-    panels: int, columns: int, axes: Sequence[Axes] | npt.NDArray[Any] | None, *, aspect: float, lines: int = 1
+    panels: int,
+    columns: int,
+    axes: Sequence[Axes] | npt.NDArray[Any] | None,
+    *,
+    aspect: float,
+    lines: int = 1,
+    width: float | None = None,
 ) -> tuple[Figure, list[Axes]]:
     """Return the axes of panels of one aspect, the caller's or new ones, and their figure.
 
-    Titles have `lines` lines of text.
+    Titles have `lines` lines of text. A figure of a width has as many of the columns as can be read in it.
     """
     if axes is not None:
         return _callers_axes(panels, axes)
-    return _new_axes(panels, columns, (CELL, CELL * aspect + 0.35 + 0.17 * lines), foot=0.2)
+    if width is None:
+        return _new_axes(panels, columns, (CELL, CELL * aspect + 0.35 + 0.17 * lines), foot=0.2)
+    check_width(width)
+    across = columns_in(width, min(columns, panels))
+    cell = (width - beside(width)) / across
+    return _new_axes(panels, across, (cell, (cell - 0.1) * aspect + 0.22 + 0.15 * lines), foot=0.05, width=width)
+
+
+def columns_in(width: float, columns: int) -> int:
+    """Return how many of the columns a width in inches has room for, beside or above a colour bar."""
+    return max(1, min(columns, int((width - beside(width)) / _SMALLEST_CELL)))
 
 
 def sized_panel_axes(
@@ -151,14 +171,18 @@ def _callers_axes(panels: int, axes: Sequence[Axes] | npt.NDArray[Any]) -> tuple
     return figure_of(flat[0]), flat
 
 
-def _new_axes(panels: int, columns: int, cell: tuple[float, float], *, foot: float) -> tuple[Figure, list[Axes]]:
-    """Return a figure whose cells have a width and height in inches, with room for a colour bar at the right."""
+def _new_axes(
+    panels: int, columns: int, cell: tuple[float, float], *, foot: float, width: float | None = None
+) -> tuple[Figure, list[Axes]]:
+    """Return a figure whose cells have a width and height in inches, with room for a colour bar."""
     if columns < 1:
         raise InputError(f"a figure has at least one column; got {columns}")
     across = min(columns, panels)
     down = math.ceil(panels / across)
-    width, height = cell
-    figure = Figure(figsize=(width * across + 1.3, max(height * down + foot, 2.2)), layout="constrained")
+    whole = cell[0] * across + BAR if width is None else width
+    below = 0.0 if beside(width) else BAR_BELOW
+    figure = Sheet(figsize=(whole, max(cell[1] * down + foot + below, 2.2)), layout="constrained")
+    figure.bar_below = bool(below)
     return figure, list(figure.subplots(down, across, squeeze=False).ravel())
 
 
@@ -175,29 +199,24 @@ def show_image(ax: Axes, image: Any, title: str) -> None:
     without_ticks(ax)
 
 
-def show_map(ax: Axes, heatmap: Any, *, vmax: float | None, cmap: ColourMap) -> None:
-    """Draw a signed map (height, width); without a common scale, the magnitude of its strongest value stands below."""
+def show_map(ax: Axes, image: Any, heatmap: Any, *, vmax: float | None, look: Look) -> None:
+    """Draw a signed map (height, width), over its image where the look wants it.
+
+    Without a common scale, the magnitude of its strongest colour stands below.
+    """
     row = plane(heatmap)
-    ax.imshow(colours(row, cmap=cmap, vmax=vmax), interpolation="nearest")
+    ax.imshow(np.asarray(look.draw(image, row, vmax=vmax)), interpolation="nearest")
     without_ticks(ax)
-    if vmax is None:
-        ax.set_xlabel(scale_label(row), fontsize="x-small", labelpad=2)
+    if vmax is None and look.coloured:
+        ax.set_xlabel(scale_label(row, look.scale(row)), fontsize="x-small", labelpad=2)
 
 
 def write_scale(ax: Axes, row: npt.NDArray[np.float64]) -> None:
     """Write what the strongest colour stands for at the upper right of a panel."""
-    ax.set_title(scale_label(row), loc="right", fontsize="x-small")
+    ax.set_title(scale_label(row, float(np.abs(row).max())), loc="right", fontsize="x-small")
 
 
-def colour_bar(
-    figure: Figure | SubFigure, axes: list[Axes], *, common: float | None, cmap: ColourMap, side: str = "below"
-) -> None:
-    """Draw what the colours mean: values for a common scale, else fractions of each map's own strongest value."""
-    limit = common or 1.0
-    scale = ScalarMappable(Normalize(-limit, limit), ListedColormap(colour_table(cmap) / 255))
-    length = min(0.9, 2.6 * figure.dpi / figure.bbox.height)
-    bar = figure.colorbar(scale, ax=axes, shrink=length, aspect=16, pad=0.02, ticks=[-limit, 0, limit])
-    low, high = (f"−{limit:.2g}", f"+{limit:.2g}") if common else ("−max", "+max")
-    bar.set_ticklabels([f"{low}\nagainst", "0", f"{high}\nfor"], fontsize="x-small")
-    label = "relevance" if common else f"relevance, each map on its\nown scale (± max {side} it)"
-    bar.set_label(label, fontsize="x-small")
+def write_legend(figure: Figure | SubFigure, text: str) -> None:
+    """Write what a figure without colours shows below its panels."""
+    letters = int(_LEGEND_LETTERS_PER_INCH * float(figure.bbox.width) / figure.dpi)
+    figure.supxlabel("\n".join(textwrap.wrap(text, letters)), fontsize="x-small", x=0.01, ha="left")

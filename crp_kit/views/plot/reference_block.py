@@ -15,18 +15,17 @@ from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
 
 from ...data.pixels import finite
+from ..highlight import LEGENDS, masked_image, opaque_image
 from ..image import picture
-from .highlight import LEGENDS, masked_image, opaque_image
-from .labels import literal
-from .panels import CELL, OUTLINE, ColourMap, aspect_of, colour_bar, show_image, show_map
+from ..look import Look
+from .labels import literal, wrapped
+from .panels import CELL, OUTLINE, aspect_of, show_image, show_map
 from .reference_view import Box, ReferenceView
 
-__all__ = ["ReferenceBlock", "Style"]
+__all__ = ["ReferenceBlock", "ReferenceStyle"]
 
-Style: TypeAlias = Literal["heatmap", "masked", "opaque", "crop"]
+ReferenceStyle: TypeAlias = Literal["overlay", "map", "masked", "opaque", "crop"]
 
-_BAR = 1.2
-"""Width of a colour bar with its labels, in inches."""
 _LINE, _TITLE_LINE = 0.145, 0.18
 """Height of a line of a caption, and of a title, in inches."""
 _LETTERS_PER_INCH = 12
@@ -42,26 +41,30 @@ class ReferenceBlock:
     style : str
     across : int
         Samples in a line.
-    cmap : str or zennit.cmap.ColorMap
+    look : Look
+        Of the heatmaps below the images, and the percentile of the other styles.
     heading : str
+    cell : float
+        Width of a sample in inches.
     """
 
     view: ReferenceView
-    style: Style
+    style: ReferenceStyle
     across: int
-    cmap: ColourMap
+    look: Look
     heading: str
+    cell: float = CELL
 
     @property
     def width(self) -> float:
         """In inches."""
-        return max(CELL * self.across + (_BAR if self.with_maps else 0.1), 3.2)
+        return self.cell * self.across
 
     @property
     def height(self) -> float:
         """In inches."""
-        caption = max((text.count("\n") + 1 for text in self.view.captions), default=1)
-        panel = CELL * aspect_of(np.empty((1, *self.frame)))
+        caption = max((text.count("\n") + 1 for text in self._captions), default=1)
+        panel = self.cell * aspect_of(np.empty((1, *self.frame)))
         line = panel * (1 + self.with_maps) + _LINE * caption + (0.3 if self.with_maps else 0.1)
         titles = self._wrapped(self.heading) + ([] if self.with_maps else self._wrapped(LEGENDS[self.style]))
         return line * self.lines + _TITLE_LINE * (len(titles) + 1)
@@ -69,7 +72,15 @@ class ReferenceBlock:
     @property
     def with_maps(self) -> bool:
         """Whether the heatmaps stand below the images."""
-        return self.style in ("heatmap", "crop")
+        return self.style in ("overlay", "map", "crop")
+
+    @property
+    def _captions(self) -> list[str]:
+        """Captions whose lines fit above the samples."""
+        letters = int(self.cell * _LETTERS_PER_INCH)
+        return [
+            "\n".join(p for line in text.splitlines() for p in wrapped(line, letters)) for text in self.view.captions
+        ]
 
     @property
     def lines(self) -> int:
@@ -83,7 +94,7 @@ class ReferenceBlock:
         return max((size[0] for size in sizes), default=1), max((size[1] for size in sizes), default=1)
 
     def _wrapped(self, text: str) -> list[str]:
-        return textwrap.wrap(text, int(self.width * _LETTERS_PER_INCH))
+        return textwrap.wrap(text, int(max(self.width, 2.0) * _LETTERS_PER_INCH))
 
     def draw(self, figure: SubFigure) -> None:
         """Draw the block into a part of a figure."""
@@ -93,9 +104,7 @@ class ReferenceBlock:
         for number in range(self.lines * self.across):
             line, column = divmod(number, self.across)
             self._sample(axes[line * panels : (line + 1) * panels, column], number)
-        if self.with_maps:
-            colour_bar(figure, list(axes.ravel()), common=None, cmap=self.cmap)
-        else:
+        if not self.with_maps:
             figure.supxlabel("\n".join(self._wrapped(LEGENDS[self.style])), fontsize="small", x=0.01, ha="left")
 
     def _sample(self, axes: npt.NDArray[Any], number: int) -> None:
@@ -106,10 +115,10 @@ class ReferenceBlock:
             return
         image, heatmap = self.view.images[number], finite(self.view.heatmaps[number])
         pixels, region = self._styled(image, heatmap)
-        show_image(axes[0], pixels, literal(self.view.captions[number]))
+        show_image(axes[0], pixels, literal(self._captions[number]))
         axes[0].set_anchor("S")
         if self.with_maps:
-            show_map(axes[1], heatmap, vmax=None, cmap=self.cmap)
+            show_map(axes[1], image, heatmap, vmax=None, look=self.look)
             axes[1].set_anchor("N")
         if region is not None and region.any():
             _outline_region(axes[0], region)
@@ -122,9 +131,9 @@ class ReferenceBlock:
     def _styled(self, image: Any, heatmap: npt.NDArray[Any]) -> tuple[Any, npt.NDArray[np.bool_] | None]:
         """Return an image as the style shows it, (height, width, 3), and the region to be outlined."""
         if self.style == "masked":
-            return masked_image(image, heatmap), None
+            return masked_image(image, heatmap, percentile=self.look.percentile), None
         if self.style == "opaque":
-            return opaque_image(image, heatmap)
+            return opaque_image(image, heatmap, percentile=self.look.percentile)
         return picture(image), None
 
 

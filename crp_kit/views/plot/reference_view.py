@@ -12,8 +12,8 @@ import numpy as np
 from ...atlas.query.references import References
 from ...data.pixels import finite
 from ...errors import InputError
+from ..highlight import check_same_size
 from ..image import stretched
-from .highlight import check_same_size
 from .labels import significant
 
 __all__ = ["Box", "ReferenceView", "reference_view"]

@@ -6,15 +6,19 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TypeAlias, get_args
 
-from matplotlib.figure import Figure
+import numpy as np
+from matplotlib.figure import Figure, SubFigure
 
 from ...atlas.query.references import References
 from ...errors import InputError
-from ..image import DEFAULT_CMAP
-from .labels import literal
-from .panels import ColourMap
-from .reference_block import ReferenceBlock, Style
+from ..image import DEFAULT_CMAP, PERCENTILE
+from ..look import Look
+from .colour_bars import BAR, BAR_BELOW, beside, draw_bar, with_room
+from .labels import literal, wrapped
+from .panels import CELL, ColourMap, columns_in
+from .reference_block import ReferenceBlock, ReferenceStyle
 from .reference_view import ReferenceView, reference_view
+from .sheet import Sheet, check_width
 from .signal_block import SignalBlock
 
 __all__ = ["compare_modes", "references"]
@@ -25,9 +29,11 @@ Drawable: TypeAlias = References | ReferenceView
 def references(
     samples: Drawable | Sequence[Drawable],
     *,
-    style: Style = "heatmap",
+    style: ReferenceStyle | None = None,
     columns: int = 8,
+    percentile: float = PERCENTILE,
     cmap: ColourMap = DEFAULT_CMAP,
+    width: float | None = None,
 ) -> Figure:
     """Return a figure of reference samples, best first, with a block for each concept.
 
@@ -35,16 +41,17 @@ def references(
     ----------
     samples : References, ReferenceView or sequence of them
         One for each block.
-    style : {"heatmap", "masked", "opaque", "crop"}, optional
-        Images above their conditional heatmaps; images that are dark where positive relevance, smoothed, is low; images
-        of which only the part with high relevance is opaque; or what the strongest neuron of each sample sees, above
-        the heatmap there. Where receptive fields are known, the other styles outline them. Signals have the styles
-        "heatmap" and "crop": curves in the colours of their relevance. Of a volume the slice with most of the relevance
-        is shown.
+    style : {"overlay", "map", "masked", "opaque", "crop"}, optional
+        Images above their conditional heatmaps, which lie over the image in grey, or on white; images that are dark
+        where positive relevance, smoothed, is low; images of which only the part with high relevance is opaque; or what
+        the strongest neuron of each sample sees, above the heatmap there. By default "overlay", or "map" where a
+        heatmap has another size than its image. Where receptive fields are known, the other styles outline them.
+        Signals have the styles "map" and "crop": curves in the colours of their relevance. Of a volume the slice with
+        most of the relevance is shown.
     columns : int, optional
         Samples in a line; further ones stand below.
-    cmap : str or zennit.cmap.ColorMap, optional
-        As for `crp_kit.views.image.colours`.
+    percentile, cmap, width
+        As for `crp_kit.views.plot.heatmaps`.
 
     Raises
     ------
@@ -55,16 +62,18 @@ def references(
     views = _views(samples, style)
     if columns < 1:
         raise InputError(f"a figure has at least one column; got {columns}")
-    return _figure(views, style, columns, cmap=cmap)
+    return _figure(views, style, columns, look=Look("map", percentile, cmap), width=width)
 
 
 def compare_modes(
     relevance: Drawable,
     activation: Drawable,
     *,
-    style: Style = "heatmap",
+    style: ReferenceStyle | None = None,
     columns: int = 8,
+    percentile: float = PERCENTILE,
     cmap: ColourMap = DEFAULT_CMAP,
+    width: float | None = None,
 ) -> Figure:
     """Return a figure of the samples in which a concept is most relevant (RelMax) above those where it is most active.
 
@@ -75,7 +84,7 @@ def compare_modes(
     ----------
     relevance, activation : References or ReferenceView
         Of one concept, by relevance and by activation.
-    style, columns, cmap
+    style, columns, percentile, cmap, width
         As for `references`.
 
     Raises
@@ -87,7 +96,8 @@ def compare_modes(
     if views[0].subject != views[1].subject:
         raise InputError(f"two rankings of one concept are compared; got {views[0].subject!r} and {views[1].subject!r}")
     starred, meaning = _starred(views)
-    return _figure(starred, style, columns, cmap=cmap, title=views[0].subject + meaning)
+    look = Look("map", percentile, cmap)
+    return _figure(starred, style, columns, look=look, width=width, title=views[0].subject + meaning)
 
 
 def _starred(views: Sequence[ReferenceView]) -> tuple[list[ReferenceView], str]:
@@ -107,18 +117,18 @@ def _first_line(caption: str) -> str:
     return caption.split("\n", maxsplit=1)[0]
 
 
-def _views(samples: Drawable | Sequence[Drawable], style: str) -> list[ReferenceView]:
+def _views(samples: Drawable | Sequence[Drawable], style: str | None) -> list[ReferenceView]:
     """Return the views to draw, checked."""
-    if style not in get_args(Style):
-        raise InputError(f"style is one of {', '.join(map(repr, get_args(Style)))}; got {style!r}")
+    if style is not None and style not in get_args(ReferenceStyle):
+        raise InputError(f"style is one of {', '.join(map(repr, get_args(ReferenceStyle)))}; got {style!r}")
     drawables = list(samples) if isinstance(samples, Sequence) else [samples]
     views = [item if isinstance(item, ReferenceView) else reference_view(item) for item in drawables]
     if not any(len(view.images) for view in views):
         raise InputError("there is no reference sample to draw")
     views = [view.cropped() for view in views] if style == "crop" else views
     ranks = _ranks(views)
-    if 1 in ranks and (len(ranks) > 1 or style not in ("heatmap", "crop")):
-        raise InputError(f"signals are drawn in the styles 'heatmap' and 'crop', and apart from images; got {style!r}")
+    if 1 in ranks and (len(ranks) > 1 or style not in (None, "map", "crop")):
+        raise InputError(f"signals are drawn in the styles 'map' and 'crop', and apart from images; got {style!r}")
     return [view.sliced() for view in views] if ranks == {3} else views
 
 
@@ -127,20 +137,54 @@ def _ranks(views: Sequence[ReferenceView]) -> set[int]:
     return {getattr(heatmap, "ndim", 2) for view in views for heatmap in view.heatmaps}
 
 
-def _figure(views: Sequence[ReferenceView], style: Style, columns: int, *, cmap: ColourMap, title: str = "") -> Figure:
+def _figure(
+    views: Sequence[ReferenceView],
+    style: ReferenceStyle | None,
+    columns: int,
+    *,
+    look: Look,
+    width: float | None,
+    title: str = "",
+) -> Figure:
     """Return one block below the other; with a title, the heading of a block says only how it was ranked."""
-    across = min(columns, max(len(view.images) for view in views))
+    check_width(width)
+    signals = 1 in _ranks(views)
+    shown: ReferenceStyle = style or ("overlay" if not signals and all(map(_fits, views)) else "map")
+    look = look if shown == "map" else replace(look, style="overlay")
+    bar = 0.0 if shown in ("masked", "opaque") else BAR
+    usual = 3.0 if signals else CELL
+    across = min(columns, 3 if signals else columns, max(len(view.images) for view in views))
+    across = across if width is None else columns_in(width, across)
+    whole = max(usual * across, 3.2) + bar if width is None else width
+    cell = usual if width is None else (whole - min(bar, beside(width))) / across
     headings = [f"{view.subject}: " * (not title) + view.ranking for view in views]
-    blocks: list[ReferenceBlock | SignalBlock]
-    if 1 in _ranks(views):
-        blocks = [SignalBlock(view, min(across, 3), cmap, text) for view, text in zip(views, headings, strict=True)]
-    else:
-        blocks = [ReferenceBlock(view, style, across, cmap, text) for view, text in zip(views, headings, strict=True)]
+    blocks: list[ReferenceBlock | SignalBlock] = [
+        SignalBlock(view, across, look, text, cell)
+        if signals
+        else ReferenceBlock(view, shown, across, look, text, cell)
+        for view, text in zip(views, headings, strict=True)
+    ]
+    above = wrapped(title, int(11 * whole)) if title else []
     heights = [block.height for block in blocks]
-    figure = Figure(figsize=(blocks[0].width, sum(heights) + 0.35 * bool(title)), layout="constrained")
-    if title:
-        figure.suptitle(literal(title), fontsize="large", x=0.01, ha="left", weight="bold")
-    parts = figure.subfigures(len(views), 1, squeeze=False, height_ratios=heights)[:, 0]
+    height = sum(heights) + 0.1 + 0.25 * len(above) + (BAR_BELOW if bar and not beside(width) else 0.0)
+    figure = Sheet(figsize=(whole, height), layout="constrained")
+    figure.bar_below = not beside(width)
+    if above:
+        figure.suptitle(literal("\n".join(above)), fontsize="large", x=0.01, ha="left", weight="bold")
+    body: Figure | SubFigure = figure
+    if bar:
+        body, room = with_room(figure)
+        draw_bar(room, common=None, look=replace(look, percentile=100) if signals else look,
+                 side="above" if signals else "below")  # fmt: skip
+    parts = body.subfigures(len(views), 1, squeeze=False, height_ratios=heights)[:, 0]
     for part, block in zip(parts, blocks, strict=True):
         block.draw(part)
     return figure
+
+
+def _fits(view: ReferenceView) -> bool:
+    """Return whether every heatmap has the size of its image."""
+    return all(
+        tuple(np.shape(image)[-2:]) == tuple(np.shape(heatmap))
+        for image, heatmap in zip(view.images, view.heatmaps, strict=True)
+    )

@@ -13,8 +13,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from ...data.pixels import finite
+from ..highlight import masked_image
 from ..image import picture
-from .highlight import masked_image
 from .labels import literal
 from .panels import OUTLINE, without_ticks
 from .region_view import ReferencePicture, RegionView

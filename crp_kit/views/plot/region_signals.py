@@ -11,6 +11,7 @@ from ...data.pixels import finite
 from ...errors import InputError
 from .region_page import COLOURS, OTHERS, Page, draw_legend, legend_entries, opacity_of
 from .region_view import RegionView
+from .sheet import Sheet
 from .signals import draw_curves
 
 __all__ = ["signal_figure"]
@@ -26,7 +27,7 @@ def signal_figure(view: RegionView, most: int) -> Figure:
         raise InputError(f"the signal has {curve.shape[1]} time steps and the region map {len(view.labels)}")
     entries = legend_entries(view, most)
     page = Page(entries, 1.7 + 0.2 * min(len(curve) - 1, 15), panel_width=6.4)
-    figure = Figure(figsize=page.size)
+    figure = Sheet(figsize=page.size)
     page.write_title(figure, view.title)
     ax = page.panel(figure, 0)
     draw_curves(ax, curve)

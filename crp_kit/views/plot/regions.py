@@ -23,6 +23,7 @@ from .panels import OUTLINE, show_image, without_ticks
 from .region_page import COLOURS, OTHERS, PANEL, Page, draw_legend, legend_entries, opacity_of
 from .region_signals import signal_figure
 from .region_view import ReferencePicture, RegionView, region_view
+from .sheet import Sheet
 
 __all__ = ["regions"]
 
@@ -82,7 +83,7 @@ def regions(
             f"as the model saw it (resized and cropped)"
         )
     page = Page(entries, min(max(PANEL * height / width, 1.2), 8.0))
-    figure = Figure(figsize=page.size)
+    figure = Sheet(figsize=page.size)
     page.write_title(figure, view.title)
     show_image(page.panel(figure, 0), below, "image")
     _draw_map(page.panel(figure, 1), view, np.asarray(below.convert("L"), dtype=np.float64) / 255, most)

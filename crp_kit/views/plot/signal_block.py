@@ -12,15 +12,16 @@ from matplotlib.figure import SubFigure
 
 from ...data.pixels import finite
 from ...errors import InputError
+from ..look import Look
 from .labels import literal, one_line
-from .panels import OUTLINE, ColourMap, colour_bar, write_scale
+from .panels import OUTLINE, write_scale
 from .reference_view import ReferenceView
 from .signals import draw_signal
 
 __all__ = ["SignalBlock"]
 
-_WIDE, _TALL, _CHANNEL, _LINE = 3.0, 1.0, 0.12, 0.15
-"""Inches: width and height of a panel, height of each channel after the first, and of a line of text."""
+_TALL, _CHANNEL, _LINE = 1.0, 0.12, 0.15
+"""Inches: height of a panel, height of each channel after the first, and of a line of text."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,19 +34,22 @@ class SignalBlock:
         Of signals (channel, time).
     across : int
         Signals in a line.
-    cmap : str or zennit.cmap.ColorMap
+    look : Look
     heading : str
+    cell : float
+        Width of a panel in inches.
     """
 
     view: ReferenceView
     across: int
-    cmap: ColourMap
+    look: Look
     heading: str
+    cell: float = 3.0
 
     @property
     def width(self) -> float:
         """In inches."""
-        return _WIDE * self.across + 1.3
+        return self.cell * self.across
 
     @property
     def height(self) -> float:
@@ -74,7 +78,6 @@ class SignalBlock:
                 self._signal(ax, number, last=number + self.across >= count)
             else:
                 ax.set_axis_off()
-        colour_bar(figure, axes, common=None, cmap=self.cmap, side="above")
 
     def _signal(self, ax: Axes, number: int, *, last: bool) -> None:
         """Draw one signal with its caption, and the edges of the strongest neuron's receptive field."""
@@ -84,7 +87,7 @@ class SignalBlock:
                 f"a signal of {curve.shape[1]} time steps has a heatmap of {len(row)}; let the dataset resample, not "
                 f"preprocess"
             )
-        draw_signal(ax, row, curve, cmap=self.cmap)
+        draw_signal(ax, row, curve, cmap=self.look.cmap)
         ax.set_title(one_line(self.view.captions[number]), loc="left", fontsize="x-small")
         write_scale(ax, row)
         if len(curve) == 1:

@@ -15,8 +15,10 @@ from matplotlib.patheffects import withStroke
 from ...data.pixels import finite
 from ...errors import InputError
 from ..image import DEFAULT_CMAP, colours, scale_of
+from ..look import Look
+from .colour_bars import colour_bar
 from .labels import one_line
-from .panels import OUTLINE, ColourMap, check_count, colour_bar, per_row, sized_panel_axes, write_scale
+from .panels import OUTLINE, ColourMap, check_count, per_row, sized_panel_axes, write_scale
 
 __all__ = ["draw_curves", "draw_signal", "signals"]
 
@@ -105,7 +107,7 @@ def signals(
             ax.set_ylabel(value_label, fontsize="x-small")
     for unused in panels[len(rows) :]:
         unused.set_axis_off()
-    colour_bar(figure, panels, common=common, cmap=cmap, side="above")
+    colour_bar(figure, panels, common=common, look=Look("map", 100, cmap), side="above")
     return figure
 
 

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from .labels import one_line
 from .panels import OUTLINE
+from .sheet import Sheet
 
 __all__ = ["named_concepts", "percentiles", "strategies"]
 
@@ -67,7 +68,7 @@ def strategies(coordinates: Floats, labels: npt.NDArray[np.int64], *, title: str
     >>> [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
     ['strategy 0: 2 samples', 'strategy 1: 1 sample']
     """
-    figure = Figure(figsize=(6.4, 4.4), layout="constrained")
+    figure = Sheet(figsize=(6.4, 4.4), layout="constrained")
     ax = figure.add_subplot()
     for number in np.unique(labels).tolist():
         rows = coordinates[labels == number]
@@ -116,7 +117,7 @@ def named_concepts(names: Sequence[str], auc: Floats, other_half: Floats, null: 
 
 def _lines(count: int, names: Sequence[str], title: str) -> tuple[Figure, Axes]:
     """Return a figure with a named line for each row, the first at the top."""
-    figure = Figure(figsize=(7.2, 1.2 + 0.22 * max(count, 1)), layout="constrained")
+    figure = Sheet(figsize=(7.2, 1.2 + 0.22 * max(count, 1)), layout="constrained")
     ax = figure.add_subplot()
     ax.set_yticks(range(count), list(names), fontsize="x-small")
     ax.set_ylim(max(count, 1) - 0.4, -0.6)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -14,12 +15,16 @@ from matplotlib.figure import Figure, SubFigure
 from ...checks import is_integer
 from ...data.pixels import finite
 from ...errors import InputError
-from ..image import DEFAULT_CMAP, overlay, scale_of, stretched
-from .labels import one_line, scale_label
-from .panels import CELL, ColourMap, aspect_of, check_count, colour_bar, per_row, show_map, without_ticks
+from ..image import DEFAULT_CMAP, PERCENTILE, stretched
+from ..look import Look, Style
+from .colour_bars import BAR, BAR_BELOW, beside, draw_bar, with_room
+from .labels import one_line, scale_label, wrapped
+from .panels import CELL, ColourMap, aspect_of, check_count, per_row, show_map
+from .sheet import Sheet, check_width
 
 __all__ = ["Slices", "chosen_slices", "volumes"]
 
+_LETTERS_PER_INCH = 15
 Floats = npt.NDArray[np.float64]
 Slices: TypeAlias = Literal["strongest", "central"] | Sequence[int]
 
@@ -32,12 +37,15 @@ def volumes(
     slices: Slices = "strongest",
     count: int = 3,
     shared_scale: bool = False,
+    style: Style | None = None,
+    percentile: float = PERCENTILE,
     cmap: ColourMap = DEFAULT_CMAP,
+    width: float | None = None,
 ) -> Figure:
     """Return a figure of the relevance in volumes, a line for each row: the sum over the depth, and slices.
 
-    All slices of a row have the scale of the whole volume; the sum has its own. Below each map stands the magnitude of
-    its strongest colour, above a line the share of the relevance, by magnitude, that is in its slices.
+    All slices of a row have the scale of the whole volume; the sum, on white, has its own. Below each map stands the
+    magnitude of its strongest colour, above a line the share of the relevance, by magnitude, that is in its slices.
 
     Parameters
     ----------
@@ -56,8 +64,8 @@ def volumes(
         How many strongest or central ones.
     shared_scale : bool, optional
         Whether the slices of all rows have one scale; the sums keep their own.
-    cmap : str or zennit.cmap.ColorMap, optional
-        As for `crp_kit.views.image.colours`.
+    style, percentile, cmap, width
+        As for `crp_kit.views.plot.heatmaps`; "overlay" and "masked" need `values`.
 
     Raises
     ------
@@ -77,14 +85,30 @@ def volumes(
     below = per_row(None if values is None else _values(values, rows.shape[1:]), len(rows), "volumes")
     headings = [one_line(text) for text in titles or [""] * len(rows)]
     chosen = [chosen_slices(row, slices, count) for row in rows]
+    check_width(width)
+    look = Look.fitting(style, percentile, cmap, images=values is not None)
     across = 1 + len(chosen[0])
-    height = max(CELL * aspect_of(rows[:, 0]) + 0.6 + 0.17 * (1 + any(headings)), 2.2)
-    figure = Figure(figsize=(CELL * across + 1.3, height * len(rows)), layout="constrained")
-    blocks = figure.subfigures(len(rows), 1, squeeze=False)[:, 0]
-    for block, row, volume, ids, heading in zip(blocks, rows, below, chosen, headings, strict=True):
-        share = f"{_slices_label(slices, ids)} of {len(row)}: {_share(row, ids):.0%} of |relevance|"
-        block.suptitle("\n".join(filter(None, [heading, share])), fontsize="small", x=0.01, ha="left")
-        _draw_row(block, row, volume, ids=ids, vmax=scale_of(rows if shared_scale else row), cmap=cmap)
+    whole = width or CELL * across + BAR
+    cell = (whole - beside(width)) / across
+    shares = [
+        f"{_slices_label(slices, ids)} of {len(row)}: {_share(row, ids):.0%} of |relevance|"
+        for row, ids in zip(rows, chosen, strict=True)
+    ]
+    letters = int(_LETTERS_PER_INCH * cell * across)
+    above = [
+        [part for line in filter(None, texts) for part in wrapped(line, letters)]
+        for texts in zip(headings, shares, strict=True)
+    ]
+    line = max(cell * aspect_of(rows[:, 0]) + 0.6 + 0.17 * max(map(len, above)), 1.6)
+    height = line * len(rows) + (0.0 if beside(width) else BAR_BELOW)
+    figure = Sheet(figsize=(whole, height), layout="constrained")
+    figure.bar_below = not beside(width)
+    body, room = with_room(figure)
+    blocks = body.subfigures(len(rows), 1, squeeze=False)[:, 0]
+    for block, row, volume, ids, texts in zip(blocks, rows, below, chosen, above, strict=True):
+        block.suptitle("\n".join(texts), fontsize="small", x=0.01, ha="left")
+        _draw_row(block, row, volume, ids=ids, cell=cell, vmax=look.scale(rows if shared_scale else row), look=look)
+    draw_bar(room, common=None, look=look)
     return figure
 
 
@@ -107,22 +131,17 @@ def chosen_slices(row: Floats, slices: Slices, count: int) -> list[int]:
 
 
 def _draw_row(
-    block: SubFigure, row: Floats, volume: Floats | None, *, ids: Sequence[int], vmax: float, cmap: ColourMap
+    block: SubFigure, row: Floats, volume: Floats | None, *, ids: Sequence[int], cell: float, vmax: float, look: Look
 ) -> None:
     """Draw the sum over the depth of one map, (depth, height, width), and its slices."""
     axes: list[Axes] = list(block.subplots(1, 1 + len(ids), squeeze=False).ravel())
-    show_map(axes[0], row.sum(0), vmax=None, cmap=cmap)
-    axes[0].set_title("sum over depth", fontsize="small")
+    show_map(axes[0], None, row.sum(0), vmax=None, look=replace(look, style="map"))
+    axes[0].set_title("\n".join(wrapped("sum over depth", int(_LETTERS_PER_INCH * cell))), fontsize="small")
     for ax, depth in zip(axes[1:], ids, strict=True):
-        if volume is None:
-            show_map(ax, row[depth], vmax=vmax, cmap=cmap)
-        else:
-            mixed = overlay(volume[depth], row[depth], vmax=vmax, cmap=cmap)
-            ax.imshow(np.asarray(mixed), interpolation="nearest")
-            without_ticks(ax)
+        show_map(ax, None if volume is None else volume[depth], row[depth], vmax=vmax, look=look)
         ax.set_title(f"depth {depth}", fontsize="small")
-        ax.set_xlabel(scale_label(np.array([vmax])) if row.any() else "all zero", fontsize="x-small", labelpad=2)
-    colour_bar(block, axes, common=None, cmap=cmap)
+        if look.coloured:
+            ax.set_xlabel(scale_label(row, vmax), fontsize="x-small", labelpad=2)
 
 
 def _slices_label(slices: Slices, ids: Sequence[int]) -> str:

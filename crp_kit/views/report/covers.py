@@ -39,11 +39,11 @@ class Covers:
     _sheet: SpriteSheet = field(default_factory=lambda: SpriteSheet(COVER))
 
     def add(self, sample: ReferenceSample | None) -> None:
-        """Add the cover of the next concept: what the strongest neuron sees of its best sample, or that sample."""
+        """Add the cover of the next concept: what it sees of its best sample, the rest dark, or else that sample."""
         if sample is None:
             self.cells.append(-1)
             return
-        picture = sample.image if sample.crop is None else sample.crop
+        picture = sample.image if sample.masked is None else sample.masked
         key = len(self.cells)
         self.cells.append(len(self.sheets) * _CELLS + self._sheet.cell(key, thumbnail(picture, COVER)))
         if len(self._sheet) == _CELLS:

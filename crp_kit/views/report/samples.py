@@ -25,7 +25,8 @@ from ...atlas.query.reference_maps import (
     reference_starts,
 )
 from ...errors import InputError
-from ..image import drawn, heatmap_image, overlay
+from ..highlight import masked_image
+from ..image import drawn, heatmap_image, overlay, picture
 from .sprite_sheets import thumbnail
 
 if TYPE_CHECKING:
@@ -37,8 +38,6 @@ __all__ = ["ReferenceSample", "SampleSource"]
 
 _KEPT_IMAGES = 96
 """More than one sheet shows, so that each image of a sheet is read once."""
-_STRONGEST = 0.99
-"""Quantile of a heatmap's magnitudes from which values have the strongest colour, lest a few pixels fade the others."""
 
 Row = tuple[int, int, int]
 """Sample, concept, and the class that relevance starts from, -1 for the layer itself."""
@@ -73,6 +72,9 @@ class ReferenceSample:
         Its number, the class it stands for (-1 for none), and relevance or activation.
     name : str
     image, heatmap : PIL.Image.Image
+    masked : PIL.Image.Image or None
+        The image, or the receptive field, dark where the concept has no relevance; None if the heatmap has another
+        size.
     crop : PIL.Image.Image or None
         Receptive field of the neuron at the stored position.
     box : tuple of int or None
@@ -85,6 +87,7 @@ class ReferenceSample:
     name: str
     image: Image.Image
     heatmap: Image.Image
+    masked: Image.Image | None
     crop: Image.Image | None
     box: Box | None
 
@@ -212,13 +215,16 @@ class SampleSource:
         if changed:
             self.changed_images.add(layer)
         fits = tensor.shape[1:] == heatmap.shape
+        masked = picture(masked_image(image, heatmap)) if fits else None
         if box is not None and fits:
             top, left, bottom, right = box
             crop = thumbnail(image.crop((left, top, right, bottom)), self.size)
+            masked = None if masked is None else masked.crop((left, top, right, bottom))
         covered = _covered(image, tensor, heatmap)
         small, over = (thumbnail(whole, self.size) for whole in (image, covered))
+        masked = None if masked is None else thumbnail(masked, self.size)
         name, own_box = self.name_of(entry.sample), None if crop is None else box
-        return ReferenceSample(entry.sample, entry.label, entry.score, name, small, over, crop, own_box)
+        return ReferenceSample(entry.sample, entry.label, entry.score, name, small, over, masked, crop, own_box)
 
     def name_of(self, sample: int) -> str:
         """Return the name of a sample; its number where the data have no names."""
@@ -261,6 +267,4 @@ class SampleSource:
 
 def _covered(image: Image.Image, tensor: torch.Tensor, heatmap: torch.Tensor) -> Image.Image:
     """Return a heatmap over its image, or alone where the two differ in size."""
-    strongest = float(heatmap.abs().flatten().quantile(_STRONGEST)) or None
-    fits = tensor.shape[1:] == heatmap.shape
-    return overlay(image, heatmap, vmax=strongest) if fits else heatmap_image(heatmap, vmax=strongest)
+    return overlay(image, heatmap) if tensor.shape[1:] == heatmap.shape else heatmap_image(heatmap)

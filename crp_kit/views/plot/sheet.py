@@ -1,0 +1,55 @@
+"""Figures as files: fonts are embedded in vector formats, and matplotlib's settings stay as they are."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.figure import Figure
+
+from ...checks import is_real
+from ...errors import InputError
+
+__all__ = ["NARROW", "Sheet", "check_width"]
+
+NARROW = 5.0
+"""Inches: in narrower figures the colour bar stands below the panels, not beside them."""
+_NARROWEST, _WIDEST = 2.4, 100.0
+_VECTORS: Any = {"pdf.fonttype": 42, "ps.fonttype": 42, "svg.fonttype": "path"}
+"""TrueType fonts inside of PDF and PostScript files; in SVG letters are shapes, which need no font of the reader's."""
+
+
+class Sheet(Figure):
+    """A figure whose files look the same everywhere; parameters as for `matplotlib.figure.Figure`.
+
+    Its `bar_below` says whether the colour bar stands below the panels.
+
+    Examples
+    --------
+    >>> import io
+    >>> file = io.BytesIO()
+    >>> sheet = Sheet(figsize=(2, 1))
+    >>> _ = sheet.text(0.5, 0.5, "concept")
+    >>> sheet.savefig(file, format="pdf")
+    >>> b"/FontFile2" in file.getvalue(), b"/Type3" in file.getvalue()
+    (True, False)
+    """
+
+    bar_below = False
+
+    def savefig(self, fname: Any, **options: Any) -> None:
+        """Save the figure; parameters as for `matplotlib.figure.Figure.savefig`."""
+        with mpl.rc_context(_VECTORS):
+            super().savefig(fname, **options)
+
+
+def check_width(width: float | None) -> None:
+    """Make sure that a width of a figure can be drawn, or is left to the figure.
+
+    Raises
+    ------
+    InputError
+        If it is no number of inches from 2.4 to 100.
+    """
+    if width is not None and not is_real(width, _NARROWEST, _WIDEST):
+        raise InputError(f"width is the figure's in inches, from {_NARROWEST:g} to {_WIDEST:g}; got {width!r}")
