@@ -7,8 +7,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torchvision.transforms.functional import gaussian_blur
+from scipy import ndimage
 
 from ..data.pixels import plane
 from ..errors import InputError
@@ -69,7 +68,7 @@ def _pixels_and_relevance(
 
 def _smoothed(heatmap: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Return positive relevance, smoothed: (height, width)."""
-    positive = torch.as_tensor(heatmap, dtype=torch.float64).clamp_min(0)[None]
-    width = min(int(min(heatmap.shape) / 12) * 2 + 3, 2 * min(heatmap.shape) - 1)
-    smooth: npt.NDArray[Any] = gaussian_blur(positive, [width, width])[0].numpy()
+    radius = min(min(heatmap.shape) // 12 + 1, min(heatmap.shape) - 1)
+    positive = np.maximum(np.asarray(heatmap, np.float64), 0)
+    smooth: npt.NDArray[Any] = ndimage.gaussian_filter(positive, 0.3 * radius + 0.5, radius=radius, mode="mirror")
     return smooth
