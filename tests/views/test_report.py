@@ -235,6 +235,22 @@ def pages_of(site: Path, number: int) -> list[Any]:
 
 
 class TestSamples:
+    def test_heatmaps_are_the_same_however_many_concepts_share_a_forward(
+        self, atlas: crp.ConceptAtlas, monkeypatch: Any
+    ) -> None:
+        def pictures(least: int, held: int) -> list[bytes]:
+            monkeypatch.setattr(samples_module, "_SHARED", least)
+            monkeypatch.setattr(samples_module, "_HELD", held)
+            sheets = list(sample_source(atlas).sheets(ODD, range(9), per_sheet=2, between=lambda: None))
+            assert [list(ids) for ids, _ in sheets] == [[0, 1], [2, 3], [4, 5], [6, 7], [8]]
+            samples = [sample for _, shown in sheets for several in shown.values() for sample in several]
+            return [np.asarray(sample.heatmap).astype(int) for sample in samples]
+
+        alone = pictures(1 << 30, 0)
+        for least, held in ((1, 1 << 30), (3, 1 << 30), (2, 20_000)):
+            together = pictures(least, held)
+            assert max(np.abs(a - b).max() for a, b in zip(alone, together, strict=True)) <= 1
+
     def test_heatmaps_and_receptive_fields_are_those_of_references(self, atlas: crp.ConceptAtlas) -> None:
         source = sample_source(atlas)
         found = source.of(ODD, range(4))
@@ -441,7 +457,9 @@ class TestPagesFromOutside:
             "layer.js",
             "sample.js",
         ]
-        with pytest.raises(InputError, match="the report has no page 'counts'; it has concept, layer, class, sample, overview"):
+        with pytest.raises(
+            InputError, match="the report has no page 'counts'; it has concept, layer, class, sample, overview"
+        ):
             unregister_page("counts")
 
     @pytest.mark.parametrize(
@@ -570,15 +588,15 @@ class TestTheFolder:
     ) -> None:
         made = odd_report(atlas, tmp_path / "report", concept_ids=[0], references=1)
         before = made.index.read_bytes()
-        usual = SampleSource.of
+        usual = SampleSource.sheets
 
-        def ended(self: SampleSource, layer: str, ids: Any) -> Any:
+        def ended(self: SampleSource, layer: str, ids: Any, **options: Any) -> Any:
             if number is None:
                 raise InputError("sample 3 cannot be read")
             os.kill(os.getpid(), number)
-            return usual(self, layer, ids)
+            return usual(self, layer, ids, **options)
 
-        monkeypatch.setattr(SampleSource, "of", ended)
+        monkeypatch.setattr(SampleSource, "sheets", ended)
         for path in (made.path, tmp_path / "new"):
             with pytest.raises(raised):
                 odd_report(atlas, path, references=1, overwrite=True)

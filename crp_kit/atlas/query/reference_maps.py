@@ -274,12 +274,12 @@ def attribute_references(
     subject : Subject
         Model and rules.
     inputs : torch.Tensor
-        (sample, channel, height, width), or with other axes behind the channels.
+        (sample, channel, height, width), or with other axes behind the channels: a sample for each row, or one for all.
     layer : str
     ids : sequence of int
-        By sample, which concept of the layer relevance passes.
+        By row, which concept of the layer relevance passes.
     starts : sequence of int, Target or None
-        By sample, the class or target that relevance starts from; None for all if it starts at the layer.
+        By row, the class or target that relevance starts from; None for all if it starts at the layer.
     concept : Concept
         What the ids mean.
     batch_size : int
@@ -295,7 +295,7 @@ def attribute_references(
         record_layer=[layer] if record else (),
         mask_map={layer: concept},
         start_layer=layer if at_layer else None,
-        pairing="zip",
+        pairing="zip" if len(inputs) == len(ids) else "product",
         batch_size=batch_size,
         on_device="cpu",
     )

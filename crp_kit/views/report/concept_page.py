@@ -10,7 +10,7 @@ from .context import ReportContext
 from .covers import Covers
 from .facts import json_number
 from .links import Link, Links
-from .samples import ReferenceSample
+from .samples import ReferenceSample, ReferenceSamples
 from .sprite_sheets import SpriteSheet
 
 __all__ = ["concept_data"]
@@ -20,16 +20,18 @@ def concept_data(report: ReportContext) -> Iterator[tuple[str, Any]]:
     """Yield, for some concepts of a layer at a time, their sheet of pictures and the data of their pages."""
     for number, (layer, ids) in enumerate(report.chosen.items()):
         report.covers[layer] = covers = Covers(report.site, number)
-        for part, start in enumerate(range(0, len(ids), report.per_sheet)):
-            report.end_if_interrupted()
+        sheets = report.source.sheets(layer, ids, per_sheet=report.per_sheet, between=report.end_if_interrupted)
+        for part, (concepts, samples) in enumerate(sheets):
             name = f"layer-{number}-{part}"
-            yield name, _sheet_data(report, layer, ids[start : start + report.per_sheet], name)
+            yield name, _sheet_data(report, layer, (concepts, samples), name)
         covers.close()
 
 
-def _sheet_data(report: ReportContext, layer: str, ids: Sequence[int], name: str) -> dict[str, Any]:
+def _sheet_data(
+    report: ReportContext, layer: str, shown: tuple[Sequence[int], ReferenceSamples], name: str
+) -> dict[str, Any]:
     """Return the data of the concepts that share a sheet of pictures, and write that."""
-    samples = report.source.of(layer, ids)
+    ids, samples = shown
     sheet, concepts = SpriteSheet(report.source.size), []
     for concept in ids:
         report.show(sample.sample for mode in MODES for sample in samples[concept, mode])

@@ -10,6 +10,7 @@ import numpy as np
 from ...errors import AtlasError
 from .context import ReportContext
 from .facts import json_number
+from .sample_pictures import sample_pictures
 from .sprite_sheets import SpriteSheet
 
 __all__ = ["SAMPLES_PER_FILE", "sample_data"]
@@ -31,7 +32,7 @@ def sample_data(report: ReportContext) -> Iterator[tuple[str, Any]]:
 def _part(report: ReportContext, samples: Sequence[int], name: str) -> dict[str, Any]:
     """Return the data of some samples, and write their sheet of pictures."""
     sheet, data = SpriteSheet(report.source.size), []
-    for sample, image, heatmap in report.source.pictures(samples):
+    for sample, image, heatmap in sample_pictures(report.source, samples):
         cells = [sheet.cell((sample, "image"), image)]
         cells.append(-1 if heatmap is None else sheet.cell((sample, "heatmap"), heatmap))
         data.append({"cells": cells, **_facts(report, sample)})

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, TypeAlias, get_args
 
 import numpy as np
 import torch
@@ -34,8 +34,12 @@ if TYPE_CHECKING:
     from ...atlas.query.rankings import SampleRanking
     from ...attribution.subject import Subject
 
-__all__ = ["ReferenceSample", "SampleSource"]
+__all__ = ["ReferenceSample", "ReferenceSamples", "SampleSource", "covered_image"]
 
+_SHARED = 3
+"""Heatmaps of one sample, at least, that are made from one forward: fewer are quicker beside those of other samples."""
+_HELD = 1 << 28
+"""Bytes of images, heatmaps and pictures that are in memory at once."""
 _KEPT_IMAGES = 96
 """More than one sheet shows, so that each image of a sheet is read once."""
 
@@ -92,6 +96,11 @@ class ReferenceSample:
     box: Box | None
 
 
+Ranked: TypeAlias = "Mapping[tuple[int, Mode], list[_RankedSample]]"
+ReferenceSamples: TypeAlias = "Mapping[tuple[int, Mode], list[ReferenceSample]]"
+"""By concept and ranking, best first."""
+
+
 class SampleSource:
     """Makes the reference samples of the concepts of an atlas; parameters as for `crp_kit.Study.report`.
 
@@ -123,16 +132,55 @@ class SampleSource:
         """Layers with images whose values or channels are not shown as they are."""
         self.same_rules = True
         """Whether the heatmaps have the rules that the atlas was made with."""
-        self._read = lru_cache(_KEPT_IMAGES)(lambda number: reference_image(subject.samples, number))
+        self.read = lru_cache(_KEPT_IMAGES)(lambda number: reference_image(subject.samples, number))
 
-    def of(self, layer: str, ids: Sequence[int]) -> dict[tuple[int, Mode], list[ReferenceSample]]:
+    def sheets(
+        self, layer: str, ids: Sequence[int], *, per_sheet: int, between: Callable[[], None]
+    ) -> Iterator[tuple[Sequence[int], ReferenceSamples]]:
+        """Yield the concepts of each sheet, and their reference samples by concept and ranking, best first.
+
+        As many sheets as bounded memory holds are made together, since a sample that several concepts show goes through
+        the model once for all of them. `between` is called before each forward.
+        """
+        group: list[Sequence[int]] = []
+        ranked: Ranked = {}
+        for start in range(0, len(ids), per_sheet):
+            part = ids[start : start + per_sheet]
+            further = self._rankings(layer, part)
+            if group and self._bytes({**ranked, **further}) > _HELD:
+                yield from self._made(layer, group, ranked, between)
+                group, ranked = [], {}
+            group, ranked = [*group, part], {**ranked, **further}
+        yield from self._made(layer, group, ranked, between)
+
+    def of(self, layer: str, ids: Sequence[int]) -> ReferenceSamples:
         """Return the reference samples of concepts of a layer, by concept and ranking, best first."""
+        return self._of(layer, self._rankings(layer, ids), lambda: None)
+
+    def _rankings(self, layer: str, ids: Sequence[int]) -> Ranked:
         scores = self.atlas[layer]
-        tables = {(id_, mode): scores.score(mode).top(id_, self.references) for id_ in ids for mode in MODES}
-        ranked = {key: self._ranked(key[0], table) for key, table in tables.items()}
+        keys = [(concept, mode) for concept in ids for mode in MODES]
+        return {key: self._ranked(key[0], scores.score(key[1]).top(key[0], self.references)) for key in keys}
+
+    def _bytes(self, ranked: Ranked) -> int:
+        """Return what images, heatmaps and pictures of reference samples take, if all images are as the first one."""
+        entries = [entry for several in ranked.values() for entry in several]
+        image = self.read(entries[0].sample) if entries else torch.empty(0, 0, 0)
+        maps = len({entry.row for entry in entries}) * image[0].numel() * 4
+        images = len({entry.sample for entry in entries}) * image.numel() * image.element_size()
+        return maps + images + len(entries) * 4 * 3 * self.size**2
+
+    def _made(
+        self, layer: str, group: Sequence[Sequence[int]], ranked: Ranked, between: Callable[[], None]
+    ) -> Iterator[tuple[Sequence[int], ReferenceSamples]]:
+        samples = self._of(layer, ranked, between)
+        for part in group:
+            yield part, {(concept, mode): samples[concept, mode] for concept in part for mode in MODES}
+
+    def _of(self, layer: str, ranked: Ranked, between: Callable[[], None]) -> ReferenceSamples:
         distinct = dict.fromkeys(entry for entries in ranked.values() for entry in entries)
         rows = list(dict.fromkeys(entry.row for entry in distinct))
-        maps, boxes = self._maps(layer, rows, list(distinct) if self.receptive_field else [])
+        maps, boxes = self._maps(layer, rows, list(distinct) if self.receptive_field else [], between)
         return {
             key: [self._sample(layer, entry, maps[entry.row], boxes.get(entry.neuron)) for entry in entries]
             for key, entries in ranked.items()
@@ -140,10 +188,11 @@ class SampleSource:
 
     def inputs(self, layer: str, samples: Sequence[int]) -> torch.Tensor:
         """Return model inputs, (sample, channel, height, width): of the samples that have the first one's shape."""
-        images = [self._read(sample) for sample in samples]
-        return self._reference_maps(layer).inputs([images[index] for index in next(of_one_shape(images))])
+        images = [self.read(sample) for sample in samples]
+        return self.reference_maps(layer).inputs([images[index] for index in next(of_one_shape(images))])
 
-    def _reference_maps(self, layer: str) -> ReferenceMaps:
+    def reference_maps(self, layer: str) -> ReferenceMaps:
+        """Return what makes heatmaps of a layer's concepts."""
         return ReferenceMaps(self.subject, self.atlas[layer].info, 0, self.batch_size)
 
     def _ranked(self, concept: int, table: SampleRanking) -> list[_RankedSample]:
@@ -152,35 +201,37 @@ class SampleSource:
         return [_RankedSample(sample, concept, *rest) for sample, *rest in columns]
 
     def _maps(
-        self, layer: str, rows: Sequence[Row], entries: Sequence[_RankedSample]
+        self, layer: str, rows: Sequence[Row], entries: Sequence[_RankedSample], between: Callable[[], None]
     ) -> tuple[dict[Row, torch.Tensor], dict[tuple[int, int, int], Box]]:
         """Return heatmaps (height, width) by row, and boxes by neuron."""
-        maps = self._reference_maps(layer)
+        maps = self.reference_maps(layer)
         heatmaps: dict[Row, torch.Tensor] = {}
         boxes: dict[tuple[int, int, int], Box] = {}
-        images = [self._read(sample) for sample, _, _ in rows]
+        images = [self.read(sample) for sample, _, _ in rows]
         for indices in of_one_shape(images):
             example = maps.inputs([images[indices[0]]])
             model_layer = maps.layer(maps.run(example))
             self.same_rules &= model_layer.rules == self.atlas.header.composite
-            step = model_layer.samples_at_once
-            for start in range(0, len(indices), step):
-                part = indices[start : start + step]
-                inputs, own_rows = maps.inputs([images[index] for index in part]), [rows[index] for index in part]
-                heatmaps |= dict(zip(own_rows, self._heatmaps(layer, model_layer, inputs, own_rows), strict=True))
+            for part in _together([rows[index] for index in indices], model_layer.samples_at_once):
+                between()
+                heatmaps |= dict(zip(part, self._heatmaps(maps, model_layer, part), strict=True))
             samples = {rows[index][0] for index in indices}
             seen = [entry for entry in entries if entry.sample in samples]
             boxes |= self._boxes(maps, model_layer, example, seen)
         return heatmaps, boxes
 
-    def _heatmaps(
-        self, layer: str, model_layer: ReferenceLayer, inputs: torch.Tensor, rows: Sequence[Row]
-    ) -> torch.Tensor:
-        """Return conditional heatmaps: (row, height, width)."""
-        _, ids, labels = zip(*rows, strict=True)
-        starts = reference_starts(self.atlas, labels, self.conditioned_on)
+    def _heatmaps(self, maps: ReferenceMaps, model_layer: ReferenceLayer, rows: Sequence[Row]) -> torch.Tensor:
+        """Return conditional heatmaps, (row, height, width); all of one sample share a forward."""
+        samples, ids, labels = zip(*rows, strict=True)
+        shown = samples[:1] if len(set(samples)) == 1 else samples
         attr = attribute_references(
-            self.subject, inputs, layer, ids=ids, concept=model_layer.concept, starts=starts, batch_size=len(inputs)
+            self.subject,
+            maps.inputs([self.read(sample) for sample in shown]),
+            maps.info.name,
+            ids=ids,
+            concept=model_layer.concept,
+            starts=reference_starts(self.atlas, labels, self.conditioned_on),
+            batch_size=len(rows),
         )
         return attr.heatmap.detach()
 
@@ -210,7 +261,7 @@ class SampleSource:
             return {}
 
     def _sample(self, layer: str, entry: _RankedSample, heatmap: torch.Tensor, box: Box | None) -> ReferenceSample:
-        tensor, crop = self._read(entry.sample), None
+        tensor, crop = self.read(entry.sample), None
         image, changed = drawn(tensor)
         if changed:
             self.changed_images.add(layer)
@@ -220,7 +271,7 @@ class SampleSource:
             top, left, bottom, right = box
             crop = thumbnail(image.crop((left, top, right, bottom)), self.size)
             masked = None if masked is None else masked.crop((left, top, right, bottom))
-        covered = _covered(image, tensor, heatmap)
+        covered = covered_image(image, heatmap)
         small, over = (thumbnail(whole, self.size) for whole in (image, covered))
         masked = None if masked is None else thumbnail(masked, self.size)
         name, own_box = self.name_of(entry.sample), None if crop is None else box
@@ -231,40 +282,18 @@ class SampleSource:
         names = self.atlas.identifiers
         return f"sample\u00a0{sample}" if names is None else names[int(self.atlas.places(np.array([sample]))[0])]
 
-    def pictures(self, samples: Sequence[int]) -> Iterator[tuple[int, Image.Image, Image.Image | None]]:
-        """Yield each sample as a picture, with the heatmap of its class over it; None where it has no class."""
-        heatmaps = self._class_heatmaps(samples)
-        for sample in samples:
-            tensor, heatmap = self._read(sample), heatmaps.get(sample)
-            image, _ = drawn(tensor)
-            covered = None if heatmap is None else thumbnail(_covered(image, tensor, heatmap), self.size)
-            yield sample, thumbnail(image, self.size), covered
 
-    def _class_heatmaps(self, samples: Sequence[int]) -> dict[int, torch.Tensor]:
-        """Return heatmaps (height, width), with relevance from the class or target that a sample stands for."""
-        rows = self.atlas.places(np.array(samples))
-        targets, predicted = self.atlas.targets[rows].tolist(), self.atlas.predictions[rows].tolist()
-        if self.conditioned_on == "prediction":
-            labels = predicted
-        else:
-            labels = [target if target >= 0 else guess for target, guess in zip(targets, predicted, strict=True)]
-        known = [(sample, label) for sample, label in zip(samples, labels, strict=True) if label >= 0]
-        if self.conditioned_on == "layer" or not known:
-            return {}
-        maps = self._reference_maps(next(iter(self.atlas)))
-        images = [self._read(sample) for sample, _ in known]
-        heatmaps: dict[int, torch.Tensor] = {}
-        for indices in of_one_shape(images):
-            inputs = maps.inputs([images[index] for index in indices])
-            starts = reference_starts(self.atlas, [known[index][1] for index in indices], self.conditioned_on)
-            attr = self.subject.attribution(
-                inputs, [{"y": [start]} for start in starts], self.subject.composite, pairing="zip",
-                batch_size=min(self.batch_size, maps.run(inputs[:1]).samples_at_once), on_device="cpu",
-            )  # fmt: skip
-            heatmaps |= {known[index][0]: row for index, row in zip(indices, attr.heatmap.detach(), strict=True)}
-        return heatmaps
+def _together(rows: Sequence[Row], at_once: int) -> Iterator[list[Row]]:
+    """Yield rows whose heatmaps are made together: all of one sample, if these are several, or of some samples each."""
+    by_sample: dict[int, list[Row]] = {}
+    for row in rows:
+        by_sample.setdefault(row[0], []).append(row)
+    yield from (own for own in by_sample.values() if len(own) >= _SHARED)
+    others = [row for own in by_sample.values() if len(own) < _SHARED for row in own]
+    for start in range(0, len(others), at_once):
+        yield others[start : start + at_once]
 
 
-def _covered(image: Image.Image, tensor: torch.Tensor, heatmap: torch.Tensor) -> Image.Image:
+def covered_image(image: Image.Image, heatmap: torch.Tensor) -> Image.Image:
     """Return a heatmap over its image, or alone where the two differ in size."""
-    return overlay(image, heatmap) if tensor.shape[1:] == heatmap.shape else heatmap_image(heatmap)
+    return overlay(image, heatmap) if image.size[::-1] == tuple(heatmap.shape) else heatmap_image(heatmap)

@@ -1,0 +1,60 @@
+"""Pictures of samples for their own pages: the image, and the heatmap of what the sample stands for over it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from PIL import Image
+
+from ...atlas.query.reference_maps import of_one_shape, reference_starts
+from ..image import drawn
+from .samples import SampleSource, covered_image
+from .sprite_sheets import thumbnail
+
+__all__ = ["sample_pictures"]
+
+
+def sample_pictures(
+    source: SampleSource, samples: Sequence[int]
+) -> Iterator[tuple[int, Image.Image, Image.Image | None]]:
+    """Yield each sample as a picture, with the heatmap of its class over it; None where it has no class."""
+    heatmaps = _class_heatmaps(source, samples)
+    for sample in samples:
+        (image, _), heatmap = drawn(source.read(sample)), heatmaps.get(sample)
+        covered = None if heatmap is None else thumbnail(covered_image(image, heatmap), source.size)
+        yield sample, thumbnail(image, source.size), covered
+
+
+def _class_heatmaps(source: SampleSource, samples: Sequence[int]) -> dict[int, torch.Tensor]:
+    """Return heatmaps (height, width), with relevance from the class or target that a sample stands for."""
+    known = [(sample, label) for sample, label in zip(samples, _labels(source, samples), strict=True) if label >= 0]
+    if source.conditioned_on == "layer" or not known:
+        return {}
+    maps = source.reference_maps(next(iter(source.atlas)))
+    images = [source.read(sample) for sample, _ in known]
+    heatmaps: dict[int, torch.Tensor] = {}
+    for indices in of_one_shape(images):
+        inputs = maps.inputs([images[index] for index in indices])
+        starts = reference_starts(source.atlas, [known[index][1] for index in indices], source.conditioned_on)
+        attr = source.subject.attribution(
+            inputs,
+            [{"y": [start]} for start in starts],
+            source.subject.composite,
+            pairing="zip",
+            batch_size=min(source.batch_size, maps.run(inputs[:1]).samples_at_once),
+            on_device="cpu",
+        )
+        heatmaps |= {known[index][0]: row for index, row in zip(indices, attr.heatmap.detach(), strict=True)}
+    return heatmaps
+
+
+def _labels(source: SampleSource, samples: Sequence[int]) -> list[int]:
+    """Return the class that each sample stands for, -1 for none."""
+    rows = source.atlas.places(np.array(samples))
+    predicted: list[int] = source.atlas.predictions[rows].tolist()
+    if source.conditioned_on == "prediction":
+        return predicted
+    targets = source.atlas.targets[rows].tolist()
+    return [target if target >= 0 else guess for target, guess in zip(targets, predicted, strict=True)]
