@@ -9,7 +9,7 @@ import numpy as np
 
 from ..errors import InputError
 from .arrays import Bools, Floats
-from .rank_auc import auc_of_sums
+from .ranks import auc_of_sums
 
 __all__ = ["Formula", "SearchRules", "formula_truth", "search"]
 

@@ -16,8 +16,7 @@ from ..checks import check_integer
 from ..errors import InputError
 from .arrays import Bools, Floats, Integers, finite_rows, truth_columns
 from .formula_search import Formula, SearchRules, formula_truth, search
-from .rank_auc import auc_of_sums
-from .ranks import mid_ranks
+from .ranks import auc_of_sums, mid_ranks
 
 __all__ = ["ConceptNames", "name_concepts", "name_concepts_by_embedding"]
 

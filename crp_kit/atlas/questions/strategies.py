@@ -12,9 +12,8 @@ from ...class_names import class_label
 from ...drawing import plots
 from ...errors import InputError
 from ...result_table import Column, Table, not_a_column
-from ...statistics.rank_auc import rank_auc
-from ...statistics.ranks import mid_ranks
 from ...statistics.strategies import spectral_clusters
+from ...statistics.two_groups import auc
 from ..query.selection import Selection
 from ..query.stored_scores import StoredScores
 from .concept_table import ConceptRows
@@ -122,11 +121,11 @@ class Strategies(Table):
         mask = np.isin(self.scores.file.samples, self.sample)
         inside = (self.strategy == strategy)[order]
         rows = score_rows(self.scores, mask).astype(np.float64)
-        auc = rank_auc(mid_ranks(rows), inside[:, None])[:, 0]
-        best = np.argsort(-np.abs(auc - 0.5), kind="stable")[:k]
+        areas = auc(rows[inside], rows[~inside])
+        best = np.argsort(-np.abs(areas - 0.5), kind="stable")[:k]
         mean, elsewhere = rows[inside].mean(0)[best], rows[~inside].mean(0)[best]
         count = np.full(len(best), int(inside.sum()))
-        return StrategyConcepts(best, mean, elsewhere, auc[best], count, len(rows) - count, self.scores)
+        return StrategyConcepts(best, mean, elsewhere, areas[best], count, len(rows) - count, self.scores)
 
     def plot(self) -> Figure:
         """Return a matplotlib Figure: the samples in two spectral coordinates, coloured by strategy."""
