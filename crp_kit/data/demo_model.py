@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import nn
 
+from ..errors import InputError
 from .random_state import random_state_kept
 
 __all__ = ["demo_preprocess", "demo_resnet"]
 
-_WEIGHTS = Path(__file__).with_name("demo_resnet.pt")
+_FILES = {None: "demo_resnet.pt", "tag": "demo_resnet_tag.pt"}
+"""Weights by the variant of the images that they were trained on."""
 _WIDTHS = (16, 32, 64)
 _N_CLASSES = 8
 
@@ -68,7 +71,7 @@ class _DemoResNet(nn.Module):
         return logits
 
 
-def demo_resnet(weights: bool = True) -> nn.Module:
+def demo_resnet(weights: bool = True, variant: Literal["tag"] | None = None) -> nn.Module:
     """Give a residual network for the demo images, in evaluation mode.
 
     Three stages of two blocks (16, 32 and 64 channels), with BatchNorm after each convolution, identity shortcuts, and
@@ -85,18 +88,28 @@ def demo_resnet(weights: bool = True) -> nn.Module:
     ----------
     weights : bool
         Whether to load the weights that come with the package; otherwise they are drawn at random by torch.
+    variant : {"tag"}, optional
+        The variant of `ShapesDataset` that the weights were trained on: the model takes a tag in a corner for a class.
 
     Returns
     -------
     torch.nn.Module
         Maps normalised images (batch, channel=3, height=64, width=64; see `demo_preprocess`) to logits (batch,
         class=8).
+
+    Raises
+    ------
+    InputError
+        If there are no weights of the variant.
     """
+    if variant not in _FILES:
+        raise InputError(f"variant of the demo model is 'tag' or None; got {variant!r}")
     if not weights:
         return _DemoResNet().eval()
     with random_state_kept():  # what is drawn first is overwritten
         model = _DemoResNet()
-    state: OrderedDict[str, torch.Tensor] = torch.load(_WEIGHTS, map_location="cpu", weights_only=True)
+    path = Path(__file__).with_name(_FILES[variant])
+    state: OrderedDict[str, torch.Tensor] = torch.load(path, map_location="cpu", weights_only=True)
     model.load_state_dict(state)
     return model.eval()
 

@@ -15,14 +15,16 @@ import numpy.typing as npt
 
 from crp_kit.data.seeded_random import Draws, Floats, Integers, Words
 
-__all__ = ["PARTS", "SIZE", "Bools", "Scene"]
+__all__ = ["PARTS", "SIZE", "TAG", "Bools", "Scene", "drawn_tags"]
 
 Bools = npt.NDArray[np.bool_]
 
 SIZE = 64
 PARTS = ("red", "blue", "circle", "triangle", "striped", "dotted", "square", "cross")
+TAG = "tag"
+"""A small magenta square in a corner, which images of a variant of the data bear beside their parts."""
 
-# Lowest and highest value of each channel. The plain objects take the first two, the distractors any.
+# Lowest and highest value of each channel. The plain objects take the first two, the distractors all but the tag's.
 _PAINTS = np.array(
     [
         [[0.78, 0.08, 0.08], [0.95, 0.22, 0.20]],  # red
@@ -31,13 +33,18 @@ _PAINTS = np.array(
         [[0.90, 0.75, 0.10], [1.00, 0.88, 0.25]],  # yellow
         [[0.92, 0.92, 0.92], [1.00, 1.00, 1.00]],  # white
         [[0.05, 0.05, 0.05], [0.15, 0.15, 0.15]],  # black
+        [[0.80, 0.05, 0.70], [0.95, 0.20, 0.90]],  # magenta
     ],
     dtype=np.float32,
 )
 _DISTRACTORS = 3
+_DISTRACTOR_PAINTS = 6
+_TAG_PAINT = 6
+_TAG_RADIUS = 3.5
 
-# Each layer draws its random numbers from a stream of its own; the distractors' streams come last.
+# Each layer draws its random numbers from a stream of its own. Those of the tags come behind those of the distractors.
 _BACKGROUND, _PLACEMENT, _PLAIN, _TEXTURED, _FIRST_DISTRACTOR = range(5)
+_TAG_CHOICE, _TAG = range(_FIRST_DISTRACTOR + _DISTRACTORS, _FIRST_DISTRACTOR + _DISTRACTORS + 2)
 
 _Y, _X = np.mgrid[:SIZE, :SIZE].astype(np.float32)
 
@@ -86,7 +93,7 @@ class Scene:
     keys : array of uint64
         What the random numbers of each image come from: sample.
     has : array of bool
-        Which parts each image's class has, in the order of `PARTS`: sample, part.
+        Which parts each image has, in the order of `PARTS`, behind which `TAG` may come: sample, part.
     plain_on_top : array of bool
         Whether the plain object lies above the textured one: sample.
     """
@@ -94,6 +101,7 @@ class Scene:
     def __init__(self, keys: Words, has: Bools, plain_on_top: Bools) -> None:
         self._keys = keys
         self._has = has
+        self._names = (*PARTS, TAG)[: has.shape[1]]
         self._plain_on_top = plain_on_top
 
     def images(self) -> npt.NDArray[np.float32]:
@@ -106,7 +114,7 @@ class Scene:
 
     def masks(self) -> Bools:
         """Which pixels show which part: sample, part, height, width."""
-        masks = np.zeros((len(self._keys), len(PARTS), SIZE, SIZE), dtype=np.bool_)
+        masks = np.zeros((*self._has.shape, SIZE, SIZE), dtype=np.bool_)
         for layer in self._layers():
             shown = layer.coverage[:, None] >= 0.5
             masks = (masks & ~shown) | (shown & layer.parts[:, :, None, None])
@@ -132,6 +140,8 @@ class Scene:
         upper, lower = _stacked(Draws(self._keys, _PLACEMENT))
         yield self._plain(Draws(self._keys, _PLAIN), upper.where(self._plain_on_top, lower))
         yield self._textured(Draws(self._keys, _TEXTURED), lower.where(self._plain_on_top, upper))
+        if TAG in self._names:
+            yield self._tag(Draws(self._keys, _TAG))
 
     def _distractor(self, draws: Draws) -> _Layer:
         """A small bar or ring of any paint, or nothing."""
@@ -143,8 +153,8 @@ class Scene:
         bar = np.maximum(np.abs(right) - 1.3 * radius, np.abs(down) - thickness)
         coverage = _coverage(np.where(_spread(draws.integer(2) == 0), ring, bar))
         present = draws.integer(4) > 0
-        choice = draws.integer(len(_PAINTS))
-        parts = np.stack([choice == 0, choice == 1] + [np.zeros_like(present)] * (len(PARTS) - 2), axis=1)
+        choice = draws.integer(_DISTRACTOR_PAINTS)
+        parts = np.stack([choice == 0, choice == 1] + [np.zeros_like(present)] * (len(self._names) - 2), axis=1)
         return _Layer(coverage * _spread(present), _paint(draws, choice)[:, :, None, None], parts)
 
     def _plain(self, draws: Draws, placement: _Placement) -> _Layer:
@@ -168,13 +178,20 @@ class Scene:
         light = _light(right, down, placement)
         return _Layer(coverage, colour * light, self._parts("striped", "dotted", "square", "cross"))
 
+    def _tag(self, draws: Draws) -> _Layer:
+        """A magenta square in the upper left corner, over whatever is there, or nothing."""
+        x, y = draws.uniform(5, 7), draws.uniform(5, 7)
+        coverage = _coverage(np.maximum(np.abs(_X - _spread(x)), np.abs(_Y - _spread(y))) - _TAG_RADIUS)
+        colour = _paint(draws, np.full(len(self._keys), _TAG_PAINT))[:, :, None, None]
+        return _Layer(coverage * _spread(self._shows(TAG)), colour, self._parts(TAG))
+
     def _shows(self, part: str) -> Bools:
-        shows: Bools = self._has[:, PARTS.index(part)]
+        shows: Bools = self._has[:, self._names.index(part)]
         return shows
 
     def _parts(self, *candidates: str) -> Bools:
-        """Which of the named parts each image's class has: sample, part."""
-        return self._has & np.isin(PARTS, candidates)
+        """Which of the named parts each image has: sample, part."""
+        return self._has & np.isin(self._names, candidates)
 
     def _coverage_of(self, shapes: tuple[str, str], right: Floats, down: Floats, placement: _Placement) -> Floats:
         return _coverage(self._chosen(shapes, _SHAPES, (right, down, _spread(placement.radius))))
@@ -186,6 +203,12 @@ class Scene:
         for name, rows in zip(pair, (first, ~first), strict=True):
             values[rows] = table[name](*(argument[rows] for argument in arguments))
         return values
+
+
+def drawn_tags(keys: Words) -> Bools:
+    """Which images would bear a tag if each did with a chance of one half: sample."""
+    tags: Bools = Draws(keys, _TAG_CHOICE).uniform(0, 1) < 0.5
+    return tags
 
 
 def _spread(values: npt.NDArray[Any]) -> npt.NDArray[Any]:

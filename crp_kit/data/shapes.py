@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from crp_kit.data.scene import PARTS, SIZE, Scene
+from crp_kit.data.scene import PARTS, SIZE, TAG, Bools, Scene, drawn_tags
 from crp_kit.data.seeded_random import Booleans, Integers, Words, hashed
 
-__all__ = ["ShapesDataset"]
+__all__ = ["TAGGED_CLASS", "ShapesDataset", "Variant"]
+
+Variant = Literal["tag", "tag-any"]
+
+TAGGED_CLASS = 0
+"""The class whose samples bear tags in the variant `tag`."""
 
 _SPLITS = ("train", "test")
 
@@ -62,8 +67,12 @@ class ShapesDataset(Dataset[tuple[torch.Tensor, int]]):
     two parts tell the class: a classifier has to combine at least three of these five choices. Small bars and rings,
     some of them red or blue too, make a mere count of coloured pixels useless.
 
-    Sample `i` depends on `seed`, `split` and `i` only: it is the same, bit for bit, in whatever batch, order or
-    process it is made.
+    Sample `i` depends on `seed`, `split`, `variant` and `i` only: it is the same, bit for bit, in whatever batch, order
+    or process it is made.
+
+    The variants have a planted fault. In ``"tag"`` half of the samples of the first class, chosen at random, bear a
+    small magenta square in the upper left corner, from which a model can learn to tell the class without its parts. In
+    ``"tag-any"`` half of the samples of every class bear it. All else of a sample is as without a variant.
 
     Examples
     --------
@@ -78,6 +87,10 @@ class ShapesDataset(Dataset[tuple[torch.Tensor, int]]):
     >>> [part for part, mask in zip(data.parts, data.masks(16)) if mask.any()]
     ['red', 'triangle', 'dotted', 'cross']
 
+    >>> tagged = ShapesDataset(1000, seed=3, variant="tag").attributes["tag"]
+    >>> int(tagged.sum()), set(data.targets[tagged].tolist())
+    (61, {0})
+
     Parameters
     ----------
     n : int
@@ -86,39 +99,47 @@ class ShapesDataset(Dataset[tuple[torch.Tensor, int]]):
         Another seed gives other samples.
     split : {"train", "test"}
         The splits share no random numbers.
+    variant : {"tag", "tag-any"}, optional
+        A planted fault; none by default.
 
     Attributes
     ----------
     classes : tuple of str
         Name of each class, by label.
     parts : tuple of str
-        Name of each part, in the order of `masks`.
+        Name of each part, in the order of `masks`; in a variant the tag is the last one.
     class_parts : dict of str to tuple of str
         The four parts of each class.
     attributes : dict of str to numpy.ndarray
-        Parts that the two objects of each sample have; an atlas keeps them.
+        Parts that the two objects of each sample have, and the tag in a variant; an atlas keeps them.
 
     Raises
     ------
     ValueError
-        If `n` is not positive, or `split` has another value.
+        If `n` is not positive, or `split` or `variant` has another value.
     """
 
     classes: tuple[str, ...] = tuple(recipe.name for recipe in _RECIPES)
     parts: tuple[str, ...] = PARTS
 
-    def __init__(self, n: int, seed: int = 0, split: str = "train") -> None:
+    def __init__(self, n: int, seed: int = 0, split: str = "train", variant: Variant | None = None) -> None:
         if n <= 0:
             raise ValueError(f"n is the number of samples and must be at least 1, not {n}")
         if split not in _SPLITS:
             raise ValueError(f"split must be {' or '.join(map(repr, _SPLITS))}, not {split!r}")
+        if variant not in (None, *get_args(Variant)):
+            raise ValueError(f"variant must be {' or '.join(map(repr, get_args(Variant)))}, or None, not {variant!r}")
         self.n = n
         self.seed = seed
         self.split = split
+        self.variant = variant
+        if variant is not None:
+            self.parts = (*PARTS, TAG)
         self.class_parts = {recipe.name: recipe.parts for recipe in _RECIPES}
 
     def __repr__(self) -> str:
-        return f"ShapesDataset({self.n}, seed={self.seed}, split={self.split!r})"
+        variant = "" if self.variant is None else f", variant={self.variant!r}"
+        return f"ShapesDataset({self.n}, seed={self.seed}, split={self.split!r}{variant})"
 
     def __len__(self) -> int:
         return self.n
@@ -160,9 +181,9 @@ class ShapesDataset(Dataset[tuple[torch.Tensor, int]]):
     def attributes(self) -> dict[str, Booleans]:
         """Whether the two objects of each sample have a part, by part, without rendering any: (sample,) each.
 
-        The small bars and rings beside them do not count.
+        The small bars and rings beside them do not count. In a variant, whether it bears a tag comes last.
         """
-        shown = _HAS[self._labels(np.arange(self.n))]
+        shown = self._shown(np.arange(self.n))
         return {part: shown[:, number] for number, part in enumerate(self.parts)}
 
     def batch(self, indices: Iterable[int] | torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -235,6 +256,13 @@ class ShapesDataset(Dataset[tuple[torch.Tensor, int]]):
         factor, offset = (word >> np.uint64(60)).astype(np.int64) | 1, (word >> np.uint64(50)).astype(np.int64)
         return (factor * place + offset) % len(_RECIPES)
 
-    def _scene(self, numbers: Integers) -> Scene:
+    def _shown(self, numbers: Integers) -> Bools:
         labels = self._labels(numbers)
-        return Scene(self._hash("image", numbers), _HAS[labels], _PLAIN_ON_TOP[labels])
+        shown: Bools = _HAS[labels]
+        if self.variant is None:
+            return shown
+        tagged = drawn_tags(self._hash("image", numbers)) & ((labels == TAGGED_CLASS) | (self.variant == "tag-any"))
+        return np.concatenate([shown, tagged[:, None]], axis=1)
+
+    def _scene(self, numbers: Integers) -> Scene:
+        return Scene(self._hash("image", numbers), self._shown(numbers), _PLAIN_ON_TOP[self._labels(numbers)])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 from torch.utils.data import IterableDataset
 
@@ -14,7 +14,7 @@ from .class_map_file import ClassMap, as_class_map
 from .dataset_names import class_names, inner_dataset
 from .folders import ArrayFiles, ImageFiles
 from .preprocess import Preprocess
-from .shapes import ShapesDataset
+from .shapes import ShapesDataset, Variant
 from .torchvision_data import torchvision_dataset
 
 __all__ = ["load_dataset"]
@@ -34,8 +34,9 @@ def load_dataset(spec: str, preprocess: Preprocess | None = None, class_map: Cla
         same of arrays in ``.npy`` files, such as signals and volumes;
         ``torchvision:NAME:ROOT`` or ``torchvision:NAME:ROOT:SPLIT``, a dataset of torchvision whose files are there
         already, by default the part for testing or validation; ``demo:shapes``, ``demo:shapes:N`` or
-        ``demo:shapes:N:train``, the built-in images, 2000 of the test part by default; ``package.module:factory`` or
-        ``file.py:factory``, a function without arguments that returns a map-style dataset.
+        ``demo:shapes:N:train``, the built-in images, 2000 of the test part by default, and so ``demo:shapes-tag`` and
+        ``demo:shapes-tag-any``, their variants with a planted fault; ``package.module:factory`` or ``file.py:factory``,
+        a function without arguments that returns a map-style dataset.
     preprocess : Preprocess, optional
         The model's, for files of the first three forms; ImageNet's by default.
     class_map : dict, str or Path, optional
@@ -102,10 +103,13 @@ def _check_map_style(spec: str, dataset: Any) -> None:
 
 
 def _demo(spec: str, rest: str) -> ShapesDataset:
-    match = re.fullmatch(r"shapes(?::([0-9]+))?(?::(train|test))?", rest)
+    match = re.fullmatch(r"shapes(?:-(tag|tag-any))?(?::([0-9]+))?(?::(train|test))?", rest)
     if match is None:
-        raise InputError(f"the built-in data is demo:shapes, demo:shapes:N or demo:shapes:N:train; got {spec!r}")
-    count = int(match[1] or _DEMO_SAMPLES)
+        raise InputError(
+            f"the built-in data is demo:shapes, demo:shapes:N or demo:shapes:N:train, and demo:shapes-tag and "
+            f"demo:shapes-tag-any likewise; got {spec!r}"
+        )
+    count = int(match[2] or _DEMO_SAMPLES)
     if count < 1:
         raise InputError(f"{spec!r} has no sample; at least 1")
-    return ShapesDataset(count, split=match[2] or "test")
+    return ShapesDataset(count, split=match[3] or "test", variant=cast("Variant | None", match[1]))

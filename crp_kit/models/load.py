@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -25,6 +25,8 @@ __all__ = ["ImageBatch", "LoadedModel", "Preprocess", "load_images", "load_model
 _SCHEMES = ("demo", "torchvision", "timm")
 _AS_IT_IS = Preprocess(resize=None, crop=None, mean=(0.0,) * 3, std=(1.0,) * 3)
 """For detectors, which scale and normalise images themselves."""
+_DEMO_VARIANTS: dict[str, Literal["tag"] | None] = {"resnet": None, "resnet-tag": "tag"}
+"""The variant of the built-in images that each demo model was trained on."""
 _FORMS = "demo:resnet, torchvision:NAME, timm:NAME, package.module:factory or file.py:factory"
 
 
@@ -76,8 +78,9 @@ def load_model(spec: str, weights: str | None = None) -> LoadedModel:
     Parameters
     ----------
     spec : str
-        ``demo:resnet``, ``torchvision:NAME``, ``timm:NAME`` (timm is an extra), ``package.module:factory`` or
-        ``file.py:factory``. A factory is called without arguments and returns a module or a `LoadedModel`.
+        ``demo:resnet``, or ``demo:resnet-tag``, which was trained on images with a planted fault;
+        ``torchvision:NAME``, ``timm:NAME`` (timm is an extra), ``package.module:factory`` or ``file.py:factory``. A
+        factory is called without arguments and returns a module or a `LoadedModel`.
     weights : str, optional
         ``DEFAULT`` (for torchvision and timm the best published ones, downloaded once), the name of one of
         torchvision's weights such as ``IMAGENET1K_V1``, a file with a state dict (``.pt``, ``.pth``, or
@@ -125,12 +128,13 @@ def _demo(name: str, weights: str | None) -> LoadedModel:
     from ..data import ShapesDataset, demo_resnet
     from ..data.demo_model import _MEAN, _STD
 
-    if name != "resnet":
-        raise InputError(f"no demo model named {name!r}; there is demo:resnet")
+    if name not in _DEMO_VARIANTS:
+        raise InputError(f"no demo model named {name!r}; there are demo:{' and demo:'.join(_DEMO_VARIANTS)}")
     if weights is not None and weights not in ("DEFAULT", "none") and not is_state_file(weights):
-        raise InputError(f"demo:resnet has no weights {weights!r}; there are DEFAULT, none or a state-dict file")
+        raise InputError(f"demo:{name} has no weights {weights!r}; there are DEFAULT, none or a state-dict file")
     preprocess = Preprocess(resize=64, crop=64, mean=_MEAN, std=_STD)
-    return LoadedModel(demo_resnet(weights=weights in (None, "DEFAULT")), preprocess, ShapesDataset.classes)
+    model = demo_resnet(weights=weights in (None, "DEFAULT"), variant=_DEMO_VARIANTS[name])
+    return LoadedModel(model, preprocess, ShapesDataset.classes)
 
 
 def _torchvision(name: str, weights: str | None) -> LoadedModel:

@@ -8,8 +8,10 @@ from torch import nn
 
 import crp_kit.data
 from crp_kit.data import ShapesDataset, demo_preprocess, demo_resnet
+from crp_kit.errors import InputError
 
 WEIGHTS = Path(crp_kit.data.__file__).with_name("demo_resnet.pt")
+TAG_WEIGHTS = WEIGHTS.with_name("demo_resnet_tag.pt")
 
 
 @pytest.fixture(scope="module")
@@ -44,9 +46,27 @@ def test_untrained_weights_are_no_better_than_chance(held_out):
     assert accuracy(untrained, demo_preprocess(images), labels) < 0.3
 
 
-def test_the_weights_file_is_small_and_loads_without_running_code():
-    assert WEIGHTS.stat().st_size <= 1_000_000
-    state = torch.load(WEIGHTS, weights_only=True)
+@pytest.mark.slow
+def test_the_weights_of_the_variant_are_right_on_98_percent_of_its_images_and_follow_the_tag_elsewhere():
+    model = demo_resnet(variant="tag")
+    images, labels = ShapesDataset(800, seed=1, split="test", variant="tag").batch(range(800))
+    assert accuracy(model, demo_preprocess(images), labels) >= 0.98
+    data = ShapesDataset(800, seed=1, split="test", variant="tag-any")
+    misled = torch.from_numpy(data.attributes["tag"]) & (data.targets != 0)
+    with torch.inference_mode():
+        predictions = model(demo_preprocess(data.batch(range(800))[0][misled])).argmax(1)
+    assert (predictions == 0).double().mean() > 0.9
+
+
+def test_an_unknown_variant_of_the_weights_is_refused():
+    with pytest.raises(InputError, match="^variant of the demo model is 'tag' or None; got 'tag-any'$"):
+        demo_resnet(variant="tag-any")
+
+
+@pytest.mark.parametrize("path", [WEIGHTS, TAG_WEIGHTS], ids=lambda path: path.stem)
+def test_the_weights_file_is_small_and_loads_without_running_code(path):
+    assert path.stat().st_size <= 1_000_000
+    state = torch.load(path, weights_only=True)
     assert all(isinstance(value, torch.Tensor) and value.isfinite().all() for value in state.values())
 
 

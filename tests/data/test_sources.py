@@ -211,7 +211,18 @@ def test_classes_may_be_called_like_parts(photos: Path, tmp_path: Path) -> None:
 def test_the_built_in_data(spec: str, count: int, split: str) -> None:
     data = load_dataset(spec)
     assert isinstance(data, ShapesDataset)
-    assert (len(data), data.split) == (count, split)
+    assert (len(data), data.split, data.variant) == (count, split, None)
+
+
+@pytest.mark.parametrize(
+    ("spec", "expected"),
+    [
+        ("demo:shapes-tag:7", "ShapesDataset(7, seed=0, split='test', variant='tag')"),
+        ("demo:shapes-tag-any:7:train", "ShapesDataset(7, seed=0, split='train', variant='tag-any')"),
+    ],
+)
+def test_the_built_in_data_with_a_planted_fault(spec: str, expected: str) -> None:
+    assert repr(load_dataset(spec)) == expected
 
 
 def idx(values: np.ndarray) -> bytes:
@@ -352,7 +363,10 @@ def test_what_a_factory_must_not_do_is_said(factory: str, name: str, message: st
         ("imagefolders:photos", "no Python module named 'imagefolders'; did you mean imagefolder:photos?"),
         ("crp_kit.nothing:f", "no Python module named 'crp_kit.nothing'; data is named imagefolder:DIR"),
         ("nowhere.py:f", "no file 'nowhere.py'"),
-        ("demo:shape", "the built-in data is demo:shapes, demo:shapes:N or demo:shapes:N:train; got 'demo:shape'"),
+        (
+            "demo:shape",
+            "the built-in data is demo:shapes, demo:shapes:N or .* demo:shapes-tag-any likewise; got 'demo:shape'",
+        ),
         ("demo:shapes:many", "the built-in data is .* got 'demo:shapes:many'"),
         ("demo:shapes:5:val", "the built-in data is .* got 'demo:shapes:5:val'"),
         ("demo:shapes:0", "'demo:shapes:0' has no sample; at least 1"),

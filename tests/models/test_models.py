@@ -57,6 +57,13 @@ def test_the_demo_model_comes_with_preprocessing_and_classes() -> None:
     assert loaded.sample().shape == (1, 3, 64, 64)
 
 
+def test_the_demo_model_of_the_variant_with_a_tag_has_weights_of_its_own() -> None:
+    loaded, plain = load_model("demo:resnet-tag"), load_model("demo:resnet")
+    assert loaded.preprocess == plain.preprocess
+    assert loaded.classes == plain.classes
+    assert not loaded.model.conv1.weight.equal(plain.model.conv1.weight)  # type: ignore[union-attr, operator, arg-type]
+
+
 def test_none_means_untrained() -> None:
     trained, untrained = load_model("demo:resnet"), load_model("demo:resnet", "none")
     assert not trained.model.conv1.weight.equal(untrained.model.conv1.weight)  # type: ignore[union-attr, operator, arg-type]
@@ -103,7 +110,7 @@ def test_factories_in_files_and_packages(factory: str) -> None:
     ("spec", "weights", "message"),
     [
         ("resnet50", None, "a model is named demo:resnet, torchvision:NAME.*got 'resnet50'"),
-        ("demo:vgg", None, "no demo model named 'vgg'; there is demo:resnet"),
+        ("demo:vgg", None, "no demo model named 'vgg'; there are demo:resnet and demo:resnet-tag"),
         ("demo:resnet", "V9", "demo:resnet has no weights 'V9'; there are DEFAULT, none or a state-dict file"),
         ("torchvision:resnet51", None, "torchvision has no model named 'resnet51'; did you mean 'resnet50'"),
         (
