@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         HeadConcept,
         NeuronConcept,
         TokenConcept,
+        load_directions,
     )
     from .conditions import ConditionSet
     from .errors import CrpKitError, CrpKitWarning
@@ -82,6 +83,7 @@ __all__ = [
     "get_layer_names",
     "image",
     "keep_freed_memory",
+    "load_directions",
     "merge_atlases",
     "plot",
     "register_operation",
@@ -123,6 +125,7 @@ _HOME = {
     "export_atlas": "atlas",
     "get_layer_names": "graph.model_graph",
     "keep_freed_memory": "allocator",
+    "load_directions": "concepts",
     "merge_atlases": "atlas",
     "register_operation": "graph.registry",
     "rule_table": "inspection",

@@ -31,7 +31,7 @@ ROWS = (
     ("atlas/query",),
     ("atlas/build",),
     ("atlas",),
-    ("inspection", "region_map", "concept_graph", "evaluation"),
+    ("inspection", "region_map", "concept_graph", "evaluation", "directions"),
     ("views/image",),
     ("views/highlight",),
     ("views/look",),
@@ -48,7 +48,8 @@ ROWS = (
 LIBRARIES = {
     "zennit": {"rules", "propagation", "views/image"},
     "matplotlib": {"views/plot", "drawing"},
-    "h5py": {"atlas/file/hdf5_writer", "atlas/file/hdf5_datasets"},
+    # A file of directions is not part of an atlas: concepts, which are below atlases, save and load themselves.
+    "h5py": {"atlas/file/hdf5_writer", "atlas/file/hdf5_datasets", "concepts/direction_file"},
     "jinja2": {"views/report"},
     "click": {"cli"},
     "networkx": {"concept_graph"},

@@ -19,7 +19,7 @@ from .layer_values import recordable, rows_per_sample
 from .mixed_layers import apart_at, concept_activation, concept_relevance, mixed_refs
 from .start_relevance import StartRelevance
 
-__all__ = ["Choice", "Observation", "Targets", "observe"]
+__all__ = ["Choice", "Observation", "Targets", "coefficients_at", "observe"]
 
 Choice = int | Target
 """A class id, or another target."""
@@ -93,6 +93,47 @@ def observe(run: Run, targets: Targets, *, concepts: Mapping[str, Concept]) -> O
         {name: concept_activation(run, name, concept) for name, concept in concepts.items()},
         _relevances(run, refs, chosen, concepts),
     )
+
+
+def coefficients_at(run: Run, targets: Targets, *, layer: str) -> torch.Tensor:
+    """Return the coefficients of a layer's relevance from the first target of each sample, (sample, *shape).
+
+    Parameters
+    ----------
+    run : Run
+        The forward of the batch, under rules for LRP.
+    targets : callable
+        Chooses, from the model's output, the classes or targets that relevance starts from.
+    layer : str
+
+    Returns
+    -------
+    torch.Tensor
+        What the activation is multiplied with to give the relevance.
+
+    Raises
+    ------
+    UnknownLayerError, UnreachableLayerError
+        If the layer does not exist, or no relevance arrives there.
+    ConditionError
+        If the relevance is no multiple of the activation.
+    """
+    ref = recordable(run, [layer], run.graph.output)[layer]
+    run = apart_at(run, [ref])
+    start = StartRelevance(run, run.graph.output)
+    check_class_output(run)
+    chosen = targets(working(run.recording.value(run.graph.output)).detach().movedim(class_axis(run), 1))
+    passed = relevance_pass(
+        run,
+        run.graph.output,
+        start.seeds([[sample[:1] for sample in chosen]]),
+        rows=torch.zeros(1, dtype=torch.long, device=start.values.device),
+        masks={},
+        coefficients=[ref],
+        to_input=False,
+        again=False,
+    )
+    return rows_per_sample(run.graph, passed.coefficients[ref])[0]
 
 
 def _class_ids(chosen: Sequence[tuple[Choice, ...]]) -> torch.Tensor:

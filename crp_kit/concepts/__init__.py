@@ -2,9 +2,11 @@
 
 from .base import Aggregate, Concept, Reference, Split
 from .channels import ChannelConcept, NeuronConcept
+from .codebooks import NearestCentre, NonNegativeCode
 from .dictionaries import DictionaryConcept
 from .directions import DirectionConcept
 from .mixed import MixedConcept
+from .saved_directions import load_directions
 from .tokens import HeadConcept, TokenConcept
 
 __all__ = [
@@ -15,8 +17,11 @@ __all__ = [
     "DirectionConcept",
     "HeadConcept",
     "MixedConcept",
+    "NearestCentre",
     "NeuronConcept",
+    "NonNegativeCode",
     "Reference",
     "Split",
     "TokenConcept",
+    "load_directions",
 ]

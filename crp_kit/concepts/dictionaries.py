@@ -12,6 +12,7 @@ import torch
 
 from ..errors import ConditionError, InputError
 from .base import Split
+from .codebooks import CODEBOOKS
 from .directions import digest_of
 from .mixed import MixedConcept
 from .split import Code, DecoderSplit, Places, VirtualSplit, residual_norm
@@ -94,6 +95,15 @@ class DictionaryConcept(MixedConcept):
 
     def count(self, width: int, *, layer_name: str) -> int:
         return len(self._decoder(width, layer_name)[0])
+
+    def _stored(self) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+        known = [name for name, codebook in CODEBOOKS.items() if type(self.module) is codebook]
+        if not known:
+            raise InputError(
+                f"a file of directions holds arrays, and this is a {type(self.module).__name__}: save its state dict, "
+                f"and make the DictionaryConcept again"
+            )
+        return {"made": known[0], "split": self.method}, self.module.state_dict()
 
     def values(self, activation: torch.Tensor) -> torch.Tensor:
         places = Places(self.channels(activation.ndim), activation.shape)

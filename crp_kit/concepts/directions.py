@@ -112,6 +112,10 @@ class DirectionConcept(MixedConcept):
             )
         return len(self.directions)
 
+    def _stored(self) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+        arrays = {"directions": self.directions, "mean": self.mean, "encoder": self.encoder}
+        return {"made": "directions"}, arrays
+
     def values(self, activation: torch.Tensor) -> torch.Tensor:
         places = Places(self.channels(activation.ndim), activation.shape)
         code = self._code(flat := places.flat(activation))

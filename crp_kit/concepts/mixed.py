@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import copy
+from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
@@ -38,6 +39,8 @@ class MixedConcept(Concept):
 
     def __init__(self, axis: int | None, names: Sequence[str] | None) -> None:
         self.axis = axis
+        self.provenance: Mapping[str, Any] = {}
+        """Where the directions come from: layer, method, model, data. No part of the identity."""
         self.names = () if names is None else tuple(names)
         if any(not isinstance(name, str) or name in (MEAN, REST) for name in self.names):
             raise InputError(f"names of directions are strings other than {MEAN!r} and {REST!r}; got {self.names}")
@@ -62,6 +65,38 @@ class MixedConcept(Concept):
     def has_mean(self) -> bool:
         """Whether they have a constant part, to which other constants at the layer belong."""
         return True
+
+    def save(self, path: str | Path, *, overwrite: bool = False) -> None:
+        """Write the directions to a small HDF5 file, which `crp_kit.load_directions` reads.
+
+        Parameters
+        ----------
+        path : str or Path
+            Usually with the ending ``.h5``.
+        overwrite : bool, optional
+            Replace a file that is there.
+
+        Raises
+        ------
+        InputError
+            If the file cannot be written, exists, or the concept has a module of one's own.
+        """
+        from .direction_file import StoredDirections, write_directions
+
+        settings, arrays = self._stored()
+        values = {name: array.cpu().numpy() for name, array in arrays.items()}
+        settings |= {"axis": self.axis, "names": list(self.names)}
+        write_directions(path, StoredDirections(values, settings, self.provenance), overwrite=overwrite)
+
+    def _stored(self) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+        """Return the settings and the arrays that a file keeps.
+
+        Raises
+        ------
+        InputError
+            If the concept is more than arrays.
+        """
+        raise InputError(f"a file of directions holds arrays, and {type(self).__name__} has no form for it")
 
     @abstractmethod
     def count(self, width: int, *, layer_name: str) -> int:

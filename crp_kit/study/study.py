@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from .dataset_analyses import DatasetAnalyses
+from .direction_analyses import DirectionAnalyses
 from .image_analyses import ImageAnalyses
 
 __all__ = ["Study"]
 
 
-class Study(ImageAnalyses, DatasetAnalyses):
+class Study(ImageAnalyses, DirectionAnalyses, DatasetAnalyses):
     """A model together with its data, preprocessing, rules, concepts and class names; analyses are its methods.
 
     Images are given as the data gives them, before `preprocess`: a batch (sample, channel, height, width), one image,
