@@ -117,10 +117,11 @@ def parse_conditions(conditions: Any) -> tuple[ConditionSet, ...]:
     return tuple(c if isinstance(c, ConditionSet) else ConditionSet.of(c) for c in conditions)
 
 
-def parse_condition_text(text: str) -> tuple[str, list[int]]:
+def parse_condition_text(text: str) -> tuple[str, list[int | str]]:
     """Read ``"layer4.2.conv3:35,89"`` as the layer and its concept ids.
 
-    An empty list (``"layer4:"``) lets nothing pass; ``5-8`` is a range with both ends.
+    An empty list (``"layer4:"``) lets nothing pass; ``5-8`` is a range with both ends. Of directions, ``mean`` and
+    ``rest`` are ids too.
 
     Raises
     ------
@@ -139,11 +140,15 @@ def parse_condition_text(text: str) -> tuple[str, list[int]]:
         _fail(text, len(text), "expected ':' and concept ids after the layer name")
     if not layer.strip():
         _fail(text, 0, "expected a layer name before ':'")
-    ids: list[int] = []
+    ids: list[int | str] = []
     position = len(layer) + 1
     if not listed.strip():
         return layer.strip(), ids
     for part in listed.split(","):
+        if part.strip() in ("mean", "rest"):
+            ids.append(part.strip())
+            position += len(part) + 1
+            continue
         match = re.fullmatch(r"\s*(\d+)(?:\s*-\s*(\d+))?\s*", part)
         if match is None:
             _fail(text, position, f"expected a concept id such as 35 or a range such as 5-8, got {part.strip()!r}")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -10,7 +11,7 @@ import torch
 from ..concepts import Concept, MixedConcept
 from ..errors import ConditionError
 from ..graph.graph import Ref
-from ..numerics import working
+from ..numerics import full_float32, working
 from ..propagation.coefficients import RowSplit
 from ..propagation.run import Run
 from .layer_values import find_layer, per_sample, rows_per_sample
@@ -84,9 +85,10 @@ def concept_relevance(run: Run, name: str, concept: MixedConcept, coefficients: 
         )
     ref, rows = find_layer(run, name), rows_per_sample(run.graph, coefficients)
     activation, stated = _activation(run, ref), per_sample(run.graph, run.activation(ref))
-    if not concept.has_mean:
-        return concept.split(rows, stated).shares()
-    shares = concept.split(rows, activation).shares()
+    with _exactly(rows):
+        if not concept.has_mean:
+            return concept.split(rows, stated).shares()
+        shares = concept.split(rows, activation).shares()
     if run.plan.units.norm_behind(run.graph, ref.node) is not None:  # its shift is a constant, as the mean is
         shares[:, :, -2] += (rows * (stated - activation)).sum(concept.channels(activation.ndim, name) + 1)
     return shares
@@ -102,8 +104,17 @@ def concept_activation(run: Run, name: str, concept: Concept) -> torch.Tensor:
     """
     ref = find_layer(run, name)
     if isinstance(concept, MixedConcept):
-        return concept.values(_activation(run, ref))
+        activation = _activation(run, ref)
+        with _exactly(activation):
+            return concept.values(activation).detach()
     return per_sample(run.graph, run.recording.value(ref)).detach()
+
+
+@contextmanager
+def _exactly(values: torch.Tensor) -> Iterator[None]:
+    """Compute as relevance passes do: in the precision of the values."""
+    with torch.autocast(values.device.type, enabled=False), full_float32():
+        yield
 
 
 def _activation(run: Run, ref: Ref) -> torch.Tensor:

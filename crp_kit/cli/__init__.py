@@ -7,6 +7,7 @@ import click
 from ..allocator import keep_freed_memory
 from .atlas import atlas
 from .demo import demo
+from .directions import directions
 from .evaluate import evaluate
 from .export import export
 from .graph import graph
@@ -33,5 +34,5 @@ def main() -> None:
     keep_freed_memory()
 
 
-for _command in (demo, layers, rules, check, heatmap, graph, regions, atlas, report, evaluate, export):
+for _command in (demo, layers, rules, check, heatmap, graph, regions, directions, atlas, report, evaluate, export):
     main.add_command(_command)

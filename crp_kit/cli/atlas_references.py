@@ -12,6 +12,7 @@ import click
 
 from ..errors import InputError
 from ..progress import Progress
+from .concepts import ids_and_concepts
 from .files import FIGURE_ENDINGS, check_outputs, write_file
 from .look import cmap_option, look_of, percentile_option, width_option
 from .options import (
@@ -19,7 +20,7 @@ from .options import (
     numbers,
     overwrite_option,
     study_of,
-    study_options,
+    study_options_without_concept,
     target_of,
     target_options,
 )
@@ -33,9 +34,15 @@ __all__ = ["references"]
 
 @click.command(short_help="Draw the samples in which concepts are strongest.")
 @click.argument("file", type=click.Path(path_type=Path))
-@study_options
+@study_options_without_concept
 @click.option("--layer", required=True, metavar="LAYER")
-@click.option("--concept", required=True, metavar="IDS", help="Such as 3, or 3,8,12, or 0-31.")
+@click.option(
+    "--concept",
+    required=True,
+    multiple=True,
+    metavar="IDS",
+    help="Such as 3, or 3,8,12, or 0-31; once more for what a concept is, as in other commands. Repeatable.",
+)
 @click.option("--class", "cls", metavar="CLASS", help="Name, else number: the strongest samples of this class only.")
 @click.option("-k", "k", type=click.IntRange(min=1), default=8, show_default=True, help="Samples of each concept.")
 @click.option(
@@ -81,7 +88,10 @@ def references(*, file: Path, **options: Any) -> None:
       crp-kit atlas references atlas.h5 --model demo:resnet --data demo:shapes --layer layer2.1.conv2 \\
           --concept 24,19 -k 6 -o references.png
     """  # noqa: D301
-    concepts = numbers(options["concept"])
+    ids, options["concepts"] = ids_and_concepts(options["concept"])
+    if not ids:
+        raise InputError("--concept names no ids of concepts, such as 3,8,12: say them with a --concept of their own")
+    concepts = [one for text in ids for one in numbers(text)]
     output: Path = options["output"]
     single = output.suffix.lower() in FIGURE_ENDINGS
     if not single and output.suffix:

@@ -8,8 +8,9 @@ from typing import Any
 
 import click
 
+from .concepts import ids_and_concepts
 from .group import say
-from .options import numbers, overwrite_option, study_of, study_options
+from .options import numbers, overwrite_option, study_of, study_options_without_concept
 
 __all__ = ["export"]
 
@@ -21,9 +22,14 @@ def export() -> None:
 
 @export.command(short_help="Write a project for ViRelAy.")
 @click.argument("file", type=click.Path(path_type=Path), metavar="ATLAS")
-@study_options
+@study_options_without_concept
 @click.option("--layer", required=True, metavar="LAYER")
-@click.option("--concept", metavar="IDS", help="Such as 3, or 3,8,12, or 0-31; by default the strongest ones.")
+@click.option(
+    "--concept",
+    multiple=True,
+    metavar="IDS",
+    help="Such as 3, or 3,8,12, or 0-31, by default the strongest ones; once more for what a concept is. Repeatable.",
+)
 @click.option("--top", type=click.IntRange(min=1), default=6, show_default=True, help="How many these are.")
 @click.option("-k", "k", type=click.IntRange(min=3), default=40, show_default=True, help="Samples of each concept.")
 @click.option(
@@ -63,13 +69,14 @@ def virelay(*, file: Path, **options: Any) -> None:
     from ..views.virelay.files import FILES, check_folder
 
     output = options["output"]
+    ids, options["concepts"] = ids_and_concepts(options["concept"])
     check_folder(output, overwrite=options["overwrite"])
     with ConceptAtlas(file) as atlas:
         project = study_of(options, needs_data=True).export_virelay(
             atlas,
             output,
             options["layer"],
-            concept_ids=None if options["concept"] is None else numbers(options["concept"]),
+            concept_ids=[one for text in ids for one in numbers(text)] if ids else None,
             verbose=not options["quiet"],
             **{name: options[name] for name in ("top", "k", "mode", "conditioned_on", "batch_size", "overwrite")},
         )

@@ -40,7 +40,7 @@ class _Asked:
     """What to compute for every image."""
 
     base: _Set
-    each: tuple[tuple[str, int], ...]
+    each: tuple[tuple[str, int | str], ...]
     layer: str | None
     top: int
     options: dict[str, Any]
@@ -136,7 +136,7 @@ def _parsed(options: dict[str, Any]) -> _Asked:
         layer, ids = parse_condition_text(text)
         known = base.setdefault(layer, [])
         known += [one for one in ids if one not in known]
-    each: list[tuple[str, int]] = []
+    each: list[tuple[str, int | str]] = []
     for text in options["each"]:
         layer, ids = parse_condition_text(text)
         if not ids:

@@ -13,6 +13,7 @@ import click
 from ..class_names import class_number
 from ..errors import InputError, ModelError
 from ..targets import Target, parse_target
+from .concepts import FORMS, chosen_concepts
 from .group import say
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ __all__ = [
     "size_option",
     "study_of",
     "study_options",
+    "study_options_without_concept",
     "target_of",
     "target_options",
 ]
@@ -112,6 +114,15 @@ _FEATURE_AXIS = click.option(
 )
 
 
+_CONCEPT = click.option(
+    "--concept",
+    "concepts",
+    multiple=True,
+    metavar="[LAYER=]WHAT",
+    help=f"What a concept is: {FORMS}, for all layers or for one. Repeatable.  [default: channels]",
+)
+
+
 def _axis(text: str | None) -> int | str | None:
     """Return the axis that a text means."""
     if text is None or text == "none":
@@ -121,23 +132,32 @@ def _axis(text: str | None) -> int | str | None:
     return int(text)
 
 
+_MAKING = (
+    _MODEL,
+    _WEIGHTS,
+    _DATA,
+    _PART,
+    _COMPOSITE,
+    _BIASES,
+    _BATCH_NORM,
+    _ELEMENTWISE,
+    _CLASS_AXIS,
+    _FEATURE_AXIS,
+    _CONCEPT,
+    _DEVICE,
+)
+
+
 def study_options(command: _Command) -> _Command:
     """Add the options that make a study, the same for all commands."""
-    for option in reversed(
-        (
-            _MODEL,
-            _WEIGHTS,
-            _DATA,
-            _PART,
-            _COMPOSITE,
-            _BIASES,
-            _BATCH_NORM,
-            _ELEMENTWISE,
-            _CLASS_AXIS,
-            _FEATURE_AXIS,
-            _DEVICE,
-        )
-    ):
+    for option in reversed(_MAKING):
+        command = option(command)
+    return command
+
+
+def study_options_without_concept(command: _Command) -> _Command:
+    """Add the options that make a study to a command whose own ``--concept`` has ids as well."""
+    for option in reversed([option for option in _MAKING if option is not _CONCEPT]):
         command = option(command)
     return command
 
@@ -230,6 +250,7 @@ def study_of(options: Mapping[str, Any], *, needs_data: bool = False, needs_weig
         None if data is None else load_dataset(data, loaded.preprocess, options.get("class_map")),
         composite=options["composite"],
         preprocess=loaded.preprocess,
+        concepts=chosen_concepts(options.get("concepts", ())),
         classes=loaded.classes,
         origin=Origin(" ".join(filter(None, [model, weights])), data, " ".join(sys.argv), loaded.classes),
     )

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from ..errors import InputError
+from .direction_arrays import checked_matrix
 
 __all__ = ["CODEBOOKS", "NearestCentre", "NonNegativeCode"]
 
@@ -23,10 +24,7 @@ class _Entries(torch.nn.Module):
 
     def __init__(self, entries: Any) -> None:
         super().__init__()
-        values = torch.as_tensor(entries).detach().to(torch.float64, copy=True)
-        if values.ndim != 2 or not values.numel() or not bool(values.isfinite().all()):
-            raise InputError(f"entries are finite numbers (concept, channel); got shape {tuple(values.shape)}")
-        self.register_buffer("entries", values)
+        self.register_buffer("entries", checked_matrix("entries", entries))
 
     def decode(self, code: torch.Tensor) -> torch.Tensor:
         """Return the sum of the entries by their code.

@@ -13,7 +13,7 @@ import torch
 from ..errors import ConditionError, InputError
 from .base import Split
 from .codebooks import CODEBOOKS
-from .directions import digest_of
+from .direction_arrays import digest_of
 from .mixed import MixedConcept
 from .split import Code, DecoderSplit, Places, VirtualSplit, residual_norm
 

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 
 from ..checks import is_integer
 from ..errors import ConditionError, InputError
+from .direction_arrays import checked_array, checked_matrix, digest_of
 from .mixed import MixedConcept
 from .split import LinearCode, Places, VirtualSplit, residual_norm
 
-__all__ = ["DirectionConcept", "digest_of"]
+__all__ = ["DirectionConcept"]
 
 
 class DirectionConcept(MixedConcept):
@@ -78,10 +78,10 @@ class DirectionConcept(MixedConcept):
         axis: int | None = None,
     ) -> None:
         super().__init__(axis, names)
-        self.directions = _matrix("directions", directions)
+        self.directions = checked_matrix("directions", directions)
         count, width = self.directions.shape
-        self.mean = torch.zeros(width, dtype=torch.float64) if mean is None else _array("mean", mean)
-        self.encoder = self.directions if encoder is None else _matrix("encoder", encoder)
+        self.mean = torch.zeros(width, dtype=torch.float64) if mean is None else checked_array("mean", mean)
+        self.encoder = self.directions if encoder is None else checked_matrix("encoder", encoder)
         if self.mean.shape != (width,):
             raise InputError(f"mean has a value for each of {width} channels; got shape {tuple(self.mean.shape)}")
         if self.encoder.shape != self.directions.shape:
@@ -131,30 +131,3 @@ class DirectionConcept(MixedConcept):
         """Return the code of activations, (sample, channel, position)."""
         self.count(activation.shape[1], layer_name="the layer")
         return LinearCode.of(activation, *(part.to(activation) for part in (self.encoder, self.directions, self.mean)))
-
-
-def digest_of(arrays: Iterable[torch.Tensor]) -> str:
-    """Return the beginning of a SHA-256 of values and shapes in float64."""
-    digest = hashlib.sha256()
-    for array in arrays:
-        digest.update(repr(tuple(array.shape)).encode())
-        digest.update(array.detach().cpu().double().contiguous().numpy().tobytes())
-    return digest.hexdigest()[:16]
-
-
-def _array(name: str, values: Any) -> torch.Tensor:
-    """Return finite numbers in float64, in memory of their own."""
-    try:
-        array = torch.as_tensor(values).detach().cpu().to(torch.float64, copy=True)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise InputError(f"{name} is an array of numbers; got {type(values).__name__}: {error}") from error
-    if not bool(array.isfinite().all()):
-        raise InputError(f"{name} has values that are NaN or infinite")
-    return array
-
-
-def _matrix(name: str, values: Any) -> torch.Tensor:
-    array = _array(name, values)
-    if array.ndim != 2 or not array.numel():
-        raise InputError(f"{name} is (direction, channel), at least one of each; got shape {tuple(array.shape)}")
-    return array

@@ -199,7 +199,7 @@ class Carrier:
                     store = carried.arrived if ref in segment.targets else pending
                     counted = store is carried.arrived or ref.node in segment.nodes or self._only_wanted(segment, ref)
                     if self.balance is not None:
-                        self.balance.hand_on(index, relevance.whole(), counted=counted)
+                        self.balance.hand_on(index, relevance.shared().whole(), counted=counted)
                     if counted:
                         carried.add(store, ref, self._at(ref, relevance))
             if not keep:
@@ -237,9 +237,9 @@ class Carrier:
             relevance = relevance if ref in self.mixed else whole
         masked = _masked(carried.expanded(relevance), masks[ref]) if ref in masks else relevance
         if self.balance is not None:
-            self.balance.arrive(ref.node, relevance.whole())
+            self.balance.arrive(ref.node, relevance.shared().whole())
             if ref in masks:
-                self.balance.mask(ref.node, relevance.whole(), masked.whole())
+                self.balance.mask(ref.node, relevance.shared().whole(), masked.shared().whole())
         return masked
 
     def _handed_on(self, carried: Carried, index: int, message: Message) -> list[tuple[Ref, Relevance]]:
@@ -248,7 +248,7 @@ class Carrier:
         if node.name in plan.plain_gradient_nodes:
             carried.gradient_nodes.add(node.name)
         if self.balance is not None:
-            message = [part and Relevance(part.whole()) for part in message]  # not owned: it is read again below
+            message = [part and part.shared() for part in message]  # not owned: it is read again below
         handed_on = [
             (ref, part if isinstance(part, Relevance) else Relevance(part))
             for ref, part in (
@@ -258,7 +258,7 @@ class Carrier:
         if self.balance is not None:
             by_formula = sum(part is not None for part in message) == 1 or plan.steps[index].quality == "exact"
             absorbed = self.run.absorbed(index) if by_formula else None
-            self.balance.absorb(index, message, handed_on, absorbed)
+            self.balance.absorb(index, message, [(ref, part.shared()) for ref, part in handed_on], absorbed)
         for _, relevance in handed_on:
             self._look(index, relevance)
         return handed_on

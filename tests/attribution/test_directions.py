@@ -336,3 +336,24 @@ def test_relevance_that_is_no_multiple_of_the_activation_is_not_divided() -> Non
             normal(1, 3, 6, 6), [{"0": [0], "y": [1]}], "epsilon_plus_flat", mask_map=concept
         ),
     )
+
+
+def test_a_relevance_balance_shows_what_directions_leave() -> None:
+    concept = pca(CHANNELS, 3)
+    attr = attribution_of(torch.float64)(
+        normal(1, 3, 12, 12), [{"1": [1], "y": [1]}], RULES, mask_map=concept, record_layer=["1"], diagnose=True
+    )
+    assert attr.conservation is not None
+    plain = attribution_of(torch.float64)(normal(1, 3, 12, 12), [{"1": [1], "y": [1]}], RULES, mask_map=concept)
+    assert relative_error(attr.heatmap, plain.heatmap) < 1e-9
+
+
+def test_gradients_pass_directions_and_have_no_shares() -> None:
+    """With mean and rest, all of them is the whole gradient."""
+    x, concept = normal(1, 3, 12, 12), pca(CHANNELS, 3)
+    attribution = attribution_of(torch.float64)
+    sets = [{"1": ids, "y": [1]} for ids in ([0], [1, 2], ["rest"], [0, 1, 2, "mean", "rest"])] + [{"y": [1]}]
+    attr = attribution(x, sets, None, mask_map=concept, record_layer=["1"])
+    assert relative_error(attr.heatmap[:3].sum(0), attr.heatmap[4]) < 1e-12
+    assert relative_error(attr.heatmap[3], attr.heatmap[4]) < 1e-12
+    assert not attr.by_concept

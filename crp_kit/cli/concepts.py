@@ -1,0 +1,68 @@
+"""Concepts as options name them: channels, tokens, heads, neurons, or a file of directions."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import InputError
+
+if TYPE_CHECKING:
+    from ..concepts import Concept
+
+__all__ = ["FORMS", "chosen_concepts", "ids_and_concepts"]
+
+FORMS = "channels, tokens, neurons, heads, heads:12, or a file of directions"
+_IDS = re.compile(r"[\d\s,-]+")
+
+
+def chosen_concepts(specs: Sequence[str]) -> Concept | dict[str, Concept] | None:
+    """Return the concepts that ``--concept`` means, for all layers or by layer.
+
+    Directions are those of the layer that their file names, unless another one is named.
+
+    Raises
+    ------
+    InputError
+        If a spec has no meaning, or concepts for all layers are given beside others.
+    """
+    by_layer: dict[str, Concept] = {}
+    common: list[Concept] = []
+    for spec in specs:
+        layer, concept = _read(spec)
+        if layer is None:
+            common.append(concept)
+        elif layer in by_layer:
+            raise InputError(f"--concept names {layer} twice")
+        else:
+            by_layer[layer] = concept
+    if common and (by_layer or len(common) > 1):
+        raise InputError(
+            "--concept for all layers stands alone; name a layer in each, such as --concept blocks.3=tokens"
+        )
+    return common[0] if common else by_layer or None
+
+
+def ids_and_concepts(specs: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return which of some values are ids of concepts, such as ``3,8-10``, and which say what a concept is."""
+    ids = [spec for spec in specs if _IDS.fullmatch(spec)]
+    return ids, [spec for spec in specs if spec not in ids]
+
+
+def _read(text: str) -> tuple[str | None, Concept]:
+    """Return the layer that a text names, or None, and the concept."""
+    from ..concepts import ChannelConcept, HeadConcept, NeuronConcept, TokenConcept, load_directions
+
+    layer, equals, form = ("", "", text) if Path(text).is_file() else text.rpartition("=")
+    known = {"channels": ChannelConcept, "tokens": TokenConcept, "neurons": NeuronConcept, "heads": HeadConcept}
+    if form in known:
+        return layer if equals else None, known[form]()
+    heads = re.fullmatch(r"heads:([1-9]\d*)", form)
+    if heads:
+        return layer if equals else None, HeadConcept(heads=int(heads[1]))
+    if not Path(form).is_file():
+        raise InputError(f"--concept is {FORMS}, for one layer as LAYER=…; got {text!r}, and there is no file {form!r}")
+    directions = load_directions(form)
+    return layer if equals else directions.provenance.get("layer"), directions
