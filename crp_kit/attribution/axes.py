@@ -22,6 +22,11 @@ def class_axis(run: Run) -> int:
         If the graph does not know it, or there is no such axis.
     """
     known, shape = known_class_axis(run), tuple(run.graph.shape(run.graph.output))
+    if run.detections:
+        raise ConceptAxisError(
+            "the model's output is boxes, none of which stands for a class alone: start from "
+            "crp_kit.targets.Box(class), on the command line from --target box:CLASS:RANK"
+        )
     if known is None:
         raise ConceptAxisError(
             f"which axis of the model's output, of shape {shape}, enumerates its classes is not known: name it with "
@@ -34,6 +39,8 @@ def class_axis(run: Run) -> int:
 def known_class_axis(run: Run) -> int | None:
     """Return the axis of the model's output that enumerates its classes, as `class_axis`, or None if it is unknown."""
     shape, chosen = tuple(run.graph.shape(run.graph.output)), run.class_axis
+    if run.detections:
+        return None
     if chosen is not None:
         return _counted("class_axis", chosen, shape, what="the model's output")
     known = 1 if len(shape) == 2 else run.channel_axes.get(run.graph.output)

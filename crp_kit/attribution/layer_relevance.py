@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -80,16 +80,14 @@ def observe(run: Run, targets: Targets, *, concepts: Mapping[str, Concept]) -> O
     start = run.graph.output
     refs = recordable(run, concepts, start)
     run = apart_at(run, mixed_refs(run, concepts).values())
-    check_class_output(run)
-    output, axis = working(run.recording.value(start)).detach(), known_class_axis(run)
-    by_class = output if axis is None else output.movedim(axis, 1)
+    by_class = _by_class(run)
     chosen = targets(by_class)
-    ids = _class_ids(chosen).to(by_class.device)
-    if axis is not None or not all(isinstance(choice, Target) for sample in chosen for choice in sample):
-        _check(ids, run.graph.shape(start)[class_axis(run)])
+    classes = {choice for sample in chosen for choice in sample if not isinstance(choice, Target)}
+    if classes:
+        _check(classes, run.graph.shape(start)[class_axis(run)])
     return Observation(
         by_class,
-        ids,
+        _class_ids(chosen).to(by_class.device),
         {name: concept_activation(run, name, concept) for name, concept in concepts.items()},
         _relevances(run, refs, chosen, concepts),
     )
@@ -120,9 +118,7 @@ def coefficients_at(run: Run, targets: Targets, *, layer: str) -> torch.Tensor:
     """
     ref = recordable(run, [layer], run.graph.output)[layer]
     run = apart_at(run, [ref])
-    start = StartRelevance(run, run.graph.output)
-    check_class_output(run)
-    chosen = targets(working(run.recording.value(run.graph.output)).detach().movedim(class_axis(run), 1))
+    start, chosen = StartRelevance(run, run.graph.output), targets(_by_class(run))
     passed = relevance_pass(
         run,
         run.graph.output,
@@ -136,6 +132,15 @@ def coefficients_at(run: Run, targets: Targets, *, layer: str) -> torch.Tensor:
     return rows_per_sample(run.graph, passed.coefficients[ref])[0]
 
 
+def _by_class(run: Run) -> torch.Tensor:
+    """Return the output, (sample, class, ...) where it has an axis of classes."""
+    output, axis = working(run.recording.value(run.graph.output)).detach(), known_class_axis(run)
+    if output.shape == (run.graph.batch,):  # one number for each sample
+        return output[:, None]
+    check_class_output(run)
+    return output if axis is None else output.movedim(axis, 1)
+
+
 def _class_ids(chosen: Sequence[tuple[Choice, ...]]) -> torch.Tensor:
     """Return class ids, (sample, slot), -1 where a sample has fewer."""
     slots = max(map(len, chosen), default=0)
@@ -144,10 +149,10 @@ def _class_ids(chosen: Sequence[tuple[Choice, ...]]) -> torch.Tensor:
     return torch.tensor(padded, dtype=torch.long).reshape(len(chosen), slots)
 
 
-def _check(targets: torch.Tensor, classes: int) -> None:
-    wrong = targets[(targets < -1) | (targets >= classes)]
-    if len(wrong):
-        raise ConceptRangeError("y", sorted(set(wrong.tolist())), classes, what="class")
+def _check(chosen: Collection[int], classes: int) -> None:
+    wrong = sorted(cls for cls in chosen if not -1 <= cls < classes)
+    if wrong:
+        raise ConceptRangeError("y", wrong, classes, what="class")
 
 
 def _relevances(

@@ -14,6 +14,7 @@ from PIL import Image
 from ..class_names import class_number
 from ..concepts import Concept
 from ..conditions import OUTPUT
+from ..data.labels import label_or_none
 from ..data.preprocess import Normalise, Preprocess, preprocessing
 from ..data.samples import Failure, NumberedSamples
 from ..errors import InputError
@@ -72,7 +73,7 @@ class Subject:
 
     @cached_property
     def samples(self) -> NumberedSamples:
-        """The dataset's samples by number.
+        """The dataset's samples by number; a label that is no class is none.
 
         Raises
         ------
@@ -81,7 +82,7 @@ class Subject:
         """
         if self.dataset is None:
             raise InputError("this needs a dataset: make the study with one, Study(model, data, …)")
-        return NumberedSamples(self.dataset, preprocessing(self.preprocess)[0])
+        return NumberedSamples(self.dataset, preprocessing(self.preprocess)[0], labels=label_or_none)
 
     def images(self, images: Any) -> Any:
         """Return images as a batch, before normalisation.

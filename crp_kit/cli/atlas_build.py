@@ -22,9 +22,8 @@ from .options import (
     overwrite_option,
     study_of,
     study_options,
-    target_of,
-    target_options,
 )
+from .target_options import target_of, target_options
 
 if TYPE_CHECKING:
     from ..atlas import ConceptAtlas
@@ -60,7 +59,9 @@ output_option = click.option(
 @click.option(
     "--k-class", type=click.IntRange(min=0), default=8, show_default=True, help="The same by class; 0 leaves them out."
 )
-@target_options("label; also prediction, and top:P or top:P:N (probability above P, at most N)")
+@target_options(
+    "label; also prediction, top:P or top:P:N (probability above P, at most N), regions, masks, boxes, binary"
+)
 @class_map_option
 @click.option(
     "--aggregate",

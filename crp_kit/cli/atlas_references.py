@@ -21,9 +21,8 @@ from .options import (
     overwrite_option,
     study_of,
     study_options_without_concept,
-    target_of,
-    target_options,
 )
+from .target_options import target_of, target_options
 
 if TYPE_CHECKING:
     from ..atlas.query.references import References

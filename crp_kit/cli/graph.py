@@ -15,7 +15,8 @@ from ..files import check_sample
 from ..targets import Target
 from .files import check_outputs, write_file
 from .group import say
-from .options import class_named, overwrite_option, study_of, study_options, target_of, target_options
+from .options import class_named, overwrite_option, study_of, study_options
+from .target_options import target_of, target_options
 
 if TYPE_CHECKING:
     import torch

@@ -20,7 +20,8 @@ from ..targets import Target
 from .files import check_figure, check_outputs, write_file
 from .group import say
 from .look import look_of, look_options
-from .options import overwrite_option, study_of, study_options, target_of, target_options
+from .options import overwrite_option, study_of, study_options
+from .target_options import target_of, target_options
 
 if TYPE_CHECKING:
     import torch

@@ -12,7 +12,6 @@ import click
 
 from ..class_names import class_number
 from ..errors import InputError, ModelError
-from ..targets import Target, parse_target
 from .concepts import FORMS, chosen_concepts
 from .group import say
 
@@ -35,8 +34,6 @@ __all__ = [
     "study_of",
     "study_options",
     "study_options_without_concept",
-    "target_of",
-    "target_options",
 ]
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
@@ -162,55 +159,6 @@ def study_options_without_concept(command: _Command) -> _Command:
     return command
 
 
-def target_options(default: str) -> Callable[[_Command], _Command]:
-    """Return what adds ``--target`` and ``--mask``; `default` says what relevance starts from without them."""
-
-    def added(command: _Command) -> _Command:
-        target = click.option(
-            "--target",
-            metavar="TARGET",
-            help=f"What relevance starts from: class:281, contrast:281,285, value:4, region:15, box:3:0.  [default: "
-            f"{default}]",
-        )
-        mask = click.option(
-            "--mask",
-            type=click.Path(path_type=Path),
-            metavar="FILE",
-            help="A picture: a region is where it is not black.",
-        )
-        return target(mask(command))
-
-    return added
-
-
-def target_of(options: Mapping[str, Any], *, words: Sequence[str] = ()) -> Target | str | None:
-    """Return the target that ``--target`` and ``--mask`` mean; one of some words as it is; None without them.
-
-    Raises
-    ------
-    InputError
-        If there is no such target, or the mask cannot be read or belongs to none.
-    """
-    text, mask = options["target"], options["mask"]
-    if mask is not None and (text is None or not text.startswith("region:")):
-        raise InputError("--mask needs --target region:ID")
-    if text is None or text in words:
-        return None if text is None else str(text)
-    return parse_target(text, mask=None if mask is None else _mask(mask))
-
-
-def _mask(path: Path) -> Any:
-    """Return where a picture is not black: (height, width)."""
-    import numpy as np
-    from PIL import Image, UnidentifiedImageError
-
-    try:
-        with Image.open(path) as picture:
-            return np.asarray(picture.convert("L")) > 0
-    except (OSError, UnidentifiedImageError) as error:
-        raise InputError(f"cannot read the mask {path}: {error}") from error
-
-
 class_map_option = click.option(
     "--class-map",
     type=click.Path(path_type=Path),
@@ -285,8 +233,10 @@ def _part(text: str | None, loaded: LoadedModel) -> OutputSelector:
 
 def selector_of(loaded: LoadedModel) -> OutputSelector:
     """Return which part of a model's output counts; a function that fails says so."""
+    from ..models import DetectionOutput
+
     select = loaded.output
-    if not callable(select):
+    if not callable(select) or isinstance(select, DetectionOutput):
         return select
 
     def selected(output: Any) -> torch.Tensor:

@@ -13,7 +13,8 @@ import click
 from ..errors import InputError
 from ..targets import Target
 from .files import check_figure, check_outputs, write_file
-from .options import class_named, overwrite_option, study_of, study_options, target_of, target_options
+from .options import class_named, overwrite_option, study_of, study_options
+from .target_options import target_of, target_options
 
 if TYPE_CHECKING:
     from ..drawing import Figure

@@ -11,6 +11,7 @@ from functools import cache, cached_property
 from importlib.resources import files
 from typing import Any, Literal
 
+import torch
 from torch.utils.data import ConcatDataset
 
 from ..checks import is_integer
@@ -18,7 +19,7 @@ from ..class_names import class_number
 from ..errors import CrpKitError, InputError
 from ..escapes import escaped
 from .dataset_names import class_names, inner_dataset, is_of_folders, sample_labels
-from .labels import LabelIds, label_ids
+from .labels import LabelIds, LabelMask, label_ids
 
 __all__ = ["ClassLabels", "ModelClasses", "class_labels", "positional_names"]
 
@@ -61,7 +62,18 @@ class ClassLabels:
         ids = label_ids(label)
         if ids is None or self._as_they_are:
             return ids
+        if isinstance(ids, LabelMask):
+            return self._renumbered(ids)
         return tuple(dict.fromkeys(self._number(one) for one in ids))
+
+    def _renumbered(self, label: LabelMask) -> LabelMask:
+        """Return a mask in the model's classes, in which what the dataset does not name is no class."""
+        mask = torch.full_like(label.mask, -1)
+        for one in label:
+            number = self.numbers[one] if one < len(self.numbers) else None
+            if number is not None:
+                mask[label.mask == one] = number
+        return LabelMask.of(mask)
 
     @cached_property
     def _as_they_are(self) -> bool:

@@ -18,6 +18,7 @@ from ..attribution.masks import concept_mask
 from ..attribution.subject import Subject
 from ..checks import check_integer
 from ..data.batches import Batch, batches
+from ..data.labels import label_ids, label_or_none
 from ..data.random_state import random_state_kept
 from ..data.samples import Form
 from ..errors import ConditionError, InputError
@@ -121,7 +122,8 @@ def _batches(subject: Subject, numbers: Sequence[int], options: FlippingOptions)
     InputError
         If one cannot be used.
     """
-    samples = replace(subject.samples, form=Form.usual([subject.samples.first_image()[0]]))
+    reader = label_ids if options.target == "label" else label_or_none
+    samples = replace(subject.samples, form=Form.usual([subject.samples.first_image()[0]]), labels=reader)
     size = options.batch_size
     for batch in batches(samples, [numbers[start : start + size] for start in range(0, len(numbers), size)]):
         if batch.failures:

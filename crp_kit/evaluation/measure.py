@@ -1,4 +1,4 @@
-"""What evaluations measure of a model's output: the score of each sample's class, or the number behind a target."""
+"""Measures of a model's output: the score of each sample's class, or the number behind a target."""
 
 from __future__ import annotations
 

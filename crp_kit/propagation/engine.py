@@ -14,6 +14,8 @@ from ..errors import CompositeError, ConceptAxisError, InputError, ModelError
 from ..graph.elementwise import Elementwise, declarations
 from ..graph.recording.inputs import Calling, Inputs, checked_calling, checked_fixed
 from ..graph.recording.shadow import unwrap
+from ..models.detection_output import DetectionOutput
+from ..models.detectors import Detector
 from ..numerics import full_float32
 from ..rules.presets import Composite
 from .model_cache import ModelCache
@@ -139,6 +141,7 @@ class Engine:
             self.runtime,
             class_axis=self.class_axis,
             feature_axis=self.feature_axis,
+            detections=isinstance(self.output, DetectionOutput) or isinstance(unwrap(self.model), Detector),
             rules_ran=rules_ran,
         )
 

@@ -37,6 +37,8 @@ class Run:
         The axis of the model's output that enumerates classes, the batch axis counted, if the user has named it.
     feature_axis : int or "none", optional
         The axis of the first input that holds its features, if the user has named it.
+    detections : bool, optional
+        The model's output has a row for each detection, see `crp_kit.targets.Box`, and no axis of classes.
     whole : Run, optional
         The run of the same recording in which no unit is cut, if this one has a unit cut. Steps that both have are
         prepared there.
@@ -52,11 +54,13 @@ class Run:
         *,
         class_axis: int | None = None,
         feature_axis: int | Literal["none"] | None = None,
+        detections: bool = False,
         whole: Run | None = None,
         rules_ran: Callable[[], None] = lambda: None,
     ) -> None:
         self.recording, self.plan, self.runtime, self.whole = recording, plan, runtime, whole
         self.class_axis, self.feature_axis, self.rules_ran = class_axis, feature_axis, rules_ran
+        self.detections = detections
         self.graph = recording.graph
         self._prepared: dict[int, Backward] = {}
         self._prepared_by_cut: dict[int, dict[int, Backward]] = {}
@@ -73,6 +77,7 @@ class Run:
             self.runtime,
             class_axis=self.class_axis,
             feature_axis=self.feature_axis,
+            detections=self.detections,
             whole=self,
             rules_ran=self.rules_ran,
         )

@@ -54,9 +54,13 @@ class AtlasBuilds(StudyBase):
             Names, patterns (``"layer[34].*conv3"``, ``"features.*"``) or types (``torch.nn.Conv2d``).
         target : str, Target or callable, optional
             From which classes relevance starts: ``"label"``, ``"prediction"``, ``"top:P"`` or ``"top:P:N"`` (every
-            class of a probability above P, at most N); a target of `crp_kit.targets`, or its text such as
-            ``"contrast:281,285"``; or a function of one sample's output and label ids that returns class ids or
-            targets. A sample may have several, each of another class; its activation counts once.
+            class of a probability above P, at most N). Of a segmentation ``"regions"`` or ``"regions:SHARE"``, each
+            class over the positions where it has the highest score, and ``"masks"``, each class of the mask that is the
+            label, where the model sees it too. Of a detector ``"boxes"`` or ``"boxes:SCORE"``, the best box of each
+            class. Of one logit ``"binary"``, by labels 0 and 1, or ``"binary:prediction"``, by its sign. A target of
+            `crp_kit.targets`, or its text such as ``"contrast:281,285"``: labels may then be of any type. Or a function
+            of one sample's output and label ids that returns class ids or targets. A sample may have several, each of
+            another class; its activation counts once.
         k, k_class : int, optional
             Length of the rankings over all samples, and by class; at most as many as there are samples. `k_class` 0
             leaves rankings by class out.

@@ -102,6 +102,25 @@ class Target(ABC):
         start = self.relevance(reference, class_axis=class_axis)
         return (torch.where(reference == 0, 0.0, start / reference) * output).sum()
 
+    def area(self, output: torch.Tensor, *, class_axis: int | None, size: torch.Size) -> torch.Tensor | None:
+        """Return where in the image relevance starts, for pictures; None where that is nowhere in particular.
+
+        Parameters
+        ----------
+        output : torch.Tensor
+            For one sample.
+        class_axis : int or None
+            As in `relevance`.
+        size : torch.Size
+            Height and width of the model's input.
+
+        Returns
+        -------
+        torch.Tensor or None
+            Bool, (height, width).
+        """
+        return None
+
     def numbered(self: T, number: Callable[[ClassName], int]) -> T:
         """Return this target with classes by number, where it was given names."""
         return self

@@ -101,6 +101,11 @@ class Box(Target):
         start[row, column] = output[row, column] if self.value == "logit" else 1
         return start
 
+    def area(self, output: torch.Tensor, *, class_axis: int | None, size: torch.Size) -> torch.Tensor | None:
+        left, top, right, bottom = self.box(output)
+        rows, columns = (torch.arange(length) + 0.5 for length in size)
+        return ((rows > top) & (rows < bottom))[:, None] & (columns > left) & (columns < right)
+
     def measured(self, output: torch.Tensor, *, class_axis: int | None, reference: torch.Tensor) -> torch.Tensor:
         chosen = replace(self, value="one").relevance(reference, class_axis=class_axis)
         return (chosen * output).sum()

@@ -101,6 +101,13 @@ class Region(Target):
         start[cls] = torch.where(chosen, values, 0)
         return start.movedim(0, class_axis or 0)
 
+    def area(self, output: torch.Tensor, *, class_axis: int | None, size: torch.Size) -> torch.Tensor | None:
+        start = replace(self, value="one").relevance(output, class_axis=class_axis)
+        positions = start.movedim(class_axis or 0, 0)[self.cls]
+        if positions.ndim != len(size):
+            return None
+        return torch.nn.functional.interpolate(positions[None, None].float(), tuple(size))[0, 0] > 0
+
     def measured(self, output: torch.Tensor, *, class_axis: int | None, reference: torch.Tensor) -> torch.Tensor:
         chosen = replace(self, value="one").relevance(reference, class_axis=class_axis)
         return (chosen * output).sum()

@@ -6,13 +6,14 @@ from typing import Any
 
 from ..errors import InputError
 from .base import ClassName, Target
+from .binary import Binary
 from .boxes import Box
 from .classes import Class, Contrast, Value
 from .regions import Region
 
 __all__ = ["FORMS", "parse_target"]
 
-FORMS = "class:ID[,ID…], contrast:ID,ID, value:INDEX[,INDEX…], region:ID or box:ID[:RANK]"
+FORMS = "class:ID[,ID…], contrast:ID,ID, value:INDEX[,INDEX…], region:ID, box:ID[:RANK] or binary:0"
 
 
 def parse_target(text: str, *, mask: Any = None) -> Target:
@@ -22,8 +23,8 @@ def parse_target(text: str, *, mask: Any = None) -> Target:
     ----------
     text : str
         ``class:281``, ``class:Egyptian cat``, ``contrast:281,285``, ``value:4``, ``region:15``, ``box:3:0`` (class and
-        rank) or ``box:3:10,10,50,40`` (the box that overlaps best with this one). Behind a further colon stands what
-        the start is, such as ``class:281:probability``.
+        rank), ``box:3:10,10,50,40`` (the box that overlaps best with this one) or ``binary:0``. Behind a further colon
+        stands what the start is, such as ``class:281:probability``.
     mask : array, optional
         Of a region: bool, (height, width).
 
@@ -59,6 +60,8 @@ def parse_target(text: str, *, mask: Any = None) -> Target:
         return Contrast(*classes)
     if kind == "value" and all(isinstance(index, int) for index in classes):
         return Value(tuple(int(index) for index in classes), **options)
+    if kind == "binary" and classes in ([0], [1]) and not value:
+        return Binary(int(classes[0]))
     if kind == "region" and len(classes) == 1:
         return Region(classes[0], mask, **options)
     raise InputError(f"a target is {FORMS}; got {text!r}")

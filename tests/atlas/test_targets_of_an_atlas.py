@@ -109,7 +109,7 @@ def test_each_class_of_a_segmentation_counts_over_its_own_positions(tmp_path: Pa
     ("target", "message"),
     [
         ("contrast:1", "a target is class:ID"),
-        ("class:99", "class 99 of 'y' is out of range"),
+        ("class:99", "class 99 is out of range: the model's output has 8 classes"),
         ("contrast:cat,1", "no class is named 'cat'"),
         ("region:1", "a region needs an output with positions"),
         ("logit:1", "target is 'label', 'prediction'"),

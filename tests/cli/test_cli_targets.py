@@ -9,7 +9,7 @@ from command_line import invoke, refused
 from PIL import Image
 
 from crp_kit.errors import ConditionError, CrpKitError, InputError
-from crp_kit.targets import Box, Class, Contrast, Region, Target, Value, parse_target
+from crp_kit.targets import Binary, Box, Class, Contrast, Region, Target, Value, parse_target
 
 
 @pytest.mark.parametrize(
@@ -21,6 +21,7 @@ from crp_kit.targets import Box, Class, Contrast, Region, Target, Value, parse_t
         ("contrast:281,tabby", Contrast(281, "tabby")),
         ("value:4", Value(4)),
         ("value:0,1:sign", Value((0, 1), value="sign")),
+        ("binary:0", Binary(0)),
         ("box:3", Box(3)),
         ("box:traffic light:2", Box("traffic light", 2)),
         ("box:3:1,2,30,40.5:one", Box(3, iou_with=(1, 2, 30, 40.5), value="one")),

@@ -264,8 +264,11 @@ def test_a_label_is_class_ids_or_nothing(label: Any, ids: tuple[int, ...] | None
         ([0.5, 1.0], "a label vector holds zeros and ones, or whole numbers that are class ids"),
         (torch.tensor([0.0, 2.0]), "a label vector holds zeros and ones"),
         (torch.tensor([0.0, torch.nan]), "a label vector holds zeros and ones"),
-        (torch.zeros(2, 3), r"a label is a class id, several, or a vector of zeros and ones; got \(2, 3\)"),
-        (torch.tensor([[0.0, 1.0]]), r"a vector of zeros and ones; got \(1, 2\)"),
+        (
+            torch.zeros(2, 3),
+            r"a label is a class id, several, a vector of zeros and ones, or a mask of whole numbers; got \(2, 3\)",
+        ),
+        (torch.tensor([[0.0, 1.0]]), r"or a mask of whole numbers; got \(1, 2\)"),
     ],
 )
 def test_what_is_no_label_is_told(label: Any, message: str) -> None:

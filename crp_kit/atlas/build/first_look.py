@@ -23,9 +23,11 @@ from ...targets import Target
 from ..file.header import Integers, LayerInfo
 from .target_policy import TargetRule
 
-__all__ = ["check_names", "first_look", "input_digests", "label_reader", "labels_fingerprint"]
+__all__ = ["check_names", "first_look", "input_digests", "label_reader", "labels_fingerprint", "needs_labels"]
 
 _log = logging.getLogger(__name__)
+_BY_LABEL = ("label", "masks", "binary")
+"""What relevance starts from by labels."""
 _INPUTS = 3
 """Samples whose model inputs go into a fingerprint."""
 _LONGEST = 4096
@@ -86,6 +88,11 @@ def input_digests(subject: Subject, images: Mapping[int, torch.Tensor]) -> dict[
     }
 
 
+def needs_labels(target: str | Target | TargetRule) -> bool:
+    """Return whether relevance may start from labels, so that one that cannot be read is a mistake."""
+    return target in _BY_LABEL if isinstance(target, str) else not isinstance(target, Target)
+
+
 def label_reader(dataset: Any, model: ModelClasses, target: str | Target | TargetRule) -> LabelReader:
     """Return how labels are read for a target: not at all, as class ids, or as the classes that the dataset names.
 
@@ -96,11 +103,11 @@ def label_reader(dataset: Any, model: ModelClasses, target: str | Target | Targe
     InputError
         If relevance is to start from labels that are no classes of the model.
     """
-    needless = target != "label" if isinstance(target, str) else isinstance(target, Target)
+    needless = not needs_labels(target)
     try:
         labels = class_labels(dataset, model)
     except InputError as error:
-        if target == "label":
+        if isinstance(target, str) and target in _BY_LABEL:
             raise
         if needless:
             _log.info("the atlas is without labels: %s", error)

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 
-from ...attribution.axes import class_axis
 from ...attribution.layer_choice import select_layers
 from ...attribution.layer_concepts import layer_concepts
 from ...attribution.layer_values import per_sample
@@ -18,7 +17,7 @@ from ...attribution.mixed_layers import concept_activation
 from ...attribution.subject import Subject
 from ...data.class_map import ClassLabels, ModelClasses
 from ...data.fingerprints import fingerprint, names_fingerprint, sample_digests
-from ...data.labels import LabelReader, LenientReader, label_or_none
+from ...data.labels import LabelReader, LenientReader, label_ids, label_or_none
 from ...data.sample_attributes import sample_attributes
 from ...data.samples import NumberedSamples
 from ...errors import InputError
@@ -31,10 +30,11 @@ from ...targets import Target
 from ..file.attribute_columns import AttributeColumn, attribute_column
 from ..file.header import Header, Integers, LayerInfo, Progress, digests_text
 from .array_storage import ArrayStorage
-from .first_look import check_names, first_look, input_digests, label_reader, labels_fingerprint
+from .first_look import check_names, first_look, input_digests, label_reader, labels_fingerprint, needs_labels
 from .function_fingerprint import function_fingerprint
 from .matrix_choice import chosen_matrix
 from .pass_state import PassState
+from .sample_facts import class_count
 from .scores import Collector
 from .settings import Origin, Settings
 from .target_policy import TargetRule, known_target, target_policy
@@ -116,6 +116,8 @@ def prepare(subject: Subject, settings: Settings) -> PreparedPass:
     index, subset = _chosen_samples(len(samples), settings)
     progress = _progress(-(-len(index) // settings.batch_size), *settings.part)
     target = known_target(settings.target, subject.class_number)
+    if needs_labels(target):
+        samples = replace(samples, labels=label_ids)
     collector = Collector(subject, {}, target_policy(target), settings.aggregate, settings.abs_norm)
     form, images = first_look(samples, index, subject.preprocess)
     run = collector.run(next(iter(images.values()))[None])
@@ -124,7 +126,8 @@ def prepare(subject: Subject, settings: Settings) -> PreparedPass:
     infos = tuple(_layer_info(run, name, collector) for name in names)
     matrix, matrix_dtype = chosen_matrix(settings.matrix, len(index), infos, abs_norm=settings.abs_norm)
     origin = settings.origin
-    n_classes = run.graph.shape(run.graph.output)[class_axis(run)]
+    n_classes = class_count(run, target)
+    collector = replace(collector, classes=n_classes)
     labels = label_reader(subject.dataset, ModelClasses(n_classes, _model_names(subject, origin, n_classes)), target)
     header = Header(
         model=origin.model or type(attribution.model).__name__,

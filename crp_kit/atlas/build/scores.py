@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,17 +11,15 @@ import torch
 
 from ...atlas.file.header import Array, Integers
 from ...attribution.layer_relevance import Choice, observe
-from ...attribution.predicted_class import class_scores, predicted_classes
 from ...attribution.subject import Subject
 from ...concepts import Aggregate, Concept
 from ...data.batches import Batch
-from ...data.labels import LabelIds
 from ...errors import ConceptRangeError, CrpKitError, InputError
 from ...numerics import is_finite
 from ...propagation.run import Run
 from ..file.header import Mode
-from ..file.sample_arrays import SAMPLE_RANKS
 from ..statistics.scores import BatchScores, ModeScores, Rows, SampleFacts
+from .sample_facts import sample_facts
 from .target_policy import TargetPolicy, UnlabelledError
 
 __all__ = ["Collector", "Seen", "batch_scores"]
@@ -44,6 +41,8 @@ class Collector:
     at_once : int, optional
         How many samples of a batch go through the model at once: maps that are too large for memory to be reused cost
         more than what larger batches save. All by default.
+    classes : int, optional
+        Under how many classes samples can count.
     """
 
     subject: Subject
@@ -52,6 +51,7 @@ class Collector:
     aggregate: Aggregate
     abs_norm: bool
     at_once: int = sys.maxsize
+    classes: int = 0
 
     def run(self, images: torch.Tensor) -> Run:
         """Return the forward of images, as the dataset gives them, and the plan of its relevance pass.
@@ -94,7 +94,11 @@ class Collector:
             return chosen
 
         try:
-            seen = observe(self.run(batch.images), targets, concepts=self.concepts)
+            run = self.run(batch.images)
+            seen = observe(run, targets, concepts=self.concepts)
+            wrong_ids = sorted(set(seen.targets[seen.targets >= self.classes].tolist()))
+            if wrong_ids:
+                raise ConceptRangeError("y", wrong_ids, self.classes, what="class")
         except UnlabelledError as error:
             raise InputError(f"sample {batch.samples[error.place]}: {error}") from error
         except ConceptRangeError as error:
@@ -105,7 +109,7 @@ class Collector:
         return Seen(
             np.array(batch.samples, "i8"),
             seen.targets.T.cpu().numpy(),
-            _facts(seen.prediction, batch.labels),
+            sample_facts(run, seen.prediction, batch.labels, self.classes),
             {name: self._measured(seen.activations[name][None], concept) for name, concept in self.concepts.items()},
             {name: self._measured(seen.relevances[name], concept) for name, concept in self.concepts.items()},
         )
@@ -191,25 +195,6 @@ def _joined(parts: Sequence[Seen]) -> Seen:
 
 def _joined_facts(parts: Sequence[SampleFacts]) -> SampleFacts:
     return SampleFacts(**{name: np.concatenate([part.arrays()[name] for part in parts]) for name in parts[0].arrays()})
-
-
-def _facts(output: torch.Tensor, labels: Sequence[LabelIds]) -> SampleFacts:
-    """Return what outputs (sample, class, ...) and labels say of samples.
-
-    A label that is no class of the model is none. Probabilities come from the mean over positions, where an output has
-    several: its class of the highest sum is the most probable one too.
-    """
-    scores, positions = class_scores(output), math.prod(output.shape[2:])
-    ranks = min(SAMPLE_RANKS, scores.shape[1])
-    probability = (scores / positions).softmax(1)
-    order = scores.sort(dim=1, descending=True, stable=True).indices[:, :ranks]
-    first = [ids[0] if ids and ids[0] < scores.shape[1] else -1 for ids in labels]
-    return SampleFacts(
-        np.array(first, "i8"),
-        predicted_classes(output).cpu().numpy(),
-        order.to(torch.int32).cpu().numpy(),
-        probability.gather(1, order).float().cpu().numpy(),
-    )
 
 
 def _relevance_scores(sample: Integers, slots: Integers, score: Array, position: Array) -> ModeScores:

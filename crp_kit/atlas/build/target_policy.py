@@ -8,12 +8,14 @@ import torch
 
 from ...attribution.layer_relevance import Choice
 from ...attribution.predicted_class import class_scores, predicted_classes
+from ...data.labels import LabelMask
 from ...errors import InputError
 from ...targets import Target, parse_target
+from . import by_class_policies
+from .by_class_policies import Labels, UnlabelledError
 
-__all__ = ["TargetPolicy", "TargetRule", "known_target", "target_policy"]
+__all__ = ["TargetPolicy", "TargetRule", "UnlabelledError", "known_target", "target_policy"]
 
-Labels = Sequence[tuple[int, ...] | None]
 TargetRule = Callable[[torch.Tensor, tuple[int, ...] | None], Iterable[Choice]]
 """From a sample's model output (class, ...) and its label ids, if any, to class ids or targets."""
 TargetPolicy = Callable[[torch.Tensor, Labels], Sequence[tuple[Choice, ...]]]
@@ -21,17 +23,10 @@ TargetPolicy = Callable[[torch.Tensor, Labels], Sequence[tuple[Choice, ...]]]
 
 _TARGETS = ("class", "contrast", "value", "region", "box")
 _FORMS = (
-    "'label', 'prediction', 'top:P' or 'top:P:N' (every class of a probability above P, at most N), 'class:ID', "
+    "'label', 'prediction', 'top:P' or 'top:P:N' (every class of a probability above P, at most N), 'regions' or "
+    "'regions:SHARE', 'masks', 'boxes' or 'boxes:SCORE', 'binary' or 'binary:prediction', 'class:ID', "
     "'contrast:ID,ID', 'value:INDEX', 'region:ID', 'box:ID:RANK', a Target, or a function"
 )
-
-
-class UnlabelledError(InputError):
-    """A sample without a label, where relevance was to start from the label."""
-
-    def __init__(self, place: int) -> None:
-        self.place = place
-        super().__init__("it has no label; start from target='prediction' instead, or leave the sample out")
 
 
 def known_target(target: str | Target | TargetRule, number: Callable[[int | str], int]) -> str | Target | TargetRule:
@@ -48,8 +43,11 @@ def target_policy(target: str | Target | TargetRule) -> TargetPolicy:
     ----------
     target : str, Target or callable
         ``"label"``; ``"prediction"``, the highest output; ``"top:0.1"`` or ``"top:0.1:3"``, every class whose softmax
-        probability is above 0.1, at most 3 of them; a target, which is that of every sample; or a function of one
-        sample's output and label ids, which returns class ids or targets.
+        probability is above 0.1, at most 3 of them; ``"regions"`` or ``"regions:0.05"``, each class over the positions
+        where it has the highest score, if these are more than 5 %; ``"masks"``, each class of the mask that is the
+        label; ``"boxes"`` or ``"boxes:0.5"``, the best box of each class, with a score of at least 0.5; ``"binary"`` or
+        ``"binary:prediction"``, for one logit, class 0 or 1 by the label or by the sign; a target, which is that of
+        every sample; or a function of one sample's output and label ids, which returns class ids or targets.
 
     Raises
     ------
@@ -65,11 +63,18 @@ def target_policy(target: str | Target | TargetRule) -> TargetPolicy:
         return _labels
     if target == "prediction":
         return lambda output, _: [(int(cls),) for cls in predicted_classes(output)]
+    if target in _BY_LABEL:
+        return _BY_LABEL[target]
+    if target == "binary:prediction":
+        return lambda output, _: by_class_policies.signs(output)
     kind, _, numbers = str(target).partition(":")
     share, _, most = numbers.partition(":")
     try:
         if kind == "top":
             return _Top(float(share), int(most) if most else None)
+        if kind in _ABOVE and not most:
+            above, bound = _ABOVE[kind], _bound(numbers)
+            return lambda output, _: above(output, bound)
     except ValueError as error:
         raise InputError(f"target is {_FORMS}; got {target!r}") from error
     raise InputError(f"target is {_FORMS}; got {target!r}")
@@ -90,10 +95,24 @@ def _distinct(choices: Iterable[Choice]) -> tuple[Choice, ...]:
     return chosen
 
 
+_BY_LABEL: dict[object, TargetPolicy] = {"masks": by_class_policies.masks, "binary": by_class_policies.binary}
+_ABOVE = {"regions": by_class_policies.regions, "boxes": by_class_policies.boxes}
+
+
+def _bound(text: str) -> float:
+    """Return a share or score, 0 for none."""
+    bound = float(text or 0)
+    if not 0 <= bound < 1:
+        raise ValueError
+    return bound
+
+
 def _labels(output: torch.Tensor, labels: Labels) -> list[tuple[int, ...]]:
     for place, label in enumerate(labels):
         if label is None:
             raise UnlabelledError(place)
+        if isinstance(label, LabelMask):
+            raise UnlabelledError(place, "its label is a mask, which target='masks' starts from")
     return [label for label in labels if label is not None]
 
 

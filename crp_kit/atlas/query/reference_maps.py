@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 
+from ...attribution.axes import known_class_axis
 from ...attribution.layer_concepts import layer_concepts
 from ...attribution.layer_values import per_sample
 from ...attribution.result import Attribution
@@ -16,19 +16,17 @@ from ...attribution.subject import Subject
 from ...concepts import Concept, MixedConcept, NeuronConcept
 from ...data.fingerprints import fingerprint
 from ...data.samples import Failure, NumberedSamples
-from ...errors import AtlasError, CrpKitError, InputError
+from ...errors import AtlasError, InputError
 from ...models.state_dict import state_digest
 from ...propagation.plan_description import describe_plan
 from ...propagation.run import Run
 from ...rules.receptive_field import receptive_field_rules
-from ...targets import Target, parse_target
+from ...targets import Target
 from ..file.atlas_file import AtlasFile
 from ..file.header import LayerInfo
-from .rankings import SampleRanking
 
 __all__ = [
     "Box",
-    "ConditionedOn",
     "ReferenceLayer",
     "ReferenceMaps",
     "attribute_references",
@@ -36,14 +34,10 @@ __all__ = [
     "neurons_at",
     "of_one_shape",
     "own_concept",
-    "own_target",
     "reference_image",
-    "reference_labels",
     "reference_sample",
-    "reference_starts",
 ]
 
-ConditionedOn = Literal["class", "prediction", "layer"]
 Box = tuple[int, ...]
 """Top, left, bottom, right: rows top to bottom - 1, columns left to right - 1; in general all starts, then all ends."""
 _SHOWN = ("signal", "image", "volume")
@@ -75,57 +69,6 @@ def reference_sample(samples: NumberedSamples, number: int) -> torch.Tensor:
     if not isinstance(read, Failure) and read[1].ndim in (2, 4):
         return read[1]
     return reference_image(samples, number)
-
-
-def reference_labels(atlas: AtlasFile, table: SampleRanking, conditioned_on: ConditionedOn | Target) -> tuple[int, ...]:
-    """Return the class that each sample stands for; -1 for none, which only a layer or target as a start allows."""
-    targets: list[int] = table.target.tolist()
-    if conditioned_on == "layer" or isinstance(conditioned_on, Target):
-        return tuple(targets)
-    predicted: list[int] = atlas.predictions[atlas.places(table.sample)].tolist()
-    if conditioned_on == "prediction":
-        labels = predicted
-    else:
-        labels = [target if target >= 0 else guess for target, guess in zip(targets, predicted, strict=True)]
-    if any(label < 0 for label in labels):
-        nameless = table.sample[labels.index(min(labels))]
-        raise AtlasError(
-            f"{atlas.path} knows neither target nor prediction of sample {nameless}, so that no class is there to "
-            f"start from; use conditioned_on='layer'"
-        )
-    return tuple(labels)
-
-
-def own_target(atlas: AtlasFile) -> Target | None:
-    """Return the target that relevance of the whole atlas started from; None where it was classes of the samples.
-
-    Raises
-    ------
-    AtlasError
-        If the file does not say all of it: a function, a vector or a mask.
-    """
-    words = atlas.header.target
-    if ":" not in words or words.startswith("top:"):
-        return None
-    try:
-        return parse_target(words)
-    except CrpKitError as error:
-        raise AtlasError(
-            f"relevance of {atlas.path} starts from {words}, of which the file has the name alone; use "
-            f"conditioned_on='prediction' or 'layer'"
-        ) from error
-
-
-def reference_starts(
-    atlas: AtlasFile, labels: Sequence[int], conditioned_on: ConditionedOn | Target
-) -> Sequence[int | Target | None]:
-    """Return what the heatmap of each sample starts from: its class, a target, or None for the layer."""
-    if isinstance(conditioned_on, Target):
-        return [conditioned_on] * len(labels)
-    if conditioned_on == "layer":
-        return [None] * len(labels)
-    target = own_target(atlas) if conditioned_on == "class" else None
-    return labels if target is None else [target] * len(labels)
 
 
 def of_one_shape(images: Sequence[torch.Tensor]) -> Iterator[list[int]]:
@@ -197,9 +140,14 @@ class ReferenceMaps:
 
     def of(
         self, inputs: torch.Tensor, starts: Sequence[int | Target | None], positions: Sequence[int] | None
-    ) -> tuple[torch.Tensor, list[Box]]:
-        """Return heatmaps (sample, *place) of the concept, or of its neurons at positions, and those' boxes."""
-        layer = self.layer(self.run(inputs[:1]))
+    ) -> tuple[torch.Tensor, list[Box], list[torch.Tensor | None]]:
+        """Return heatmaps (sample, *place) of the concept, or of its neurons at positions, and those' boxes.
+
+        The third is where relevance of each sample starts, (*place), if that is somewhere in particular.
+        """
+        run = self.run(inputs[:1])
+        layer, axis = self.layer(run), known_class_axis(run)
+        del run
         ids, boxes, passed = [self.concept] * len(inputs), [], layer.concept
         if positions is not None:
             ids = neurons_at(layer.concept, self.info, self.concept, shape=layer.shape, positions=positions)
@@ -218,7 +166,13 @@ class ReferenceMaps:
             raise InputError(
                 f"references show images, signals and volumes; heatmaps of this model are of {attr.layout}"
             )
-        return attr.heatmap.detach(), boxes
+        areas = [
+            start.area(output, class_axis=None if axis is None else axis - 1, size=attr.heatmap.shape[1:])
+            if isinstance(start, Target)
+            else None
+            for start, output in zip(starts, attr.prediction, strict=True)
+        ]
+        return attr.heatmap.detach(), boxes, areas
 
     def run(self, like: torch.Tensor) -> Run:
         """Return the forward of one sample."""

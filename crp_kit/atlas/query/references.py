@@ -17,14 +17,12 @@ from .layer_atlas import LayerAtlas
 from .rankings import SampleRanking
 from .reference_maps import (
     Box,
-    ConditionedOn,
     ReferenceMaps,
     check_origin,
     of_one_shape,
-    reference_labels,
     reference_sample,
-    reference_starts,
 )
+from .reference_starts import ConditionedOn, mask_starts, reference_labels, reference_starts
 
 if TYPE_CHECKING:
     from ...drawing import Figure
@@ -67,6 +65,8 @@ class References:
     boxes : tuple of tuple of int, or None
         That neuron's receptive field, if asked for: top, left, bottom, right, such that ``image[:, top:bottom,
         left:right]`` is what it sees; of a signal start and end, of a volume three starts and three ends.
+    areas : tuple of (torch.Tensor or None), or None
+        Where relevance starts, of a region or a box: bool, of the shape of the heatmap.
     """
 
     layer: str
@@ -80,6 +80,7 @@ class References:
     images: tuple[torch.Tensor, ...]
     heatmaps: tuple[torch.Tensor, ...]
     boxes: tuple[Box, ...] | None = None
+    areas: tuple[torch.Tensor | None, ...] | None = None
 
     def __len__(self) -> int:
         return len(self.images)
@@ -166,15 +167,19 @@ def find_references(
     images = tuple(reference_sample(subject.samples, number) for number in table.sample.tolist())
     labels = reference_labels(atlas, table, conditioned_on)
     starts = reference_starts(atlas, labels, conditioned_on)
+    if atlas.header.target == "masks" and conditioned_on == "class":
+        starts = mask_starts(subject.samples, table.sample.tolist(), labels)
     maps = ReferenceMaps(subject, layer.info, int(concept), batch_size)
     heatmaps: dict[int, torch.Tensor] = {}
     boxes: dict[int, Box] = {}
+    areas: dict[int, torch.Tensor | None] = {}
     for places in of_one_shape(images):
         inputs = maps.inputs_of([images[place] for place in places], int(table.sample[places[0]]))
         positions = table.position[places].tolist() if receptive_field else None
         found = maps.of(inputs, [starts[place] for place in places], positions)
         heatmaps |= dict(zip(places, found[0], strict=True))
         boxes |= dict(zip(places, found[1], strict=False))
+        areas |= dict(zip(places, found[2], strict=True))
     order = range(len(images))
     return References(
         layer.name,
@@ -188,4 +193,5 @@ def find_references(
         images,
         tuple(heatmaps[place] for place in order),
         tuple(boxes[place] for place in order) if receptive_field else None,
+        tuple(areas[place] for place in order) if any(area is not None for area in areas.values()) else None,
     )

@@ -122,6 +122,11 @@ class ReferenceBlock:
             axes[1].set_anchor("N")
         if region is not None and region.any():
             _outline_region(axes[0], region)
+        area = None if self.view.areas is None else self.view.areas[number]
+        if area is not None and np.ndim(area) == 2 and np.any(finite(area)):
+            _outline_region(axes[-1], finite(area))
+            if np.asarray(pixels).shape[:2] == tuple(area.shape) and self.with_maps:
+                _outline_region(axes[0], finite(area))
         for ax, size in zip(axes, (np.asarray(pixels).shape[:2], heatmap.shape), strict=False):
             if self.view.boxes is not None:
                 _outline_box(ax, self.view.boxes[number])

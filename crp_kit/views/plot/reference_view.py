@@ -46,6 +46,8 @@ class ReferenceView:
     boxes : sequence of tuple of int, or None
         Top, left, bottom and right of what the strongest neuron sees of each image; of others all starts, then all
         ends.
+    areas : sequence of (array or None), or None
+        Where relevance starts in each image, to be outlined: bool, (height, width).
     """
 
     subject: str
@@ -54,6 +56,7 @@ class ReferenceView:
     heatmaps: Sequence[Any]
     captions: Sequence[str]
     boxes: Sequence[Box] | None = None
+    areas: Sequence[Any] | None = None
 
     def cropped(self) -> ReferenceView:
         """Return the parts of images and heatmaps inside the boxes.
@@ -73,7 +76,7 @@ class ReferenceView:
             [_cut(array, box) for array, box in zip(arrays, self.boxes, strict=True)]
             for arrays in (self.images, self.heatmaps)
         )
-        return replace(self, images=images, heatmaps=heatmaps, boxes=None)
+        return replace(self, images=images, heatmaps=heatmaps, boxes=None, areas=None)
 
     def sliced(self) -> ReferenceView:
         """Return volumes as one slice each, the one with most of the relevance by magnitude, in greys of their own.
@@ -111,6 +114,7 @@ def reference_view(references: References) -> ReferenceView:
             )
         ],
         boxes=references.boxes,
+        areas=references.areas,
     )
 
 

@@ -14,16 +14,14 @@ from PIL import Image
 from ...atlas.file.header import MODES, Mode
 from ...atlas.query.reference_maps import (
     Box,
-    ConditionedOn,
     ReferenceLayer,
     ReferenceMaps,
     attribute_references,
     neurons_at,
     of_one_shape,
     reference_image,
-    reference_labels,
-    reference_starts,
 )
+from ...atlas.query.reference_starts import ConditionedOn, reference_labels, reference_starts
 from ...errors import InputError
 from ..highlight import masked_image
 from ..image import drawn, heatmap_image, overlay, picture

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...atlas.file.header import Mode
-from ...atlas.query.reference_maps import own_target, reference_labels
+from ...atlas.query.reference_starts import own_target, reference_labels, starts_by_class
 from ...errors import InputError
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def choose_rows(
     if atlas.header.n_classes > _MOST_CLASSES:
         raise InputError(f"ViRelAy knows at most {_MOST_CLASSES} classes, and the atlas has {atlas.header.n_classes}")
     parts = []
-    if conditioned_on == "class" and own_target(atlas) is not None:
+    if conditioned_on == "class" and (starts_by_class(atlas) or own_target(atlas)) is not None:
         raise InputError(
             f"rows of a project start from classes, and relevance of {atlas.path} from {atlas.header.target}; use "
             f"conditioned_on='prediction' or 'layer'"

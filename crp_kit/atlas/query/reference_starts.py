@@ -1,0 +1,95 @@
+"""Starts of the relevance of reference samples: their classes, the target of the atlas, or the layer itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+from ...data.labels import LabelMask
+from ...data.samples import Failure, NumberedSamples
+from ...errors import AtlasError, CrpKitError
+from ...targets import Region, Target, parse_target, target_by_class
+from ...targets.by_class import ByClass
+from ..file.atlas_file import AtlasFile
+from .rankings import SampleRanking
+
+__all__ = [
+    "ConditionedOn",
+    "mask_starts",
+    "own_target",
+    "reference_labels",
+    "reference_starts",
+    "starts_by_class",
+]
+
+ConditionedOn = Literal["class", "prediction", "layer"]
+
+
+def reference_labels(atlas: AtlasFile, table: SampleRanking, conditioned_on: ConditionedOn | Target) -> tuple[int, ...]:
+    """Return the class that each sample stands for; -1 for none, which only a layer or target as a start allows."""
+    targets: list[int] = table.target.tolist()
+    if conditioned_on == "layer" or isinstance(conditioned_on, Target):
+        return tuple(targets)
+    predicted: list[int] = atlas.predictions[atlas.places(table.sample)].tolist()
+    if conditioned_on == "prediction":
+        labels = predicted
+    else:
+        labels = [target if target >= 0 else guess for target, guess in zip(targets, predicted, strict=True)]
+    if any(label < 0 for label in labels):
+        nameless = table.sample[labels.index(min(labels))]
+        raise AtlasError(
+            f"{atlas.path} knows neither target nor prediction of sample {nameless}, so that no class is there to "
+            f"start from; use conditioned_on='layer'"
+        )
+    return tuple(labels)
+
+
+def own_target(atlas: AtlasFile) -> Target | None:
+    """Return the target that relevance of the whole atlas started from; None where it was classes of the samples.
+
+    Raises
+    ------
+    AtlasError
+        If the file does not say all of it: a function, a vector or a mask.
+    """
+    words = atlas.header.target
+    if ":" not in words or words.startswith("top:") or starts_by_class(atlas):
+        return None
+    try:
+        return parse_target(words)
+    except CrpKitError as error:
+        raise AtlasError(
+            f"relevance of {atlas.path} starts from {words}, of which the file has the name alone; use "
+            f"conditioned_on='prediction' or 'layer'"
+        ) from error
+
+
+def starts_by_class(atlas: AtlasFile) -> ByClass | None:
+    """Return the target of each class, where relevance started from regions, boxes or signs, not classes themselves."""
+    words = atlas.header.target
+    return None if words.startswith("binary:") and words != "binary:prediction" else target_by_class(words)
+
+
+def reference_starts(
+    atlas: AtlasFile, labels: Sequence[int], conditioned_on: ConditionedOn | Target
+) -> Sequence[int | Target | None]:
+    """Return what the heatmap of each sample starts from: its class, a target, or None for the layer."""
+    if isinstance(conditioned_on, Target):
+        return [conditioned_on] * len(labels)
+    if conditioned_on == "layer":
+        return [None] * len(labels)
+    by_class = starts_by_class(atlas) if conditioned_on == "class" else None
+    if by_class is not None:
+        return [by_class(label) for label in labels]
+    target = own_target(atlas) if conditioned_on == "class" else None
+    return labels if target is None else [target] * len(labels)
+
+
+def mask_starts(samples: NumberedSamples, numbers: Sequence[int], labels: Sequence[int]) -> list[Target]:
+    """Return the region of the class of each sample, in the mask that is its label."""
+    starts: list[Target] = []
+    for number, cls in zip(numbers, labels, strict=True):
+        read = samples[number]
+        mask = read[2].mask == cls if not isinstance(read, Failure) and isinstance(read[2], LabelMask) else None
+        starts.append(Region(cls, mask))
+    return starts
