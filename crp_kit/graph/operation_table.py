@@ -10,11 +10,12 @@ from typing import Any
 
 from torch import nn
 
+from ..models.image_transform import shared_by_weight, transformed_images
 from .axes import maps, moves, parts, products
 from .axes.layout import Rule, aligned, by_operation
 from .graph import Node
 from .operations import Kind, OperationSpec, Trait
-from .registry import enter
+from .registry import enter, register_operation
 
 _FIELDS: dict[str, dict[str, Any]] = {}
 """The fields of each operation's spec, from all parts below."""
@@ -273,3 +274,6 @@ def _specs() -> dict[str, OperationSpec]:
 
 
 enter(_specs())
+register_operation(
+    OperationSpec("transformed_images", Kind.AFFINE, (transformed_images,), axes="interpolate", step=shared_by_weight)
+)

@@ -10,6 +10,7 @@ from torch import nn
 
 from ..errors import InputError, ModelError
 from .detections import described, padded, unrecorded
+from .image_transform import transformed_images
 
 __all__ = ["Detector", "detector", "is_detector"]
 
@@ -87,7 +88,9 @@ class Detector(nn.Module):
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Return detections, (sample, detection, 6 + class), of images (sample, channel, height, width)."""
         own: Any = self
-        batch, _ = own.transform(list(images.unbind(0)))
+        with unrecorded():
+            batch, _ = own.transform.forward(list(images.unbind(0)))
+        batch.tensors = transformed_images(images, own.transform)
         maps = own.backbone(batch.tensors)
         features = OrderedDict([("0", maps)]) if isinstance(maps, torch.Tensor) else maps
         two_stages = hasattr(self, "roi_heads")
@@ -194,14 +197,14 @@ def _matched(detected: dict[str, torch.Tensor], boxes: torch.Tensor, scores: tor
     ModelError
         If there is none with its box and score.
     """
-    rows = []
+    rows, by_label = [], scores.T.contiguous()
     for box, label, score in zip(detected["boxes"], detected["labels"].tolist(), detected["scores"], strict=True):
-        distance = (boxes[:, label] - box).abs().amax(1) + 100 * (scores[:, label] - score).abs()
-        best = distance.argmin()
-        if not distance[best] <= _TOLERANCE * max(1.0, float(box.abs().max()) / 100):
+        near = ((by_label[label] - score).abs() <= _TOLERANCE / 100).nonzero().flatten()
+        distance = (boxes[near, label] - box).abs().amax(1) + 100 * (by_label[label, near] - score).abs()
+        if not len(near) or not distance.min() <= _TOLERANCE * max(1.0, float(box.abs().max()) / 100):
             raise ModelError(
                 f"the detection of class {label} with score {float(score):.3f} is none of the head's candidates: the "
                 f"model's own suppression changes boxes or scores; explain its heads with output=... instead"
             )
-        rows.append(best)
+        rows.append(near[distance.argmin()])
     return torch.stack(rows) if rows else torch.zeros(0, dtype=torch.long, device=boxes.device)

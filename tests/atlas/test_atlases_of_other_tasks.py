@@ -249,3 +249,15 @@ def test_the_area_of_a_box_is_its_pixels_and_that_of_a_region_has_the_size_of_th
     assert region is not None
     assert region.int().tolist() == [[0, 0, 1, 1]] * 2
     assert Value(0).area(output, class_axis=0, size=torch.Size((2, 4))) is None
+
+
+def test_a_report_of_regions_has_heatmaps_and_links_of_regions(tmp_path: Path) -> None:
+    deeper = net(nn.Conv2d(8, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 4, 1, bias=False))
+    mask = deeper(images().sigmoid()).argmax(1)
+    study = crp.Study(deeper, Pairs(images().sigmoid(), list(mask)), composite="epsilon_plus")
+    with study.build_atlas(tmp_path / "a.h5", layers=["0", "2"], target="masks", verbose=False) as atlas:
+        options: dict[str, Any] = {"concept_ids": [1, 3], "references": 2, "receptive_field": False}
+        report = study.report(atlas, tmp_path / "report", links="graph", verbose=False, **options)
+        assert (report.path / "index.html").exists()
+        with pytest.raises(InputError, match="rows of a project start from classes"):
+            study.export_virelay(atlas, tmp_path / "project", "0", concept_ids=[1])

@@ -67,12 +67,21 @@ def test_the_logit_gives_the_models_score(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["faster_rcnn", "retinanet"])
 def test_under_lrp_zero_a_box_is_gradient_times_input_of_a_network_of_relus(name: str) -> None:
+    """Up to the images as the model has scaled and normalised them; these share theirs by weights of the scaling."""
     net, data = family(name), pictures(1)
     boxes = best_boxes(net, data)
-    leaf = data.clone().requires_grad_()
-    (gradient,) = torch.autograd.grad(logits(net, leaf, boxes).sum(), leaf)
+    inputs: list[torch.Tensor] = []
+    handle = net.backbone.register_forward_pre_hook(lambda _, args: inputs.append(args[0].requires_grad_()))  # type: ignore[operator, union-attr, func-returns-value]
+    value = logits(net, data, boxes).sum()
+    handle.remove()
+    (gradient,) = torch.autograd.grad(value, inputs[-1])
+    relevance = (gradient * inputs[-1])[:, :, :48, :62]
+    leaf = torch.zeros_like(data).requires_grad_()
+    scaled = nn.functional.interpolate(leaf, (48, 62), mode="bilinear", align_corners=False)
+    (expected,) = torch.autograd.grad(scaled, leaf, relevance)
     actual = crp.CondAttribution(net)(data, {"y": boxes[0]}, lrp_zero()).heatmap
-    torch.testing.assert_close(actual, (gradient * data).sum(1), rtol=1e-6, atol=1e-9)
+    torch.testing.assert_close(actual, expected.sum(1), rtol=1e-6, atol=1e-9)
+    torch.testing.assert_close(actual.sum(), relevance.sum(), rtol=1e-6, atol=1e-9)
 
 
 def test_a_condition_on_a_layer_of_the_head_lets_its_channels_pass() -> None:

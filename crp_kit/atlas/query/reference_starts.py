@@ -15,7 +15,6 @@ from .rankings import SampleRanking
 
 __all__ = [
     "ConditionedOn",
-    "mask_starts",
     "own_target",
     "reference_labels",
     "reference_starts",
@@ -71,13 +70,32 @@ def starts_by_class(atlas: AtlasFile) -> ByClass | None:
 
 
 def reference_starts(
-    atlas: AtlasFile, labels: Sequence[int], conditioned_on: ConditionedOn | Target
+    atlas: AtlasFile,
+    labels: Sequence[int],
+    conditioned_on: ConditionedOn | Target,
+    *,
+    samples: NumberedSamples,
+    numbers: Sequence[int],
 ) -> Sequence[int | Target | None]:
-    """Return what the heatmap of each sample starts from: its class, a target, or None for the layer."""
+    """Return what the heatmap of each sample starts from: its class, a target, or None for the layer.
+
+    Parameters
+    ----------
+    atlas : AtlasFile
+    labels : sequence of int
+        From `reference_labels`.
+    conditioned_on : str or Target
+    samples : NumberedSamples
+        Of the atlas, read again where their labels are masks.
+    numbers : sequence of int
+        Which sample each label is of.
+    """
     if isinstance(conditioned_on, Target):
         return [conditioned_on] * len(labels)
     if conditioned_on == "layer":
         return [None] * len(labels)
+    if conditioned_on == "class" and atlas.header.target == "masks":
+        return _mask_starts(samples, numbers, labels)
     by_class = starts_by_class(atlas) if conditioned_on == "class" else None
     if by_class is not None:
         return [by_class(label) for label in labels]
@@ -85,7 +103,7 @@ def reference_starts(
     return labels if target is None else [target] * len(labels)
 
 
-def mask_starts(samples: NumberedSamples, numbers: Sequence[int], labels: Sequence[int]) -> list[Target]:
+def _mask_starts(samples: NumberedSamples, numbers: Sequence[int], labels: Sequence[int]) -> list[Target]:
     """Return the region of the class of each sample, in the mask that is its label."""
     starts: list[Target] = []
     for number, cls in zip(numbers, labels, strict=True):

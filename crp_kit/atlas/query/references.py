@@ -22,7 +22,7 @@ from .reference_maps import (
     of_one_shape,
     reference_sample,
 )
-from .reference_starts import ConditionedOn, mask_starts, reference_labels, reference_starts
+from .reference_starts import ConditionedOn, reference_labels, reference_starts
 
 if TYPE_CHECKING:
     from ...drawing import Figure
@@ -166,9 +166,8 @@ def find_references(
         check_origin(atlas, subject)
     images = tuple(reference_sample(subject.samples, number) for number in table.sample.tolist())
     labels = reference_labels(atlas, table, conditioned_on)
-    starts = reference_starts(atlas, labels, conditioned_on)
-    if atlas.header.target == "masks" and conditioned_on == "class":
-        starts = mask_starts(subject.samples, table.sample.tolist(), labels)
+    numbers = table.sample.tolist()
+    starts = reference_starts(atlas, labels, conditioned_on, samples=subject.samples, numbers=numbers)
     maps = ReferenceMaps(subject, layer.info, int(concept), batch_size)
     heatmaps: dict[int, torch.Tensor] = {}
     boxes: dict[int, Box] = {}

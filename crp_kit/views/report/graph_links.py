@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ...atlas.query.reference_starts import starts_by_class
 from ...attribution.layer_values import find_layer
 from ...concept_graph import ConceptEdge, concept_graph
 from ...errors import ConditionError
@@ -95,14 +96,14 @@ def _edges(source: SampleSource, root: tuple[str, int], below: Sequence[str], sa
             numbers = table.sample[(table.score > 0) & (table.target == cls)][:samples].tolist()
     if not numbers:
         return ()
-    concepts = source.subject.concepts
+    concepts, by_class = source.subject.concepts, starts_by_class(atlas)
     if isinstance(concepts, Mapping):
         concepts = {name: own for name, own in concepts.items() if name in (layer, *below)}
     try:
         return concept_graph(
             replace(source.subject, concepts=concepts),
             source.inputs(layer, numbers),
-            start={layer: [concept], "y": [cls]},
+            start={layer: [concept], "y": [cls if by_class is None else by_class(cls)]},
             layers=below,
             width=sum(atlas[name].n_concepts for name in below),
             batch_size=source.batch_size,

@@ -37,7 +37,10 @@ def _class_heatmaps(source: SampleSource, samples: Sequence[int]) -> dict[int, t
     heatmaps: dict[int, torch.Tensor] = {}
     for indices in of_one_shape(images):
         inputs = maps.inputs([images[index] for index in indices])
-        starts = reference_starts(source.atlas, [known[index][1] for index in indices], source.conditioned_on)
+        numbers, labels = zip(*(known[index] for index in indices), strict=True)
+        starts = reference_starts(
+            source.atlas, labels, source.conditioned_on, samples=source.subject.samples, numbers=numbers
+        )
         attr = source.subject.attribution(
             inputs,
             [{"y": [start]} for start in starts],

@@ -228,7 +228,9 @@ class SampleSource:
             maps.info.name,
             ids=ids,
             concept=model_layer.concept,
-            starts=reference_starts(self.atlas, labels, self.conditioned_on),
+            starts=reference_starts(
+                self.atlas, labels, self.conditioned_on, samples=self.subject.samples, numbers=samples
+            ),
             batch_size=len(rows),
         )
         return attr.heatmap.detach()
