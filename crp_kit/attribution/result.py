@@ -5,16 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 import torch
+from PIL import Image
 
+from ..checks import is_integer
 from ..conditions import ConditionSet
-from ..drawing import plots, png_of
+from ..drawing import imgify, plots, png_of, save_attribution
 from ..errors import InputError
 from ..tables import html_table
 from .conservation import ConservationReport, join_reports
+from .display import Display
 
 if TYPE_CHECKING:
     from ..drawing import Figure
@@ -68,6 +72,8 @@ class Attribution:
     by_concept : dict
         Of recorded layers whose concepts mix channels, such as directions: layer name to (row, concept, *position), the
         relevance of each concept at each position; mean and rest are the last two. Empty for gradients.
+    display : Display
+        How a study resizes and crops photos, and what it calls the classes.
     """
 
     heatmap: torch.Tensor
@@ -81,6 +87,7 @@ class Attribution:
     conservation: ConservationReport | None = None
     reached: torch.Tensor | None = None
     by_concept: Mapping[str, torch.Tensor] = field(default_factory=dict)
+    display: Display = field(default_factory=Display)
 
     def __len__(self) -> int:
         return len(self.conditions)
@@ -91,7 +98,7 @@ class Attribution:
 
     def titles(self) -> list[str]:
         """Return a title for each row: its condition set, and its sample where there are several."""
-        titles = [_condition_text(condition) for condition in self.conditions]
+        titles = [_condition_text(condition, self.display) for condition in self.conditions]
         if len(set(self.samples)) == 1:
             return titles
         return [f"sample {sample}: {title}" for sample, title in zip(self.samples, titles, strict=True)]
@@ -118,9 +125,10 @@ class Attribution:
 
         Parameters
         ----------
-        data : torch.Tensor, array or sequence, optional
+        data : torch.Tensor, array, PIL image or sequence, optional
             What the model saw, as the call got it, with all of its samples; images before normalisation, with values in
-            [0, 1]. Of tokens or features: their names, as a list, or a list for each sample.
+            [0, 1]. Photos of any size (PIL, or arrays (height, width, channel)) are resized and cropped as the study
+            does. Of tokens or features: their names, as a list, or a list for each sample.
         **options : Any
             As in `crp_kit.views.plot.heatmaps` for images, `crp_kit.views.plot.signals`, `crp_kit.views.plot.volumes`,
             and `crp_kit.views.plot.bars` for tokens and features.
@@ -132,13 +140,84 @@ class Attribution:
         Raises
         ------
         InputError
-            If the data has fewer samples than the result, or there is no picture of such inputs.
+            If the data has fewer samples than the result, an image has not the size that the model saw, or there is no
+            picture of such inputs.
         """
         if self.layout is None:
             raise InputError(f"there is no picture of heatmaps {tuple(self.heatmap.shape)}: plot parts of `heatmap`")
-        return draw(self.heatmap, self.layout, self._by_run(data), **{"titles": self.titles(), **options})
+        shown = self.data_by_run(data)
+        if self.layout == "image" and shown is not None:
+            shown = self.display.views(shown, tuple(self.heatmap.shape[1:]))
+        return draw(self.heatmap, self.layout, shown, **{"titles": self.titles(), **options})
 
-    def _by_run(self, data: Any) -> Any:
+    def imgify(self, row: int | None = None, **options: Any) -> Image.Image:
+        """Return the heatmaps as a PIL picture, one pixel for each value; several stand in a grid.
+
+        Parameters
+        ----------
+        row : int, optional
+            Only this one.
+        **options : Any
+            As in `crp_kit.views.imgify.imgify`: `cmap`, `vmin`, `vmax`, `level`, `symmetric`, `percentile`, `columns`.
+
+        Returns
+        -------
+        PIL.Image.Image
+
+        Raises
+        ------
+        InputError
+            If the heatmaps are not (height, width), or there is no such row.
+
+        Examples
+        --------
+        >>> import crp_kit as crp
+        >>> from crp_kit.data import ShapesDataset, demo_preprocess, demo_resnet
+        >>> study = crp.Study(demo_resnet(), ShapesDataset(8), preprocess=demo_preprocess)
+        >>> study(study.data[0][0], [{"y": [0]}]).imgify(cmap="coldnhot").size
+        (64, 64)
+        """
+        if row is not None and not is_integer(row, 0, len(self) - 1):
+            raise InputError(f"row is a whole number from 0 to {len(self) - 1}; got {row!r}")
+        image: Image.Image = imgify(self.heatmap if row is None else self.heatmap[row], **options)
+        return image
+
+    def save(self, folder: str | Path, data: Any = None, *, overwrite: bool = False, **options: Any) -> Path:
+        """Write arrays, pictures and a manifest into a folder, and return the path of ``manifest.json``.
+
+        ``arrays.npz`` has the values: ``heatmap``, ``input_relevance``, ``prediction``, ``relevance/LAYER`` and
+        ``activation/LAYER``. ``figure.png`` is what `plot` draws, and ``heatmap-ROW.png`` each heatmap, over its image
+        where that is given. The manifest is written last; it says what each row is, and the SHA-256 of each file.
+
+        Parameters
+        ----------
+        folder : str or Path
+            Made if it does not exist.
+        data, **options
+            As for `plot`.
+        overwrite : bool, optional
+            Replace files of these names.
+
+        Raises
+        ------
+        InputError
+            If a file of these names exists and is not to be replaced, or cannot be written; and as for `plot`.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> import crp_kit as crp
+        >>> from crp_kit.data import ShapesDataset, demo_preprocess, demo_resnet
+        >>> study = crp.Study(demo_resnet(), ShapesDataset(8), preprocess=demo_preprocess)
+        >>> image, label = study.data[0]
+        >>> path = study(image, [{"y": [label]}]).save(tempfile.mkdtemp(), image)
+        >>> sorted(file.name for file in path.parent.iterdir())
+        ['arrays.npz', 'figure.png', 'heatmap-0.png', 'manifest.json']
+        """
+        path: Path = save_attribution(self, folder, data, overwrite=overwrite, options=options)
+        return path
+
+    def data_by_run(self, data: Any) -> Any:
         """Return the data of each run of rows of one sample, where the runs are equally long; else of each row."""
         batched = isinstance(data, (torch.Tensor, np.ndarray)) and data.ndim == self.input_relevance.ndim
         listed = isinstance(data, Sequence) and not isinstance(data, str) and not all(isinstance(x, str) for x in data)
@@ -201,7 +280,7 @@ class Attribution:
         if self._drawable:
             return None
         totals = self.input_relevance.flatten(1).sum(1).tolist()[:_ROWS]
-        conditions = ("; ".join(_condition_text(condition).splitlines()) for condition in self.conditions)
+        conditions = ("; ".join(_condition_text(condition, self.display).splitlines()) for condition in self.conditions)
         rows = [
             (str(sample), condition, f"{total:.4g}")
             for sample, condition, total in zip(self.samples, conditions, totals, strict=False)
@@ -210,10 +289,10 @@ class Attribution:
         return html_table(heads, rows, text_columns=heads[1:2], caption=repr(self), hidden=len(self) - len(rows))
 
 
-def _condition_text(condition: ConditionSet) -> str:
+def _condition_text(condition: ConditionSet, display: Display) -> str:
     parts = [f"{name}: {', '.join(map(str, ids)) or 'none'}" for name, ids in condition.layers]
     if condition.targets is not None:
-        parts.append(f"y: {', '.join(map(str, condition.targets))}")
+        parts.append(display.target_words(condition.targets) or "no class")
     return "\n".join(parts) or "all"
 
 
@@ -243,6 +322,7 @@ def join(parts: list[Attribution]) -> Attribution:
         samples=tuple(sample for part in parts for sample in part.samples),
         gradient_nodes=tuple(sorted({name for part in parts for name in part.gradient_nodes})),
         by_concept={name: torch.cat([part.by_concept[name] for part in parts]) for name in parts[0].by_concept},
+        display=parts[0].display,
         reached=torch.cat(reached) if len(reached) == len(parts) else None,
         conservation=join_reports([part.conservation for part in parts if part.conservation is not None]),
     )

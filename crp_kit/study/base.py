@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import torch
+from PIL import Image
 
 from ..attribution.call_signature import parameters_of
 from ..attribution.cond_attribution import CondAttribution
+from ..attribution.display import Display
 from ..attribution.result import Attribution, join
 from ..attribution.subject import Subject
 from ..class_names import class_label
@@ -233,7 +235,7 @@ class StudyBase:
         InputError
             If the data is not floating point, is empty, or has NaN in it.
         """
-        return self.attribution.generate(
+        parts = self.attribution.generate(
             self.inputs(images),
             self.subject.conditions(conditions),
             self.subject.composite,
@@ -248,6 +250,7 @@ class StudyBase:
             verbose=verbose,
             diagnose=diagnose,
         )
+        return (replace(part, display=self._display) for part in parts)
 
     @parameters_of(generate)
     def __call__(self, *args: Any, **options: Any) -> Attribution:
@@ -304,6 +307,40 @@ class StudyBase:
         from ..inspection import show_layer_indices
 
         return show_layer_indices(self.attribution, self._example(image))
+
+    def view(self, image: Any) -> Image.Image:
+        """Return an image as the model sees it: resized and cropped as by `preprocess`, not normalised.
+
+        Parameters
+        ----------
+        image : PIL image, torch.Tensor or array
+            A photo, (height, width, channel) where it is an array; or an image as the data gives it, (channel, height,
+            width), which stays as it is.
+
+        Returns
+        -------
+        PIL.Image.Image
+
+        Raises
+        ------
+        InputError
+            If it is no image.
+
+        Examples
+        --------
+        >>> import crp_kit as crp
+        >>> from crp_kit.data import demo_resnet
+        >>> from crp_kit.data.preprocess import Preprocess
+        >>> from PIL import Image
+        >>> crp.Study(demo_resnet(), preprocess=Preprocess(72, 64)).view(Image.new("RGB", (640, 480))).size
+        (64, 64)
+        """
+        return self._display.view(image)
+
+    @property
+    def _display(self) -> Display:
+        preprocess = self.subject.preprocess
+        return Display(preprocess if isinstance(preprocess, Preprocess) else None, self.classes)
 
     def _example(self, image: Any) -> Any:
         return self.inputs(self.subject.samples.first_image() if image is None else image)

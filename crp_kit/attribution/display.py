@@ -1,0 +1,77 @@
+"""Display of results: images as the model saw them, and words for classes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from ..class_names import class_words
+from ..data.pixels import picture
+from ..data.preprocess import Preprocess
+from ..errors import InputError
+
+__all__ = ["Display"]
+
+
+@dataclass(frozen=True)
+class Display:
+    """What a study knows of the pictures of its results.
+
+    Parameters
+    ----------
+    geometry : Preprocess or None
+        Resizes and crops photos as for the model; None where images are given as the model sees them.
+    classes : tuple of str
+        Names of the classes; empty where none are known.
+    """
+
+    geometry: Preprocess | None = None
+    classes: tuple[str, ...] = ()
+
+    def view(self, image: Any, size: tuple[int, ...] | None = None) -> Image.Image:
+        """Return an image as the model saw it.
+
+        Parameters
+        ----------
+        image : PIL image, torch.Tensor or array
+            A photo of any size, (height, width, channel) where it is an array; or what the model saw, before
+            normalisation: (channel, height, width), or of `size`.
+        size : tuple of int, optional
+            Height and width that the model saw, if known.
+
+        Raises
+        ------
+        InputError
+            If it is no image, or there is no geometry to bring it to the size.
+        """
+        is_photo = isinstance(image, Image.Image)
+        pixels = picture(image)
+        if not is_photo:
+            channels_last = np.ndim(image) == 3 and np.shape(image)[-1] in (1, 3) and np.shape(image)[0] not in (1, 3)
+            is_photo = channels_last if size is None else pixels.size[::-1] != size
+        if is_photo and self.geometry is not None and self.geometry.axes == 2:
+            pixels = picture(self.geometry.view(image if isinstance(image, Image.Image) else pixels))
+        if size is not None and pixels.size[::-1] != size:
+            height, width = size
+            raise InputError(
+                f"the image is {pixels.width}x{pixels.height} pixels and the model saw {width}x{height}: give it "
+                f"resized and cropped, or make the study with a crp_kit.models.Preprocess, which does so"
+            )
+        return pixels
+
+    def views(self, images: Any, size: tuple[int, ...]) -> list[Image.Image]:
+        """Return one image, or a sequence or batch of them, as the model saw them."""
+        several = isinstance(images, (torch.Tensor, np.ndarray)) and images.ndim == 4
+        if several or (isinstance(images, Sequence) and not isinstance(images, str)):
+            return [self.view(image, size) for image in images]
+        return [self.view(images, size)]
+
+    def target_words(self, targets: Sequence[Any]) -> str:
+        """Return classes by name, and other targets as they are written."""
+        shown = (class_words(one, self.classes) if isinstance(one, int) else str(one) for one in targets)
+        return ", ".join(shown)

@@ -1,0 +1,131 @@
+"""Pictures and files of a result: photos as the model saw them, zennit's parameters, whole files or none."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from zennit.image import palette
+
+import crp_kit as crp
+from crp_kit.data import demo_resnet
+from crp_kit.data.preprocess import Preprocess
+from crp_kit.errors import InputError
+from crp_kit.views.imgify import imgify
+
+NAMES = tuple(f"class number {number}" for number in range(8))
+PREPROCESS = Preprocess(72, 64)
+STUDY = crp.Study(demo_resnet(), preprocess=PREPROCESS, classes=NAMES)
+PHOTO = Image.fromarray(np.random.default_rng(0).integers(0, 255, (90, 140, 3), dtype=np.uint8))
+VIEW = PREPROCESS.view(PHOTO)
+ATTR = STUDY(PHOTO, [{"layer2.1.conv2": [24], "y": [3]}, {"y": ["class number 5"]}], record_layer=["layer2.1.conv2"])
+
+
+def first_panel(figure: Any) -> np.ndarray:
+    return np.asarray(figure.axes[0].get_images()[0].get_array())
+
+
+def test_photos_of_any_form_are_shown_as_the_model_saw_them() -> None:
+    expected = (VIEW.movedim(0, -1) * 255).round().numpy()
+    tensor = torch.from_numpy(np.array(PHOTO)).movedim(-1, 0)
+    for image in (PHOTO, np.array(PHOTO), tensor, VIEW, VIEW[None], VIEW.numpy(), [PHOTO]):
+        assert np.abs(first_panel(ATTR.plot(image)) - expected).max() <= 1
+    for image in (PHOTO, np.array(PHOTO), VIEW):
+        assert np.abs(np.asarray(STUDY.view(image)).astype(int) - expected).max() <= 1
+
+
+def test_a_result_without_a_study_asks_for_the_image_as_the_model_saw_it() -> None:
+    attr = STUDY.attribution(PREPROCESS.normalise(VIEW)[None], [{"y": [0]}], "epsilon_plus_flat")
+    assert np.abs(first_panel(attr.plot(VIEW)) - 255 * VIEW.movedim(0, -1).numpy()).max() <= 1
+    with pytest.raises(InputError, match="the image is 140x90 pixels and the model saw 64x64: give it resized and cro"):
+        attr.plot(PHOTO)
+
+
+def test_titles_are_words_where_names_are_known() -> None:
+    assert ATTR.titles() == ["layer2.1.conv2: 24\nclass number 3", "class number 5"]
+    attr = STUDY.attribution(PREPROCESS.normalise(VIEW)[None], [{"y": [0, 2]}], "epsilon_plus_flat")
+    assert attr.titles() == ["class 0, class 2"]
+
+
+def test_a_result_can_be_pickled_without_its_model() -> None:
+    stored = pickle.dumps(ATTR)
+    assert len(stored) < 4_000_000
+    assert pickle.loads(stored).titles() == ATTR.titles()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"vmin": -1.0, "vmax": 2.0},
+        {"vmax": 1.5, "symmetric": True},
+        {"symmetric": False},
+        {"symmetric": True, "percentile": 100, "level": 2.0},
+        {"symmetric": True, "percentile": 100, "level": 0.5},
+    ],
+)
+def test_imgify_agrees_with_zennit_but_for_the_rounding_of_its_palette(options: dict[str, Any]) -> None:
+    values = np.random.default_rng(1).normal(size=(20, 30))
+    largest = np.abs(values).max()
+    usual = (values.min(), values.max()) if options.get("symmetric") is False else (-largest, largest)
+    low, high = options.get("vmin", -options.get("vmax", -usual[0])), options.get("vmax", usual[1])
+    index = (255 * (values - low) / (high - low)).clip(0, 255).astype(np.uint8)  # as zennit.image.imgify does
+    expected = np.asarray(palette("coldnhot", options.get("level", 1.0))).reshape(-1, 3)[index].astype(int)
+    shown = imgify(values, cmap="coldnhot", **options)
+    difference = np.abs(np.asarray(shown).astype(int) - expected)
+    assert difference.max() <= 10 * max(options.get("level", 1.0), 1.0)  # two steps of 256 in the steepest part
+
+
+def test_several_heatmaps_are_a_grid_and_a_row_is_one() -> None:
+    assert ATTR.imgify(1).size == (64, 64)
+    assert ATTR.imgify(columns=2).size == (132, 64)
+    assert imgify(np.full((2, 2), 7.0), symmetric=False, cmap="bwr").getpixel((0, 0)) == (255, 255, 255)
+    for options, message in [
+        ({"row": 2}, "row is a whole number from 0 to 1; got 2"),
+        ({"vmin": 1.0, "vmax": 1.0}, "the scale goes from vmin to vmax, a higher value; got 1 and 1"),
+        ({"level": 0}, "level is a positive number; got 0"),
+        ({"columns": 0}, "columns is a whole number of at least 1; got 0"),
+    ]:
+        with pytest.raises(InputError, match=message):
+            ATTR.imgify(**options)  # type: ignore[arg-type]
+
+
+def test_saved_files_hold_the_values_and_the_manifest_says_which_they_are(tmp_path: Path) -> None:
+    manifest = json.loads(ATTR.save(tmp_path / "new", PHOTO, width=3.4).read_text())
+    folder = tmp_path / "new"
+    names = {"arrays.npz", "figure.png", "heatmap-0.png", "heatmap-1.png"}
+    assert {path.name for path in folder.iterdir()} == names | {"manifest.json"}
+    assert {name: file["sha256"] for name, file in manifest["files"].items()} == {
+        name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in names
+    }
+    with np.load(folder / "arrays.npz") as arrays:
+        assert np.array_equal(arrays["heatmap"], ATTR.heatmap.numpy())
+        assert np.array_equal(arrays["relevance/layer2.1.conv2"], ATTR.relevances["layer2.1.conv2"].numpy())
+        assert arrays["input_relevance"].shape == (2, 3, 64, 64)
+    assert [row["title"] for row in manifest["rows"]] == ATTR.titles()
+    assert manifest["rows"][0]["condition"] == {"layer2.1.conv2": [24], "y": [3]}
+    with Image.open(folder / "heatmap-0.png") as picture, Image.open(folder / "figure.png") as figure:
+        assert picture.size == (64, 64)
+        assert figure.width == pytest.approx(3.4 * 150, abs=1)
+
+
+def test_nothing_is_replaced_unless_asked(tmp_path: Path) -> None:
+    (tmp_path / "heatmap-1.png").write_text("mine")
+    with pytest.raises(InputError, match=r"heatmap-1.png exists; overwrite=True replaces it"):
+        ATTR.save(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["heatmap-1.png"]
+    assert ATTR.save(tmp_path, overwrite=True).exists()
+    with pytest.raises(InputError, match="is a file; name a folder"):
+        ATTR.save(tmp_path / "arrays.npz")
+
+
+def test_results_of_features_are_saved_without_pictures_of_rows(tmp_path: Path) -> None:
+    attr = crp.CondAttribution(torch.nn.Linear(4, 3).eval())(torch.ones(1, 4), [{"y": [0]}], None)
+    attr.save(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["arrays.npz", "figure.png", "manifest.json"]
