@@ -15,6 +15,7 @@ from ..files import check_sample
 from ..targets import Target
 from .files import check_outputs, write_file
 from .group import say
+from .look import look_of, look_options
 from .options import class_named, overwrite_option, study_of, study_options
 from .target_options import target_of, target_options
 
@@ -47,7 +48,7 @@ _SUFFIXES = (*_PICTURES, ".json", ".dot")
     help="Names, patterns or module types of the layers to decompose into. Repeatable.  [default: all convolutions "
     "and linear layers]",
 )
-@click.option("--width", default="5,3", show_default=True, metavar="N,N,…", help="Children kept at each level.")
+@click.option("--children", default="5,3", show_default=True, metavar="N,N,…", help="Children kept at each level.")
 @click.option("--min-share", type=click.FloatRange(min=0), default=0.0, help="Leave out children below this share.")
 @click.option(
     "--rank",
@@ -61,6 +62,7 @@ _SUFFIXES = (*_PICTURES, ".json", ".dot")
 )
 @click.option("-k", "k", type=click.IntRange(min=1), default=1, show_default=True, help="References of each concept.")
 @click.option("--heatmaps", is_flag=True, help="Show conditional heatmaps of the image in figures.")
+@look_options
 @click.option("--batch-size", type=click.IntRange(min=1), default=16, show_default=True, help="Rows computed at once.")
 @click.option(
     "-o",
@@ -79,7 +81,7 @@ def graph(images: tuple[Path, ...], **options: Any) -> None:
     \b
     Examples:
       crp-kit graph cat.jpg --model torchvision:resnet50 --weights DEFAULT --class 282 --layers 'layer[34].*conv3' \\
-          --width 4,3,2 -o graph.png -o graph.json
+          --children 4,3,2 -o graph.png -o graph.json
       crp-kit graph cat.jpg --model demo:resnet --start layer3.1.conv2:36 --class 0
       crp-kit graph image.png --model demo:resnet --atlas atlas.h5 --data demo:shapes -o graph.svg
 
@@ -94,7 +96,8 @@ def graph(images: tuple[Path, ...], **options: Any) -> None:
         raise InputError("--atlas and --data belong together: the references of an atlas are in its dataset")
     if options["atlas"] is not None and not any(path.suffix.lower() in _PICTURES for path in outputs):
         raise InputError(f"--atlas shows references in a figure: add -o with one of {', '.join(_PICTURES)}")
-    asked = {"layers": [_layer(one) for one in options["layers"]] or None, "width": _widths(options["width"])}
+    look_of(options)
+    asked = {"layers": [_layer(one) for one in options["layers"]] or None, "width": _children(options["children"])}
     study, found, view = _computed(images, asked, options)
     drawn = any(path.suffix.lower() in _PICTURES for path in outputs)
     figure = _figure(study, found, view, options) if drawn else None
@@ -117,9 +120,9 @@ def _layer(text: str) -> Any:
     return kind if isinstance(kind, type) and issubclass(kind, nn.Module) else text
 
 
-def _widths(text: str) -> tuple[int, ...]:
+def _children(text: str) -> tuple[int, ...]:
     if not re.fullmatch(r"\s*[1-9]\d*\s*(,\s*[1-9]\d*\s*)*", text):
-        raise InputError(f"--width is written like 5,3: children at each level, at least 1; got {text!r}")
+        raise InputError(f"--children is written like 5,3: how many are kept at each level, at least 1; got {text!r}")
     return tuple(int(one) for one in text.split(","))
 
 
@@ -167,7 +170,7 @@ def _figure(study: Study, found: ConceptGraph, view: torch.Tensor, options: dict
         with ConceptAtlas(options["atlas"]) as atlas:
             references = study.reference_pictures(found, atlas, k=options["k"])
     heatmaps = study.node_heatmaps(found, view, batch_size=options["batch_size"]) if options["heatmaps"] else {}
-    return found.plot(references=references, image=image, classes=study.classes, heatmaps=heatmaps)
+    return found.plot(references=references, image=image, classes=study.classes, heatmaps=heatmaps, **look_of(options))
 
 
 def _write(path: Path, found: ConceptGraph, figure: Any, study: Study, *, overwrite: bool) -> None:

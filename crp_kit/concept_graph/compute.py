@@ -45,7 +45,7 @@ def concept_graph(
     )
     batch_size = check_integer("batch_size", batch_size, low=1, error=ConditionError)
     samples = Samples(subject.attribution, named, count, composite=subject.composite, batch_size=batch_size)
-    return ConceptGraph(decompose(samples, asked))
+    return ConceptGraph(decompose(samples, asked), subject.classes)
 
 
 def _widths(given: Any) -> tuple[Any, ...]:

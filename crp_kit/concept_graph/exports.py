@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from ..conditions import OUTPUT
 from ..errors import CrpKitError, InputError
 from .decompose import Decomposition
+from .gathering import LEAST, Gathered, left_over, shown_part
 from .parts import ConceptEdge, ConceptNode, Key, Start
 
 if TYPE_CHECKING:
@@ -157,11 +158,12 @@ def _width(share: float) -> float:
     return 0.5 + 7.5 * min(abs(share), 1.0)
 
 
-def as_text(graph: Decomposition, classes: Mapping[int, str]) -> str:
+def as_text(graph: Decomposition, classes: Mapping[int, str], least: float = LEAST) -> str:
     """Return a concept graph as an indented tree; a concept that occurs again is not written out again."""
+    shown = shown_part(graph.nodes, graph.edges, least)
     nodes = {node.key: node for node in graph.nodes}
     children: dict[Key, list[ConceptEdge]] = {}
-    for edge in graph.edges:
+    for edge in shown.edges:
         children.setdefault(edge.source, []).append(edge)
     root = graph.nodes[0]
     head = (
@@ -183,7 +185,7 @@ def as_text(graph: Decomposition, classes: Mapping[int, str]) -> str:
             yield f"{indent}{stem}{edge.share:.1%}{spread}  {edge.target[0]} {nodes[edge.target].name}{again}"
             yield from below(edge.target, indent + deeper)
         if node.unexplained is not None:
-            yield f"{indent}└─ {_left(node)}"
+            yield f"{indent}└─ {_left(node, shown.at(key))}"
 
     return "\n".join(
         [head, f"{root.layer} {called(root, classes)}, relevance {root.relevance:.4g}", *below(root.key, "")]
@@ -200,8 +202,9 @@ def _of(graph: Decomposition, classes: Mapping[int, str]) -> str:
     return text if cls is None else f"{text} for {classes.get(cls, f'class {cls}')}"
 
 
-def _left(node: ConceptNode) -> str:
+def _left(node: ConceptNode, gathered: Gathered) -> str:
     """Return the line on the relevance that the children do not get."""
-    others = node.others or 0.0
-    rest = (node.unexplained or 0.0) - others
-    return f"{node.unexplained:.1%}  not shown (other concepts {others:.1%}, biases and other paths {rest:.1%})"
+    others, absorbed = left_over(node, gathered)
+    sign = " of the opposite sign" if absorbed < 0 else ""
+    few = f" ({gathered.count} of them below {LEAST:.0%})" if gathered.count else ""
+    return f"{others:.1%}  other concepts{few}; biases and other paths absorb {abs(absorbed):.1%}{sign}"

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
 
-from ..atlas.query.references import find_references
+from ..atlas.query.references import References, find_references
 from ..conditions import OUTPUT
 from ..errors import InputError
 from .parts import Key
@@ -16,13 +16,16 @@ if TYPE_CHECKING:
     from ..atlas import ConceptAtlas
     from ..attribution.subject import Subject
 
-__all__ = ["graph_references", "node_heatmaps"]
+__all__ = ["Picture", "graph_references", "node_heatmaps"]
+
+Picture: TypeAlias = tuple[torch.Tensor, torch.Tensor | None]
+"""An image, (channel, height, width), and its conditional heatmap, (height, width), or None."""
 
 
 def graph_references(
     subject: Subject, graph: ConceptGraph, atlas: ConceptAtlas, *, k: int, receptive_field: bool
-) -> dict[Key, tuple[torch.Tensor, ...]]:
-    """Return the references of each concept whose layer an atlas has: (channel, height, width), best first.
+) -> dict[Key, tuple[Picture, ...]]:
+    """Return the references of each concept whose layer an atlas has, best first, each with its conditional heatmap.
 
     Raises
     ------
@@ -32,13 +35,25 @@ def graph_references(
     keys = [node.key for node in graph.nodes if node.layer in atlas.layers]
     if not keys:
         raise InputError(f"{atlas.path} has none of the layers {', '.join(graph.layers)}; it has {', '.join(atlas)}")
-    pictures: dict[Key, tuple[torch.Tensor, ...]] = {}
+    pictures: dict[Key, tuple[Picture, ...]] = {}
     for layer, concept in keys:
         references = find_references(
             subject, atlas[layer], concept, k=k, receptive_field=receptive_field, check=not pictures
         )
-        pictures[layer, concept] = references.crops() if receptive_field else references.images
+        images = references.crops() if receptive_field else references.images
+        pictures[layer, concept] = tuple(
+            (image, heatmap if image.shape[1:] == heatmap.shape else None)
+            for image, heatmap in zip(images, _heatmaps(references), strict=True)
+        )
     return pictures
+
+
+def _heatmaps(references: References) -> list[torch.Tensor]:
+    """Return the heatmaps of references: of receptive fields, if there are any, the part inside."""
+    if references.boxes is None:
+        return list(references.heatmaps)
+    boxes = zip(references.heatmaps, references.boxes, strict=True)
+    return [heatmap[top:bottom, left:right] for heatmap, (top, left, bottom, right) in boxes]
 
 
 def node_heatmaps(subject: Subject, graph: ConceptGraph, inputs: Any, *, batch_size: int) -> dict[Key, torch.Tensor]:

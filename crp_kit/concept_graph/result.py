@@ -29,6 +29,8 @@ class ConceptGraph:
     ----------
     decomposition : Decomposition
         Nodes and edges.
+    classes : sequence of str or dict, optional
+        Names of the classes.
 
     References
     ----------
@@ -36,8 +38,9 @@ class ConceptGraph:
     Propagation, Nature Machine Intelligence 5, 2023: the attribution graph of Fig. 3d.
     """
 
-    def __init__(self, decomposition: Decomposition) -> None:
+    def __init__(self, decomposition: Decomposition, classes: Classes = None) -> None:
         self._found = decomposition
+        self.classes = class_names(classes)
 
     @property
     def start(self) -> dict[str, list[Any]]:
@@ -179,9 +182,9 @@ class ConceptGraph:
         Parameters
         ----------
         classes : sequence of str or dict, optional
-            Names of the classes.
+            Names of the classes; by default those of the study.
         """
-        return as_dot(self._found, class_names(classes))
+        return as_dot(self._found, class_names(classes) or self.classes)
 
     def to_text(self, *, classes: Classes = None) -> str:
         """Return the graph as an indented tree.
@@ -189,9 +192,9 @@ class ConceptGraph:
         Parameters
         ----------
         classes : sequence of str or dict, optional
-            Names of the classes.
+            Names of the classes; by default those of the study.
         """
-        return as_text(self._found, class_names(classes))
+        return as_text(self._found, class_names(classes) or self.classes)
 
     def __repr__(self) -> str:
         return self.to_text()
@@ -199,11 +202,12 @@ class ConceptGraph:
     def plot(
         self,
         *,
-        references: Mapping[Key, Sequence[torch.Tensor]] | None = None,
+        references: Mapping[Key, Sequence[Any]] | None = None,
         heatmaps: Mapping[Key, torch.Tensor] | None = None,
         image: Any = None,
         classes: Classes = None,
         ax: Axes | None = None,
+        **options: Any,
     ) -> Figure:
         """Return a matplotlib Figure: layers as columns, from the start at the left down to the lowest at the right.
 
@@ -219,14 +223,17 @@ class ConceptGraph:
             Names of the classes.
         ax : matplotlib.axes.Axes, optional
             Where to draw; by default in a new figure of the size that the graph needs.
+        **options : Any
+            As in `crp_kit.views.plot.concept_graph`: `style`, `percentile`, `cmap`, `least`, `width`.
         """
         figure: Figure = plots().concept_graph(
             self,
             references=references or {},
             heatmaps=heatmaps or {},
             image=image,
-            classes=class_names(classes),
+            classes=class_names(classes) or self.classes,
             ax=ax,
+            **options,
         )
         return figure
 

@@ -146,8 +146,8 @@ class DatasetAnalyses(AtlasBuilds):
         Returns
         -------
         dict
-            Of a concept graph by layer and concept: images (channel, height, width). Of a region map by concept: pairs
-            of an image and its conditional heatmap.
+            By layer and concept of a concept graph, or by concept of a region map: pairs of an image, (channel, height,
+            width), and its conditional heatmap, (height, width).
 
         Raises
         ------

@@ -32,14 +32,14 @@ crp_kit = partial(invoke, "graph")
 
 
 def test_graph_prints_the_graph_of_the_library(folder: Path) -> None:
-    result = crp_kit("0.png", *DEMO, "--layers", LAYERS, "--width", "2,2", "--class", 3)
+    result = crp_kit("0.png", *DEMO, "--layers", LAYERS, "--children", "2,2", "--class", 3)
     loaded = load_model("demo:resnet")
     inputs = load_images(["0.png"], loaded.preprocess).inputs
     graph = concept_graph_of(CondAttribution(loaded.model), inputs, "epsilon_plus_flat", start={"y": [3]},
                              layers=LAYERS, width=(2, 2))  # fmt: skip
     assert result.exit_code == 0, result.stderr
     assert result.stdout == graph.to_text(classes=loaded.classes) + "\n"
-    printed = crp_kit("0.png", *DEMO, "--layers", LAYERS, "--width", "2,2", "--class", loaded.classes[3], "--json")
+    printed = crp_kit("0.png", *DEMO, "--layers", LAYERS, "--children", "2,2", "--class", loaded.classes[3], "--json")
     assert ConceptGraph.from_json(json.loads(printed.stdout)) == graph
 
 
@@ -59,7 +59,7 @@ def test_graph_writes_several_files_at_once(folder: Path) -> None:
 
 
 def test_several_images_give_the_mean_graph(folder: Path) -> None:
-    result = crp_kit("0.png", "1.png", *DEMO, "--class", 3, "--layers", LAYERS, "--width", "2", "--json")
+    result = crp_kit("0.png", "1.png", *DEMO, "--class", 3, "--layers", LAYERS, "--children", "2", "--json")
     assert json.loads(result.stdout)["samples"] == 2
 
 
@@ -69,7 +69,7 @@ def test_an_atlas_shows_references(folder: Path) -> None:
     data = ShapesDataset(8, split="test")
     atlas_of(CondAttribution(loaded.model), data, "atlas.h5", layers=["layer3.1.conv2"], verbose=False,
                 composite="epsilon_plus_flat", preprocess=loaded.preprocess).close()  # fmt: skip
-    result = crp_kit("0.png", *DEMO, "--layers", "layer3.1.conv2", "--width", 2, "--atlas", "atlas.h5",
+    result = crp_kit("0.png", *DEMO, "--layers", "layer3.1.conv2", "--children", 2, "--atlas", "atlas.h5",
                      "--data", "demo:shapes:8:test", "-o", "graph.png")  # fmt: skip
     assert result.exit_code == 0, result.stderr
 
@@ -78,7 +78,7 @@ def test_an_atlas_shows_references(folder: Path) -> None:
     ("options", "message"),
     [
         (("-o", "graph.txt"), "the graph 'graph.txt' needs one of the endings"),
-        (("--width", "3,0"), "--width is written like 5,3"),
+        (("--children", "3,0"), "--children is written like 5,3"),
         (("--class", "zebra"), "no class is named 'zebra'; the first ones are"),
         (("--class", "99"), "class 99 of 'y' is out of range"),
         (("--start", "layer3.1.conv2"), "expected ':' and concept ids"),

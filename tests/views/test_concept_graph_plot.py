@@ -17,6 +17,7 @@ from matplotlib.patches import FancyBboxPatch, PathPatch
 from crp_kit import ConceptAtlas, ConceptGraph, CondAttribution, Study
 from crp_kit.data import ShapesDataset, demo_preprocess, demo_resnet
 from crp_kit.errors import InputError
+from crp_kit.views.image import overlay
 from crp_kit.views.plot import concept_graph
 from crp_kit.views.plot.columns import arrange
 
@@ -59,21 +60,26 @@ def texts(figure: Figure) -> list[str]:
 
 
 def test_every_concept_has_a_box_and_every_edge_a_line(graph: ConceptGraph) -> None:
-    figure = graph.plot()
+    figure = graph.plot(least=0)
     assert len(boxes(figure)) == len(graph)
     assert len(lines(figure)) == len(graph.edges)
     joined = "\n".join(texts(figure))
-    for node in graph:
+    for node in graph.nodes[1:]:
         assert node.name in joined
+    assert DATA.classes[graph.root.concept] in " ".join(joined.split())
     for layer in LAYERS:
         assert layer in joined
 
 
-def test_texts_and_boxes_do_not_overlap_and_lie_inside_of_the_figure(graph: ConceptGraph) -> None:
-    figure = graph.plot()
+@pytest.mark.parametrize("width", [2.4, 3.4, 5.0, 7.0, 20.0, None])
+def test_texts_and_boxes_do_not_overlap_and_lie_inside_of_the_figure(graph: ConceptGraph, width: float | None) -> None:
+    figure = graph.plot(width=width, classes={graph.root.concept: "a class of a long name, as there are some"})
+    assert width is None or figure.get_figwidth() == width
     renderer = FigureCanvasAgg(figure).get_renderer()
     places = [one.get_window_extent(renderer) for one in figure.axes[0].texts]
-    places.append(figure.axes[0].get_legend().get_window_extent(renderer))
+    assert min(float(one.get_fontsize()) for one in figure.axes[0].texts) >= 4.2
+    legend = figure.axes[0].get_legend()
+    places += [legend.get_window_extent(renderer)] if legend else []
     for first, second in combinations(places, 2):
         assert not first.overlaps(second)
     for first, second in combinations([one.get_window_extent(renderer) for one in boxes(figure)], 2):
@@ -90,7 +96,7 @@ def test_signs_are_red_and_blue_and_widths_grow_with_shares(graph: ConceptGraph)
         edge.update(relevance=relevance, share=share)
     for edge in plain["edges"][3:]:
         edge.update(relevance=0.01, share=0.001)
-    figure = ConceptGraph.from_json(plain).plot()
+    figure = ConceptGraph.from_json(plain).plot(least=0)
     strong, against, weak = lines(figure)[:3]
     assert strong.get_linewidth() > against.get_linewidth() > weak.get_linewidth()
     red, blue = to_rgb(strong.get_edgecolor()), to_rgb(against.get_edgecolor())
@@ -112,7 +118,7 @@ def test_widths_have_a_scale_that_suits_the_largest_share_and_the_legend_says_it
     for edge in plain["edges"]:
         edge.update(share=-largest / 2)
     plain["edges"][0].update(share=largest)
-    figure = ConceptGraph.from_json(plain).plot()
+    figure = ConceptGraph.from_json(plain).plot(least=0)
     drawn = figure.axes[0].get_legend()
     assert [one.get_text() for one in drawn.get_texts()][-3:] == legend
     shares, widths = (
@@ -127,9 +133,9 @@ def test_widths_have_a_scale_that_suits_the_largest_share_and_the_legend_says_it
 def test_pictures_stand_in_their_nodes(study: Study, graph: ConceptGraph, atlas: ConceptAtlas) -> None:
     lower = sum(node.layer == LAYERS[0] for node in graph)
     references = study.reference_pictures(graph, atlas)
-    assert len(graph.plot(references=references).axes[0].images) == lower
+    assert len(graph.plot(references=references, least=0).axes[0].images) == lower
     heatmaps = study.node_heatmaps(graph, DATA[5][0])
-    figure = graph.plot(references=references, heatmaps=heatmaps, image=DATA[5][0])
+    figure = graph.plot(references=references, heatmaps=heatmaps, image=DATA[5][0], least=0)
     assert len(figure.axes[0].images) == lower + len(graph) + 1
     inside = [one.get_bbox() for one in boxes(figure)]
     for image in figure.axes[0].images:
@@ -156,7 +162,7 @@ def test_names_of_classes_stand_in_the_node_and_dollar_signs_are_no_formulas(gra
 def test_axes_of_the_caller_are_drawn_into(graph: ConceptGraph) -> None:
     mine = Figure()
     place = mine.add_subplot()
-    assert graph.plot(ax=place) is mine
+    assert graph.plot(ax=place, least=0) is mine
     assert len(boxes(mine)) == len(graph)
 
 
@@ -192,6 +198,44 @@ def test_what_cannot_be_drawn_is_refused(
         concept_graph(graph, heatmaps={graph.root.key: torch.zeros(2, 3, 4)})
     with pytest.raises(InputError, match="classes are names of all classes"):
         graph.plot(classes="cat")
+
+
+def test_small_shares_are_gathered_as_others_with_what_only_they_lead_to(graph: ConceptGraph) -> None:
+    plain = graph.to_json()
+    root = (plain["nodes"][0]["layer"], plain["nodes"][0]["concept"])
+    for edge in plain["edges"]:
+        edge.update(share=0.2)
+    first, *small = [edge for edge in plain["edges"] if tuple(edge["source"]) == root]
+    for edge in small:
+        edge.update(share=-0.004)
+    plain["nodes"][0].update(others=0.1, unexplained=-1.9)
+    changed = ConceptGraph.from_json(plain)
+    reached = {root, tuple(first["target"])}
+    large = [(tuple(edge["source"]), tuple(edge["target"])) for edge in plain["edges"] if edge["share"] > 0]
+    for _ in large:
+        reached |= {target for source, target in large if source in reached}
+    figure = changed.plot()
+    assert len(boxes(figure)) == len(reached)
+    others = 0.1 - 0.004 * len(small)
+    assert f"others {100 * others:.0f} %" in texts(figure)
+    assert "absorbed 200 % (−)" in texts(figure)
+    assert "(−) with the opposite sign" in " ".join(" ".join(texts(figure)).split())
+    assert "biases and other paths absorb 200.0% of the opposite sign" in changed.to_text()
+    assert f"{len(small)} of them below 1%" in changed.to_text()
+    with pytest.raises(InputError, match="least is a share from 0 to 1; got 2"):
+        graph.plot(least=2)
+
+
+def test_references_are_masked_where_they_have_a_heatmap(graph: ConceptGraph) -> None:
+    image, heatmap = torch.full((3, 24, 24), 0.8), torch.zeros(24, 24)
+    heatmap[2:8, 2:8] = 1
+    key = graph.root.key
+    (masked,) = graph.plot(references={key: [(image, heatmap)]}).axes[0].images
+    assert np.asarray(masked.get_array())[20, 20].tolist() == [24] * 3
+    (plain,) = graph.plot(references={key: [image]}).axes[0].images
+    assert np.asarray(plain.get_array())[20, 20].tolist() == [204] * 3
+    (over,) = graph.plot(heatmaps={key: heatmap}, image=image, references={key: []}).axes[0].images[1:]
+    assert (np.asarray(over.get_array()) == np.asarray(overlay(image, heatmap))).all()
 
 
 def test_columns_have_few_crossings_and_room_for_edges_that_pass_them() -> None:

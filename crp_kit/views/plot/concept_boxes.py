@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING, Any
 from matplotlib.axes import Axes
 from matplotlib.patches import FancyBboxPatch, Rectangle
 
+from ...concept_graph.gathering import left_over
 from .labels import literal, percent
 from .panels import OUTLINE
 
 if TYPE_CHECKING:
     from ...concept_graph import ConceptNode
-    from ...concept_graph.result import ConceptGraph
+    from ...concept_graph.gathering import Shown
 
-__all__ = ["GREY", "Boxes"]
+__all__ = ["GREY", "Boxes", "draw_picture"]
 
 # All lengths are inches, which are the units of the axes.
 _PICTURE, _GAP, _PAD = 0.82, 0.05, 0.07
@@ -36,14 +37,14 @@ class Boxes:
 
     Parameters
     ----------
-    graph : GraphView
+    shown : Shown
     pictures : dict
         By layer and concept, (height, width, 3) each.
     classes : dict
         Names of classes by number.
     """
 
-    graph: ConceptGraph
+    shown: Shown
     pictures: Mapping[tuple[str, int], Sequence[Any]]
     classes: Mapping[int, str]
 
@@ -55,18 +56,31 @@ class Boxes:
     def height(self, node: ConceptNode) -> float:
         """Return the height that a node needs for its content and for its edges, in inches."""
         strip = _PICTURE + _GAP if self.pictures[node.key] else 0.0
-        ports = max(len(self.graph.parents(node)), len(self.graph.children(node)))
+        ports = max(len(self.shown.ends(node.key, below=below)) for below in (True, False))
         return max(strip + _LINE * len(self._lines(node)) + 2 * _PAD, _PORT * (ports + 1))
 
     def _lines(self, node: ConceptNode) -> list[str]:
         """Return the lines of text of a node."""
-        named = self.classes.get(node.concept) if node.kind == "class" else None
-        lines = textwrap.wrap(named or node.name, 20, max_lines=3, placeholder=" …")
+        lines = textwrap.wrap(self.name(node), 20, max_lines=3, placeholder=" …")
         share = percent(node.share)
         if node.share_std is not None and node.depth:
             share = f"{100 * node.share:.1f} ± {100 * node.share_std:.1f} %"
         lines[-1:] = [f"{lines[-1]} ({share})"] if len(lines[-1]) + len(share) < 17 else [lines[-1], share]
-        return [*lines, f"not shown {percent(node.unexplained)}"] if node.unexplained is not None else lines
+        return [*lines, *self.left_over(node)]
+
+    def name(self, node: ConceptNode) -> str:
+        """Return what a node is called: a class by its own name, where one is known."""
+        return (self.classes.get(node.concept) if node.kind == "class" else None) or node.name
+
+    def left_over(self, node: ConceptNode) -> list[str]:
+        """Return the words on the relevance of a decomposed concept that no shown concept gets."""
+        if node.unexplained is None:
+            return []
+        others, absorbed = left_over(node, self.shown.at(node.key))
+        sign = " (−)" if absorbed < 0 else ""
+        return [f"others {percent(others)}"] * bool(others) + [f"absorbed {percent(abs(absorbed))}{sign}"] * bool(
+            absorbed
+        )
 
     def draw(self, ax: Axes, node: ConceptNode, frame: tuple[float, float, float]) -> None:
         """Draw a box with its pictures and text: left edge, width, and the height of its middle."""
@@ -89,11 +103,11 @@ class Boxes:
         widths = [_PICTURE * min(1.0, _aspect(pixels)) for pixels in pictures]
         x = left + (width - sum(widths) - _GAP * (len(widths) - 1)) / 2
         for pixels, picture_width in zip(pictures, widths, strict=True):
-            _draw_picture(ax, pixels, (x, top - _PICTURE, picture_width, _PICTURE))
+            draw_picture(ax, pixels, (x, top - _PICTURE, picture_width, _PICTURE))
             x += picture_width + _GAP
         top -= _PICTURE + _GAP if pictures else 0
         for line, text in enumerate(lines):
-            quiet = node.unexplained is not None and line == len(lines) - 1
+            quiet = line >= len(lines) - len(self.left_over(node))
             ax.text(
                 left + width / 2,
                 top - _LINE * (line + 0.5),
@@ -111,10 +125,11 @@ def _aspect(pixels: Any) -> float:
     return float(pixels.shape[1] / pixels.shape[0])
 
 
-def _draw_picture(ax: Axes, pixels: Any, frame: tuple[float, float, float, float]) -> None:
+def draw_picture(ax: Axes, pixels: Any, frame: tuple[float, float, float, float]) -> None:
     """Draw a picture into a frame (left, bottom, width, height), as large as its sides allow."""
     left, bottom, width, frame_height = frame
-    height = min(frame_height, width / _aspect(pixels))
+    height = min(abs(frame_height), width / _aspect(pixels))
+    height = height if frame_height > 0 else -height
     bottom += (frame_height - height) / 2
     extent = (left, left + width, bottom, bottom + height)
     ax.imshow(pixels, extent=extent, interpolation="nearest", aspect="equal", zorder=4)

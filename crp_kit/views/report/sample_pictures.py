@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ...atlas.query.reference_maps import of_one_shape, reference_starts
+from ...atlas.query.reference_maps import of_one_shape
+from ...atlas.query.reference_starts import reference_starts
 from ..image import drawn
 from .samples import SampleSource, covered_image
 from .sprite_sheets import thumbnail
