@@ -11,7 +11,7 @@ import pytest
 import torch
 from dictionaries import REST, Autoencoder, Linear, inserted
 from nets import lrp_0, normal, relative_error
-from oracles.architectures import small_vit
+from oracles.architectures import small_swin, small_vit
 from oracles.detached import DetachedNonlinearities
 from torch import nn
 from zennit.composites import EpsilonGammaBox
@@ -357,3 +357,20 @@ def test_gradients_pass_directions_and_have_no_shares() -> None:
     assert relative_error(attr.heatmap[:3].sum(0), attr.heatmap[4]) < 1e-12
     assert relative_error(attr.heatmap[3], attr.heatmap[4]) < 1e-12
     assert not attr.by_concept
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("pairing", ["product", "zip"])
+def test_windows_that_a_layer_keeps_in_its_batch_axis_are_positions(pairing: Any) -> None:
+    """Identity directions are channels there, too."""
+    torch.manual_seed(0)
+    node, x = "features.3.0.attn.linear_1", normal(2, 3, 64, 64)
+    attribution = CondAttribution(small_swin(second_version=False).eval().double())
+    sets = [{node: [3], "y": [1]}, {node: [0, 7], "y": [2]}]
+    own, channels = (
+        attribution(x, sets, RULES, mask_map=concept, record_layer=[node], pairing=pairing)
+        for concept in (DirectionConcept(torch.eye(32)), None)
+    )
+    assert relative_error(own.heatmap, channels.heatmap) < 1e-10
+    expected = channels.relevances[node].movedim(-1, 1)
+    assert relative_error(own.by_concept[node][:, :32], expected) < 1e-10
