@@ -108,7 +108,7 @@ class DirectionConcept(MixedConcept):
         if width != self.directions.shape[1]:
             raise ConditionError(
                 f"the directions are for {self.directions.shape[1]} channels, and {layer_name!r} has {width}: take "
-                f"those of this layer"
+                f"those of this layer, or name the layer that they are for, as in {{layer: concept}}"
             )
         return len(self.directions)
 
