@@ -85,6 +85,10 @@ class Detector(nn.Module):
         self._detector = (model,)  # a tuple hides it from torch: layers keep their names
         self._settings = vars(model)  # shows to those who keep copies that thresholds of the model have changed
 
+    def _get_name(self) -> str:
+        """Return the name of the model's class, which torch's texts of modules have."""
+        return type(self._detector[0]).__name__
+
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Return detections, (sample, detection, 6 + class), of images (sample, channel, height, width)."""
         own: Any = self

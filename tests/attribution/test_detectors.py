@@ -1,6 +1,7 @@
 """Detectors of torchvision as they are: boxes of the model's own, explained by the logits of the candidates before."""
 
 import copy
+import pickle
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from torch import nn
 import crp_kit as crp
 from crp_kit.errors import ConditionError, InputError, ModelError
 from crp_kit.models import DetectionOutput
+from crp_kit.models.state_dict import state_digest
 from crp_kit.targets import Box
 
 RULES = "epsilon_plus_flat"
@@ -91,6 +93,32 @@ def test_a_condition_on_a_layer_of_the_head_lets_its_channels_pass() -> None:
     rows = attribution(data, [{layer: [number], "y": box} for number in range(16)], RULES, pairing="product")
     whole = attribution(data, {"y": box}, RULES).heatmap[0]
     torch.testing.assert_close(rows.heatmap.sum(0), whole, rtol=1e-8, atol=1e-10)
+
+
+@pytest.mark.parametrize("layer", ["roi_heads.box_head.fc6", "backbone.body.0"])
+def test_rows_under_a_condition_are_those_of_each_sample_alone(layer: str) -> None:
+    """Layers of the head hold the boxes of all samples along their first axis."""
+    net, data = family("faster_rcnn"), pictures()
+    attribution, boxes = crp.CondAttribution(net), best_boxes(net, data)
+    sets = [{layer: [3, 5, 7], "y": box} for box in boxes]
+    together = attribution(data, sets, RULES, record_layer=[layer])
+    for number, condition in enumerate(sets):
+        alone = attribution(data[number : number + 1], [condition], RULES, record_layer=[layer])
+        torch.testing.assert_close(together.heatmap[number], alone.heatmap[0], rtol=1e-9, atol=1e-12)
+        recorded = together.relevances[layer][number], alone.relevances[layer][0]
+        torch.testing.assert_close(*recorded, rtol=1e-9, atol=1e-12)
+        assert alone.heatmap.any()
+
+
+def test_a_detector_is_the_model_by_name_and_weights() -> None:
+    net = family("ssd")
+    assert state_digest(crp.detector(net)) == state_digest(net)
+    assert repr(crp.detector(net)).startswith("SSD(")
+    assert dict(crp.detector(net).named_modules()).keys() == dict(net.named_modules()).keys()
+    copied = pickle.loads(pickle.dumps(crp.CondAttribution(net)))
+    box = best_boxes(net, pictures(1))[0]
+    own, other = (one(pictures(1), {"y": box}).heatmap for one in (crp.CondAttribution(net), copied))
+    assert torch.equal(own, other)
 
 
 def test_a_threshold_that_changes_afterwards_counts() -> None:

@@ -130,7 +130,7 @@ def prepare(subject: Subject, settings: Settings) -> PreparedPass:
     collector = replace(collector, classes=n_classes)
     labels = label_reader(subject.dataset, ModelClasses(n_classes, _model_names(subject, origin, n_classes)), target)
     header = Header(
-        model=origin.model or type(attribution.model).__name__,
+        model=origin.model or attribution.model._get_name(),  # type: ignore[no-untyped-call]
         model_sha256=state_digest(attribution.model),
         composite=json.dumps(describe_plan(run.graph, run.plan)),
         dataset=origin.dataset or type(subject.dataset).__name__,
