@@ -13,6 +13,7 @@ import click
 from ..errors import InputError
 from ..targets import Target
 from .files import check_figure, check_outputs, write_file
+from .look import look_of, percentile_option, width_option
 from .options import class_named, overwrite_option, study_of, study_options
 from .target_options import target_of, target_options
 
@@ -51,6 +52,8 @@ __all__ = ["regions"]
 @click.option(
     "--atlas", type=click.Path(path_type=Path), metavar="FILE", help="Show reference samples of each channel from it."
 )
+@percentile_option
+@width_option
 @click.option(
     "--batch-size", type=click.IntRange(min=1), default=16, show_default=True, help="Heatmaps computed at once."
 )
@@ -144,9 +147,7 @@ def _figure(study: Study, found: RegionMap, options: dict[str, Any]) -> Figure:
     if options["atlas"] is not None:
         with ConceptAtlas(options["atlas"]) as atlas:
             references = study.reference_pictures(found, atlas, k=4, most=options["most"])
-    start = f"class {study.class_name(found.target)}" if isinstance(found.target, int) else found.start
-    title = f"{found.layer}, {start}"
-    return found.plot(title=title, references=references, most=options["most"])
+    return found.plot(references=references, most=options["most"], **look_of(options))
 
 
 def _save_array(path: Path, found: RegionMap) -> None:

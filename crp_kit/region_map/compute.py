@@ -71,7 +71,11 @@ def region_map(
     order = [int(concept_id) for concept_id in np.argsort(-counted, kind="stable") if counted[concept_id]]
     areas = counted[order] / labels.size
     about = number if isinstance(number, int) else str(number)
-    return RegionMap(labels, dominant, best.relevance, tuple(order), areas, shares[order], layer, about, signed, below)
+    named = isinstance(number, int) and number < len(subject.classes)
+    return RegionMap(
+        labels, dominant, best.relevance, tuple(order), areas, shares[order], layer, about, signed, below,
+        subject.classes[number] if named else "",
+    )  # fmt: skip
 
 
 def _start(subject: Subject, cls: int | str | None, target: Target | None) -> Choice | None:

@@ -57,6 +57,8 @@ class RegionMap:
     image : torch.Tensor
         What is drawn below, values in [0, 1]: (channel, height, width) or (1, depth, height, width); a signal as it is,
         (channel, time).
+    class_name : str
+        What the class is called; empty where no name is known.
     """
 
     labels: Integers
@@ -69,6 +71,7 @@ class RegionMap:
     target: int | str
     signed: bool
     image: torch.Tensor
+    class_name: str = ""
 
     def __len__(self) -> int:
         """Return the number of regions."""
@@ -143,6 +146,8 @@ class RegionMap:
         title: str | None = None,
         most: int = 9,
         depth: int | None = None,
+        percentile: float = 99.5,
+        width: float | None = None,
     ) -> Figure:
         """Return a matplotlib Figure: the image, its regions in the colours of their concepts, and what these are.
 
@@ -153,11 +158,15 @@ class RegionMap:
         references : dict, optional
             By concept, samples to show beside it, as `crp_kit.Study.reference_pictures` returns them.
         title : str, optional
-            By default the layer and the number of the class.
+            By default the layer and the class.
         most : int, optional
             Concepts that get a colour of their own, at most 9; the others are grey.
         depth : int, optional
             Which slice of a volume; by default the one with the most relevance per voxel.
+        percentile : float, optional
+            Of the relevance per pixel, from which regions have their full colour.
+        width : float, optional
+            Of the figure of an image or a volume, in inches; in a narrow one the legend stands below.
 
         Raises
         ------
@@ -167,7 +176,7 @@ class RegionMap:
         if references and self.labels.ndim != 2:
             raise InputError(f"samples stand beside maps of images; of a {self.noun} see Study.references")
         options = {"title": title, "image": image, "references": references}
-        figure: Figure = plots().regions(self, most=most, depth=depth, **options)
+        figure: Figure = plots().regions(self, most=most, depth=depth, percentile=percentile, width=width, **options)
         return figure
 
     def _repr_png_(self) -> bytes:

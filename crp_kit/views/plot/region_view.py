@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 import numpy.typing as npt
 
 from ...region_map.result import RegionMap
+from ..image import PERCENTILE
 
 __all__ = ["ReferencePicture", "RegionView", "region_view"]
 
@@ -25,6 +26,8 @@ class RegionView:
     title : str
     references : dict
         By concept, samples of it: pairs of an image and its conditional heatmap, or None to show the image as it is.
+    percentile : float
+        Of the relevance per pixel, from which a region has its full colour.
     """
 
     title: str
@@ -36,6 +39,7 @@ class RegionView:
     areas: Sequence[float] | npt.NDArray[Any]
     shares: Sequence[float] | npt.NDArray[Any]
     references: Mapping[int, Sequence[ReferencePicture]] = field(default_factory=dict)
+    percentile: float = PERCENTILE
 
 
 def region_view(
@@ -44,10 +48,11 @@ def region_view(
     title: str | None = None,
     image: Any = None,
     references: Mapping[int, Sequence[ReferencePicture]] | None = None,
+    percentile: float = PERCENTILE,
 ) -> RegionView:
     """Return a region map, ready to be drawn; parameters as in `crp_kit.views.plot.regions`."""
     return RegionView(
-        title=f"{region_map.layer}, {region_map.start}" if title is None else title,
+        title=f"{region_map.layer}: {region_map.class_name or region_map.start}" if title is None else title,
         image=region_map.image if image is None else image,
         labels=region_map.labels,
         dominant=region_map.dominant,
@@ -56,4 +61,5 @@ def region_view(
         areas=region_map.areas,
         shares=region_map.shares,
         references=references or {},
+        percentile=percentile,
     )

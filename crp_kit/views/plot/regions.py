@@ -18,12 +18,13 @@ from ...checks import is_integer
 from ...data.pixels import finite
 from ...errors import InputError
 from ...region_map.result import RegionMap
-from ..image import picture
+from ..image import PERCENTILE, picture
+from ..look import ordinal
 from .panels import OUTLINE, show_image, without_ticks
-from .region_page import COLOURS, OTHERS, PANEL, Page, draw_legend, legend_entries, opacity_of
+from .region_page import COLOURS, MAP_TITLE, OTHERS, Page, draw_legend, legend_entries, opacity_of
 from .region_signals import signal_figure
 from .region_view import ReferencePicture, RegionView, region_view
-from .sheet import Sheet
+from .sheet import Sheet, check_width
 
 __all__ = ["regions"]
 
@@ -39,6 +40,8 @@ def regions(
     title: str | None = None,
     image: Any = None,
     references: Mapping[int, Sequence[ReferencePicture]] | None = None,
+    percentile: float = PERCENTILE,
+    width: float | None = None,
 ) -> Figure:
     """Return a figure of a region map: the image, its regions coloured by dominant concept, and a legend.
 
@@ -54,18 +57,23 @@ def regions(
     depth : int, optional
         Which slice of a volume; by default the one with the most relevance per voxel.
     title : str, optional
-        By default the layer and the number of the class.
+        By default the layer and the class.
     image : PIL image, torch.Tensor or array, optional
         Image below the regions, by default the map's own one.
     references : dict, optional
         By concept, samples of it: pairs of an image and its conditional heatmap, or None to show the image as it is.
+    percentile : float, optional
+        Of the relevance per pixel, from which regions have their full colour.
+    width : float, optional
+        Of the figure of an image or a volume, in inches; in a narrow one the legend stands below.
 
     Raises
     ------
     InputError
         If `most` is not from 1 to 9, the image has not the size of the map, or there is no such slice.
     """
-    view = region_view(region_map, title=title, image=image, references=references)
+    view = region_view(region_map, title=title, image=image, references=references, percentile=percentile)
+    check_width(width)
     if depth is not None and view.labels.ndim != 3:
         raise InputError("depth chooses a slice of a volume, and this map is of none")
     if not is_integer(most, 1, len(COLOURS)):
@@ -76,17 +84,17 @@ def regions(
     if view.labels.ndim == 3:
         view = _slice(view, depth)
     below = picture(view.image)
-    height, width = view.labels.shape
-    if below.size != (width, height):
+    rows, columns = view.labels.shape
+    if below.size != (columns, rows):
         raise InputError(
-            f"the image is {below.size[0]}x{below.size[1]} pixels and the region map {width}x{height}: give the image "
+            f"the image is {below.size[0]}x{below.size[1]} pixels and the region map {columns}x{rows}: give the image "
             f"as the model saw it (resized and cropped)"
         )
-    page = Page(entries, min(max(PANEL * height / width, 1.2), 8.0))
+    page = Page.of_width(entries, rows / columns, title=view.title, width=width)
     figure = Sheet(figsize=page.size)
     page.write_title(figure, view.title)
     show_image(page.panel(figure, 0), below, "image")
-    _draw_map(page.panel(figure, 1), view, np.asarray(below.convert("L"), dtype=np.float64) / 255, most)
+    _draw_map(page, page.panel(figure, 1), view, np.asarray(below.convert("L"), dtype=np.float64) / 255, most=most)
     draw_legend(page.legend(figure), entries, page.row)
     return figure
 
@@ -105,7 +113,7 @@ def _slice(view: RegionView, depth: int | None) -> RegionView:
     return replace(view, title=title, image=grey, labels=labels[chosen], relevance=view.relevance * part)
 
 
-def _draw_map(ax: Axes, view: RegionView, grey: npt.NDArray[np.float64], most: int) -> None:
+def _draw_map(page: Page, ax: Axes, view: RegionView, grey: npt.NDArray[np.float64], *, most: int) -> None:
     """Draw regions in colours over the grey image, lines between concepts, and the concepts' numbers."""
     shown = list(view.concepts)[:most]
     palette = np.array([to_rgb(OTHERS)] + [to_rgb(colour) for colour in COLOURS[: len(shown)]])
@@ -116,7 +124,7 @@ def _draw_map(ax: Axes, view: RegionView, grey: npt.NDArray[np.float64], most: i
     weight = opacity[view.labels][..., None]
     coloured = np.clip(palette[index][view.labels] * (0.6 + 0.55 * grey[..., None]), 0, 1)
     ax.imshow((1 - weight) * light + weight * coloured, interpolation="nearest")
-    ax.set_title("the most relevant concept of each region", fontsize="small")
+    ax.set_title("\n".join(page.panel_title(MAP_TITLE)), fontsize="small")
     without_ticks(ax)
     owner = view.dominant[view.labels]
     _draw_borders(ax, owner)
@@ -124,8 +132,9 @@ def _draw_map(ax: Axes, view: RegionView, grey: npt.NDArray[np.float64], most: i
         _write_number(ax, owner == concept, str(concept))
     against = (view.relevance < 0)[view.labels]
     _hatch(ax, against)
-    note = "paler: less relevance per pixel" + "; hatched: against the class" * bool(against.any())
-    ax.set_xlabel(note, fontsize="x-small", labelpad=3)
+    full = "" if view.percentile == 100 else f", full from the {ordinal(view.percentile)}"
+    note = f"paler: less relevance per pixel{full}" + "; hatched: against the class" * bool(against.any())
+    ax.set_xlabel("\n".join(page.panel_note(note)), fontsize="x-small", labelpad=3)
 
 
 def _draw_borders(ax: Axes, owner: npt.NDArray[Any]) -> None:
