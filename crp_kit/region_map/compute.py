@@ -71,10 +71,10 @@ def region_map(
     order = [int(concept_id) for concept_id in np.argsort(-counted, kind="stable") if counted[concept_id]]
     areas = counted[order] / labels.size
     about = number if isinstance(number, int) else str(number)
-    named = isinstance(number, int) and number < len(subject.classes)
+    name = subject.classes[number] if isinstance(number, int) and number < len(subject.classes) else ""
     return RegionMap(
         labels, dominant, best.relevance, tuple(order), areas, shares[order], layer, about, signed, below,
-        subject.classes[number] if named else "",
+        name,
     )  # fmt: skip
 
 
