@@ -37,11 +37,14 @@ if TYPE_CHECKING:
         load_directions,
     )
     from .conditions import ConditionSet
+    from .data.preprocess import Preprocess
+    from .data.sources import load_data
     from .errors import CrpKitError, CrpKitWarning
     from .graph.model_graph import ModelGraph, get_layer_names, trace_model_graph
     from .graph.operations import OperationSpec
     from .graph.registry import register_operation
     from .inspection import check_model, rule_table, show_layer_indices
+    from .models import LoadedModel, load_model
     from .models.detectors import detector
     from .region_map import RegionMap
     from .study import Study
@@ -64,10 +67,12 @@ __all__ = [
     "DirectionConcept",
     "FreedMemory",
     "HeadConcept",
+    "LoadedModel",
     "ModelGraph",
     "NeuronConcept",
     "OperationSpec",
     "Origin",
+    "Preprocess",
     "RegionMap",
     "ReportOptions",
     "Study",
@@ -83,7 +88,9 @@ __all__ = [
     "get_layer_names",
     "image",
     "keep_freed_memory",
+    "load_data",
     "load_directions",
+    "load_model",
     "merge_atlases",
     "plot",
     "register_operation",
@@ -110,10 +117,12 @@ _HOME = {
     "DirectionConcept": "concepts",
     "FreedMemory": "allocator",
     "HeadConcept": "concepts",
+    "LoadedModel": "models",
     "ModelGraph": "graph.model_graph",
     "NeuronConcept": "concepts",
     "OperationSpec": "graph.operations",
     "Origin": "atlas",
+    "Preprocess": "data.preprocess",
     "RegionMap": "region_map",
     "ReportOptions": "views.report",
     "Study": "study",
@@ -126,6 +135,8 @@ _HOME = {
     "get_layer_names": "graph.model_graph",
     "keep_freed_memory": "allocator",
     "load_directions": "concepts",
+    "load_data": "data.sources",
+    "load_model": "models",
     "merge_atlases": "atlas",
     "register_operation": "graph.registry",
     "rule_table": "inspection",

@@ -1,9 +1,10 @@
-"""Classes by number or by name."""
+"""Classes by number, by name, or by a part of their names."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 
 from .checks import is_integer
 from .errors import ConceptRangeError, InputError
@@ -11,7 +12,7 @@ from .printable import printable
 
 __all__ = ["class_label", "class_number", "class_words"]
 
-_SHOWN = 5
+_SHOWN, _CANDIDATES = 5, 8
 
 
 def class_label(number: int, names: Sequence[str]) -> str:
@@ -43,7 +44,11 @@ def class_words(number: int, names: Sequence[str]) -> str:
 
 
 def class_number(cls: int | str, names: Sequence[str], count: int | None = None) -> int:
-    """Return the number of a class given by number or name.
+    """Return the number of a class that is said by its number, its name, or a part of its name.
+
+    A name comes first, then the same name in another case or with other spaces, hyphens and underscores, then one of
+    several names that stand in one with commas between, such as ``"tabby, tabby cat"``; then any part of a name that no
+    other class has. Digits are a number where no class is named so.
 
     Parameters
     ----------
@@ -64,14 +69,14 @@ def class_number(cls: int | str, names: Sequence[str], count: int | None = None)
     --------
     >>> class_number("cat", ["dog", "cat"]), class_number(0, ["dog", "cat"])
     (1, 0)
+    >>> class_number("egyptian", ["tabby, tabby cat", "tiger cat", "Egyptian cat"])
+    2
     """
     if isinstance(cls, str):
-        numbers = [number for number, name in enumerate(names) if name == cls]
-        if not numbers:
-            raise InputError(f"no class is named {cls!r}{_hint(cls, names)}")
-        if len(numbers) > 1:
-            raise InputError(f"several classes are named {cls!r}: give a number, {' or '.join(map(str, numbers))}")
-        return numbers[0]
+        number = _number_of(cls, names)
+        if number is not None:
+            return number
+        cls = int(cls)
     if not is_integer(cls):
         raise InputError(f"a class is a name or a whole number; got {cls!r}")
     if cls < 0 or (count is not None and cls >= count):
@@ -79,10 +84,42 @@ def class_number(cls: int | str, names: Sequence[str], count: int | None = None)
     return int(cls)
 
 
+def _number_of(text: str, names: Sequence[str]) -> int | None:
+    """Return the class that a text names; None for digits that are no name."""
+    for numbers, is_part in _matches(text, names):
+        if len(numbers) == 1:
+            return numbers[0]
+        if numbers and is_part:
+            listed = ", ".join(repr(printable(names[number])) for number in numbers[:_CANDIDATES])
+            more = f" and {len(numbers) - _CANDIDATES} more" if len(numbers) > _CANDIDATES else ""
+            raise InputError(f"{text!r} is part of several names: {listed}{more}; say more of the one that you mean")
+        if numbers:
+            raise InputError(f"several classes are named {text!r}: give a number, {' or '.join(map(str, numbers))}")
+        if text.isdecimal():
+            return None
+    raise InputError(f"no class is named {text!r}{_hint(text, names)}")
+
+
+def _matches(text: str, names: Sequence[str]) -> Iterator[tuple[list[int], bool]]:
+    """Yield the classes that a text names, and whether by a part of their names, from the strictest reading on."""
+    yield [number for number, name in enumerate(names) if name == text], False
+    plain = _plain(text)
+    spelled = [_plain(name) for name in names]
+    yield [number for number, name in enumerate(spelled) if name == plain], False
+    yield [number for number, name in enumerate(names) if plain in map(_plain, name.split(","))], False
+    yield [number for number, name in enumerate(spelled) if plain and plain in name], True
+
+
+def _plain(name: str) -> str:
+    """Return a name in one case, with one space between words."""
+    return " ".join(re.split(r"[\s_\-]+", name.casefold())).strip()
+
+
 def _hint(name: str, names: Sequence[str]) -> str:
     """Return the end of the sentence: what was perhaps meant."""
     if not names:
         return ": no names are known, give a number"
-    near = difflib.get_close_matches(name, names, n=2, cutoff=0.6)
+    spelled = {_plain(part): part.strip() for whole in names for part in (*whole.split(","), whole)}
+    near = difflib.get_close_matches(_plain(name), spelled, n=2, cutoff=0.6)
     first = f"; the first ones are {', '.join(map(printable, names[:_SHOWN]))}"
-    return f"; did you mean {' or '.join(map(repr, near))}?" if near else first
+    return f"; did you mean {' or '.join(repr(spelled[one]) for one in near)}?" if near else first

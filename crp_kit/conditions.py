@@ -117,11 +117,11 @@ def parse_conditions(conditions: Any) -> tuple[ConditionSet, ...]:
     return tuple(c if isinstance(c, ConditionSet) else ConditionSet.of(c) for c in conditions)
 
 
-def parse_condition_text(text: str) -> tuple[str, list[int | str]]:
+def parse_condition_text(text: str) -> tuple[str, list[Any]]:
     """Read ``"layer4.2.conv3:35,89"`` as the layer and its concept ids.
 
-    An empty list (``"layer4:"``) lets nothing pass; ``5-8`` is a range with both ends. Of directions, ``mean`` and
-    ``rest`` are ids too.
+    An empty list (``"layer4:"``) lets nothing pass; ``5-8`` is a range with both ends. Classes of ``"y"`` may be names,
+    and of directions ``mean`` and ``rest`` are ids too.
 
     Raises
     ------
@@ -132,32 +132,39 @@ def parse_condition_text(text: str) -> tuple[str, list[int | str]]:
     --------
     >>> parse_condition_text("layer4.2.conv3:35,89-91")
     ('layer4.2.conv3', [35, 89, 90, 91])
-    >>> parse_condition_text("y:282")
-    ('y', [282])
+    >>> parse_condition_text("y:282,Egyptian cat")
+    ('y', [282, 'Egyptian cat'])
     """
     layer, colon, listed = text.rpartition(":")
+    if text.partition(":")[0].strip() == OUTPUT:
+        layer, colon, listed = text.partition(":")  # names of classes may have a colon
     if not colon:
         _fail(text, len(text), "expected ':' and concept ids after the layer name")
     if not layer.strip():
         _fail(text, 0, "expected a layer name before ':'")
-    ids: list[int | str] = []
+    ids: list[Any] = []
     position = len(layer) + 1
     if not listed.strip():
         return layer.strip(), ids
     for part in listed.split(","):
-        if part.strip() in ("mean", "rest"):
-            ids.append(part.strip())
-            position += len(part) + 1
-            continue
-        match = re.fullmatch(r"\s*(\d+)(?:\s*-\s*(\d+))?\s*", part)
-        if match is None:
-            _fail(text, position, f"expected a concept id such as 35 or a range such as 5-8, got {part.strip()!r}")
-        first, last = int(match[1]), int(match[2] or match[1])
-        if last < first:
-            _fail(text, position, f"the range {part.strip()!r} runs backwards")
-        ids += range(first, last + 1)
+        ids += _ids_of(part, text, position, names=layer.strip() == OUTPUT)
         position += len(part) + 1
     return layer.strip(), ids
+
+
+def _ids_of(part: str, text: str, position: int, *, names: bool) -> Sequence[Any]:
+    """Return the ids that a part of a text means: one, those of a range, a name, or a share of directions."""
+    if part.strip() in ("mean", "rest") and not names:
+        return [part.strip()]
+    match = re.fullmatch(r"\s*(\d+)(?:\s*-\s*(\d+))?\s*", part)
+    if match is None:
+        if names and re.search(r"[^\W\d_]", part):
+            return [part.strip()]
+        _fail(text, position, f"expected a concept id such as 35 or a range such as 5-8, got {part.strip()!r}")
+    first, last = int(match[1]), int(match[2] or match[1])
+    if last < first:
+        _fail(text, position, f"the range {part.strip()!r} runs backwards")
+    return range(first, last + 1)
 
 
 def _fail(text: str, position: int, expected: str) -> NoReturn:

@@ -160,7 +160,8 @@ class CondAttribution:
             Condition sets, such as ``[{"layer4.1.conv2": [23], "y": [207]}]``: node name to the concept ids that
             relevance may pass; ``"y"`` is the model output. An empty list of ids lets nothing pass.
         composite : zennit Composite or str, optional
-            Rules; a preset name such as ``"epsilon_plus_flat"``; ``None`` for plain gradients.
+            Rules; a preset name such as ``"epsilon_plus_flat"``; without it plain gradients, as in zennit-crp. (A
+            `Study` has rules by default.)
         record_layer : sequence of str, optional
             Nodes whose relevance and activation are returned.
         mask_map : callable, Concept or dict, optional

@@ -15,7 +15,7 @@ from ..graph.operations import Kind
 from ..graph.recording.shadow import unwrap
 from ..propagation.run import Run
 
-__all__ = ["LayerChoice", "select_layers"]
+__all__ = ["LayerChoice", "select_layers", "suitable_layers"]
 
 LayerChoice = str | type[nn.Module]
 
@@ -46,7 +46,7 @@ def select_layers(run: Run, model: nn.Module, wanted: LayerChoice | Iterable[Lay
     for choice in choices:
         if not isinstance(choice, (str, type)):
             raise InputError(f"a layer is chosen by a name, a pattern or a module type; got {type(choice).__name__}")
-    suitable = _suitable(run)
+    suitable = suitable_layers(run)
     names: dict[Ref, str] = {}
     for choice in choices:
         for name in _matching(run.graph, unwrap(model), choice, suitable):
@@ -54,7 +54,7 @@ def select_layers(run: Run, model: nn.Module, wanted: LayerChoice | Iterable[Lay
     return tuple(names[ref] for ref in sorted(names))
 
 
-def _suitable(run: Run) -> dict[str, Ref]:
+def suitable_layers(run: Run) -> dict[str, Ref]:
     """Return the nodes at which relevance can arrive and whose channels are known, by their own names."""
     graph, reached = run.graph, run.plan.flow.from_start(run.graph.output)
     refs = (Ref(node.index, i) for node in graph for i in range(len(node.shapes)) if node.kind is not Kind.INPUT)

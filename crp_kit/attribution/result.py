@@ -235,6 +235,7 @@ class Attribution:
             f"Attribution of {len(self)} rows: heatmap {tuple(self.heatmap.shape)}, prediction "
             f"{tuple(self.prediction.shape)}"
             + (f", relevance at {layers}" if layers else "")
+            + ("; plain gradients, no rules" if self.reached is None else "")
             + (f"\n{self.remark}" if self.remark else "")
         )
 

@@ -146,7 +146,7 @@ class Subject:
         return inputs.to(*device_and_dtype(self.model), non_blocking=True)
 
     def class_number(self, cls: int | str) -> int:
-        """Return the number of a class given by number or name."""
+        """Return the number of a class given by number, name, or a part of the name."""
         return class_number(cls, self.classes)
 
     def conditions(self, conditions: Any) -> Any:
@@ -158,7 +158,8 @@ class Subject:
 
     def _classes(self, ids: Any) -> Any:
         if isinstance(ids, Sequence) and not isinstance(ids, str):
-            return [self._class(cls) for cls in ids]
+            classes = [self._class(cls) for cls in ids]
+            return list(dict.fromkeys(classes)) if any(isinstance(cls, str) for cls in ids) else classes
         return self._class(ids)
 
     def _class(self, cls: Any) -> Any:

@@ -76,7 +76,9 @@ def _plain(value: Any) -> Any:
 @_file
 @click.option("--layer", required=True, metavar="LAYER")
 @click.option("--concept", type=click.IntRange(min=0), metavar="ID", help="The classes that this concept serves.")
-@click.option("--class", "cls", metavar="CLASS", help="Name, else number: the concepts that serve this class.")
+@click.option(
+    "--class", "cls", metavar="CLASS", help="Name, part of it, or number: the concepts that serve this class."
+)
 @click.option("--top", type=click.IntRange(min=1), metavar="N", help="Only the N strongest.")
 @mode_option
 @table_options

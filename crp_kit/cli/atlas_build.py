@@ -15,14 +15,9 @@ import click
 
 from ..errors import AtlasError, InputError
 from .group import say
-from .options import (
-    class_map_option,
-    module_types,
-    numbers,
-    overwrite_option,
-    study_of,
-    study_options,
-)
+from .options import class_map_option, layer_names, numbers, overwrite_option
+from .studies import module_types, study_of
+from .study_options import study_options
 from .target_options import target_of, target_options
 
 if TYPE_CHECKING:
@@ -139,7 +134,7 @@ def _task(options: dict[str, Any]) -> Callable[..., ConceptAtlas]:
     from ..atlas import BuildOptions
 
     study = study_of({**options, "device": _device(options["device"])}, needs_data=True)
-    layers = [module_types(study.model).get(name, name) for name in options["layers"]]
+    layers = [module_types(study.model).get(name, name) for name in layer_names(options["layers"])]
     target = options["target"] if options["mask"] is None else target_of(options)
     names = ("k", "k_class", "batch_size", "overwrite")
     rare = BuildOptions(
@@ -257,8 +252,8 @@ def annotate(*, file: Path, table: Path, id_column: str | None, overwrite: bool)
 def _fingerprints(model: str | None, weights: str | None, data: str | None) -> dict[str, str]:
     from ..data.fingerprints import fingerprint
     from ..data.samples import NumberedSamples
-    from ..data.sources import load_dataset
-    from ..models.load import load_model
+    from ..data.sources import load_data
+    from ..models import load_model
     from ..models.state_dict import state_digest
 
     if model is None:
@@ -268,7 +263,7 @@ def _fingerprints(model: str | None, weights: str | None, data: str | None) -> d
     loaded = load_model(model, weights)
     known = {"model_sha256": state_digest(loaded.model)}
     if data is not None:
-        samples = NumberedSamples(load_dataset(data, loaded.preprocess), loaded.preprocess.view)
+        samples = NumberedSamples(load_data(data, loaded.preprocess), loaded.preprocess.view)
         known["dataset_sha256"] = fingerprint(samples)
     return known
 

@@ -24,8 +24,8 @@ _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 _file = click.argument("file", type=click.Path(path_type=Path))
 _layer = click.option("--layer", required=True, metavar="LAYER")
-_class = click.option("--class", "cls", required=True, metavar="CLASS", help="Name, else number.")
-_GROUP = "A class by name or number, or attribute:NAME or attribute:NAME=VALUE."
+_class = click.option("--class", "cls", required=True, metavar="CLASS", help="Name, part of it, or number.")
+_GROUP = "A class by name, part of it, or number, or attribute:NAME or attribute:NAME=VALUE."
 
 
 def _where_options(command: _Command) -> _Command:
@@ -180,7 +180,7 @@ def prototypes(*, file: Path, cls: str, count: int | None, **options: Any) -> No
 
 @click.command(short_help="Samples that are recognised in an unusual way.")
 @_question
-@click.option("--class", "cls", metavar="CLASS", help="Name, else number.  [default: all classes]")
+@click.option("--class", "cls", metavar="CLASS", help="Name, part of it, or number.  [default: all classes]")
 @click.option("--top", type=click.IntRange(min=1), default=20, show_default=True, metavar="N")
 @click.option(
     "--against",

@@ -15,13 +15,10 @@ from ..progress import Progress
 from .concepts import ids_and_concepts
 from .files import FIGURE_ENDINGS, check_outputs, write_file
 from .look import cmap_option, look_of, percentile_option, width_option
-from .options import (
-    class_named,
-    numbers,
-    overwrite_option,
-    study_of,
-    study_options_without_concept,
-)
+from .options import class_named, numbers, overwrite_option
+from .provenance import options_of_atlas
+from .studies import study_of
+from .study_options import atlas_study_options_without_concept
 from .target_options import target_of, target_options
 
 if TYPE_CHECKING:
@@ -33,7 +30,7 @@ __all__ = ["references"]
 
 @click.command(short_help="Draw the samples in which concepts are strongest.")
 @click.argument("file", type=click.Path(path_type=Path))
-@study_options_without_concept
+@atlas_study_options_without_concept
 @click.option("--layer", required=True, metavar="LAYER")
 @click.option(
     "--concept",
@@ -42,7 +39,9 @@ __all__ = ["references"]
     metavar="IDS",
     help="Such as 3, or 3,8,12, or 0-31; once more for what a concept is, as in other commands. Repeatable.",
 )
-@click.option("--class", "cls", metavar="CLASS", help="Name, else number: the strongest samples of this class only.")
+@click.option(
+    "--class", "cls", metavar="CLASS", help="Name, part of it, or number: the strongest samples of this class only."
+)
 @click.option("-k", "k", type=click.IntRange(min=1), default=8, show_default=True, help="Samples of each concept.")
 @click.option(
     "--mode",
@@ -84,7 +83,7 @@ def references(*, file: Path, **options: Any) -> None:
 
     \b
     Example:
-      crp-kit atlas references atlas.h5 --model demo:resnet --data demo:shapes --layer layer2.1.conv2 \\
+      crp-kit atlas references atlas.h5 --layer layer2.1.conv2 \\
           --concept 24,19 -k 6 -o references.png
     """  # noqa: D301
     ids, options["concepts"] = ids_and_concepts(options["concept"])
@@ -126,7 +125,7 @@ def _found(file: Path, concepts: Sequence[int], options: dict[str, Any]) -> list
 
     modes: tuple[Any, ...] = ("relevance", "activation") if options["mode"] == "both" else (options["mode"],)
     with ConceptAtlas(file) as atlas:
-        study = study_of(options, needs_data=True)
+        study = study_of(options_of_atlas(options, atlas), needs_data=True)
         study.check_atlas(atlas)
         cls = None if options["cls"] is None else class_named(options["cls"], atlas.classes)
         asked = {name: options[name] for name in ("k", "receptive_field")}

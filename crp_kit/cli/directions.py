@@ -11,7 +11,9 @@ import click
 from ..tables import text_table
 from .files import check_outputs
 from .group import say
-from .options import overwrite_option, study_of, study_options
+from .options import overwrite_option
+from .studies import study_of
+from .study_options import study_options
 
 __all__ = ["directions"]
 

@@ -9,7 +9,9 @@ from typing import Any, TypeVar
 import click
 
 from ..errors import InputError
-from .options import class_map_option, study_of, study_options
+from .options import class_map_option
+from .studies import study_of
+from .study_options import study_options
 from .table_output import check_table_output, figure_options, print_table
 from .target_options import target_of, target_options
 

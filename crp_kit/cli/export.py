@@ -10,7 +10,10 @@ import click
 
 from .concepts import ids_and_concepts
 from .group import say
-from .options import numbers, overwrite_option, study_of, study_options_without_concept
+from .options import numbers, overwrite_option
+from .provenance import options_of_atlas
+from .studies import study_of
+from .study_options import atlas_study_options_without_concept
 
 __all__ = ["export"]
 
@@ -22,7 +25,7 @@ def export() -> None:
 
 @export.command(short_help="Write a project for ViRelAy.")
 @click.argument("file", type=click.Path(path_type=Path), metavar="ATLAS")
-@study_options_without_concept
+@atlas_study_options_without_concept
 @click.option("--layer", required=True, metavar="LAYER")
 @click.option(
     "--concept",
@@ -56,7 +59,7 @@ def virelay(*, file: Path, **options: Any) -> None:
 
     \b
     Example:
-      crp-kit export virelay atlas.h5 --model demo:resnet --data demo:shapes --layer layer2.1.conv2 \\
+      crp-kit export virelay atlas.h5 --layer layer2.1.conv2 \\
           --concept 24,19 -o project
       virelay project/project.yaml
 
@@ -72,7 +75,7 @@ def virelay(*, file: Path, **options: Any) -> None:
     ids, options["concepts"] = ids_and_concepts(options["concept"])
     check_folder(output, overwrite=options["overwrite"])
     with ConceptAtlas(file) as atlas:
-        project = study_of(options, needs_data=True).export_virelay(
+        project = study_of(options_of_atlas(options, atlas), needs_data=True).export_virelay(
             atlas,
             output,
             options["layer"],

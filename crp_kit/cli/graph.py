@@ -16,7 +16,10 @@ from ..targets import Target
 from .files import check_outputs, write_file
 from .group import say
 from .look import look_of, look_options
-from .options import class_named, overwrite_option, study_of, study_options
+from .options import class_named, layer_names, overwrite_option
+from .provenance import with_atlas
+from .studies import study_of
+from .study_options import atlas_study_options
 from .target_options import target_of, target_options
 
 if TYPE_CHECKING:
@@ -33,8 +36,8 @@ _SUFFIXES = (*_PICTURES, ".json", ".dot")
 
 @click.command(short_help="Decompose a class or a concept into lower concepts.")
 @click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="IMAGE...")
-@study_options
-@click.option("--class", "cls", metavar="CLASS", help="Name, else number.  [default: the predicted class]")
+@atlas_study_options
+@click.option("--class", "cls", metavar="CLASS", help="Name, part of it, or number.  [default: the predicted class]")
 @target_options("the class")
 @click.option(
     "--start",
@@ -83,7 +86,7 @@ def graph(images: tuple[Path, ...], **options: Any) -> None:
       crp-kit graph cat.jpg --model torchvision:resnet50 --weights DEFAULT --class 282 --layers 'layer[34].*conv3' \\
           --children 4,3,2 -o graph.png -o graph.json
       crp-kit graph cat.jpg --model demo:resnet --start layer3.1.conv2:36 --class 0
-      crp-kit graph image.png --model demo:resnet --atlas atlas.h5 --data demo:shapes -o graph.svg
+      crp-kit graph image.png --model demo:resnet --atlas atlas.h5 -o graph.svg
 
     Several images give the mean graph, with the spread of each share: of a --class, or of a --start concept.
     """  # noqa: D301
@@ -92,12 +95,15 @@ def graph(images: tuple[Path, ...], **options: Any) -> None:
         if path.suffix.lower() not in _SUFFIXES:
             raise InputError(f"the graph {str(path)!r} needs one of the endings {', '.join(_SUFFIXES)}")
     check_outputs(outputs, overwrite=options["overwrite"])
-    if (options["atlas"] is None) != (options["data"] is None):
-        raise InputError("--atlas and --data belong together: the references of an atlas are in its dataset")
+    if options["atlas"] is None and options["data"] is not None:
+        raise InputError("--data is for the references of an atlas: say --atlas too")
     if options["atlas"] is not None and not any(path.suffix.lower() in _PICTURES for path in outputs):
         raise InputError(f"--atlas shows references in a figure: add -o with one of {', '.join(_PICTURES)}")
     look_of(options)
-    asked = {"layers": [_layer(one) for one in options["layers"]] or None, "width": _children(options["children"])}
+    asked = {
+        "layers": [_layer(one) for one in layer_names(options["layers"])] or None,
+        "width": _children(options["children"]),
+    }
     study, found, view = _computed(images, asked, options)
     drawn = any(path.suffix.lower() in _PICTURES for path in outputs)
     figure = _figure(study, found, view, options) if drawn else None
@@ -147,7 +153,7 @@ def _computed(
 ) -> tuple[Study, ConceptGraph, torch.Tensor]:
     for path in images:
         check_sample(path)
-    study = study_of(options)
+    study = study_of(with_atlas(options))
     start = _start(options, study)
     if len(images) > 1 and start is None:
         raise InputError(

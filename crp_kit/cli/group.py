@@ -71,6 +71,7 @@ class CrpGroup(click.Group):
 
 
 _OPTIONS = {
+    "size is written like": "--size is written like",
     "crp_kit.get_layer_names": "crp-kit layers --graph",
     "; overwrite replaces": "; --overwrite replaces",
     "; resume continues it, overwrite starts again": "; --resume continues it, --overwrite starts again",
@@ -80,7 +81,7 @@ _OPTIONS = {
     "target='prediction'": "--target prediction",
     "by class_map": "with --class-map FILE",
     "CondAttribution(model, class_axis=...)": "--class-axis",
-    "CondAttribution(model, output=...)": "a factory that returns crp_kit.models.LoadedModel(model, output=...)",
+    "CondAttribution(model, output=...)": "a factory that returns crp_kit.LoadedModel(model, output=...)",
 }
 """How the library's advice is said on the command line."""
 

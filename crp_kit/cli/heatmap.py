@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import textwrap
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +20,9 @@ from ..targets import Target
 from .files import check_figure, check_outputs, write_file
 from .group import say
 from .look import look_of, look_options
-from .options import overwrite_option, study_of, study_options
+from .options import class_named, overwrite_option
+from .studies import study_of
+from .study_options import study_options
 from .target_options import target_of, target_options
 
 if TYPE_CHECKING:
@@ -96,7 +98,8 @@ def heatmap(images: tuple[Path, ...], **options: Any) -> None:
       crp-kit heatmap cat.jpg --model demo:resnet --each layer3.1.conv2:0-7 --save-array maps.npz
 
     LAYER:IDS names a layer and channels of it: 35, or 35,89, or 5-8, or nothing after the colon to let nothing pass.
-    y:282 is the model output; without it, each image is explained for the class that the model predicts.
+    y:282, or "y:tiger cat", is the model output; without it, each image is explained for the class that the model
+    predicts.
 
     All --condition options together make one condition set: relevance has to pass every layer named, through any of
     the ids of that layer; a layer named twice has the ids of both. It makes one heatmap of each image. --each makes one
@@ -172,6 +175,7 @@ def _computed(images: tuple[Path, ...], asked: _Asked, options: dict[str, Any]) 
     for path in images:
         check_sample(path)
     study = study_of(options)
+    asked = _with_numbers(asked, study)
     found: list[_Maps] = []
     for path in Progress(len(images), "heatmap", unit="image", verbose=len(images) > 1).over(images):
         views = study.read([path])
@@ -181,6 +185,16 @@ def _computed(images: tuple[Path, ...], asked: _Asked, options: dict[str, Any]) 
             )
         found.append(_maps(study, path, views, asked))
     return study, found
+
+
+def _with_numbers(asked: _Asked, study: Study) -> _Asked:
+    """Return what to compute with the numbers of the classes that are named."""
+    base = dict(asked.base)
+    if OUTPUT in base:
+        ids = (one if isinstance(one, Target) else class_named(str(one), study.classes) for one in base[OUTPUT])
+        base[OUTPUT] = list(dict.fromkeys(ids))
+    each = [(layer, class_named(str(one), study.classes) if layer == OUTPUT else one) for layer, one in asked.each]
+    return replace(asked, base=base, each=tuple(each))
 
 
 def _maps(study: Study, path: Path, views: torch.Tensor, asked: _Asked) -> _Maps:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
 from ..errors import InputError
 from ..tables import text_table
-from .options import sample_of, study_of, study_options
+from .studies import sample_of, study_of
+from .study_options import study_options
 
 if TYPE_CHECKING:
     from torch.nn import Module
@@ -25,6 +27,11 @@ class _Layer(NamedTuple):
     type: str
     shape: tuple[int, ...] | None
     bases: tuple[str, ...] = ()
+    ref: Any = None
+
+
+_FACTS = ("concept", "concepts", "maps", "depth", "block output", "activated", "all paths", "suggested", "behind")
+"""Columns of the guide, of layers at which relevance can be recorded."""
 
 
 @click.command(short_help="List the names that conditions can use.")
@@ -34,38 +41,78 @@ class _Layer(NamedTuple):
 )
 @click.option("--pattern", metavar="REGEX", help="Only layers whose whole name matches, such as 'layer[34].*conv2'.")
 @click.option("--graph", "whole", is_flag=True, help="Every node of the recorded graph, functional ones included.")
+@click.option(
+    "--suggest",
+    is_flag=True,
+    help="Print only the names of a handful of layers that is enough for an atlas of the model, for --layers.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON list.")
-def layers(*, types: tuple[str, ...], pattern: str | None, whole: bool, as_json: bool, **options: Any) -> None:
-    """List the layers of a model: name, type, and shape of the output for one image (channel x height x width).
+def layers(
+    *, types: tuple[str, ...], pattern: str | None, whole: bool, suggest: bool, as_json: bool, **options: Any
+) -> None:
+    """List the layers of a model, with what helps to choose among them.
 
     \b
     Examples:
       crp-kit layers --model torchvision:resnet50 --type Conv2d
       crp-kit layers --model torchvision:vit_b_16 --graph --pattern '.*add.*'
+      crp-kit atlas build --model demo:resnet --data demo:shapes -o atlas.h5 \\
+          --layers "$(crp-kit layers --model demo:resnet --suggest)"
 
-    By default these are the modules without children; --graph lists everything that a condition can name. A layer that
-    the model never runs has the shape "-".
+    Of each: name, type, shape of the output for one image (channel x height x width), what a concept is there, how many
+    there are and the size of their maps; how many layers with weights come before it; whether a block of the model ends
+    there, its values are behind an activation function, all relevance goes through it, and it is suggested; and the
+    node behind the activation function that follows, in whose ranking by activation a high value means more.
+
+    By default these are the modules without children, the ends of blocks, and what is suggested; --graph lists
+    everything that a condition can name. A layer that the model never runs has the shape "-".
     """  # noqa: D301
     from ..graph.model_graph import record_once
 
     matches = _compiled(pattern)
     study = study_of(options, needs_weights=False)
-    graph = record_once(study.model, study.inputs(sample_of(study, None)), output=study.attribution.engine.output).graph
-    found = _nodes(graph) if whole else _modules(study.model, graph, every=bool(types))
-    chosen = [one for one in _of_types(found, types) if matches is None or matches.fullmatch(one.name)]
+    guide = study.layers(sample_of(study))
+    if suggest:
+        click.echo("\n".join(guide.suggestion))
+        return
+    facts = {row["name"]: {name: row[name] for name in _FACTS} for row in guide.rows()}
+    graph = record_once(study.model, study.inputs(sample_of(study)), output=study.attribution.engine.output).graph
+    listed = _nodes(graph) if whole else _with_marked(_modules(study.model, graph, every=bool(types)), graph, facts)
+    chosen = [one for one in _of_types(listed, types) if matches is None or matches.fullmatch(one.name)]
     if not chosen:
         model = options["model"]
-        raise InputError(f"no layer of {model} matches; leave out --pattern or --type to see all {len(found)}")
+        raise InputError(f"no layer of {model} matches; leave out --pattern or --type to see all {len(listed)}")
+    named = {one.ref: one.name for one in _nodes(graph)}
+    _print(chosen, [facts.get(named.get(one.ref, ""), dict.fromkeys(_FACTS)) for one in chosen], as_json=as_json)
+
+
+def _with_marked(listed: list[_Layer], graph: Graph, facts: Mapping[str, Mapping[str, Any]]) -> list[_Layer]:
+    """Return layers with the ends of blocks and the suggested nodes, in the order of execution."""
+    known = {one.ref for one in listed}
+    marked = {name for name, row in facts.items() if row["block output"] or row["suggested"]}
+    added = [one for one in _nodes(graph) if one.ref not in known and one.name in marked]
+    return sorted([*listed, *added], key=lambda one: (one.ref is None, one.ref or ()))
+
+
+def _print(layers: list[_Layer], facts: list[dict[str, Any]], *, as_json: bool) -> None:
     if as_json:
         rows = [
-            {"name": one.name, "type": one.type, "shape": None if one.shape is None else list(one.shape)}
-            for one in chosen
+            {"name": one.name, "type": one.type, "shape": None if one.shape is None else list(one.shape), **row}
+            for one, row in zip(layers, facts, strict=True)
         ]
         click.echo(json.dumps(rows, indent=1))
         return
-    shapes = ("-" if one.shape is None else "x".join(map(str, one.shape)) or "1" for one in chosen)
-    for line in text_table([(one.name, one.type, shape) for one, shape in zip(chosen, shapes, strict=True)]):
-        click.echo(line)
+    shapes = ("-" if one.shape is None else "x".join(map(str, one.shape)) or "1" for one in layers)
+    cells = [
+        (one.name, one.type, shape, *map(_cell, row.values()))
+        for one, shape, row in zip(layers, shapes, facts, strict=True)
+    ]
+    for line in text_table([("name", "type", "shape", *_FACTS), *cells]):
+        click.echo(line.rstrip())
+
+
+def _cell(value: Any) -> str:
+    return "-" if value is None or value is False or value == "" else "yes" if value is True else str(value)
 
 
 def _compiled(pattern: str | None) -> re.Pattern[str] | None:
@@ -79,7 +126,7 @@ def _modules(model: Module, graph: Graph, *, every: bool) -> list[_Layer]:
     """Modules with the shape of their output: those without children or that are a node, or every one."""
     whole = {node.owner for node in graph if node.module is not None}
     return [
-        _Layer(name, type(module).__name__, _shape(graph, name), _bases(type(module)))
+        _Layer(name, type(module).__name__, _shape(graph, name), _bases(type(module)), graph.names.get(name))
         for name, module in model.named_modules()
         if name and (every or name in whole or not any(True for _ in module.children()))
     ]
@@ -109,6 +156,7 @@ def _nodes(graph: Graph) -> list[_Layer]:
             type(node.module).__name__ if node.module else node.op,
             tuple(shape[1:]),
             _bases(type(node.module)),
+            Ref(node.index, i),
         )
         for node in graph
         if node.kind is not Kind.INPUT

@@ -14,7 +14,10 @@ from ..errors import InputError
 from ..targets import Target
 from .files import check_figure, check_outputs, write_file
 from .look import look_of, percentile_option, width_option
-from .options import class_named, overwrite_option, study_of, study_options
+from .options import class_named, overwrite_option
+from .provenance import with_atlas
+from .studies import study_of
+from .study_options import atlas_study_options
 from .target_options import target_of, target_options
 
 if TYPE_CHECKING:
@@ -27,9 +30,9 @@ __all__ = ["regions"]
 
 @click.command(short_help="Map which concept dominates where in an image.")
 @click.argument("image", type=click.Path(path_type=Path))
-@study_options
+@atlas_study_options
 @click.option("--layer", required=True, metavar="LAYER")
-@click.option("--class", "cls", metavar="CLASS", help="Name, else number.  [default: the predicted class]")
+@click.option("--class", "cls", metavar="CLASS", help="Name, part of it, or number.  [default: the predicted class]")
 @target_options("the class")
 @click.option(
     "--regions",
@@ -70,7 +73,7 @@ def regions(*, image: Path, **options: Any) -> None:
     Examples:
       crp-kit regions cat.jpg --model torchvision:resnet50 --weights DEFAULT --layer layer4.2.conv3 \\
           --regions slic --count 100 --top 64 -o regions.png
-      crp-kit regions cat.jpg --model demo:resnet --layer layer2.1.conv2 --atlas atlas.h5 --data demo:shapes
+      crp-kit regions cat.jpg --model demo:resnet --layer layer2.1.conv2 --atlas atlas.h5
 
     One conditional heatmap is computed for each channel, or for the --top ones. With an atlas of the model, the figure
     shows what each channel stands for.
@@ -82,8 +85,8 @@ def regions(*, image: Path, **options: Any) -> None:
         check_figure(output)
     if array is not None and array.suffix != ".npz":
         raise InputError(f"the array file {str(array)!r} needs the ending .npz")
-    if (options["atlas"] is None) != (options["data"] is None):
-        raise InputError("reference samples need both: --atlas, and --data that it was made from")
+    if options["atlas"] is None and options["data"] is not None:
+        raise InputError("--data is for the references of an atlas: say --atlas too")
     files = [one for one in (output, array) if one is not None]
     check_outputs(files, overwrite=options["overwrite"])
     study, found = _computed(image, options)
@@ -103,7 +106,7 @@ def regions(*, image: Path, **options: Any) -> None:
 def _computed(image: Path, options: dict[str, Any]) -> tuple[Study, RegionMap]:
     count, cell = (_size(f"--{name}", options[name]) for name in ("count", "cell"))
     target = target_of(options, words=("prediction",))
-    study = study_of(options)
+    study = study_of(with_atlas(options))
     views = study.read([image])
     if options["atlas"] is not None:
         _check_atlas(study, options)

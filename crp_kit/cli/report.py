@@ -10,14 +10,17 @@ import click
 
 from ..errors import InputError
 from .group import say
-from .options import numbers, overwrite_option, study_of, study_options
+from .options import layer_names, numbers, overwrite_option
+from .provenance import options_of_atlas
+from .studies import study_of
+from .study_options import atlas_study_options
 
 __all__ = ["report"]
 
 
 @click.command(short_help="Make a site of an atlas, to open in a browser from disk.")
 @click.argument("file", type=click.Path(path_type=Path))
-@study_options
+@atlas_study_options
 @click.option("--layers", multiple=True, metavar="NAME", help="A layer of the atlas, or a pattern. Repeatable.")
 @click.option(
     "--concepts",
@@ -65,7 +68,7 @@ def report(*, file: Path, **options: Any) -> None:
 
     \b
     Example:
-      crp-kit report atlas.h5 --model demo:resnet --data demo:shapes -o report
+      crp-kit report atlas.h5 -o report
 
     FOLDER/index.html opens in a browser from disk, without a server or a network. FOLDER appears when all is done; only
     an earlier report is ever replaced.
@@ -76,10 +79,10 @@ def report(*, file: Path, **options: Any) -> None:
     ids = _concept_ids(options["concepts"])
     names = ("references", "conditioned_on", "receptive_field", "links", "overwrite")
     with ConceptAtlas(file) as atlas:
-        made = study_of(options, needs_data=True).report(
+        made = study_of(options_of_atlas(options, atlas), needs_data=True).report(
             atlas,
             options["output"],
-            layers=options["layers"] or None,
+            layers=layer_names(options["layers"]) or None,
             concept_ids=ids,
             verbose=not options["quiet"],
             options=ReportOptions(**{name: options[name] for name in ("title", "picture_size", "batch_size")}),

@@ -8,7 +8,8 @@ from typing import Any
 import click
 
 from .group import say
-from .options import sample_of, size_option, study_of, study_options
+from .studies import sample_of, study_of
+from .study_options import study_options
 
 __all__ = ["check", "rules"]
 
@@ -18,7 +19,6 @@ _FOUND = 1
 
 @click.command(short_help="Show which rule each node of a model gets.")
 @study_options
-@size_option
 @click.option("--check", is_flag=True, help="Exit with 1 if relevance passes some node as plain gradient.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON list.")
 @click.pass_context
@@ -35,7 +35,7 @@ def rules(context: click.Context, /, *, check: bool, as_json: bool, **options: A
     at all: "plain gradient".
     """  # noqa: D301
     study = study_of(options, needs_weights=False)
-    table = study.rules(sample_of(study, options["size"]))
+    table = study.rules(sample_of(study))
     click.echo(json.dumps(table.as_dicts(), indent=1) if as_json else repr(table))
     improper = [row.name for row in table.improper]
     if check and improper:
@@ -45,7 +45,6 @@ def rules(context: click.Context, /, *, check: bool, as_json: bool, **options: A
 
 @click.command(short_help="Say what to know about a model before a run.")
 @study_options
-@size_option
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON list.")
 @click.pass_context
 def check(context: click.Context, /, *, as_json: bool, **options: Any) -> None:
@@ -60,7 +59,7 @@ def check(context: click.Context, /, *, as_json: bool, **options: Any) -> None:
     know about. Where relevance went in a run, the notebook says: attribution(..., diagnose=True).conservation.
     """  # noqa: D301
     study = study_of(options, needs_weights=False)
-    found = study.check(sample_of(study, options["size"]))
+    found = study.check(sample_of(study))
     click.echo(json.dumps(found.as_dicts(), indent=1) if as_json else repr(found))
     if not found.ok:
         context.exit(_FOUND)

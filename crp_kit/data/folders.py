@@ -117,7 +117,7 @@ class ArrayFiles(ImageFiles):
     """The ``.npy`` files of a folder, one sample each, with a class for each folder in it, as for `ImageFiles`.
 
     Samples are arrays as the model takes them, before normalisation, such as (channel, time); see
-    `crp_kit.models.Preprocess`.
+    `crp_kit.Preprocess`.
     """
 
     scheme, noun = "npyfolder", "array"

@@ -9,10 +9,8 @@ from numbers import Real
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as geometry
 
@@ -20,6 +18,7 @@ from ..checks import is_integer
 from ..errors import InputError
 from ..files import check_file
 from .arrays import AXES, open_array
+from .image_files import in_channels, open_image
 
 __all__ = ["ImageBatch", "Normalise", "Preprocess", "load_images", "load_views", "open_image", "preprocessing"]
 
@@ -35,8 +34,9 @@ class Preprocess:
 
     Parameters
     ----------
-    resize : int or None
-        Length in pixels that the shorter side gets; ``None`` leaves the size as it is.
+    resize : int, tuple of int or None
+        Length in pixels that the shorter side gets; or height and width, whatever the proportions; ``None`` leaves the
+        size as it is.
     crop : int or tuple of int or None
         Height and width cut out of the middle; ``None`` keeps everything.
     mean, std : tuple of float
@@ -61,7 +61,7 @@ class Preprocess:
     (1000,)
     """
 
-    resize: int | None = 256
+    resize: int | tuple[int, int] | None = 256
     crop: int | tuple[int, int] | None = 224
     mean: tuple[float, ...] = _IMAGENET_MEAN
     std: tuple[float, ...] = _IMAGENET_STD
@@ -78,8 +78,10 @@ class Preprocess:
         if min(self.std) <= 0:
             raise InputError(f"std is what channels are divided by, positive numbers; got {self.std}")
         if self.resize is not None:
-            (resize,) = _sizes("resize", (self.resize,), "the length of the shorter side in pixels")
-            object.__setattr__(self, "resize", resize)
+            sides = _sizes(
+                "resize", self.resize, "the length of the shorter side in pixels, or height and width", most=2
+            )
+            object.__setattr__(self, "resize", sides if isinstance(self.resize, Sequence) else sides[0])
         if self.crop is not None:
             sides = _sizes("crop", self.crop, "one side length in pixels, or height and width", most=2)
             object.__setattr__(self, "crop", sides if isinstance(self.crop, Sequence) else sides[0])
@@ -91,7 +93,18 @@ class Preprocess:
             raise InputError(f"interpolation is one of {known}; got {self.interpolation!r}")
 
     def __call__(self, image: Image.Image) -> torch.Tensor:
-        """Return the model input: channel, height, width."""
+        """Return the model input of an image.
+
+        Parameters
+        ----------
+        image : PIL.Image.Image
+            Of any size and mode.
+
+        Returns
+        -------
+        torch.Tensor
+            Normalised: (channel, height, width).
+        """
         return self.normalise(self.view(image))
 
     @property
@@ -105,7 +118,17 @@ class Preprocess:
         return 2 if self.shape is None else len(self.shape)
 
     def read(self, path: str | Path) -> torch.Tensor:
-        """Return what the model sees of a file, before normalisation: an image, or an array in a ``.npy`` file.
+        """Return what the model sees of a file, before normalisation.
+
+        Parameters
+        ----------
+        path : str or Path
+            An image, or an array in a ``.npy`` file.
+
+        Returns
+        -------
+        torch.Tensor
+            (channel, height, width) in [0, 1], or (channel, *place) in the array's own units.
 
         Raises
         ------
@@ -123,17 +146,39 @@ class Preprocess:
         return self.view(open_image(path, channels=self.channels))
 
     def view(self, image: Image.Image) -> torch.Tensor:
-        """Return what the model sees of an image, values in [0, 1]: channel, height, width."""
-        image = _in_channels(image, self.channels, "the image")
+        """Return what the model sees of an image.
+
+        Parameters
+        ----------
+        image : PIL.Image.Image
+            Of any size and mode.
+
+        Returns
+        -------
+        torch.Tensor
+            Values in [0, 1]: (channel, height, width).
+        """
+        image = in_channels(image, self.channels, "the image")
         if self.resize is not None:
-            image = geometry.resize(image, [self.resize], InterpolationMode(self.interpolation), antialias=True)
+            sides = [self.resize] if isinstance(self.resize, int) else list(self.resize)
+            image = geometry.resize(image, sides, InterpolationMode(self.interpolation), antialias=True)
         if self.crop is not None:
             image = geometry.center_crop(image, [self.crop] if isinstance(self.crop, int) else list(self.crop))
         scaled: torch.Tensor = geometry.to_tensor(image)
         return scaled
 
     def normalise(self, views: torch.Tensor) -> torch.Tensor:
-        """Return values (…, channel, *place), for images in [0, 1], shifted and scaled by channel.
+        """Return values shifted and scaled by channel.
+
+        Parameters
+        ----------
+        views : torch.Tensor
+            For images values in [0, 1]: (…, channel, *place).
+
+        Returns
+        -------
+        torch.Tensor
+            Of the same shape.
 
         Raises
         ------
@@ -163,12 +208,24 @@ class Preprocess:
         """`shape`, or the height and width that every image has; where these keep their own, some that fit it."""
         if self.shape is not None:
             return self.shape
-        if self.crop is not None:
-            return (self.crop, self.crop) if isinstance(self.crop, int) else self.crop
-        return (self.resize, self.resize) if self.resize is not None else (224, 224)
+        sides = self.resize if self.crop is None else self.crop
+        if sides is None:
+            return 224, 224
+        return (sides, sides) if isinstance(sides, int) else sides
 
     def zeros(self, size: tuple[int, ...] | None = None) -> torch.Tensor:
-        """Return an input of zeros: (1, channel, height, width), or (1, channel, *place), by default of `size`."""
+        """Return an input of zeros.
+
+        Parameters
+        ----------
+        size : tuple of int, optional
+            The axes behind the channels; by default as images have them.
+
+        Returns
+        -------
+        torch.Tensor
+            (1, channel, height, width), or (1, channel, *place).
+        """
         return torch.zeros(1, self.channels, *(size or self.size))
 
 
@@ -249,55 +306,6 @@ def _sizes(name: str, value: Any, meaning: str, *, most: int = 1) -> tuple[int, 
     if not 1 <= len(sizes) <= most or not all(is_integer(size, 1) for size in sizes):
         raise InputError(f"{name} is {meaning}, whole numbers of at least 1; got {sizes!r:.60}")
     return tuple(map(int, sizes))
-
-
-def open_image(path: str | Path, *, channels: int = 3) -> Image.Image:
-    """Return an image file as an upright picture: RGB, or grey for one channel.
-
-    A rotation noted by a camera is carried out, and what is transparent lies on white. In RGB, grey becomes colour and
-    16 bits become 8; in grey, 16 bits become floats in [0, 1] (Pillow's mode F), so that nothing is lost.
-
-    Raises
-    ------
-    InputError
-        If there is no such file, it is a pipe or a device, or it is no image that Pillow can read.
-    """
-    path = Path(path)
-    check_file(path, "image")
-    try:
-        with Image.open(path) as file:
-            file.load()
-            image = ImageOps.exif_transpose(file)
-    except UnidentifiedImageError as error:
-        raise InputError(f"{str(path)!r} is no image that Pillow can read") from error
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise InputError(f"the image {str(path)!r} cannot be read: {error}") from error
-    return _in_channels(image, channels, f"the image {str(path)!r}")
-
-
-def _in_channels(image: Image.Image, channels: int, name: str) -> Image.Image:
-    """Return a picture as RGB for three channels, or in grey for one."""
-    if channels not in (1, 3):
-        raise InputError(f"{name} has one channel or three, and the model takes {channels}: give it .npy files")
-    if image.mode.startswith("I") or image.mode == "F":
-        deep = _deep(image, name)
-        if channels == 1:
-            return Image.fromarray(deep.astype(np.float32))
-        return Image.fromarray((deep * 255).round().astype(np.uint8)).convert("RGB")
-    if "A" in image.getbands() or "transparency" in image.info:
-        upper = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", upper.size, "white"), upper)
-    return image.convert("L" if channels == 1 else "RGB")
-
-
-def _deep(image: Image.Image, name: str) -> npt.NDArray[np.float64]:
-    """Return a picture of 16-bit integers, or of floats in [0, 1], as values in [0, 1]."""
-    values = np.asarray(image).astype(np.float64)
-    highest = 1.0 if image.mode == "F" else 65535.0
-    if not np.isfinite(values).all() or values.min() < 0 or values.max() > highest:
-        kind = "floats in [0, 1]" if image.mode == "F" else "integers of 16 bits"
-        raise InputError(f"{name} has values that are not {kind}; convert it to 8 bits")
-    return values / highest
 
 
 def preprocessing(preprocess: Preprocess | Normalise | None) -> tuple[Any, Normalise]:

@@ -17,14 +17,14 @@ from .preprocess import Preprocess
 from .shapes import ShapesDataset, Variant
 from .torchvision_data import torchvision_dataset
 
-__all__ = ["load_dataset"]
+__all__ = ["load_data"]
 
 _FORMS = "imagefolder:DIR, torchvision:NAME:ROOT, npyfolder:DIR, demo:shapes, package.module:factory or file.py:factory"
 _SCHEMES = ("imagefolder", "npyfolder", "torchvision", "demo")
 _DEMO_SAMPLES = 2000
 
 
-def load_dataset(spec: str, preprocess: Preprocess | None = None, class_map: ClassMap | None = None) -> Any:
+def load_data(spec: str, preprocess: Preprocess | None = None, class_map: ClassMap | None = None) -> Any:
     """Return the map-style dataset of a spec; its images are not normalised.
 
     Parameters
@@ -56,7 +56,7 @@ def load_dataset(spec: str, preprocess: Preprocess | None = None, class_map: Cla
 
     Examples
     --------
-    >>> load_dataset("demo:shapes:100")
+    >>> load_data("demo:shapes:100")
     ShapesDataset(100, seed=0, split='test')
     """
     dataset = _opened(spec, preprocess or Preprocess())

@@ -3,6 +3,7 @@
 from ..data.preprocess import Preprocess
 from .detection_output import DetectionOutput
 from .detectors import Detector, detector
-from .load import LoadedModel, load_model
+from .load import load_model
+from .loaded import LoadedModel
 
 __all__ = ["DetectionOutput", "Detector", "LoadedModel", "Preprocess", "detector", "load_model"]

@@ -15,9 +15,9 @@ from zennit.types import Linear
 from ..errors import CompositeError
 from .attnlrp import AttnLRP
 
-__all__ = ["GRADIENT", "Biases", "Composite", "preset", "preset_names"]
+__all__ = ["BOX", "GRADIENT", "Biases", "Composite", "preset", "preset_names"]
 
-GRADIENT = "gradient"
+GRADIENT, BOX = "gradient", "epsilon_gamma_box"
 Biases = Literal["absorb", "distribute"]
 """Where the share of relevance goes that a layer's bias contributes to its output; see `preset`."""
 _COMPOSITES = {**ZENNIT, "attnlrp": AttnLRP}
@@ -83,11 +83,11 @@ def preset(
         hint = f"did you mean {' or '.join(map(repr, near))}?" if near else "known are " + ", ".join(preset_names())
         raise CompositeError(f"no composite named {composite!r}; {hint}")
     options: dict[str, Any] = {}
-    if composite == "epsilon_gamma_box":
+    if composite == BOX:
         if low is None or high is None:
             raise CompositeError(
                 "epsilon_gamma_box needs the lowest and highest values that a model input can have: "
-                "zennit.composites.EpsilonGammaBox(low=..., high=...)"
+                "zennit.composites.EpsilonGammaBox(low=..., high=...), or a crp_kit.Study with a Preprocess"
             )
         options = {"low": low, "high": high}
     if biases == "distribute":

@@ -22,17 +22,18 @@ from ..concepts import Concept
 from ..conditions import OutputSelector, Pairing
 from ..data.class_map import positional_names
 from ..data.dataset_names import checked_names
-from ..data.preprocess import Normalise, Preprocess, load_views
+from ..data.input_range import input_range
+from ..data.preprocess import Normalise, Preprocess, load_views, preprocessing
+from ..data.samples import NumberedSamples
 from ..errors import InputError
+from ..models import LoadedModel
 from ..models.weights import device_and_dtype
-from ..rules.presets import GRADIENT, Biases, Composite
+from ..rules.presets import BOX, GRADIENT, Biases, Composite
 
 if TYPE_CHECKING:
     from ..atlas import Origin
     from ..attribution.masks import Mask
     from ..attribution.start_relevance import InitialRelevance
-    from ..graph.graph import Graph
-    from ..inspection import LayerIndices, ModelCheck, RuleTable
 
 __all__ = ["StudyBase"]
 
@@ -44,7 +45,7 @@ class StudyBase:
 
     def __init__(
         self,
-        model: torch.nn.Module | CondAttribution,
+        model: torch.nn.Module | CondAttribution | LoadedModel,
         data: Any = None,
         *,
         composite: Composite | str | None = "epsilon_plus_flat",
@@ -59,6 +60,11 @@ class StudyBase:
         biases: Biases = "absorb",
         origin: Origin | None = None,
     ) -> None:
+        if isinstance(model, LoadedModel):
+            preprocess = model.preprocess if preprocess is None else preprocess
+            classes = model.classes if classes is None else classes
+            output = model.output if output is None else output
+            model = model.model
         settings: dict[str, Any] = {
             "output": output,
             "class_axis": class_axis,
@@ -79,7 +85,7 @@ class StudyBase:
         self.origin = origin
         self.subject = Subject(
             attribution,
-            _rules(attribution, composite, preprocess),
+            _rules(attribution, composite, preprocess, data),
             _name(composite),
             data,
             preprocess,
@@ -126,7 +132,7 @@ class StudyBase:
             If there is no such composite.
         """
         other = copy(self)
-        rules = _rules(self.attribution, composite, self.subject.preprocess)
+        rules = _rules(self.attribution, composite, self.subject.preprocess, self.subject.dataset)
         other.subject = replace(self.subject, composite=rules, rules_name=_name(composite))
         return other
 
@@ -155,11 +161,11 @@ class StudyBase:
         Raises
         ------
         InputError
-            If a file cannot be read, or `preprocess` is no `crp_kit.models.Preprocess`.
+            If a file cannot be read, or `preprocess` is no `crp_kit.Preprocess`.
         """
         preprocess = self.subject.preprocess
         if not isinstance(preprocess, Preprocess):
-            raise InputError("files are opened by a crp_kit.models.Preprocess: make the study with one as preprocess")
+            raise InputError("files are opened by a crp_kit.Preprocess: make the study with one as preprocess")
         return load_views(paths, preprocess)
 
     def inputs(self, images: Any) -> Any:
@@ -262,52 +268,6 @@ class StudyBase:
         """
         return join(list(self.generate(*args, **options)))
 
-    def graph(self, image: Any = None) -> Graph:
-        """Return the recorded graph, with all names that conditions can use.
-
-        Parameters
-        ----------
-        image : torch.Tensor or other inputs, optional
-            Whose forward is recorded; by default the first sample of the data.
-        """
-        return self.attribution.graph(self._example(image), self.subject.composite)
-
-    def check(self, image: Any = None) -> ModelCheck:
-        """Return what to know about the model under the study's rules: what has no rule, what never runs.
-
-        Parameters
-        ----------
-        image : torch.Tensor or other inputs, optional
-            By default the first sample of the data.
-        """
-        from ..inspection import check_model
-
-        return check_model(self.attribution, self._example(image), self.subject.composite)
-
-    def rules(self, image: Any = None) -> RuleTable:
-        """Return which rule each node of the model gets.
-
-        Parameters
-        ----------
-        image : torch.Tensor or other inputs, optional
-            By default the first sample of the data.
-        """
-        from ..inspection import rule_table
-
-        return rule_table(self.attribution, self._example(image), self.subject.composite)
-
-    def layer_indices(self, image: Any = None) -> LayerIndices:
-        """Return the layers with the indices by which `crp_kit.rules.maps` give them rules.
-
-        Parameters
-        ----------
-        image : torch.Tensor or other inputs, optional
-            By default the first sample of the data.
-        """
-        from ..inspection import show_layer_indices
-
-        return show_layer_indices(self.attribution, self._example(image))
-
     def view(self, image: Any) -> Image.Image:
         """Return an image as the model sees it: resized and cropped as by `preprocess`, not normalised.
 
@@ -352,11 +312,18 @@ def _name(composite: Composite | str | None) -> str:
 
 
 def _rules(
-    attribution: CondAttribution, composite: Composite | str | None, preprocess: Preprocess | Normalise | None
+    attribution: CondAttribution, composite: Composite | str | None, preprocess: Any, data: Any
 ) -> Composite | None:
-    """Return the composite of a name, with the range that the model's inputs have where the preprocessing tells it."""
-    if not isinstance(preprocess, Preprocess):
+    """Return the composite of a name, with the range of the model's inputs where it needs that."""
+    if composite != BOX:
         return attribution.resolve_composite(composite)
     device = device_and_dtype(attribution.model)[0]
-    limits = (preprocess.low.to(device), preprocess.high.to(device))
-    return attribution.resolve_composite(composite, input_range=limits)
+    low, high = input_range(preprocess, lambda: _first_image(data, preprocess))
+    return attribution.resolve_composite(composite, input_range=(low.to(device), high.to(device)))
+
+
+def _first_image(data: Any, preprocess: Any) -> torch.Tensor:
+    """Return the first image of the data, or what images have that are not known: three channels."""
+    if data is None:
+        return torch.zeros(1, 3, 8, 8)
+    return NumberedSamples(data, preprocessing(preprocess)[0]).first_image()

@@ -71,7 +71,7 @@ class DatasetAnalyses(AtlasBuilds):
             "y": [class]}``. The predicted class. The layer itself: what made the concept active, whether the model used
             it or not. Or a target of `crp_kit.targets`.
         cls : int or str, optional
-            The ranking of this class only, by number or name.
+            The ranking of this class only, by number, name or part of a name.
         batch_size : int, optional
             Heatmaps that are computed at once, at most: fewer where a sample takes much memory in the model.
         check : bool, optional

@@ -208,7 +208,7 @@ class ImageAnalyses(StudyBase):
         layer : str
             Name of the node whose concepts compete.
         cls : int or str, optional
-            The class whose relevance it is, by number or name; by default the predicted one.
+            The class whose relevance it is, by number, name or part of a name; by default the predicted one.
         target : Target, optional
             What relevance starts from instead of a class, such as ``crp_kit.targets.Contrast(281, 285)``.
         regions : {"grid", "pixels", "slic", "changes"} or array, optional

@@ -5,27 +5,30 @@ from __future__ import annotations
 from .dataset_analyses import DatasetAnalyses
 from .direction_analyses import DirectionAnalyses
 from .image_analyses import ImageAnalyses
+from .inspections import Inspections
 
 __all__ = ["Study"]
 
 
-class Study(ImageAnalyses, DirectionAnalyses, DatasetAnalyses):
+class Study(ImageAnalyses, DirectionAnalyses, DatasetAnalyses, Inspections):
     """A model together with its data, preprocessing, rules, concepts and class names; analyses are its methods.
 
     Images are given as the data gives them, before `preprocess`: a batch (sample, channel, height, width), one image,
-    or PIL images where `preprocess` is a `crp_kit.models.Preprocess`. Without `preprocess` they are the model's inputs.
+    or PIL images where `preprocess` is a `crp_kit.Preprocess`. Without `preprocess` they are the model's inputs.
 
     Parameters
     ----------
-    model : torch.nn.Module or CondAttribution
-        It is never changed. A `CondAttribution` counts with all that it was made with.
+    model : torch.nn.Module, LoadedModel or CondAttribution
+        It is never changed. A `LoadedModel` brings preprocessing, class names and output, where these are not said
+        here; a `CondAttribution` counts with all that it was made with.
     data : map-style dataset, optional
         Gives ``(image, label)`` or dictionaries with both; images before normalisation, as they are to be shown.
     composite : zennit Composite, str or None, optional
-        Rules; a preset name such as ``"epsilon_plus_flat"``; ``None`` for plain gradients.
+        Rules, or the name of a preset; by default ``"epsilon_plus_flat"``. Plain gradients are asked for as
+        ``"gradient"`` or ``None``.
     preprocess : callable or Preprocess, optional
-        From a batch of images to model inputs. A `Preprocess` also opens files and gives ``"epsilon_gamma_box"`` the
-        range of inputs.
+        From a batch of images to model inputs. ``"epsilon_gamma_box"`` gets the range of inputs from it. A `Preprocess`
+        also opens files.
     concepts : Concept or dict of str to Concept, optional
         What a concept is, for all layers or by layer; channels by default.
     classes : sequence of str, optional

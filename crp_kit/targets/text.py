@@ -17,7 +17,7 @@ FORMS = "class:ID[,ID…], contrast:ID,ID, value:INDEX[,INDEX…], region:ID, bo
 
 
 def parse_target(text: str, *, mask: Any = None) -> Target:
-    """Return the target that a text means; classes by number or name.
+    """Return the target that a text means; classes by number, name or part of a name.
 
     Parameters
     ----------

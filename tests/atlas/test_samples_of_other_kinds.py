@@ -17,7 +17,7 @@ from PIL import Image
 import crp_kit as crp
 from crp_kit.data.folders import ArrayFiles
 from crp_kit.data.samples import Failure, NumberedSamples
-from crp_kit.data.sources import load_dataset
+from crp_kit.data.sources import load_data
 from crp_kit.errors import AtlasError, InputError
 from crp_kit.models.load import LoadedModel, Preprocess, load_images, load_model, open_image
 
@@ -100,7 +100,7 @@ def test_a_folder_of_grey_pictures_is_read_in_grey(tmp_path: Path) -> None:
     for name, mode in (("one", "L"), ("two", "I;16")):
         (tmp_path / name).mkdir()
         Image.new(mode, (5, 4), 100).save(tmp_path / name / "a.png")
-    data = load_dataset(f"imagefolder:{tmp_path}", GREY)
+    data = load_data(f"imagefolder:{tmp_path}", GREY)
     assert [tuple(image.shape) for image, _ in (data[0], data[1])] == [(1, 4, 5)] * 2
     assert float(data[0][0].max()) == pytest.approx(100 / 255)
     assert float(data[1][0].max()) == pytest.approx(100 / 65535)
@@ -257,7 +257,7 @@ def test_a_folder_of_arrays_has_a_class_for_each_folder(tmp_path: Path) -> None:
         (tmp_path / name).mkdir()
         saved(tmp_path / name / "a.npy", noise(1, 40))
     broken(tmp_path / "quiet" / "b.npy", "nan")
-    data = load_dataset(f"npyfolder:{tmp_path}", SIGNAL)
+    data = load_data(f"npyfolder:{tmp_path}", SIGNAL)
     assert isinstance(data, ArrayFiles)
     assert (data.classes, len(data)) == (["loud", "quiet"], 3)
     assert repr(data) == f"ArrayFiles({str(tmp_path)!r}, 3 arrays, 2 classes)"
@@ -268,7 +268,7 @@ def test_a_folder_of_arrays_has_a_class_for_each_folder(tmp_path: Path) -> None:
     assert "1 values that are NaN" in failure.reason
     (tmp_path / "none").mkdir()
     with pytest.raises(InputError, match="no array in .*; looked for .npy"):
-        load_dataset(f"npyfolder:{tmp_path / 'none'}", SIGNAL)
+        load_data(f"npyfolder:{tmp_path / 'none'}", SIGNAL)
 
 
 def test_atlases_are_built_of_folders_of_arrays(folder: Path) -> None:
@@ -319,7 +319,7 @@ def test_pipes_are_refused_as_arrays_weights_and_atlases_too(pipes: Path) -> Non
     assert "'p.h5' is a pipe or a device" in refused("atlas", "info", "p.h5")
     with pytest.raises(AtlasError, match="pipe or a device"):
         crp.ConceptAtlas(pipes / "p.h5")
-    samples = NumberedSamples(load_dataset(f"imagefolder:{pipes}", GREY))
+    samples = NumberedSamples(load_data(f"imagefolder:{pipes}", GREY))
     assert all(isinstance(samples[number], Failure) for number in range(len(samples)))
 
 
@@ -331,7 +331,7 @@ def test_links_that_lead_back_are_not_followed_again(tmp_path: Path) -> None:
     (tmp_path / "a" / "up").symlink_to("..")
     (tmp_path / "a" / "deep" / "own").symlink_to(".")
     (tmp_path / "b" / "deep" / "top").symlink_to("../..")
-    data = load_dataset(f"imagefolder:{tmp_path}", GREY)
+    data = load_data(f"imagefolder:{tmp_path}", GREY)
     assert data.classes == ["a", "b"]
     assert [Path(path).relative_to(tmp_path).as_posix() for path, _ in data.samples] == ["a/deep/x.png", "b/deep/x.png"]
 
@@ -341,7 +341,7 @@ def test_links_to_each_other_end(tmp_path: Path) -> None:
         (tmp_path / name).mkdir()
         Image.new("L", (4, 4)).save(tmp_path / name / f"{name}.png")
         (tmp_path / name / "other").symlink_to(f"../{other}")
-    names = [Path(path).relative_to(tmp_path).as_posix() for path, _ in load_dataset(f"imagefolder:{tmp_path}").samples]
+    names = [Path(path).relative_to(tmp_path).as_posix() for path, _ in load_data(f"imagefolder:{tmp_path}").samples]
     assert names == ["a/a.png", "a/other/b.png", "b/b.png", "b/other/a.png"]
 
 

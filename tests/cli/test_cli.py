@@ -52,13 +52,17 @@ def test_layers_lists_names_types_and_shapes() -> None:
     assert result.exit_code == 0
     assert result.stderr == ""
     rows = [line.split() for line in result.stdout.splitlines()]
-    assert rows == [[f"layer1.{block}.conv{i}", "Conv2d", "16x32x32"] for block in (0, 1) for i in (1, 2)]
+    assert rows[0][:3] == ["name", "type", "shape"]
+    names = [f"layer1.{block}.conv{i}" for block in (0, 1) for i in (1, 2)]
+    assert [row[:6] for row in rows[1:]] == [[name, "Conv2d", "16x32x32", "channel", "16", "32x32"] for name in names]
+    assert [row[-1] for row in rows[1:]] == ["layer1.0.relu", "-", "layer1.1.relu", "-"]
 
 
 def test_layers_of_the_graph_are_what_conditions_can_name() -> None:
     listed = json.loads(crp_kit("layers", *DEMO, "--graph", "--json").stdout)
     graph = CondAttribution(load_model("demo:resnet").model).graph(torch.zeros(1, 3, 64, 64))
-    assert {"name": "layer1.0.add", "type": "add", "shape": [16, 32, 32]} in listed
+    added = next(row for row in listed if row["name"] == "layer1.0.add")
+    assert (added["type"], added["shape"], added["behind"]) == ("add", [16, 32, 32], "layer1.0.relu_1")
     for row in listed:
         assert list(graph.sample_shape(graph.find(row["name"]))) == row["shape"]
 

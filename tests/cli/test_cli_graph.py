@@ -84,7 +84,7 @@ def test_an_atlas_shows_references(folder: Path) -> None:
         (("--start", "layer3.1.conv2"), "expected ':' and concept ids"),
         (("--start", "layer3.1.conv2:1,2"), "start names 2 of 'layer3.1.conv2'"),
         (("--layers", "layer9"), "no layer named 'layer9'"),
-        (("--atlas", "a.h5"), "--atlas and --data belong together"),
+        (("--data", "demo:shapes"), "--data is for the references of an atlas: say --atlas too"),
         (("--atlas", "a.h5", "--data", "demo:shapes"), "--atlas shows references in a figure"),
         (("1.png",), "several images give the mean graph of one class: say which with --class"),
         (("9.png",), "no image file '9.png'"),

@@ -96,7 +96,7 @@ def test_with_an_atlas_the_figure_shows_reference_samples() -> None:
         (("1.png", *ASKED), "no image file '1.png'"),
         (("0.png", *ASKED, "-o", "map.gif"), "needs one of the endings .png, .pdf, .svg, .jpg"),
         (("0.png", *ASKED, "--save-array", "map.csv"), "needs the ending .npz"),
-        (("0.png", *ASKED, "--atlas", "atlas.h5"), "reference samples need both: --atlas, and --data"),
+        (("0.png", *ASKED, "--data", "demo:shapes"), "--data is for the references of an atlas: say --atlas too"),
         (("0.png", *ASKED, "--count", "many"), "--count is written like 64 or 6x8; got 'many'"),
         (("0.png", *ASKED, "--cell", "8", "--count", "9"), "count and cell both say how fine the grid is"),
         (("0.png", *ASKED, "--regions", "pixels", "--cell", "8"), "cell is for a grid, not for single pixels"),

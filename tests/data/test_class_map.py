@@ -19,7 +19,7 @@ from crp_kit.data.class_map_file import read_class_map
 from crp_kit.data.dataset_names import checked_names
 from crp_kit.data.folders import ImageFiles
 from crp_kit.data.preprocess import Preprocess
-from crp_kit.data.sources import load_dataset
+from crp_kit.data.sources import load_data
 from crp_kit.errors import InputError
 
 COLOURS = ModelClasses(3, ("red", "green", "dark blue"))
@@ -201,7 +201,7 @@ def test_a_map_gives_classes_by_number_or_name(
     folders: Path, chosen: Mapping[str, Any], expected: tuple[int, ...]
 ) -> None:
     assert numbers(ImageFiles(folders, Preprocess(), chosen), COLOURS) == expected
-    data = load_dataset(f"imagefolder:{folders}", class_map=chosen)
+    data = load_data(f"imagefolder:{folders}", class_map=chosen)
     labels = class_labels(data, COLOURS)
     assert labels is not None
     assert labels.numbers == expected
@@ -286,7 +286,7 @@ def test_files_that_are_no_map_are_refused(tmp_path: Path, name: str, text: byte
 
 def test_a_map_needs_names_to_map(tmp_path: Path, folders: Path) -> None:
     with pytest.raises(InputError, match="a class map is for data whose classes have names, such as folders"):
-        load_dataset(f"imagefolder:{folders / 'nature'}", class_map={"a": 1})
+        load_data(f"imagefolder:{folders / 'nature'}", class_map={"a": 1})
     with pytest.raises(InputError, match="a class map gives a class by each name, or is a file; got int"):
         ImageFiles(folders, Preprocess(), 3)  # type: ignore[arg-type]
     path = tmp_path / "map.json"

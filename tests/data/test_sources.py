@@ -17,7 +17,7 @@ from crp_kit.data import ShapesDataset
 from crp_kit.data.folders import ImageFiles
 from crp_kit.data.preprocess import Preprocess, open_image
 from crp_kit.data.samples import Failure, NumberedSamples
-from crp_kit.data.sources import load_dataset
+from crp_kit.data.sources import load_data
 from crp_kit.errors import InputError
 
 SMALL = Preprocess(resize=8, crop=8)
@@ -81,7 +81,7 @@ def factory(tmp_path: Path) -> str:
 
 
 def test_folders_are_classes_in_the_order_of_their_names(photos: Path) -> None:
-    data = load_dataset(f"imagefolder:{photos}", SMALL)
+    data = load_data(f"imagefolder:{photos}", SMALL)
     assert data.classes == ["flower", "temple"]
     assert data.root == photos
     assert len(data) == 5
@@ -97,26 +97,26 @@ def test_samples_have_the_numbers_that_torchvision_gives_them(photos: Path) -> N
     (photos / "temple" / "._a.jpg").unlink()
     (photos / ".hidden" / "no.png").unlink()
     (photos / ".hidden").rmdir()
-    assert load_dataset(f"imagefolder:{photos}").samples == datasets.ImageFolder(photos).samples
+    assert load_data(f"imagefolder:{photos}").samples == datasets.ImageFolder(photos).samples
 
 
 def test_images_are_what_the_model_sees_and_not_normalised(photos: Path) -> None:
-    image, label = load_dataset(f"imagefolder:{photos}", SMALL)[1]
+    image, label = load_data(f"imagefolder:{photos}", SMALL)[1]
     assert label == 1
     assert image.equal(SMALL.view(open_image(photos / "temple" / "a.jpg")))
     assert image.shape == (3, 8, 8)
     assert 0 <= image.min() < image.max() <= 1
-    assert load_dataset(f"imagefolder:{photos}")[0][0].shape == (3, 224, 224)
+    assert load_data(f"imagefolder:{photos}")[0][0].shape == (3, 224, 224)
 
 
 def test_a_model_of_one_channel_gets_grey(photos: Path) -> None:
-    image, _ = load_dataset(f"imagefolder:{photos}", GREY)[0]
+    image, _ = load_data(f"imagefolder:{photos}", GREY)[0]
     assert image.shape == (1, 54, 80)
 
 
 def test_a_folder_of_images_has_no_classes(photos: Path) -> None:
     (photos / "flower" / "thumbnails").mkdir()
-    data = load_dataset(f"imagefolder:{photos / 'flower'}", SMALL)
+    data = load_data(f"imagefolder:{photos / 'flower'}", SMALL)
     assert data.classes == []
     assert [label for _, label in data.samples] == [None]
     assert data[0][1] is None
@@ -125,7 +125,7 @@ def test_a_folder_of_images_has_no_classes(photos: Path) -> None:
 
 def test_a_folder_without_images_keeps_its_class(photos: Path) -> None:
     (photos / "house").mkdir()
-    data = load_dataset(f"imagefolder:{photos}")
+    data = load_data(f"imagefolder:{photos}")
     assert data.classes == ["flower", "house", "temple"]
     assert {label for _, label in data.samples} == {0, 2}
 
@@ -134,18 +134,18 @@ def test_links_to_folders_are_followed(photos: Path, tmp_path: Path) -> None:
     (tmp_path / "linked").mkdir()
     (tmp_path / "linked" / "temple").symlink_to(photos / "temple")
     (photos / "flower" / "more").symlink_to(photos / "temple" / "z")
-    assert len(load_dataset(f"imagefolder:{tmp_path / 'linked'}")) == 4
-    assert len(load_dataset(f"imagefolder:{photos}")) == 6
+    assert len(load_data(f"imagefolder:{tmp_path / 'linked'}")) == 4
+    assert len(load_data(f"imagefolder:{photos}")) == 6
 
 
 def test_the_home_folder_may_be_a_tilde(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME" if os.name == "posix" else "USERPROFILE", str(photos.parent))
-    assert len(load_dataset("imagefolder:~/photos")) == 5
+    assert len(load_data("imagefolder:~/photos")) == 5
 
 
 def test_a_file_that_is_no_image_is_the_error_of_its_sample_only(photos: Path) -> None:
     (photos / "temple" / "b.png").write_bytes(b"nothing")
-    data = load_dataset(f"imagefolder:{photos}", SMALL)
+    data = load_data(f"imagefolder:{photos}", SMALL)
     assert len(data) == 5
     with pytest.raises(InputError, match="b.png' is no image that Pillow can read"):
         data[2]
@@ -156,7 +156,7 @@ def test_a_file_that_is_no_image_is_the_error_of_its_sample_only(photos: Path) -
 
 
 def test_image_files_travel_to_the_workers_of_a_loader(photos: Path) -> None:
-    data = load_dataset(f"imagefolder:{photos}", SMALL)
+    data = load_data(f"imagefolder:{photos}", SMALL)
     assert pickle.loads(pickle.dumps(data))[0][0].equal(data[0][0])
 
 
@@ -175,8 +175,8 @@ def test_folders_that_cannot_be_data_are_refused(photos: Path, tmp_path: Path) -
         ),
     ):
         with pytest.raises(InputError, match=message):
-            load_dataset(f"imagefolder:{place}")
-    assert load_dataset(f"imagefolder:{tmp_path / 'parted' / 'val'}").classes == ["temple"]
+            load_data(f"imagefolder:{place}")
+    assert load_data(f"imagefolder:{tmp_path / 'parted' / 'val'}").classes == ["temple"]
 
 
 def test_a_class_whose_folder_cannot_be_read_is_not_left_out(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -189,7 +189,7 @@ def test_a_class_whose_folder_cannot_be_read_is_not_left_out(photos: Path, monke
 
     monkeypatch.setattr(os, "scandir", guarded)
     with pytest.raises(InputError, match="cannot read the folder '.*temple/z': Permission denied"):
-        load_dataset(f"imagefolder:{photos}")
+        load_data(f"imagefolder:{photos}")
 
 
 def test_classes_may_be_called_like_parts(photos: Path, tmp_path: Path) -> None:
@@ -209,7 +209,7 @@ def test_classes_may_be_called_like_parts(photos: Path, tmp_path: Path) -> None:
     ],
 )
 def test_the_built_in_data(spec: str, count: int, split: str) -> None:
-    data = load_dataset(spec)
+    data = load_data(spec)
     assert isinstance(data, ShapesDataset)
     assert (len(data), data.split, data.variant) == (count, split, None)
 
@@ -222,7 +222,7 @@ def test_the_built_in_data(spec: str, count: int, split: str) -> None:
     ],
 )
 def test_the_built_in_data_with_a_planted_fault(spec: str, expected: str) -> None:
-    assert repr(load_dataset(spec)) == expected
+    assert repr(load_data(spec)) == expected
 
 
 def idx(values: np.ndarray) -> bytes:
@@ -243,13 +243,13 @@ def mnist(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize(("part", "count"), [("", 3), (":test", 3), (":val", 3), (":train", 5)])
 def test_a_dataset_of_torchvision_is_its_part_for_testing_unless_said(mnist: Path, part: str, count: int) -> None:
-    data = load_dataset(f"torchvision:MNIST:{mnist}{part}", SMALL)
+    data = load_data(f"torchvision:MNIST:{mnist}{part}", SMALL)
     assert len(data) == count
     image, label = data[count - 1]
     assert label == count - 1
     assert image.shape == (3, 8, 8)
     assert image.allclose(torch.tensor(51 / 255))
-    assert load_dataset(f"torchvision:MNIST:{mnist}{part}", GREY)[0][0].shape == (1, 28, 28)
+    assert load_data(f"torchvision:MNIST:{mnist}{part}", GREY)[0][0].shape == (1, 28, 28)
     assert NumberedSamples(data).class_names()[:2] == ("0 - zero", "1 - one")
 
 
@@ -257,15 +257,15 @@ def test_folders_may_have_colons_in_their_names(mnist: Path) -> None:
     place = mnist.rename(mnist.with_name("a:b"))
     (place / "deeper").mkdir()
     (place / "MNIST").rename(place / "deeper" / "MNIST")
-    assert len(load_dataset(f"torchvision:MNIST:{place / 'deeper'}")) == 3
-    assert len(load_dataset(f"torchvision:MNIST:{place / 'deeper'}:train")) == 5
+    assert len(load_data(f"torchvision:MNIST:{place / 'deeper'}")) == 3
+    assert len(load_data(f"torchvision:MNIST:{place / 'deeper'}:train")) == 5
 
 
 def test_imagenet_is_its_validation_part_with_names(tmp_path: Path) -> None:
     (tmp_path / "val" / "n01440764").mkdir(parents=True)
     Image.new("L", (300, 260), 51).save(tmp_path / "val" / "n01440764" / "1.png")
     torch.save(({"n01440764": ("tench", "Tinca tinca")}, ["n01440764"]), tmp_path / "meta.bin")
-    data = load_dataset(f"torchvision:ImageNet:{tmp_path}")
+    data = load_data(f"torchvision:ImageNet:{tmp_path}")
     assert data.split == "val"
     assert data[0][0].shape == (3, 224, 224)
     assert NumberedSamples(data).class_names() == ("tench, Tinca tinca",)
@@ -277,7 +277,7 @@ def test_pictures_of_all_kinds_fit_together_in_a_batch(tmp_path: Path) -> None:
     place.mkdir(parents=True)
     for mode in ("L", "P", "RGB", "RGBA"):
         Image.new(mode, (16, 16)).save(place / f"{mode}.png")
-    data = load_dataset(f"torchvision:EuroSAT:{tmp_path}", SMALL)
+    data = load_data(f"torchvision:EuroSAT:{tmp_path}", SMALL)
     assert {tuple(image.shape) for image, _ in data} == {(3, 8, 8)}
 
 
@@ -287,7 +287,7 @@ def test_nothing_is_ever_downloaded(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(datasets.SEMEION, "download", download)
     with pytest.raises(InputError, match="Dataset not found"):
-        load_dataset(f"torchvision:SEMEION:{tmp_path}")
+        load_data(f"torchvision:SEMEION:{tmp_path}")
 
 
 @pytest.mark.parametrize(
@@ -321,7 +321,7 @@ def test_datasets_of_torchvision_that_cannot_be_opened(tmp_path: Path, spec: str
     name, colon, rest = spec.partition(":")
     place = rest.replace("R", str(tmp_path), 1)
     with pytest.raises(InputError, match=message):
-        load_dataset(f"torchvision:{name}{colon}{place}")
+        load_data(f"torchvision:{name}{colon}{place}")
 
 
 def test_a_package_that_a_dataset_needs_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -330,12 +330,12 @@ def test_a_package_that_a_dataset_needs_is_named(tmp_path: Path, monkeypatch: py
 
     monkeypatch.setattr(datasets.EuroSAT, "__init__", needy)
     with pytest.raises(InputError, match="torchvision:EuroSAT:.* needs 'lmdb', which is not installed"):
-        load_dataset(f"torchvision:EuroSAT:{tmp_path}")
+        load_data(f"torchvision:EuroSAT:{tmp_path}")
 
 
 def test_factories_in_files_and_packages(factory: str) -> None:
-    assert repr(load_dataset(f"{factory}:shapes")) == repr(ShapesDataset(5))
-    assert load_dataset(f"{factory}:pairs") == [(1, 2), (3, 4)]
+    assert repr(load_data(f"{factory}:shapes")) == repr(ShapesDataset(5))
+    assert load_data(f"{factory}:pairs") == [(1, 2), (3, 4)]
 
 
 @pytest.mark.parametrize(
@@ -352,7 +352,7 @@ def test_factories_in_files_and_packages(factory: str) -> None:
 )
 def test_what_a_factory_must_not_do_is_said(factory: str, name: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
-        load_dataset(f"{factory}:{name}")
+        load_data(f"{factory}:{name}")
 
 
 @pytest.mark.parametrize(
@@ -374,4 +374,4 @@ def test_what_a_factory_must_not_do_is_said(factory: str, name: str, message: st
 )
 def test_texts_that_mean_nothing_are_answered_with_those_that_do(spec: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
-        load_dataset(spec)
+        load_data(spec)

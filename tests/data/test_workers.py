@@ -23,7 +23,7 @@ from torch.utils.data import DataLoader, Dataset, get_worker_info
 from crp_kit.data.batches import batches
 from crp_kit.data.random_state import random_state_kept, seed
 from crp_kit.data.samples import Failure, Form, NumberedSamples
-from crp_kit.data.sources import load_dataset
+from crp_kit.data.sources import load_data
 from crp_kit.errors import InputError
 
 FORM = Form((1, 2, 2), torch.float32)
@@ -261,9 +261,9 @@ def test_what_a_factory_made_travels_to_processes_that_start_afresh(
     for file in files:
         file.parent.mkdir()
         file.write_text(FACTORY)
-    first, second = (load_dataset(f"{file}:data") for file in files)
+    first, second = (load_data(f"{file}:data") for file in files)
     assert type(first) is not type(second)
-    assert type(load_dataset(f"{files[0]}:data")) is type(first), "a file that has not changed runs once"
+    assert type(load_data(f"{files[0]}:data")) is type(first), "a file that has not changed runs once"
     for name in ("Process", "Queue", "Event"):
         monkeypatch.setattr(torch.multiprocessing, name, getattr(CONTEXT, name))
     expected = content(read(constant))
@@ -273,9 +273,9 @@ def test_what_a_factory_made_travels_to_processes_that_start_afresh(
 def test_a_file_that_has_changed_runs_again(tmp_path: Path) -> None:
     file = tmp_path / "sets.py"
     file.write_text(FACTORY)
-    first = load_dataset(f"{file}:data")
+    first = load_data(f"{file}:data")
     file.write_text(FACTORY + "\n# changed\n")
-    assert type(load_dataset(f"{file}:data")) is not type(first)
+    assert type(load_data(f"{file}:data")) is not type(first)
 
 
 class Stuck:

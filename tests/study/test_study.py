@@ -91,8 +91,9 @@ def test_classes_are_numbers_or_names_everywhere(study: crp.Study) -> None:
 @pytest.mark.parametrize(
     ("cls", "error", "message"),
     [
-        ("red", InputError, "no class is named 'red'; the first ones are"),
-        (DATA.classes[0][:-1], InputError, f"did you mean '{DATA.classes[0]}'"),
+        ("red", InputError, "'red' is part of several names: '"),
+        ("zebra", InputError, "no class is named 'zebra'; the first ones are"),
+        (DATA.classes[0][:-1] + "x", InputError, f"did you mean '{DATA.classes[0]}'"),
         (True, InputError, "a class is a name or a whole number; got True"),
         (-1, ConceptRangeError, "class -1 of 'y'"),
         (8, ConceptRangeError, "class 8 of 'y' is out of range"),
@@ -145,7 +146,7 @@ def test_model_and_data_are_asked_what_they_are_without_being_named_again(study:
         (lambda: crp.Study(crp.CondAttribution(MODEL), class_axis=1), "class_axis is given beside a CondAttribution"),
         (lambda: crp.Study(MODEL).graph(), "this needs a dataset: make the study with one"),
         (lambda: crp.Study(MODEL).build_atlas("a.h5", layers=LAYER), "this needs a dataset"),
-        (lambda: crp.Study(MODEL).read(["a.png"]), "files are opened by a crp_kit.models.Preprocess"),
+        (lambda: crp.Study(MODEL).read(["a.png"]), "files are opened by a crp_kit.Preprocess"),
         (
             lambda: crp.Study(MODEL, DATA, preprocess=lambda images: images[:0])(DATA[0][0], {"y": [0]}),
             "preprocess takes a batch of images and returns a batch; 1 gave",

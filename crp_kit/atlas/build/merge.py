@@ -25,7 +25,7 @@ from ..query.concept_atlas import ConceptAtlas
 from .array_storage import ArrayStorage
 from .build_folder import BuildFolder
 from .pass_state import PassState
-from .settings import Origin, origin_attributes
+from .settings import OPTIONS, Origin, origin_attributes
 
 __all__ = ["merge_atlases"]
 
@@ -91,7 +91,8 @@ def merge_atlases(
                 for file in files:
                     with file.explained():
                         state.merge(file, bar.update)
-                attributes = origin_attributes(Origin(command=command))
+                kept = {name: value for name, value in files[0].attributes("/").items() if name == OPTIONS}
+                attributes = {**origin_attributes(Origin(command=command)), **kept}
                 workspace.write(state.tree(attributes, complete=True), compress=True)
     return ConceptAtlas(workspace.target)
 

@@ -22,6 +22,7 @@ from ...data.sample_attributes import sample_attributes
 from ...data.samples import NumberedSamples
 from ...errors import InputError
 from ...escapes import escaped
+from ...graph.activations import activation_behind, is_activated
 from ...models.state_dict import state_digest
 from ...models.weights import device_and_dtype
 from ...propagation.plan_description import describe_plan
@@ -199,11 +200,14 @@ def _digest(index: Integers) -> str:
 
 
 def _layer_info(run: Run, name: str, collector: Collector) -> LayerInfo:
-    value = per_sample(run.graph, run.recording.value(run.graph.find(name)))
+    ref = run.graph.find(name)
+    value = per_sample(run.graph, run.recording.value(ref))
     concept = collector.concepts[name]
     activation = concept_activation(run, name, concept).float()
     count = concept.reference(activation, aggregate=collector.aggregate).score.shape[1]
-    return LayerInfo(name, concept.identity, int(count), tuple(value.shape[1:]))
+    behind = None if is_activated(run.graph, ref) else activation_behind(run.graph, ref)
+    behind_name = "" if behind is None else run.graph.label(behind)
+    return LayerInfo(name, concept.identity, int(count), tuple(value.shape[1:]), behind_name)
 
 
 def _model_names(subject: Subject, origin: Origin, count: int) -> tuple[str, ...]:

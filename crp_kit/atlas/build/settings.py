@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable, Sequence
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +19,10 @@ from ...version import __version__
 from .matrix_choice import MatrixChoice, check_matrix
 from .target_policy import TargetRule
 
-__all__ = ["BuildOptions", "Origin", "Settings", "origin_attributes", "parse_shard"]
+__all__ = ["OPTIONS", "BuildOptions", "Origin", "Settings", "origin_attributes", "parse_shard"]
+
+OPTIONS = "options"
+"""Attribute of a file that holds the options of its build, as JSON; absent where none are known."""
 
 
 @dataclass(frozen=True)
@@ -35,11 +39,14 @@ class Origin:
         The command or function that made the file.
     classes : tuple of str, optional
         Name of each model output; by default the dataset's. Left out where there are not as many as outputs.
+    options : dict, optional
+        Options of the command line that make the study again, such as ``{"model": "demo:resnet", "data":
+        "demo:shapes"}``: plain values by name.
 
     Raises
     ------
     InputError
-        If `classes` are no names.
+        If `classes` are no names, or `options` no plain values.
 
     Examples
     --------
@@ -51,6 +58,7 @@ class Origin:
     dataset: str | None = None
     command: str = "crp_kit.Study.build_atlas"
     classes: tuple[str, ...] | None = None
+    options: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
         for name in ("model", "dataset", "command"):
@@ -58,6 +66,10 @@ class Origin:
             object.__setattr__(self, name, None if words is None else escaped(str(words), free=True))
         if self.classes is not None:
             object.__setattr__(self, "classes", checked_names(self.classes))
+        try:
+            json.dumps(self.options)
+        except (TypeError, ValueError) as error:
+            raise InputError(f"options are plain values by name, as JSON has them: {error}") from error
 
 
 @dataclass(frozen=True)
@@ -145,9 +157,10 @@ class Settings(BuildOptions):
 
 
 def origin_attributes(origin: Origin) -> dict[str, Any]:
-    """Return the attributes of a file that state its version of crp-kit, its time (UTC) and the command."""
+    """Return the attributes of a file that state its version of crp-kit, its time (UTC), command and options."""
     now = dt.datetime.now(dt.timezone.utc)
-    return {"crp_kit_version": __version__, "created": now.isoformat(timespec="seconds"), "command": origin.command}
+    words = {"crp_kit_version": __version__, "created": now.isoformat(timespec="seconds"), "command": origin.command}
+    return words if origin.options is None else {**words, OPTIONS: json.dumps(origin.options, sort_keys=True)}
 
 
 def parse_shard(shard: tuple[int, int] | str | None) -> tuple[int, int]:

@@ -171,7 +171,7 @@ class AtlasFile:
         return read_failures(self.hdf5)
 
     def class_number(self, cls: int | str) -> int:
-        """Return the number of a class that is named by number or name.
+        """Return the number of a class that is named by number, name or part of a name.
 
         Parameters
         ----------

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, dataclass, field, fields
 from typing import Any, Literal
 
 import numpy as np
@@ -240,26 +240,31 @@ class LayerInfo:
     n_concepts : int
     output_shape : tuple of int
         Of the node, without the batch axis.
+    behind : str
+        The node behind the activation function that follows; empty if none does, and in files of older versions.
     """
 
     name: str
     concept: str
     n_concepts: int
     output_shape: tuple[int, ...]
+    behind: str = field(default="", compare=False)
 
     def attributes(self) -> Attributes:
-        return {
+        values: Attributes = {
             "name": self.name,
             "concept": self.concept,
             "n_concepts": self.n_concepts,
             "output_shape": np.array(self.output_shape, "i8"),
         }
+        return {**values, "behind": self.behind} if self.behind else values
 
     @classmethod
     def of(cls, attributes: Mapping[str, Any]) -> LayerInfo:
         try:
             shape = tuple(int(one) for one in np.atleast_1d(attributes["output_shape"]))
-            return cls(str(attributes["name"]), str(attributes["concept"]), int(attributes["n_concepts"]), shape)
+            name, concept, behind = attributes["name"], attributes["concept"], attributes.get("behind", "")
+            return cls(str(name), str(concept), int(attributes["n_concepts"]), shape, str(behind))
         except (KeyError, TypeError, ValueError) as error:
             raise AtlasError("the attributes of one of its layers are missing or of another type") from error
 

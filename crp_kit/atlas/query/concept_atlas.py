@@ -78,7 +78,7 @@ class ConceptAtlas(AtlasFile):
         Parameters
         ----------
         label, prediction : int, str, or several, optional
-            Classes by number or name: the sample's first label, the predicted class.
+            Classes by number, name or part of a name: the sample's first label, the predicted class.
         correct : bool, optional
             Whether the predicted class is the label.
         attribute : str or dict, optional

@@ -27,7 +27,8 @@ class GroupQuestions(StoredScores):
         Parameters
         ----------
         a, b : int, str or Selection
-            A class by number or name, or a selection of samples. Without `b`: all other classes, or all other samples.
+            A class by number, name or part of a name, or a selection of samples. Without `b`: all other classes, or all
+            other samples.
         where : Selection, optional
             The samples that count, of both groups; all by default.
 
@@ -72,7 +73,7 @@ class GroupQuestions(StoredScores):
         Parameters
         ----------
         cls : int, str or Selection
-            A class by number or name, or a selection of samples.
+            A class by number, name or part of a name, or a selection of samples.
         k : int, optional
             How many concepts at most.
         where : Selection, optional
@@ -161,7 +162,7 @@ class GroupQuestions(StoredScores):
         Parameters
         ----------
         cls : int or str
-            The label, by number or name.
+            The label, by number, name or part of a name.
         where : Selection, optional
             The samples that count; all by default.
 
@@ -189,7 +190,7 @@ class GroupQuestions(StoredScores):
         Parameters
         ----------
         a, b : int or str
-            Two classes, by number or name.
+            Two classes, by number, name or part of a name.
         where : Selection, optional
             The samples that count; all by default.
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from ...result_table import Column, Table
+from ...result_table import Column, Table, not_a_column
 
 __all__ = ["ClassRanking", "ConceptRanking", "ConceptStatistics", "SampleRanking"]
 
@@ -23,12 +23,19 @@ class SampleRanking(Table):
         Flat index, in the concept's own map, of the neuron with the highest value.
     target : numpy.ndarray
         The class that relevance started from; -1 for none.
+    note : str
+        What to know about the ranking; empty if there is nothing.
     """
 
     sample: Column
     score: Column
     position: Column
     target: Column
+    note: str = field(default="", metadata=not_a_column)
+
+    @property
+    def caption(self) -> str:
+        return self.note
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -17,7 +17,7 @@ __all__ = ["AttributeQuery", "ClassQuery", "Selection", "select"]
 
 Mask = npt.NDArray[np.bool_]
 ClassQuery: TypeAlias = "int | str | Sequence[int | str]"
-"""One class or several, by number or name."""
+"""One class or several, by number, name or part of a name."""
 AttributeQuery: TypeAlias = "str | Mapping[str, Any]"
 """Name of an attribute that is true, or the value (or values, or a test of the values) of each."""
 

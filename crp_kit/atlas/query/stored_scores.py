@@ -97,7 +97,17 @@ class StoredScores:
         if k is not None and (check_integer("k", k) < 1 or (k > most and not whole)):
             raise InputError(f"the atlas holds {most} per ranking; k is 1 to {most}, got {k}")
         held = columns["sample"][: k or most] >= 0
-        return SampleRanking(**{name: column[: k or most][held] for name, column in columns.items()})
+        ranking = {name: column[: k or most][held] for name, column in columns.items()}
+        return SampleRanking(**ranking, note=self._note())
+
+    def _note(self) -> str:
+        """Say where a ranking by activation is one of values before the activation function."""
+        if self.mode == "relevance" or not self.info.behind:
+            return ""
+        return (
+            f"{self.layer!r} is ranked before its activation function; for values behind it build the atlas with "
+            f"{self.info.behind!r}"
+        )
 
     @property
     def moments(self) -> MomentArrays:

@@ -14,7 +14,7 @@ from .matrix_rows import scored
 __all__ = ["Group", "GroupQuery", "class_words", "origin_words", "two_groups"]
 
 GroupQuery: TypeAlias = "int | str | Selection"
-"""A class by number or name, or a selection."""
+"""A class by number, name or part of a name, or a selection."""
 _STARTS = {"label": "each sample's label", "prediction": "each sample's prediction"}
 
 

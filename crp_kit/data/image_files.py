@@ -1,0 +1,63 @@
+"""Image files as upright pictures, in RGB or in grey."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from ..errors import InputError
+from ..files import check_file
+
+__all__ = ["in_channels", "open_image"]
+
+
+def open_image(path: str | Path, *, channels: int = 3) -> Image.Image:
+    """Return an image file as an upright picture: RGB, or grey for one channel.
+
+    A rotation noted by a camera is carried out, and what is transparent lies on white. In RGB, grey becomes colour and
+    16 bits become 8; in grey, 16 bits become floats in [0, 1] (Pillow's mode F), so that nothing is lost.
+
+    Raises
+    ------
+    InputError
+        If there is no such file, it is a pipe or a device, or it is no image that Pillow can read.
+    """
+    path = Path(path)
+    check_file(path, "image")
+    try:
+        with Image.open(path) as file:
+            file.load()
+            image = ImageOps.exif_transpose(file)
+    except UnidentifiedImageError as error:
+        raise InputError(f"{str(path)!r} is no image that Pillow can read") from error
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise InputError(f"the image {str(path)!r} cannot be read: {error}") from error
+    return in_channels(image, channels, f"the image {str(path)!r}")
+
+
+def in_channels(image: Image.Image, channels: int, name: str) -> Image.Image:
+    """Return a picture as RGB for three channels, or in grey for one."""
+    if channels not in (1, 3):
+        raise InputError(f"{name} has one channel or three, and the model takes {channels}: give it .npy files")
+    if image.mode.startswith("I") or image.mode == "F":
+        deep = _deep(image, name)
+        if channels == 1:
+            return Image.fromarray(deep.astype(np.float32))
+        return Image.fromarray((deep * 255).round().astype(np.uint8)).convert("RGB")
+    if "A" in image.getbands() or "transparency" in image.info:
+        upper = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", upper.size, "white"), upper)
+    return image.convert("L" if channels == 1 else "RGB")
+
+
+def _deep(image: Image.Image, name: str) -> npt.NDArray[np.float64]:
+    """Return a picture of 16-bit integers, or of floats in [0, 1], as values in [0, 1]."""
+    values = np.asarray(image).astype(np.float64)
+    highest = 1.0 if image.mode == "F" else 65535.0
+    if not np.isfinite(values).all() or values.min() < 0 or values.max() > highest:
+        kind = "floats in [0, 1]" if image.mode == "F" else "integers of 16 bits"
+        raise InputError(f"{name} has values that are not {kind}; convert it to 8 bits")
+    return values / highest
