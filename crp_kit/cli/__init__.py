@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from ..allocator import keep_freed_memory
+from ..version import __version__
 from .atlas import atlas
 from .demo import demo
 from .directions import directions
@@ -24,7 +25,7 @@ __all__ = ["main"]
 @click.group(
     name="crp-kit", cls=CrpGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
 )
-@click.version_option(package_name="crp-kit", message="%(prog)s %(version)s")
+@click.version_option(__version__, message="%(prog)s %(version)s")
 def main() -> None:
     """Which concepts a vision model used, and where in the image.
 
