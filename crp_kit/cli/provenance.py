@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -12,51 +11,17 @@ from click.core import ParameterSource
 
 from ..errors import InputError
 from ..printable import printable
+from ..study.stored_options import OPTION_TYPES, OPTIONS_OF_MODEL, whole_path
 
 if TYPE_CHECKING:
     from ..atlas import ConceptAtlas
 
-__all__ = ["options_of_atlas", "stored_options", "with_atlas"]
+__all__ = ["options_of_atlas", "with_atlas"]
 
 _MODELS = ("demo", "torchvision", "timm", "hf")
 _DATA = ("demo", "imagefolder", "npyfolder", "torchvision")
 """Schemes that are read from an atlas; every other spec names code, which is never run from there."""
-_FOLDERS = ("imagefolder", "npyfolder", "hf")
-_OF_MODEL = {
-    "weights": str,
-    "classes": str,
-    "size": int,
-    "crop": int,
-    "mean": float,
-    "std": float,
-    "channels": int,
-    "elementwise": str,
-    "class_axis": int,
-    "feature_axis": (int, str),
-    "batch_norm": str,
-    "model_output": str,
-}
-_KNOWN: dict[str, Any] = {"model": str, "data": str, "class_map": str, "composite": str, "biases": str, **_OF_MODEL}
-"""Options that an atlas keeps, and the type of their values, or of the parts of these."""
 _SEVERAL = ("size", "crop", "mean", "std", "elementwise")
-
-
-def stored_options(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the options of a build as an atlas keeps them: those that say something, with whole paths."""
-    kept = {name: options.get(name) for name in _KNOWN}
-    for name in ("model", "data"):
-        kept[name] = _whole_path(kept[name])
-    for name in ("weights", "classes", "class_map"):
-        value = kept[name]
-        if value is not None and Path(value).is_file():
-            kept[name] = str(Path(value).absolute())
-    return {name: value for name, value in kept.items() if value not in (None, ())}
-
-
-def _whole_path(spec: str | None) -> str | None:
-    """Return a spec with the whole path of the folder that it names."""
-    scheme, _, rest = (spec or "").partition(":")
-    return f"{scheme}:{Path(rest).absolute()}" if scheme in _FOLDERS and Path(rest).is_dir() else spec
 
 
 def options_of_atlas(options: Mapping[str, Any], atlas: ConceptAtlas) -> dict[str, Any]:
@@ -68,10 +33,10 @@ def options_of_atlas(options: Mapping[str, Any], atlas: ConceptAtlas) -> dict[st
         If the atlas does not say its model or data, or only code of a file could make them.
     """
     context = click.get_current_context()
-    said = {name for name in _KNOWN if context.get_parameter_source(name) not in (ParameterSource.DEFAULT, None)}
+    said = {name for name in OPTION_TYPES if context.get_parameter_source(name) not in (ParameterSource.DEFAULT, None)}
     known = _known(atlas)
-    if "model" in said and _whole_path(options["model"]) != known.get("model"):
-        known = {name: value for name, value in known.items() if name not in _OF_MODEL}
+    if "model" in said and whole_path(options["model"]) != known.get("model"):
+        known = {name: value for name, value in known.items() if name not in OPTIONS_OF_MODEL}
     chosen = dict(options) | {name: value for name, value in known.items() if name not in said}
     asked = [name for name, schemes in (("model", _MODELS), ("data", _DATA)) if name not in said and
              str(chosen.get(name)).partition(":")[0] not in schemes]  # fmt: skip
@@ -113,7 +78,7 @@ def _known(atlas: ConceptAtlas) -> dict[str, Any]:
         return {"model": model, "data": atlas.header.dataset} | ({"weights": weights} if weights else {})
     try:
         stored = json.loads(text)
-        return {name: _checked(name, value) for name, value in stored.items() if name in _KNOWN}
+        return {name: _checked(name, value) for name, value in stored.items() if name in OPTION_TYPES}
     except (TypeError, ValueError, AttributeError, RecursionError) as error:
         raise InputError(f"{atlas.path} has no sound options of its build: say --model and --data") from error
 
@@ -121,6 +86,6 @@ def _known(atlas: ConceptAtlas) -> dict[str, Any]:
 def _checked(name: str, value: Any) -> Any:
     """Return the value of an option as the command line gives it."""
     several = name in _SEVERAL
-    if not all(isinstance(part, _KNOWN[name]) for part in (value if several else [value])):
+    if not all(isinstance(part, OPTION_TYPES[name]) for part in (value if several else [value])):
         raise ValueError(name)
     return tuple(value) if several else value

@@ -9,8 +9,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError, ModelError
+from ..study.stored_options import stored_options
 from .concepts import chosen_concepts
-from .provenance import stored_options
 
 if TYPE_CHECKING:
     import torch

@@ -79,6 +79,11 @@ class ImageFiles(Dataset[tuple[torch.Tensor, int | None]]):
                 f"them, such as {self.scheme}:{self.root / folders[-1]}"
             )
 
+    @property
+    def spec(self) -> str:
+        """The spec by which `crp_kit.load_data` finds the folder."""
+        return f"{self.scheme}:{self.root}"
+
     def __repr__(self) -> str:
         name = type(self).__name__
         return f"{name}({str(self.root)!r}, {len(self)} {self.noun}s, {len(self.classes)} classes)"

@@ -52,6 +52,7 @@ class Photographs:
     """
 
     root = Path("photographs")
+    spec = "demo:photos"
 
     def __init__(self, preprocess: Preprocess) -> None:
         self.preprocess = preprocess

@@ -135,6 +135,8 @@ class ShapesDataset(Dataset[tuple[torch.Tensor, int]]):
         self.variant = variant
         if variant is not None:
             self.parts = (*PARTS, TAG)
+        part = "shapes" if variant is None else f"shapes-{variant}"
+        self.spec = None if seed else f"demo:{part}:{n}:{split}"
         self.class_parts = {recipe.name: recipe.parts for recipe in _RECIPES}
 
     def __repr__(self) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -72,7 +73,7 @@ def load_model(spec: str, weights: str | None = None) -> LoadedModel:
         load_state(loaded.model, Path(weights))
     check_weights(loaded.model)
     loaded.model.eval()
-    return loaded
+    return replace(loaded, spec=spec, weights=weights)
 
 
 def _demo(name: str, weights: str | None) -> LoadedModel:

@@ -30,6 +30,8 @@ class LoadedModel:
         Name of each output, where known.
     output : str, int, callable or None
         Which part of the model's output counts, as `crp_kit.CondAttribution` takes it.
+    spec, weights : str or None
+        What `load_model` was asked for, which an atlas of the model keeps.
 
     Raises
     ------
@@ -46,6 +48,8 @@ class LoadedModel:
     preprocess: Preprocess = field(default_factory=Preprocess)
     classes: tuple[str, ...] | None = None
     output: OutputSelector = None
+    spec: str | None = None
+    weights: str | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.model, nn.Module):

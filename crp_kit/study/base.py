@@ -29,6 +29,7 @@ from ..errors import InputError
 from ..models import LoadedModel
 from ..models.weights import device_and_dtype
 from ..rules.presets import BOX, GRADIENT, Biases, Composite
+from .stored_options import origin_of
 
 if TYPE_CHECKING:
     from ..atlas import Origin
@@ -61,6 +62,10 @@ class StudyBase:
         origin: Origin | None = None,
     ) -> None:
         if isinstance(model, LoadedModel):
+            if origin is None and preprocess is None and output is None:
+                said = {"composite": composite if isinstance(composite, str) else None, "biases": biases}
+                axes = {"class_axis": class_axis, "feature_axis": feature_axis}
+                origin = origin_of(model, data, {**said, **axes})
             preprocess = model.preprocess if preprocess is None else preprocess
             classes = model.classes if classes is None else classes
             output = model.output if output is None else output

@@ -126,6 +126,22 @@ def test_an_atlas_without_options_is_known_by_its_words(tmp_path: Path) -> None:
     assert invoke("atlas", "references", nameless, *SAID, *ASKED).exit_code == 0
 
 
+def test_a_study_of_what_was_loaded_by_name_keeps_the_names(tmp_path: Path) -> None:
+    path = tmp_path / "a.h5"
+    study = crp.Study(crp.load_model("demo:resnet"), crp.load_data("demo:shapes:24"), composite="epsilon_plus")
+    study.build_atlas(path, layers=LAYER, verbose=False).close()
+    with crp.ConceptAtlas(path) as atlas:
+        stored = json.loads(atlas.metadata["options"])
+        assert (atlas.header.model, atlas.header.dataset) == ("demo:resnet", "demo:shapes:24:test")
+    assert {name: stored[name] for name in ("size", "crop", "composite")} == {
+        "size": [64], "crop": [64], "composite": "epsilon_plus",
+    }  # fmt: skip
+    short, whole = (invoke("atlas", "references", path, *said, *ASKED) for said in ((), SAID))
+    assert json.loads(short.stdout) == json.loads(whole.stdout)
+    assert crp.Study(demo_resnet(), crp.load_data("demo:shapes:4")).origin is None
+    assert crp.Study(crp.load_model("demo:resnet"), ShapesDataset(4, seed=1)).origin is None
+
+
 def test_code_is_not_run_because_a_file_says_so(tmp_path: Path) -> None:
     Path("mine.py").write_text(FACTORY, encoding="utf-8")
     options = {"model": "mine.py:make", "data": "mine.py:data"}
