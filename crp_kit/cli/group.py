@@ -71,7 +71,6 @@ class CrpGroup(click.Group):
 
 
 _OPTIONS = {
-    "size is written like": "--size is written like",
     "crp_kit.get_layer_names": "crp-kit layers --graph",
     "; overwrite replaces": "; --overwrite replaces",
     "; resume continues it, overwrite starts again": "; --resume continues it, --overwrite starts again",

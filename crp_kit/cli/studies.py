@@ -90,7 +90,10 @@ def _described(loaded: LoadedModel, options: Mapping[str, Any]) -> LoadedModel:
 
     said = {name: options[name] for name in ("size", "crop", "mean", "std", "channels") if options[name] is not None}
     if said:
-        loaded = replace(loaded, preprocess=adjusted(loaded.preprocess, **said))
+        try:
+            loaded = replace(loaded, preprocess=adjusted(loaded.preprocess, **said))
+        except InputError as error:  # which begins with the name of the parameter
+            raise InputError(f"--{error}") from error
     return loaded if options["classes"] is None else replace(loaded, classes=read_classes(options["classes"]))
 
 

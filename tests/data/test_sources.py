@@ -363,10 +363,7 @@ def test_what_a_factory_must_not_do_is_said(factory: str, name: str, message: st
         ("imagefolders:photos", "no Python module named 'imagefolders'; did you mean imagefolder:photos?"),
         ("crp_kit.nothing:f", "no Python module named 'crp_kit.nothing'; data is named imagefolder:DIR"),
         ("nowhere.py:f", "no file 'nowhere.py'"),
-        (
-            "demo:shape",
-            "the built-in data is demo:shapes, demo:shapes:N or .* demo:shapes-tag-any likewise; got 'demo:shape'",
-        ),
+        ("demo:shape", "the built-in data is demo:shapes, .* or demo:photos; got 'demo:shape'"),
         ("demo:shapes:many", "the built-in data is .* got 'demo:shapes:many'"),
         ("demo:shapes:5:val", "the built-in data is .* got 'demo:shapes:5:val'"),
         ("demo:shapes:0", "'demo:shapes:0' has no sample; at least 1"),

@@ -168,8 +168,15 @@ def test_options_of_the_command_line_override_what_a_model_brings(
     with np.load("a.npz") as arrays:
         assert arrays["heatmap"].shape == (1, 32, 32)
         np.testing.assert_allclose(arrays["prediction"], expected, rtol=1e-4, atol=1e-4)
-    for option, text in (("--size", "12x"), ("--crop", "0"), ("--mean", "a,b"), ("--std", "0.1,0.2")):
-        assert option.removeprefix("--") in refused("check", "--model", "demo:resnet", option, text)
+    for option, text in (
+        ("--size", "12x"),
+        ("--size", "1x2x3"),
+        ("--crop", "0"),
+        ("--mean", "a,b"),
+        ("--std", "0.1,0.2"),
+    ):
+        message = refused("check", "--model", "demo:resnet", option, text)
+        assert message.startswith(f"crp-kit: error: {option} ")
 
 
 def test_the_help_shows_a_factory_that_runs(tmp_path: Path) -> None:
