@@ -251,6 +251,7 @@ def annotate(*, file: Path, table: Path, id_column: str | None, overwrite: bool)
 
 def _fingerprints(model: str | None, weights: str | None, data: str | None) -> dict[str, str]:
     from ..data.fingerprints import fingerprint
+    from ..data.labels import label_or_none
     from ..data.samples import NumberedSamples
     from ..data.sources import load_data
     from ..models import load_model
@@ -263,7 +264,7 @@ def _fingerprints(model: str | None, weights: str | None, data: str | None) -> d
     loaded = load_model(model, weights)
     known = {"model_sha256": state_digest(loaded.model)}
     if data is not None:
-        samples = NumberedSamples(load_data(data, loaded.preprocess), loaded.preprocess.view)
+        samples = NumberedSamples(load_data(data, loaded.preprocess), loaded.preprocess.view, labels=label_or_none)
         known["dataset_sha256"] = fingerprint(samples)
     return known
 

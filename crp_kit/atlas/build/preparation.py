@@ -135,7 +135,7 @@ def prepare(subject: Subject, settings: Settings) -> PreparedPass:
         model_sha256=state_digest(attribution.model),
         composite=json.dumps(describe_plan(run.graph, run.plan)),
         dataset=origin.dataset or type(subject.dataset).__name__,
-        dataset_sha256=fingerprint(samples),
+        dataset_sha256=fingerprint(subject.samples),
         subset=subset,
         n_samples=len(index),
         n_classes=n_classes,
