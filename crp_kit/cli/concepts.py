@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["FORMS", "chosen_concepts", "ids_and_concepts"]
 
 FORMS = "channels, tokens, neurons, heads, heads:12, or a file of directions"
-_IDS = re.compile(r"[\d\s,-]+")
+_CONCEPT = re.compile(r"channels|tokens|neurons|heads(:.*)?|.*\.h5|.*=.*")
 
 
 def chosen_concepts(specs: Sequence[str]) -> Concept | dict[str, Concept] | None:
@@ -47,8 +47,8 @@ def chosen_concepts(specs: Sequence[str]) -> Concept | dict[str, Concept] | None
 
 def ids_and_concepts(specs: Sequence[str]) -> tuple[list[str], list[str]]:
     """Return which of some values are ids of concepts, such as ``3,8-10``, and which say what a concept is."""
-    ids = [spec for spec in specs if _IDS.fullmatch(spec)]
-    return ids, [spec for spec in specs if spec not in ids]
+    concepts = [spec for spec in specs if _CONCEPT.fullmatch(spec) or Path(spec).is_file()]
+    return [spec for spec in specs if spec not in concepts], concepts
 
 
 def _read(text: str) -> tuple[str | None, Concept]:
