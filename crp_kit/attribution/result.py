@@ -193,10 +193,16 @@ class Attribution:
         ----------
         folder : str or Path
             Made if it does not exist.
-        data, **options
-            As for `plot`.
+        data : torch.Tensor, array, PIL image or sequence, optional
+            What the model saw, as for `plot`.
         overwrite : bool, optional
             Replace files of these names.
+        **options : Any
+            Of the figure, as for `plot`.
+
+        Returns
+        -------
+        Path
 
         Raises
         ------
@@ -218,7 +224,22 @@ class Attribution:
         return path
 
     def data_by_run(self, data: Any) -> Any:
-        """Return the data of each run of rows of one sample, where the runs are equally long; else of each row."""
+        """Return the data of each run of rows of one sample, where the runs are equally long; else of each row.
+
+        Parameters
+        ----------
+        data : torch.Tensor, array or sequence
+            What the model saw, with all of its samples; data of one sample is returned as it is.
+
+        Returns
+        -------
+        torch.Tensor, array or sequence
+
+        Raises
+        ------
+        InputError
+            If the data has fewer samples than the result.
+        """
         batched = isinstance(data, (torch.Tensor, np.ndarray)) and data.ndim == self.input_relevance.ndim
         listed = isinstance(data, Sequence) and not isinstance(data, str) and not all(isinstance(x, str) for x in data)
         if not (batched or listed):
