@@ -208,7 +208,7 @@ def test_the_first_node_that_is_not_finite_is_named_and_ends_nothing() -> None:
     without_stabilizer = LayerMapComposite([*layer_map_base(), (Linear, Epsilon(0.0))])
     with pytest.raises(NonFiniteRelevanceError, match="non-finite at '0'"):
         CondAttribution(model)(x, [{"y": [0]}], without_stabilizer)
-    with pytest.warns(CrpKitWarning, match=r"y: 0: relevance is not finite from '0' \(rule: Epsilon\) on"):
+    with pytest.warns(CrpKitWarning, match=r"class 0: relevance is not finite from '0' \(rule: Epsilon\) on"):
         row = balance(model, x, without_stabilizer)
     assert row.first_non_finite is not None
     assert row.first_non_finite.name == "0"
@@ -233,7 +233,7 @@ def test_heatmaps_are_the_same_with_and_without_books() -> None:
         booked = attribution(x, conditions, "epsilon_plus", pairing=pairing, diagnose=True)
         torch.testing.assert_close(plain.heatmap, booked.heatmap, rtol=1e-12, atol=1e-12)
         assert [row.title for row in booked.conservation] == [title.replace("\n", "; ") for title in booked.titles()]
-        assert booked.conservation[0].title == "sample 0: y: 0"
+        assert booked.conservation[0].title == "sample 0: class 0"
         for row, heatmap in zip(booked.conservation, booked.heatmap, strict=True):
             assert row.input == pytest.approx(float(heatmap.sum()), rel=1e-9, abs=1e-12)
 
@@ -256,7 +256,7 @@ def test_the_report_is_readable() -> None:
     report = attribution(normal(1, 5), [{"y": [0]}, {"y": [1]}], "epsilon_plus", diagnose=True).conservation
     lines = repr(report).splitlines()
     assert lines[0] == "ConservationReport of 2 rows"
-    assert lines[1].startswith("y: 0: ")
+    assert lines[1].startswith("class 0: ")
     assert "of it at the input (biases and constants" in lines[1]
     assert report[0].table().splitlines()[0].split() == [
         "node", "rule", "arrived", *SINKS, "remaining", "lowest", "highest",

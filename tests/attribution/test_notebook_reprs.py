@@ -213,8 +213,8 @@ def test_an_attribution_that_is_no_picture_is_a_table_of_its_rows() -> None:
     sums = attr.input_relevance.sum(1).tolist()
     assert cells(attr._repr_html_() or "") == [
         ["sample", "condition", "relevance at the input"],
-        ["0", "last: 0; y: 0", f"{sums[0]:.4g}"],
-        ["0", "last: 1; y: 1", f"{sums[1]:.4g}"],
+        ["0", "last: 0; class 0", f"{sums[0]:.4g}"],
+        ["0", "last: 1; class 1", f"{sums[1]:.4g}"],
     ]
 
 
@@ -223,7 +223,7 @@ def test_heatmaps_that_are_not_finite_or_none_at_all_are_no_error_in_a_notebook(
     attr.heatmap[0, 3, 3] = float("nan")
     attr.input_relevance[0, 0, 3, 3] = float("nan")
     assert set(shown(attr)) == {"text/plain", "text/html"}
-    assert cells(attr._repr_html_() or "")[1] == ["0", "y: 0", "nan"]
+    assert cells(attr._repr_html_() or "")[1] == ["0", "class 0", "nan"]
 
 
 @pytest.mark.slow
@@ -246,12 +246,12 @@ def test_a_long_report_of_conservation_is_one_table_and_names_what_is_not_finite
     attr = attributed(4, diagnose=True)
     assert attr.conservation is not None
     made = attr.conservation._repr_html_()
-    assert [row[0] for row in cells(made)] == ["row", *(f"last: {one}; y: {one}" for one in range(4))]
+    assert [row[0] for row in cells(made)] == ["row", *(f"last: {one}; class {one}" for one in range(4))]
     row = attr.conservation[1]
     first = dataclasses.replace(row.nodes[0], finite=False, constants=float("nan"))
     broken = dataclasses.replace(row, nodes=(first, *row.nodes[1:]))
     books = crp.ConservationReport((attr.conservation[0], broken, *attr.conservation.rows[2:]))
     _, good, bad, *_ = cells(books._repr_html_())
-    assert good[0] == "last: 0; y: 0"
-    assert bad[0] == f"last: 1; y: 1 (not finite from {first.name!r} on)"
+    assert good[0] == "last: 0; class 0"
+    assert bad[0] == f"last: 1; class 1 (not finite from {first.name!r} on)"
     assert bad[3] == "nan"
