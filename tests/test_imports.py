@@ -54,7 +54,7 @@ LIBRARIES = {
     "click": {"cli"},
     "networkx": {"concept_graph"},
     "sklearn": {"statistics", "views/virelay/embeddings"},
-    "scipy": {"statistics"},
+    "scipy": {"statistics", "views/highlight"},
 }
 """The only parts that may import a library."""
 MODULES = sorted(PACKAGE.rglob("*.py"))

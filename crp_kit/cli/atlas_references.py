@@ -86,7 +86,7 @@ def references(*, file: Path, **options: Any) -> None:
       crp-kit atlas references atlas.h5 --layer layer2.1.conv2 \\
           --concept 24,19 -k 6 -o references.png
     """  # noqa: D301
-    ids, options["concepts"] = ids_and_concepts(options["concept"])
+    ids, options["concept_specs"] = ids_and_concepts(options["concept"])
     if not ids:
         raise InputError("--concept names no ids of concepts, such as 3,8,12: say them with a --concept of their own")
     concepts = [one for text in ids for one in numbers(text)]

@@ -72,7 +72,7 @@ def virelay(*, file: Path, **options: Any) -> None:
     from ..views.virelay.files import FILES, check_folder
 
     output = options["output"]
-    ids, options["concepts"] = ids_and_concepts(options["concept"])
+    ids, options["concept_specs"] = ids_and_concepts(options["concept"])
     check_folder(output, overwrite=options["overwrite"])
     with ConceptAtlas(file) as atlas:
         project = study_of(options_of_atlas(options, atlas), needs_data=True).export_virelay(

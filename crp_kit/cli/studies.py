@@ -55,7 +55,7 @@ def study_of(options: Mapping[str, Any], *, needs_data: bool = False, needs_weig
         None if data is None else load_data(data, loaded.preprocess, options.get("class_map")),
         composite=options["composite"],
         preprocess=loaded.preprocess,
-        concepts=chosen_concepts(options.get("concepts", ())),
+        concepts=chosen_concepts(options.get("concept_specs", ())),
         classes=loaded.classes,
         origin=Origin(
             " ".join(filter(None, [model, weights])), data, " ".join(sys.argv), loaded.classes, stored_options(options)

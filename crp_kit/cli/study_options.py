@@ -125,7 +125,7 @@ _FEATURE_AXIS = click.option(
 )
 _CONCEPT = click.option(
     "--concept",
-    "concepts",
+    "concept_specs",
     multiple=True,
     metavar="[LAYER=]WHAT",
     help=f"What a concept is: {FORMS}, for all layers or for one. Repeatable.  [default: channels]",

@@ -44,7 +44,7 @@ class Target(ABC):
     >>> image, label = ShapesDataset(1)[0]
     >>> study = crp.Study(demo_resnet(), composite="epsilon_plus_flat", preprocess=demo_preprocess)
     >>> study(image[None], {"y": Margin(label)}).titles()
-    ['y: margin:0']
+    ['margin:0']
     """
 
     @property

@@ -78,12 +78,13 @@ def test_receptive_fields_are_the_windows_of_the_convolution(tmp_path: Path, dim
         outside = heatmap.clone()
         outside[tuple(slice(one, one + 3) for one in start)] = 0
         assert not outside.any()
-    for style in ("heatmap", "crop"):
+    for style in ("map", "crop"):
         assert to_png(found.plot(style=style)).startswith(b"\x89PNG")
 
 
 def panels(figure: Figure) -> list[Any]:
-    return [place for block in figure.subfigs for place in block.axes if place.axison]
+    blocks, _ = figure.subfigs  # above the colour bar
+    return [panel for block in blocks.subfigs for panel in block.axes if panel.axison]
 
 
 def test_signals_stand_with_their_captions_in_the_colours_of_their_relevance(tmp_path: Path) -> None:
@@ -122,7 +123,7 @@ def test_both_rankings_of_signals_stand_in_one_figure(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("style", ["masked", "opaque"])
 def test_styles_of_pictures_are_refused_for_signals(tmp_path: Path, style: str) -> None:
-    with pytest.raises(InputError, match=f"signals are drawn in the styles 'heatmap' and 'crop'.*; got '{style}'"):
+    with pytest.raises(InputError, match=f"signals are drawn in the styles 'map' and 'crop'.*; got '{style}'"):
         asked(1, tmp_path).plot(style=style)
 
 

@@ -71,7 +71,7 @@ def test_masks_of_layers_and_of_the_output_go_together(dense: nn.Module, x: torc
     rest = [{"0": [i for i in range(64) if i != 2 * 16 + 4 + 1], "y": [(1, 0, 0)]}]
     others = attribution(x, rest, "epsilon_plus", mask_map=masks)
     assert torch.allclose(kept.heatmap + others.heatmap, whole.heatmap)
-    assert whole.titles()[0] == "sample 0: y: (1, 0, 0)"
+    assert whole.titles()[0] == "sample 0: (1, 0, 0)"
 
 
 @pytest.mark.parametrize(

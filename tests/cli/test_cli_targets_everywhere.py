@@ -35,7 +35,7 @@ def picture(tmp_path: Path) -> Path:
 
 
 def test_a_graph_and_a_region_map_start_from_a_target(picture: Path) -> None:
-    graph = invoke("graph", picture, *MODEL, "--layers", LAYER, "--width", "2", "--target", "contrast:1,2", "--json")
+    graph = invoke("graph", picture, *MODEL, "--layers", LAYER, "--children", "2", "--target", "contrast:1,2", "--json")
     assert graph.exit_code == 0, graph.output
     assert json.loads(graph.stdout)["target"] == "contrast:1,2"
     regions = invoke("regions", picture, *MODEL, "--layer", LAYER, "--top", "2", "--target", "class:1:one", "--json")

@@ -72,7 +72,7 @@ def test_references_need_no_option_that_the_atlas_knows(built: Path) -> None:
 @pytest.mark.slow
 def test_graphs_maps_exports_and_reports_take_it_from_there(built: Path) -> None:
     for command in (
-        ("graph", "0.png", "--atlas", built, "--layers", "layer[23].1.conv2", "--width", "2,1", "-o", "graph.png"),
+        ("graph", "0.png", "--atlas", built, "--layers", "layer[23].1.conv2", "--children", "2,1", "-o", "graph.png"),
         ("regions", "0.png", "--atlas", built, "--layer", LAYER, "--top", 3, "--count", 4, "-o", "map.png"),
         ("export", "virelay", built, "--layer", LAYER, "--concept", 3, "-k", 4, "-o", "project", "--quiet"),
         ("report", built, "--concepts", "3", "--references", 2, "-o", "report", "--quiet"),

@@ -324,7 +324,8 @@ def test_relevance_against_the_class_is_hatched() -> None:
             crp.CondAttribution(Channels()), striped(), "parts", composite=EPSILON, count=(1, 3), signed=signed
         )
         place = found.plot().axes[1]
-        assert place.get_xlabel() == f"paler: less relevance per pixel{words}"
+        label = " ".join(place.get_xlabel().split())
+        assert label == f"paler: less relevance per pixel, full from the 99.5th percentile{words}"
         hatched = [one for one in place.collections if getattr(one, "hatches", [None])[0]]
         assert len(hatched) == signed
         if signed:

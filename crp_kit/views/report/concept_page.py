@@ -22,6 +22,7 @@ def concept_data(report: ReportContext) -> Iterator[tuple[str, Any]]:
         report.covers[layer] = covers = Covers(report.site, number)
         sheets = report.source.sheets(layer, ids, per_sheet=report.per_sheet, between=report.end_if_interrupted)
         for part, (concepts, samples) in enumerate(sheets):
+            report.end_if_interrupted()
             name = f"layer-{number}-{part}"
             yield name, _sheet_data(report, layer, (concepts, samples), name)
         covers.close()
