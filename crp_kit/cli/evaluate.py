@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
-from typing import Any, TypeVar
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -15,8 +15,13 @@ from .study_options import study_options
 from .table_output import check_table_output, figure_options, print_table
 from .target_options import target_of, target_options
 
+if TYPE_CHECKING:
+    from ..evaluation import FlippingCurves
+    from ..result_table import Table
+
 __all__ = ["evaluate"]
 
+_SETTINGS = ("baseline", "steps", "repeats", "limit", "batch_size", "seed")
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
@@ -28,13 +33,19 @@ def evaluate() -> None:
 def _flipping_options(command: _Command) -> _Command:
     for option in reversed(
         (
-            click.option("--layer", required=True, metavar="LAYER"),
+            click.option("--layer", "layers", required=True, multiple=True, metavar="LAYER", help="Repeatable."),
+            click.option(
+                "--beside",
+                multiple=True,
+                metavar="COMPOSITE",
+                help="Other rules, shown beside those of --composite. Repeatable.",
+            ),
             click.option(
                 "--orders",
                 default="relevance,activation,random",
                 show_default=True,
                 metavar="NAMES",
-                help="Of relevance, activation, least_relevant, random; with commas between.",
+                help="Of relevance, activation, least_relevant, prototype, random; with commas between.",
             ),
             click.option(
                 "--baseline",
@@ -91,18 +102,37 @@ def insertion(**options: Any) -> None:
 
 
 def _print_curves(mode: str, options: dict[str, Any]) -> None:
+    from ..views.plot import flipping_curves
+
     check_table_output(options)
     target = target_of(options, words=("prediction", "label")) or "prediction"
     study = study_of(options, needs_data=True)
     names = [name.strip() for name in options["orders"].split(",")]
     if len(set(names)) < len(names):
         raise InputError(f"--orders names an order twice: {options['orders']!r}")
-    curves = getattr(study.evaluate, mode)(
-        options["layer"],
-        orders=names,
-        output=options["measure"],
-        verbose=sys.stderr.isatty(),
-        target=target,
-        **{name: options[name] for name in ("baseline", "steps", "repeats", "limit", "batch_size", "seed")},
-    )
-    print_table(curves.table if options["curves"] else curves.summary, options, curves.plot)
+    rules = [options["composite"], *options["beside"]]
+    for what, values in (("--layer", options["layers"]), ("--beside", rules)):
+        if len(set(values)) < len(values):
+            raise InputError(f"{what} names {max(values, key=list(values).count)!r} twice")
+    results = [
+        getattr(study.replace(composite=composite).evaluate, mode)(
+            layer,
+            orders=names,
+            output=options["measure"],
+            verbose=sys.stderr.isatty(),
+            target=target,
+            **{name: options[name] for name in _SETTINGS},
+        )
+        for layer in options["layers"]
+        for composite in rules
+    ]
+    print_table(_table(results, whole=options["curves"]), options, lambda: flipping_curves(results))
+
+
+def _table(results: Sequence[FlippingCurves], *, whole: bool) -> Table:
+    """Return curves or areas; of several results with their layers and composites."""
+    from ..evaluation import compared_areas, compared_curves
+
+    if len(results) > 1:
+        return compared_curves(results) if whole else compared_areas(results)
+    return results[0].table if whole else results[0].summary

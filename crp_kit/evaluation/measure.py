@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, cast, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -12,16 +13,17 @@ import torch
 from ..attribution.axes import class_axis, known_class_axis
 from ..attribution.layer_relevance import Choice
 from ..attribution.predicted_class import class_scores, predicted_classes
+from ..attribution.subject import Subject
 from ..data.batches import Batch
 from ..errors import InputError
 from ..numerics import working
 from ..propagation.run import Run
-from ..targets import Target
+from ..targets import Target, parse_target
 
-__all__ = ["Measure", "Output", "Start", "measure_of"]
+__all__ = ["Measure", "Output", "Start", "check_output", "check_word", "measure_of", "start_of"]
 
 Output = Literal["logit", "probability"]
-Start = Literal["label", "prediction"]
+Start = Literal["prediction", "label"]
 Floats = npt.NDArray[np.float64]
 
 
@@ -32,11 +34,38 @@ class Measure(Protocol):
     def starts(self) -> list[tuple[Choice, ...]]:
         """By sample: one class or target."""
 
-    def __call__(self, outputs: torch.Tensor) -> Floats:
+    def __call__(self, outputs: torch.Tensor, output: Output) -> Floats:
         """Return the number of each sample, (sample, row), of outputs (row, sample, ...)."""
 
 
-def measure_of(run: Run, batch: Batch, target: Start | Target, output: Output) -> Measure:
+def check_word(name: str, value: object, words: Sequence[str]) -> None:
+    """Raise an `InputError` unless a setting is one of some words."""
+    if value not in words:
+        raise InputError(f"{name} is {', '.join(map(repr, words))}; got {value!r}")
+
+
+def check_output(output: object, target: Start | Target) -> None:
+    """Raise an `InputError` unless it is known what is measured; a target says itself what that is."""
+    check_word("output", output, ("logit",) if isinstance(target, Target) else get_args(Output))
+
+
+def start_of(subject: Subject, target: str | Target) -> Start | Target:
+    """Return what is measured: a word, or a target with its classes by number, also one that is given as text.
+
+    Raises
+    ------
+    InputError
+        If it is neither.
+    """
+    if isinstance(target, str) and ":" in target:
+        target = parse_target(target)
+    if isinstance(target, Target):
+        return target.numbered(subject.class_number)
+    check_word("target", target, get_args(Start))
+    return cast(Start, target)
+
+
+def measure_of(run: Run, batch: Batch, target: Start | Target) -> Measure:
     """Return what is measured of the samples of a batch, from their recorded forward.
 
     Raises
@@ -46,7 +75,7 @@ def measure_of(run: Run, batch: Batch, target: Start | Target, output: Output) -
     """
     if isinstance(target, Target):
         return _TargetMeasure(run, target)
-    return _ClassMeasure(_classes(run, batch, target), class_axis(run), probability=output == "probability")
+    return _ClassMeasure(_classes(run, batch, target), class_axis(run))
 
 
 def _classes(run: Run, batch: Batch, target: Start) -> torch.Tensor:
@@ -65,17 +94,16 @@ class _ClassMeasure:
 
     classes: torch.Tensor
     axis: int
-    probability: bool
 
     @property
     def starts(self) -> list[tuple[Choice, ...]]:
         return [(cls,) for cls in self.classes.tolist()]
 
-    def __call__(self, outputs: torch.Tensor) -> Floats:
+    def __call__(self, outputs: torch.Tensor, output: Output) -> Floats:
         values = []
-        for output in outputs:
-            scores = class_scores(output.double(), self.axis)
-            scores = scores.softmax(1) if self.probability else scores
+        for row in outputs:
+            scores = class_scores(row.double(), self.axis)
+            scores = scores.softmax(1) if output == "probability" else scores
             values.append(scores.gather(1, self.classes.to(scores.device)[:, None]))
         measured: Floats = torch.cat(values, 1).cpu().numpy()
         return measured
@@ -93,11 +121,11 @@ class _TargetMeasure:
     def starts(self) -> list[tuple[Choice, ...]]:
         return [(self._target,)] * len(self._reference)
 
-    def __call__(self, outputs: torch.Tensor) -> Floats:
+    def __call__(self, outputs: torch.Tensor, output: Output) -> Floats:
         measured = [
             [
-                float(self._target.measured(output, class_axis=self._axis, reference=reference))
-                for output in outputs[:, number].to(reference)
+                float(self._target.measured(row, class_axis=self._axis, reference=reference))
+                for row in outputs[:, number].to(reference)
             ]
             for number, reference in enumerate(self._reference)
         ]

@@ -1,6 +1,7 @@
 """Concept flipping and insertion: against forwards of the user's model with hooks, and in closed form."""
 
 from collections.abc import Callable
+from inspect import signature
 from typing import Any
 
 import numpy as np
@@ -8,10 +9,12 @@ import pytest
 import torch
 from torch import nn
 from torch.utils.data import TensorDataset
+from zennit.canonizers import SequentialMergeBatchNorm
+from zennit.composites import EpsilonPlus
 
 import crp_kit as crp
 from crp_kit.errors import ConditionError, InputError, UnknownLayerError
-from crp_kit.evaluation import FlippingCurves
+from crp_kit.evaluation import Evaluation, FlippingCurves, compared_areas, compared_curves
 
 CONCEPTS, SAMPLES = 6, 5
 
@@ -119,20 +122,101 @@ def test_a_user_s_order_is_followed_and_compared_with_chance(study: crp.Study) -
     assert half == pytest.approx(2.776445 * difference.std(ddof=1) / np.sqrt(SAMPLES), rel=1e-5)
 
 
-def test_random_relevance_is_not_better_than_chance() -> None:
-    """Of 40 layers without signal, the interval of about two excludes 0: seven or more have a probability below 1 %."""
-    generator, excluded = np.random.default_rng(0), 0
-    for _ in range(40):
-        images = torch.from_numpy(generator.normal(size=(12, 8, 1)))
-        net = nn.Sequential(nn.Flatten(), nn.Identity(), nn.Linear(8, 2)).double().eval()
-        data = TensorDataset(images, torch.zeros(12))
-        study = crp.Study(net, data, composite=None, feature_axis=1)
-        noise = generator.permuted(np.tile(np.arange(8), (12, 1)), axis=1)
-        orders = {"noise": lambda relevance, activation, noise=noise: noise, "random": "random"}
-        curves = study.evaluate.flipping("1", orders=orders, repeats=50, steps=None)
-        row = next(row for row in curves.summary.rows() if row["order"] == "noise")
-        excluded += row["better_low"] > 0 or row["better_high"] < 0
-    assert excluded <= 6
+def test_random_relevance_is_as_good_as_chance_over_a_hundred_seeds() -> None:
+    """Of 100 intervals of 95 %, five exclude 0 in expectation; more than twelve have a probability below 0.2 %."""
+    generator = np.random.default_rng(0)
+    net = nn.Sequential(nn.Flatten(), nn.Identity(), nn.Linear(8, 2)).double().eval()
+    net[2].weight.data = torch.from_numpy(generator.normal(size=(2, 8)))
+    data = TensorDataset(torch.from_numpy(generator.normal(size=(24, 8, 1))), torch.zeros(24))
+    study = crp.Study(net, data, composite=None, feature_axis=1)
+    noise = {f"seed {seed}": np.argsort(generator.normal(size=(24, 8)), axis=1) for seed in range(100)}
+    curves = study.evaluate.flipping(
+        "1", orders={**noise, "random": "random"}, repeats=200, steps=None, batch_size=24, target="label"
+    )
+    rows = [row for row in curves.summary.rows() if row["order"] != "random"]
+    assert len(rows) == 100
+    assert sum(row["better_low"] > 0 or row["better_high"] < 0 for row in rows) <= 12
+    assert abs(np.mean([row["better"] for row in rows])) < 3 * np.std([row["better"] for row in rows]) / 10
+
+
+def test_the_prototype_of_a_class_is_the_mean_relevance_of_its_other_samples(study: crp.Study) -> None:
+    data = TensorDataset(study.data.tensors[0], torch.tensor([0, 1, 0, 1, 1]))
+    labelled = crp.Study(study.model, data, composite="epsilon_plus")
+    options = {"steps": None, "target": "label", "batch_size": 2}
+    curves = labelled.evaluate.flipping("branch", orders="prototype", **options)
+    recorded = labelled(data.tensors[0], [{"y": [int(cls)]} for cls in data.tensors[1]], record_layer=["branch"])
+    sums = recorded.relevances["branch"].sum((2, 3)).numpy()
+    shares = sums / np.abs(sums).sum(1, keepdims=True)
+    orders = []
+    for number, cls in enumerate(data.tensors[1]):
+        others = [other for other in range(5) if data.tensors[1][other] == cls and other != number]
+        orders.append(np.argsort(-shares[others].mean(0), kind="stable"))
+    expected = labelled.evaluate.flipping("branch", orders={"mine": np.array(orders)}, **options)
+    np.testing.assert_allclose(curves.changes["prototype"], expected.changes["mine"])
+    with pytest.raises(InputError, match="sample 1 is the only one of class 1: evaluate more samples"):
+        labelled.evaluate.flipping("branch", orders="prototype", limit=3, target="label")
+
+
+def test_orders_may_be_arrays_for_all_samples_or_for_each(study: crp.Study) -> None:
+    order = np.array([3, 1, 0, 5, 4, 2])
+    orders = {"all": order, "each": np.tile(order, (SAMPLES, 1)), "function": lambda relevance, activation: order}
+    curves = study.evaluate.flipping("branch", orders=orders, steps=None, batch_size=2).changes
+    np.testing.assert_array_equal(curves["all"], curves["each"])
+    np.testing.assert_array_equal(curves["all"], curves["function"])
+
+
+def test_rules_with_canonizers_flip_the_layer_of_the_users_model() -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6), nn.ReLU(), nn.Flatten(), nn.Linear(6 * 9, 4)).eval()
+    net[1].running_mean -= 1.0
+    data = TensorDataset(torch.rand(3, 3, 5, 5), torch.zeros(3))
+    plain = crp.Study(net, data, composite=EpsilonPlus())
+    canonized = crp.Study(net, data, composite=EpsilonPlus(canonizers=[SequentialMergeBatchNorm()]))
+    curves = [
+        study.evaluate.flipping("0", orders={"mine": np.arange(6)}, baseline="zero").changes["mine"]
+        for study in (plain, canonized)
+    ]
+    np.testing.assert_allclose(*curves, rtol=1e-5, atol=1e-6)
+    assert np.abs(curves[0]).max() > 0.01
+    assert canonized.evaluate.flipping("0", orders="relevance").changes["relevance"].shape == (3, 7)
+
+
+def test_results_of_layers_and_composites_share_a_figure_and_a_table(study: crp.Study) -> None:
+    results = [
+        study.replace(composite=composite).evaluate.flipping(layer, steps=3)
+        for layer in ("branch", "stem")
+        for composite in ("epsilon_plus", "gradient")
+    ]
+    panels = crp.plot.flipping_curves(results).axes
+    assert [panel.get_xlabel() for panel in panels] == ["flipped concepts of branch, %", "flipped concepts of stem, %"]
+    labels = [text.get_text().partition(":")[0] for text in panels[0].get_legend().get_texts()]
+    assert labels == ["95 % of random orders", "relevance (epsilon_plus)", "activation", "relevance (gradient)"]
+    areas = compared_areas(results)
+    assert list(areas.columns())[:4] == ["layer", "composite", "order", "aoc"]
+    assert len(areas) == 12
+    assert next(areas.rows())["aoc"] == pytest.approx(results[0].aoc["relevance"])
+    assert len(compared_curves(results)) == 36
+
+
+@pytest.mark.parametrize(
+    ("choose", "message"),
+    [
+        (lambda deletion, insertion: [], "no result"),
+        (lambda deletion, insertion: [deletion, insertion], "results of several modes"),
+    ],
+)
+def test_results_that_have_no_common_figure_are_refused(study: crp.Study, choose: Any, message: str) -> None:
+    evaluate = study.evaluate
+    results = [run("branch", orders="relevance", steps=2) for run in (evaluate.flipping, evaluate.insertion)]
+    with pytest.raises(InputError, match=message):
+        crp.plot.flipping_curves(choose(*results))
+
+
+def test_insertion_has_the_parameters_of_flipping_with_its_own_summary() -> None:
+    assert signature(Evaluation.insertion).parameters == signature(Evaluation.flipping).parameters
+    assert Evaluation.insertion.__doc__.startswith("Begin with all concepts")
+    assert "baseline : {" in Evaluation.insertion.__doc__
+    assert ">>>" not in Evaluation.insertion.__doc__
 
 
 def test_curves_become_a_frame_a_picture_and_a_text(study: crp.Study) -> None:
@@ -150,9 +234,11 @@ def test_curves_become_a_frame_a_picture_and_a_text(study: crp.Study) -> None:
     [
         ({"layer": "trunk"}, UnknownLayerError, "trunk"),
         ({"layer": "head"}, ConditionError, "does not depend on 'head', or 'head' is the output itself"),
-        ({"orders": "importance"}, InputError, "an order is 'relevance', 'activation', 'least_relevant', 'random'"),
+        ({"orders": "importance"}, InputError, "an order is 'relevance', 'activation', 'least_relevant', 'prototype'"),
         ({"orders": ()}, InputError, "give at least one order"),
         ({"orders": {"x": lambda r, a: [0, 0, 1, 2, 3, 4]}}, InputError, "an order has each of the 6 concepts once"),
+        ({"orders": {"x": np.zeros(6)}}, InputError, "an array of whole numbers"),
+        ({"orders": {"x": np.zeros((2, 6), int)}}, InputError, "'x' is an array of shape"),
         ({"baseline": "blur"}, InputError, "baseline is 'mean', 'zero', 'own'; got 'blur'"),
         ({"output": "loss"}, InputError, "output is 'logit', 'probability'; got 'loss'"),
         ({"target": "y"}, InputError, "target is 'prediction', 'label'; got 'y'"),

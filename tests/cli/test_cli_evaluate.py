@@ -1,0 +1,46 @@
+"""``crp-kit evaluate``: tables on stdout, figures, and what is refused."""
+
+import json
+from pathlib import Path
+
+import pytest
+from command_line import invoke, refused
+
+MODEL = ("--model", "demo:resnet", "--data", "demo:shapes:8")
+LAYER = "layer3.1.conv2"
+QUICK = ("--steps", 3, "--repeats", 2)
+
+
+def test_areas_of_one_layer_are_printed_by_order() -> None:
+    result = invoke("evaluate", "flipping", *MODEL, "--layer", LAYER, *QUICK, "--json")
+    rows = json.loads(result.stdout)
+    assert [row["order"] for row in rows] == ["relevance", "activation", "random"]
+    assert rows[0]["aoc"] > rows[2]["aoc"]
+    assert rows[2]["better"] is None
+
+
+def test_several_layers_and_rules_are_beside_each_other_in_table_and_figure(tmp_path: Path) -> None:
+    layers = ("--layer", LAYER, "--layer", "layer3.0.conv2", "--beside", "gradient")
+    result = invoke(
+        "evaluate", "insertion", *MODEL, *layers, *QUICK, "--orders", "relevance", "--csv", "-o", tmp_path / "a.png"
+    )
+    lines = result.stdout.splitlines()
+    assert lines[0].startswith("layer,composite,order,aoc")
+    assert [line.split(",")[:2] for line in lines[1:]] == [
+        [layer, rules] for layer in (LAYER, "layer3.0.conv2") for rules in ("epsilon_plus_flat", "gradient")
+    ]
+    assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--layer", LAYER, "--layer", LAYER), f"--layer names '{LAYER}' twice"),
+        (("--layer", LAYER, "--beside", "epsilon_plus_flat"), "--beside names 'epsilon_plus_flat' twice"),
+        (("--layer", LAYER, "--orders", "relevance,relevance"), "--orders names an order twice"),
+        (("--layer", LAYER, "--orders", "size"), "an order is 'relevance'"),
+        (("--layer", "layer9"), "no layer named 'layer9'"),
+    ],
+)
+def test_a_wrong_question_is_a_sentence(options: tuple[str, ...], message: str) -> None:
+    assert message in refused("evaluate", "flipping", *MODEL, *options)
