@@ -11,7 +11,12 @@ import click
 from ..errors import InputError
 from .concepts import FORMS
 
-__all__ = ["atlas_study_options", "atlas_study_options_without_concept", "study_options"]
+__all__ = [
+    "atlas_study_options",
+    "atlas_study_options_without_concept",
+    "study_options",
+    "study_options_without_concept",
+]
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 _Option: TypeAlias = Callable[[Any], Any]
@@ -28,6 +33,7 @@ _MODEL_HELP = (
     "demo:resnet, torchvision:NAME, timm:NAME, hf:NAME (Hugging Face, or a folder), package.module:factory or "
     f"file.py:factory. Such a file is, for example:\n\n{_FACTORY}"
 )
+_MODEL = click.option("--model", required=True, metavar="SPEC", help=_MODEL_HELP)
 _WEIGHTS = click.option(
     "--weights",
     metavar="WEIGHTS",
@@ -160,7 +166,12 @@ def _values(name: str, text: str | None) -> tuple[float, ...] | None:
 
 def study_options(command: _Command) -> _Command:
     """Add the options that make a study, the same for all commands."""
-    return _with_options(command, click.option("--model", required=True, metavar="SPEC", help=_MODEL_HELP), _CONCEPT)
+    return _with_options(command, _MODEL, _CONCEPT)
+
+
+def study_options_without_concept(command: _Command) -> _Command:
+    """Add the same options to a command whose own ``--concept`` has ids as well."""
+    return _with_options(command, _MODEL)
 
 
 def atlas_study_options(command: _Command) -> _Command:

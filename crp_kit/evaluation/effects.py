@@ -1,4 +1,4 @@
-"""Evaluations of what concepts do to the output: flipping, insertion."""
+"""Evaluations of what concepts do to the output: flipping, insertion, impact."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from ..attribution.subject import Subject
 from ..targets import Target
 from .curves import FlippingCurves
 from .flipping import FlippingOptions, Mode, flipping_curves
+from .impact import ConceptImpact, ImpactOptions, concept_impact
 from .layer_batch import Baseline, LayerPass
 from .measure import Output
 from .orders import RANDOM, OrderFunction, Orders
@@ -135,6 +136,59 @@ class EffectEvaluations:
         FlippingCurves
         """
         return _Insertion(self._subject).flipping(*args, **options)
+
+    def impact(
+        self,
+        layer: str,
+        *,
+        concept_ids: Sequence[int] | None = None,
+        baseline: Baseline = "mean",
+        output: Output = "logit",
+        target: str | Target = "prediction",
+        limit: int | None = None,
+        batch_size: int = 16,
+        verbose: bool = False,
+    ) -> ConceptImpact:
+        """Replace each concept of a layer alone, and compare how the output falls with the concept's relevance.
+
+        Relevance that says what the model uses is large where the output falls much: the correlation over the concepts
+        of a sample, averaged over samples, says how well it does, beside the same of activation.
+
+        Parameters
+        ----------
+        layer : str
+            Name of the node whose concepts are replaced.
+        concept_ids : sequence of int, optional
+            These concepts only.
+        baseline, output, target, limit, batch_size, verbose
+            As for `flipping`.
+
+        Returns
+        -------
+        ConceptImpact
+            ``summary`` has the correlations, ``table`` the concepts; ``plot()``.
+
+        Raises
+        ------
+        InputError
+            If there is no data, a setting is not known, or a sample cannot be used.
+        UnknownLayerError, UnreachableLayerError, ConceptAxisError, ConceptRangeError
+            If there is no such layer or concept, or no relevance arrives there.
+        ConditionError
+            If the model's output does not depend on the layer or is not one number for each class, or the concepts mix
+            the channels of the layer.
+
+        Examples
+        --------
+        >>> import crp_kit as crp
+        >>> from crp_kit.data import ShapesDataset, demo_preprocess, demo_resnet
+        >>> study = crp.Study(demo_resnet(), ShapesDataset(16), preprocess=demo_preprocess)
+        >>> impact = study.evaluate.impact("layer3.1.conv2")
+        >>> bool(impact.agreement("relevance").mean() > impact.agreement("activation").mean())
+        True
+        """
+        data = LayerPass(self._subject, layer, SampleChoice.of(self._subject, target, limit, batch_size))
+        return concept_impact(data, concept_ids, ImpactOptions(baseline, output), verbose=verbose)
 
 
 class _Insertion(EffectEvaluations):

@@ -94,7 +94,7 @@ class _BatchFlipping:
 
     def __init__(self, batch: LayerBatch, mean: torch.Tensor | None, options: FlippingOptions) -> None:
         self._batch, self._options = batch, options
-        self._replacement = batch.replacement(options.baseline, mean).expand_as(batch.value)
+        self._replacement = batch.replacement(options.baseline, mean)
 
     def random_curves(self) -> Floats:
         """Return the changes along random orders, (order, sample, step)."""
@@ -115,5 +115,5 @@ class _BatchFlipping:
     def _flipped(self, rank: Order, counts: Counts) -> torch.Tensor:
         """Return values with the first concepts of an order replaced, or all but these: (count, sample, *shape)."""
         first = rank < counts[:, None, None]
-        masks = self._batch.masks(~first if self._options.mode == "insertion" else first)
-        return torch.lerp(self._batch.value, self._replacement, masks.to(self._replacement))
+        members = ~first if self._options.mode == "insertion" else first
+        return self._batch.replaced(members, self._replacement)

@@ -44,6 +44,8 @@ class LayerBatch:
     batch : Batch
         With images.
     choice : SampleChoice
+    inputs : torch.Tensor, optional
+        Of the model; by default those of the images.
 
     Attributes
     ----------
@@ -61,10 +63,12 @@ class LayerBatch:
         Of the layer.
     """
 
-    def __init__(self, subject: Subject, layer: str, batch: Batch, choice: SampleChoice) -> None:
+    def __init__(
+        self, subject: Subject, layer: str, batch: Batch, choice: SampleChoice, *, inputs: torch.Tensor | None = None
+    ) -> None:
         assert batch.images is not None
         self._subject, self._layer, self.samples = subject, layer, batch.samples
-        self.inputs = subject.normalised(batch.images)
+        self.inputs = subject.normalised(batch.images) if inputs is None else inputs
         # Canonizers change a private copy of the model, whose layers have other values than the user's.
         self._has_canonizers = bool(subject.composite is not None and subject.composite.canonizers)
         self.run = subject.attribution.engine.run(self.inputs, None if self._has_canonizers else subject.composite)
@@ -179,6 +183,20 @@ class LayerBatch:
         if not self.positions:
             raise InputError(f"{self._layer!r} has no positions for a mean of a concept's own; choose another baseline")
         return self.value.mean(self.positions, keepdim=True)
+
+    def replaced(self, members: npt.NDArray[np.bool_], replacement: torch.Tensor) -> torch.Tensor:
+        """Return values of the layer in which some concepts are replaced: (row, sample, *shape).
+
+        Parameters
+        ----------
+        members : numpy.ndarray
+            (row, sample, concept), or (row, 1, concept) for all samples alike.
+        replacement : torch.Tensor
+            It broadcasts to the layer's values.
+        """
+        masks = self.masks(members).to(self.value)
+        masks = masks.expand(len(masks), len(self.value), *masks.shape[2:])
+        return torch.lerp(self.value, replacement.expand_as(self.value), masks)
 
     def measured(self, outputs: torch.Tensor, output: Output) -> Floats:
         """Return what is measured of each sample, (sample, row), of outputs (row, sample, ...)."""

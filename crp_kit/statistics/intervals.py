@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -10,7 +11,7 @@ from scipy import special
 
 from ..errors import InputError
 
-__all__ = ["check_confidence", "mean_interval", "t_quantile", "wilson_interval"]
+__all__ = ["MeanWithInterval", "check_confidence", "mean_interval", "mean_of_known", "t_quantile", "wilson_interval"]
 
 Floats = npt.NDArray[np.float64]
 
@@ -67,6 +68,38 @@ def mean_interval(
     error = t_quantile(values, confidence)[reach].reshape(size.shape) * np.asarray(std) / np.sqrt(freedom)
     middle = np.asarray(mean, np.float64)
     return middle - error, middle + error
+
+
+class MeanWithInterval(NamedTuple):
+    """Mean of some values, and its interval."""
+
+    n: int
+    mean: float
+    low: float
+    high: float
+
+
+def mean_of_known(values: npt.ArrayLike, *, confidence: float = 0.95) -> MeanWithInterval:
+    """Return the mean of the values that are not NaN, with Student's interval and how many there are.
+
+    Parameters
+    ----------
+    values : array
+        (sample,).
+    confidence : float, optional
+        Between 0 and 1.
+
+    Examples
+    --------
+    >>> mean_of_known([1.0, 2.0, float("nan"), 3.0]).n
+    3
+    """
+    array = np.asarray(values, np.float64)
+    known = array[~np.isnan(array)]
+    if not len(known):
+        return MeanWithInterval(0, math.nan, math.nan, math.nan)
+    low, high = mean_interval(len(known), known.mean(), known.std(), confidence=confidence)
+    return MeanWithInterval(len(known), float(known.mean()), float(low), float(high))
 
 
 def wilson_interval(

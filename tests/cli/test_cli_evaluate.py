@@ -32,6 +32,17 @@ def test_several_layers_and_rules_are_beside_each_other_in_table_and_figure(tmp_
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_impact_is_printed_as_correlations_or_by_concept(tmp_path: Path) -> None:
+    result = invoke("evaluate", "impact", *MODEL, "--layer", LAYER, "--json", "-o", tmp_path / "impact.png")
+    rows = json.loads(result.stdout)
+    assert [row["score"] for row in rows] == ["relevance"] * 2 + ["activation"] * 2
+    assert rows[1]["mean"] > rows[3]["mean"]
+    assert (tmp_path / "impact.png").exists()
+    lines = invoke("evaluate", "impact", *MODEL, "--layer", LAYER, "--concept", "3,5", "--concepts", "--csv").stdout
+    assert lines.splitlines()[0] == "concept,impact,low,high,relevance,activation"
+    assert lines.count("\n") == 3
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

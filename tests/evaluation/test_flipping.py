@@ -1,12 +1,12 @@
 """Concept flipping and insertion: against forwards of the user's model with hooks, and in closed form."""
 
-from collections.abc import Callable
 from inspect import signature
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from shortcut_net import CONCEPTS, SAMPLES, shortcut_study, with_hook
 from torch import nn
 from torch.utils.data import TensorDataset
 from zennit.canonizers import SequentialMergeBatchNorm
@@ -16,36 +16,10 @@ import crp_kit as crp
 from crp_kit.errors import ConditionError, InputError, UnknownLayerError
 from crp_kit.evaluation import Evaluation, FlippingCurves, compared_areas, compared_curves
 
-CONCEPTS, SAMPLES = 6, 5
-
-
-class Shortcut(nn.Module):
-    """Two convolutions, the second beside a shortcut that by-passes it."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.stem, self.branch = nn.Conv2d(3, 6, 3, padding=1), nn.Conv2d(6, 6, 3, padding=1)
-        self.head = nn.Linear(6, 4)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = self.stem(x).relu_()
-        x = x + self.branch(x)
-        x *= 2.0
-        return self.head(x.relu().mean((2, 3)).view(x.shape[0], -1))
-
 
 @pytest.fixture(scope="module")
 def study() -> crp.Study:
-    torch.manual_seed(3)
-    images = torch.rand(SAMPLES, 3, 8, 8, dtype=torch.float64)
-    data = TensorDataset(images, torch.arange(SAMPLES) % 4)
-    return crp.Study(Shortcut().double().eval(), data, composite="epsilon_plus")
-
-
-def with_hook(model: nn.Module, layer: str, image: torch.Tensor, change: Callable[[torch.Tensor], Any]) -> torch.Tensor:
-    handle = model.get_submodule(layer).register_forward_hook(lambda module, inputs, output: change(output))
-    with handle, torch.no_grad():
-        return model(image[None])[0]
+    return shortcut_study()
 
 
 def brute_force(study: crp.Study, mode: str, baseline: str, output: str) -> np.ndarray:

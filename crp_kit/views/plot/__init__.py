@@ -7,6 +7,7 @@ from .conservation import conservation
 from .contrast import contrast
 from .demo import ConceptView, SampleView, demo_figure
 from .distributions import distributions
+from .evaluations import concept_impact
 from .flipping import flipping_curves
 from .maps import concept_bars, heatmaps
 from .panels import to_png
@@ -32,6 +33,7 @@ __all__ = [
     "compare_modes",
     "concept_bars",
     "concept_graph",
+    "concept_impact",
     "conservation",
     "contrast",
     "cross_similarities",

@@ -1,0 +1,61 @@
+"""``crp-kit evaluate impact`` and others: one measure of the concepts or heatmaps of a dataset, printed."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from .concepts import ids_and_concepts
+from .evaluate_options import chosen_samples, replacement_options, sample_options
+from .options import numbers
+from .studies import study_of
+from .study_options import study_options_without_concept
+from .table_output import check_table_output, figure_options, print_table
+
+if TYPE_CHECKING:
+    from ..evaluation import Evaluation
+
+__all__ = ["impact"]
+
+_layer = click.option("--layer", required=True, metavar="LAYER")
+
+
+def _measured(options: dict[str, Any], measure: Callable[..., Any]) -> Any:
+    """Return what a measure gives for the samples that the options choose."""
+    check_table_output(options)
+    samples = chosen_samples(options)
+    evaluation: Evaluation = study_of(options, needs_data=True).evaluate
+    return measure(evaluation, **samples, verbose=sys.stderr.isatty())
+
+
+@click.command(short_help="Replace each concept alone, and compare with its relevance.")
+@study_options_without_concept
+@_layer
+@click.option(
+    "--concept",
+    multiple=True,
+    metavar="IDS",
+    help="These only, such as 3, or 3,8,12, or 0-31; once more for what a concept is, as in other commands. "
+    "Repeatable.",
+)
+@click.option("--concepts", "by_concept", is_flag=True, help="Print the concepts instead of the correlations.")
+@replacement_options
+@sample_options
+@figure_options
+def impact(**options: Any) -> None:
+    """Replace each concept of a layer alone, and print how well relevance says how much the output falls.
+
+    \b
+    Example:
+      crp-kit evaluate impact --model demo:resnet --data demo:shapes:64 --layer layer2.1.conv2 -o impact.png
+    """  # noqa: D301
+    ids, options["concepts"] = ids_and_concepts(options["concept"])
+    concept_ids = [one for text in ids for one in numbers(text)] or None
+    settings = {"concept_ids": concept_ids, "baseline": options["baseline"], "output": options["measure"]}
+    result = _measured(
+        options, lambda evaluation, **samples: evaluation.impact(options["layer"], **settings, **samples)
+    )
+    print_table(result.table if options["by_concept"] else result.summary, options, result.plot)
