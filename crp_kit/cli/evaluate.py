@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from .evaluate_flipping import flipping, insertion
-from .evaluate_measures import impact
+from .evaluate_measures import impact, localisation
 
 __all__ = ["evaluate"]
 
@@ -15,5 +15,5 @@ def evaluate() -> None:
     """Measure whether the concepts that relevance names matter to the model, and whether heatmaps are right."""
 
 
-for _command in (flipping, insertion, impact):
+for _command in (flipping, insertion, impact, localisation):
     evaluate.add_command(_command)

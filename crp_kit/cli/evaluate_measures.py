@@ -12,13 +12,13 @@ from .concepts import ids_and_concepts
 from .evaluate_options import chosen_samples, replacement_options, sample_options
 from .options import numbers
 from .studies import study_of
-from .study_options import study_options_without_concept
+from .study_options import study_options, study_options_without_concept
 from .table_output import check_table_output, figure_options, print_table
 
 if TYPE_CHECKING:
     from ..evaluation import Evaluation
 
-__all__ = ["impact"]
+__all__ = ["impact", "localisation"]
 
 _layer = click.option("--layer", required=True, metavar="LAYER")
 
@@ -59,3 +59,22 @@ def impact(**options: Any) -> None:
         options, lambda evaluation, **samples: evaluation.impact(options["layer"], **settings, **samples)
     )
     print_table(result.table if options["by_concept"] else result.summary, options, result.plot)
+
+
+@click.command(short_help="Compare heatmaps with masks of objects and parts.")
+@study_options
+@click.option("--parts", metavar="NAMES", help="Parts that make the mask, with commas between; all by default.")
+@sample_options
+@figure_options
+def localisation(**options: Any) -> None:
+    """Print how much of the relevance of heatmaps is inside of the masks that the data has, beside chance.
+
+    \b
+    Example:
+      crp-kit evaluate localisation --model demo:resnet --data demo:shapes:64 --parts circle,triangle,square,cross
+
+    The masks are the data's own: an object with a method masks(number), such as one that file.py:factory returns.
+    """  # noqa: D301
+    parts = None if options["parts"] is None else [name.strip() for name in options["parts"].split(",")]
+    result = _measured(options, lambda evaluation, **samples: evaluation.localisation(parts=parts, **samples))
+    print_table(result.table, options, result.plot)

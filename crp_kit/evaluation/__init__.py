@@ -4,5 +4,14 @@ from .comparison import compared_areas, compared_curves
 from .curves import FlippingCurves
 from .evaluation import Evaluation
 from .impact import ConceptImpact
+from .localisation_tables import ConceptLocalisation, Localisation
 
-__all__ = ["ConceptImpact", "Evaluation", "FlippingCurves", "compared_areas", "compared_curves"]
+__all__ = [
+    "ConceptImpact",
+    "ConceptLocalisation",
+    "Evaluation",
+    "FlippingCurves",
+    "Localisation",
+    "compared_areas",
+    "compared_curves",
+]

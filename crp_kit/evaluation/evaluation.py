@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from .effects import EffectEvaluations
+from .maps import MapEvaluations
 
 __all__ = ["Evaluation"]
 
 
-class Evaluation(EffectEvaluations):
+class Evaluation(EffectEvaluations, MapEvaluations):
     """Evaluations of a study. `Study.evaluate` returns it.
 
     Parameters

@@ -76,7 +76,7 @@ class LayerBatch:
         self._ref = find_layer(self.run, layer)
         self.value = self.run.recording.value(self._ref)
         self._measure = measure_of(self.run, batch, choice.target)
-        self.starts = [start for (start,) in self._measure.starts]
+        self.starts = self._measure.starts
         self.concept = layer_concepts(self.run, [layer], subject.concepts)[layer]
 
     # ------------------------------------------------------------------ scores of concepts

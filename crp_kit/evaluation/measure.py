@@ -31,7 +31,7 @@ class Measure(Protocol):
     """What relevance of each sample starts from, and the number that it explains."""
 
     @property
-    def starts(self) -> list[tuple[Choice, ...]]:
+    def starts(self) -> list[Choice]:
         """By sample: one class or target."""
 
     def __call__(self, outputs: torch.Tensor, output: Output) -> Floats:
@@ -96,8 +96,8 @@ class _ClassMeasure:
     axis: int
 
     @property
-    def starts(self) -> list[tuple[Choice, ...]]:
-        return [(cls,) for cls in self.classes.tolist()]
+    def starts(self) -> list[Choice]:
+        return list(self.classes.tolist())
 
     def __call__(self, outputs: torch.Tensor, output: Output) -> Floats:
         values = []
@@ -118,8 +118,8 @@ class _TargetMeasure:
         self._reference = working(run.recording.value(run.graph.output)).detach()
 
     @property
-    def starts(self) -> list[tuple[Choice, ...]]:
-        return [(self._target,)] * len(self._reference)
+    def starts(self) -> list[Choice]:
+        return [self._target] * len(self._reference)
 
     def __call__(self, outputs: torch.Tensor, output: Output) -> Floats:
         measured = [

@@ -43,6 +43,14 @@ def test_impact_is_printed_as_correlations_or_by_concept(tmp_path: Path) -> None
     assert lines.count("\n") == 3
 
 
+def test_localisation_is_printed_by_score_beside_chance() -> None:
+    result = invoke("evaluate", "localisation", *MODEL, "--parts", "circle,triangle,square,cross", "--json")
+    rows = json.loads(result.stdout)
+    assert [row["score"] for row in rows] == ["mass", "rank", "pointing", "iou"]
+    assert rows[0]["mean"] > rows[0]["mask_share"]
+    assert "no part 'wheel'" in refused("evaluate", "localisation", *MODEL, "--parts", "wheel")
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -9,6 +9,7 @@ from .demo import ConceptView, SampleView, demo_figure
 from .distributions import distributions
 from .evaluations import concept_impact
 from .flipping import flipping_curves
+from .localisation import concept_localisation, localisation
 from .maps import concept_bars, heatmaps
 from .panels import to_png
 from .reference_view import ReferenceView
@@ -34,6 +35,7 @@ __all__ = [
     "concept_bars",
     "concept_graph",
     "concept_impact",
+    "concept_localisation",
     "conservation",
     "contrast",
     "cross_similarities",
@@ -41,6 +43,7 @@ __all__ = [
     "distributions",
     "flipping_curves",
     "heatmaps",
+    "localisation",
     "named_concepts",
     "percentiles",
     "references",
