@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from .evaluate_flipping import flipping, insertion
-from .evaluate_measures import impact, localisation
+from .evaluate_measures import impact, localisation, randomisation, sensitivity
 
 __all__ = ["evaluate"]
 
@@ -15,5 +15,5 @@ def evaluate() -> None:
     """Measure whether the concepts that relevance names matter to the model, and whether heatmaps are right."""
 
 
-for _command in (flipping, insertion, impact, localisation):
+for _command in (flipping, insertion, impact, localisation, randomisation, sensitivity):
     evaluate.add_command(_command)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .concepts import ids_and_concepts
-from .evaluate_options import chosen_samples, replacement_options, sample_options
+from .evaluate_options import chosen_samples, replacement_options, sample_options, seed_option
 from .options import numbers
 from .studies import study_of
 from .study_options import study_options, study_options_without_concept
@@ -18,7 +18,7 @@ from .table_output import check_table_output, figure_options, print_table
 if TYPE_CHECKING:
     from ..evaluation import Evaluation
 
-__all__ = ["impact", "localisation"]
+__all__ = ["impact", "localisation", "randomisation", "sensitivity"]
 
 _layer = click.option("--layer", required=True, metavar="LAYER")
 
@@ -77,4 +77,51 @@ def localisation(**options: Any) -> None:
     """  # noqa: D301
     parts = None if options["parts"] is None else [name.strip() for name in options["parts"].split(",")]
     result = _measured(options, lambda evaluation, **samples: evaluation.localisation(parts=parts, **samples))
+    print_table(result.table, options, result.plot)
+
+
+@click.command(short_help="Change the class, and take the weights away.")
+@study_options
+@_layer
+@click.option("--stages", type=click.IntRange(min=1), default=8, show_default=True, help="Groups of modules, at most.")
+@seed_option
+@sample_options
+@figure_options
+def randomisation(**options: Any) -> None:
+    """Print how unlike shares of relevance become for another class, and as modules lose what they have learned.
+
+    \b
+    Example:
+      crp-kit evaluate randomisation --model demo:resnet --data demo:shapes:64 --layer layer2.1.conv2 -o random.png
+
+    The rank correlation has to fall: relevance that stays says nothing of the model. The model itself is not changed.
+    """  # noqa: D301
+    settings = {name: options[name] for name in ("stages", "seed")}
+    result = _measured(
+        options, lambda evaluation, **samples: evaluation.randomisation(options["layer"], **settings, **samples)
+    )
+    print_table(result.table, options, result.plot)
+
+
+@click.command(short_help="Add noise to the input.")
+@study_options
+@_layer
+@click.option(
+    "--noise",
+    type=click.FloatRange(min=0, min_open=True),
+    multiple=True,
+    default=(0.05, 0.1, 0.2),
+    show_default=True,
+    help="Standard deviations, relative to that of the input. Repeatable.",
+)
+@click.option("--repeats", type=click.IntRange(min=1), default=4, show_default=True, help="Noisy inputs of each level.")
+@seed_option
+@sample_options
+@figure_options
+def sensitivity(**options: Any) -> None:
+    """Print how much shares of relevance change when noise is added to the model's input."""
+    settings = {name: options[name] for name in ("noise", "repeats", "seed")}
+    result = _measured(
+        options, lambda evaluation, **samples: evaluation.sensitivity(options["layer"], **settings, **samples)
+    )
     print_table(result.table, options, result.plot)

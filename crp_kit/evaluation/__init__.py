@@ -5,6 +5,7 @@ from .curves import FlippingCurves
 from .evaluation import Evaluation
 from .impact import ConceptImpact
 from .localisation_tables import ConceptLocalisation, Localisation
+from .robustness_tables import Randomisation, Sensitivity
 
 __all__ = [
     "ConceptImpact",
@@ -12,6 +13,8 @@ __all__ = [
     "Evaluation",
     "FlippingCurves",
     "Localisation",
+    "Randomisation",
+    "Sensitivity",
     "compared_areas",
     "compared_curves",
 ]

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from .effects import EffectEvaluations
 from .maps import MapEvaluations
+from .robustness_methods import RobustnessEvaluations
 
 __all__ = ["Evaluation"]
 
 
-class Evaluation(EffectEvaluations, MapEvaluations):
+class Evaluation(EffectEvaluations, MapEvaluations, RobustnessEvaluations):
     """Evaluations of a study. `Study.evaluate` returns it.
 
     Parameters

@@ -51,6 +51,14 @@ def test_localisation_is_printed_by_score_beside_chance() -> None:
     assert "no part 'wheel'" in refused("evaluate", "localisation", *MODEL, "--parts", "wheel")
 
 
+def test_randomisation_and_sensitivity_are_printed_by_stage_and_level() -> None:
+    result = invoke("evaluate", "randomisation", *MODEL, "--layer", LAYER, "--stages", 2, "--json")
+    rows = json.loads(result.stdout)
+    assert [row["modules"] for row in rows] == [0, 16, 31]
+    result = invoke("evaluate", "sensitivity", *MODEL, "--layer", LAYER, "--noise", 0.1, "--repeats", 1, "--json")
+    assert [row["noise"] for row in json.loads(result.stdout)] == [0.1]
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -16,6 +16,7 @@ from .reference_view import ReferenceView
 from .references import compare_modes, references
 from .region_view import ReferencePicture, RegionView, region_view
 from .regions import regions
+from .robustness import randomisation, sensitivity
 from .signals import signals
 from .similarities import cross_similarities, similarities
 from .statistics import named_concepts, percentiles, strategies
@@ -46,9 +47,11 @@ __all__ = [
     "localisation",
     "named_concepts",
     "percentiles",
+    "randomisation",
     "references",
     "region_view",
     "regions",
+    "sensitivity",
     "signals",
     "similarities",
     "strategies",
