@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -14,16 +14,17 @@ from PIL import Image
 from ..class_names import class_number
 from ..concepts import Concept
 from ..conditions import OUTPUT
+from ..data.input_range import input_range
 from ..data.labels import label_or_none
 from ..data.preprocess import Normalise, Preprocess, preprocessing
 from ..data.samples import Failure, NumberedSamples
 from ..errors import InputError
 from ..models.weights import device_and_dtype
-from ..rules.presets import Composite
+from ..rules.presets import BOX, GRADIENT, Composite
 from ..targets import Target
 from .cond_attribution import CondAttribution
 
-__all__ = ["Subject"]
+__all__ = ["Subject", "rules_name", "rules_of"]
 
 Concepts = Concept | Mapping[str, Concept] | None
 
@@ -65,6 +66,17 @@ class Subject:
     def model(self) -> torch.nn.Module:
         """The model itself."""
         return self.attribution.model
+
+    def with_rules(self, composite: Composite | str | None) -> Subject:
+        """Return the same subject under other rules.
+
+        Raises
+        ------
+        CompositeError
+            If there is no such composite.
+        """
+        rules = rules_of(self.attribution, composite, self.preprocess, self.dataset)
+        return replace(self, composite=rules, rules_name=rules_name(composite))
 
     @cached_property
     def normalise(self) -> Normalise:
@@ -167,3 +179,26 @@ class Subject:
         if isinstance(cls, Target):
             return cls.numbered(self.class_number)
         return self.class_number(cls) if isinstance(cls, str) else cls
+
+
+def rules_name(composite: Composite | str | None) -> str:
+    """Return the name of rules, for titles."""
+    return composite if isinstance(composite, str) else GRADIENT if composite is None else type(composite).__name__
+
+
+def rules_of(
+    attribution: CondAttribution, composite: Composite | str | None, preprocess: Any, data: Any
+) -> Composite | None:
+    """Return the composite of a name, with the range of the model's inputs where it needs that."""
+    if composite != BOX:
+        return attribution.resolve_composite(composite)
+    device = device_and_dtype(attribution.model)[0]
+    low, high = input_range(preprocess, lambda: _first_image(data, preprocess))
+    return attribution.resolve_composite(composite, input_range=(low.to(device), high.to(device)))
+
+
+def _first_image(data: Any, preprocess: Any) -> torch.Tensor:
+    """Return the first image of the data, or what images have that are not known: three channels."""
+    if data is None:
+        return torch.zeros(1, 3, 8, 8)
+    return NumberedSamples(data, preprocessing(preprocess)[0]).first_image()

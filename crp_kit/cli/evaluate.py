@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from .evaluate_composites import composites
 from .evaluate_flipping import flipping, insertion
 from .evaluate_measures import impact, localisation, randomisation, sensitivity
 
@@ -15,5 +16,5 @@ def evaluate() -> None:
     """Measure whether the concepts that relevance names matter to the model, and whether heatmaps are right."""
 
 
-for _command in (flipping, insertion, impact, localisation, randomisation, sensitivity):
+for _command in (flipping, insertion, impact, localisation, randomisation, sensitivity, composites):
     evaluate.add_command(_command)

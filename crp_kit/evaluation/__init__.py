@@ -1,6 +1,7 @@
 """Evaluation: whether the concepts that relevance names matter to the model, and heatmaps are right."""
 
 from .comparison import compared_areas, compared_curves
+from .composite_table import CompositeTable
 from .curves import FlippingCurves
 from .evaluation import Evaluation
 from .impact import ConceptImpact
@@ -8,6 +9,7 @@ from .localisation_tables import ConceptLocalisation, Localisation
 from .robustness_tables import Randomisation, Sensitivity
 
 __all__ = [
+    "CompositeTable",
     "ConceptImpact",
     "ConceptLocalisation",
     "Evaluation",

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from .composite_methods import CompositeEvaluations
 from .effects import EffectEvaluations
 from .maps import MapEvaluations
+from .reference_methods import ReferenceEvaluations
 from .robustness_methods import RobustnessEvaluations
 
 __all__ = ["Evaluation"]
 
 
-class Evaluation(EffectEvaluations, MapEvaluations, RobustnessEvaluations):
+class Evaluation(EffectEvaluations, MapEvaluations, RobustnessEvaluations, ReferenceEvaluations, CompositeEvaluations):
     """Evaluations of a study. `Study.evaluate` returns it.
 
     Parameters

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -33,8 +34,10 @@ __all__ = ["ReferenceChoice", "concept_localisation", "localisation", "sample_he
 Floats = npt.NDArray[np.float64]
 
 
-def sample_heatmaps(subject: Subject, choice: SampleChoice) -> Iterator[tuple[tuple[int, ...], Attribution]]:
-    """Yield the numbers of some samples, and the attribution of the class of each that is measured."""
+def sample_heatmaps(
+    subject: Subject, choice: SampleChoice, *, diagnose: bool = False
+) -> Iterator[tuple[tuple[int, ...], Attribution]]:
+    """Yield the numbers of some samples, and the attribution of the class or target of each; balances do not warn."""
     for batch in choice.batches(subject, choice.numbers(subject)):
         assert batch.images is not None
         inputs = subject.normalised(batch.images)
@@ -48,6 +51,7 @@ def sample_heatmaps(subject: Subject, choice: SampleChoice) -> Iterator[tuple[tu
             pairing="zip",
             batch_size=len(starts),
             on_device="cpu",
+            diagnose=math.inf if diagnose else False,
         )
         yield batch.samples, attribution
 

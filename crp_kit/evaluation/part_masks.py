@@ -11,7 +11,7 @@ from torch.utils.data import Subset
 
 from ..errors import InputError
 
-__all__ = ["MaskFunction", "PartMasks"]
+__all__ = ["MaskFunction", "PartMasks", "masks_of"]
 
 Bools = npt.NDArray[np.bool_]
 MaskFunction: TypeAlias = Callable[[int], Any]
@@ -37,7 +37,7 @@ class PartMasks:
     """
 
     def __init__(self, dataset: Any, masks: MaskFunction | None, parts: Sequence[str] | None) -> None:
-        own = masks if masks is not None else _masks_of(dataset)
+        own = masks if masks is not None else masks_of(dataset)
         if own is None:
             raise InputError(
                 "the data has no masks: give masks=, a function from the number of a sample to its mask, (height, "
@@ -94,10 +94,10 @@ def _inner(dataset: Any) -> Any:
     return _inner(dataset.dataset) if isinstance(dataset, Subset) else dataset
 
 
-def _masks_of(dataset: Any) -> MaskFunction | None:
+def masks_of(dataset: Any) -> MaskFunction | None:
     """Return the masks that a dataset has, or that which it is a part of."""
     if isinstance(dataset, Subset):
-        inside = _masks_of(dataset.dataset)
+        inside = masks_of(dataset.dataset)
         return None if inside is None else lambda number: inside(int(dataset.indices[number]))
     masks: MaskFunction | None = getattr(dataset, "masks", None)
     return masks

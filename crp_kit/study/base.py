@@ -16,19 +16,16 @@ from ..attribution.call_signature import parameters_of
 from ..attribution.cond_attribution import CondAttribution
 from ..attribution.display import Display
 from ..attribution.result import Attribution, join
-from ..attribution.subject import Subject
+from ..attribution.subject import Subject, rules_name, rules_of
 from ..class_names import class_label
 from ..concepts import Concept
 from ..conditions import OutputSelector, Pairing
 from ..data.class_map import positional_names
 from ..data.dataset_names import checked_names
-from ..data.input_range import input_range
-from ..data.preprocess import Normalise, Preprocess, load_views, preprocessing
-from ..data.samples import NumberedSamples
+from ..data.preprocess import Normalise, Preprocess, load_views
 from ..errors import InputError
 from ..models import LoadedModel
-from ..models.weights import device_and_dtype
-from ..rules.presets import BOX, GRADIENT, Biases, Composite
+from ..rules.presets import Biases, Composite
 from .stored_options import origin_of
 
 if TYPE_CHECKING:
@@ -90,8 +87,8 @@ class StudyBase:
         self.origin = origin
         self.subject = Subject(
             attribution,
-            _rules(attribution, composite, preprocess, data),
-            _name(composite),
+            rules_of(attribution, composite, preprocess, data),
+            rules_name(composite),
             data,
             preprocess,
             concepts,
@@ -137,8 +134,7 @@ class StudyBase:
             If there is no such composite.
         """
         other = copy(self)
-        rules = _rules(self.attribution, composite, self.subject.preprocess, self.subject.dataset)
-        other.subject = replace(self.subject, composite=rules, rules_name=_name(composite))
+        other.subject = self.subject.with_rules(composite)
         return other
 
     def class_name(self, number: int) -> str:
@@ -309,26 +305,3 @@ class StudyBase:
 
     def _example(self, image: Any) -> Any:
         return self.inputs(self.subject.samples.first_image() if image is None else image)
-
-
-def _name(composite: Composite | str | None) -> str:
-    """Return the name of rules, for titles."""
-    return composite if isinstance(composite, str) else GRADIENT if composite is None else type(composite).__name__
-
-
-def _rules(
-    attribution: CondAttribution, composite: Composite | str | None, preprocess: Any, data: Any
-) -> Composite | None:
-    """Return the composite of a name, with the range of the model's inputs where it needs that."""
-    if composite != BOX:
-        return attribution.resolve_composite(composite)
-    device = device_and_dtype(attribution.model)[0]
-    low, high = input_range(preprocess, lambda: _first_image(data, preprocess))
-    return attribution.resolve_composite(composite, input_range=(low.to(device), high.to(device)))
-
-
-def _first_image(data: Any, preprocess: Any) -> torch.Tensor:
-    """Return the first image of the data, or what images have that are not known: three channels."""
-    if data is None:
-        return torch.zeros(1, 3, 8, 8)
-    return NumberedSamples(data, preprocessing(preprocess)[0]).first_image()

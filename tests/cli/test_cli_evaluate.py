@@ -59,6 +59,20 @@ def test_randomisation_and_sensitivity_are_printed_by_stage_and_level() -> None:
     assert [row["noise"] for row in json.loads(result.stdout)] == [0.1]
 
 
+def test_composites_are_printed_with_all_measures(tmp_path: Path) -> None:
+    names = ("--composites", "epsilon_plus_flat,gradient", "--layer", LAYER)
+    result = invoke(
+        "evaluate", "composites", *MODEL, *names, *QUICK, "--stages", 1, "--json", "-o", tmp_path / "rules.png"
+    )
+    rows = json.loads(result.stdout)
+    assert {row["composite"] for row in rows} == {"epsilon_plus_flat", "gradient"}
+    assert {"aoc", "mass", "randomised", "reached", "unexplained", "seconds"} <= set(rows[0])
+    assert (tmp_path / "rules.png").exists()
+    assert "--composites names one twice" in refused(
+        "evaluate", "composites", *MODEL, "--layer", LAYER, "--composites", "a,a"
+    )
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

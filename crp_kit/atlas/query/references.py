@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, get_args
 
+import numpy as np
 import torch
 
 from ...attribution.subject import Subject
@@ -89,6 +90,21 @@ class References:
     def names(self) -> tuple[str, ...]:
         """What to call each sample: its identifier, or else its number."""
         return self.identifiers or tuple(f"sample {number}" for number in self.table.sample)
+
+    def taken(self, rows: Sequence[int]) -> References:
+        """Return some of the samples, by their places in the ranking.
+
+        Parameters
+        ----------
+        rows : sequence of int
+        """
+
+        def some(values: tuple[Any, ...] | None) -> Any:
+            return None if values is None else tuple(values[row] for row in rows)
+
+        by_sample = ("identifiers", "labels", "classes", "images", "heatmaps", "boxes", "areas")
+        parts = {name: some(getattr(self, name)) for name in by_sample}
+        return replace(self, table=self.table.taken(np.array(rows, np.int64)), **parts)
 
     def crops(self) -> tuple[torch.Tensor, ...]:
         """Return the parts of the images that the neurons see: (channel, height, width), or (channel, *place).

@@ -2,6 +2,7 @@
 
 from .bars import bars
 from .class_dots import class_means, class_presence
+from .composites import composites
 from .concept_graph import concept_graph
 from .conservation import conservation
 from .contrast import contrast
@@ -19,6 +20,7 @@ from .regions import regions
 from .robustness import randomisation, sensitivity
 from .signals import signals
 from .similarities import cross_similarities, similarities
+from .split_concept import split_concept
 from .statistics import named_concepts, percentiles, strategies
 from .value_bars import value_bars
 from .volumes import volumes
@@ -33,6 +35,7 @@ __all__ = [
     "class_means",
     "class_presence",
     "compare_modes",
+    "composites",
     "concept_bars",
     "concept_graph",
     "concept_impact",
@@ -54,6 +57,7 @@ __all__ = [
     "sensitivity",
     "signals",
     "similarities",
+    "split_concept",
     "strategies",
     "to_png",
     "value_bars",
