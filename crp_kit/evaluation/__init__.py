@@ -6,6 +6,7 @@ from .curves import FlippingCurves
 from .evaluation import Evaluation
 from .impact import ConceptImpact
 from .localisation_tables import ConceptLocalisation, Localisation
+from .result_file import load_result
 from .robustness_tables import Randomisation, Sensitivity
 
 __all__ = [
@@ -19,4 +20,5 @@ __all__ = [
     "Sensitivity",
     "compared_areas",
     "compared_curves",
+    "load_result",
 ]

@@ -115,12 +115,11 @@ def _measured(data: LayerPass, chance: FlippingCurves, measures: CompositeMeasur
         **_of_heatmaps(data, measures.masks),
         "other_class": np.nan if randomised.other_class is None else _mean(randomised.other_class),
         "randomised": _mean(randomised.correlations),
-        "unexplained": _unexplained(data),
     }
 
 
 def _of_heatmaps(data: LayerPass, masks: PartMasks | None) -> dict[str, Any]:
-    """Return localisation, the share that reaches the input, nodes without a rule, and time."""
+    """Return localisation, conservation where relevance and no gradient flows, nodes without a rule, and time."""
     scores: list[LocalisationScores] = []
     reached: list[float] = []
     nodes: set[str] = set()
@@ -134,6 +133,7 @@ def _of_heatmaps(data: LayerPass, masks: PartMasks | None) -> dict[str, Any]:
     return {
         **{name: np.nan if held is None else _mean(vars(held)[name]) for name in ("mass", "pointing", "mask_share")},
         "reached": _mean(reached),
+        "unexplained": _unexplained(data) if reached else float("nan"),
         "gradient_nodes": len(nodes),
         "seconds": _seconds(data),
     }
@@ -149,9 +149,7 @@ def _seconds(data: LayerPass) -> float:
 
 
 def _unexplained(data: LayerPass) -> float:
-    """Return the mean share that rules which do not conserve added or absorbed, in the first samples; NaN without."""
-    if data.subject.composite is None:  # gradients have no balance
-        return float("nan")
+    """Return the mean share that rules which do not conserve added or absorbed, in the first samples."""
     choice = replace(data.choice, limit=min(_DIAGNOSED, len(data.numbers)))
     reports = [part.conservation for _, part in sample_heatmaps(data.subject, choice, diagnose=True)]
     return _mean([row.unexplained for report in reports if report is not None for row in report.rows])

@@ -49,7 +49,7 @@ class PartMasks:
         self._names = tuple(map(str, getattr(_inner(dataset), "parts", ()))) if masks is None else ()
         self._chosen = (parts,) if isinstance(parts, str) else None if parts is None else tuple(parts)
 
-    def of(self, sample: int, place: tuple[int, ...]) -> dict[str, Bools]:
+    def of(self, sample: int, shape: tuple[int, ...]) -> dict[str, Bools]:
         """Return the masks of a sample by part, (*place) each.
 
         Raises
@@ -57,7 +57,7 @@ class PartMasks:
         InputError
             If the function fails or returns something else, or there is no such part.
         """
-        by_part = self._read(sample, place)
+        by_part = self._read(sample, shape)
         names = self._names or tuple(f"part {number}" if len(by_part) > 1 else "mask" for number in range(len(by_part)))
         if len(names) != len(by_part):
             raise InputError(f"the data has the {len(names)} parts {', '.join(names)}, and masks of {len(by_part)}")
@@ -67,12 +67,12 @@ class PartMasks:
             raise InputError(f"no part {unknown[0]!r}; there are {', '.join(names)}")
         return every if self._chosen is None else {name: every[name] for name in self._chosen}
 
-    def union(self, sample: int, place: tuple[int, ...]) -> Bools:
+    def union(self, sample: int, shape: tuple[int, ...]) -> Bools:
         """Return the mask of all parts together: (*place)."""
-        union: Bools = np.any(list(self.of(sample, place).values()), axis=0)
+        union: Bools = np.any(list(self.of(sample, shape).values()), axis=0)
         return union
 
-    def _read(self, sample: int, place: tuple[int, ...]) -> Bools:
+    def _read(self, sample: int, shape: tuple[int, ...]) -> Bools:
         """Return the masks of a sample, (part, *place)."""
         try:
             array = np.asarray(self._masks(sample))
@@ -81,10 +81,10 @@ class PartMasks:
         if array.dtype != np.bool_ and not (array.dtype.kind in "uif" and np.isin(array, (0, 1)).all()):
             raise InputError(f"the mask of sample {sample} is of booleans, or 0 and 1; got {array.dtype}")
         masks = array.astype(bool)
-        masks = masks[None] if masks.ndim == len(place) else masks
-        if masks.shape[1:] != place or not len(masks):
+        masks = masks[None] if masks.ndim == len(shape) else masks
+        if masks.shape[1:] != shape or not len(masks):
             raise InputError(
-                f"the mask of sample {sample} has the shape {array.shape} and its heatmap {place}: give masks of the "
+                f"the mask of sample {sample} has the shape {array.shape} and its heatmap {shape}: give masks of the "
                 f"model's input, (height, width) or (part, height, width)"
             )
         return masks
