@@ -1,6 +1,6 @@
 """Evaluation: whether the concepts that relevance names matter to the model, and heatmaps are right."""
 
-from .comparison import compared_areas, compared_curves
+from .comparison import compared_areas, compared_curves, joined_curves
 from .composite_table import CompositeTable
 from .curves import FlippingCurves
 from .evaluation import Evaluation
@@ -20,5 +20,6 @@ __all__ = [
     "Sensitivity",
     "compared_areas",
     "compared_curves",
+    "joined_curves",
     "load_result",
 ]

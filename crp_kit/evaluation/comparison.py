@@ -1,9 +1,9 @@
-"""Results of flipping beside each other: of several layers, or under several composites."""
+"""Results of flipping together: of several layers or composites beside each other, of shards as one."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from ..errors import InputError
 from ..result_table import Column
 from .curves import AreaTable, CurveTable, FlippingCurves
 
-__all__ = ["ComparedAreas", "ComparedCurves", "compared_areas", "compared_curves"]
+__all__ = ["ComparedAreas", "ComparedCurves", "compared_areas", "compared_curves", "joined_curves"]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -61,6 +61,39 @@ def compared_curves(results: Sequence[FlippingCurves]) -> ComparedCurves:
         If there is no result.
     """
     return ComparedCurves(**_joined(results, [result.table for result in results]))
+
+
+def joined_curves(shards: Sequence[FlippingCurves]) -> FlippingCurves:
+    """Return the results of all shards as one, as if they had been evaluated together.
+
+    Parameters
+    ----------
+    shards : sequence of FlippingCurves
+        In any order.
+
+    Raises
+    ------
+    InputError
+        If there is none, they are of different settings, or a sample is in two of them.
+    """
+    if not shards:
+        raise InputError("there is no result to join; give at least one")
+    first = shards[0]
+    for other in shards:
+        for name in ("layer", "settings", "confidence"):
+            if getattr(other, name) != getattr(first, name):
+                raise InputError(f"shards have one {name}; got {getattr(first, name)!r} and {getattr(other, name)!r}")
+        if list(other.changes) != list(first.changes) or not np.array_equal(other.k, first.k):
+            raise InputError("shards have the same orders, at the same numbers of flipped concepts")
+    samples = np.concatenate([shard.samples for shard in shards])
+    if len(np.unique(samples)) < len(samples):
+        raise InputError("a sample is in two of the shards: join each shard once")
+    order = np.argsort(samples)
+    changes = {
+        name: np.concatenate([shard.changes[name] for shard in shards], axis=-2)[..., order, :]
+        for name in first.changes
+    }
+    return replace(first, changes=changes, samples=samples[order])
 
 
 def _joined(results: Sequence[FlippingCurves], tables: Sequence[AreaTable | CurveTable]) -> dict[str, Any]:

@@ -48,6 +48,7 @@ class EffectEvaluations:
         limit: int | None = None,
         batch_size: int = 16,
         seed: int = 0,
+        shard: tuple[int, int] | str | None = None,
         verbose: bool = False,
     ) -> FlippingCurves:
         """Replace the concepts of a layer one after the other, and return how the output falls.
@@ -86,6 +87,9 @@ class EffectEvaluations:
             Samples that share a forward.
         seed : int, optional
             Of the random orders.
+        shard : (int, int) or str, optional
+            ``(i, n)`` or ``"i/n"``, from 0: only this part of the samples, to be saved and joined by
+            `crp_kit.evaluation.joined_curves`. Means and prototypes are of all samples in each.
         verbose : bool, optional
             Show progress on stderr.
 
@@ -122,7 +126,7 @@ class EffectEvaluations:
         True
         """
         data = LayerPass(self._subject, layer, SampleChoice.of(self._subject, target, limit, batch_size))
-        options = FlippingOptions(self._mode, baseline, output, steps, repeats, seed)
+        options = FlippingOptions(self._mode, baseline, output, steps, repeats, seed, shard)
         return flipping_curves(data, Orders(orders), options, verbose=verbose)
 
     @parameters_of(flipping)

@@ -9,9 +9,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from ..atlas.build.settings import parse_shard
 from ..attribution.layer_relevance import Choice
 from ..checks import check_integer
 from ..data.random_state import random_state_kept
+from ..errors import InputError
 from ..progress import Progress
 from .curves import FlippingCurves
 from .layer_batch import Baseline, LayerBatch, LayerPass
@@ -35,6 +37,7 @@ class FlippingOptions:
     steps: int | None = 32
     repeats: int = 10
     seed: int = 0
+    shard: tuple[int, int] | str | None = None
 
     def __post_init__(self) -> None:
         check_word("baseline", self.baseline, get_args(Baseline))
@@ -42,12 +45,26 @@ class FlippingOptions:
             check_integer("steps", self.steps, low=2)
         check_integer("repeats", self.repeats, low=1)
         check_integer("seed", self.seed, low=0)
+        parse_shard(self.shard)
 
     def grid(self, concepts: int) -> Counts:
         """Return the numbers of flipped concepts, from 0 to all: (step,)."""
         if self.steps is None or self.steps > concepts:
             return np.arange(concepts + 1)
         return np.unique(np.linspace(0, concepts, self.steps).round().astype(np.int64))
+
+    def part(self, count: int) -> slice:
+        """Return which of so many samples belong to the shard.
+
+        Raises
+        ------
+        InputError
+            If there are fewer samples than shards.
+        """
+        number, shards = parse_shard(self.shard)
+        if shards > count:
+            raise InputError(f"{count} samples cannot be divided into {shards} shards")
+        return slice(number * count // shards, (number + 1) * count // shards)
 
 
 def flipping_curves(data: LayerPass, orders: Orders, options: FlippingOptions, *, verbose: bool) -> FlippingCurves:
@@ -57,9 +74,10 @@ def flipping_curves(data: LayerPass, orders: Orders, options: FlippingOptions, *
     with random_state_kept():
         mean = data.mean() if options.baseline == "mean" else None
         prototypes = _prototypes(data) if orders.needs_prototypes else None
-        first = 0
-        with Progress(len(data.numbers), options.mode, unit="image", verbose=verbose) as bar:
-            for batch in data.batches():
+        part = options.part(len(data.numbers))
+        numbers, first = data.numbers[part], part.start
+        with Progress(len(numbers), options.mode, unit="image", verbose=verbose) as bar:
+            for batch in data.batches(numbers):
                 scores = Scores(batch, slice(first, first + len(batch.samples)), prototypes)
                 flipping = _BatchFlipping(batch, mean, options)
                 for name in orders.names:
@@ -73,7 +91,7 @@ def flipping_curves(data: LayerPass, orders: Orders, options: FlippingOptions, *
         data.layer,
         options.grid(batch.n_concepts),
         {name: np.concatenate(parts, axis=-2) for name, parts in changes.items()},
-        np.array(data.numbers),
+        np.array(numbers),
         {**settings, "target": str(data.choice.target), "composite": data.subject.rules_name},
     )
 

@@ -223,15 +223,15 @@ class LayerPass:
         """The numbers of the samples."""
         return self.choice.numbers(self.subject)
 
-    def batches(self) -> Iterator[LayerBatch]:
-        """Yield the samples at the layer in batches.
+    def batches(self, numbers: Sequence[int] | None = None) -> Iterator[LayerBatch]:
+        """Yield the samples at the layer in batches, or some of them.
 
         Raises
         ------
         InputError
             If a sample cannot be used.
         """
-        for batch in self.choice.batches(self.subject, self.numbers):
+        for batch in self.choice.batches(self.subject, self.numbers if numbers is None else numbers):
             yield LayerBatch(self.subject, self.layer, batch, self.choice)
 
     def mean(self) -> torch.Tensor:

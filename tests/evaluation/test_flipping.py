@@ -1,6 +1,7 @@
 """Concept flipping and insertion: against forwards of the user's model with hooks, and in closed form."""
 
 from inspect import signature
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from zennit.composites import EpsilonPlus
 
 import crp_kit as crp
 from crp_kit.errors import ConditionError, InputError, UnknownLayerError
-from crp_kit.evaluation import Evaluation, FlippingCurves, compared_areas, compared_curves
+from crp_kit.evaluation import Evaluation, FlippingCurves, compared_areas, compared_curves, joined_curves
 
 
 @pytest.fixture(scope="module")
@@ -245,6 +246,29 @@ def test_the_forward_from_a_node_is_the_full_forward(study: crp.Study) -> None:
         study.forward_from("branch", values, study.data.tensors[0][:2])
     with pytest.raises(ConditionError, match="'head' is the output itself"):
         study.forward_from("head", values, image)
+
+
+def test_shards_that_are_saved_and_joined_are_the_whole(study: crp.Study, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"orders": ("relevance", "random"), "repeats": 3, "batch_size": 2}
+    whole = study.evaluate.flipping("branch", **options)
+    for number in range(2):
+        shard = study.evaluate.flipping("branch", shard=(number, 2), **options)
+        study.evaluate.save(shard, tmp_path / f"{number}.npz")
+    shards = [study.evaluate.load(tmp_path / f"{number}.npz") for number in (1, 0)]
+    joined = joined_curves(shards)
+    np.testing.assert_array_equal(joined.samples, whole.samples)
+    for name, changes in whole.changes.items():
+        np.testing.assert_allclose(joined.changes[name], changes, rtol=1e-9, atol=1e-12)
+    with pytest.raises(InputError, match="a sample is in two of the shards"):
+        joined_curves([shards[0], shards[0]])
+    with pytest.raises(InputError, match="shards have one settings"):
+        joined_curves([shards[0], study.evaluate.flipping("branch", shard="0/2", baseline="zero", **options)])
+    with pytest.raises(InputError, match="no result to join"):
+        joined_curves([])
+    with pytest.raises(InputError, match="5 samples cannot be divided into 9 shards"):
+        study.evaluate.flipping("branch", shard="0/9")
+    with pytest.raises(InputError, match="a shard is 'i/n'"):
+        study.evaluate.flipping("branch", shard="first")
 
 
 def test_a_result_is_frozen(study: crp.Study) -> None:
