@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from .data.preprocess import Preprocess
     from .data.sources import load_data
     from .errors import CrpKitError, CrpKitWarning
+    from .evaluation import Evaluation
     from .graph.model_graph import ModelGraph, get_layer_names, trace_model_graph
     from .graph.operations import OperationSpec
     from .graph.registry import register_operation
@@ -65,6 +66,7 @@ __all__ = [
     "CrpKitWarning",
     "DictionaryConcept",
     "DirectionConcept",
+    "Evaluation",
     "FreedMemory",
     "HeadConcept",
     "LoadedModel",
@@ -115,6 +117,7 @@ _HOME = {
     "CrpKitWarning": "errors",
     "DictionaryConcept": "concepts",
     "DirectionConcept": "concepts",
+    "Evaluation": "evaluation",
     "FreedMemory": "allocator",
     "HeadConcept": "concepts",
     "LoadedModel": "models",

@@ -56,7 +56,7 @@ class CompositeEvaluations:
             As for `flipping`. Random orders are the same for all composites.
         stages : int, optional
             As for `randomisation`.
-        seed, target, limit, batch_size, verbose
+        seed, target, limit, batch_size, verbose : optional
             As for `flipping`.
 
         Returns

@@ -164,7 +164,7 @@ class EffectEvaluations:
             Name of the node whose concepts are replaced.
         concept_ids : sequence of int, optional
             These concepts only.
-        baseline, output, target, limit, batch_size, verbose
+        baseline, output, target, limit, batch_size, verbose : optional
             As for `flipping`.
 
         Returns

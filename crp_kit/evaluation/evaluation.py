@@ -59,6 +59,7 @@ class Evaluation(EffectEvaluations, MapEvaluations, RobustnessEvaluations, Refer
         Parameters
         ----------
         path : str or Path
+            Of the file.
         check : bool, optional
             Make sure that it is of the study's model and data.
 

@@ -43,7 +43,7 @@ class MapEvaluations:
             the model's input; by default the ``masks`` of the data.
         parts : sequence of str, optional
             Which parts make the mask, by the names that the data's ``parts`` have; by default all of them.
-        target, limit, batch_size, verbose
+        target, limit, batch_size, verbose : optional
             As for `flipping`.
 
         Returns

@@ -45,7 +45,7 @@ class RobustnessEvaluations:
             Groups of modules, at most, that lose their weights one after the other.
         seed : int, optional
             Of the orders, and of the other class of each sample.
-        target, limit, batch_size, verbose
+        target, limit, batch_size, verbose : optional
             As for `flipping`.
 
         Returns
@@ -107,7 +107,7 @@ class RobustnessEvaluations:
             Noisy inputs of each sample and level.
         seed : int, optional
             Of the noise, which depends on the number of the sample and not on its batch.
-        target, limit, batch_size, verbose
+        target, limit, batch_size, verbose : optional
             As for `flipping`.
 
         Returns
