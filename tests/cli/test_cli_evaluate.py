@@ -19,6 +19,7 @@ def test_areas_of_one_layer_are_printed_by_order() -> None:
     assert rows[2]["better"] is None
 
 
+@pytest.mark.slow
 def test_several_layers_and_rules_are_beside_each_other_in_table_and_figure(tmp_path: Path) -> None:
     layers = ("--layer", LAYER, "--layer", "layer3.0.conv2", "--beside", "gradient")
     result = invoke(
@@ -59,6 +60,7 @@ def test_randomisation_and_sensitivity_are_printed_by_stage_and_level() -> None:
     assert [row["noise"] for row in json.loads(result.stdout)] == [0.1]
 
 
+@pytest.mark.slow
 def test_composites_are_printed_with_all_measures(tmp_path: Path) -> None:
     names = ("--composites", "epsilon_plus_flat,gradient", "--layer", LAYER)
     result = invoke(

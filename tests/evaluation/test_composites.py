@@ -19,6 +19,7 @@ def study() -> crp.Study:
     return crp.Study(demo_resnet(), ShapesDataset(12), preprocess=demo_preprocess)
 
 
+@pytest.mark.slow
 def test_each_row_has_what_the_measures_give_alone(study: crp.Study) -> None:
     table = study.evaluate.composites(LAYER, {"mine": EpsilonPlus(), "plain": None}, **QUICK)
     assert (table.better[:-1] >= table.better[1:]).all()
@@ -41,6 +42,7 @@ def test_each_row_has_what_the_measures_give_alone(study: crp.Study) -> None:
     assert np.isnan(next(row for row in table.rows() if row["composite"] == "plain")["reached"])
 
 
+@pytest.mark.slow
 def test_presets_that_cannot_be_used_are_left_out_and_named(study: crp.Study, monkeypatch: pytest.MonkeyPatch) -> None:
     presets = ["epsilon_plus", "epsilon_gamma_box"]
     monkeypatch.setattr("crp_kit.evaluation.composites.preset_names", lambda: presets)

@@ -97,6 +97,7 @@ def test_a_user_s_order_is_followed_and_compared_with_chance(study: crp.Study) -
     assert half == pytest.approx(2.776445 * difference.std(ddof=1) / np.sqrt(SAMPLES), rel=1e-5)
 
 
+@pytest.mark.slow
 def test_random_relevance_is_as_good_as_chance_over_a_hundred_seeds() -> None:
     """Of 100 intervals of 95 %, five exclude 0 in expectation; more than twelve have a probability below 0.2 %."""
     generator = np.random.default_rng(0)
