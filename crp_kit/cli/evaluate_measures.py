@@ -52,7 +52,7 @@ def impact(**options: Any) -> None:
     Example:
       crp-kit evaluate impact --model demo:resnet --data demo:shapes:64 --layer layer2.1.conv2 -o impact.png
     """  # noqa: D301
-    ids, options["concepts"] = ids_and_concepts(options["concept"])
+    ids, options["concept_specs"] = ids_and_concepts(options["concept"])
     concept_ids = [one for text in ids for one in numbers(text)] or None
     settings = {"concept_ids": concept_ids, "baseline": options["baseline"], "output": options["measure"]}
     result = _measured(

@@ -44,6 +44,25 @@ def test_impact_is_printed_as_correlations_or_by_concept(tmp_path: Path) -> None
     assert lines.count("\n") == 3
 
 
+def test_impact_is_of_the_concepts_that_are_asked_for() -> None:
+    heads = (
+        "evaluate",
+        "impact",
+        *MODEL,
+        "--layer",
+        LAYER,
+        "--limit",
+        2,
+        "--concept",
+        "heads:4",
+        "--concepts",
+        "--csv",
+    )
+    assert invoke(*heads).stdout.count("\n") == 5
+    assert invoke(*heads, "--concept", "3").stdout.splitlines()[1].startswith("3,")
+    assert "0 to 3" in refused(*heads, "--concept", "5")
+
+
 def test_localisation_is_printed_by_score_beside_chance() -> None:
     result = invoke("evaluate", "localisation", *MODEL, "--parts", "circle,triangle,square,cross", "--json")
     rows = json.loads(result.stdout)
