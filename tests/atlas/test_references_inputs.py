@@ -104,8 +104,9 @@ def test_of_a_volume_the_slice_with_most_relevance_is_shown(tmp_path: Path) -> N
     shown = found.heatmaps[0].abs().sum((1, 2)).argmax()
     first, below = (panels(found.plot(style="map"))[one] for one in (0, 3))
     assert first.get_title().endswith(f"depth {int(shown)} of 5")
-    strongest = scale_of(found.heatmaps[0], percentile=PERCENTILE)
-    assert (np.asarray(below.get_images()[0].get_array()) == colours(found.heatmaps[0][shown], vmax=strongest)).all()
+    own = found.heatmaps[0][shown]
+    strongest = scale_of(own, percentile=PERCENTILE)
+    assert (np.asarray(below.get_images()[0].get_array()) == colours(own, vmax=strongest)).all()
 
 
 @pytest.mark.slow
