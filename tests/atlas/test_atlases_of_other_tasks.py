@@ -49,10 +49,11 @@ def pooled(outputs: int) -> nn.Module:
 
 
 def shares(study: crp.Study, layer: str, number: int, target: Target) -> np.ndarray:
-    """(concept,): relevance by channel over the sum of magnitudes, in a call of its own."""
+    """(concept,): relevance by channel over the sum of magnitudes, if that is not 0, in a call of its own."""
     recorded = study(study.data[number][0][None], {"y": target}, record_layer=[layer]).relevances[layer][0]
     channels = recorded.flatten(1).sum(1)
-    return (channels / channels.abs().sum()).detach().numpy()
+    total = channels.abs().sum()
+    return (channels / total if total else channels).detach().numpy()
 
 
 def check_means(study: crp.Study, atlas: crp.ConceptAtlas, layer: str, chosen: list[list[Target]]) -> None:

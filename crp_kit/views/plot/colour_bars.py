@@ -48,7 +48,7 @@ def colour_bar(
         pad=0.02,
         extend=_extend(look),
     )
-    _label(bar, common, look, side=side, width=width)
+    _label(bar, common, look, side=side, length=height if upright else width)
 
 
 def with_room(figure: Sheet) -> tuple[SubFigure, SubFigure]:
@@ -74,11 +74,11 @@ def draw_bar(room: SubFigure, *, common: float | None, look: Look, side: str = "
         orientation="vertical" if upright else "horizontal",
         extend=_extend(look),
     )
-    _label(bar, common, look, side=side, width=width)
+    _label(bar, common, look, side=side, length=height if upright else width)
 
 
-def _label(bar: Colorbar, common: float | None, look: Look, *, side: str, width: float) -> None:
-    """Write what a colour bar and its ends stand for, below it in a width in inches."""
+def _label(bar: Colorbar, common: float | None, look: Look, *, side: str, length: float) -> None:
+    """Write what a colour bar and its ends stand for, along it, in lines of a length in inches."""
     limit, upright = common or 1.0, bar.orientation == "vertical"
     gap = "\n" if upright else " "
     low, high = (f"−{limit:.2g}", f"+{limit:.2g}") if common else ("−", "+")
@@ -89,7 +89,7 @@ def _label(bar: Colorbar, common: float | None, look: Look, *, side: str, width:
         if common is None
         else f"relevance; strongest colour: {look.scale_words}"
     )
-    letters = _LETTERS if upright else min(_LETTERS, int(_LETTERS_PER_INCH * width))
+    letters = min(_LETTERS, int(_LETTERS_PER_INCH * length))
     bar.set_label("\n".join(textwrap.wrap(meaning, letters)), fontsize="x-small")
 
 
