@@ -14,7 +14,7 @@ import click
 from ..errors import InputError
 from .demo_photos import show_photographs
 from .files import check_outputs, write_file
-from .group import say
+from .group import say, say_report
 from .options import overwrite_option
 
 if TYPE_CHECKING:
@@ -83,8 +83,7 @@ def demo(
     say(f"try: crp-kit atlas stats {atlas} --layer {result.layer} --class 0 --top 5")
     say(f"try: crp-kit heatmap {paths[5]} --model demo:resnet --layer {result.layer} -o {folder / 'mine.png'}")
     if made is not None:
-        size = f"{made.concepts} concepts, {made.size / 1e6:.1f} MB, {made.seconds:.0f} seconds"
-        say(f"report ({size}): open {made.index.resolve().as_uri()}")
+        say_report(made)
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from .files import check_outputs, write_file
-from .group import say
+from .group import say, say_report
 
 if TYPE_CHECKING:
     from ..demo.photographs import PhotoResult
@@ -65,8 +65,7 @@ def show_photographs(folder: Path, *, report: bool, overwrite: bool) -> None:
         click.echo(folder / name)
     say(f"try: crp-kit heatmap {images['coffee']} --model demo:lite0 --condition y:espresso -o {folder / 'mine.png'}")
     if made is not None:
-        size = f"{made.concepts} concepts, {made.size / 1e6:.1f} MB, {made.seconds:.0f} seconds"
-        say(f"report ({size}): open {made.index.resolve().as_uri()}")
+        say_report(made)
 
 
 def _save(path: Path, figure: Callable[[], Figure], *, overwrite: bool) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from ..errors import InputError
 from ..files import atomic_file
 
-__all__ = ["FIGURE_ENDINGS", "check_figure", "check_outputs", "write_file"]
+__all__ = ["FIGURE_ENDINGS", "check_figure", "check_figure_and_array", "check_outputs", "write_file"]
 
 
 FIGURE_ENDINGS = (".png", ".pdf", ".svg", ".jpg")
@@ -19,6 +19,14 @@ def check_figure(path: Path) -> None:
     """Refuse a figure's file name whose ending says no kind of picture."""
     if path.suffix.lower() not in FIGURE_ENDINGS:
         raise InputError(f"the figure {str(path)!r} needs one of the endings {', '.join(FIGURE_ENDINGS)}")
+
+
+def check_figure_and_array(figure: Path | None, array: Path | None) -> None:
+    """Refuse file names of a figure and an array whose endings say something else; None is not to be written."""
+    if figure is not None:
+        check_figure(figure)
+    if array is not None and array.suffix != ".npz":
+        raise InputError(f"the array file {str(array)!r} needs the ending .npz")
 
 
 def check_outputs(paths: Sequence[Path], *, overwrite: bool) -> None:

@@ -6,14 +6,17 @@ import os
 import sys
 import warnings
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from ..errors import ConditionError, CrpKitError, CrpKitWarning
 from ..printable import printable
 
-__all__ = ["MISTAKE", "CrpGroup", "say"]
+if TYPE_CHECKING:
+    from ..views.report import BuiltReport
+
+__all__ = ["MISTAKE", "CrpGroup", "say", "say_report"]
 
 MISTAKE = 2
 _INTERRUPTED = 130  # 128 + SIGINT, as shells report it
@@ -23,6 +26,12 @@ _BROKEN_PIPE = 141  # 128 + SIGPIPE
 def say(message: str) -> None:
     """Print a message to stderr; names in it may come from other people's files."""
     click.echo(printable(message, keep="\n"), err=True)
+
+
+def say_report(report: BuiltReport) -> None:
+    """Print to stderr how large a report is, and the address that opens it."""
+    size = f"{report.concepts} concepts, {report.size / 1e6:.1f} MB, {report.seconds:.0f} seconds"
+    say(f"report ({size}): open {report.index.resolve().as_uri()}")
 
 
 class CrpGroup(click.Group):

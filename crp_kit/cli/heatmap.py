@@ -17,7 +17,7 @@ from ..errors import ConditionError, InputError
 from ..files import check_sample
 from ..progress import Progress
 from ..targets import Target
-from .files import check_figure, check_outputs, write_file
+from .files import check_figure_and_array, check_outputs, write_file
 from .group import say
 from .look import look_of, look_options
 from .options import class_named, overwrite_option
@@ -109,10 +109,7 @@ def heatmap(images: tuple[Path, ...], **options: Any) -> None:
     output, array = options["output"], options["save_array"]
     if output is None and array is None and not options["as_json"]:
         output = Path("heatmap.png")
-    if output is not None:
-        check_figure(output)
-    if array is not None and array.suffix != ".npz":
-        raise InputError(f"the array file {str(array)!r} needs the ending .npz")
+    check_figure_and_array(output, array)
     files = [one for one in (output, array) if one is not None]
     check_outputs(files, overwrite=options["overwrite"])
     look = {"shared_scale": options["shared_scale"], **look_of(options)}

@@ -12,7 +12,7 @@ import click
 
 from ..errors import InputError
 from ..targets import Target
-from .files import check_figure, check_outputs, write_file
+from .files import check_figure_and_array, check_outputs, write_file
 from .look import look_of, percentile_option, width_option
 from .options import class_named, overwrite_option
 from .provenance import with_atlas
@@ -81,10 +81,7 @@ def regions(*, image: Path, **options: Any) -> None:
     output, array = options["output"], options["save_array"]
     if output is None and array is None and not options["as_json"]:
         output = Path("regions.png")
-    if output is not None:
-        check_figure(output)
-    if array is not None and array.suffix != ".npz":
-        raise InputError(f"the array file {str(array)!r} needs the ending .npz")
+    check_figure_and_array(output, array)
     if options["atlas"] is None and options["data"] is not None:
         raise InputError("--data is for the references of an atlas: say --atlas too")
     files = [one for one in (output, array) if one is not None]

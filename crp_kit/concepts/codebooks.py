@@ -26,6 +26,10 @@ class _Entries(torch.nn.Module):
         super().__init__()
         self.register_buffer("entries", checked_matrix("entries", entries))
 
+    def _check_width(self, activation: torch.Tensor) -> None:
+        if activation.shape[-1] != self.entries.shape[1]:
+            raise InputError(f"the entries are for {self.entries.shape[1]} channels; got {activation.shape[-1]}")
+
     def decode(self, code: torch.Tensor) -> torch.Tensor:
         """Return the sum of the entries by their code.
 
@@ -74,8 +78,7 @@ class NonNegativeCode(_Entries):
         torch.Tensor
             (..., concept), of at least 0.
         """
-        if activation.shape[-1] != self.entries.shape[1]:
-            raise InputError(f"the entries are for {self.entries.shape[1]} channels; got {activation.shape[-1]}")
+        self._check_width(activation)
         target, gram = activation.to(self.entries) @ self.entries.T, self.entries @ self.entries.T
         code = torch.zeros_like(target)
         for _ in range(_SWEEPS):
@@ -121,8 +124,7 @@ class NearestCentre(_Entries):
         torch.Tensor
             (..., concept), zeros and one 1.
         """
-        if activation.shape[-1] != self.entries.shape[1]:
-            raise InputError(f"the entries are for {self.entries.shape[1]} channels; got {activation.shape[-1]}")
+        self._check_width(activation)
         nearest = torch.cdist(activation.to(self.entries).reshape(1, -1, activation.shape[-1]), self.entries[None])
         index = nearest[0].argmin(-1).reshape(activation.shape[:-1])
         code: torch.Tensor = torch.nn.functional.one_hot(index, len(self.entries)).to(self.entries)

@@ -15,7 +15,7 @@ from .base import Split
 from .codebooks import CODEBOOKS
 from .direction_arrays import digest_of
 from .mixed import MixedConcept
-from .split import Code, DecoderSplit, Places, VirtualSplit, residual_norm
+from .split import Code, DecoderSplit, Places, VirtualSplit, concept_values
 
 __all__ = ["DictionaryConcept", "SplitMethod"]
 
@@ -107,9 +107,8 @@ class DictionaryConcept(MixedConcept):
 
     def values(self, activation: torch.Tensor) -> torch.Tensor:
         places = Places(self.channels(activation.ndim), activation.shape)
-        code = self._code(flat := places.flat(activation))
-        parts = torch.cat([code.values, torch.zeros_like(flat[:, :1]), residual_norm(code, flat)], 1)
-        return parts.reshape(*parts.shape[:2], *places.positions)
+        flat = places.flat(activation)
+        return concept_values(self._code(flat), flat, places)
 
     def split(self, relevance: torch.Tensor, activation: torch.Tensor) -> Split:
         places = Places(self.channels(activation.ndim), activation.shape)

@@ -11,7 +11,7 @@ from ..checks import is_integer
 from ..errors import ConditionError, InputError
 from .direction_arrays import checked_array, checked_matrix, digest_of
 from .mixed import MixedConcept
-from .split import LinearCode, Places, VirtualSplit, residual_norm
+from .split import LinearCode, Places, VirtualSplit, concept_values
 
 __all__ = ["DirectionConcept"]
 
@@ -118,9 +118,8 @@ class DirectionConcept(MixedConcept):
 
     def values(self, activation: torch.Tensor) -> torch.Tensor:
         places = Places(self.channels(activation.ndim), activation.shape)
-        code = self._code(flat := places.flat(activation))
-        parts = torch.cat([code.values, torch.zeros_like(flat[:, :1]), residual_norm(code, flat)], 1)
-        return parts.reshape(*parts.shape[:2], *places.positions)
+        flat = places.flat(activation)
+        return concept_values(self._code(flat), flat, places)
 
     def split(self, relevance: torch.Tensor, activation: torch.Tensor) -> VirtualSplit:
         places = Places(self.channels(activation.ndim), activation.shape)

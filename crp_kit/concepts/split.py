@@ -16,7 +16,7 @@ import torch
 from .base import Split
 from .mixed import MixedConcept
 
-__all__ = ["Code", "DecoderSplit", "LinearCode", "Places", "VirtualSplit", "residual_norm"]
+__all__ = ["Code", "DecoderSplit", "LinearCode", "Places", "VirtualSplit", "concept_values"]
 
 
 @dataclass(frozen=True)
@@ -261,7 +261,8 @@ class DecoderSplit(_Division):
         ]
 
 
-def residual_norm(code: Code, activation: torch.Tensor) -> torch.Tensor:
-    """Return the norm of the reconstruction error, (sample, 1, position)."""
-    norm: torch.Tensor = torch.linalg.vector_norm(activation - code.decoded(), dim=1, keepdim=True)
-    return norm
+def concept_values(code: Code, activation: torch.Tensor, places: Places) -> torch.Tensor:
+    """Return maps (sample, concept, *position): the code, then 0 for the mean, and the norm of the rest."""
+    rest = torch.linalg.vector_norm(activation - code.decoded(), dim=1, keepdim=True)
+    parts = torch.cat([code.values, torch.zeros_like(activation[:, :1]), rest], 1)
+    return parts.reshape(*parts.shape[:2], *places.positions)

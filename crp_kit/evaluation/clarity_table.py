@@ -17,6 +17,7 @@ from ..checks import check_integer
 from ..errors import InputError
 from ..result_table import Column, Table, not_a_column
 from ..statistics.clarity import clarity, polysemanticity
+from .sample_choice import check_concept_ids
 
 __all__ = ["ClarityTable", "EmbeddingFunction", "concept_clarity"]
 
@@ -68,8 +69,7 @@ class ClarityOptions:
     def __post_init__(self) -> None:
         check_integer("k", self.k, low=2)
         check_integer("seed", self.seed, low=0)
-        if self.concept_ids is not None and not len(self.concept_ids):
-            raise InputError("concept_ids is empty; name at least one concept, or leave it out for all")
+        check_concept_ids(self.concept_ids)
 
 
 def concept_clarity(

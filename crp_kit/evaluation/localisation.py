@@ -19,7 +19,6 @@ from ..attribution.result import Attribution
 from ..attribution.subject import Subject
 from ..checks import check_integer
 from ..data.random_state import random_state_kept
-from ..errors import InputError
 from ..progress import Progress
 from ..statistics.intervals import mean_of_known
 from ..statistics.localisation import LocalisationScores, localisation_scores
@@ -27,7 +26,7 @@ from ..targets import Target
 from .localisation_tables import ConceptLocalisation, Localisation
 from .measure import measure_of
 from .part_masks import PartMasks
-from .sample_choice import SampleChoice
+from .sample_choice import SampleChoice, check_concept_ids
 
 __all__ = ["ReferenceChoice", "concept_localisation", "localisation", "sample_heatmaps"]
 
@@ -104,8 +103,7 @@ class ReferenceChoice:
 
     def __post_init__(self) -> None:
         check_integer("k", self.k, low=1)
-        if self.concept_ids is not None and not len(self.concept_ids):
-            raise InputError("concept_ids is empty; name at least one concept, or leave it out for all")
+        check_concept_ids(self.concept_ids)
 
 
 def concept_localisation(

@@ -14,7 +14,7 @@ from ..errors import InputError
 from ..targets import Target
 from .measure import Start, start_of
 
-__all__ = ["SampleChoice"]
+__all__ = ["SampleChoice", "check_concept_ids"]
 
 
 @dataclass(frozen=True)
@@ -79,3 +79,15 @@ class SampleChoice:
             if batch.failures:
                 raise InputError(f"sample {batch.failures[0].sample} cannot be used: {batch.failures[0].reason}")
             yield batch
+
+
+def check_concept_ids(concept_ids: Sequence[int] | None) -> None:
+    """Make sure that at least one concept is chosen; None means all.
+
+    Raises
+    ------
+    InputError
+        If there is none.
+    """
+    if concept_ids is not None and not len(concept_ids):
+        raise InputError("concept_ids is empty; name at least one concept, or leave it out for all")

@@ -10,7 +10,6 @@ from typing import Any
 from ..data.preprocess import Preprocess
 from ..errors import InputError
 from .loaded import LoadedModel
-from .state_dict import is_state_file
 from .torchvision_models import imagenet_classes
 
 __all__ = ["lite_model"]
@@ -26,14 +25,12 @@ def lite_model(name: str, weights: str | None) -> LoadedModel:
     Raises
     ------
     InputError
-        If its packages are not installed, or it has no such weights.
+        If its packages are not installed.
 
     References
     ----------
     M. Tan and Q. V. Le, EfficientNet: Rethinking Model Scaling for Convolutional Neural Networks, ICML 2019.
     """
-    if weights is not None and weights not in ("DEFAULT", "none") and not is_state_file(weights):
-        raise InputError(f"demo:{name} has no weights {weights!r}; there are DEFAULT, none or a state-dict file")
     number, size = name.removeprefix("lite"), _SIZES[name]
     try:
         network = importlib.import_module("efficientnet_lite_pytorch").EfficientNet

@@ -80,13 +80,14 @@ def _demo(name: str, weights: str | None) -> LoadedModel:
     from ..data import ShapesDataset, demo_resnet
     from ..data.demo_model import _MEAN, _STD
 
-    if name in ("lite0", "lite1"):
-        return lite_model(name, weights)
-    if name not in _DEMO_VARIANTS:
+    photographic = name in ("lite0", "lite1")
+    if not photographic and name not in _DEMO_VARIANTS:
         known = " and ".join(f"demo:{variant}" for variant in _DEMO_VARIANTS)
         raise InputError(f"no demo model named {name!r}; there are {known}, and demo:lite0 for photographs")
     if weights is not None and weights not in ("DEFAULT", "none") and not is_state_file(weights):
         raise InputError(f"demo:{name} has no weights {weights!r}; there are DEFAULT, none or a state-dict file")
+    if photographic:
+        return lite_model(name, weights)
     preprocess = Preprocess(resize=64, crop=64, mean=_MEAN, std=_STD)
     model = demo_resnet(weights=weights in (None, "DEFAULT"), variant=_DEMO_VARIANTS[name])
     return LoadedModel(model, preprocess, ShapesDataset.classes)

@@ -8,6 +8,7 @@ from typing import Literal
 from ...data.labels import LabelMask
 from ...data.samples import Failure, NumberedSamples
 from ...errors import AtlasError, CrpKitError
+from ...result_table import Column
 from ...targets import Region, Target, parse_target, target_by_class
 from ...targets.by_class import ByClass
 from ..file.atlas_file import AtlasFile
@@ -15,6 +16,7 @@ from .rankings import SampleRanking
 
 __all__ = [
     "ConditionedOn",
+    "known_labels",
     "own_target",
     "reference_labels",
     "reference_starts",
@@ -29,11 +31,7 @@ def reference_labels(atlas: AtlasFile, table: SampleRanking, conditioned_on: Con
     targets: list[int] = table.target.tolist()
     if conditioned_on == "layer" or isinstance(conditioned_on, Target):
         return tuple(targets)
-    predicted: list[int] = atlas.predictions[atlas.places(table.sample)].tolist()
-    if conditioned_on == "prediction":
-        labels = predicted
-    else:
-        labels = [target if target >= 0 else guess for target, guess in zip(targets, predicted, strict=True)]
+    labels = known_labels(atlas, table.sample, targets, conditioned_on)
     if any(label < 0 for label in labels):
         nameless = table.sample[labels.index(min(labels))]
         raise AtlasError(
@@ -41,6 +39,16 @@ def reference_labels(atlas: AtlasFile, table: SampleRanking, conditioned_on: Con
             f"start from; use conditioned_on='layer'"
         )
     return tuple(labels)
+
+
+def known_labels(
+    atlas: AtlasFile, samples: Column, targets: Sequence[int], conditioned_on: Literal["class", "prediction"]
+) -> list[int]:
+    """Return the predicted class of samples, or their target where they have one and it counts; -1 for neither."""
+    predicted: list[int] = atlas.predictions[atlas.places(samples)].tolist()
+    if conditioned_on == "prediction":
+        return predicted
+    return [target if target >= 0 else guess for target, guess in zip(targets, predicted, strict=True)]
 
 
 def own_target(atlas: AtlasFile) -> Target | None:

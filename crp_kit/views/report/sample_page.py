@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from ...atlas.questions.matrix_rows import score_rows
 from ...errors import AtlasError
 from .context import ReportContext
 from .facts import json_number
@@ -32,10 +33,11 @@ def sample_data(report: ReportContext) -> Iterator[tuple[str, Any]]:
 def _part(report: ReportContext, samples: Sequence[int], name: str) -> dict[str, Any]:
     """Return the data of some samples, and write their sheet of pictures."""
     sheet, data = SpriteSheet(report.source.size), []
+    strongest = {layer: _strongest(report, layer, samples) for layer in report.chosen}
     for sample, image, heatmap in sample_pictures(report.source, samples):
         cells = [sheet.cell((sample, "image"), image)]
         cells.append(-1 if heatmap is None else sheet.cell((sample, "heatmap"), heatmap))
-        data.append({"cells": cells, **_facts(report, sample)})
+        data.append({"cells": cells, **_facts(report, sample), "layers": _layers(report, sample, strongest)})
     sheet.save(report.site.picture(name))
     return {"sheet": [f"{name}.webp", *sheet.geometry], "samples": data}
 
@@ -49,7 +51,6 @@ def _facts(report: ReportContext, sample: int) -> dict[str, Any]:
         "start": int(atlas.targets[row]),
         "predictions": _predictions(report, row),
         "attributes": [[key, _text(values[row])] for key, values in atlas.attributes.items()],
-        "layers": [_layer(report, layer, sample, row) for layer in report.chosen],
     }
 
 
@@ -64,17 +65,29 @@ def _predictions(report: ReportContext, row: int) -> list[list[Any]]:
     return [[cls, json_number(probability)] for cls, probability in pairs if cls >= 0]
 
 
-def _layer(report: ReportContext, layer: str, sample: int, row: int) -> dict[str, Any]:
-    """Return the strongest concepts of a layer in a sample, and how unusual it is there, as far as that is known."""
+def _strongest(report: ReportContext, layer: str, samples: Sequence[int]) -> dict[int, list[list[Any]]]:
+    """Return, by sample, numbers and scores of the strongest concepts; nothing where they are not known."""
     scores = report.atlas[layer].relevance
-    percentile = report.groups[layer].percentiles.get(sample)
-    strongest: list[list[Any]] = []
-    if scores.has("matrix"):
-        values = np.asarray(scores.matrix[row : row + 1], np.float64)[0]
+    if not scores.has("matrix"):
+        return {}
+    chosen = np.isin(report.atlas.samples, samples)
+    strongest: dict[int, list[list[Any]]] = {}
+    for sample, values in zip(report.atlas.samples[chosen].tolist(), score_rows(scores, chosen), strict=True):
         if np.isfinite(values).all():
             order = np.argsort(-np.abs(values), kind="stable")[:_CONCEPTS]
-            strongest = [[int(concept), json_number(values[concept])] for concept in order if values[concept] != 0]
-    return {"concepts": strongest, "percentile": None if percentile is None else json_number(percentile)}
+            strongest[sample] = [[int(concept), json_number(values[concept])] for concept in order if values[concept]]
+    return strongest
+
+
+def _layers(
+    report: ReportContext, sample: int, strongest: Mapping[str, Mapping[int, list[list[Any]]]]
+) -> list[dict[str, Any]]:
+    """Return, by layer, the strongest concepts in a sample and how unusual it is, as far as that is known."""
+    percentiles = [report.groups[layer].percentiles.get(sample) for layer in report.chosen]
+    return [
+        {"concepts": strongest[layer].get(sample, []), "percentile": None if value is None else json_number(value)}
+        for layer, value in zip(report.chosen, percentiles, strict=True)
+    ]
 
 
 def _text(value: Any) -> str:

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from ...atlas.query.reference_maps import of_one_shape
-from ...atlas.query.reference_starts import reference_starts
+from ...atlas.query.reference_starts import known_labels, reference_starts
 from ..image import drawn
 from .samples import SampleSource, covered_image
 from .sprite_sheets import thumbnail
@@ -30,17 +30,22 @@ def sample_pictures(
 
 def _class_heatmaps(source: SampleSource, samples: Sequence[int]) -> dict[int, torch.Tensor]:
     """Return heatmaps (height, width), with relevance from the class or target that a sample stands for."""
-    known = [(sample, label) for sample, label in zip(samples, _labels(source, samples), strict=True) if label >= 0]
-    if source.conditioned_on == "layer" or not known:
+    if source.conditioned_on == "layer":
+        return {}
+    numbers = np.array(samples)
+    targets = source.atlas.targets[source.atlas.places(numbers)].tolist()
+    labels = known_labels(source.atlas, numbers, targets, source.conditioned_on)
+    known = [(sample, label) for sample, label in zip(samples, labels, strict=True) if label >= 0]
+    if not known:
         return {}
     maps = source.reference_maps(next(iter(source.atlas)))
     images = [source.read(sample) for sample, _ in known]
     heatmaps: dict[int, torch.Tensor] = {}
     for indices in of_one_shape(images):
         inputs = maps.inputs([images[index] for index in indices])
-        numbers, labels = zip(*(known[index] for index in indices), strict=True)
+        shown, stated = zip(*(known[index] for index in indices), strict=True)
         starts = reference_starts(
-            source.atlas, labels, source.conditioned_on, samples=source.subject.samples, numbers=numbers
+            source.atlas, stated, source.conditioned_on, samples=source.subject.samples, numbers=shown
         )
         attr = source.subject.attribution(
             inputs,
@@ -52,13 +57,3 @@ def _class_heatmaps(source: SampleSource, samples: Sequence[int]) -> dict[int, t
         )
         heatmaps |= {known[index][0]: row for index, row in zip(indices, attr.heatmap.detach(), strict=True)}
     return heatmaps
-
-
-def _labels(source: SampleSource, samples: Sequence[int]) -> list[int]:
-    """Return the class that each sample stands for, -1 for none."""
-    rows = source.atlas.places(np.array(samples))
-    predicted: list[int] = source.atlas.predictions[rows].tolist()
-    if source.conditioned_on == "prediction":
-        return predicted
-    targets = source.atlas.targets[rows].tolist()
-    return [target if target >= 0 else guess for target, guess in zip(targets, predicted, strict=True)]
