@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 
 SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
 TINY = ["--quick", "--models", "small_cnn", "--size", "16", "--least", "0"]
-KINDS = {"heatmaps", "atlas", "graph", "trace", "plan", "open", "top", "class_top"}
+KINDS = {"heatmaps", "saliency", "atlas", "graph", "trace", "plan", "open", "top", "class_top"}
 
 
 @pytest.fixture
@@ -50,12 +50,16 @@ def test_every_part_is_measured_in_every_round_and_compared(ran: SimpleNamespace
     assert {one["case"]["kind"] for one in cases} == KINDS
     for one in cases:
         alone = {part: {"ours"} for part in ("graph", "query", "growth")}
-        expected = {"heatmaps": {"ours", "gradient", "floor"}, **alone}
+        expected = {
+            "heatmaps": {"ours", "gradient", "floor"},
+            "saliency": {"ours", "saliency", "gradient"},
+            **alone,
+        }
         assert set(one["sides"]) == expected.get(one["part"], {"ours", "floor"})
         for name, side in one["sides"].items():
             assert len(side["wall"]) == len(side["cpu"]) == (1 if name == "gradient" else 2)
             assert min(side["wall"]) > 0
-        if one["case"]["kind"] in ("heatmaps", "top", "class_top"):
+        if one["case"]["kind"] in ("heatmaps", "saliency", "top", "class_top"):
             assert one["agreement"]
         assert all(found["ok"] and found["error"] <= found["limit"] for found in one["agreement"])
     counts = [one["case"]["count"] for one in cases if one["part"] == "heatmaps"]
@@ -99,17 +103,17 @@ def test_the_table_has_a_row_for_each_case(ran: SimpleNamespace) -> None:
 @pytest.mark.slow
 def test_the_short_tables_stand_between_their_comments(part: Any, ran: SimpleNamespace) -> None:
     filled = part("page").filled
-    text = "a\n<!-- benchmark: atlas -->\nold\n<!-- end -->\nb\n<!-- benchmark: speed -->\n<!-- end -->\nc\n"
+    names = ("atlas", "saliency", "speed")
+    text = "a\n" + "".join(f"<!-- benchmark: {name} -->\nold\n<!-- end -->\nb\n" for name in names)
     new = filled(text, ran.report)
     assert filled(new, ran.report) == new
     assert "old" not in new
-    assert [line for line in new.splitlines() if line in "abc" and line] == ["a", "b", "c"]
-    atlas, speed = (block.partition("<!-- end -->")[0] for block in new.split("<!-- benchmark: ")[1:])
+    assert [line for line in new.splitlines() if line in "ab" and line] == ["a", "b", "b", "b"]
+    blocks = [block.partition("<!-- end -->")[0] for block in new.split("<!-- benchmark: ")[1:]]
+    atlas, saliency, speed = blocks
     for one in ran.report["cases"]:
-        shown = {"atlas": [atlas], "growth": []}.get(one["part"], [speed])
-        rows = [
-            line for block in (atlas, speed) for line in block.splitlines() if line.startswith(f"| {one['name']} |")
-        ]
+        shown = {"atlas": [atlas], "saliency": [saliency], "growth": []}.get(one["part"], [speed])
+        rows = [line for block in blocks for line in block.splitlines() if line.startswith(f"| {one['name']} |")]
         assert [row in block for row, block in zip(rows, shown, strict=True)] == [True] * len(shown)
     assert ran.report["commands"][0] in speed
     for wrong in ("", text.replace("<!-- end -->", "")):

@@ -1,4 +1,4 @@
-"""Measure crp-kit beside zennit-crp 0.6.0, zennit's Gradient attributor and the arithmetic floor.
+"""Measure crp-kit beside zennit-crp 0.6.0, zennit, captum, lxt, saliency maps and the arithmetic floor.
 
   scripts/benchmark --quick                       a small set, minutes
   scripts/benchmark --figure --page               everything, hours; makes figure and tables of performance.md anew
@@ -7,8 +7,8 @@
   scripts/benchmark --json all.json --resume      everything that all.json does not have yet
 
 Runs are interleaved, each side in a long-lived process of its own; models are untrained, images are noise, everything
-is float32 and the same for all. The table goes to stdout, progress to stderr. zennit-crp lives in .venv-peers, which is
-made from PyPI with the torch of .venv. The command fails if results disagree.
+is float32 and the same for all. The table goes to stdout, progress to stderr. zennit-crp lives in .venv-peers, captum
+and lxt live in .venv-lrp, which are made from PyPI with the torch of .venv. The command fails if results disagree.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from typing import Any
 
 import torch
 
-from .cases import PARTS, Case, all_cases, chosen, quick_cases
-from .environment import peers_python
+from .cases import PARTS, PEERS, Case, all_cases, chosen, quick_cases
+from .environment import ENVIRONMENTS, LRP, ZENNIT_CRP
 from .figure import draw
 from .machine import machine
 from .page import filled
@@ -39,7 +39,7 @@ FIGURE = SCRIPTS.parent / "tutorials" / "images" / "benchmark.png"
 
 
 def _listed(text: str) -> list[str]:
-    return [one for one in text.split(",") if one]
+    return [name for name in text.split(",") if name]
 
 
 def parsed(arguments: list[str] | None) -> tuple[argparse.Namespace, list[Case]]:
@@ -52,15 +52,14 @@ def parsed(arguments: list[str] | None) -> tuple[argparse.Namespace, list[Case]]
     parser.add_argument("--models", type=_listed, default=[], metavar="MODEL,...", help="only these")
     parser.add_argument("--size", type=int, metavar="N", help="height and width of all images, for a look")
     parser.add_argument("--rounds", type=int, default=3, metavar="N", help="[default: 3]")
-    parser.add_argument(
-        "--peer-rounds", type=int, default=1, metavar="N", help="of zennit-crp and Gradient [default: 1]"
-    )
+    parser.add_argument("--peer-rounds", type=int, default=1, metavar="N", help="of other packages [default: 1]")
     parser.add_argument(
         "--least", type=float, default=0.3, metavar="SECONDS", help="a shorter run is repeated [default: 0.3]"
     )
     parser.add_argument("--device", default="cpu", help="[default: cpu]")
     parser.add_argument("--peers", type=Path, metavar="PATH", help="an environment that has zennit-crp")
-    parser.add_argument("--no-peers", action="store_true", help="without zennit-crp")
+    parser.add_argument("--lrp-peers", type=Path, metavar="PATH", help="an environment that has captum and lxt")
+    parser.add_argument("--no-peers", action="store_true", help="without zennit-crp, captum and lxt")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the table there as well")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write what was measured there, after every case")
     parser.add_argument("--resume", action="store_true", help="keep what the file of --json has, and go on")
@@ -69,9 +68,9 @@ def parsed(arguments: list[str] | None) -> tuple[argparse.Namespace, list[Case]]
     options = parser.parse_args(arguments)
     every = quick_cases() if options.quick else all_cases()
     known = {case.model for case in every}
-    for given, all_of_them, what in ((options.only, set(PARTS), "part"), (options.models, known, "model")):
-        if unknown := sorted(set(given) - all_of_them):
-            parser.error(f"no {what} {', '.join(unknown)} here; there are {', '.join(sorted(all_of_them))}")
+    for names, choices, noun in ((options.only, set(PARTS), "part"), (options.models, known, "model")):
+        if unknown := sorted(set(names) - choices):
+            parser.error(f"no {noun} {', '.join(unknown)} here; there are {', '.join(sorted(choices))}")
     if options.rounds < 1 or options.peer_rounds < 1:
         parser.error("a round is the least")
     try:
@@ -82,7 +81,7 @@ def parsed(arguments: list[str] | None) -> tuple[argparse.Namespace, list[Case]]
         parser.error("--resume goes on with the file of --json")
     if options.json and options.json.exists() and not options.resume:
         parser.error(f"{options.json} is there already: --resume goes on with it")
-    without = ["peer"] if options.no_peers else []
+    without = PEERS if options.no_peers else ()
     cases = chosen(every, only=options.only, models=options.models, without=without)
     return options, [replace(case, size=options.size or case.size) for case in cases]
 
@@ -92,13 +91,11 @@ def measured(options: argparse.Namespace, cases: list[Case]) -> dict[str, Any]:
     earlier = _read(options.json) if options.resume and options.json.exists() else {}
     known = {record["name"]: record for record in earlier.get("cases", ())}
     due = [case for case in cases if not _is_done(case, known.get(case.name))]
-    pythons = dict.fromkeys(("ours", "gradient", "floor"), sys.executable)
-    if not options.no_peers:
-        pythons["peer"] = peers_python(options.peers)
+    pythons = _pythons(options, sides := sorted({side for case in due for side in case.sides}))
     commands = dict.fromkeys([*earlier.get("commands", ()), *([_command(options)] if due else ())])
     report = {"commands": list(commands), "machine": machine()}
     with Workers(pythons, options.device) as workers, tempfile.TemporaryDirectory() as folder:
-        workers.start(sides := sorted({side for case in due for side in case.sides}))
+        workers.start(sides)
         report["about"] = earlier.get("about", {}) | dict(_about(workers, sides))
         _check_same(report, earlier)
         report["cases"] = _in_order(known)
@@ -109,6 +106,14 @@ def measured(options: argparse.Namespace, cases: list[Case]) -> dict[str, Any]:
             if options.json:
                 _replace(options.json, json.dumps(report, indent=1))
     return report
+
+
+def _pythons(options: argparse.Namespace, sides: Iterable[str]) -> dict[str, str]:
+    """Return the Python of each side; environments that are missing are made."""
+    named = {ZENNIT_CRP: options.peers, LRP: options.lrp_peers}
+    environments = {side: ENVIRONMENTS.get(side) for side in sides}
+    pythons = {kind: kind.python(named[kind]) for kind in dict.fromkeys(filter(None, environments.values()))}
+    return {side: pythons[kind] if kind else sys.executable for side, kind in environments.items()}
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -170,17 +175,17 @@ def _command(options: argparse.Namespace) -> str:
         "--device": options.device,
     }
     flags = [flag for flag, wanted in (("--quick", options.quick), ("--no-peers", options.no_peers)) if wanted]
-    given = (f"{name} {value}" for name, value in (lists | always).items() if value not in ("", None))
-    return " ".join(["scripts/benchmark", *flags, *given])
+    texts = (f"{name} {value}" for name, value in (lists | always).items() if value not in ("", None))
+    return " ".join(["scripts/benchmark", *flags, *texts])
 
 
 def disagreements(records: Iterable[Record]) -> list[str]:
     """Return a sentence for each result that is too far from another one."""
     return [
-        f"{record['name']}: {one['error']:.2g} from {one['other']}, where {one['limit']:g} is the limit"
+        f"{record['name']}: {compared['error']:.2g} from {compared['other']}, where {compared['limit']:g} is the limit"
         for record in records
-        for one in record["agreement"]
-        if not one["ok"]
+        for compared in record["agreement"]
+        if not compared["ok"]
     ]
 
 
@@ -201,8 +206,8 @@ def main(arguments: list[str] | None = None) -> int:
     if options.page:
         options.page.write_text(filled(options.page.read_text(), report))
     wrong = disagreements(report["cases"])
-    for one in wrong:
-        say(f"benchmark: results disagree: {one}")
+    for sentence in wrong:
+        say(f"benchmark: results disagree: {sentence}")
     return 1 if wrong else 0
 
 

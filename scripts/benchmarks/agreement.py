@@ -42,7 +42,7 @@ def agreements(case: Case, results: Results) -> list[Agreement]:
     """Return every comparison that has a meaning; see `not_compared` for the others."""
     ours = results["ours"]
     match case.kind:
-        case "heatmaps":
+        case "heatmaps" | "saliency":
             found = {"zennit, float64": results.get("gradient", {}).get("heatmaps"), "crp-kit, float64": ours["double"]}
             if not not_compared(case):
                 found["zennit-crp"] = results.get("peer", {}).get("heatmaps")

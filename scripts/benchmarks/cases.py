@@ -15,6 +15,8 @@ LAYERS = {
 """Where concepts are conditioned: a convolution near the output, with a channel for each heatmap."""
 TRACED = ("resnet18", "resnet50", "densenet121", "densenet201")
 SHALLOW = "layer1.0.conv1"
+ATTENTION = {"vit_b_16": "encoder.layers.encoder_layer_8.mlp", "swin_t": "features.5.3.mlp"}
+"""Transformers, which run under AttnLRP, and where their concepts are conditioned."""
 TARGET = 7
 """The class that relevance starts from; every model has at least 10."""
 CONCEPT, WIDTH = 0, (4, 2)
@@ -25,6 +27,7 @@ BATCH, K, K_CLASS = 32, 40, 8
 """Images a batch, and lengths of rankings, of an atlas."""
 PARTS = {
     "heatmaps": ("heatmaps",),
+    "saliency": ("saliency",),
     "atlas": ("atlas",),
     "graph": ("graph",),
     "tracing": ("trace", "plan"),
@@ -36,6 +39,7 @@ GROWTH = {"conditions": ("count", 1), "images": ("count", 1), "layers": ("layers
 """With what time may grow: the number of a case, and the power of it that the time is expected to follow."""
 SIDES = {
     "heatmaps": ("ours", "peer", "gradient", "floor"),
+    "saliency": ("ours", "saliency", "gradient", "captum", "lxt", "lxt_explicit"),
     "atlas": ("ours", "peer", "floor"),
     "graph": ("ours", "peer"),
     "trace": ("ours", "peer", "floor"),
@@ -45,6 +49,10 @@ SIDES = {
     "class_top": ("ours",),
 }
 """Who does each kind of work. The floor of an atlas is forward + gradient, that of a traced graph one forward."""
+FOR_ATTENTION, FOR_CONVOLUTIONS = ("lxt", "lxt_explicit"), ("gradient", "captum")
+"""Sides that have LRP only for transformers, and only for networks without attention."""
+PEERS = ("peer", "captum", *FOR_ATTENTION)
+"""Sides that need an environment of their own."""
 
 
 @dataclass(frozen=True)
@@ -63,9 +71,11 @@ class Case:
         Height and width of an image.
     classes : int
     layer : str
-        Where heatmaps are conditioned, or the root of the concept graph.
+        Where heatmaps are conditioned, or the root of the concept graph; none for a heatmap of the whole model.
     composite : str
-        zennit's name of the rules.
+        zennit's name of the rules, or "attnlrp".
+    new_composite : bool
+        Whether each call gets a composite of its own, as in a notebook cell that makes one.
     layers : int
         Convolutions that an atlas has, 0 for all.
     left_out : tuple of str
@@ -83,6 +93,7 @@ class Case:
     classes: int = 1000
     layer: str = ""
     composite: str = "epsilon_plus_flat"
+    new_composite: bool = False
     layers: int = 0
     left_out: tuple[str, ...] = ()
     memory: bool = False
@@ -104,8 +115,9 @@ class Case:
             return f"{self.model}, {self.growth}: {getattr(self, GROWTH[self.growth][0])}"
         match self.kind:
             case "heatmaps":
-                rules = "" if self.composite == "epsilon_plus_flat" else f", {self.composite}"
-                return f"{self.count} heatmap{'s' if self.count > 1 else ''}, {self.model} {self.layer}{rules}"
+                return f"{self._heatmaps}{', a composite for each call' if self.new_composite else ''}"
+            case "saliency":
+                return f"{self._heatmaps}, beside as many saliency maps"
             case "atlas":
                 layers = f"{self.layers} layers" if self.layers else "all convolutions"
                 return f"{self.count} images, {self.model}, {layers}, {self.classes} classes"
@@ -118,6 +130,12 @@ class Case:
         words = {"open": "open it", "top": f"the {K} references of a concept", "class_top": "the same for one class"}
         return f"file of {self.count} concepts, {self.classes} classes: {words[self.kind]}"
 
+    @property
+    def _heatmaps(self) -> str:
+        rules = "" if self.composite == "epsilon_plus_flat" else f", {self.composite}"
+        where = f" {self.layer}" if self.layer else ""
+        return f"{self.count} heatmap{'s' if self.count > 1 else ''}, {self.model}{where}{rules}"
+
 
 def all_cases() -> list[Case]:
     """Return everything, for hours."""
@@ -129,6 +147,8 @@ def all_cases() -> list[Case]:
         Case("heatmaps", "resnet18", 64, layer=LAYERS["resnet18"], composite="epsilon_alpha2_beta1_flat"),
         *_heatmaps("resnet50"),
         *_heatmaps("densenet121"),
+        Case("heatmaps", "resnet18", 10, layer=LAYERS["resnet18"], new_composite=True, left_out=("peer",)),
+        *_beside_saliency(),
         *(Case("atlas", "small_cnn", 512, size=64, classes=classes) for classes in (10, 1000)),
         *(Case("atlas", "resnet18", 128, classes=classes) for classes in (10, 1000)),
         *(Case("atlas", "vgg16_bn", 64, classes=classes) for classes in (10, 1000)),
@@ -150,6 +170,7 @@ def quick_cases() -> list[Case]:
     return [
         *_heatmaps("small_cnn", counts=(1, 10, 64), size=64),
         *_heatmaps("resnet18", counts=(1, 10)),
+        Case("saliency", "small_cnn", size=64, left_out=FOR_ATTENTION),
         *(Case("atlas", "small_cnn", count, size=64, classes=10) for count in (64, 128)),
         Case("atlas", "resnet18", 32, classes=10),
         Case("graph", "small_cnn", size=64, layer=LAYERS["small_cnn"]),
@@ -181,12 +202,24 @@ def _heatmaps(model: str, *, counts: tuple[int, ...] = (1, 10, 64, 512), size: i
         )
 
 
+def _beside_saliency() -> Iterable[Case]:
+    """Yield heatmaps in units of saliency maps: one of the whole model, many with conditions for transformers."""
+    for model in ("vgg16", "resnet50"):
+        yield Case("saliency", model, left_out=FOR_ATTENTION)
+    for model, layer in ATTENTION.items():
+        others = FOR_CONVOLUTIONS if model == "vit_b_16" else FOR_CONVOLUTIONS + FOR_ATTENTION
+        yield Case("saliency", model, composite="attnlrp", left_out=others)
+        for count in (10, 64):
+            without = FOR_CONVOLUTIONS + FOR_ATTENTION
+            yield Case("saliency", model, count, layer=layer, composite="attnlrp", left_out=without)
+
+
 def _growing(atlas: Case, **numbers: tuple[int, ...]) -> Iterable[Case]:
     """Yield an atlas, and heatmaps of the same model, again and again, each with another value of one number."""
     heatmaps = Case("heatmaps", atlas.model, size=atlas.size, layer=LAYERS[atlas.model])
-    for what, several in numbers.items():
+    for what, values in numbers.items():
         field, _ = GROWTH[what]
-        for number in several:
+        for number in values:
             yield replace(heatmaps if what == "conditions" else atlas, growth=what, **{field: number})
 
 

@@ -1,34 +1,56 @@
-"""The environment of zennit-crp, which holds zennit at another release than crp-kit uses."""
+"""The environments of other packages, made from PyPI with the torch of this one.
+
+zennit-crp holds zennit at another release than crp-kit uses; lxt wants a release of transformers and much that its
+forms for images never import.
+"""
 
 from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-PEER = "zennit-crp==0.6.0"
-FOLDER = Path(__file__).resolve().parents[2] / ".venv-peers"
+ROOT = Path(__file__).resolve().parents[2]
 
 
-def peers_python(given: Path | None) -> str:
-    """Return the Python that has zennit-crp: of an environment that is given, or of one made here, from PyPI."""
-    folder = (given or FOLDER).resolve()
-    python = folder / "bin" / "python"
-    if given is None:
-        _make(folder, python)
-    elif not python.exists():
-        sys.exit(f"benchmark: error: {given} is no environment: it has no bin/python")
-    return str(python)
+@dataclass(frozen=True)
+class PeerEnvironment:
+    """Packages of one environment, some of them without what they depend on."""
+
+    folder: Path
+    packages: tuple[str, ...]
+    alone: tuple[str, ...] = ()
+
+    def python(self, folder: Path | None = None) -> str:
+        """Return its Python: of a folder that the user names, or made here."""
+        python = (folder or self.folder).resolve() / "bin" / "python"
+        if folder is None:
+            self._make(python)
+        elif not python.exists():
+            sys.exit(f"benchmark: error: {folder} is no environment: it has no bin/python")
+        return str(python)
+
+    def _make(self, python: Path) -> None:
+        """Make the environment, or leave it if it is there."""
+        torches = [f"{name}=={version(name).split('+')[0]}" for name in ("torch", "torchvision")]
+        wanted = [*self.packages, *torches]
+        stamp = self.folder / ".installed"
+        if stamp.exists() and stamp.read_text().split() == [*wanted, *self.alone]:
+            return
+        print(f"benchmark: making {self.folder} with {', '.join(wanted)}; this takes minutes", file=sys.stderr)
+        subprocess.run([sys.executable, "-m", "venv", "--clear", self.folder], check=True, stdout=sys.stderr)
+        install = [python, "-m", "pip", "install", "--quiet", "--quiet"]
+        subprocess.run([*install, *wanted], check=True, stdout=sys.stderr)
+        if self.alone:
+            subprocess.run([*install, "--no-deps", *self.alone], check=True, stdout=sys.stderr)
+        stamp.write_text("\n".join([*wanted, *self.alone]))
 
 
-def _make(folder: Path, python: Path) -> None:
-    """Make the environment, with the torch of this one, or leave it if it is there."""
-    wanted = [PEER, *(f"{name}=={version(name).split('+')[0]}" for name in ("torch", "torchvision"))]
-    stamp = folder / ".installed"
-    if stamp.exists() and stamp.read_text().split() == wanted:
-        return
-    print(f"benchmark: making {folder} with {', '.join(wanted)}; this takes minutes", file=sys.stderr, flush=True)
-    subprocess.run([sys.executable, "-m", "venv", "--clear", folder], check=True, stdout=sys.stderr)
-    subprocess.run([python, "-m", "pip", "install", "--quiet", "--quiet", *wanted], check=True, stdout=sys.stderr)
-    stamp.write_text("\n".join(wanted))
+ZENNIT_CRP = PeerEnvironment(ROOT / ".venv-peers", ("zennit-crp==0.6.0",))
+LRP = PeerEnvironment(
+    ROOT / ".venv-lrp", ("captum==0.9.0", "transformers==4.52.4", "zennit==0.5.1", "tabulate"), ("lxt==2.1",)
+)
+ENVIRONMENTS = {"peer": ZENNIT_CRP, "captum": LRP, "lxt": LRP, "lxt_explicit": LRP}
+"""Whose Python each side runs in, where it is not this one."""

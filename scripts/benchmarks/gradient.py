@@ -35,15 +35,20 @@ def heatmaps(case: Case, device: str, _: Path) -> Work:
         return torch.cat(parts)
 
     def result(_: torch.Tensor) -> dict[str, Any]:
-        return {"heatmaps": conditional(case, device).cpu().numpy()} if known else {}
+        exact = known or case.model == "vgg16"  # which has nothing to canonize
+        return {"heatmaps": conditional(case, device).detach().cpu().numpy()} if exact else {}
 
     return Work(run, warm=lambda: run(1), result=result)
 
 
 def conditional(case: Case, device: str) -> torch.Tensor:
-    """Return the first conditional heatmaps in float64."""
+    """Return the first conditional heatmaps in float64, or the one of a case without a layer."""
     model, image = make_model(case, device).double(), images(1, case.size).to(device).double().requires_grad_()
+    if not case.layer:
+        with Gradient(model, make_composite(case, canonizers=canonizers(case.model))) as attributor:
+            return attributor(image, lambda output: torch.eye(case.classes)[[TARGET]].to(output) * output)[1].sum(1)
     kept: list[torch.Tensor] = []
+    maps: list[torch.Tensor] = []
     with make_composite(case, canonizers=canonizers(case.model)).context(model) as modified:
         handle = modified.get_submodule(case.layer).register_forward_hook(lambda *hooked: kept.append(hooked[-1]))
         output = modified(image)
@@ -51,12 +56,11 @@ def conditional(case: Case, device: str) -> torch.Tensor:
         start = torch.zeros_like(output)
         start[:, TARGET] = output[:, TARGET].detach()
         arrived = torch.autograd.grad(output, kept[0], start, retain_graph=True)[0]
-        found = []
         for channel in range(min(case.count, COMPARED)):
             masked = torch.zeros_like(arrived)
             masked[:, channel] = arrived[:, channel]
-            found.append(torch.autograd.grad(kept[0], image, masked, retain_graph=True)[0].sum(1))
-    return torch.cat(found)
+            maps.append(torch.autograd.grad(kept[0], image, masked, retain_graph=True)[0].sum(1))
+    return torch.cat(maps)
 
 
-WORKS = {"heatmaps": heatmaps}
+WORKS = {"heatmaps": heatmaps, "saliency": heatmaps}

@@ -20,7 +20,7 @@ LOWEST, HIGHEST = -5.0, 5.0
 COMPOSITES: dict[str, Any] = {
     "epsilon_plus_flat": composites.EpsilonPlusFlat,
     "epsilon_alpha2_beta1_flat": composites.EpsilonAlpha2Beta1Flat,
-    "epsilon_gamma_box": lambda **given: composites.EpsilonGammaBox(low=LOWEST, high=HIGHEST, **given),
+    "epsilon_gamma_box": lambda **options: composites.EpsilonGammaBox(low=LOWEST, high=HIGHEST, **options),
 }
 
 
@@ -93,7 +93,9 @@ def atlas_layers(case: Case, model: nn.Module) -> list[str]:
 
 
 def make_composite(case: Case, *, canonizers: list[Any] | None = None) -> Any:
-    """Return zennit's composite of a case."""
+    """Return the composite of a case: zennit's, or the name of crp-kit's own."""
+    if case.composite not in COMPOSITES:
+        return case.composite
     return COMPOSITES[case.composite](**({"canonizers": canonizers} if canonizers else {}))
 
 

@@ -31,32 +31,37 @@ def heatmaps(case: Case, device: str, _: Path) -> Work:
     with torch.no_grad():
         model(image)
     attribution, composite = crp_kit.CondAttribution(model), make_composite(case)
-    conditions = [{case.layer: [channel], "y": [TARGET]} for channel in range(case.count)]
+    conditions: list[Any] = [{case.layer: [channel], "y": [TARGET]} for channel in range(case.count)]
+    if not case.layer:
+        conditions = [{"y": [TARGET]}]
+
+    def run() -> torch.Tensor:
+        return attribution(image, conditions, make_composite(case) if case.new_composite else composite).heatmap
 
     def exact() -> torch.Tensor:
         double = crp_kit.CondAttribution(make_model(case, device).double())
         return double(image.double(), conditions[:COMPARED], make_composite(case)).heatmap
 
     return Work(
-        run=lambda: attribution(image, conditions, composite).heatmap,
+        run,
         warm=lambda: attribution(image, conditions[:1], composite),
-        result=lambda found: {"heatmaps": found.cpu().numpy(), "double": exact().cpu().numpy()},
+        result=lambda maps: {"heatmaps": maps.cpu().numpy(), "double": exact().cpu().numpy()},
     )
 
 
 def atlas(case: Case, device: str, folder: Path) -> Work:
     model, data = make_model(case, device), Images(case)
     study, layers = crp_kit.Study(model, data, composite=make_composite(case)), atlas_layers(case, model)
-    place, around = folder / "ours", _around_the_loop()
+    target, around = folder / "ours", _around_the_loop()
 
     def clear() -> None:
         around.clear()
-        shutil.rmtree(place, ignore_errors=True)
-        place.mkdir()
+        shutil.rmtree(target, ignore_errors=True)
+        target.mkdir()
 
     def run(limit: int | None = None) -> None:
         study.build_atlas(
-            place / "atlas.h5",
+            target / "atlas.h5",
             layers=layers,
             k=K,
             k_class=K_CLASS,
@@ -74,8 +79,8 @@ def atlas(case: Case, device: str, folder: Path) -> Work:
         run,
         warm,
         before=clear,
-        result=lambda _: _rankings(place / "atlas.h5", min(K, case.count)),
-        facts=lambda: {"around": sum(around), "layers": len(layers), **disk(place)},
+        result=lambda _: _rankings(target / "atlas.h5", min(K, case.count)),
+        facts=lambda: {"around": sum(around), "layers": len(layers), **disk(target)},
     )
 
 
@@ -90,13 +95,13 @@ def _around_the_loop() -> list[float]:
 
 def _rankings(path: Path, places: int) -> dict[str, Any]:
     """Return, by layer, the highest relevances and whose they are: (score or sample, place, concept)."""
-    with crp_kit.ConceptAtlas(path) as found:
-        return {layer: _ranking(found[layer], places) for layer in found.layers}
+    with crp_kit.ConceptAtlas(path) as written:
+        return {layer: _ranking(written[layer], places) for layer in written.layers}
 
 
 def _ranking(layer: Any, places: int) -> np.ndarray:
     best = [layer.relevance.top(concept) for concept in range(layer.n_concepts)]
-    return np.array([[one.score[:places] for one in best], [one.sample[:places] for one in best]]).swapaxes(1, 2)
+    return np.array([[top.score[:places] for top in best], [top.sample[:places] for top in best]]).swapaxes(1, 2)
 
 
 def graph(case: Case, device: str, _: Path) -> Work:
@@ -113,8 +118,8 @@ def graph(case: Case, device: str, _: Path) -> Work:
             exclude_parallel=False,  # as zennit-crp does
         )
 
-    def edges(found: Any) -> dict[str, Any]:
-        return {"edges": [[*edge.source, *edge.target, edge.relevance] for edge in found.edges]}
+    def edges(concept_graph: Any) -> dict[str, Any]:
+        return {"edges": [[*edge.source, *edge.target, edge.relevance] for edge in concept_graph.edges]}
 
     return Work(run, warm=run, result=edges)
 
@@ -124,11 +129,11 @@ def trace(case: Case, device: str, _: Path) -> Work:
     names = convolutions(model)
 
     def run() -> dict[str, list[str]]:
-        found = crp_kit.trace_model_graph(model, image, names)
-        return {name: found.find_input_layers(name) for name in names}
+        traced = crp_kit.trace_model_graph(model, image, names)
+        return {name: traced.find_input_layers(name) for name in names}
 
     nodes = len(crp_kit.trace_model_graph(model, image))
-    return Work(run, warm=run, result=lambda found: {"inputs": found}, facts=lambda: {"nodes": nodes})
+    return Work(run, warm=run, result=lambda inputs: {"inputs": inputs}, facts=lambda: {"nodes": nodes})
 
 
 def plan(case: Case, device: str, _: Path) -> Work:
@@ -154,9 +159,9 @@ def query(case: Case, folder: Path, ask: Callable[[Any, int, int], Any]) -> Work
     random = np.random.default_rng(0)
     cells = [(int(random.integers(case.count)), int(random.integers(case.classes))) for _ in range(QUERIES)]
 
-    def scores(found: list[Any]) -> dict[str, Any]:
+    def scores(answers: list[Any]) -> dict[str, Any]:
         written = [expected(case, concept, cls if case.kind == "class_top" else None) for concept, cls in cells]
-        return {"scores": np.stack([one.score for one in found]), "written": np.stack(written)}
+        return {"scores": np.stack([answer.score for answer in answers]), "written": np.stack(written)}
 
     def run() -> list[Any]:
         return [ask(relevance, concept, cls) for concept, cls in cells]
@@ -174,6 +179,7 @@ def class_top(case: Case, _: str, folder: Path) -> Work:
 
 WORKS = {
     "heatmaps": heatmaps,
+    "saliency": heatmaps,
     "atlas": atlas,
     "graph": graph,
     "trace": trace,

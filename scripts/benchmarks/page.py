@@ -11,6 +11,7 @@ from .report import (
     SIDES,
     TO_FLOOR,
     TO_PEER,
+    TO_SALIENCY,
     Column,
     about,
     images,
@@ -22,7 +23,7 @@ from .report import (
 )
 
 Record = Mapping[str, Any]
-PARTS = {"atlas": ("atlas",), "speed": ("heatmaps", "graph", "tracing", "query")}
+PARTS = {"atlas": ("atlas",), "saliency": ("saliency",), "speed": ("heatmaps", "graph", "tracing", "query")}
 """The tables by the name in their comments, and the parts of the benchmark that each has."""
 
 
@@ -36,12 +37,12 @@ def filled(text: str, report: Mapping[str, Any]) -> str:
     """
     for name, parts in PARTS.items():
         records = [record for record in report["cases"] if record["part"] in parts]
-        found = re.search(rf"(?s)(?<=<!-- benchmark: {name} -->\n)(?:(?!<!-- benchmark).)*?(?=<!-- end -->)", text)
-        if found is None:
+        gap = re.search(rf"(?s)(?<=<!-- benchmark: {name} -->\n)(?:(?!<!-- benchmark).)*?(?=<!-- end -->)", text)
+        if gap is None:
             raise ValueError(f"there is no place for a table between <!-- benchmark: {name} --> and <!-- end -->")
         if records:
-            made = f"\n{table(records, COLUMNS[name])}\n\n{about(report)}\n\n"
-            text = text[: found.start()] + made + text[found.end() :]
+            block = f"\n{table(records, COLUMNS[name])}\n\n{about(report)}\n\n"
+            text = text[: gap.start()] + block + text[gap.end() :]
     return text
 
 
@@ -72,6 +73,11 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
         TO_FLOOR,
         ("in the loop", in_the_loop),
         ("files, crp-kit and zennit-crp", _files),
+    ),
+    "saliency": (
+        ("work", lambda record: record["name"]),
+        *_beside(_time, ("ours", "saliency", "gradient", "captum", "lxt", "lxt_explicit")),
+        *TO_SALIENCY,
     ),
     "speed": (
         ("work", lambda record: record["name"]),

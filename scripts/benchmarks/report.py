@@ -12,6 +12,7 @@ Record = Mapping[str, Any]
 NONE = "–"
 TITLES = {
     "heatmaps": "Conditional heatmaps of one image",
+    "saliency": "Heatmaps in units of saliency maps",
     "atlas": "Atlas: one pass over a dataset",
     "graph": "Concept graph",
     "tracing": "Recording and planning",
@@ -23,6 +24,10 @@ NOTES = {
 The floor is one forward of the plain model and, for every heatmap, one gradient of the input of each convolution up to
 the layer (`aten.convolution_backward`), nothing else. zennit's Gradient attributor has no conditions: it runs a batch
 of so many equal images. Peak memory is the most that a fresh process holds, less what it holds before.""",
+    "saliency": """
+A saliency map is one gradient of a class's logit by the image, of a batch of as many equal images. zennit's Gradient
+attributor has the same rules as crp-kit, captum's LRP has epsilon everywhere, both forms of lxt let nothing pass the
+softmax of attention (CP-LRP there), where crp-kit's AttnLRP has a rule for it.""",
     "atlas": f"""
 Relevance and activation of every concept, over all images and by class. The floor is forward + plain gradient, down to
 the image. Batches of {BATCH}, k = {K}, {K_CLASS} by class; checks, hashes and files are included. In
@@ -87,7 +92,16 @@ def about(report: Mapping[str, Any]) -> str:
     return "  \n".join([*lines, *(f"{', '.join(names)} {where}" for where, names in sides.items())])
 
 
-SIDES = {"ours": "crp-kit", "peer": "zennit-crp", "gradient": "zennit's Gradient", "floor": "floor"}
+SIDES = {
+    "ours": "crp-kit",
+    "peer": "zennit-crp",
+    "gradient": "zennit's Gradient",
+    "floor": "floor",
+    "saliency": "saliency maps",
+    "captum": "captum's LRP",
+    "lxt": "lxt, efficient",
+    "lxt_explicit": "lxt, explicit",
+}
 
 
 def _spread(side: str) -> Callable[[Record], str]:
@@ -140,6 +154,20 @@ def _each(record: Record) -> str:
     return seconds(record["median"]["ours"] / record["case"][field]) if power else NONE
 
 
+def _to_saliency() -> list[Column]:
+    """Return columns of times in units of saliency maps."""
+
+    def cell(side: str) -> Callable[[Record], str]:
+        def ratio(record: Record) -> str:
+            unit = record["median"].get("saliency")
+            return three(record["median"][side] / unit) if unit and side in record["median"] else NONE
+
+        return ratio
+
+    return [(f"{SIDES[side]} / saliency", cell(side)) for side in ("ours", "gradient", "captum", "lxt", "lxt_explicit")]
+
+
+TO_SALIENCY = _to_saliency()
 TO_PEER: Column = ("zennit-crp / crp-kit", _ratio("peer"))
 TO_FLOOR: Column = ("crp-kit / floor", of_side("floor", lambda record: three(1 / record["ratio"]["floor"])))
 COLUMNS: tuple[Column, ...] = (
@@ -155,6 +183,8 @@ COLUMNS: tuple[Column, ...] = (
     ("Gradient / crp-kit", _ratio("gradient")),
     ("floor", _spread("floor")),
     TO_FLOOR,
+    *((SIDES[side], _spread(side)) for side in ("saliency", "captum", "lxt", "lxt_explicit")),
+    *TO_SALIENCY,
     ("peak memory, crp-kit", _used("ours")),
     ("zennit-crp", _used("peer")),
     ("Gradient", _used("gradient")),

@@ -1,4 +1,4 @@
-"""The sides take turns: one case after the other, round by round."""
+"""Runs are interleaved: one case after the other, in each round every side once."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from .cases import Case
 from .workers import WorkerError, Workers
 
 Record = dict[str, Any]
+EVERY_ROUND = ("ours", "saliency", "floor")
+"""Sides that ratios are given to; other packages, which take much longer, run in fewer rounds."""
 
 
 def say(text: str) -> None:
@@ -23,7 +25,7 @@ def say(text: str) -> None:
 
 @dataclass(frozen=True)
 class Rounds:
-    """How often each side has its turn, zennit-crp and Gradient less often, and how long a turn lasts at least."""
+    """How many rounds there are, of other packages fewer, and how many seconds a run takes at least."""
 
     all: int
     peer: int
@@ -47,23 +49,23 @@ def record_of(case: Case, workers: Workers, folder: Path, rounds: Rounds) -> Rec
     ]
     times: dict[str, list[Record]] = {side: [] for side in sides}
 
-    def turn(side: str) -> None:
+    def run(side: str) -> None:
         times[side].append(workers[side].ask("run", least=rounds.least))
 
     for number in range(max(rounds.all, rounds.peer)):
         for side in sides:
-            if side not in failed and number < (rounds.peer if side in ("peer", "gradient") else rounds.all):
-                _tried(failed, side, lambda side=side: turn(side))
-    times = {side: several for side, several in times.items() if several and side not in failed}
+            if side not in failed and number < (rounds.all if side in EVERY_ROUND else rounds.peer):
+                _tried(failed, side, lambda side=side: run(side))
+    times = {side: runs for side, runs in times.items() if runs and side not in failed}
     results = {side: _result(workers, side, folder) for side in times}
     record: Record = {
         "name": case.name,
         "part": case.part,
         "case": asdict(case),
-        "sides": {side: _columns(several) for side, several in times.items()},
+        "sides": {side: _columns(runs) for side, runs in times.items()},
         "failed": failed,
         "memory": _memory(case, times, workers, folder) if case.memory else {},
-        "agreement": [asdict(one) for one in agreements(case, results)],
+        "agreement": [asdict(agreement) for agreement in agreements(case, results)],
     }
     record |= _summary(record["sides"])
     say("  " + ", ".join(f"{side} {seconds:.4g} s" for side, seconds in record["median"].items()))
@@ -90,32 +92,32 @@ def _prepared(workers: Workers, side: str, case: Case, folder: Path) -> None:
 
 def _result(workers: Workers, side: str, folder: Path) -> dict[str, Any]:
     path = folder / f"{side}.npz"
-    said = workers[side].ask("result", path=str(path))
+    others = workers[side].ask("result", path=str(path))
     with np.load(path) as arrays:
-        return {**said, **arrays}
+        return {**others, **arrays}
 
 
-def _columns(several: list[Record]) -> Record:
+def _columns(runs: list[Record]) -> Record:
     """Return seconds as lists, and what else was noted in the last round."""
-    return {**several[-1], **{name: [one[name] for one in several] for name in ("wall", "cpu")}}
+    return {**runs[-1], **{name: [run[name] for run in runs] for name in ("wall", "cpu")}}
 
 
 def _memory(case: Case, sides: Any, workers: Workers, folder: Path) -> dict[str, int]:
     """Return how much each side needs beside the model and its forward, in a process that has done nothing else."""
-    found = {}
+    used = {}
     for side in sides:
         if side != "floor":
             worker = workers.fresh(side)
             try:
                 worker.ask("prepare", case=asdict(case), folder=str(folder))
-                found[side] = worker.ask("memory")["memory"]
+                used[side] = worker.ask("memory")["memory"]
             finally:
                 worker.close()
-    return found
+    return used
 
 
 def _summary(sides: dict[str, Record]) -> Record:
-    median = {side: statistics.median(one["wall"]) for side, one in sides.items()}
+    median = {side: statistics.median(columns["wall"]) for side, columns in sides.items()}
     return {
         "median": median,
         "ratio": {side: seconds / median["ours"] for side, seconds in median.items() if side != "ours"},

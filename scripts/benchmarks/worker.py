@@ -22,7 +22,7 @@ import torch
 from .cases import Case
 from .work import Work, measured, memory, nothing
 
-PACKAGES = ("crp-kit", "zennit-crp", "zennit", "torch", "torchvision", "numpy", "h5py")
+PACKAGES = ("crp-kit", "zennit-crp", "zennit", "captum", "lxt", "transformers", "torch", "torchvision", "numpy", "h5py")
 
 
 class Side:
@@ -34,7 +34,7 @@ class Side:
             torch.cuda.set_device(torch.device(device).index or 0)
         self.wait = torch.cuda.synchronize if device.startswith("cuda") else nothing
         self.work = Work(nothing)
-        self.found: Any = None
+        self.output: Any = None
         torch.backends.cudnn.allow_tf32 = False  # all sides calculate in float32
 
     def about(self) -> dict[str, Any]:
@@ -47,7 +47,7 @@ class Side:
 
     def prepare(self, case: dict[str, Any], folder: str) -> dict[str, Any]:
         """Make what a case needs, and forget the one before."""
-        self.work, self.found = Work(nothing), None
+        self.work, self.output = Work(nothing), None
         gc.collect()
         self.work = self.makers[case["kind"]](Case(**case), self.device, Path(folder))
         return {}
@@ -58,7 +58,7 @@ class Side:
 
     def run(self, least: float) -> dict[str, Any]:
         """Return what a run costs."""
-        self.found, costs = measured(self.work, self.wait, least)
+        self.output, costs = measured(self.work, self.wait, least)
         return costs
 
     def memory(self) -> dict[str, Any]:
@@ -66,7 +66,7 @@ class Side:
 
     def result(self, path: str) -> dict[str, Any]:
         """Write the arrays that the last run gave to a file, and return the rest."""
-        parts = self.work.result(self.found)
+        parts = self.work.result(self.output)
         arrays = {name: part for name, part in parts.items() if isinstance(part, np.ndarray)}
         np.savez(path, **arrays)
         return {name: part for name, part in parts.items() if name not in arrays}

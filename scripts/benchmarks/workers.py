@@ -12,6 +12,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from .cases import PEERS
+
 SCRIPTS = Path(__file__).resolve().parents[1]
 
 
@@ -30,7 +32,7 @@ class Worker:
         self.side = side
         self._said = tempfile.TemporaryFile("w+")  # noqa: SIM115 `close` closes it
         # A library path of this environment must not reach into the other one.
-        environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH" or side != "peer"}
+        environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH" or side not in PEERS}
         self._process = subprocess.Popen(
             [python, "-m", "benchmarks.worker", side, device],
             cwd=SCRIPTS,
@@ -41,7 +43,7 @@ class Worker:
             text=True,
         )
 
-    def ask(self, do: str, **given: Any) -> dict[str, Any]:
+    def ask(self, do: str, **arguments: Any) -> dict[str, Any]:
         """Return the answer.
 
         Raises
@@ -53,7 +55,7 @@ class Worker:
         assert self._process.stdout is not None
         line = ""
         try:
-            self._process.stdin.write(json.dumps({"do": do, **given}) + "\n")
+            self._process.stdin.write(json.dumps({"do": do, **arguments}) + "\n")
             self._process.stdin.flush()
             line = self._process.stdout.readline()
         except BrokenPipeError:
@@ -64,8 +66,8 @@ class Worker:
         answer = json.loads(line)
         if "error" in answer:
             raise WorkerError(answer["error"])
-        found: dict[str, Any] = answer["answer"]
-        return found
+        content: dict[str, Any] = answer["answer"]
+        return content
 
     @property
     def alive(self) -> bool:
