@@ -9,6 +9,7 @@ from typing import Any
 from torch import nn
 
 from ..errors import InputError, UnknownLayerError
+from ..graph.activations import activation_behind
 from ..graph.graph import Graph, Ref
 from ..graph.name_patterns import is_plain, matching
 from ..graph.operations import Kind
@@ -30,7 +31,8 @@ def select_layers(run: Run, model: nn.Module, wanted: LayerChoice | Iterable[Lay
     wanted : str, module type, or several of them
         A name means its node. Any other string is a pattern for whole names: a regular expression, such as
         ``"layer[34].*conv3"``, or with wild cards, such as ``"features.*"``. Patterns and types choose among the nodes
-        at which relevance can arrive and whose channels the graph knows.
+        at which relevance can arrive and whose channels the graph knows. Of a node and the one behind its activation
+        function, a pattern that fits both chooses the latter: relevance is the same, and a high value means more.
 
     Raises
     ------
@@ -88,4 +90,10 @@ def _matching(graph: Graph, model: nn.Module, choice: LayerChoice, suitable: dic
         raise InputError(
             f"no layer matches the pattern {choice!r}; the names are like {', '.join(near or list(suitable)[:3])}"
         )
-    return matches
+    return _behind_activations(graph, {name: suitable.get(name, graph.names.get(name)) for name in matches})
+
+
+def _behind_activations(graph: Graph, refs: dict[str, Ref | None]) -> list[str]:
+    """Return the names of nodes but of those whose values another one of them has behind the activation function."""
+    chosen = set(refs.values())
+    return [name for name, ref in refs.items() if ref is None or activation_behind(graph, ref) not in chosen]

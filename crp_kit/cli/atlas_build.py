@@ -48,7 +48,8 @@ output_option = click.option(
     multiple=True,
     required=True,
     metavar="NAME",
-    help="A layer, a pattern such as 'layer[34].*conv3' or 'features.*', or a module type such as Conv2d. Repeatable.",
+    help="A layer, a pattern such as 'layer[34].*conv3' or 'features.*', or a module type such as Conv2d. A pattern "
+    "that fits a layer and the node behind its activation function means the latter. Repeatable.",
 )
 @click.option("-k", "k", type=click.IntRange(min=1), default=40, show_default=True, help="Samples in each ranking.")
 @click.option(

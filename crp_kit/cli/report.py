@@ -10,6 +10,7 @@ import click
 
 from ..errors import InputError
 from .group import say
+from .look import cmap_option, look_of, percentile_option, style_option
 from .options import layer_names, numbers, overwrite_option
 from .provenance import options_of_atlas
 from .studies import study_of
@@ -59,6 +60,9 @@ __all__ = ["report"]
 )
 @click.option("--title", help="Of the report.  [default: model and dataset]")
 @click.option("--picture-size", type=click.IntRange(16, 512), default=112, show_default=True, metavar="PIXELS")
+@style_option
+@percentile_option
+@cmap_option
 @click.option("--batch-size", type=click.IntRange(min=1), default=16, show_default=True)
 @overwrite_option
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), metavar="FOLDER", help="The site.")
@@ -77,6 +81,8 @@ def report(*, file: Path, **options: Any) -> None:
     from ..views.report import ReportOptions
 
     ids = _concept_ids(options["concepts"])
+    rare = {name: options[name] for name in ("title", "picture_size", "batch_size")}
+    look = look_of(options)
     names = ("references", "conditioned_on", "receptive_field", "links", "overwrite")
     with ConceptAtlas(file) as atlas:
         made = study_of(options_of_atlas(options, atlas), needs_data=True).report(
@@ -85,7 +91,7 @@ def report(*, file: Path, **options: Any) -> None:
             layers=layer_names(options["layers"]) or None,
             concept_ids=ids,
             verbose=not options["quiet"],
-            options=ReportOptions(**{name: options[name] for name in ("title", "picture_size", "batch_size")}),
+            options=ReportOptions(**rare, **look),
             **{name: options[name] for name in names},
         )
     if not options["quiet"]:

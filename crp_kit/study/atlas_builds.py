@@ -51,7 +51,8 @@ class AtlasBuilds(StudyBase):
         path : str or Path
             The file to make. While it is made, ``path.partial/`` holds what there is so far.
         layers : str, module type, or several of them
-            Names, patterns (``"layer[34].*conv3"``, ``"features.*"``) or types (``torch.nn.Conv2d``).
+            Names, patterns (``"layer[34].*conv3"``, ``"features.*"``) or types (``torch.nn.Conv2d``). A pattern that
+            fits a layer and the node behind its activation function chooses the latter.
         target : str, Target or callable, optional
             From which classes relevance starts: ``"label"``, ``"prediction"``, ``"top:P"`` or ``"top:P:N"`` (every
             class of a probability above P, at most N). Of a segmentation ``"regions"`` or ``"regions:SHARE"``, each

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias, get_args
 
 from PIL import Image
@@ -96,6 +96,11 @@ class Look:
         if self.style == "masked":
             return picture(masked_image(image, heatmap, percentile=self.percentile))
         return overlay(image, heatmap, cmap=self.cmap, vmax=vmax, percentile=self.percentile)
+
+    def draw_fitting(self, image: Image.Image, heatmap: Any) -> Image.Image:
+        """Return the same, in the style "map" where image and heatmap differ in size."""
+        fits = image.size[::-1] == tuple(heatmap.shape)
+        return (self if fits else replace(self, style="map")).draw(image, heatmap)
 
 
 def ordinal(percentile: float) -> str:

@@ -191,8 +191,20 @@ def test_a_pattern_for_everything_chooses_each_recordable_node_once(resnet: tupl
         refs = [run.graph.find(name) for name in found]
         assert refs == sorted(set(refs))
         assert not {"input", "fc"} & set(found), "what goes in and what comes out are no layers"
-        assert {"conv1", "layer2.1.conv2", "layer1.0.add", "avgpool", "flatten"} <= set(found)
+        assert {"relu", "layer2.1.conv2", "layer1.0.relu_1", "avgpool", "flatten"} <= set(found)
         assert list(recordable(run, found, run.graph.output)) == list(found)
+
+
+def test_a_pattern_prefers_the_node_behind_an_activation(resnet: tuple[Run, nn.Module]) -> None:
+    run, model = resnet
+    names = {run.graph.find(name): name for name in ("layer2.1.bn1", "layer2.1.conv1", "layer2.1.relu")}
+    assert len(names) > 1
+    assert select_layers(run, model, r"layer2\.1\.(conv1|bn1|relu)") == ("layer2.1.relu",)
+    assert select_layers(run, model, r"layer2\.1\.(conv1|conv2)") == ("layer2.1.conv1", "layer2.1.conv2")
+    assert select_layers(run, model, ["layer2.1.conv1", "layer2.1.rel?"]) == ("layer2.1.conv1", "layer2.1.relu")
+    assert not {"conv1", "layer1.0.add"} & set(select_layers(run, model, "*"))
+    # What an activation is not applied to alone stays: the shortcut reads it too.
+    assert "layer1.0.conv2" in select_layers(run, model, "*")
 
 
 def test_names_are_those_of_the_model_also_when_it_is_wrapped() -> None:

@@ -35,7 +35,9 @@ from studies import concept_graph_of, references_of
 import crp_kit as crp
 from crp_kit.errors import AtlasError, ConceptRangeError, InputError, UnknownLayerError
 from crp_kit.escapes import escaped
-from crp_kit.views.image import DEFAULT_CMAP, overlay, picture
+from crp_kit.views.highlight import masked_image
+from crp_kit.views.image import DEFAULT_CMAP, heatmap_image, overlay, picture
+from crp_kit.views.look import Look, Style
 from crp_kit.views.report import Link, Links, Page, ReportContext, co_relevance, register_page, unregister_page
 from crp_kit.views.report import samples as samples_module
 from crp_kit.views.report.facts import layer_facts
@@ -43,11 +45,15 @@ from crp_kit.views.report.links import cosines
 from crp_kit.views.report.samples import SampleSource
 from crp_kit.views.report.sprite_sheets import SpriteSheet, thumbnail
 
+LOOK = Look()
 
-def sample_source(atlas: crp.ConceptAtlas, data: Any = DATA, *, preprocess: Any = None, references: int = 3) -> Any:
+
+def sample_source(
+    atlas: crp.ConceptAtlas, data: Any = DATA, *, preprocess: Any = None, references: int = 3, look: Look = LOOK
+) -> Any:
     """Reference samples of an atlas as the report makes them."""
     study = crp.Study(ATTRIBUTION, data, composite=RULES, preprocess=preprocess)
-    options = {"conditioned_on": "class", "receptive_field": True, "batch_size": 32, "size": 48}
+    options = {"conditioned_on": "class", "receptive_field": True, "batch_size": 32, "size": 48, "look": look}
     return SampleSource(study.subject, atlas, references=references, **options)
 
 
@@ -124,6 +130,29 @@ class TestThePage:
     def test_signed_colours_are_those_of_every_picture(self, site: Path) -> None:
         stops = ", ".join(f"#{one}" for one in re.findall("[0-9a-f]{6}", DEFAULT_CMAP))
         assert stops in (site / "report.css").read_text()
+
+    @pytest.mark.parametrize(("style", "scales"), [("map", 1), ("masked", 0)])
+    def test_says_what_the_colours_of_its_heatmaps_mean(
+        self, atlas: crp.ConceptAtlas, tmp_path: Path, style: str, scales: int
+    ) -> None:
+        asked = {"style": style, "percentile": 90, "cmap": "00f,80:fff,f00"}
+        made = odd_report(atlas, tmp_path / "report", concept_ids=[0], references=1, **asked)
+        look = data_of(made.path, "report")["look"]
+        assert (look["style"], look["scale"]) == (style, "90th percentile of |relevance|")
+        assert [look["ramp"][one] for one in (0, 8, 16)] == ["#0000ff", "#ffffff", "#ff0000"]
+        said = made.index.read_text(encoding="utf-8")
+        assert said.count('class="ramp"') == scales
+        assert ("90th percentile of |relevance|" in said) == bool(scales)
+
+    @pytest.mark.parametrize(
+        ("option", "message"), [({"style": "dark"}, "style is one of"), ({"percentile": 0}, "percentile is a number")]
+    )
+    def test_a_look_that_is_none_is_refused(
+        self, atlas: crp.ConceptAtlas, tmp_path: Path, option: dict[str, Any], message: str
+    ) -> None:
+        with pytest.raises(InputError, match=message):
+            odd_report(atlas, tmp_path / "report", **option)
+        assert not (tmp_path / "report").exists()
 
 
 class TestTheData:
@@ -270,6 +299,19 @@ class TestSamples:
                 top, left, bottom, right = box
                 assert shown.crop is not None
                 assert shown.crop == thumbnail(picture(image).crop((left, top, right, bottom)), 48)
+
+    @pytest.mark.parametrize("style", ["map", "masked"])
+    def test_are_drawn_in_the_style_that_is_asked_for(self, atlas: crp.ConceptAtlas, style: Style) -> None:
+        look = Look(style, percentile=80, cmap="coldnhot")
+        shown = sample_source(atlas, references=1, look=look).of(ODD, [2])[2, "relevance"][0]
+        reference = references_of(atlas, DATA, ODD, 2, attribution=ATTRIBUTION, composite=RULES, k=1)
+        image, heatmap = reference.images[0], reference.heatmaps[0]
+        drawn = {
+            "map": heatmap_image(heatmap, cmap="coldnhot", percentile=80),
+            "masked": picture(masked_image(image, heatmap, percentile=80)),
+        }[style]
+        wanted = np.asarray(thumbnail(drawn, 48), "i4")
+        assert np.abs(np.asarray(shown.heatmap, "i4") - wanted).max() <= 3
 
     def test_preprocessing_that_resizes_leaves_crops_out(self, tmp_path: Path) -> None:
         def smaller(images: torch.Tensor) -> torch.Tensor:

@@ -13,6 +13,8 @@ from ...checks import check_integer
 from ...errors import InputError
 from ...interrupts import Interrupts
 from ...progress import Progress
+from ..image import DEFAULT_CMAP, PERCENTILE, ColorMap
+from ..look import Look, Style
 from .choice import Chosen, choose
 from .context import ReportContext
 from .folder import Site, check_folder, made_whole
@@ -82,12 +84,17 @@ class ReportOptions:
         Heatmaps that are computed at once, at most: fewer where a sample takes much memory in the model.
     check : bool, optional
         Make sure that model and dataset are the atlas's own.
+    style, percentile, cmap : optional
+        The look of heatmaps, as `Attribution.plot` has it.
     """
 
     title: str | None = None
     picture_size: int = 112
     batch_size: int = 16
     check: bool = True
+    style: Style = "overlay"
+    percentile: float = PERCENTILE
+    cmap: str | ColorMap = DEFAULT_CMAP
 
 
 def build_report(
@@ -112,6 +119,7 @@ def build_report(
     check_integer("batch_size", options.batch_size, low=1, high=1 << 20)
     if not isinstance(links, Links) and links not in get_args(LinkMethod):
         raise InputError(f"links is 'correlation', 'graph' or Links; got {links!r}")
+    look = Look(options.style, options.percentile, options.cmap)
     check_folder(target, overwrite=overwrite)
     chosen = choose(atlas, layers, concept_ids)
     if options.check:
@@ -124,6 +132,7 @@ def build_report(
         receptive_field=receptive_field,
         batch_size=options.batch_size,
         size=options.picture_size,
+        look=look,
     )
     count = sum(map(len, chosen.values()))
     heading = options.title or f"{atlas.header.model} on {atlas.header.dataset}"

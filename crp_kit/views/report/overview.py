@@ -6,6 +6,8 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from ..image import colour_table
+from ..look import Look
 from .class_page import CLASSES_PER_FILE
 from .context import ReportContext
 from .covers import COVER
@@ -73,6 +75,7 @@ def about(report: ReportContext) -> dict[str, Any]:
         "share": atlas.header.abs_norm,
         "start": _START[source.conditioned_on],
         "field": source.receptive_field,
+        "look": _look(source.look),
         "similar": next(iter(report.facts.values())).similarity_of,
         "linked": links is not None,
         "links": report.links if links is None else links.meaning,
@@ -92,6 +95,12 @@ def overview_data(report: ReportContext) -> Iterator[tuple[str, Any]]:
     yield "provenance", _provenance(report.atlas)
     yield "rules", _rules(report.atlas)
     yield "skipped", sorted(report.atlas.skipped.items())
+
+
+def _look(look: Look) -> dict[str, Any]:
+    """Return the style of heatmaps, what the strongest colour stands for, and the colours from negative to positive."""
+    ramp = ["#{:02x}{:02x}{:02x}".format(*one) for one in colour_table(look.cmap)[::16].tolist()]
+    return {"style": look.style, "scale": look.scale_words, "ramp": ramp}
 
 
 def _layer(report: ReportContext, name: str) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from PIL import Image
 from ...atlas.query.reference_maps import of_one_shape
 from ...atlas.query.reference_starts import known_labels, reference_starts
 from ..image import drawn
-from .samples import SampleSource, covered_image
+from .samples import SampleSource
 from .sprite_sheets import thumbnail
 
 __all__ = ["sample_pictures"]
@@ -24,7 +24,7 @@ def sample_pictures(
     heatmaps = _class_heatmaps(source, samples)
     for sample in samples:
         (image, _), heatmap = drawn(source.read(sample)), heatmaps.get(sample)
-        covered = None if heatmap is None else thumbnail(covered_image(image, heatmap), source.size)
+        covered = None if heatmap is None else thumbnail(source.look.draw_fitting(image, heatmap), source.size)
         yield sample, thumbnail(image, source.size), covered
 
 

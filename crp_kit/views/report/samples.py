@@ -24,7 +24,8 @@ from ...atlas.query.reference_maps import (
 from ...atlas.query.reference_starts import ConditionedOn, reference_labels, reference_starts
 from ...errors import InputError
 from ..highlight import masked_image
-from ..image import drawn, heatmap_image, overlay, picture
+from ..image import drawn, picture
+from ..look import Look
 from .sprite_sheets import thumbnail
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from ...atlas.query.rankings import SampleRanking
     from ...attribution.subject import Subject
 
-__all__ = ["ReferenceSample", "ReferenceSamples", "SampleSource", "covered_image"]
+__all__ = ["ReferenceSample", "ReferenceSamples", "SampleSource"]
 
 _SHARED = 3
 """Heatmaps of one sample, at least, that are made from one forward: fewer are quicker beside those of other samples."""
@@ -118,12 +119,13 @@ class SampleSource:
         receptive_field: bool,
         batch_size: int,
         size: int,
+        look: Look,
     ) -> None:
         if conditioned_on not in get_args(ConditionedOn):
             raise InputError(f"conditioned_on is 'class', 'prediction' or 'layer'; got {conditioned_on!r}")
         self.subject, self.atlas, self.batch_size = subject, atlas, batch_size
         self.conditioned_on: ConditionedOn = conditioned_on
-        self.references, self.receptive_field, self.size = references, receptive_field, size
+        self.references, self.receptive_field, self.size, self.look = references, receptive_field, size, look
         self.remarks: dict[str, str] = {}
         """By layer: the reason why something is not shown."""
         self.changed_images: set[str] = set()
@@ -266,13 +268,12 @@ class SampleSource:
         if changed:
             self.changed_images.add(layer)
         fits = tensor.shape[1:] == heatmap.shape
-        masked = picture(masked_image(image, heatmap)) if fits else None
+        masked = picture(masked_image(image, heatmap, percentile=self.look.percentile)) if fits else None
         if box is not None and fits:
             top, left, bottom, right = box
             crop = thumbnail(image.crop((left, top, right, bottom)), self.size)
             masked = None if masked is None else masked.crop((left, top, right, bottom))
-        covered = covered_image(image, heatmap)
-        small, over = (thumbnail(whole, self.size) for whole in (image, covered))
+        small, over = (thumbnail(one, self.size) for one in (image, self.look.draw_fitting(image, heatmap)))
         masked = None if masked is None else thumbnail(masked, self.size)
         name, own_box = self.name_of(entry.sample), None if crop is None else box
         return ReferenceSample(entry.sample, entry.label, entry.score, name, small, over, masked, crop, own_box)
@@ -292,8 +293,3 @@ def _together(rows: Sequence[Row], at_once: int) -> Iterator[list[Row]]:
     others = [row for own in by_sample.values() if len(own) < _SHARED for row in own]
     for start in range(0, len(others), at_once):
         yield others[start : start + at_once]
-
-
-def covered_image(image: Image.Image, heatmap: torch.Tensor) -> Image.Image:
-    """Return a heatmap over its image, or alone where the two differ in size."""
-    return overlay(image, heatmap) if image.size[::-1] == tuple(heatmap.shape) else heatmap_image(heatmap)

@@ -4,7 +4,7 @@
 (() => {
   const {
     about, bar, bdi, cell, className, classAddress, conceptAddress, conceptName, counted, digits, el, enlargeable,
-    heading, idsOf, layerAddress, layerNumber, load, missing, page, percent, relevance, sampleAddress, tile,
+    heading, idsOf, layerAddress, layerNumber, load, missing, page, percent, relevance, sampleAddress, scale, tile,
   } = crpKit;
 
   async function conceptView({ number, index, concept }) {
@@ -61,12 +61,12 @@
   }
 
   function legend() {
-    const ends = ["against (−)", "0", "for (+)"].map((text) => el("span", {}, text));
+    const where = about.look.style === "masked" ? "the same, dark where little of this concept's relevance comes from" : "where in it this concept's relevance comes from";
     return el(
       "div",
       { class: "legend" },
-      el("p", { class: "hint" }, `Each sample: the image; where in it this concept's relevance comes from, starting from ${about.start}${about.field ? "; what its strongest neuron sees" : ""}.`),
-      el("span", { class: "scale" }, el("span", { class: "ramp" }), el("span", { class: "ends" }, ends)),
+      el("p", { class: "hint" }, `Each sample: the image; ${where}, starting from ${about.start}${about.field ? "; what its strongest neuron sees" : ""}.`),
+      scale(),
     );
   }
 

@@ -166,6 +166,13 @@ const crpKit = (() => {
     return el("button", { type: "button", class: "enlarge", "aria-label": `Enlarge ${label}`, on: { click: open } }, shown);
   }
 
+  /** The colours of heatmaps, from negative to positive; null where their style has none. */
+  function scale() {
+    if (about.look.style === "masked") return null;
+    const ends = ["against (−)", "0", "for (+)"].map((text) => el("span", {}, text));
+    return el("span", { class: "scale", title: `The strongest colours: the ${about.look.scale} in each map` }, el("span", { class: "ramp" }), el("span", { class: "ends" }, ends));
+  }
+
   /** Data of a sample's page, with the sheet of its pictures. */
   async function sampleData(sample) {
     const index = about.shown.indexOf(sample);
@@ -373,6 +380,7 @@ const crpKit = (() => {
 
   function start(data) {
     Object.assign(about, data);
+    document.documentElement.style.setProperty("--ramp", `linear-gradient(90deg, ${about.look.ramp.join(", ")})`);
     startTheme();
     startSearch();
     document.addEventListener("keydown", onKey);
@@ -387,6 +395,6 @@ const crpKit = (() => {
   return {
     about, bar, bdi, cell, className, classAddress, conceptAddress, conceptName, counted, cover, digits, el, enlargeable,
     heading, idsOf, integer, layerAddress, layerNumber, load, missing, page, percent, put, relevance, sampleAddress,
-    sampleData, sampleTile, tile,
+    sampleData, sampleTile, scale, tile,
   };
 })();

@@ -4,7 +4,7 @@
 (() => {
   const {
     about, bdi, cell, className, classAddress, el, enlargeable, heading, layerAddress, load, missing, page, percent,
-    relevance, sampleData, tile,
+    relevance, sampleData, scale, tile,
   } = crpKit;
 
   async function sampleView({ sample }) {
@@ -12,13 +12,13 @@
     const layers = await Promise.all(about.layers.map((_, number) => load(`layer-${number}`)));
     const alts = [data.name, `Heatmap of ${className(data.start)} in ${data.name}`];
     const pictures = data.cells.map((number, index) => (number < 0 ? null : cell(data.sheet, number, about.cell, alts[index])));
-    const hint = data.cells[1] < 0 ? null : el("p", { class: "hint" }, "The image, and where in it the relevance of its class comes from: red for it, blue against it.");
+    const hint = data.cells[1] < 0 ? null : el("p", { class: "hint" }, about.look.style === "masked" ? "The image, and the same, dark where little of the relevance of its class comes from." : "The image, and where in it the relevance of its class comes from.");
     return {
       title: data.name,
       parts: [
         heading(bdi(data.name)),
         el("p", { class: "lead" }, ...classes(data)),
-        el("div", { class: "sample" }, el("div", {}, enlargeable(pictures, data.name), hint), facts(data, sample)),
+        el("div", { class: "sample" }, el("div", {}, enlargeable(pictures, data.name), hint, hint ? scale() : null), facts(data, sample)),
         ...about.layers.map((layer, number) => section(layer, number, data.layers[number], layers[number])).flat(),
       ],
     };
