@@ -84,12 +84,23 @@ def check(table: ContrastTable, a: Array, b: Array, *, rounding: float = 0.0) ->
 # -------------------------------------------------------------------------------------------------- groups and routes
 
 
-def test_two_classes_are_compared_by_their_moments(scores: ScoreAtlas) -> None:
-    check(scores.contrast(0, "class 1"), HAS_CLASS & (LABELS == 0), HAS_CLASS & (LABELS == 1), rounding=ROUNDED)
+def test_two_classes_are_compared(scores: ScoreAtlas) -> None:
+    check(scores.contrast(0, "class 1"), HAS_CLASS & (LABELS == 0), HAS_CLASS & (LABELS == 1))
 
 
 def test_a_class_is_compared_with_all_others(scores: ScoreAtlas) -> None:
-    check(scores.contrast(2), HAS_CLASS & (LABELS == 2), HAS_CLASS & (LABELS != 2), rounding=ROUNDED)
+    check(scores.contrast(2), HAS_CLASS & (LABELS == 2), HAS_CLASS & (LABELS != 2))
+
+
+def test_concepts_that_vary_little_lose_no_digits(folder: Path) -> None:
+    labels = np.arange(60) % 3
+    values = (0.7 + 1e-6 * np.random.default_rng(5).normal(size=(60, 4))).astype("f4")
+    table = score_atlas(folder / "little.h5", labels.tolist(), values).contrast(0, 1)
+    first, second = (values[labels == cls].astype("f8") for cls in (0, 1))
+    expected = stats.ttest_ind(first, second, equal_var=False)
+    inverse = np.argsort(table.concept)
+    np.testing.assert_allclose(table.t[inverse], expected.statistic, rtol=1e-6)
+    np.testing.assert_allclose(table.p[inverse], expected.pvalue, rtol=1e-6)
 
 
 def test_two_selections_are_compared_by_the_matrix(scores: ScoreAtlas) -> None:
@@ -116,28 +127,23 @@ def test_where_restricts_both_groups(scores: ScoreAtlas) -> None:
     check(scores.contrast(0, where=where), kept & (LABELS == 0), kept & (LABELS != 0))
 
 
-def test_both_routes_agree_up_to_the_rounding_of_stored_moments(scores: ScoreAtlas) -> None:
-    everything = atlas_of(scores).where()
+def test_moments_agree_with_the_matrix_up_to_their_rounding(scores: ScoreAtlas, without: ScoreAtlas) -> None:
     for a, b in ((0, 1), (3, None)):
         by_moments, by_matrix = (
-            table.taken(np.argsort(table.concept))
-            for table in (scores.contrast(a, b), scores.contrast(a, b, everything))
+            table.taken(np.argsort(table.concept)) for table in (without.contrast(a, b), scores.contrast(a, b))
         )
         for name in ("mean_a", "mean_b"):
             np.testing.assert_allclose(getattr(by_moments, name), getattr(by_matrix, name), rtol=0, atol=ROUNDED_MEAN)
         for name in ("t", "df", "g"):
             values = getattr(by_moments, name), getattr(by_matrix, name)
             np.testing.assert_allclose(*values, rtol=ROUNDED, atol=ROUNDED)
-        np.testing.assert_array_equal(by_moments.auc, by_matrix.auc)
         np.testing.assert_array_equal(by_moments.n_a, by_matrix.n_a)
 
 
-def test_without_a_matrix_classes_are_compared_but_for_the_auc(scores: ScoreAtlas, without: ScoreAtlas) -> None:
-    table, full = without.contrast(0, 1), scores.contrast(0, 1)
+def test_without_a_matrix_classes_are_compared_but_for_the_auc(without: ScoreAtlas) -> None:
+    table = without.contrast(0, 1)
     assert np.isnan(table.auc).all()
     assert table.caption.endswith("started from each sample's label; no auc without a matrix")
-    for name in COLUMNS[:-1]:
-        np.testing.assert_array_equal(getattr(table, name), getattr(full, name))
 
 
 def test_without_a_matrix_selections_are_refused_and_it_is_said_how_to_add_one(without: ScoreAtlas) -> None:

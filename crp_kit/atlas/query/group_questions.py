@@ -20,9 +20,9 @@ class GroupQuestions(StoredScores):
     def contrast(self, a: GroupQuery, b: GroupQuery | None = None, where: Selection | None = None) -> ContrastTable:
         """Return the concepts whose scores differ between two groups of samples, the clearest difference first.
 
-        Two classes, or a class and the rest, are compared by the moments that every atlas has. Selections need the
-        matrix of scores, and so does `auc`. A class is the samples whose target it is: by relevance a sample counts in
-        the class that relevance started from, which the caption says.
+        Two classes, or a class and the rest, can be compared by the moments that every atlas has, which are rounded to
+        float32. Selections need the matrix of scores, and so does `auc`. A class is the samples whose target it is: by
+        relevance a sample counts in the class that relevance started from, which the caption says.
 
         Parameters
         ----------

@@ -38,7 +38,7 @@ def markers(scores: StoredScores, cls: GroupQuery, k: int = 10, where: Selection
 
 
 def compared(scores: StoredScores, groups: tuple[Group, Group]) -> ContrastTable:
-    """Return the table of two groups: from moments by class where these suffice, else from the matrix.
+    """Return the table of two groups: from the matrix; of classes from moments too, where it does not have all.
 
     Raises
     ------
@@ -48,14 +48,20 @@ def compared(scores: StoredScores, groups: tuple[Group, Group]) -> ContrastTable
         If the matrix is needed and not there.
     """
     a, b = groups
+    note = ""
     if a.rows is not None and b.rows is not None:
         moments = (_class_moments(scores, a.rows), _class_moments(scores, b.rows))
         _check_held(groups, moments)
-        areas, note = _class_areas(scores, groups, moments)
+        note = _matrix_lacks(scores, groups, moments)
+        if note:
+            areas = np.full(scores.n_concepts, np.nan)
+        else:
+            # Means in the file are rounded to float32, which counts where a concept varies little.
+            exact, areas = _from_matrix(scores, groups)
+            moments = moments if scores.file.header.matrix_dtype else exact
     else:
         _check_held(groups)
         moments, areas = _from_matrix(scores, groups)
-        note = ""
     return _table(scores, moments, areas, groups=(a.words, b.words), origin=origin_words(scores) + note)
 
 
@@ -76,18 +82,13 @@ def _class_moments(scores: StoredScores, rows: npt.NDArray[np.bool_]) -> GroupMo
     return pooled_moments(GroupMoments(stored["count"][part][inside], *values))
 
 
-def _class_areas(
-    scores: StoredScores, groups: tuple[Group, Group], moments: tuple[GroupMoments, GroupMoments]
-) -> tuple[Floats, str]:
-    """Return the AUC of classes where the matrix has the same rows as the moments, and a note if it is not known."""
-    blank = np.full(scores.n_concepts, np.nan)
+def _matrix_lacks(scores: StoredScores, groups: tuple[Group, Group], moments: tuple[GroupMoments, GroupMoments]) -> str:
+    """Return why the matrix does not have the rows of the moments, for the caption; empty if it has."""
     if not scores.has("matrix"):
-        return blank, "; no auc without a matrix"
+        return "; no auc without a matrix"
     if any(int(group.mask.sum()) != int(part.count) for group, part in zip(groups, moments, strict=True)):
-        return blank, "; no auc, since samples have several targets and the matrix has the first alone"
-    for columns, (a, b) in column_blocks(scores.matrix, [group.mask for group in groups]):
-        blank[columns] = auc(a, b)
-    return blank, ""
+        return "; no auc, since samples have several targets and the matrix has the first alone"
+    return ""
 
 
 def _from_matrix(scores: StoredScores, groups: tuple[Group, Group]) -> tuple[tuple[GroupMoments, GroupMoments], Floats]:
