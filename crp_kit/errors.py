@@ -20,7 +20,7 @@ class CrpKitError(Exception):
     """
 
     def __init__(self, *args: object) -> None:
-        super().__init__(*(printable(one, keep="\n") if isinstance(one, str) else one for one in args))
+        super().__init__(*(printable(text, keep="\n") if isinstance(text, str) else text for text in args))
 
 
 class ConditionError(CrpKitError, ValueError):
@@ -144,7 +144,7 @@ class AtlasError(CrpKitError, ValueError):
     """
 
     def __init__(self, *args: object) -> None:
-        super().__init__(*(printable(one) if isinstance(one, str) else one for one in args))
+        super().__init__(*(printable(text) if isinstance(text, str) else text for text in args))
 
 
 class CrpKitWarning(UserWarning):

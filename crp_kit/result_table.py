@@ -62,10 +62,10 @@ class Table:
     def to_numpy(self) -> Column:
         """Return a structured array with a field for each column."""
         columns = self.columns()
-        made = np.empty(len(self), [(name, column.dtype) for name, column in columns.items()])
+        array = np.empty(len(self), [(name, column.dtype) for name, column in columns.items()])
         for name, column in columns.items():
-            made[name] = column
-        return made
+            array[name] = column
+        return array
 
     def to_frame(self) -> Any:
         """Return a data frame.

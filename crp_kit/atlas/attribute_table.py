@@ -48,7 +48,7 @@ class SampleNames:
         InputError
             If an id is of no sample, of several, or two ids are of one sample; the first three are named.
         """
-        texts = [one.as_posix() if isinstance(one, Path) else str(one) for one in ids]
+        texts = [identifier.as_posix() if isinstance(identifier, Path) else str(identifier) for identifier in ids]
         table = self._table(texts)
         keys = [text if text in table else escaped(text) for text in texts]
         reached = [table.get(key, ()) for key in keys]
@@ -73,7 +73,7 @@ class SampleNames:
     @staticmethod
     def _refuse(reason: str, ids: Sequence[str], what: str) -> None:
         if ids:
-            shown = ", ".join(f"{one!r:.80}" for one in ids[:_SHOWN])
+            shown = ", ".join(f"{identifier!r:.80}" for identifier in ids[:_SHOWN])
             first = f"{shown}, …" if len(ids) > _SHOWN else shown
             raise InputError(f"{what} has {len(ids)} ids that are {reason}: {first}")
 
@@ -135,9 +135,7 @@ def _placed(
     rows = samples.rows(ids, what)
     samples.check_all(rows, what)
     order = np.argsort(np.array(rows, "i8"))
-    return {
-        escaped(name): attribute_column(name, [values[place] for place in order]) for name, values in columns.items()
-    }
+    return {escaped(name): attribute_column(name, [values[row] for row in order]) for name, values in columns.items()}
 
 
 def _of_values(name: str, values: Any, samples: SampleNames) -> AttributeColumn:

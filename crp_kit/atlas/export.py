@@ -137,7 +137,7 @@ def _write(path: Path, table: _Table, bar: Progress) -> None:
         rows.finish()
 
 
-_PLACE = ("layer", "mode", "concept")
+_KEY = ("layer", "mode", "concept")
 _ENTRY = ("rank", "sample", "score", "position", "target")
 _SAMPLE_COLUMNS = ("sample", "id", "target", "prediction")
 
@@ -145,16 +145,16 @@ _SAMPLE_COLUMNS = ("sample", "id", "target", "prediction")
 def _table(what: Exported, scores: Sequence[ScoreAtlas], *, empty_classes: bool) -> _Table:
     """Return the rows of several layers and modes, one after the other."""
     if what == "moments":
-        values = sum(len(one.arrays("moments")["count"][:]) * one.n_concepts for one in scores)
-        blocks = (block for one in scores for block in _moments(one, empty_classes=empty_classes))
-        return _Table((*_PLACE, "class", "count", *MOMENTS), values, blocks)
+        values = sum(len(score.arrays("moments")["count"][:]) * score.n_concepts for score in scores)
+        blocks = (block for score in scores for block in _moments(score, empty_classes=empty_classes))
+        return _Table((*_KEY, "class", "count", *MOMENTS), values, blocks)
     read, columns = (_top, _ENTRY) if what == "top" else (_class_top, ("class", *_ENTRY))
     statistic = what.replace("-", "_")
-    values = sum(math.prod(one.arrays(statistic)["sample"].shape) for one in scores)
-    return _Table((*_PLACE, *columns), values, (block for one in scores for block in read(one)))
+    values = sum(math.prod(score.arrays(statistic)["sample"].shape) for score in scores)
+    return _Table((*_KEY, *columns), values, (block for score in scores for block in read(score)))
 
 
-def _place(scores: ScoreAtlas) -> dict[str, Any]:
+def _key(scores: ScoreAtlas) -> dict[str, Any]:
     return {"layer": scores.layer, "mode": scores.mode}
 
 
@@ -170,7 +170,7 @@ def _top(scores: ScoreAtlas) -> Iterator[Block]:
         stored = {name: arrays[name][part] for name in _ENTRY[1:]}
         concept, rank = np.nonzero(stored["sample"] >= 0)
         entries = {name: values[concept, rank] for name, values in stored.items()}
-        yield stored["sample"].size, {**_place(scores), "concept": concept + part.start, "rank": rank, **entries}
+        yield stored["sample"].size, {**_key(scores), "concept": concept + part.start, "rank": rank, **entries}
 
 
 def _class_top(scores: ScoreAtlas) -> Iterator[Block]:
@@ -182,8 +182,8 @@ def _class_top(scores: ScoreAtlas) -> Iterator[Block]:
         concept, group, rank = np.nonzero(stored["sample"] >= 0)
         cls = classes[group]
         entries = {name: values[concept, group, rank] for name, values in stored.items()}
-        place = {**_place(scores), "concept": concept + part.start, "class": cls, "rank": rank}
-        yield stored["sample"].size, {**place, **entries, "target": cls}
+        cell = {**_key(scores), "concept": concept + part.start, "class": cls, "rank": rank}
+        yield stored["sample"].size, {**cell, **entries, "target": cls}
 
 
 def _moments(scores: ScoreAtlas, *, empty_classes: bool) -> Iterator[Block]:
@@ -195,18 +195,18 @@ def _moments(scores: ScoreAtlas, *, empty_classes: bool) -> Iterator[Block]:
         stored, count = classes[rows], counts[rows]
         values = {name: arrays[name][rows] for name in MOMENTS}
         kept = np.flatnonzero(count > 0)
-        cls, count, values = stored[kept], count[kept], {name: one[kept] for name, one in values.items()}
+        cls, count, values = stored[kept], count[kept], {name: array[kept] for name, array in values.items()}
         if empty_classes:
             count, values = _with_empty(part, cls, count, values)
             cls = np.arange(part.start, part.stop)
         yield (
             len(stored) * concepts,
             {
-                **_place(scores),
+                **_key(scores),
                 "concept": np.tile(np.arange(concepts), len(cls)),
                 "class": cls.repeat(concepts),
                 "count": count.repeat(concepts),
-                **{name: one.reshape(-1) for name, one in values.items()},
+                **{name: array.reshape(-1) for name, array in values.items()},
             },
         )
 
@@ -215,9 +215,9 @@ def _with_empty(part: slice, cls: Array, count: Array, values: Mapping[str, Arra
     """Return counts and moments of all classes of a part, of which `cls` have samples."""
     whole = np.zeros(part.stop - part.start, count.dtype)
     whole[cls - part.start] = count
-    blank = {name: np.full((len(whole), one.shape[1]), np.nan, one.dtype) for name, one in values.items()}
-    for name, one in values.items():
-        blank[name][cls - part.start] = one
+    blank = {name: np.full((len(whole), array.shape[1]), np.nan, array.dtype) for name, array in values.items()}
+    for name, array in values.items():
+        blank[name][cls - part.start] = array
     return whole, blank
 
 

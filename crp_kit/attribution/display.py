@@ -66,12 +66,15 @@ class Display:
 
     def views(self, images: Any, size: tuple[int, ...]) -> list[Image.Image]:
         """Return one image, or a sequence or batch of them, as the model saw them."""
-        several = isinstance(images, (torch.Tensor, np.ndarray)) and images.ndim == 4
-        if several or (isinstance(images, Sequence) and not isinstance(images, str)):
+        rows = isinstance(images, (torch.Tensor, np.ndarray)) and images.ndim == 4
+        if rows or (isinstance(images, Sequence) and not isinstance(images, str)):
             return [self.view(image, size) for image in images]
         return [self.view(images, size)]
 
     def target_words(self, targets: Sequence[Any]) -> str:
         """Return classes by name, and other targets as they are written."""
-        shown = (class_words(one, self.classes) if isinstance(one, int) else str(one) for one in targets)
+        shown = (
+            class_words(identifier, self.classes) if isinstance(identifier, int) else str(identifier)
+            for identifier in targets
+        )
         return ", ".join(shown)

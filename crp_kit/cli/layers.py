@@ -78,34 +78,34 @@ def layers(
     facts = {row["name"]: {name: row[name] for name in _FACTS} for row in guide.rows()}
     graph = record_once(study.model, study.inputs(sample_of(study)), output=study.attribution.engine.output).graph
     listed = _nodes(graph) if whole else _with_marked(_modules(study.model, graph, every=bool(types)), graph, facts)
-    chosen = [one for one in _of_types(listed, types) if matches is None or matches.fullmatch(one.name)]
+    chosen = [layer for layer in _of_types(listed, types) if matches is None or matches.fullmatch(layer.name)]
     if not chosen:
         model = options["model"]
         raise InputError(f"no layer of {model} matches; leave out --pattern or --type to see all {len(listed)}")
-    named = {one.ref: one.name for one in _nodes(graph)}
-    _print(chosen, [facts.get(named.get(one.ref, ""), dict.fromkeys(_FACTS)) for one in chosen], as_json=as_json)
+    named = {layer.ref: layer.name for layer in _nodes(graph)}
+    _print(chosen, [facts.get(named.get(layer.ref, ""), dict.fromkeys(_FACTS)) for layer in chosen], as_json=as_json)
 
 
 def _with_marked(listed: list[_Layer], graph: Graph, facts: Mapping[str, Mapping[str, Any]]) -> list[_Layer]:
     """Return layers with the ends of blocks and the suggested nodes, in the order of execution."""
-    known = {one.ref for one in listed}
+    known = {layer.ref for layer in listed}
     marked = {name for name, row in facts.items() if row["block output"] or row["suggested"]}
-    added = [one for one in _nodes(graph) if one.ref not in known and one.name in marked]
-    return sorted([*listed, *added], key=lambda one: (one.ref is None, one.ref or ()))
+    added = [layer for layer in _nodes(graph) if layer.ref not in known and layer.name in marked]
+    return sorted([*listed, *added], key=lambda layer: (layer.ref is None, layer.ref or ()))
 
 
 def _print(layers: list[_Layer], facts: list[dict[str, Any]], *, as_json: bool) -> None:
     if as_json:
         rows = [
-            {"name": one.name, "type": one.type, "shape": None if one.shape is None else list(one.shape), **row}
-            for one, row in zip(layers, facts, strict=True)
+            {"name": layer.name, "type": layer.type, "shape": None if layer.shape is None else list(layer.shape), **row}
+            for layer, row in zip(layers, facts, strict=True)
         ]
         click.echo(json.dumps(rows, indent=1))
         return
-    shapes = ("-" if one.shape is None else "x".join(map(str, one.shape)) or "1" for one in layers)
+    shapes = ("-" if layer.shape is None else "x".join(map(str, layer.shape)) or "1" for layer in layers)
     cells = [
-        (one.name, one.type, shape, *map(_cell, row.values()))
-        for one, shape, row in zip(layers, shapes, facts, strict=True)
+        (layer.name, layer.type, shape, *map(_cell, row.values()))
+        for layer, shape, row in zip(layers, shapes, facts, strict=True)
     ]
     for line in text_table([("name", "type", "shape", *_FACTS), *cells]):
         click.echo(line.rstrip())
@@ -165,19 +165,19 @@ def _nodes(graph: Graph) -> list[_Layer]:
     ]
 
 
-def _of_types(found: list[_Layer], types: tuple[str, ...]) -> list[_Layer]:
+def _of_types(listed: list[_Layer], types: tuple[str, ...]) -> list[_Layer]:
     """Layers of the named types, subclasses included, in any case of letters."""
     import difflib
 
     if not types:
-        return found
-    known = {name.lower(): name for one in found for name in (*one.bases, one.type)}
+        return listed
+    known = {name.lower(): name for layer in listed for name in (*layer.bases, layer.type)}
     for name in types:
         if name.lower() not in known:
             near = difflib.get_close_matches(name.lower(), known, n=3, cutoff=0.5)
-            hint = f"did you mean {' or '.join(known[one] for one in near)}?" if near else ""
+            hint = f"did you mean {' or '.join(known[name] for name in near)}?" if near else ""
             raise InputError(
                 f"the model has no layer of type {name!r}; {hint or 'it has ' + ', '.join(sorted(known.values()))}"
             )
     wanted = {name.lower() for name in types}
-    return [one for one in found if wanted & {name.lower() for name in (one.type, *one.bases)}]
+    return [layer for layer in listed if wanted & {name.lower() for name in (layer.type, *layer.bases)}]

@@ -48,5 +48,5 @@ def concept_graph(
     return ConceptGraph(decompose(samples, asked), subject.classes)
 
 
-def _widths(given: Any) -> tuple[Any, ...]:
-    return tuple(given) if isinstance(given, Iterable) else (given,)
+def _widths(widths: Any) -> tuple[Any, ...]:
+    return tuple(widths) if isinstance(widths, Iterable) else (widths,)

@@ -148,7 +148,10 @@ class MixedConcept(Concept):
         """
         count = self.count(shape[self.channels(len(shape) + 1, layer_name) - 1], layer_name=layer_name)
         known = {name: number for number, name in enumerate(self.names)} | {MEAN: count, REST: count + 1}
-        numbers: list[Any] = [known.get(one, one) if isinstance(one, str) else one for one in concept_ids]
+        numbers: list[Any] = [
+            known.get(identifier, identifier) if isinstance(identifier, str) else identifier
+            for identifier in concept_ids
+        ]
         wrong = [number for number in numbers if not is_integer(number)]
         if wrong:
             raise ConditionError(

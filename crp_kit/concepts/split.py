@@ -79,8 +79,8 @@ class Code(ABC):
 
     def decoded(self) -> torch.Tensor:
         """Return what the decoder makes of the code, (sample, channel, position)."""
-        made = torch.bmm(self.decoder.mT.expand(len(self.values), -1, -1), self.values)
-        return made + self.offset[:, None]
+        decoded_values = torch.bmm(self.decoder.mT.expand(len(self.values), -1, -1), self.values)
+        return decoded_values + self.offset[:, None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -242,10 +242,10 @@ class DecoderSplit(_Division):
         inverse, empty = self._parts()
         index, counted = self._chosen(numbers)
         codes = self._each_row(self.code.values).gather(1, index[..., None].expand(-1, -1, self.activation.shape[2]))
-        made = torch.bmm(self.code.decoder[index].mT, codes if counted is None else codes * counted[..., None])
+        result = torch.bmm(self.code.decoder[index].mT, codes if counted is None else codes * counted[..., None])
         mean, rest = self._with(0, numbers), self._with(1, numbers)
-        made[mean] += self.code.offset[:, None]
-        share = made * inverse
+        result[mean] += self.code.offset[:, None]
+        share = result * inverse
         share[rest] += empty[rest]
         return self.coefficient * share
 

@@ -64,15 +64,15 @@ class ClassLabels:
             return ids
         if isinstance(ids, LabelMask):
             return self._renumbered(ids)
-        return tuple(dict.fromkeys(self._number(one) for one in ids))
+        return tuple(dict.fromkeys(self._number(number) for number in ids))
 
     def _renumbered(self, label: LabelMask) -> LabelMask:
         """Return a mask in the model's classes, in which what the dataset does not name is no class."""
         mask = torch.full_like(label.mask, -1)
-        for one in label:
-            number = self.numbers[one] if one < len(self.numbers) else None
-            if number is not None:
-                mask[label.mask == one] = number
+        for old in label:
+            new = self.numbers[old] if old < len(self.numbers) else None
+            if new is not None:
+                mask[label.mask == old] = new
         return LabelMask.of(mask)
 
     @cached_property
@@ -109,7 +109,7 @@ class ModelClasses:
 
     def number_of(self, name: str, *, wordnet_id: str | None = None) -> int | None:
         """Return the class that a name means, if it is one's name, number, WordNet id or, in other spelling, name."""
-        exact = [number for number, one in enumerate(self.names) if one == name]
+        exact = [number for number, known in enumerate(self.names) if known == name]
         if exact:
             return exact[0] if len(exact) == 1 else None
         if re.fullmatch("[0-9]{1,9}", name):
@@ -132,8 +132,8 @@ class ModelClasses:
         """Classes by their names, and by each of several that one has, in plain spelling."""
         table: dict[str, tuple[int, ...]] = {}
         for number, name in enumerate(self.names):
-            for one in dict.fromkeys(_spelling(part) for part in (name, *name.split(","))):
-                table[one] = (*table.get(one, ()), number)
+            for spelling in dict.fromkeys(_spelling(part) for part in (name, *name.split(","))):
+                table[spelling] = (*table.get(spelling, ()), number)
         return table
 
 
@@ -177,8 +177,8 @@ def class_labels(dataset: Any, model: ModelClasses) -> ClassLabels | None:
     occurring = _occurring(dataset)
     pairs = enumerate(zip(names, identifiers, strict=True))
     numbers = tuple(
-        model.number_of(name, wordnet_id=one) if occurring is None or label in occurring else None
-        for label, (name, one) in pairs
+        model.number_of(name, wordnet_id=wordnet_id) if occurring is None or label in occurring else None
+        for label, (name, wordnet_id) in pairs
     )
     unknown = [name for label, name in enumerate(names) if numbers[label] is None and _occurs(label, occurring)]
     if unknown and not is_of_folders(dataset) and len(names) == model.count:

@@ -49,8 +49,8 @@ def inner_dataset(dataset: Any) -> Any:
     """Return the dataset whose labels a dataset gives: the one in a `torch.utils.data.Subset`, or in equal parts."""
     while isinstance(dataset, (Subset, ConcatDataset)):
         if isinstance(dataset, ConcatDataset):
-            inner = [inner_dataset(one) for one in dataset.datasets]
-            if len({class_names(one) for one in inner}) > 1:
+            inner = [inner_dataset(part) for part in dataset.datasets]
+            if len({class_names(part) for part in inner}) > 1:
                 return dataset
             dataset = inner[0]
         else:
@@ -74,16 +74,16 @@ def class_names(dataset: Any) -> tuple[str, ...]:
         names = next((column.names for column in columns if hasattr(column, "names")), None)
     if not isinstance(names, (Sequence, np.ndarray)) or isinstance(names, (str, bytes)):
         return ()
-    return tuple(escaped(", ".join(map(str, one)) if isinstance(one, tuple) else str(one)) for one in names)
+    return tuple(escaped(", ".join(map(str, name)) if isinstance(name, tuple) else str(name)) for name in names)
 
 
 def sample_files(dataset: Any, count: int) -> list[Path] | None:
     """Return the file of every sample, as the dataset lists it, or ``None`` where it lists none."""
     kept = (getattr(dataset, name, None) for name in ("samples", "imgs"))
-    files = next((one for one in kept if isinstance(one, Sequence)), ())
-    if not files or len(files) != count or not all(_is_file_entry(one) for one in files):
+    files = next((entry for entry in kept if isinstance(entry, Sequence)), ())
+    if not files or len(files) != count or not all(_is_file_entry(entry) for entry in files):
         return None
-    return [Path(str(one[0])) for one in files]
+    return [Path(str(entry[0])) for entry in files]
 
 
 def sample_labels(dataset: Any) -> list[int] | None:
@@ -92,9 +92,9 @@ def sample_labels(dataset: Any) -> list[int] | None:
     entries = getattr(inner, "samples", None)
     if not is_of_folders(dataset) or getattr(inner, "target_transform", None) is not None:
         return None
-    if not isinstance(entries, Sequence) or not all(_is_file_entry(one) and len(one) > 1 for one in entries):
+    if not isinstance(entries, Sequence) or not all(_is_file_entry(entry) and len(entry) > 1 for entry in entries):
         return None
-    return [int(one[1]) for one in entries if one[1] is not None]
+    return [int(entry[1]) for entry in entries if entry[1] is not None]
 
 
 def sample_names(dataset: Any, count: int) -> list[str] | None:

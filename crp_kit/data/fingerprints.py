@@ -21,7 +21,7 @@ _WHOLE, _MOST = 64, 500
 def evenly_spread(numbers: Sequence[int], count: int = _PROBED) -> list[int]:
     """Return at most `count` of some numbers, evenly spread, the first and the last included."""
     places = np.unique(np.linspace(0, len(numbers) - 1, min(count, len(numbers))).astype(int))
-    return [int(numbers[place]) for place in places]
+    return [int(numbers[position]) for position in places]
 
 
 def fingerprint(samples: NumberedSamples) -> str:
@@ -57,7 +57,7 @@ def sample_digests(samples: NumberedSamples, index: Sequence[int]) -> dict[int, 
         Numbers of all samples of the pass, those of other shards included.
     """
     read = (samples[number] for number in _part(index))
-    return {one[0]: short_digest(_content(one)) for one in read if not isinstance(one, Failure)}
+    return {sample[0]: short_digest(_content(sample)) for sample in read if not isinstance(sample, Failure)}
 
 
 def short_digest(data: bytes) -> str:
@@ -72,7 +72,7 @@ def _part(index: Sequence[int]) -> list[int]:
         return [int(number) for number in index]
     chosen = np.random.default_rng(0).choice(len(index), count, replace=False, shuffle=False)
     # With those of the dataset's own fingerprint, which a mended sample may change, so that digests decide instead.
-    return sorted({int(index[place]) for place in chosen} | set(evenly_spread(index)))
+    return sorted({int(index[position]) for position in chosen} | set(evenly_spread(index)))
 
 
 def _content(read: Sample | Failure) -> bytes:

@@ -82,9 +82,9 @@ def label_ids(label: Any) -> LabelIds:
             raise InputError("a label vector holds zeros and ones, or whole numbers that are class ids")
         return tuple(flat.nonzero().flatten().tolist())
     numbers = flat.tolist()
-    if any(math.isnan(one) or one < 0 for one in numbers):
+    if any(math.isnan(number) or number < 0 for number in numbers):
         return None
-    if any(math.isinf(one) or one != int(one) for one in numbers):
+    if any(math.isinf(number) or number != int(number) for number in numbers):
         raise InputError(f"a label is a whole number, the class id; got {label!r:.80}")
     return tuple(dict.fromkeys(map(int, numbers)))
 

@@ -88,8 +88,8 @@ class Preprocess:
         if self.shape is not None:
             shape = _sizes("shape", self.shape, "(time,) or (depth, height, width)", most=3)
             object.__setattr__(self, "shape", shape)
-        if self.interpolation not in [one.value for one in InterpolationMode]:
-            known = ", ".join(one.value for one in InterpolationMode)
+        if self.interpolation not in [mode.value for mode in InterpolationMode]:
+            known = ", ".join(mode.value for mode in InterpolationMode)
             raise InputError(f"interpolation is one of {known}; got {self.interpolation!r}")
 
     def __call__(self, image: Image.Image) -> torch.Tensor:
@@ -295,7 +295,7 @@ def _size(view: torch.Tensor) -> str:
 def _numbers(name: str, values: Any) -> tuple[float, ...]:
     """Return numbers by channel as a tuple, checked."""
     numbers = tuple(values) if isinstance(values, Sequence) and not isinstance(values, str) else ()
-    if not numbers or not all(isinstance(one, Real) and math.isfinite(one) for one in numbers):
+    if not numbers or not all(isinstance(value, Real) and math.isfinite(value) for value in numbers):
         raise InputError(f"{name} has a finite number for each channel, such as (0.5,) for grey; got {values!r:.60}")
     return numbers
 

@@ -95,7 +95,7 @@ def _of_batch(subject: Subject, layer: str, batch: Batch, targets: TargetPolicy 
         try:
             coefficient = coefficients_at(run, lambda output: policy(output, batch.labels), layer=layer)
         except UnlabelledError as error:
-            raise InputError(f"sample {batch.samples[error.place]}: {error}") from error
+            raise InputError(f"sample {batch.samples[error.row]}: {error}") from error
     return Observed(
         batch.samples,
         flat_channels(activation, axis),

@@ -102,7 +102,7 @@ class Detector(nn.Module):
         with unrecorded():
             sizes = [tuple(images.shape[-2:])] * len(images)
             detected = own.transform.postprocess(detected, batch.image_sizes, sizes)
-            about = torch.stack([described(one, logits.shape[1]) for one in detected]).to(logits)
+            about = torch.stack([described(detections, logits.shape[1]) for detections in detected]).to(logits)
         return torch.cat([about, logits], 2)
 
     def _of_anchors(self, batch: Any, features: Features) -> tuple[torch.Tensor, Detections]:
@@ -137,8 +137,10 @@ class Detector(nn.Module):
             pooled = heads.box_roi_pool.forward(features, proposals, batch.image_sizes)
             logits, regression = heads.box_predictor.forward(heads.box_head.forward(pooled))
             post = heads.postprocess_detections(logits, regression, proposals, batch.image_sizes)
-            detections = [dict(zip(("boxes", "scores", "labels"), one, strict=True)) for one in zip(*post, strict=True)]
-            counts = [len(one) for one in proposals]
+            detections = [
+                dict(zip(("boxes", "scores", "labels"), values, strict=True)) for values in zip(*post, strict=True)
+            ]
+            counts = [len(values) for values in proposals]
             decoded = heads.box_coder.decode(regression, proposals).split(counts)
             scores = logits.softmax(-1).split(counts)
             chosen = []
@@ -170,7 +172,7 @@ def _as_suppressed(model: nn.Module, heads: dict[str, torch.Tensor], anchors: An
     """Return head outputs and anchors as the model's suppression takes them: of most models split by map."""
     if _family(model) == "SSD":
         return heads, anchors
-    sizes = [one.shape[-2] * one.shape[-1] for one in maps]
+    sizes = [features.shape[-2] * features.shape[-1] for features in maps]
     each = heads["cls_logits"].shape[1] // sum(sizes)
     sizes = [size * each for size in sizes]
     return {name: list(torch.split(value, sizes, 1)) for name, value in heads.items()}, [

@@ -102,10 +102,10 @@ class _Best:
         sums.index_add_(1, self.flat, heatmaps.detach().flatten(1).double())
         values = sums.numpy()
         row = (np.abs(values) if self.signed else values).argmax(0)
-        found = values[row, np.arange(len(self.row))]
-        better = np.abs(found) > np.abs(self.relevance) if self.signed else found > self.relevance
+        totals = values[row, np.arange(len(self.row))]
+        better = np.abs(totals) > np.abs(self.relevance) if self.signed else totals > self.relevance
         self.row[better] = row[better] + self.seen
-        self.relevance[better] = found[better]
+        self.relevance[better] = totals[better]
         self.seen += len(heatmaps)
 
 

@@ -67,41 +67,41 @@ def segment(
     >>> segment("changes", np.array([[0.0], [0.1], [5.0], [5.1], [5.0]]), count=2)
     array([0, 0, 1, 1, 1])
     """
-    place = image.shape[:-1]
+    shape = image.shape[:-1]
     if not isinstance(regions, str):
         _refuse(count=count, cell=cell, of="labels that are given")
-        return _numbered(_labels(regions, place))
+        return _numbered(_labels(regions, shape))
     if regions not in get_args(Segmentation):
         raise InputError(
-            f"regions is 'grid', 'pixels', 'slic' or labels ({_AXES[len(place)]}); got {regions!r}"
-            + (", or 'changes' for a signal" if len(place) == 1 else "")
+            f"regions is 'grid', 'pixels', 'slic' or labels ({_AXES[len(shape)]}); got {regions!r}"
+            + (", or 'changes' for a signal" if len(shape) == 1 else "")
         )
     if regions == "pixels":
         _refuse(count=count, cell=cell, of="single pixels")
-        return np.arange(math.prod(place)).reshape(place)
+        return np.arange(math.prod(shape)).reshape(shape)
     if regions == "slic":
         _refuse(cell=cell, of="superpixels")
         return _superpixels(image, count)
     if regions == "changes":
         _refuse(cell=cell, of="changes")
-        if len(place) != 1:
-            raise InputError(f"changes are those of a signal (time,); of ({_AXES[len(place)]}) take 'grid' or 'slic'")
+        if len(shape) != 1:
+            raise InputError(f"changes are those of a signal (time,); of ({_AXES[len(shape)]}) take 'grid' or 'slic'")
         return change_points(image, STRETCHES if count is None else check_integer("count", count, low=1))
-    return _grid(place, count, cell)
+    return _grid(shape, count, cell)
 
 
-def _refuse(*, of: str, **given: Any) -> None:
-    named = [name for name, value in given.items() if value is not None]
+def _refuse(*, of: str, **options: Any) -> None:
+    named = [name for name, value in options.items() if value is not None]
     if named:
         raise InputError(f"{named[0]} is for {'a grid' if named[0] == 'cell' else 'a grid or slic'}, not for {of}")
 
 
-def _labels(regions: Any, place: tuple[int, ...]) -> npt.NDArray[Any]:
+def _labels(regions: Any, shape: tuple[int, ...]) -> npt.NDArray[Any]:
     """Return labels that were given, checked."""
     array = regions.detach().cpu().numpy() if isinstance(regions, torch.Tensor) else np.asarray(regions)
-    if array.dtype.kind not in "iu" or array.shape != place:
+    if array.dtype.kind not in "iu" or array.shape != shape:
         raise InputError(
-            f"labels are whole numbers ({_AXES[len(place)]}), here {place}; got shape {array.shape} of {array.dtype}"
+            f"labels are whole numbers ({_AXES[len(shape)]}), here {shape}; got shape {array.shape} of {array.dtype}"
         )
     return array
 
@@ -111,35 +111,35 @@ def _numbered(labels: npt.NDArray[Any]) -> Integers:
     return np.unique(labels, return_inverse=True)[1].reshape(labels.shape).astype(np.int64)
 
 
-def _grid(place: tuple[int, ...], count: Any, cell: Any) -> Integers:
+def _grid(shape: tuple[int, ...], count: Any, cell: Any) -> Integers:
     """Return the cells of a grid of any number of axes: (*place)."""
     if count is not None and cell is not None:
         raise InputError("count and cell both say how fine the grid is; give one of them")
     if cell is not None:
-        sides = _each("cell", cell if isinstance(cell, tuple) else (cell,) * len(place), len(place))
-        along = [np.arange(size) // side for size, side in zip(place, sides, strict=True)]
+        sides = _each("cell", cell if isinstance(cell, tuple) else (cell,) * len(shape), len(shape))
+        along = [np.arange(size) // side for size, side in zip(shape, sides, strict=True)]
     else:
-        cells = _cells(place, (STRETCHES if len(place) == 1 else COUNT) if count is None else count)
-        along = [np.arange(size) * number // size for size, number in zip(place, cells, strict=True)]
-    labels = np.zeros(place, dtype=np.int64)
+        cells = _cells(shape, (STRETCHES if len(shape) == 1 else COUNT) if count is None else count)
+        along = [np.arange(size) * number // size for size, number in zip(shape, cells, strict=True)]
+    labels = np.zeros(shape, dtype=np.int64)
     for axis, numbers in enumerate(along):
-        shape = [-1 if other == axis else 1 for other in range(len(place))]
-        labels = labels * (int(numbers[-1]) + 1) + numbers.reshape(shape)
+        broadcast = [-1 if other == axis else 1 for other in range(len(shape))]
+        labels = labels * (int(numbers[-1]) + 1) + numbers.reshape(broadcast)
     return labels
 
 
-def _cells(place: tuple[int, ...], count: Any) -> tuple[int, ...]:
+def _cells(shape: tuple[int, ...], count: Any) -> tuple[int, ...]:
     """Return the cells along each axis of a grid of so many, as nearly equal in their sides as can be."""
     if isinstance(count, tuple):
-        numbers = _each("count", count, len(place))
-        if any(number > size for number, size in zip(numbers, place, strict=True)):
-            raise InputError(f"a grid of {_words(numbers)} is finer than {'x'.join(map(str, place))} pixels")
+        numbers = _each("count", count, len(shape))
+        if any(number > size for number, size in zip(numbers, shape, strict=True)):
+            raise InputError(f"a grid of {_words(numbers)} is finer than {'x'.join(map(str, shape))} pixels")
         return numbers
     left, numbers = float(check_integer("count", count, low=1)), ()
-    for axis, size in enumerate(place):
-        rest = math.prod(place[axis:])
-        last = axis == len(place) - 1
-        number = min(max(round(left if last else size * (left / rest) ** (1 / (len(place) - axis))), 1), size)
+    for axis, size in enumerate(shape):
+        rest = math.prod(shape[axis:])
+        last = axis == len(shape) - 1
+        number = min(max(round(left if last else size * (left / rest) ** (1 / (len(shape) - axis))), 1), size)
         numbers, left = (*numbers, number), left / number
     return numbers
 

@@ -21,8 +21,8 @@ Choices = list[tuple[Choice, ...]]
 class UnlabelledError(InputError):
     """A sample without a label, where relevance was to start from the label."""
 
-    def __init__(self, place: int, problem: str = "it has no label") -> None:
-        self.place = place
+    def __init__(self, row: int, problem: str = "it has no label") -> None:
+        self.row = row
         super().__init__(f"{problem}; start from target='prediction' instead, or leave the sample out")
 
 
@@ -41,12 +41,12 @@ def regions(output: torch.Tensor, share: float) -> Choices:
 def masks(output: torch.Tensor, labels: Labels) -> Choices:
     """Return each class of the masks that are labels, over its positions there that the model sees too."""
     chosen: Choices = []
-    for place, (scores, label) in enumerate(zip(output, labels, strict=True)):
+    for row, (scores, label) in enumerate(zip(output, labels, strict=True)):
         if not isinstance(label, LabelMask):
-            raise UnlabelledError(place, "its label is no mask, whole numbers (height, width)")
+            raise UnlabelledError(row, "its label is no mask, whole numbers (height, width)")
         mask, best = label.mask.to(scores.device), scores.argmax(0)
         if mask.shape != best.shape:
-            raise UnlabelledError(place, f"its mask has shape {tuple(mask.shape)}, the output {tuple(best.shape)}")
+            raise UnlabelledError(row, f"its mask has shape {tuple(mask.shape)}, the output {tuple(best.shape)}")
         own = [(cls, mask == cls) for cls in label if cls < len(scores)]
         chosen.append(tuple(Region(cls, where) for cls, where in own if bool((where & (best == cls)).any())))
     return chosen
@@ -66,9 +66,9 @@ def boxes(output: torch.Tensor, score: float) -> Choices:
 def binary(output: torch.Tensor, labels: Labels) -> Choices:
     """Return the class 0 or 1 of each sample's label, for a network with one logit."""
     chosen: Choices = []
-    for place, label in enumerate(labels):
+    for row, label in enumerate(labels):
         if label is None or len(label) != 1 or label[0] not in (0, 1):
-            raise UnlabelledError(place, f"its label is not 0 or 1, but {None if label is None else list(label)}")
+            raise UnlabelledError(row, f"its label is not 0 or 1, but {None if label is None else list(label)}")
         chosen.append((Binary(label[0]),))
     return chosen
 

@@ -48,7 +48,7 @@ def first_look(
         If no sample can be read.
     """
     read = [samples[number] for number in evenly_spread(index.tolist())]
-    images = dict(one[:2] for one in read if not isinstance(one, Failure)) or dict([samples.first(index)[:2]])
+    images = dict(sample[:2] for sample in read if not isinstance(sample, Failure)) or dict([samples.first(index)[:2]])
     preferred = (preprocess.channels, *preprocess.size) if isinstance(preprocess, Preprocess) else None
     form = Form.usual(list(images.values()), preferred)
     fitting = {number: image.to(form.dtype) for number, image in images.items() if tuple(image.shape) == form.shape}
@@ -83,8 +83,8 @@ def input_digests(subject: Subject, images: Mapping[int, torch.Tensor]) -> dict[
     """Return digests, by number, of the model inputs that images become: another preprocessing gives others."""
     inputs = {number: subject.normalised(image[None]).detach() for number, image in images.items()}
     return {
-        number: short_digest(f"{tuple(one.shape)} {one.dtype}\n".encode() + tensor_bytes(one))
-        for number, one in inputs.items()
+        number: short_digest(f"{tuple(tensor.shape)} {tensor.dtype}\n".encode() + tensor_bytes(tensor))
+        for number, tensor in inputs.items()
     }
 
 

@@ -37,7 +37,7 @@ def code_text(function: FunctionType) -> str:
 
 def globals_read(code: CodeType) -> list[str]:
     """Return the global names that a function, and those inside it, read, in alphabetical order."""
-    names = {one.argval for one in dis.get_instructions(code) if one.opname in _GLOBALS}
+    names = {instruction.argval for instruction in dis.get_instructions(code) if instruction.opname in _GLOBALS}
     for constant in code.co_consts:
         if isinstance(constant, CodeType):
             names.update(globals_read(constant))
@@ -57,7 +57,7 @@ def _definition(code: CodeType) -> _Definition | None:
 
 def _first_line(node: _Definition) -> int:
     decorators = [] if isinstance(node, ast.Lambda) else node.decorator_list
-    return min([node.lineno, *(one.lineno for one in decorators)])
+    return min([node.lineno, *(decorator.lineno for decorator in decorators)])
 
 
 def _compiled(node: _Definition, around: Sequence[str]) -> CodeType | None:
@@ -73,7 +73,7 @@ def _compiled(node: _Definition, around: Sequence[str]) -> CodeType | None:
         whole = compile(ast.fix_missing_locations(module), "<function>", "exec")
     except (SyntaxError, ValueError, RecursionError):
         return None
-    codes = [one for one in _codes(next(_codes(whole))) if one.co_firstlineno == node.lineno]
+    codes = [inner_code for inner_code in _codes(next(_codes(whole))) if inner_code.co_firstlineno == node.lineno]
     return codes[-1] if codes else None  # after those of its defaults
 
 
@@ -81,17 +81,17 @@ def _codes(code: CodeType) -> Iterator[CodeType]:
     return (constant for constant in code.co_consts if isinstance(constant, CodeType))
 
 
-def _is_same(one: CodeType | None, other: CodeType) -> bool:
+def _is_same(code: CodeType | None, other: CodeType) -> bool:
     """Return whether two codes have the same instructions, names and constants, wherever they are from."""
-    if one is None or any(
-        getattr(one, name) != getattr(other, name) for name in ("co_code", "co_names", "co_varnames", "co_freevars")
+    if code is None or any(
+        getattr(code, name) != getattr(other, name) for name in ("co_code", "co_names", "co_varnames", "co_freevars")
     ):
         return False
-    return len(one.co_consts) == len(other.co_consts) and all(
+    return len(code.co_consts) == len(other.co_consts) and all(
         _is_same(first, second)
         if isinstance(first, CodeType) and isinstance(second, CodeType)
         else type(first) is type(second) and _constant(first) == _constant(second)
-        for first, second in zip(one.co_consts, other.co_consts, strict=True)
+        for first, second in zip(code.co_consts, other.co_consts, strict=True)
     )
 
 
@@ -120,23 +120,25 @@ def _has_docstring(body: Any) -> bool:
 
 def _instructions(code: CodeType) -> Iterator[str]:
     """Yield the constants, names and operators of a code in their order."""
-    for one in dis.get_instructions(code):
-        operation, _, operator = one.opname.partition("_")
-        if one.opname in _CONSTANTS:
-            if isinstance(one.argval, CodeType):
-                yield from _instructions(one.argval)
-            elif one.argval is not None:
-                yield _constant(one.argval)
-        elif one.opname in _NAMES:
-            yield str(one.argval)
-        elif one.opname.startswith("LOAD_FAST") and not one.opname.endswith("CLEAR"):
-            yield from [one.argval] if isinstance(one.argval, str) else one.argval
-        elif one.opname == "BINARY_OP":
-            yield one.argrepr
+    for instruction in dis.get_instructions(code):
+        operation, _, operator = instruction.opname.partition("_")
+        if instruction.opname in _CONSTANTS:
+            if isinstance(instruction.argval, CodeType):
+                yield from _instructions(instruction.argval)
+            elif instruction.argval is not None:
+                yield _constant(instruction.argval)
+        elif instruction.opname in _NAMES:
+            yield str(instruction.argval)
+        elif instruction.opname.startswith("LOAD_FAST") and not instruction.opname.endswith("CLEAR"):
+            yield from [instruction.argval] if isinstance(instruction.argval, str) else instruction.argval
+        elif instruction.opname == "BINARY_OP":
+            yield instruction.argrepr
         elif operation in ("BINARY", "INPLACE"):
             yield _OPERATORS.get(operator, operator) + "=" * (operation == "INPLACE")
-        elif one.opname in ("COMPARE_OP", "IS_OP", "CONTAINS_OP"):
-            yield one.argrepr.removeprefix("bool(").removesuffix(")") or f"{one.opname} {one.arg}"
+        elif instruction.opname in ("COMPARE_OP", "IS_OP", "CONTAINS_OP"):
+            yield (
+                instruction.argrepr.removeprefix("bool(").removesuffix(")") or f"{instruction.opname} {instruction.arg}"
+            )
         elif operation == "UNARY":
             yield operator
 

@@ -93,9 +93,9 @@ class _Survey:
         target, known = np.full(len(index), -1, "i8"), np.zeros(len(index), "i8")
         for cls, samples in self.members.items():
             if cls is not None:
-                places = np.searchsorted(index, samples)
-                target[places] = cls
-                known[places] += 1
+                positions = np.searchsorted(index, samples)
+                target[positions] = cls
+                known[positions] += 1
         return np.where(known == 1, target, -1)
 
 
@@ -144,7 +144,7 @@ def import_zennit_crp(
     folder, origin = Path(folder), origin or Origin(command="crp_kit.atlas.import_zennit_crp")
     workspace = BuildFolder(Path(path), resume=False, overwrite=overwrite)
     suffix = _suffix(folder, aggregate, abs_norm)
-    sources = [one for mode in MODES for one in _sources(folder, mode, suffix)]
+    sources = [source for mode in MODES for source in _sources(folder, mode, suffix)]
     if not sources:
         raise AtlasError(
             f"the folders …_{suffix} in {str(folder)!r} hold only parts that an interrupted run has left, such as "
@@ -168,18 +168,18 @@ def _suffix(folder: Path, aggregate: str | None, abs_norm: bool | None) -> str:
     if not folder.is_dir():
         raise AtlasError(f"no folder {str(folder)!r}")
     known: set[str] = set()
-    for one in folder.iterdir():
-        found = re.fullmatch(r"(?:Rel|Act)Max_((?:sum|max)_(?:un)?normed)", one.name)
+    for child in folder.iterdir():
+        match = re.fullmatch(r"(?:Rel|Act)Max_((?:sum|max)_(?:un)?normed)", child.name)
         # zennit-crp makes folders before it has anything to put into them.
-        if found and any(one.glob("*.npy")):
-            known.add(found[1])
+        if match and any(child.glob("*.npy")):
+            known.add(match[1])
     if not known:
         raise AtlasError(
             f"{str(folder)!r} has no folder RelMax_… or ActMax_… with arrays of zennit-crp in it; name the folder that "
             f"was the path of its FeatureVisualization"
         )
     norm = {None: ("normed", "unnormed"), True: ("normed",), False: ("unnormed",)}[abs_norm]
-    wanted = {f"{one}_{other}" for one in ([aggregate] if aggregate else ["sum", "max"]) for other in norm}
+    wanted = {f"{kind}_{ending}" for kind in ([aggregate] if aggregate else ["sum", "max"]) for ending in norm}
     chosen = known & wanted
     if len(chosen) != 1:
         raise AtlasError(
@@ -192,9 +192,9 @@ def _suffix(folder: Path, aggregate: str | None, abs_norm: bool | None) -> str:
 def _sources(folder: Path, mode: Mode, suffix: str) -> list[_Source]:
     """Return the layers of one mode in the order of their names, numbers in them as numbers."""
     tops, classes = (folder / f"{name}_{suffix}" for name in _FOLDERS[mode])
-    found = _stems(tops)
-    parts = {name: layer for name in found if (layer := _layer_of_part(tops / name, classes))}
-    layers = [name for name in found if name not in parts]
+    stems = _stems(tops)
+    parts = {name: layer for name in stems if (layer := _layer_of_part(tops / name, classes))}
+    layers = [name for name in stems if name not in parts]
     lost = sorted({layer for layer in parts.values() if layer not in layers})
     if layers and lost:
         warnings.warn(
@@ -202,7 +202,7 @@ def _sources(folder: Path, mode: Mode, suffix: str) -> list[_Source]:
             CrpKitWarning,
             stacklevel=3,
         )
-    layers.sort(key=lambda name: [int(one) if one.isdecimal() else one for one in re.split(r"(\d+)", name)])
+    layers.sort(key=lambda name: [int(digits) if digits.isdecimal() else digits for digits in re.split(r"(\d+)", name)])
     listed = _listed(classes)
     return [_Source(name, mode, tops / name, _by_class(classes / name, listed)) for name in layers]
 
@@ -210,7 +210,7 @@ def _sources(folder: Path, mode: Mode, suffix: str) -> list[_Source]:
 def _stems(folder: Path) -> set[str]:
     """Return the names of all rankings in a folder: those of their files without the ends."""
     ends = tuple(f"_{part}.npy" for part in _PARTS.values())
-    names = [one.name for one in folder.iterdir()] if folder.is_dir() else []
+    names = [file.name for file in folder.iterdir()] if folder.is_dir() else []
     return {name.rpartition("_")[0] for name in names if name.endswith(ends)}
 
 
@@ -220,14 +220,14 @@ def _layer_of_part(stem: Path, classes: Path) -> str | None:
     A part is called layer_0_100 if it is of the samples 0 to 99, but a layer may be called so too. The folders with the
     rankings by class bear the names of layers alone; without them the samples tell.
     """
-    found = re.fullmatch(r"(.+)_(\d+)_(\d+)", stem.name)
-    if found is None or (classes / stem.name).is_dir():
+    match = re.fullmatch(r"(.+)_(\d+)_(\d+)", stem.name)
+    if match is None or (classes / stem.name).is_dir():
         return None
-    if not (classes / found[1]).is_dir():
+    if not (classes / match[1]).is_dir():
         samples = _ranking(stem)["sample"]
-        if ((samples < int(found[2])) | (samples >= int(found[3]))).any():
+        if ((samples < int(match[2])) | (samples >= int(match[3]))).any():
             return None
-    return found[1]
+    return match[1]
 
 
 def _listed(classes: Path) -> set[int]:
@@ -236,30 +236,30 @@ def _listed(classes: Path) -> set[int]:
     if not file.is_file():
         return set()
     try:
-        return {int(one) for one in _read(file).ravel().tolist()}
+        return {int(number) for number in _read(file).ravel().tolist()}
     except ValueError as error:
         raise AtlasError(f"{file} should hold the numbers of classes: {error}") from error
 
 
 def _by_class(folder: Path, listed: set[int]) -> dict[int, Path]:
     """Return the rankings by class of a layer; those of other classes are left from an earlier run."""
-    return {int(one): folder / one for one in sorted(_stems(folder)) if one.isdecimal() and int(one) in listed}
+    return {int(name): folder / name for name in sorted(_stems(folder)) if name.isdecimal() and int(name) in listed}
 
 
 def _ranking(stem: Path) -> Ranking:
     """Read a ranking and check it."""
-    found = {name: _read(stem.with_name(f"{stem.name}_{part}.npy")) for name, part in _PARTS.items()}
-    shapes = {one.shape for one in found.values()}
-    if len(shapes) != 1 or found["score"].ndim != 2 or found["score"].size == 0:
+    arrays = {name: _read(stem.with_name(f"{stem.name}_{part}.npy")) for name, part in _PARTS.items()}
+    shapes = {values.shape for values in arrays.values()}
+    if len(shapes) != 1 or arrays["score"].ndim != 2 or arrays["score"].size == 0:
         raise AtlasError(f"the arrays {stem}_….npy should all be (k, concept); they are {sorted(shapes)}")
-    kinds = {name: one.dtype.kind for name, one in found.items()}
+    kinds = {name: values.dtype.kind for name, values in arrays.items()}
     if kinds["score"] != "f" or {kinds["sample"], kinds["position"]} - set("iu"):
         raise AtlasError(f"the arrays {stem}_….npy should hold floats (rel) and whole numbers (data, rf)")
-    if not np.isfinite(found["score"]).all():
+    if not np.isfinite(arrays["score"]).all():
         raise AtlasError(f"the scores {stem}_rel.npy have values that are not-a-number or infinite")
-    if (found["sample"] < 0).any() or (found["position"] < 0).any():
+    if (arrays["sample"] < 0).any() or (arrays["position"] < 0).any():
         raise AtlasError(f"the arrays {stem}_….npy have sample numbers or positions below 0")
-    return _once({name: one.T.astype(_EMPTY[name][0]) for name, one in found.items()})
+    return _once({name: values.T.astype(_EMPTY[name][0]) for name, values in arrays.items()})
 
 
 def _read(file: Path) -> Array:

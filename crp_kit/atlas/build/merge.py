@@ -105,7 +105,7 @@ def _in_order(files: Sequence[H5File]) -> list[H5File]:
     AtlasError
         If they are not all the shards of one division, each finished and there once.
     """
-    found: dict[int, H5File] = {}
+    by_number: dict[int, H5File] = {}
     shards = read_progress(files[0]).shards
     for file in files:
         progress = read_progress(file)
@@ -118,13 +118,15 @@ def _in_order(files: Sequence[H5File]) -> list[H5File]:
             )
         if progress.shards != shards:
             raise AtlasError(f"{file.path} is one of {progress.shards} shards, {files[0].path} one of {shards}")
-        if progress.shard in found:
-            raise AtlasError(f"{file.path} and {found[progress.shard].path} are both shard {progress.shard}/{shards}")
-        found[progress.shard] = file
-    missing = [f"{number}/{shards}" for number in range(shards) if number not in found]
+        if progress.shard in by_number:
+            raise AtlasError(
+                f"{file.path} and {by_number[progress.shard].path} are both shard {progress.shard}/{shards}"
+            )
+        by_number[progress.shard] = file
+    missing = [f"{number}/{shards}" for number in range(shards) if number not in by_number]
     if missing:
         raise AtlasError(f"{len(missing)} of {shards} shards are missing: {', '.join(missing[:10])}")
-    return [found[number] for number in range(shards)]
+    return [by_number[number] for number in range(shards)]
 
 
 def _attributes(files: Sequence[H5File]) -> dict[str, AttributeColumn]:
@@ -142,7 +144,7 @@ def _attributes(files: Sequence[H5File]) -> dict[str, AttributeColumn]:
     kinds = [{name: column.kind for name, column in part.items()} for part in parts]
     for file, own in zip(files, kinds, strict=True):
         if own != kinds[0]:
-            theirs, mine = (", ".join(map(str, one)) or "none" for one in (kinds[0], own))
+            theirs, mine = (", ".join(map(str, kind)) or "none" for kind in (kinds[0], own))
             raise AtlasError(
                 f"{files[0].path} and {file.path} hold different attributes of their samples ({theirs}; {mine}): build "
                 f"them of the same data"

@@ -61,11 +61,11 @@ class Collector:
         InputError
             If the preprocessing makes no batch of finite numbers.
         """
-        made = self.subject.normalised(images)
-        if not is_finite(made):
-            bad = sum(not is_finite(image) for image in made)
+        inputs = self.subject.normalised(images)
+        if not is_finite(inputs):
+            bad = sum(not is_finite(image) for image in inputs)
             raise InputError(f"preprocess makes values that are NaN or infinite from {bad} of the images")
-        return self.subject.attribution.engine.run(made, self.subject.composite)
+        return self.subject.attribution.engine.run(inputs, self.subject.composite)
 
     def seen(self, batch: Batch, check: Callable[[], object] = lambda: None) -> Seen:
         """Return what the samples of a batch show. The batch has at least one sample.
@@ -100,7 +100,7 @@ class Collector:
             if wrong_ids:
                 raise ConceptRangeError("y", wrong_ids, self.classes, what="class")
         except UnlabelledError as error:
-            raise InputError(f"sample {batch.samples[error.place]}: {error}") from error
+            raise InputError(f"sample {batch.samples[error.row]}: {error}") from error
         except ConceptRangeError as error:
             wrong = [n for n, ids in zip(batch.samples, chosen, strict=True) if set(ids) & set(error.ids)]
             raise InputError(f"sample {wrong[0]}: {error}" if wrong else str(error)) from error
@@ -174,14 +174,18 @@ def _joined(parts: Sequence[Seen]) -> Seen:
 
     def beside(arrays: Sequence[Array], slots: int, fill: int = 0) -> Array:
         wide = (
-            np.pad(one, [(0, slots - len(one)), *[(0, 0)] * (one.ndim - 1)], constant_values=fill) for one in arrays
+            np.pad(array, [(0, slots - len(array)), *[(0, 0)] * (array.ndim - 1)], constant_values=fill)
+            for array in arrays
         )
         return np.concatenate(list(wide), 1)
 
-    def layers(several: Sequence[Mapping[str, tuple[Array, Array]]], slots: int) -> dict[str, tuple[Array, Array]]:
+    def layers(measured: Sequence[Mapping[str, tuple[Array, Array]]], slots: int) -> dict[str, tuple[Array, Array]]:
         return {
-            name: (beside([one[name][0] for one in several], slots), beside([one[name][1] for one in several], slots))
-            for name in several[0]
+            name: (
+                beside([by_layer[name][0] for by_layer in measured], slots),
+                beside([by_layer[name][1] for by_layer in measured], slots),
+            )
+            for name in measured[0]
         }
 
     return Seen(
@@ -200,12 +204,14 @@ def _joined_facts(parts: Sequence[SampleFacts]) -> SampleFacts:
 def _relevance_scores(sample: Integers, slots: Integers, score: Array, position: Array) -> ModeScores:
     """Sort relevance, (slot, sample, concept), into rows: a sample has as many as it has targets."""
     held = slots >= 0
-    place, slot = np.nonzero(held.T)
-    rows = Rows(sample[place], slots[slot, place], score[slot, place], position[slot, place])
+    sample_index, slot = np.nonzero(held.T)
+    rows = Rows(
+        sample[sample_index], slots[slot, sample_index], score[slot, sample_index], position[slot, sample_index]
+    )
     if len(slots) == 1 and held.all():
         return ModeScores(rows, rows, rows)
     some = np.flatnonzero(held.any(0)) if len(slots) else np.zeros(0, int)
-    first = rows.taken(np.unique(place, return_index=True)[1])
+    first = rows.taken(np.unique(sample_index, return_index=True)[1])
     if not len(some):
         return ModeScores(rows, first, rows)
     choice = np.where(held[:, some, None], score[:, some], -np.inf).argmax(0)  # the first of equals
@@ -216,9 +222,9 @@ def _relevance_scores(sample: Integers, slots: Integers, score: Array, position:
 
 def _activation_scores(rows: Rows, slots: Integers) -> ModeScores:
     """Sort activation, one row for each sample, into rows for each of its classes."""
-    place, slot = np.nonzero(slots.T >= 0)
-    whole = np.array_equal(place, np.arange(len(rows.sample)))
-    by_class = rows if whole else rows.taken(place, slots[slot, place])
+    sample_index, slot = np.nonzero(slots.T >= 0)
+    whole = np.array_equal(sample_index, np.arange(len(rows.sample)))
+    by_class = rows if whole else rows.taken(sample_index, slots[slot, sample_index])
     return ModeScores(by_class, rows, rows)
 
 

@@ -108,11 +108,11 @@ def _bound(text: str) -> float:
 
 
 def _labels(output: torch.Tensor, labels: Labels) -> list[tuple[int, ...]]:
-    for place, label in enumerate(labels):
+    for row, label in enumerate(labels):
         if label is None:
-            raise UnlabelledError(place)
+            raise UnlabelledError(row)
         if isinstance(label, LabelMask):
-            raise UnlabelledError(place, "its label is a mask, which target='masks' starts from")
+            raise UnlabelledError(row, "its label is a mask, which target='masks' starts from")
     return [label for label in labels if label is not None]
 
 

@@ -152,20 +152,20 @@ class Header:
         """
         known = {"str": str, "int": int, "bool": bool}
         values = {}
-        for one in fields(cls):
-            if one.name not in attributes and one.default is not MISSING:
+        for entry in fields(cls):
+            if entry.name not in attributes and entry.default is not MISSING:
                 continue
-            value = attributes.get(one.name)
-            kind = known[str(one.type)]
+            value = attributes.get(entry.name)
+            kind = known[str(entry.type)]
             fits = is_integer(value) if kind is int else isinstance(value, (bool, np.bool_) if kind is bool else str)
             if not fits:
-                raise AtlasError(f"its attribute {one.name!r} is missing or no {kind.__name__}: {value!r}")
-            values[one.name] = kind(value)
+                raise AtlasError(f"its attribute {entry.name!r} is missing or no {kind.__name__}: {value!r}")
+            values[entry.name] = kind(value)
         return cls(**values)
 
     def attributes(self) -> Attributes:
         """Return everything as attributes, without fingerprints that are not known and what older files lack."""
-        values = {one.name: getattr(self, one.name) for one in fields(self)}
+        values = {entry.name: getattr(self, entry.name) for entry in fields(self)}
         return {name: value for name, value in values.items() if value or name not in _OMITTED}
 
     def lasting(self) -> Attributes:
@@ -175,23 +175,23 @@ class Header:
 
     def differences(self, other: Header) -> list[str]:
         """Say where another header differs, the words for model and dataset apart; this one's value first."""
-        found = []
+        reasons = []
         ignored = {"model", "dataset"} | ({"dataset_sha256"} if self._has_samples_of(other) else set())
-        for one in fields(self):
-            mine, theirs = getattr(self, one.name), getattr(other, one.name)
-            if mine == theirs or one.name in ignored:
+        for entry in fields(self):
+            mine, theirs = getattr(self, entry.name), getattr(other, entry.name)
+            if mine == theirs or entry.name in ignored:
                 continue
-            if one.name.endswith("_digests"):
-                found += [_FINGERPRINTS[one.name].format(number) for number in _differing(mine, theirs)[:1]]
-            elif one.name in _FINGERPRINTS:
-                found += [_FINGERPRINTS[one.name]] if mine and theirs else []
-            elif one.name == "composite":
-                found.append(_rule_difference(mine, theirs))
-            elif one.name.endswith("_sha256"):
-                found.append(f"{one.name.removesuffix('_sha256')} has another content (SHA-256)")
+            if entry.name.endswith("_digests"):
+                reasons += [_FINGERPRINTS[entry.name].format(number) for number in _differing(mine, theirs)[:1]]
+            elif entry.name in _FINGERPRINTS:
+                reasons += [_FINGERPRINTS[entry.name]] if mine and theirs else []
+            elif entry.name == "composite":
+                reasons.append(_rule_difference(mine, theirs))
+            elif entry.name.endswith("_sha256"):
+                reasons.append(f"{entry.name.removesuffix('_sha256')} has another content (SHA-256)")
             else:
-                found.append(f"{one.name} is {mine!r} there and {theirs!r} here")
-        return found
+                reasons.append(f"{entry.name} is {mine!r} there and {theirs!r} here")
+        return reasons
 
     def _has_samples_of(self, other: Header) -> bool:
         """Return whether names and digests are known and agree, in which a mended sample makes no difference."""
@@ -213,17 +213,17 @@ def digests_text(digests: Mapping[int, str]) -> str:
 
 def _differing(mine: str, theirs: str) -> list[str]:
     """Return the numbers of samples of which both know digests, and other ones."""
-    one, other = (dict(pair.split(":", 1) for pair in text.split() if ":" in pair) for text in (mine, theirs))
-    return [number for number in one if other.get(number, one[number]) != one[number]]
+    first, second = (dict(pair.split(":", 1) for pair in text.split() if ":" in pair) for text in (mine, theirs))
+    return [number for number in first if second.get(number, first[number]) != first[number]]
 
 
 def _rule_difference(mine: str, theirs: str) -> str:
     """Name the first node that has another rule."""
     rules = [{node: rule for rule, nodes in json.loads(text).items() for node in nodes} for text in (mine, theirs)]
     for node in dict.fromkeys([*rules[0], *rules[1]]):
-        one, other = (table.get(node, "no rule") for table in rules)
-        if one != other:
-            return f"composite: {node!r} has {one} there and {other} here"
+        first, second = (table.get(node, "no rule") for table in rules)
+        if first != second:
+            return f"composite: {node!r} has {first} there and {second} here"
     return "composite: the rules differ"
 
 
@@ -262,7 +262,7 @@ class LayerInfo:
     @classmethod
     def of(cls, attributes: Mapping[str, Any]) -> LayerInfo:
         try:
-            shape = tuple(int(one) for one in np.atleast_1d(attributes["output_shape"]))
+            shape = tuple(int(entry) for entry in np.atleast_1d(attributes["output_shape"]))
             name, concept, behind = attributes["name"], attributes["concept"], attributes.get("behind", "")
             return cls(str(name), str(concept), int(attributes["n_concepts"]), shape, str(behind))
         except (KeyError, TypeError, ValueError) as error:
@@ -295,12 +295,12 @@ class Progress:
         return self.done == self.end
 
     def attributes(self) -> Attributes:
-        return {one.name: getattr(self, one.name) for one in fields(self)}
+        return {entry.name: getattr(self, entry.name) for entry in fields(self)}
 
     @classmethod
     def of(cls, attributes: Mapping[str, Any]) -> Progress:
         try:
-            return cls(**{one.name: int(attributes[one.name]) for one in fields(cls)})
+            return cls(**{entry.name: int(attributes[entry.name]) for entry in fields(cls)})
         except (KeyError, TypeError, ValueError) as error:
             raise AtlasError("what it says of its progress is missing or of another type") from error
 

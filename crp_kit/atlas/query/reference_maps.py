@@ -74,7 +74,7 @@ def reference_sample(samples: NumberedSamples, number: int) -> torch.Tensor:
 def of_one_shape(images: Sequence[torch.Tensor]) -> Iterator[list[int]]:
     """Yield the places of the images that can go together."""
     for shape in dict.fromkeys(image.shape for image in images):
-        yield [place for place, image in enumerate(images) if image.shape == shape]
+        yield [row for row, image in enumerate(images) if image.shape == shape]
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,13 +109,13 @@ class ReferenceMaps:
 
     def inputs(self, images: Sequence[torch.Tensor]) -> torch.Tensor:
         """Return model inputs: (sample, channel, height, width), or one axis more than the samples have."""
-        made = self.subject.normalised(torch.stack(list(images)))
-        if made.ndim != images[0].ndim + 1:
+        batch = self.subject.normalised(torch.stack(list(images)))
+        if batch.ndim != images[0].ndim + 1:
             raise InputError(
                 f"references show heatmaps (height, width), from model inputs (sample, channel, height, width); "
-                f"preprocess gives {tuple(made.shape)}"
+                f"preprocess gives {tuple(batch.shape)}"
             )
-        return made
+        return batch
 
     def inputs_of(self, images: Sequence[torch.Tensor], number: int) -> torch.Tensor:
         """Return model inputs of samples of one shape, of which `number` is the first; the model has to take them.
@@ -206,8 +206,8 @@ class ReferenceMaps:
             on_device="cpu",
         )
         seen = torch.cat([part.input_relevance.ne(0).any(1) for part in parts])
-        found = {neuron: _box(one, layer) for neuron, one in zip(distinct, seen, strict=True)}
-        return [found[neuron] for neuron in neurons]
+        fields = {neuron: _box(mask, layer) for neuron, mask in zip(distinct, seen, strict=True)}
+        return [fields[neuron] for neuron in neurons]
 
 
 def attribute_references(

@@ -189,12 +189,12 @@ def find_references(
     boxes: dict[int, Box] = {}
     areas: dict[int, torch.Tensor | None] = {}
     for places in of_one_shape(images):
-        inputs = maps.inputs_of([images[place] for place in places], int(table.sample[places[0]]))
+        inputs = maps.inputs_of([images[row] for row in places], int(table.sample[places[0]]))
         positions = table.position[places].tolist() if receptive_field else None
-        found = maps.of(inputs, [starts[place] for place in places], positions)
-        heatmaps |= dict(zip(places, found[0], strict=True))
-        boxes |= dict(zip(places, found[1], strict=False))
-        areas |= dict(zip(places, found[2], strict=True))
+        drawn = maps.of(inputs, [starts[row] for row in places], positions)
+        heatmaps |= dict(zip(places, drawn[0], strict=True))
+        boxes |= dict(zip(places, drawn[1], strict=False))
+        areas |= dict(zip(places, drawn[2], strict=True))
     order = range(len(images))
     return References(
         layer.name,
@@ -202,11 +202,11 @@ def find_references(
         mode,
         str(conditioned_on),
         table,
-        None if atlas.identifiers is None else tuple(atlas.identifiers[one] for one in atlas.places(table.sample)),
+        None if atlas.identifiers is None else tuple(atlas.identifiers[index] for index in atlas.places(table.sample)),
         labels,
-        tuple(atlas.classes[one] if one >= 0 else "" for one in labels),
+        tuple(atlas.classes[index] if index >= 0 else "" for index in labels),
         images,
-        tuple(heatmaps[place] for place in order),
-        tuple(boxes[place] for place in order) if receptive_field else None,
-        tuple(areas[place] for place in order) if any(area is not None for area in areas.values()) else None,
+        tuple(heatmaps[row] for row in order),
+        tuple(boxes[row] for row in order) if receptive_field else None,
+        tuple(areas[row] for row in order) if any(area is not None for area in areas.values()) else None,
     )

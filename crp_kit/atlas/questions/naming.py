@@ -120,8 +120,8 @@ def _attributes(scores: StoredScores, attributes: Any) -> tuple[list[str], Bools
     """Return names and truth, (sample, attribute), of the attributes that are true or false."""
     file = scores.file
     if attributes is None:
-        columns: dict[str, Any] = {name: np.asarray(one) for name, one in file.attributes.items()}
-        columns = {name: one for name, one in columns.items() if one.dtype == np.bool_}
+        columns: dict[str, Any] = {name: np.asarray(column) for name, column in file.attributes.items()}
+        columns = {name: column for name, column in columns.items() if column.dtype == np.bool_}
         if not columns:
             raise InputError(
                 f"{file.path} has no attributes that are true or false; give attributes={{name: array of booleans}}"
@@ -129,14 +129,14 @@ def _attributes(scores: StoredScores, attributes: Any) -> tuple[list[str], Bools
     elif hasattr(attributes, "columns"):
         columns = {str(name): np.asarray(attributes[name]) for name in attributes.columns}
     elif isinstance(attributes, Mapping):
-        columns = {str(name): np.asarray(one) for name, one in attributes.items()}
+        columns = {str(name): np.asarray(column) for name, column in attributes.items()}
     else:
         raise InputError(f"attributes is a mapping or a data frame; got {type(attributes).__name__}")
-    for name, one in columns.items():
-        if one.dtype != np.bool_ or one.shape != file.samples.shape:
+    for name, column in columns.items():
+        if column.dtype != np.bool_ or column.shape != file.samples.shape:
             raise InputError(
                 f"the attribute {name!r} is one boolean for each of the {len(file.samples)} samples of the atlas, in "
-                f"the order of ConceptAtlas.samples; got {one.dtype}, of shape {one.shape}"
+                f"the order of ConceptAtlas.samples; got {column.dtype}, of shape {column.shape}"
             )
     if not columns:
         raise InputError("attributes holds no attribute")

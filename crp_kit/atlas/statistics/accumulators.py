@@ -79,9 +79,9 @@ class Ranking:
         rows = {"score": score, "sample": sample, "position": position, "target": target}
         for groups, members in _by_size(group):
             better = score[members] > self.score[groups, None, :, -1]  # (group, member, concept)
-            place, concept = np.nonzero(better.any(1))
-            if len(place):
-                self._insert((groups[place], concept), {name: rows[name] for name in self.arrays}, members[place])
+            row, concept = np.nonzero(better.any(1))
+            if len(row):
+                self._insert((groups[row], concept), {name: rows[name] for name in self.arrays}, members[row])
 
     def _insert(self, cell: tuple[Integers, Integers], rows: Mapping[str, Array], members: Integers) -> None:
         """Insert rows (cell, member) into different cells, behind those that are as good."""
@@ -110,10 +110,10 @@ class Ranking:
 def _by_size(group: Integers) -> Iterator[tuple[Integers, Integers]]:
     """Yield the groups that have equally many rows, (group,), and those rows in their order, (group, member)."""
     order = np.argsort(group, kind="stable")
-    found, starts, sizes = np.unique(group[order], return_index=True, return_counts=True)
+    groups, starts, sizes = np.unique(group[order], return_index=True, return_counts=True)
     for size in np.unique(sizes):
         some = sizes == size
-        yield found[some], order[starts[some][:, None] + np.arange(size)]
+        yield groups[some], order[starts[some][:, None] + np.arange(size)]
 
 
 class Moments:
@@ -165,14 +165,14 @@ class Moments:
         if not len(group):
             return
         order = np.argsort(group, kind="stable")
-        found, starts = np.unique(group[order], return_index=True)
+        present, starts = np.unique(group[order], return_index=True)
         score = score[order]
-        self.count[found] += np.diff(starts, append=len(group))
-        self.low[found] = np.minimum(self.low[found], np.minimum.reduceat(score, starts, axis=0))
-        self.high[found] = np.maximum(self.high[found], np.maximum.reduceat(score, starts, axis=0))
+        self.count[present] += np.diff(starts, append=len(group))
+        self.low[present] = np.minimum(self.low[present], np.minimum.reduceat(score, starts, axis=0))
+        self.high[present] = np.maximum(self.high[present], np.maximum.reduceat(score, starts, axis=0))
         exact = score.astype("f8")
-        self.sum.add(found, starts, exact)
-        self.squares.add(found, starts, exact * exact)
+        self.sum.add(present, starts, exact)
+        self.squares.add(present, starts, exact * exact)
 
     def merge(self, other: Mapping[str, Array], rows: Integers | None = None) -> None:
         """Take in the arrays of other moments of the same concepts; `rows` as in `Ranking.merge`."""
@@ -221,8 +221,8 @@ class Moments:
         count, total = self.count[groups, None], self.sum.total(groups)
         spread = np.maximum(count * self.squares.total(groups) - total * total, 0)
         varied = self.low[groups] != self.high[groups]
-        for place, concept in zip(*np.nonzero(varied & (spread < _CANCELLED * total * total)), strict=True):
-            spread[place, concept] = self._exact_spread(int(groups[place]), int(concept))
+        for row, concept in zip(*np.nonzero(varied & (spread < _CANCELLED * total * total)), strict=True):
+            spread[row, concept] = self._exact_spread(int(groups[row]), int(concept))
         return np.where(varied, np.sqrt(spread / (count * count)), 0).astype("f4")
 
 
