@@ -47,13 +47,13 @@ def test_labels_are_taken_as_they_are() -> None:
     assert target_policy("label")(OUTPUT, [(2, 0), ()]) == [(2, 0), ()]
 
 
-@pytest.mark.parametrize("place", [0, 1])
-def test_a_sample_without_a_label_is_told_with_its_place(place: int) -> None:
+@pytest.mark.parametrize("row", [0, 1])
+def test_a_sample_without_a_label_is_told_with_its_row(row: int) -> None:
     labels: list[tuple[int, ...] | None] = [(0,), (1,)]
-    labels[place] = None
+    labels[row] = None
     with pytest.raises(UnlabelledError, match="it has no label; start from target='prediction' instead, or") as caught:
         target_policy("label")(OUTPUT, labels)
-    assert caught.value.place == place
+    assert caught.value.row == row
 
 
 def test_the_prediction_is_the_highest_output_the_first_of_equals() -> None:
