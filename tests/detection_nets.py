@@ -13,6 +13,8 @@ from torchvision.models.detection.faster_rcnn import TwoMLPHead
 from torchvision.models.detection.ssdlite import SSDLiteHead
 from torchvision.ops import MultiScaleRoIAlign
 
+from crp_kit.models import DetectionOutput
+
 CLASSES, WIDTH = 4, 32  # GroupNorm takes multiples of 32
 
 
@@ -107,3 +109,47 @@ def family(name: str) -> nn.Module:
 
 def pictures(count: int = 2) -> torch.Tensor:
     return torch.rand(count, 3, 40, 52, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+
+
+class Yolo(nn.Module):
+    """(sample, 3, 16, 16) in and boxes by centre, then three classes, at 16 positions out, as YOLOv8 has them."""
+
+    def __init__(self, objectness: bool = False) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 6, 4, 4)
+        self.relu = nn.ReLU()
+        self.head = nn.Conv2d(6, 7 + objectness, 1)
+
+    def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
+        rows = self.head(self.relu(self.conv(x))).flatten(2)
+        grid = torch.stack(torch.meshgrid(torch.arange(4.0), torch.arange(4.0), indexing="xy")).flatten(1).to(x)
+        boxes = torch.cat([4 * grid.expand(len(x), -1, -1) + 2, 6 + rows[:, :2].tanh()], 1)
+        return [torch.cat([boxes, rows[:, 4:]], 1)]
+
+
+class Detr(nn.Module):
+    """Four queries that attend to the positions of a map; boxes as fractions of the image, the last class is none."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(3, 8, 4, 4), nn.ReLU())
+        self.queries = nn.Parameter(torch.randn(1, 4, 8))
+        self.attention = nn.MultiheadAttention(8, 2, batch_first=True)
+        self.norm = nn.LayerNorm(8)
+        self.classes, self.boxes = nn.Linear(8, CLASSES), nn.Linear(8, 4)
+
+    def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+        tokens = self.body(x).flatten(2).mT
+        queries = self.queries.expand(len(x), -1, -1)
+        read = self.norm(queries + self.attention(queries, tokens, tokens, need_weights=False)[0])
+        return {"logits": self.classes(read), "pred_boxes": self.boxes(read).sigmoid()}
+
+
+def detr_rows(output: Any) -> torch.Tensor:
+    """Return boxes of a DETR in pixels of an image of 16 x 24, and its logits: (sample, query, 4 + class + 1)."""
+    size = output["pred_boxes"].new_tensor([24, 16, 24, 16])
+    return torch.cat([output["pred_boxes"] * size, output["logits"]], 2)
+
+
+DETR = DetectionOutput(part=detr_rows, scores="softmax", candidates="first", min_score=0.0, max_iou=1.0, count=4)
+YOLO = DetectionOutput(part=0, scores="logit", min_score=0.1, max_iou=0.2, count=5)

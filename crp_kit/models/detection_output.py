@@ -1,4 +1,4 @@
-"""Boxes and scores of detectors whose output is a tensor with a row for each candidate, such as YOLO's."""
+"""Boxes and scores of detectors whose output has a row for each candidate, such as those of YOLO and DETR."""
 
 from __future__ import annotations
 
@@ -13,6 +13,12 @@ from ..errors import InputError, ModelError
 from .detections import described, padded, unrecorded
 
 __all__ = ["DetectionOutput"]
+
+_WORDS = {
+    "form": ("center", "corners"),
+    "scores": ("probability", "logit", "softmax"),
+    "candidates": ("first", "last"),
+}
 
 
 @dataclass(frozen=True)
@@ -32,12 +38,13 @@ class DetectionOutput:
         A box is its centre, width and height; or left, top, right, bottom; in pixels of the model's input.
     objectness : bool, optional
         A number between box and classes multiplies all scores, as in YOLOv5.
-    scores : {"probability", "logit"}, optional
-        What the numbers of classes, and the objectness, are.
+    scores : {"probability", "logit", "softmax"}, optional
+        What the numbers of classes, and the objectness, are. ``"softmax"``: logits of classes that exclude each other,
+        of which the last is "no object", as in DETR.
     candidates : {"first", "last"}, optional
         (sample, candidate, number), as in YOLOv5; or (sample, number, candidate), as in YOLOv8.
     min_score, max_iou : float, optional
-        Lower scores do not count; a higher overlap with a better box of the class is suppressed.
+        Lower scores do not count; a higher overlap with a better box of the class is suppressed: none with 1.
     count : int, optional
         Detections of a sample, at most.
 
@@ -52,22 +59,33 @@ class DetectionOutput:
     >>> DetectionOutput(count=2)(rows.T[None])[0, :, :5]
     tensor([[ 6.,  6., 14., 14.,  1.],
             [28., 28., 32., 32.,  0.]])
+
+    DETR gives boxes as fractions of the image, here of 64 pixels, and suppresses none:
+
+    >>> def rows(output):
+    ...     return torch.cat([output["pred_boxes"] * 64, output["logits"]], 2)
+    >>> detr = DetectionOutput(part=rows, scores="softmax", candidates="first", max_iou=1.0, count=1)
+    >>> output = {"pred_boxes": torch.tensor([[[0.5, 0.5, 0.5, 0.25]]]), "logits": torch.tensor([[[1.0, 3.0, 2.0]]])}
+    >>> detr(output)[0, :, :5]
+    tensor([[16., 24., 48., 40.,  1.]])
     """
 
     part: int | str | Callable[[Any], torch.Tensor] | None = None
     form: Literal["center", "corners"] = "center"
     objectness: bool = False
-    scores: Literal["probability", "logit"] = "probability"
+    scores: Literal["probability", "logit", "softmax"] = "probability"
     candidates: Literal["first", "last"] = "last"
     min_score: float = 0.25
     max_iou: float = 0.45
     count: int = 100
 
     def __post_init__(self) -> None:
-        words = {"form": ("center", "corners"), "scores": ("probability", "logit"), "candidates": ("first", "last")}
-        for name, choices in words.items():
+        for name, choices in _WORDS.items():
             if getattr(self, name) not in choices:
-                raise InputError(f"{name} is {choices[0]!r} or {choices[1]!r}; got {getattr(self, name)!r}")
+                shown = ", ".join(map(repr, choices[:-1])) + f" or {choices[-1]!r}"
+                raise InputError(f"{name} is {shown}; got {getattr(self, name)!r}")
+        if self.objectness and self.scores == "softmax":
+            raise InputError("scores='softmax' has a class for no object, and objectness=True a number for it: say one")
         for name in ("min_score", "max_iou"):
             if not 0 <= getattr(self, name) <= 1:
                 raise InputError(f"{name} is between 0 and 1; got {getattr(self, name)!r}")
@@ -101,7 +119,7 @@ class DetectionOutput:
         """Return the detections of one sample, best first, and the candidates that they were."""
         from torchvision.ops import batched_nms
 
-        numbers = rows[:, 4:].sigmoid() if self.scores == "logit" else rows[:, 4:]
+        numbers = self._probabilities(rows[:, 4:])
         scores, labels = numbers[:, first - 4 :].max(1)
         scores = scores * numbers[:, 0] if self.objectness else scores
         boxes = rows[:, :4]
@@ -110,3 +128,9 @@ class DetectionOutput:
         high = (scores >= self.min_score).nonzero().flatten()
         kept = high[batched_nms(boxes[high], scores[high], labels[high], self.max_iou)][: self.count]
         return {"boxes": boxes[kept], "scores": scores[kept], "labels": labels[kept], "rows": kept}
+
+    def _probabilities(self, numbers: torch.Tensor) -> torch.Tensor:
+        """Return probabilities of the objectness and of the classes, without that of no object."""
+        if self.scores == "softmax":
+            return numbers.softmax(1)[:, :-1]
+        return numbers.sigmoid() if self.scores == "logit" else numbers

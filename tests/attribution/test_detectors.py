@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from detection_nets import CLASSES, FAMILIES, family, pictures
+from detection_nets import CLASSES, DETR, FAMILIES, Detr, Yolo, family, pictures
 from family_check import lrp_zero
 from torch import nn
 
@@ -203,22 +203,6 @@ def test_a_box_of_nothing_is_refused_when_it_is_made(options: dict[str, Any], me
         Box(1, **options)
 
 
-class Yolo(nn.Module):
-    """(sample, 3, 16, 16) in and boxes by centre, then three classes, at 16 positions out, as YOLOv8 has them."""
-
-    def __init__(self, objectness: bool = False) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(3, 6, 4, 4)
-        self.relu = nn.ReLU()
-        self.head = nn.Conv2d(6, 7 + objectness, 1)
-
-    def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
-        rows = self.head(self.relu(self.conv(x))).flatten(2)
-        grid = torch.stack(torch.meshgrid(torch.arange(4.0), torch.arange(4.0), indexing="xy")).flatten(1).to(x)
-        boxes = torch.cat([4 * grid.expand(len(x), -1, -1) + 2, 6 + rows[:, :2].tanh()], 1)
-        return [torch.cat([boxes, rows[:, 4:]], 1)]
-
-
 @pytest.mark.parametrize("objectness", [False, True])
 def test_rows_of_a_yolo_head_become_detections(objectness: bool) -> None:
     torch.manual_seed(1)
@@ -241,6 +225,49 @@ def test_rows_of_a_yolo_head_become_detections(objectness: bool) -> None:
         assert result.prediction[0, 0, 5] == pytest.approx(float(scores[number].max()))
 
 
+def test_queries_of_a_detr_head_become_detections() -> None:
+    """Of as many as there are queries, none is suppressed, and the last class is no object."""
+    torch.manual_seed(2)
+    net = Detr().double().eval()
+    data = torch.rand(2, 3, 16, 24, dtype=torch.float64)
+    attribution, raw = crp.CondAttribution(net, output=DETR), net(data)
+    for number in range(2):
+        probabilities = raw["logits"][number].detach().softmax(1)[:, :-1]
+        labels: list[int] = []
+        for rank, query in enumerate(probabilities.amax(1).argsort(descending=True).tolist()):
+            cls = int(probabilities[query].argmax())
+            box = Box(cls, rank=labels.count(cls))
+            labels.append(cls)
+            leaf = data[number : number + 1].clone().requires_grad_()
+            logit = net(leaf)["logits"][0, query, cls]
+            (gradient,) = torch.autograd.grad(logit**2 / 2, leaf)
+            result = attribution(leaf.detach(), {"y": box}, None)
+            torch.testing.assert_close(result.heatmap, gradient.sum(1), rtol=1e-9, atol=1e-12)
+            x, y, width, height = (raw["pred_boxes"][number, query] * torch.tensor([24, 16, 24, 16])).tolist()
+            corners = (x - width / 2, y - height / 2, x + width / 2, y + height / 2)
+            assert box.box(result.prediction[0]) == pytest.approx(corners)
+            assert float(result.prediction[0, rank, 5]) == pytest.approx(float(probabilities[query, cls]))
+
+
+@pytest.mark.slow
+def test_a_detr_of_transformers_is_read_as_it_is() -> None:
+    """YOLOS: queries beside the patches of a vision transformer."""
+    from transformers import YolosConfig, YolosForObjectDetection
+
+    torch.manual_seed(3)
+    size = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24}
+    config = YolosConfig(**size, image_size=[16, 24], patch_size=8, num_detection_tokens=4, num_labels=3)
+    net = YolosForObjectDetection(config).double().eval()
+    data = torch.rand(1, 3, 16, 24, dtype=torch.float64)
+    raw = net(data)
+    query = int(raw.logits[0].softmax(1)[:, :-1].amax(1).argmax())
+    cls = int(raw.logits[0, query, :-1].argmax())
+    leaf = data.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(net(leaf).logits[0, query, cls], leaf)
+    result = crp.CondAttribution(net, output=DETR)(data, {"y": Box(cls, value="one")}, None)
+    torch.testing.assert_close(result.heatmap, gradient.sum(1), rtol=1e-9, atol=1e-12)
+
+
 def test_suppression_keeps_the_best_of_boxes_that_overlap() -> None:
     rows = torch.tensor([[0, 0, 10, 10, 0.9], [1, 0, 11, 10, 0.8], [1, 0, 11, 30, 0.7], [40, 0, 50, 10, 0.1]])
     output = DetectionOutput(form="corners", candidates="first", count=4)(rows[None])[0]
@@ -253,6 +280,8 @@ def test_suppression_keeps_the_best_of_boxes_that_overlap() -> None:
     [
         (lambda: crp.detector(nn.Linear(1, 1)), InputError, "Linear is no detector of torchvision"),
         (lambda: DetectionOutput(form="xywh"), InputError, "form is 'center' or 'corners'"),  # type: ignore[arg-type]
+        (lambda: DetectionOutput(scores="sigmoid"), InputError, "'probability', 'logit' or 'softmax'; got 's"),  # type: ignore[arg-type]
+        (lambda: DetectionOutput(scores="softmax", objectness=True), InputError, "objectness=True a number for it"),
         (lambda: DetectionOutput(max_iou=45), InputError, "max_iou is between 0 and 1; got 45"),
         (lambda: DetectionOutput()(torch.zeros(2, 7)), ModelError, "detections are read from a tensor"),
         (lambda: DetectionOutput()(torch.zeros(1, 8, 4).transpose(1, 2)[:, :3]), ModelError, "say candidates="),
