@@ -3,134 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import nullcontext
-from functools import lru_cache
 from typing import Any
 
 import pytest
 import torch
-from dictionaries import REST, Autoencoder, Linear, inserted
-from nets import lrp_0, normal, relative_error
-from oracles.architectures import small_swin, small_vit
-from oracles.detached import DetachedNonlinearities
+from dictionaries import Autoencoder, inserted
+from direction_check import (
+    CHANNELS,
+    CONCEPTS,
+    KINDS,
+    LAYERS,
+    RULES,
+    VIT,
+    attribution_of,
+    compared,
+    convnet,
+    dictionary_of,
+    errors_in,
+    pca,
+)
+from nets import normal, relative_error
+from oracles.architectures import small_swin
 from torch import nn
 from zennit.composites import EpsilonGammaBox
 
 from crp_kit import ChannelConcept, Concept, CondAttribution, DictionaryConcept, DirectionConcept
 from crp_kit.errors import ConditionError, CrpKitError, InputError
 
-CHANNELS = 6
 TOLERANCE = {torch.float64: 1e-8, torch.float32: 2e-4}
 PRECISIONS = pytest.mark.parametrize("dtype", TOLERANCE)
-
-
-def convnet() -> nn.Module:
-    """ReLU and max pooling, a convolution with a BatchNorm, a ReLU read by two layers, and a head."""
-    torch.manual_seed(0)
-    model = nn.Sequential(
-        nn.Conv2d(3, CHANNELS, 3),
-        nn.ReLU(),
-        nn.MaxPool2d(2),
-        nn.Conv2d(CHANNELS, CHANNELS, 3, padding=1),
-        nn.BatchNorm2d(CHANNELS),
-        nn.ReLU(),
-        Shortcut(),
-        nn.Conv2d(CHANNELS, CHANNELS, 3),
-        nn.ReLU(),
-        nn.AdaptiveAvgPool2d(1),
-        nn.Flatten(),
-        nn.Linear(CHANNELS, 4),
-    )
-    norm = model[4]
-    assert isinstance(norm, nn.BatchNorm2d)
-    with torch.no_grad():
-        for number, part in enumerate((norm.weight, norm.bias, norm.running_mean, norm.running_var)):
-            assert part is not None
-            part.copy_(normal(CHANNELS, seed=number).abs() + 0.2 if number in (0, 3) else normal(CHANNELS, seed=number))
-    return model.eval()
-
-
-class Shortcut(nn.Module):
-    """A convolution whose input is added to its output."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.inside = nn.Conv2d(CHANNELS, CHANNELS, 3, padding=1)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        branch: torch.Tensor = self.inside(x)
-        return x + branch
-
-
-LAYERS = {"1": "1", "3": "3", "6": "6.add", "8": "8"}
-"""By the module behind which encode and decode are inserted: the name of its node."""
-
-
-def pca(width: int, count: int) -> DirectionConcept:
-    """Orthonormal directions with a mean."""
-    return DirectionConcept(torch.linalg.qr(normal(width, count)).Q.T, mean=normal(width, seed=3) / 3)
-
-
-def oblique(width: int, count: int) -> DirectionConcept:
-    """Directions that are read otherwise than they are written."""
-    return DirectionConcept(normal(count, width), mean=normal(width, seed=3), encoder=normal(count, width, seed=4) / 4)
-
-
-def autoencoder(kind: Any) -> Callable[[int, int], DictionaryConcept]:
-    return lambda width, count: DictionaryConcept(Autoencoder(width, count, kind))
-
-
-CONCEPTS = {"pca": pca, "oblique": oblique, **{kind: autoencoder(kind) for kind in ("relu", "topk", "jumprelu")}}
-
-
-def dictionary_of(concept: Concept) -> nn.Module:
-    if isinstance(concept, DirectionConcept):
-        return Linear(concept.directions, concept.mean, concept.encoder)
-    assert isinstance(concept, DictionaryConcept)
-    return concept.module
-
-
-@lru_cache
-def attribution_of(dtype: torch.dtype, *, transformer: bool = False) -> CondAttribution:
-    """The convolutional network, or a vision transformer whose weights are not those of its initialisation."""
-    if not transformer:
-        return CondAttribution(convnet().to(dtype))
-    torch.manual_seed(0)
-    model = small_vit().eval().double()
-    with torch.no_grad():
-        for part in model.parameters():
-            part.add_(0.1 * normal(*part.shape))
-    return CondAttribution(model.to(dtype))
-
-
-def gradient_times_input(model: nn.Module, x: torch.Tensor, cls: int, *, detached: bool) -> torch.Tensor:
-    """Gradient x input of a class, summed over channels, with the factors of a transformer as constants."""
-    leaf = x.clone().requires_grad_()
-    with DetachedNonlinearities() if detached else nullcontext():
-        output = model(leaf)
-    (gradient,) = torch.autograd.grad(output[:, cls].sum(), leaf)
-    return (gradient * x).sum(1)
-
-
-RULES = lrp_0()
-
-
-def compared(attribution: CondAttribution, x: torch.Tensor, layer: tuple[str, str], concept: Any) -> float:
-    """The largest error of conditional heatmaps of class 1 against the copy with encode and decode in it."""
-    module, node = layer
-    choices: list[list[Any]] = [[1], [0, 3], [2, "rest", "mean"]]
-    sets = [{"y": [1]}, *({node: ids, "y": [1]} for ids in choices)]
-    maps = attribution(x, sets, RULES, mask_map=concept, pairing="product").heatmap
-    maps = maps.reshape(len(x), len(sets), *maps.shape[1:])
-    dictionary, numbers = dictionary_of(concept).to(x.dtype), {"mean": -2, "rest": REST}
-    errors = []
-    for row, ids in enumerate(choices, 1):
-        axis = 1 if module in LAYERS else -1
-        own = [numbers.get(number, number) for number in ids]
-        copied, _ = inserted(attribution.model, module, dictionary, own, axis=axis)
-        expected = gradient_times_input(copied, x, 1, detached=axis != 1).detach()
-        errors.append(float((maps[:, row] - expected).abs().max() / maps[:, 0].abs().max()))
-    return max(errors)
 
 
 @PRECISIONS
@@ -146,10 +47,17 @@ def test_a_heatmap_is_that_of_inserted_modules_in_a_convolutional_network(
 @PRECISIONS
 @pytest.mark.parametrize("name", CONCEPTS)
 def test_a_heatmap_is_that_of_inserted_modules_in_a_vision_transformer(name: str, dtype: torch.dtype) -> None:
-    x, module = normal(1, 3, 32, 32).to(dtype), "encoder.layers.encoder_layer_1"
-    attribution = attribution_of(dtype, transformer=True)
-    error = compared(attribution, x, (module, f"{module}.add_1"), CONCEPTS[name](48, 8))
+    x, attribution = normal(1, 3, 32, 32).to(dtype), attribution_of(dtype, transformer=True)
+    error = compared(attribution, x, VIT, CONCEPTS[name](48, 8))
     assert error < {torch.float64: 1e-6, torch.float32: 1e-3}[dtype]  # attention divides by products near zero
+
+
+@pytest.mark.parametrize("network", ["cnn", pytest.param("vit", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_of_directions_is_as_right_as_the_page_says(kind: str, network: str) -> None:
+    heatmaps, sums = errors_in(network, kind)
+    assert heatmaps < 1e-6
+    assert sums < 1e-6
 
 
 @PRECISIONS

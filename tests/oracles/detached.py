@@ -38,7 +38,7 @@ LINEAR = {
     "upsample", "avg_pool1d", "avg_pool2d", "avg_pool3d", "adaptive_avg_pool1d", "adaptive_avg_pool2d",
     "adaptive_avg_pool3d", "max_pool1d", "max_pool2d", "max_pool3d", "adaptive_max_pool1d", "adaptive_max_pool2d",
     "adaptive_max_pool3d", "max", "amax", "maximum", "min", "amin", "minimum", "to", "type", "type_as", "float",
-    "double", "as_strided",
+    "double", "as_strided", "roi_align",
 }  # fmt: skip
 NATIVE = {
     "__get__", "getitem", "setitem", "copy", "zero", "fill", "detach", "size", "dim", "ndimension", "numel", "stride",
