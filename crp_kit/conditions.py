@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NoReturn
-
-import torch
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from .errors import ConditionError
 
-OutputSelector = None | str | int | Callable[[Any], torch.Tensor]
+if TYPE_CHECKING:
+    import torch
+
+OutputSelector = None | str | int | Callable[[Any], "torch.Tensor"]
 """The part of a model's output that is attributed: all of it, a key, an index, or a function of the output."""
 OUTPUT = "y"
 """The name of the model output in a condition set."""

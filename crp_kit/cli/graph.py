@@ -12,7 +12,6 @@ import click
 from ..conditions import OUTPUT, parse_condition_text
 from ..errors import InputError
 from ..files import check_sample
-from ..targets import Target
 from .files import check_outputs, write_file
 from .group import say
 from .look import look_of, look_options
@@ -134,6 +133,8 @@ def _children(text: str) -> tuple[int, ...]:
 
 def _start(options: dict[str, Any], study: Study) -> dict[str, list[Any]] | None:
     """Return what --start, --class and --target say together."""
+    from ..targets import Target
+
     start: dict[str, list[Any]] = {}
     if options["start"] is not None:
         layer, ids = parse_condition_text(options["start"])

@@ -16,7 +16,6 @@ from ..conditions import OUTPUT, parse_condition_text
 from ..errors import ConditionError, InputError
 from ..files import check_sample
 from ..progress import Progress
-from ..targets import Target
 from .files import check_figure_and_array, check_outputs, write_file
 from .group import say
 from .look import look_of, look_options
@@ -161,6 +160,8 @@ def _parsed(options: dict[str, Any]) -> _Asked:
 
 def _add_target(base: _Set, options: dict[str, Any]) -> None:
     """Let relevance start at the target of the options, if there is one."""
+    from ..targets import Target
+
     target = target_of(options, words=("prediction",))
     if target is not None and OUTPUT in base:
         raise InputError("--target and --condition y:… are two starts; give one of them")
@@ -186,6 +187,8 @@ def _computed(images: tuple[Path, ...], asked: _Asked, options: dict[str, Any]) 
 
 def _with_numbers(asked: _Asked, study: Study) -> _Asked:
     """Return what to compute with the numbers of the classes that are named."""
+    from ..targets import Target
+
     base = dict(asked.base)
     if OUTPUT in base:
         ids = (one if isinstance(one, Target) else class_named(str(one), study.classes) for one in base[OUTPUT])

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import InputError
-from ..targets import Target
 from .files import check_figure_and_array, check_outputs, write_file
 from .look import look_of, percentile_option, width_option
 from .options import class_named, overwrite_option
@@ -101,6 +100,8 @@ def regions(*, image: Path, **options: Any) -> None:
 
 
 def _computed(image: Path, options: dict[str, Any]) -> tuple[Study, RegionMap]:
+    from ..targets import Target
+
     count, cell = (_size(f"--{name}", options[name]) for name in ("count", "cell"))
     target = target_of(options, words=("prediction",))
     study = study_of(with_atlas(options))

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from ..errors import InputError
-from ..targets import Target, parse_target
+
+if TYPE_CHECKING:
+    from ..targets import Target
 
 __all__ = ["target_of", "target_options"]
 
@@ -45,6 +47,8 @@ def target_of(options: Mapping[str, Any], *, words: Sequence[str] = ()) -> Targe
     InputError
         If there is no such target, or the mask cannot be read or belongs to none.
     """
+    from ..targets import parse_target
+
     text, mask = options["target"], options["mask"]
     if mask is not None and (text is None or not text.startswith("region:")):
         raise InputError("--mask needs --target region:ID")

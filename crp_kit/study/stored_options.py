@@ -6,11 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..data.preprocess import Preprocess
-from ..models import LoadedModel
-
 if TYPE_CHECKING:
     from ..atlas import Origin
+    from ..data.preprocess import Preprocess
+    from ..models import LoadedModel
 
 __all__ = ["OPTIONS_OF_MODEL", "OPTION_TYPES", "origin_of", "stored_options", "whole_path"]
 
