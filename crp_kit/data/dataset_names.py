@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 from torch.utils.data import ConcatDataset, Subset
 from torchvision.datasets import DatasetFolder
 
+from ..checks import is_integer
 from ..errors import InputError
 from ..escapes import escaped
 
@@ -74,25 +76,31 @@ def class_names(dataset: Any) -> tuple[str, ...]:
         names = next((column.names for column in columns if hasattr(column, "names")), None)
     if not isinstance(names, (Sequence, np.ndarray)) or isinstance(names, (str, bytes)):
         return ()
-    return tuple(escaped(", ".join(map(str, name)) if isinstance(name, tuple) else str(name)) for name in names)
+    return tuple(escaped(", ".join(map(_text, name)) if isinstance(name, tuple) else _text(name)) for name in names)
 
 
 def sample_files(dataset: Any, count: int) -> list[Path] | None:
     """Return the file of every sample, as the dataset lists it, or ``None`` where it lists none."""
-    kept = (getattr(dataset, name, None) for name in ("samples", "imgs"))
-    files = next((entry for entry in kept if isinstance(entry, Sequence)), ())
-    if not files or len(files) != count or not all(_is_file_entry(entry) for entry in files):
-        return None
-    return [Path(str(entry[0])) for entry in files]
+    kept = (_entries(dataset, name) for name in ("samples", "imgs"))
+    files = next((entries for entries in kept if entries is not None and len(entries) == count and all(map(_is_file_entry, entries))), ())
+    return [Path(_text(entries[0])) for entries in files] or None
+
+
+def _entries(dataset: Any, name: str) -> Sequence[Any] | None:
+    """Return a list of a dataset by its name, if it is one."""
+    entries = getattr(dataset, name, None)
+    if isinstance(entries, np.ndarray) and entries.ndim > 0:
+        return list(entries)
+    return entries if isinstance(entries, Sequence) else None
 
 
 def sample_labels(dataset: Any) -> list[int] | None:
     """Return the label of every sample of `inner_dataset`, where it lists them without reading any."""
     inner = inner_dataset(dataset)
-    entries = getattr(inner, "samples", None)
-    if not is_of_folders(dataset) or getattr(inner, "target_transform", None) is not None:
+    entries = _entries(inner, "samples")
+    if entries is None or not is_of_folders(dataset) or getattr(inner, "target_transform", None) is not None:
         return None
-    if not isinstance(entries, Sequence) or not all(_is_file_entry(entry) and len(entry) > 1 for entry in entries):
+    if not all(_is_file_entry(entry) and len(entry) > 1 and _is_label(entry[1]) for entry in entries):
         return None
     return [int(entry[1]) for entry in entries if entry[1] is not None]
 
@@ -107,7 +115,18 @@ def sample_names(dataset: Any, count: int) -> list[str] | None:
 
 
 def _is_file_entry(entry: Any) -> bool:
-    return isinstance(entry, (tuple, list)) and bool(entry) and isinstance(entry[0], (str, Path))
+    listed = isinstance(entry, (tuple, list, np.ndarray)) and len(entry) > 0
+    return listed and isinstance(entry[0], (str, bytes, os.PathLike))
+
+
+def _is_label(label: Any) -> bool:
+    """Return whether a label that a dataset lists beside a file is one number, or none."""
+    return label is None or is_integer(label)
+
+
+def _text(name: Any) -> str:
+    """Return a name as text; bytes as those of a file name."""
+    return os.fsdecode(name) if isinstance(name, (bytes, os.PathLike)) else str(name)
 
 
 def _relative(path: Path, root: Path) -> str:

@@ -315,3 +315,12 @@ def test_names_by_position_are_those_that_may_be_the_models() -> None:
 def test_what_is_no_names_is_refused(names: Any) -> None:
     with pytest.raises(InputError, match="classes is the name of each class, a sequence of strings; got"):
         checked_names(names)
+
+
+@pytest.mark.parametrize("label", ["b", "1", (1, 0), [1], np.zeros(2), 1.5, object()])
+def test_labels_that_a_dataset_of_folders_lists_in_another_form_say_nothing_of_which_occur(label: Any) -> None:
+    folders = Folders(["red", "green", "nothing"], samples=[("red/0.png", 0), ("green/1.png", label)])
+    with pytest.raises(InputError, match="'nothing'"):
+        class_labels(folders, COLOURS)
+    folders.samples = np.array([("red/0.png", 0), ("green/1.png", 1)], dtype=object)
+    assert numbers(folders, COLOURS) == (0, 1, None)

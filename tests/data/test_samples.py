@@ -6,7 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
@@ -429,6 +429,10 @@ def test_a_file_name_that_is_no_unicode_has_a_name_that_can_be_written(folder: P
         ({"imgs": (["/x/a.png", 0], ["/x/b.png", 1]), "root": "/x"}, ["a.png", "b.png"]),
         ({"imgs": [("/y/a.png", 0), ("/x/b.png", 1)], "root": Path("/x")}, ["/y/a.png", "b.png"]),
         ({"samples": np.zeros((2, 3)), "imgs": [("a.png", 0), ("b.png", 1)]}, ["a.png", "b.png"]),
+        ({"samples": [(b"caf\xe9.png", 0), (PurePath("b.png"), 1)]}, [r"caf\udce9.png", "b.png"]),
+        ({"samples": np.array([("a.png", 0), ("b.png", 1)])}, ["a.png", "b.png"]),
+        ({"samples": np.array([("a.png", 0), ("b.png", 1)], dtype=object)}, ["a.png", "b.png"]),
+        ({"samples": np.array(3.0)}, None),
         ({"samples": [("a.png", 0)]}, None),
         ({"samples": [("a.png", 0), ()]}, None),
         ({"samples": [(1, 0), (2, 0)]}, None),
@@ -453,6 +457,9 @@ def test_names_are_those_of_files_or_none(attributes: dict[str, Any], names: lis
         ({"classes": 10}, ()),
         ({"classes": None}, ()),
         ({"classes": np.array(["cat", "dog"])}, ("cat", "dog")),
+        ({"classes": np.array(["cat", "dog"], dtype=object)}, ("cat", "dog")),
+        ({"classes": np.array([b"cat", b"dog"])}, ("cat", "dog")),
+        ({"classes": [b"caf\xe9", "th\u00e9".encode()]}, (r"caf\udce9", "th\u00e9")),
     ],
 )
 def test_names_of_classes(attributes: dict[str, Any], names: tuple[str, ...]) -> None:
