@@ -48,7 +48,7 @@ class Target(ABC):
     """
 
     @property
-    def cls(self) -> int:
+    def class_number(self) -> int:
         """The class under which an atlas counts a sample; 0 where a target is of no class."""
         return 0
 

@@ -40,7 +40,7 @@ class Binary(Target):
             raise ConditionError(f"the classes of a network with one logit are 0 and 1; got {self.number!r}")
 
     @property
-    def cls(self) -> int:
+    def class_number(self) -> int:
         """The class."""
         return self.number
 

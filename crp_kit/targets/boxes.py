@@ -32,7 +32,7 @@ class Box(Target):
 
     Parameters
     ----------
-    class_id : int or str
+    cls : int or str
         By number, the model's own label, or by name in a study that knows names.
     rank : int, optional
         Which box of the class, by score: 0 is the best.
@@ -67,13 +67,13 @@ class Box(Target):
     (0.0, 0.0, 9.0, 9.0)
     """
 
-    class_id: ClassName
+    cls: ClassName
     rank: int = 0
     iou_with: Any = None
     value: Literal["logit", "one"] = "logit"
 
     def __post_init__(self) -> None:
-        Class(self.class_id)
+        Class(self.cls)
         check_value(self.value, ("logit", "one"))
         if not is_integer(self.rank) or self.rank < 0:
             raise ConditionError(f"rank is a whole number from 0 on, 0 for the best box; got {self.rank!r}")
@@ -83,20 +83,20 @@ class Box(Target):
                 raise ConditionError(f"rank={self.rank} and iou_with both choose a box; give one of them")
 
     @property
-    def cls(self) -> int:
+    def class_number(self) -> int:
         """The class, by number."""
-        return int(self.class_id)
+        return int(self.cls)
 
     @property
     def identity(self) -> str:
         which = str(self.rank) if self.iou_with is None else ",".join(f"{side:g}" for side in self.iou_with)
-        return f"box:{named(self.class_id)}:{which}" + ("" if self.value == "logit" else f":{self.value}")
+        return f"box:{named(self.cls)}:{which}" + ("" if self.value == "logit" else f":{self.value}")
 
     def numbered(self, number: Callable[[ClassName], int]) -> Box:
-        return replace(self, class_id=number(self.class_id))
+        return replace(self, cls=number(self.cls))
 
     def relevance(self, output: torch.Tensor, *, class_axis: int | None) -> torch.Tensor:
-        row, column = self._row(output), FIRST_CLASS + self.cls
+        row, column = self._row(output), FIRST_CLASS + self.class_number
         start = torch.zeros_like(output)
         start[row, column] = output[row, column] if self.value == "logit" else 1
         return start
@@ -129,7 +129,7 @@ class Box(Target):
     def _row(self, output: torch.Tensor) -> int:
         """Return the row of the box."""
         _check_detections(output)
-        _, (cls,) = class_scores_of(output[:, FIRST_CLASS:], (self.class_id,), 1)
+        _, (cls,) = class_scores_of(output[:, FIRST_CLASS:], (self.cls,), 1)
         labels, scores = output[:, FIRST_CLASS - 2], output[:, FIRST_CLASS - 1]
         own = (labels == cls).nonzero().flatten()
         own = own[scores[own].argsort(descending=True, stable=True)]

@@ -23,6 +23,6 @@ def target_by_class(words: str) -> ByClass | None:
     Examples
     --------
     >>> target_by_class("boxes:0.5")(3)
-    Box(class_id=3, rank=0, iou_with=None, value='logit')
+    Box(cls=3, rank=0, iou_with=None, value='logit')
     """
     return _WORDS.get(words.partition(":")[0])

@@ -68,7 +68,7 @@ class Class(Target):
         return tuple(dict.fromkeys(self.ids))
 
     @property
-    def cls(self) -> int:
+    def class_number(self) -> int:
         """The first class, by number."""
         return int(self.classes[0])
 
@@ -123,7 +123,7 @@ class Contrast(Target):
             raise ConditionError(f"a contrast is between two classes; got {self.a!r} twice")
 
     @property
-    def cls(self) -> int:
+    def class_number(self) -> int:
         """Class `a`, by number."""
         return int(self.a)
 
@@ -174,7 +174,7 @@ class Value(Target):
         check_value(self.value, ("output", "one", "sign"))
 
     @property
-    def cls(self) -> int:
+    def class_number(self) -> int:
         """The index along the first axis."""
         assert isinstance(self.index, tuple)
         return self.index[0]

@@ -37,7 +37,7 @@ class Function(Target):
 
     Parameters
     ----------
-    function : callable
+    f : callable
         From the output of one sample, without a batch axis, to one number, by operations that have a gradient.
     name : str
         Stands for the function in titles and provenance.
@@ -53,22 +53,22 @@ class Function(Target):
     tensor([0., 0.])
     """
 
-    function: Callable[[torch.Tensor], Any]
+    f: Callable[[torch.Tensor], Any]
     name: str
 
     def __post_init__(self) -> None:
-        if not callable(self.function) or not isinstance(self.name, str) or not self.name:
-            raise ConditionError(f"Function takes a function and a name for it; got {self.function!r}, {self.name!r}")
+        if not callable(self.f) or not isinstance(self.name, str) or not self.name:
+            raise ConditionError(f"Function takes a function and a name for it; got {self.f!r}, {self.name!r}")
 
     @property
     def identity(self) -> str:
         return f"function:{self.name}"
 
     def relevance(self, output: torch.Tensor, *, class_axis: int | None) -> torch.Tensor:
-        return _gradient_times_output(self.function, output, f"the function {self.name!r}")
+        return _gradient_times_output(self.f, output, f"the function {self.name!r}")
 
     def measured(self, output: torch.Tensor, *, class_axis: int | None, reference: torch.Tensor) -> torch.Tensor:
-        return torch.as_tensor(self.function(output)).reshape(())
+        return torch.as_tensor(self.f(output)).reshape(())
 
 
 @dataclass(frozen=True, eq=False)

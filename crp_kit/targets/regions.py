@@ -23,7 +23,7 @@ class Region(Target):
 
     Parameters
     ----------
-    class_id : int or str
+    cls : int or str
         By number, or by name in a study that knows names.
     mask : torch.Tensor or array, optional
         Bool, (height, width) of the output: only the positions in it as well.
@@ -52,12 +52,12 @@ class Region(Target):
     [[[0.0, 0.0]], [[0.0, 3.0]]]
     """
 
-    class_id: ClassName
+    cls: ClassName
     mask: Any = None
     value: Literal["logit", "relu", "one", "probability"] = "logit"
 
     def __post_init__(self) -> None:
-        Class(self.class_id)
+        Class(self.cls)
         check_value(self.value, ("logit", "relu", "one", "probability"))
         if self.mask is not None:
             mask = torch.as_tensor(np.asarray(self.mask.cpu() if isinstance(self.mask, torch.Tensor) else self.mask))
@@ -66,20 +66,20 @@ class Region(Target):
             object.__setattr__(self, "mask", mask.bool())
 
     @property
-    def cls(self) -> int:
+    def class_number(self) -> int:
         """The class, by number."""
-        return int(self.class_id)
+        return int(self.cls)
 
     @property
     def identity(self) -> str:
         mask = "" if self.mask is None else f":{hashlib.sha256(self.mask.numpy().tobytes()).hexdigest()[:8]}"
-        return f"region:{named(self.class_id)}" + ("" if self.value == "logit" else f":{self.value}") + mask
+        return f"region:{named(self.cls)}" + ("" if self.value == "logit" else f":{self.value}") + mask
 
     def numbered(self, number: Callable[[ClassName], int]) -> Region:
-        return replace(self, class_id=number(self.class_id))
+        return replace(self, cls=number(self.cls))
 
     def relevance(self, output: torch.Tensor, *, class_axis: int | None) -> torch.Tensor:
-        scores, (cls,) = class_scores_of(output, (self.class_id,), class_axis)
+        scores, (cls,) = class_scores_of(output, (self.cls,), class_axis)
         if scores.ndim < 2:
             raise ConditionError(f"a region needs an output with positions; it is {tuple(output.shape)} per sample")
         chosen = scores.argmax(0) == cls
@@ -103,7 +103,7 @@ class Region(Target):
 
     def area(self, output: torch.Tensor, *, class_axis: int | None, size: torch.Size) -> torch.Tensor | None:
         start = replace(self, value="one").relevance(output, class_axis=class_axis)
-        positions = start.movedim(class_axis or 0, 0)[self.cls]
+        positions = start.movedim(class_axis or 0, 0)[self.class_number]
         if positions.ndim != len(size):
             return None
         return torch.nn.functional.interpolate(positions[None, None].float(), tuple(size))[0, 0] > 0

@@ -42,7 +42,7 @@ def parse_target(text: str, *, mask: Any = None) -> Target:
     >>> parse_target("class:tabby:one")
     Class(ids=('tabby',), value='one')
     >>> parse_target("box:3:1")
-    Box(class_id=3, rank=1, iou_with=None, value='logit')
+    Box(cls=3, rank=1, iou_with=None, value='logit')
     """
     kind, colon, rest = text.partition(":")
     if mask is not None and kind != "region":

@@ -59,14 +59,14 @@ def shares(study: crp.Study, layer: str, number: int, target: Target) -> np.ndar
 def check_means(study: crp.Study, atlas: crp.ConceptAtlas, layer: str, chosen: list[list[Target]]) -> None:
     """Count and mean of each class are those of calls with the targets of each sample."""
     moments = atlas[layer].relevance.moments
-    classes = {target.cls for targets in chosen for target in targets}
+    classes = {target.class_number for targets in chosen for target in targets}
     assert classes
     for cls in classes:
         rows = [
             shares(study, layer, number, target)
             for number, targets in enumerate(chosen)
             for target in targets
-            if target.cls == cls
+            if target.class_number == cls
         ]
         assert moments.count[cls] == len(rows)
         np.testing.assert_allclose(moments.mean[cls], np.mean(rows, 0), rtol=1e-4, atol=1e-6)
@@ -143,7 +143,7 @@ def test_the_best_box_of_each_class_of_a_detector_counts(tmp_path: Path, name: s
 def test_a_regression_has_labels_of_any_type(tmp_path: Path, labels: list[Any]) -> None:
     study = crp.Study(pooled(3), Pairs(images(), labels), composite="epsilon_plus")
     for target in (Value(2), Value(1, value="one"), Value(0, value="sign")):
-        path = tmp_path / f"{target.cls}.h5"
+        path = tmp_path / f"{target.class_number}.h5"
         with study.build_atlas(path, layers=LAYER, target=target, verbose=False) as atlas:
             check_means(study, atlas, LAYER, [[target]] * 4)
 

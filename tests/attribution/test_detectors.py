@@ -27,8 +27,10 @@ def best_boxes(net: nn.Module, data: torch.Tensor) -> list[Box]:
 def logits(net: nn.Module, data: torch.Tensor, boxes: list[Box]) -> torch.Tensor:
     """The logit of each sample's box, of a box that is its class's best: (sample,)."""
     out = crp.detector(net)(data)
-    rows = [int((one[:, 4] == box.cls).nonzero()[0]) for one, box in zip(out, boxes, strict=True)]
-    return torch.stack([out[n, row, 6 + box.cls] for n, (row, box) in enumerate(zip(rows, boxes, strict=True))])
+    rows = [int((one[:, 4] == box.class_number).nonzero()[0]) for one, box in zip(out, boxes, strict=True)]
+    return torch.stack(
+        [out[n, row, 6 + box.class_number] for n, (row, box) in enumerate(zip(rows, boxes, strict=True))]
+    )
 
 
 @pytest.mark.parametrize("name", FAMILIES)
@@ -128,7 +130,7 @@ def test_a_threshold_that_changes_afterwards_counts() -> None:
     box = best_boxes(net, data)[0]
     attribution(data, {"y": box})
     net.score_thresh = 1.0  # type: ignore[assignment]
-    with pytest.raises(ConditionError, match=f"there is no box 0 of class {box.cls}: nothing was detected"):
+    with pytest.raises(ConditionError, match=f"there is no box 0 of class {box.class_number}: nothing was detected"):
         attribution(data, {"y": box})
 
 

@@ -35,7 +35,7 @@ def test_a_text_is_a_target(text: str, target: Target) -> None:
 def test_a_region_has_its_mask() -> None:
     region = parse_target("region:15:relu", mask=np.eye(3))
     assert isinstance(region, Region)
-    assert (region.class_id, region.value, region.mask.tolist()) == (15, "relu", np.eye(3, dtype=bool).tolist())
+    assert (region.cls, region.value, region.mask.tolist()) == (15, "relu", np.eye(3, dtype=bool).tolist())
 
 
 @pytest.mark.parametrize(

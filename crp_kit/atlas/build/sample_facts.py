@@ -42,7 +42,7 @@ def class_count(run: Run, target: str | Target | TargetRule) -> int:
         return int(shape[2]) - FIRST_CLASS
     axis = known_class_axis(run)
     if axis is None and isinstance(target, Target):
-        return target.cls + 1
+        return target.class_number + 1
     return int(shape[class_axis(run) if axis is None else axis])
 
 

@@ -89,7 +89,7 @@ def _distinct(choices: Iterable[Choice]) -> tuple[Choice, ...]:
         If two targets are of one class, under which an atlas can count only one of them.
     """
     chosen = tuple(dict.fromkeys(choice if isinstance(choice, Target) else int(choice) for choice in choices))
-    classes = [choice.cls if isinstance(choice, Target) else choice for choice in chosen]
+    classes = [choice.class_number if isinstance(choice, Target) else choice for choice in chosen]
     if len(set(classes)) < len(classes):
         raise InputError(f"the function that chooses targets returned two of one class: {', '.join(map(str, chosen))}")
     return chosen
