@@ -38,14 +38,18 @@ class UnknownLayerError(ConditionError):
         The names that exist; the nearest ones are suggested.
     reason : str, optional
         The message instead of "no layer named …", where the name exists in the model but not in the graph.
+    advice : str, optional
+        Where the names are listed.
     """
 
-    def __init__(self, name: str, known: Iterable[str], reason: str | None = None) -> None:
+    def __init__(
+        self, name: str, known: Iterable[str], reason: str | None = None, advice: str = "see crp_kit.get_layer_names"
+    ) -> None:
         self.name = name
         self.suggestions = difflib.get_close_matches(name, sorted(set(known)), n=3, cutoff=0.5)
         message = reason or f"no layer named {name!r}"
         hint = f"; did you mean {' or '.join(map(repr, self.suggestions))}?" if self.suggestions else ""
-        super().__init__(f"{message}{hint}{' See' if hint else '; see'} crp_kit.get_layer_names")
+        super().__init__(f"{message}{hint} {advice[:1].upper()}{advice[1:]}" if hint else f"{message}; {advice}")
 
 
 class UnreachableLayerError(ConditionError):

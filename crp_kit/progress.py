@@ -10,7 +10,7 @@ from typing import Any, TextIO, TypeVar
 
 from tqdm import tqdm
 
-__all__ = ["Progress"]
+__all__ = ["Progress", "rate_text"]
 
 _PAUSE = 60.0
 """Seconds between two lines."""
@@ -110,7 +110,7 @@ class _Lines:
             return
         self._due += _PAUSE * ((now - self._due) // _PAUSE + 1)
         rate = (self._done - self._initial) / (now - self._began)
-        parts = [self._count(), f"{_rate(rate)} {self._unit}s/s"]
+        parts = [self._count(), f"{rate_text(rate)} {self._unit}s/s"]
         if rate:
             parts.append(f"{_time((self._total - self._done) / rate)} left")
         if self._last_save is not None:
@@ -124,7 +124,7 @@ class _Lines:
         seconds = self._clock() - self._began
         parts = [f"{self._count()}{' (stopped)' if stopped else ''} after {_time(seconds)}"]
         if seconds > 0 and self._done > self._initial:
-            parts.append(f"{_rate((self._done - self._initial) / seconds)} {self._unit}s/s")
+            parts.append(f"{rate_text((self._done - self._initial) / seconds)} {self._unit}s/s")
         self._print(", ".join(parts))
 
     def _count(self) -> str:
@@ -141,7 +141,8 @@ class _Lines:
             self._stream = None
 
 
-def _rate(rate: float) -> str:
+def rate_text(rate: float) -> str:
+    """Return a rate per second as text, with at least two digits."""
     return f"{rate:,.0f}" if rate >= 100 else f"{rate:.2g}"
 
 

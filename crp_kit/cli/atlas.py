@@ -5,8 +5,9 @@ from __future__ import annotations
 import click
 
 from .atlas_ask import export, info, stats
-from .atlas_build import annotate, build, import_, merge, verify
+from .atlas_build import build
 from .atlas_compare import compare
+from .atlas_files import annotate, import_, merge, verify
 from .atlas_questions import contrast, markers, mistakes, names, outliers, prototypes, similar, strategies
 from .atlas_references import references
 

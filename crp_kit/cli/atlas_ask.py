@@ -11,7 +11,7 @@ import click
 
 from ..printable import printable
 from .files import check_outputs
-from .options import class_named, overwrite_option
+from .options import atlas_layer_option, class_named, overwrite_option
 from .table_output import check_table_output, print_table, table_options
 
 if TYPE_CHECKING:
@@ -23,7 +23,11 @@ __all__ = ["export", "info", "mode_option", "stats"]
 
 _file = click.argument("file", type=click.Path(path_type=Path))
 mode_option = click.option(
-    "--mode", type=click.Choice(["relevance", "activation"]), default="relevance", show_default=True
+    "--mode",
+    type=click.Choice(["relevance", "activation"]),
+    default="relevance",
+    show_default=True,
+    help="Which scores: those of relevance or of activation.",
 )
 
 
@@ -35,7 +39,11 @@ def info(*, file: Path, as_json: bool) -> None:
 
     FILE may be one that is still being built, or the folder FILE.partial beside it: then this says first how far the
     build is, when its last checkpoint was, and whether a process is at work.
-    """
+
+    \b
+    Example:
+      crp-kit atlas info atlas.h5
+    """  # noqa: D301
     from ..atlas import ConceptAtlas
     from ..atlas.build.build_progress import build_progress
 
@@ -74,12 +82,12 @@ def _plain(value: Any) -> Any:
 
 @click.command(short_help="Statistics of concepts, of classes, of samples.")
 @_file
-@click.option("--layer", required=True, metavar="LAYER")
+@atlas_layer_option
 @click.option("--concept", type=click.IntRange(min=0), metavar="ID", help="The classes that this concept serves.")
 @click.option(
     "--class", "cls", metavar="CLASS", help="Name, part of it, or number: the concepts that serve this class."
 )
-@click.option("--top", type=click.IntRange(min=1), metavar="N", help="Only the N strongest.")
+@click.option("--top", type=click.IntRange(min=1), metavar="N", help="Only the N strongest.  [default: all]")
 @mode_option
 @table_options
 def stats(*, file: Path, layer: str, mode: Any, as_json: bool, as_csv: bool, **asked: Any) -> None:
@@ -87,7 +95,12 @@ def stats(*, file: Path, layer: str, mode: Any, as_json: bool, as_csv: bool, **a
 
     --class gives the concepts that serve a class, --concept the classes that a concept serves; both together the
     samples of that class in which the concept is strongest.
-    """
+
+    \b
+    Examples:
+      crp-kit atlas stats atlas.h5 --layer layer2.1.conv2 --class 3 --top 5
+      crp-kit atlas stats atlas.h5 --layer layer2.1.conv2 --concept 24 --mode activation
+    """  # noqa: D301
     from ..atlas import ConceptAtlas
 
     options = {"as_json": as_json, "as_csv": as_csv}
@@ -116,12 +129,18 @@ def _asked(scores: ScoreAtlas, *, concept: int | None, cls: str | None, top: int
     show_default=True,
     help="Rankings over all samples, rankings by class, moments by class, or the samples.",
 )
-@click.option("--layer", "layers", multiple=True, metavar="LAYER", help="Only this layer. Repeatable.")
-@click.option("--mode", "modes", type=click.Choice(["relevance", "activation"]), multiple=True, help="Only this one.")
+@click.option("--layer", "layers", multiple=True, metavar="LAYER", help="Only this layer. Repeatable.  [default: all]")
+@click.option(
+    "--mode",
+    "modes",
+    type=click.Choice(["relevance", "activation"]),
+    multiple=True,
+    help="Only these scores. Repeatable.  [default: both]",
+)
 @click.option("--empty-classes", is_flag=True, help="Moments of classes without samples too, which have no values.")
 @overwrite_option
 @click.option(
-    "-o", "--output", required=True, type=click.Path(path_type=Path), metavar="FILE", help="With .csv or .json."
+    "-o", "--output", required=True, type=click.Path(path_type=Path), metavar="FILE", help="The table: .csv or .json."
 )
 @click.option("--quiet", is_flag=True, help="No progress.")
 def export(
@@ -135,7 +154,12 @@ def export(
     overwrite: bool,
     quiet: bool,
 ) -> None:
-    """Write an atlas as one flat table, a row for each entry, to read elsewhere."""
+    """Write an atlas as one flat table, a row for each entry, to read elsewhere.
+
+    \b
+    Example:
+      crp-kit atlas export atlas.h5 --what moments --layer layer2.1.conv2 -o moments.csv
+    """  # noqa: D301
     from ..atlas import ConceptAtlas, export_atlas
 
     check_outputs([output], overwrite=overwrite)

@@ -1,11 +1,9 @@
-"""``crp-kit atlas build``, ``merge``, ``annotate``, ``verify`` and ``import``: atlas files made, joined and checked."""
+"""``crp-kit atlas build``: one pass over a dataset, into an atlas file."""
 
 from __future__ import annotations
 
-import json
 import os
 import re
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..errors import AtlasError, InputError
+from ..errors import InputError
+from ..progress import rate_text
 from .group import say
-from .options import class_map_option, layer_names, numbers, overwrite_option
+from .options import atlas_output_option, class_map_option, layer_names, numbers, overwrite_option
 from .studies import module_types, study_of
 from .study_options import study_options
 from .target_options import target_of, target_options
@@ -24,21 +23,12 @@ if TYPE_CHECKING:
     from ..atlas import ConceptAtlas
     from ..atlas.build.matrix_choice import MatrixChoice
 
-__all__ = ["annotate", "build", "import_", "merge", "verify"]
+__all__ = ["build"]
 
 _AMOUNT = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?", re.IGNORECASE)
 _SIZES = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 
 _MATRIX: dict[str, MatrixChoice] = {"auto": "auto", "float32": True, "float16": "float16", "none": False}
-
-output_option = click.option(
-    "-o",
-    "--output",
-    required=True,
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="The atlas, such as atlas.h5.",
-)
 
 
 @click.command(short_help="Pass over a dataset once, into one file.")
@@ -53,7 +43,11 @@ output_option = click.option(
 )
 @click.option("-k", "k", type=click.IntRange(min=1), default=40, show_default=True, help="Samples in each ranking.")
 @click.option(
-    "--k-class", type=click.IntRange(min=0), default=8, show_default=True, help="The same by class; 0 leaves them out."
+    "--k-class",
+    type=click.IntRange(min=0),
+    default=8,
+    show_default=True,
+    help="Samples in each ranking by class; 0 leaves these out.",
 )
 @target_options(
     "label; also prediction, top:P or top:P:N (probability above P, at most N), regions, masks, boxes, binary"
@@ -69,7 +63,9 @@ output_option = click.option(
 @click.option(
     "--normalise/--no-normalise", "abs_norm", default=True, show_default=True, help="Scores as shares of their sample."
 )
-@click.option("--batch-size", type=click.IntRange(min=1), default=32, show_default=True)
+@click.option(
+    "--batch-size", type=click.IntRange(min=1), default=32, show_default=True, help="Samples computed at once."
+)
 @click.option("--workers", type=click.IntRange(min=0), default=2, show_default=True, help="Processes that read images.")
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Only the first N samples.")
 @click.option("--subset", metavar="NUMBERS", help="Only these samples, such as 0-999,2000.")
@@ -82,13 +78,19 @@ output_option = click.option(
 )
 @click.option("--skip-unreadable", is_flag=True, help="Leave out samples that cannot be read, and list them.")
 @click.option("--shard", metavar="I/N", help="Only this part, from 0/N to N-1/N; join them with: crp-kit atlas merge.")
-@click.option("--max-memory", default="2G", show_default=True, help="What rankings may take before they go to disk.")
+@click.option(
+    "--max-memory",
+    default="2G",
+    show_default=True,
+    metavar="BYTES",
+    help="Memory that rankings may take before they go to disk, such as 500M.",
+)
 @click.option(
     "--checkpoint", type=float, default=60, show_default=True, metavar="SECONDS", help="Save what there is this often."
 )
 @click.option("--resume", is_flag=True, help="Go on where an interrupted build stopped.")
 @overwrite_option
-@output_option
+@atlas_output_option
 @click.option("--quiet", is_flag=True, help="No progress and no summary.")
 def build(*, output: Path, **options: Any) -> None:
     """Collect, for every concept of the chosen layers, the samples in which it is most relevant and most active.
@@ -179,112 +181,7 @@ def _summary(made: ConceptAtlas, seconds: float) -> None:
     seen = len(made.samples)
     say(
         f"{seen} samples, {len(made.layers)} layers, {concepts} concepts, {made.header.n_classes} classes; "
-        f"{size:.1f} MiB in {seconds:.0f} s ({seen / max(seconds, 1e-9):.0f} images/s)"
+        f"{size:.1f} MiB in {seconds:.0f} s ({rate_text(seen / max(seconds, 1e-9))} samples/s)"
     )
     if made.skipped:
         say(f"left out: {len(made.skipped)} samples that cannot be read; crp-kit atlas info lists them")
-
-
-@click.command(short_help="Join the shards of an atlas.")
-@click.argument("shards", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--quiet", is_flag=True, help="No progress.")
-@overwrite_option
-@output_option
-def merge(*, shards: tuple[Path, ...], output: Path, overwrite: bool, quiet: bool) -> None:
-    """Join all shards, in any order, into the atlas that one process would have made, bit for bit."""
-    from ..atlas import merge_atlases
-
-    command = " ".join(sys.argv)
-    with merge_atlases(shards, output, overwrite=overwrite, command=command, verbose=not quiet) as made:
-        click.echo(made.path)
-
-
-@click.command(short_help="Check every value of atlas files.")
-@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--model", metavar="SPEC", help="Check that the files were made from this model.")
-@click.option("--weights", metavar="WEIGHTS", help="The model's weights.")
-@click.option("--data", metavar="SPEC", help="Check that the files were made from this dataset (needs --model).")
-@click.option("--json", "as_json", is_flag=True, help="Print {file: [problems]}.")
-def verify(*, files: tuple[Path, ...], model: str | None, weights: str | None, data: str | None, as_json: bool) -> None:
-    """Read atlas files whole, and check structure, checksums, value ranges, orders, and that all fits together.
-
-    The exit status is 2 if anything is wrong.
-    """
-    from ..atlas import ConceptAtlas, verify_atlas
-
-    known = _fingerprints(model, weights, data)
-    found: dict[str, list[str]] = {}
-    for file in files:
-        try:
-            found[str(file)] = list(verify_atlas(file))
-            with ConceptAtlas(file, incomplete=True) as atlas:
-                atlas.check_belongs(**known)
-        except AtlasError as error:
-            found.setdefault(str(file), []).append(str(error))
-    if as_json:
-        click.echo(json.dumps(found, indent=1))
-    for name, problems in found.items():
-        if not as_json:
-            click.echo(f"{name}: {'; '.join(problems) or 'sound'}")
-    bad = [name for name, problems in found.items() if problems]
-    if bad:
-        raise AtlasError(f"{len(bad)} of {len(found)} files are not sound: {', '.join(bad)}")
-
-
-@click.command(short_help="Add attributes of samples from a CSV file.")
-@click.argument("file", type=click.Path(path_type=Path))
-@click.option("--csv", "table", required=True, type=click.Path(path_type=Path), metavar="CSV", help="A row per sample.")
-@click.option("--id", "id_column", metavar="COLUMN", help="The column with ids of samples; by default the first.")
-@overwrite_option
-def annotate(*, file: Path, table: Path, id_column: str | None, overwrite: bool) -> None:
-    """Add the columns of a CSV file to an atlas as attributes of its samples: truth values, numbers or text.
-
-    An id is a sample's name as the atlas keeps it, such as its path below the root of the data (crp-kit atlas export
-    --what samples lists them), the name of its file, or its number in the dataset. Whatever else is in the file stays
-    as it is.
-    """
-    from ..atlas import annotate_atlas
-
-    with annotate_atlas(file, table, id_column=id_column, overwrite=overwrite) as atlas:
-        say(f"{len(atlas.attributes)} attributes of {len(atlas.samples)} samples")
-    click.echo(file)
-
-
-def _fingerprints(model: str | None, weights: str | None, data: str | None) -> dict[str, str]:
-    from ..data.fingerprints import fingerprint
-    from ..data.labels import label_or_none
-    from ..data.samples import NumberedSamples
-    from ..data.sources import load_data
-    from ..models import load_model
-    from ..models.state_dict import state_digest
-
-    if model is None:
-        if data is not None or weights is not None:
-            raise InputError("--data and --weights need --model, whose preprocessing the images went through")
-        return {}
-    loaded = load_model(model, weights)
-    known = {"model_sha256": state_digest(loaded.model)}
-    if data is not None:
-        samples = NumberedSamples(load_data(data, loaded.preprocess), loaded.preprocess.view, labels=label_or_none)
-        known["dataset_sha256"] = fingerprint(samples)
-    return known
-
-
-@click.command("import", short_help="Take over what zennit-crp has collected.")
-@click.argument("folder", type=click.Path(path_type=Path))
-@click.option("--aggregate", type=click.Choice(["sum", "max"]), help="Which of several folders: sum or max.")
-@click.option("--normalise/--no-normalise", "abs_norm", default=None, help="Which of several: normed or unnormed.")
-@click.option("--model", metavar="TEXT", help="Words for the file: the model that was looked at.")
-@click.option("--data", metavar="TEXT", help="Words for the file: the dataset.")
-@overwrite_option
-@output_option
-def import_(*, folder: Path, output: Path, model: str | None, data: str | None, **options: Any) -> None:
-    """Make an atlas of the folders RelMax_…, ActMax_…, RelStats_… and ActStats_… that zennit-crp has written.
-
-    It has no moments, because zennit-crp keeps none, and does not know model and dataset.
-    """
-    from ..atlas import Origin
-    from ..atlas.build.import_zennit_crp import import_zennit_crp
-
-    with import_zennit_crp(folder, output, origin=Origin(model, data, " ".join(sys.argv)), **options) as made:
-        click.echo(made.path)

@@ -10,6 +10,7 @@ import click
 from ..errors import InputError
 from .atlas_ask import mode_option
 from .group import say
+from .options import atlas_layer_option
 from .table_output import check_table_output, figure_options, print_table
 
 __all__ = ["compare"]
@@ -18,20 +19,30 @@ _FOUND = 1
 """Exit status where there is drift."""
 
 
-@click.command(short_help="Two atlases side by side, and drift between them.")
+@click.command(short_help="Match the concepts of two atlases; drift between them.")
 @click.argument("file", type=click.Path(path_type=Path))
 @click.argument("other", type=click.Path(path_type=Path))
-@click.option("--layer", required=True, metavar="LAYER")
+@atlas_layer_option
 @mode_option
-@click.option("--other-layer", metavar="LAYER", help="Of the other atlas.  [default: the same]")
-@click.option("--threshold", type=float, help="Similarity below which none is matched.  [default: 0.5]")
+@click.option("--other-layer", metavar="LAYER", help="The layer of the other atlas.  [default: the same]")
+@click.option(
+    "--threshold", type=float, help="Correlation, from -1 to 1, below which concepts do not correspond.  [default: 0.5]"
+)
 @click.option(
     "--drift",
     type=click.Choice(["classes", "concepts"]),
     help="Print instead how far classes, or concepts in classes, have moved, and exit with 1 if any class has.",
 )
-@click.option("--level", type=float, help="How often drift is seen where there is none.  [default: 0.05]")
-@click.option("--permutations", type=click.IntRange(min=1), help="Random divisions of each class.  [default: 199]")
+@click.option(
+    "--level",
+    type=float,
+    help="Significance level: how often, from 0 to 1, drift is reported where there is none.  [default: 0.05]",
+)
+@click.option(
+    "--permutations",
+    type=click.IntRange(min=1),
+    help="Random divisions of each class, of which p-values are made.  [default: 199]",
+)
 @figure_options
 @click.pass_context
 def compare(context: click.Context, /, *, file: Path, other: Path, **options: Any) -> None:

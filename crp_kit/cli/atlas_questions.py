@@ -10,7 +10,7 @@ import click
 
 from ..errors import InputError
 from .atlas_ask import mode_option
-from .options import class_named
+from .options import atlas_layer_option, class_named
 from .table_output import check_table_output, figure_options, print_table
 
 if TYPE_CHECKING:
@@ -23,7 +23,6 @@ __all__ = ["contrast", "markers", "mistakes", "names", "outliers", "prototypes",
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 _file = click.argument("file", type=click.Path(path_type=Path))
-_layer = click.option("--layer", required=True, metavar="LAYER")
 _class = click.option("--class", "cls", required=True, metavar="CLASS", help="Name, part of it, or number.")
 _GROUP = "A class by name, part of it, or number, or attribute:NAME or attribute:NAME=VALUE."
 
@@ -46,7 +45,7 @@ def _where_options(command: _Command) -> _Command:
 
 def _question(command: _Command) -> _Command:
     """Add what all questions to one layer have: file, layer, mode, samples, output."""
-    return _file(_layer(mode_option(_where_options(figure_options(command)))))
+    return _file(atlas_layer_option(mode_option(_where_options(figure_options(command)))))
 
 
 def _selection(atlas: ConceptAtlas, options: dict[str, Any]) -> Selection | None:
@@ -94,18 +93,31 @@ def _ask(file: Path, options: dict[str, Any], question: Callable[[ConceptAtlas, 
 @click.command(short_help="Concepts that mark a class.")
 @_question
 @_class
-@click.option("--top", type=click.IntRange(min=1), default=10, show_default=True, metavar="N")
+@click.option(
+    "--top", type=click.IntRange(min=1), default=10, show_default=True, metavar="N", help="How many concepts."
+)
 def markers(*, file: Path, cls: str, top: int, **options: Any) -> None:
-    """Print the concepts that are stronger in a class than in all others, the clearest first."""
+    """Print the concepts that are stronger in a class than in all others, the clearest first.
+
+    \b
+    Example:
+      crp-kit atlas markers atlas.h5 --layer layer2.1.conv2 --class 3 --top 5
+    """  # noqa: D301
     _ask(file, options, lambda atlas, scores, where: scores.markers(_group(atlas, cls), top, where))
 
 
 @click.command(short_help="Concepts that differ between two groups of samples.")
 @_question
 @click.option("--a", "first", required=True, metavar="GROUP", help=_GROUP)
-@click.option("--b", "second", metavar="GROUP", help="The same.  [default: the rest]")
+@click.option("--b", "second", metavar="GROUP", help="What --a is compared with, written like it.  [default: the rest]")
 def contrast(*, file: Path, first: str, second: str | None, **options: Any) -> None:
-    """Print how every concept differs between two groups of samples, or between one and the rest."""
+    """Print how every concept differs between two groups of samples, or between one and the rest.
+
+    \b
+    Examples:
+      crp-kit atlas contrast atlas.h5 --layer layer2.1.conv2 --a 0 --b 1 -o contrast.png
+      crp-kit atlas contrast atlas.h5 --layer layer2.1.conv2 --a attribute:red --correct
+    """  # noqa: D301
     _ask(
         file,
         options,
@@ -123,7 +135,11 @@ def mistakes(*, file: Path, cls: str, taken_for: str | None, **options: Any) -> 
     """Print the concepts that differ between right and wrong predictions of a class.
 
     With --taken-for, between the samples of the class that are predicted as the other one, and that class's own.
-    """
+
+    \b
+    Example:
+      crp-kit atlas mistakes atlas.h5 --layer layer2.1.conv2 --class 3 --taken-for 5
+    """  # noqa: D301
 
     def ask(atlas: ConceptAtlas, scores: ScoreAtlas, where: Any) -> Any:
         label = class_named(cls, atlas.classes)
@@ -141,12 +157,21 @@ def mistakes(*, file: Path, cls: str, taken_for: str | None, **options: Any) -> 
     type=click.Choice(["pearson-within", "pearson", "cosine", "spearman"]),
     default="pearson-within",
     show_default=True,
+    help="Similarity of two concepts over samples; pearson-within removes the mean of each class first.",
 )
 @click.option("--concept", type=click.IntRange(min=0), metavar="ID", help="The concepts nearest to this one.")
 @click.option("--top", type=click.IntRange(min=1), default=10, show_default=True, metavar="N", help="How many of them.")
 @click.option("--clusters", type=click.IntRange(min=1), metavar="N", help="The cluster of every concept, of N.")
 def similar(*, file: Path, metric: Any, concept: int | None, top: int, clusters: int | None, **options: Any) -> None:
-    """Print how redundant every concept is, the concepts nearest to one, or clusters of concepts."""
+    """Print the redundancy of every concept, the concepts nearest to one, or clusters of concepts.
+
+    The redundancy of a concept is its largest similarity to another one.
+
+    \b
+    Examples:
+      crp-kit atlas similar atlas.h5 --layer layer2.1.conv2
+      crp-kit atlas similar atlas.h5 --layer layer2.1.conv2 --concept 24 --top 3
+    """  # noqa: D301
     if concept is not None and clusters is not None:
         raise InputError("--concept and --clusters are two questions; leave one of them out")
     from ..atlas import ConceptAtlas
@@ -168,9 +193,20 @@ def similar(*, file: Path, metric: Any, concept: int | None, top: int, clusters:
 @click.command(short_help="Typical ways in which a class is recognised.")
 @_question
 @_class
-@click.option("-n", "count", type=click.IntRange(min=1), metavar="N", help="How many.  [default: as the data say]")
+@click.option(
+    "-n",
+    "count",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="How many prototypes.  [default: by the likelihood of held-out samples]",
+)
 def prototypes(*, file: Path, cls: str, count: int | None, **options: Any) -> None:
-    """Print the prototypes of a class: components of a mixture over its samples, with their nearest samples."""
+    """Print the prototypes of a class: components of a mixture over its samples, with their nearest samples.
+
+    \b
+    Example:
+      crp-kit atlas prototypes atlas.h5 --layer layer2.1.conv2 --class 3
+    """  # noqa: D301
     _ask(
         file,
         options,
@@ -181,7 +217,7 @@ def prototypes(*, file: Path, cls: str, count: int | None, **options: Any) -> No
 @click.command(short_help="Samples that are recognised in an unusual way.")
 @_question
 @click.option("--class", "cls", metavar="CLASS", help="Name, part of it, or number.  [default: all classes]")
-@click.option("--top", type=click.IntRange(min=1), default=20, show_default=True, metavar="N")
+@click.option("--top", type=click.IntRange(min=1), default=20, show_default=True, metavar="N", help="How many samples.")
 @click.option(
     "--against",
     type=click.Path(path_type=Path),
@@ -192,7 +228,11 @@ def outliers(*, file: Path, cls: str | None, top: int, against: Path | None, **o
     """Print the samples whose use of concepts is least ordinary for their class, the most extreme first.
 
     With --against, the AUROC of scores that separate the samples of another atlas, beside baselines.
-    """
+
+    \b
+    Example:
+      crp-kit atlas outliers atlas.h5 --layer layer2.1.conv2 --class 3 --top 5
+    """  # noqa: D301
     from ..atlas import ConceptAtlas
 
     def ask(atlas: ConceptAtlas, scores: ScoreAtlas, where: Any) -> Any:
@@ -208,9 +248,16 @@ def outliers(*, file: Path, cls: str | None, top: int, against: Path | None, **o
 @click.command(short_help="Clusters of the samples of a class by the concepts that they use.")
 @_question
 @_class
-@click.option("-n", "count", type=click.IntRange(min=1), metavar="N", help="How many.  [default: by the eigengap]")
+@click.option(
+    "-n", "count", type=click.IntRange(min=1), metavar="N", help="How many clusters.  [default: by the eigengap]"
+)
 def strategies(*, file: Path, cls: str, count: int | None, **options: Any) -> None:
-    """Print the strategy of every sample of a class: its cluster, and its place in a plane."""
+    """Print the cluster of every sample of a class (spectral clustering, SpRAy), and its coordinates in a plane.
+
+    \b
+    Example:
+      crp-kit atlas strategies atlas.h5 --layer layer2.1.conv2 --class 3 -o strategies.png
+    """  # noqa: D301
     _ask(
         file,
         options,
@@ -220,14 +267,30 @@ def strategies(*, file: Path, cls: str, count: int | None, **options: Any) -> No
 
 @click.command(short_help="Names of concepts by the attributes of samples.")
 @_file
-@_layer
+@atlas_layer_option
 @mode_option
-@click.option("--length", type=click.IntRange(min=1), default=3, show_default=True, help="Attributes in a name.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option(
+    "--length", type=click.IntRange(min=1), default=3, show_default=True, help="Attributes in a name, at most."
+)
+@click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Of the halves of the samples, and of chance.",
+)
 @click.option("--save", is_flag=True, help="Keep the names beside the atlas, for reports and tables.")
 @figure_options
 def names(*, file: Path, length: int, seed: int, save: bool, **options: Any) -> None:
-    """Print a name for every concept: the formula of attributes that it tells apart best, checked on other samples."""
+    """Print a name for every concept: the formula of attributes that its scores follow best (INVERT).
+
+    A name is searched on one half of the samples, and checked on the other half. Attributes come from the data, or from
+    crp-kit atlas annotate.
+
+    \b
+    Example:
+      crp-kit atlas names atlas.h5 --layer layer2.1.conv2 --mode activation --length 2
+    """  # noqa: D301
     from ..atlas import ConceptAtlas
 
     check_table_output(options)

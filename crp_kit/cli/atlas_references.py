@@ -15,7 +15,7 @@ from ..progress import Progress
 from .concepts import ids_and_concepts
 from .files import FIGURE_ENDINGS, check_outputs, write_file
 from .look import cmap_option, look_of, percentile_option, width_option
-from .options import class_named, numbers, overwrite_option
+from .options import atlas_layer_option, class_named, numbers, overwrite_option
 from .provenance import options_of_atlas
 from .studies import study_of
 from .study_options import atlas_study_options_without_concept
@@ -31,7 +31,7 @@ __all__ = ["references"]
 @click.command(short_help="Draw the samples in which concepts are strongest.")
 @click.argument("file", type=click.Path(path_type=Path))
 @atlas_study_options_without_concept
-@click.option("--layer", required=True, metavar="LAYER")
+@atlas_layer_option
 @click.option(
     "--concept",
     required=True,

@@ -37,7 +37,7 @@ _FILES = ("concepts.png", "concepts.json", "heatmaps.npz", "atlas.h5", "referenc
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Another seed makes other images.")
 @click.option("--images", "samples", type=click.IntRange(1, 8), default=4, show_default=True, help="How many images.")
-@click.option("--layer", help="Layer whose channels are looked at.  [default: layer2.1.conv2]")
+@click.option("--layer", metavar="LAYER", help="Layer whose channels are looked at.  [default: layer2.1.conv2]")
 @click.option("--report/--no-report", default=True, show_default=True, help="Make the report, which takes longest.")
 @click.option("--photos", is_flag=True, help="On real photographs and a model of ImageNet: the extra photos.")
 @overwrite_option
@@ -53,7 +53,11 @@ def demo(
     With --photos the same for photographs that packages carry: a cat, a coffee, a rocket, an astronaut, with a concept
     graph and a region map of the cat, and an atlas of all photographs, each whole and in parts. It takes some minutes,
     and needs pip install 'crp-kit[photos]'.
-    """
+
+    \b
+    Example:
+      crp-kit demo -o my-demo
+    """  # noqa: D301
     from ..demo.run import LAYER, demo_atlas, demo_report, run_demo
     from ..views import plot
     from ..views.report.folder import check_folder

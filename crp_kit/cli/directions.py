@@ -11,7 +11,7 @@ import click
 from ..tables import text_table
 from .files import check_outputs
 from .group import say
-from .options import overwrite_option
+from .options import layer_option, overwrite_option
 from .studies import study_of
 from .study_options import study_options
 
@@ -25,7 +25,7 @@ def directions() -> None:
 
 @directions.command(short_help="Fit directions to the data.")
 @study_options
-@click.option("--layer", required=True, metavar="LAYER")
+@layer_option
 @click.option(
     "--method",
     type=click.Choice(["pca", "nmf", "kmeans", "prca"]),
@@ -45,10 +45,21 @@ def directions() -> None:
     help="Positions of each sample's map that nmf and kmeans see.",
 )
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="The first N samples only.")
-@click.option("--batch-size", type=click.IntRange(min=1), default=32, show_default=True, help="Computed at once.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option(
+    "--batch-size", type=click.IntRange(min=1), default=32, show_default=True, help="Samples computed at once."
+)
+@click.option(
+    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of positions, and of nmf and kmeans."
+)
 @overwrite_option
-@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), metavar="FILE", help="Such as pca.h5.")
+@click.option(
+    "-o",
+    "--output",
+    required=True,
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="The directions, such as pca.h5.",
+)
 @click.option("--quiet", is_flag=True, help="No progress.")
 def fit(**options: Any) -> None:
     """Fit directions to the activations of a layer, or to its relevance, over the data, and save them.
@@ -73,9 +84,14 @@ def fit(**options: Any) -> None:
 
 @directions.command(short_help="Say what a file of directions holds.")
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
 def info(file: Path, *, as_json: bool) -> None:
-    """Say what directions a file holds, and where they come from."""
+    """Say what directions a file holds, and where they come from.
+
+    \b
+    Example:
+      crp-kit directions info pca.h5
+    """  # noqa: D301
     from ..concepts import load_directions
 
     concept = load_directions(file)

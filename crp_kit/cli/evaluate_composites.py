@@ -9,6 +9,7 @@ import click
 
 from ..errors import InputError
 from .evaluate_options import chosen_samples, sample_options, seed_option
+from .options import layer_option
 from .studies import study_of
 from .study_options import study_options
 from .table_output import check_table_output, figure_options, print_table
@@ -18,7 +19,7 @@ __all__ = ["composites"]
 
 @click.command(short_help="Compare rules by all measures.")
 @study_options
-@click.option("--layer", required=True, metavar="LAYER")
+@layer_option
 @click.option("--composites", metavar="NAMES", help="Presets to compare, with commas between; all of them by default.")
 @click.option("--parts", metavar="NAMES", help="Parts of the data's masks that count, with commas between.")
 @click.option("--steps", type=click.IntRange(min=2), default=16, show_default=True, metavar="N", help="Of flipping.")

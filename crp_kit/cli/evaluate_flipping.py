@@ -21,13 +21,15 @@ if TYPE_CHECKING:
 __all__ = ["flipping", "insertion"]
 
 _SETTINGS = ("baseline", "steps", "repeats", "seed")
+_LAYER = "A layer of the model; crp-kit layers lists them. Repeatable."
+_STEPS = "Numbers of replaced concepts at which the output is measured, at most."
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
 def _flipping_options(command: _Command) -> _Command:
     for option in reversed(
         (
-            click.option("--layer", "layers", required=True, multiple=True, metavar="LAYER", help="Repeatable."),
+            click.option("--layer", "layers", required=True, multiple=True, metavar="LAYER", help=_LAYER),
             click.option(
                 "--beside",
                 multiple=True,
@@ -41,7 +43,9 @@ def _flipping_options(command: _Command) -> _Command:
                 metavar="NAMES",
                 help="Of relevance, activation, least_relevant, prototype, random; with commas between.",
             ),
-            click.option("--steps", type=click.IntRange(min=2), default=32, show_default=True, metavar="N"),
+            click.option(
+                "--steps", type=click.IntRange(min=2), default=32, show_default=True, metavar="N", help=_STEPS
+            ),
             click.option("--repeats", type=click.IntRange(min=1), default=10, show_default=True, help="Random orders."),
             click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of random orders."),
             click.option("--curves", is_flag=True, help="Print the curves instead of the areas."),
@@ -77,7 +81,12 @@ def flipping(**options: Any) -> None:
 @sample_options
 @figure_options
 def insertion(**options: Any) -> None:
-    """Replace all concepts of a layer, give them back one after the other, and print how much the output rises."""
+    """Replace all concepts of a layer, give them back one after the other, and print how much the output rises.
+
+    \b
+    Example:
+      crp-kit evaluate insertion --model demo:resnet --data demo:shapes:64 --layer layer2.1.conv2 -o insertion.png
+    """  # noqa: D301
     _print_curves("insertion", options)
 
 

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
 __all__ = ["impact", "localisation", "randomisation", "sensitivity"]
 
-_layer = click.option("--layer", required=True, metavar="LAYER")
+_layer = click.option(
+    "--layer", required=True, metavar="LAYER", help="A layer of the model; crp-kit layers lists them."
+)
 
 
 def _measured(options: dict[str, Any], measure: Callable[..., Any]) -> Any:
@@ -119,7 +121,12 @@ def randomisation(**options: Any) -> None:
 @sample_options
 @figure_options
 def sensitivity(**options: Any) -> None:
-    """Print how much shares of relevance change when noise is added to the model's input."""
+    """Print how much shares of relevance change when noise is added to the model's input.
+
+    \b
+    Example:
+      crp-kit evaluate sensitivity --model demo:resnet --data demo:shapes:64 --layer layer2.1.conv2 --noise 0.1
+    """  # noqa: D301
     settings = {name: options[name] for name in ("noise", "repeats", "seed")}
     result = _measured(
         options, lambda evaluation, **samples: evaluation.sensitivity(options["layer"], **settings, **samples)

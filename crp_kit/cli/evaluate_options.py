@@ -30,7 +30,9 @@ _MEASURE = click.option(
 )
 _TARGET = target_options("prediction; or label")
 _LIMIT = click.option("--limit", type=click.IntRange(min=1), metavar="N", help="The first N samples only.")
-_BATCH_SIZE = click.option("--batch-size", type=click.IntRange(min=1), default=16, show_default=True)
+_BATCH_SIZE = click.option(
+    "--batch-size", type=click.IntRange(min=1), default=16, show_default=True, help="Samples computed at once."
+)
 seed_option = click.option(
     "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of what is drawn at random."
 )

@@ -10,7 +10,7 @@ import click
 
 from .concepts import ids_and_concepts
 from .group import say
-from .options import numbers, overwrite_option
+from .options import atlas_layer_option, numbers, overwrite_option
 from .provenance import options_of_atlas
 from .studies import study_of
 from .study_options import atlas_study_options_without_concept
@@ -26,14 +26,16 @@ def export() -> None:
 @export.command(short_help="Write a project for ViRelAy.")
 @click.argument("file", type=click.Path(path_type=Path), metavar="ATLAS")
 @atlas_study_options_without_concept
-@click.option("--layer", required=True, metavar="LAYER")
+@atlas_layer_option
 @click.option(
     "--concept",
     multiple=True,
     metavar="IDS",
     help="Such as 3, or 3,8,12, or 0-31, by default the strongest ones; once more for what a concept is. Repeatable.",
 )
-@click.option("--top", type=click.IntRange(min=1), default=6, show_default=True, help="How many these are.")
+@click.option(
+    "--top", type=click.IntRange(min=1), default=6, show_default=True, help="How many concepts, without --concept."
+)
 @click.option("-k", "k", type=click.IntRange(min=3), default=40, show_default=True, help="Samples of each concept.")
 @click.option(
     "--mode",
@@ -49,10 +51,12 @@ def export() -> None:
     show_default=True,
     help="Where the relevance starts.",
 )
-@click.option("--batch-size", type=click.IntRange(min=1), default=16, show_default=True, help="Computed at once.")
+@click.option(
+    "--batch-size", type=click.IntRange(min=1), default=16, show_default=True, help="Heatmaps computed at once."
+)
 @overwrite_option
 @click.option("--json", "as_json", is_flag=True, help="Print what was written as JSON.")
-@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), metavar="FOLDER")
+@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), metavar="FOLDER", help="The project.")
 @click.option("--quiet", is_flag=True, help="No progress.")
 def virelay(*, file: Path, **options: Any) -> None:
     """Write the reference samples of concepts, with their conditional heatmaps, as a project for ViRelAy.

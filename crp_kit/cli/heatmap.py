@@ -65,7 +65,10 @@ class _Maps:
 @click.option(
     "--condition", "conditions", multiple=True, metavar="LAYER:IDS", help="Add to the condition set. Repeatable."
 )
-@target_options("y, or the predicted class")
+@click.option(
+    "--class", "cls", metavar="CLASS", help="Name, part of it, or number.  [default: y, or the predicted class]"
+)
+@target_options("the class")
 @click.option("--each", multiple=True, metavar="LAYER:IDS", help="One heatmap for each of these ids. Repeatable.")
 @click.option("--layer", metavar="LAYER", help="One heatmap for each of the most relevant channels of this layer.")
 @click.option("--top", type=click.IntRange(min=1), help="How many of them.  [default: 6]")
@@ -93,12 +96,12 @@ def heatmap(images: tuple[Path, ...], **options: Any) -> None:
     Examples:
       crp-kit heatmap cat.jpg --model torchvision:resnet50 --weights DEFAULT \\
           --condition layer4.2.conv3:35,89 --condition y:282 -o cat.png
-      crp-kit heatmap cat.jpg dog.jpg --model demo:resnet --layer layer3.1.conv2 --top 4 -o top.png
+      crp-kit heatmap cat.jpg dog.jpg --model demo:resnet --class 3 --layer layer3.1.conv2 --top 4 -o top.png
       crp-kit heatmap cat.jpg --model demo:resnet --each layer3.1.conv2:0-7 --save-array maps.npz
 
     LAYER:IDS names a layer and channels of it: 35, or 35,89, or 5-8, or nothing after the colon to let nothing pass.
-    y:282, or "y:tiger cat", is the model output; without it, each image is explained for the class that the model
-    predicts.
+    y:282, or "y:tiger cat", is the model output, as --class is; without it, each image is explained for the class that
+    the model predicts.
 
     All --condition options together make one condition set: relevance has to pass every layer named, through any of
     the ids of that layer; a layer named twice has the ids of both. It makes one heatmap of each image. --each makes one
@@ -153,20 +156,29 @@ def _parsed(options: dict[str, Any]) -> _Asked:
             raise InputError(
                 f"{name} is named by --condition and by {'--layer' if name == layer else '--each'}; name it once"
             )
-    _add_target(base, options)
+    _add_start(base, options, varied=varied)
     passed = {name: options[name] for name in ("exclude_parallel", "batch_size")}
     return _Asked(base, tuple(each), layer, options["top"] or 6, passed)
 
 
-def _add_target(base: _Set, options: dict[str, Any]) -> None:
-    """Let relevance start at the target of the options, if there is one."""
+def _add_start(asked: _Set, options: dict[str, Any], *, varied: set[str | None]) -> None:
+    """Let relevance start at the class or the target of the options, if there is one."""
     from ..targets import Target
 
-    target = target_of(options, words=("prediction",))
-    if target is not None and OUTPUT in base:
-        raise InputError("--target and --condition y:… are two starts; give one of them")
+    target, cls = target_of(options, words=("prediction",)), options["cls"]
+    starts = {
+        "--target": target is not None,
+        "--class": cls is not None,
+        "--condition y:…": OUTPUT in asked,
+        "--each y:…": OUTPUT in varied,
+    }
+    named = [name for name, is_named in starts.items() if is_named]
+    if len(named) > 1:
+        raise InputError(f"{' and '.join(named[:2])} are two starts; give one of them")
     if isinstance(target, Target):
-        base[OUTPUT] = [target]
+        asked[OUTPUT] = [target]
+    elif cls is not None:
+        asked[OUTPUT] = [cls]
 
 
 def _computed(images: tuple[Path, ...], asked: _Asked, options: dict[str, Any]) -> tuple[Study, list[_Maps]]:
@@ -230,7 +242,9 @@ def _predicted_class(study: Study, views: torch.Tensor) -> int:
     """Return the class that the model predicts."""
     from ..attribution.predicted_class import predicted_class
 
-    return predicted_class(_run(study, views), otherwise="say what to explain with --target or --condition y:ID")
+    return predicted_class(
+        _run(study, views), otherwise="say what to explain with --class, --target or --condition y:ID"
+    )
 
 
 def _run(study: Study, views: torch.Tensor) -> Run:

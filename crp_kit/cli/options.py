@@ -11,9 +11,32 @@ from ..class_names import class_number
 from ..errors import InputError
 from .group import say
 
-__all__ = ["class_map_option", "class_named", "layer_names", "numbers", "overwrite_option"]
+__all__ = [
+    "atlas_layer_option",
+    "atlas_output_option",
+    "class_map_option",
+    "class_named",
+    "layer_names",
+    "layer_option",
+    "numbers",
+    "overwrite_option",
+]
 
 overwrite_option = click.option("--overwrite", is_flag=True, help="Replace files that exist.")
+layer_option = click.option(
+    "--layer", required=True, metavar="LAYER", help="A layer of the model; crp-kit layers lists them."
+)
+atlas_layer_option = click.option(
+    "--layer", required=True, metavar="LAYER", help="A layer of the atlas; crp-kit atlas info lists them."
+)
+atlas_output_option = click.option(
+    "-o",
+    "--output",
+    required=True,
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="The atlas, such as atlas.h5.",
+)
 class_map_option = click.option(
     "--class-map",
     type=click.Path(path_type=Path),

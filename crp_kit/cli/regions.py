@@ -13,7 +13,7 @@ import click
 from ..errors import InputError
 from .files import check_figure_and_array, check_outputs, write_file
 from .look import look_of, percentile_option, width_option
-from .options import class_named, overwrite_option
+from .options import class_named, layer_option, overwrite_option
 from .provenance import with_atlas
 from .studies import study_of
 from .study_options import atlas_study_options
@@ -30,7 +30,7 @@ __all__ = ["regions"]
 @click.command(short_help="Map which concept dominates where in an image.")
 @click.argument("image", type=click.Path(path_type=Path))
 @atlas_study_options
-@click.option("--layer", required=True, metavar="LAYER")
+@layer_option
 @click.option("--class", "cls", metavar="CLASS", help="Name, part of it, or number.  [default: the predicted class]")
 @target_options("the class")
 @click.option(

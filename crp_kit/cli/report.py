@@ -59,11 +59,20 @@ __all__ = ["report"]
     "has a matrix; or concept graphs of at most 4 samples of each concept, for a third to a half more time in all.",
 )
 @click.option("--title", help="Of the report.  [default: model and dataset]")
-@click.option("--picture-size", type=click.IntRange(16, 512), default=112, show_default=True, metavar="PIXELS")
+@click.option(
+    "--picture-size",
+    type=click.IntRange(16, 512),
+    default=112,
+    show_default=True,
+    metavar="PIXELS",
+    help="Side of the pictures.",
+)
 @style_option
 @percentile_option
 @cmap_option
-@click.option("--batch-size", type=click.IntRange(min=1), default=16, show_default=True)
+@click.option(
+    "--batch-size", type=click.IntRange(min=1), default=16, show_default=True, help="Heatmaps computed at once."
+)
 @overwrite_option
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), metavar="FOLDER", help="The site.")
 @click.option("--quiet", is_flag=True, help="No progress and no summary.")

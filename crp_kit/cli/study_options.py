@@ -83,11 +83,18 @@ _DATA = click.option(
     help="imagefolder:DIR, torchvision:NAME:ROOT, npyfolder:DIR, demo:shapes, package.module:factory or "
     "file.py:factory.",
 )
-_DEVICE = click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:1, mps, …")
+_DEVICE = click.option(
+    "--device",
+    default="cpu",
+    show_default=True,
+    metavar="DEVICE",
+    help="Where it is computed: cpu, cuda, cuda:1, mps, …",
+)
 _COMPOSITE = click.option(
     "--composite",
     default="epsilon_plus_flat",
     show_default=True,
+    metavar="NAME",
     help="Rules: a preset of zennit, attnlrp, or gradient.",
 )
 _BATCH_NORM = click.option(

@@ -750,7 +750,7 @@ def test_a_question_without_an_answer_is_told(
     ("layer", "message"),
     [
         ("layer2.1.conv1", f"atlas.h5 has no layer 'layer2.1.conv1'; did you mean '{LAYER}'"),
-        ("zzz", "atlas.h5 has no layer 'zzz'"),
+        ("zzz", f"atlas.h5 has no layer 'zzz'; its layers are {LAYER}"),
     ],
 )
 def test_a_layer_that_the_atlas_has_not_is_named(atlas: crp.ConceptAtlas, layer: str, message: str) -> None:

@@ -93,6 +93,19 @@ def test_a_contrast_is_computed_from_the_command_line(picture: Path, tmp_path: P
     assert conditions == {"y": ["contrast:1,2"]}
 
 
+def test_a_class_by_number_or_by_part_of_its_name_is_the_start_of_a_heatmap(picture: Path, tmp_path: Path) -> None:
+    output = tmp_path / "maps.npz"
+    maps = []
+    for start in (("--condition", "y:4"), ("--class", "4"), ("--class", "blue circle above striped")):
+        assert invoke(*HEATMAP, picture, *start, "--save-array", output, "--overwrite").exit_code == 0
+        with np.load(output) as saved:
+            maps.append(saved["heatmap"])
+    assert (maps[0] == maps[1]).all()
+    assert (maps[0] == maps[2]).all()
+    for other in (("--target", "class:1"), ("--condition", "y:1"), ("--each", "y:1")):
+        assert "are two starts; give one of them" in refused(*HEATMAP, picture, "--class", "4", *other, "--json")
+
+
 def test_two_starts_or_a_mask_that_is_no_picture_are_a_sentence(picture: Path, tmp_path: Path) -> None:
     both = refused(*HEATMAP, picture, "--target", "class:1", "--condition", "y:2", "--json")
     assert "--target and --condition y:… are two starts" in both

@@ -60,7 +60,8 @@ class ConceptAtlas(AtlasFile):
             If the atlas has no such layer.
         """
         if layer not in self._infos:
-            raise UnknownLayerError(layer, self._infos, f"{self.path} has no layer {layer!r}")
+            advice = f"its layers are {printable(', '.join(self._infos))}"
+            raise UnknownLayerError(layer, self._infos, f"{self.path} has no layer {layer!r}", advice)
         number, info = self._infos[layer]
         return LayerAtlas(self, number, info)
 

@@ -57,8 +57,8 @@ def _layers(atlas: ConceptAtlas, wanted: str | Iterable[str] | None) -> list[str
     for pattern in patterns:
         names = [pattern] if pattern in atlas.layers else [] if is_plain(pattern) else matching(pattern, atlas.layers)
         if not names:
-            message = f"{atlas.path} has no layer {pattern!r}: it has {', '.join(atlas.layers)}"
-            raise UnknownLayerError(pattern, atlas.layers, message)
+            advice = f"its layers are {', '.join(atlas.layers)}"
+            raise UnknownLayerError(pattern, atlas.layers, f"{atlas.path} has no layer {pattern!r}", advice)
         chosen.update(names)
     return [name for name in atlas.layers if name in chosen]
 
