@@ -190,7 +190,7 @@ class _Block:
         if others:
             names = [self.graph.label(ref) for ref in others]
             own = [self.graph.label(ref) for ref in others if not self._is_shared(ref)]
-            self.run.runtime.warn_once(
+            self.run.runtime.say(
                 f"relevance also reaches the inputs {', '.join(names)}, which the heatmap does not show"
                 + (f"; record_layer={own} gives it" if own else "")
             )

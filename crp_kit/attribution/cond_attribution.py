@@ -241,7 +241,7 @@ class CondAttribution:
                     run, ran = self.engine.run(inputs.part(block.sample_slice), options.composite), block.samples
                 part = attribute_block(run, block, options)
                 for problem in part.conservation.warnings() if part.conservation else ():
-                    self.engine.runtime.warn_once(problem)
+                    self.engine.runtime.say(problem)
                 bar.update(len(part))
                 yield part
 
