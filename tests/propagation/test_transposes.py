@@ -12,12 +12,12 @@ from marks import slow_except
 from nets import normal
 from torch import nn
 from torch.nn.functional import conv2d
-from torchvision.models import resnet18
 from zennit.composites import LayerMapComposite
 from zennit.rules import Epsilon
 from zennit.types import Linear
 
 import crp_kit
+from crp_kit.data import demo_resnet
 from crp_kit.errors import NonFiniteRelevanceError
 from crp_kit.propagation import carrier
 from crp_kit.propagation.kernels.transposed_conv import channel_transpose, linear_transpose
@@ -126,8 +126,7 @@ CONDITIONS = {
 
 @pytest.fixture(scope="module")
 def model() -> nn.Module:
-    torch.manual_seed(0)
-    return resnet18(weights=None).eval().double()
+    return demo_resnet().double()
 
 
 @pytest.mark.parametrize("composite", ["epsilon_plus_flat", "epsilon_alpha2_beta1"])
@@ -135,7 +134,7 @@ def model() -> nn.Module:
 def test_heatmaps_of_one_channel_are_those_of_the_general_way(
     monkeypatch: pytest.MonkeyPatch, model: nn.Module, name: str, composite: str
 ) -> None:
-    images, taken = normal(2, 3, 48, 48, seed=1), []
+    images, taken = normal(2, 3, 32, 32, seed=1), []
     of_channel = Scaling.in_channel
     monkeypatch.setattr(Scaling, "in_channel", lambda *given: taken.append(1) or of_channel(*given))
 
