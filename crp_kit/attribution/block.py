@@ -1,17 +1,20 @@
-"""Attribution of one block of rows: relevance passes by group of condition sets, results in the order of the rows."""
+"""Attribution of blocks of rows: relevance passes by group of condition sets, results in the order of the rows."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import torch
+from tqdm import tqdm
 
 from ..concepts import MixedConcept
 from ..conditions import OUTPUT
 from ..errors import ConditionError, ModelError
 from ..graph.graph import Ref
+from ..graph.recording.inputs import Inputs
+from ..propagation.engine import Engine
 from ..propagation.relevance_balance import RelevanceBalance
 from ..propagation.relevance_pass import PassResult, relevance_pass
 from ..propagation.run import Run
@@ -22,10 +25,10 @@ from .layer_values import find_layer, main_input, per_sample, recordable, rows_p
 from .masks import ConditionMasks, MaskMap
 from .mixed_layers import apart_at, concept_relevance
 from .result import Attribution
-from .rows import RowBlock
+from .rows import RowBlock, Rows
 from .start_relevance import InitialRelevance, StartRelevance, initial_relevance
 
-__all__ = ["CallOptions", "attribute_block"]
+__all__ = ["CallOptions", "attribute_blocks"]
 
 _Parts: TypeAlias = list[tuple[list[int], torch.Tensor]]
 """By group: the numbers of its condition sets in the block, and their values (set, sample, ...)."""
@@ -46,8 +49,10 @@ class CallOptions:
     """The share of the start from which relevance that no rule explains is worth a warning, if balances are asked."""
 
 
-def attribute_block(run: Run, block: RowBlock, options: CallOptions) -> Attribution:
-    """Return the result of one block.
+def attribute_blocks(
+    engine: Engine, inputs: Inputs, rows: Rows, options: CallOptions, *, batch_size: int, verbose: bool
+) -> Iterator[Attribution]:
+    """Yield the result of each block of rows; blocks of the same samples, one behind the other, share a forward.
 
     Raises
     ------
@@ -56,7 +61,17 @@ def attribute_block(run: Run, block: RowBlock, options: CallOptions) -> Attribut
     ModelError
         If the model's output has no batch axis.
     """
-    return _Block(run, block, options).attribution()
+    run, ran = None, None
+    engine.check_samples(inputs, options.composite)
+    with tqdm(total=len(rows), unit="map", disable=not verbose) as bar:
+        for block in rows.blocks(batch_size):
+            if run is None or ran != block.samples:
+                run, ran = engine.run(inputs.part(block.sample_slice), options.composite), block.samples
+            part = _Block(run, block, options).attribution()
+            for problem in part.conservation.warnings() if part.conservation else ():
+                engine.runtime.warn_once(problem)
+            bar.update(len(part))
+            yield part
 
 
 class _Block:
@@ -190,7 +205,7 @@ class _Block:
         if others:
             names = [self.graph.label(ref) for ref in others]
             own = [self.graph.label(ref) for ref in others if not self._is_shared(ref)]
-            self.run.runtime.say(
+            self.run.runtime.warn_once(
                 f"relevance also reaches the inputs {', '.join(names)}, which the heatmap does not show"
                 + (f"; record_layer={own} gives it" if own else "")
             )

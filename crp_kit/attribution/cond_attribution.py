@@ -6,31 +6,25 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Literal
 
 import torch
-from tqdm import tqdm
 
-from ..checks import check_integer
 from ..conditions import OutputSelector, Pairing, parse_conditions
-from ..errors import ConditionError, InputError
+from ..errors import InputError
 from ..graph.elementwise import Elementwise
 from ..graph.graph import Graph
-from ..graph.recording.inputs import Calling, Inputs
+from ..graph.recording.inputs import Calling
 from ..models.detectors import detector, is_detector
-from ..numerics import count_not_finite
 from ..propagation.engine import Engine
 from ..propagation.plan import BatchNormRule
-from ..rules.presets import Biases, Composite, preset
-from .block import CallOptions, attribute_block
+from ..rules.presets import Biases, Composite, Presets
+from .block import CallOptions, attribute_blocks
+from .call_arguments import check_data, check_start, checked_batch_size, device_of, layer_names, warning_threshold
 from .call_signature import parameters_of
 from .masks import MaskMap
 from .result import Attribution, join
-from .rows import Rows, paired
-from .start_relevance import InitialRelevance, target_of
+from .rows import paired
+from .start_relevance import InitialRelevance
 
-__all__ = ["CondAttribution", "check_data"]
-
-_BATCH_SIZE = 16
-_BATCH_SIZE_OF_ONE_SAMPLE = 64
-_UNEXPLAINED_SHARE = 0.01
+__all__ = ["CondAttribution"]
 
 
 class CondAttribution:
@@ -122,12 +116,7 @@ class CondAttribution:
             inputs=inputs,
         )
         self.biases = biases
-        preset(None, biases=biases)
-        self._presets: dict[tuple[str, str], Composite | None] = {}
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Return what pickling and copying keep: the model and its settings, not what was recorded."""
-        return {**vars(self), "_presets": {}}
+        self._presets = Presets(biases)
 
     def generate(
         self,
@@ -208,22 +197,22 @@ class CondAttribution:
         parsed = parse_conditions(conditions)
         inputs = self.engine.named(data)
         samples = check_data(inputs)
-        at_once = _checked_batch_size(batch_size, samples)
+        at_once = checked_batch_size(batch_size, samples)
         rows = paired(samples, parsed, pairing)
         options = CallOptions(
             composite=self.resolve_composite(composite),
-            record_layer=_layer_names(record_layer),
+            record_layer=layer_names(record_layer),
             mask_map=mask_map,
             start_layer=start_layer,
             init_rel=init_rel,
-            on_device=_device(on_device),
+            on_device=device_of(on_device),
             exclude_parallel=exclude_parallel,
-            diagnose=_threshold(diagnose),
+            diagnose=warning_threshold(diagnose),
         )
-        _check_start(rows, options)
-        return self._blocks(
-            inputs, rows, options, batch_size=at_once if options.diagnose is None else 1, verbose=verbose
-        )
+        check_start(rows, options)
+        if options.diagnose is not None:
+            at_once = 1
+        return attribute_blocks(self.engine, inputs, rows, options, batch_size=at_once, verbose=verbose)
 
     @parameters_of(generate)
     def __call__(self, *args: Any, **options: Any) -> Attribution:
@@ -234,21 +223,6 @@ class CondAttribution:
         Attribution
         """
         return join(list(self.generate(*args, **options)))
-
-    def _blocks(
-        self, inputs: Inputs, rows: Rows, options: CallOptions, *, batch_size: int, verbose: bool
-    ) -> Iterator[Attribution]:
-        run, ran = None, None
-        self.engine.check_samples(inputs, options.composite)
-        with tqdm(total=len(rows), unit="map", disable=not verbose) as bar:
-            for block in rows.blocks(batch_size):
-                if run is None or ran != block.samples:
-                    run, ran = self.engine.run(inputs.part(block.sample_slice), options.composite), block.samples
-                part = attribute_block(run, block, options)
-                for problem in part.conservation.warnings() if part.conservation else ():
-                    self.engine.runtime.say(problem)
-                bar.update(len(part))
-                yield part
 
     def graph(self, sample: Any, composite: Composite | str | None = None) -> Graph:
         """Return the recorded graph for a sample, with all names that conditions can use.
@@ -293,15 +267,7 @@ class CondAttribution:
         CompositeError
             If there is no such composite.
         """
-        if not isinstance(composite, str):
-            own = any(composite is known for known in self._presets.values())
-            return composite if own else preset(composite, biases=self.biases)
-        low, high = input_range or (None, None)
-        limits = "" if low is None or high is None else f"{low.flatten().tolist()} {high.flatten().tolist()}"
-        key = (composite, limits)
-        if key not in self._presets:
-            self._presets[key] = preset(composite, low=low, high=high, biases=self.biases)
-        return self._presets[key]
+        return self._presets.resolve(composite, input_range)
 
     def channel_axis(self, sample: Any, layer: str) -> int | None:
         """Return the axis along which a node keeps its channels, the batch axis counted, or None if it is unknown.
@@ -327,76 +293,3 @@ class CondAttribution:
         check_data(self.engine.named(sample))
         run = self.engine.run(sample, None)
         return run.channel_axes[run.graph.find(layer)]
-
-
-def _checked_batch_size(batch_size: int | None, samples: int) -> int:
-    if batch_size is None:
-        return _BATCH_SIZE_OF_ONE_SAMPLE if samples == 1 else _BATCH_SIZE
-    return check_integer("batch_size", batch_size, low=1, error=ConditionError)
-
-
-def _threshold(diagnose: bool | float) -> float | None:
-    """Return the share from which what no rule explains is worth a warning; None without a relevance balance."""
-    if isinstance(diagnose, bool):
-        return _UNEXPLAINED_SHARE if diagnose else None
-    if not isinstance(diagnose, (int, float)) or not diagnose >= 0:
-        raise ConditionError(f"diagnose is True, False, or a share of at least 0; got {diagnose!r}")
-    return float(diagnose)
-
-
-def _layer_names(names: Any) -> tuple[str, ...]:
-    layers = () if names is None else (names,) if isinstance(names, str) else tuple(names)
-    wrong = [name for name in layers if not isinstance(name, str)]
-    if wrong:
-        raise ConditionError(f"record_layer is names of layers; got {wrong[0]!r}")
-    return layers
-
-
-def _device(name: torch.device | str | None) -> torch.device | None:
-    if name is None:
-        return None
-    try:
-        return torch.empty(0, device=name).device
-    except (RuntimeError, AssertionError) as error:
-        raise InputError(f"on_device={name!r} cannot be used: {str(error).splitlines()[0]}") from error
-
-
-def check_data(inputs: Inputs) -> int:
-    """Check the values of model inputs and return the number of samples."""
-    listed = inputs.tree if isinstance(inputs.tree, list) and inputs.calling == "arguments" else ()
-    if len(listed) > 1 and all(isinstance(value, torch.Tensor) for value in listed):
-        raise InputError(
-            f"a list of {len(listed)} tensors: torch.stack them to a batch, or give a tuple of several inputs. A "
-            f"model that takes such a list: CondAttribution(model, inputs='samples') if it has one tensor for each "
-            f"sample, inputs='single' if each tensor is a batch"
-        )
-    tensors = [value for _, value in inputs.named()]
-    floats = [value for value in tensors if value.is_floating_point()]
-    if not floats and not inputs.starts_with_ids:
-        raise InputError(f"data has to be floating point to carry relevance; got {tensors[0].dtype}: use data.float()")
-    for value in floats:
-        if value.ndim < 2:
-            raise InputError(f"data needs a batch axis in front: (batch, ...); got shape {tuple(value.shape)}")
-        if value.numel() == 0:
-            raise InputError(f"data is empty: its shape is {tuple(value.shape)}")
-        # Only the first input has to be finite: another may be a mask of minus infinities.
-        first = value is floats[0] and not inputs.starts_with_ids
-        bad = count_not_finite(value) if first else int(value.isnan().sum())
-        if bad:
-            raise InputError(f"data has {bad} values that are NaN or infinite (of {value.numel()})")
-    return inputs.samples
-
-
-def _check_start(rows: Rows, options: CallOptions) -> None:
-    """Raise a `ConditionError` unless every row has exactly one start."""
-    for condition in rows.conditions:
-        if target_of(condition.targets) is not None and options.init_rel is not None:
-            raise ConditionError(f"{condition!r} and init_rel are two starts; leave one of them out")
-        if options.start_layer is not None and condition.targets is not None:
-            raise ConditionError(
-                f"start_layer={options.start_layer!r} and 'y' in {condition!r} are two starts; leave one of them out"
-            )
-        if options.start_layer is None and condition.targets is None and options.init_rel is None:
-            raise ConditionError(
-                f"{condition!r} has no start: add 'y' (ids of the model output), or give start_layer or init_rel"
-            )

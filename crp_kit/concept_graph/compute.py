@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from ..attribution.cond_attribution import check_data
+from ..attribution.call_arguments import check_data
 from ..attribution.subject import Subject
 from ..checks import check_integer
 from ..errors import ConditionError

@@ -134,7 +134,7 @@ class Engine:
         with self.runtime.lock, torch.inference_mode(False), full_float32():
             recording, plan, rules_ran = self._cache.planned_forward(self.named(data), composite)
         for note in recording.notes:
-            self.runtime.say(note)
+            self.runtime.warn_once(note)
         return Run(
             recording,
             plan,
@@ -182,7 +182,7 @@ class Engine:
             {type(module).__name__ for module in model.modules() if module.training and _differs_in_training(module)}
         )
         if affected:
-            self.runtime.say(
+            self.runtime.warn_once(
                 f"the model is in training mode; the attribution runs a copy in evaluation mode "
                 f"({', '.join(affected)} differ) and leaves the model's own mode as it is"
             )

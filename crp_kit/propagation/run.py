@@ -169,7 +169,7 @@ class Run:
         if index not in self._prepared:
             self._prepared[index] = self.plan.steps[index].prepare(self._restated)
             while self._restated.remarks:
-                self.runtime.say(self._restated.remarks.pop())
+                self.runtime.warn_once(self._restated.remarks.pop())
         return self._prepared[index]
 
     def forget(self, index: int) -> None:

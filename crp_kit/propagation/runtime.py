@@ -36,7 +36,7 @@ class Runtime:
     def __init__(self) -> None:
         self.lock = threading.RLock()
         self.values_at_once: int | None = None
-        self._said: set[str] = set()
+        self._warned: set[str] = set()
 
     def rows_at_once(self, largest: int, device: torch.device) -> int:
         """Return how many rows a pass carries at once, from the number of elements of the largest map of one row."""
@@ -52,18 +52,18 @@ class Runtime:
         """Halve a number of rows for which memory did not suffice, for this and all later passes."""
         torch.cuda.empty_cache()
         self.values_at_once = rows // 2 * largest
-        self.say(
+        self.warn_once(
             "the device's memory did not suffice for the rows that were carried at once: half as many are from now on, "
             "and half of those if need be. Results change by no more than rounding"
         )
 
-    def say(self, message: str) -> None:
-        """Warn, once for each message."""
-        if message not in self._said:
-            self._said.add(message)
+    def warn_once(self, message: str) -> None:
+        """Warn, unless this message was given before."""
+        if message not in self._warned:
+            self._warned.add(message)
             warnings.warn(message, CrpKitWarning, stacklevel=5)
 
     def warn_of_plain_gradients(self, names: Collection[str], graph: Graph) -> None:
         """Warn, once, at which nodes relevance passes as plain gradient because no rule is known for them."""
         for reason in plain_gradients(graph, names):
-            self.say(str(reason))
+            self.warn_once(str(reason))

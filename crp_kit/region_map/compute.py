@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..attribution.cond_attribution import check_data
+from ..attribution.call_arguments import check_data
 from ..attribution.layer_concepts import layer_concepts
 from ..attribution.layer_relevance import Choice, observe
 from ..attribution.predicted_class import predicted_class

@@ -15,7 +15,7 @@ from zennit.types import Linear
 from ..errors import CompositeError
 from .attnlrp import AttnLRP
 
-__all__ = ["BOX", "GRADIENT", "Biases", "Composite", "preset", "preset_names"]
+__all__ = ["BOX", "GRADIENT", "Biases", "Composite", "Presets", "preset", "preset_names"]
 
 GRADIENT, BOX = "gradient", "epsilon_gamma_box"
 Biases = Literal["absorb", "distribute"]
@@ -93,6 +93,33 @@ def preset(
     if biases == "distribute":
         options |= _without_biases(_COMPOSITES[composite])
     return _COMPOSITES[composite](**options)
+
+
+class Presets:
+    """Presets, each made once, so that what is planned for it is kept."""
+
+    def __init__(self, biases: Biases) -> None:
+        preset(None, biases=biases)
+        self._biases = biases
+        self._known: dict[tuple[str, str], Composite | None] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what pickling and copying keep, which is no composite."""
+        return {**vars(self), "_known": {}}
+
+    def resolve(
+        self, composite: Composite | str | None, input_range: tuple[torch.Tensor, torch.Tensor] | None
+    ) -> Composite | None:
+        """Return a composite from its name, for inputs whose lowest and highest values by channel may be known."""
+        if not isinstance(composite, str):
+            own = any(composite is known for known in self._known.values())
+            return composite if own else preset(composite, biases=self._biases)
+        low, high = input_range or (None, None)
+        limits = "" if low is None or high is None else f"{low.flatten().tolist()} {high.flatten().tolist()}"
+        key = (composite, limits)
+        if key not in self._known:
+            self._known[key] = preset(composite, low=low, high=high, biases=self._biases)
+        return self._known[key]
 
 
 def _without_biases(cls: type[Composite]) -> dict[str, Any]:
