@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from dataclasses import replace
+from typing import Any, TypeVar
 
 import torch
 
 from ..errors import ConceptAxisError, ConditionError
 
-__all__ = ["ClassName", "Target", "class_scores_of", "named"]
+__all__ = ["ClassName", "LocatedTarget", "Target", "class_scores_of", "named"]
 
 ClassName = int | str
 """A class by number, or by name where names are known."""
 T = TypeVar("T", bound="Target")
+L = TypeVar("L", bound="LocatedTarget")
 
 
 class Target(ABC):
@@ -127,6 +129,30 @@ class Target(ABC):
 
     def __str__(self) -> str:
         return self.identity
+
+
+class LocatedTarget(Target):
+    """A class where the output has it: a dataclass whose start relevance is 1 there if its `value` is ``"one"``."""
+
+    cls: ClassName
+
+    @property
+    def class_number(self) -> int:
+        """The class, by number."""
+        return int(self.cls)
+
+    def numbered(self: L, number: Callable[[ClassName], int]) -> L:
+        return self._with(cls=number(self.cls))
+
+    def measured(self, output: torch.Tensor, *, class_axis: int | None, reference: torch.Tensor) -> torch.Tensor:
+        chosen = self._with(value="one").relevance(reference, class_axis=class_axis)
+        return (chosen * output).sum()
+
+    def _with(self: L, **fields: Any) -> L:
+        """Return this target with other values of its fields."""
+        located: Any = self
+        changed: L = replace(located, **fields)
+        return changed
 
 
 def named(cls: ClassName) -> str:

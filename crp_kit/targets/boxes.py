@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -12,7 +12,7 @@ import torch
 
 from ..checks import is_integer
 from ..errors import ConditionError
-from .base import ClassName, Target, class_scores_of, named
+from .base import ClassName, LocatedTarget, class_scores_of, named
 from .classes import Class, check_value
 
 __all__ = ["FIRST_CLASS", "NO_CLASS", "Box"]
@@ -25,7 +25,7 @@ _SHOWN = 5
 
 
 @dataclass(frozen=True)
-class Box(Target):
+class Box(LocatedTarget):
     """The logit of a class at one of the boxes that a detector found.
 
     Boxes are those that remain after suppression; relevance starts at the candidate that the box was before it.
@@ -83,17 +83,9 @@ class Box(Target):
                 raise ConditionError(f"rank={self.rank} and iou_with both choose a box; give one of them")
 
     @property
-    def class_number(self) -> int:
-        """The class, by number."""
-        return int(self.cls)
-
-    @property
     def identity(self) -> str:
         which = str(self.rank) if self.iou_with is None else ",".join(f"{side:g}" for side in self.iou_with)
         return f"box:{named(self.cls)}:{which}" + ("" if self.value == "logit" else f":{self.value}")
-
-    def numbered(self, number: Callable[[ClassName], int]) -> Box:
-        return replace(self, cls=number(self.cls))
 
     def relevance(self, output: torch.Tensor, *, class_axis: int | None) -> torch.Tensor:
         row, column = self._row(output), FIRST_CLASS + self.class_number
@@ -105,10 +97,6 @@ class Box(Target):
         left, top, right, bottom = self.box(output)
         rows, columns = (torch.arange(length) + 0.5 for length in size)
         return ((rows > top) & (rows < bottom))[:, None] & (columns > left) & (columns < right)
-
-    def measured(self, output: torch.Tensor, *, class_axis: int | None, reference: torch.Tensor) -> torch.Tensor:
-        chosen = replace(self, value="one").relevance(reference, class_axis=class_axis)
-        return (chosen * output).sum()
 
     def box(self, output: torch.Tensor) -> tuple[float, float, float, float]:
         """Return the box that is explained: left, top, right, bottom in pixels of the image.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -11,14 +10,14 @@ import numpy as np
 import torch
 
 from ..errors import ConditionError
-from .base import ClassName, Target, class_scores_of, named
+from .base import ClassName, LocatedTarget, class_scores_of, named
 from .classes import Class, check_value
 
 __all__ = ["Region"]
 
 
 @dataclass(frozen=True, eq=False)
-class Region(Target):
+class Region(LocatedTarget):
     """A class of a segmentation, over the positions where it has the highest score.
 
     Parameters
@@ -66,17 +65,9 @@ class Region(Target):
             object.__setattr__(self, "mask", mask.bool())
 
     @property
-    def class_number(self) -> int:
-        """The class, by number."""
-        return int(self.cls)
-
-    @property
     def identity(self) -> str:
         mask = "" if self.mask is None else f":{hashlib.sha256(self.mask.numpy().tobytes()).hexdigest()[:8]}"
         return f"region:{named(self.cls)}" + ("" if self.value == "logit" else f":{self.value}") + mask
-
-    def numbered(self, number: Callable[[ClassName], int]) -> Region:
-        return replace(self, cls=number(self.cls))
 
     def relevance(self, output: torch.Tensor, *, class_axis: int | None) -> torch.Tensor:
         scores, (cls,) = class_scores_of(output, (self.cls,), class_axis)
@@ -107,7 +98,3 @@ class Region(Target):
         if positions.ndim != len(size):
             return None
         return torch.nn.functional.interpolate(positions[None, None].float(), tuple(size))[0, 0] > 0
-
-    def measured(self, output: torch.Tensor, *, class_axis: int | None, reference: torch.Tensor) -> torch.Tensor:
-        chosen = replace(self, value="one").relevance(reference, class_axis=class_axis)
-        return (chosen * output).sum()
