@@ -33,7 +33,7 @@ class PartMasks:
     Raises
     ------
     InputError
-        If there are no masks.
+        If there are no masks, or a part is chosen that is none of the data's.
     """
 
     def __init__(self, dataset: Any, masks: MaskFunction | None, parts: Sequence[str] | None) -> None:
@@ -48,6 +48,8 @@ class PartMasks:
         self._masks = own
         self._names = tuple(map(str, getattr(_inner(dataset), "parts", ()))) if masks is None else ()
         self._chosen = (parts,) if isinstance(parts, str) else None if parts is None else tuple(parts)
+        if self._names:
+            self._check_chosen(self._names)
 
     def of(self, sample: int, shape: tuple[int, ...]) -> dict[str, Bools]:
         """Return the masks of a sample by part, (*place) each.
@@ -62,10 +64,13 @@ class PartMasks:
         if len(names) != len(by_part):
             raise InputError(f"the data has the {len(names)} parts {', '.join(names)}, and masks of {len(by_part)}")
         every = dict(zip(names, by_part, strict=True))
-        unknown = [name for name in self._chosen or () if name not in every]
+        self._check_chosen(names)
+        return every if self._chosen is None else {name: every[name] for name in self._chosen}
+
+    def _check_chosen(self, names: Sequence[str]) -> None:
+        unknown = [name for name in self._chosen or () if name not in names]
         if unknown:
             raise InputError(f"no part {unknown[0]!r}; there are {', '.join(names)}")
-        return every if self._chosen is None else {name: every[name] for name in self._chosen}
 
     def union(self, sample: int, shape: tuple[int, ...]) -> Bools:
         """Return the mask of all parts together: (*place)."""
