@@ -18,12 +18,24 @@ __all__ = ["IN_PLACE_OPERATORS", "canonical_name", "in_reading_order", "raw_name
 _SYNONYMS = {
     "true_divide": "div", "truediv": "div", "divide": "div", "subtract": "sub", "multiply": "mul", "concat": "cat",
     "concatenate": "cat", "clip": "clamp", "negative": "neg", "linalg_vector_norm": "vector_norm", "absolute": "abs",
-    "upsample_nearest": "upsample", "upsample_bilinear": "upsample",
+    "upsample_nearest": "upsample", "upsample_bilinear": "upsample", "unsafe_chunk": "chunk",
+    "unsafe_split": "split", "unsafe_split_with_sizes": "split_with_sizes", "narrow_copy": "narrow",
+    "linalg_matmul": "matmul", "linalg_multi_dot": "multi_dot", "linalg_vecdot": "vecdot", "cross": "linalg_cross",
+    "special_expit": "sigmoid", "special_softmax": "softmax",
+    "special_log_softmax": "log_softmax", "special_logsumexp": "logsumexp", "special_exp2": "exp2",
+    "special_expm1": "expm1", "special_erf": "erf", "special_log1p": "log1p", "special_logit": "logit",
+    "special_round": "round", "special_sinc": "sinc",
 }  # fmt: skip
+
+
+def _difference(first: Any, second: Any, *, alpha: Any = 1) -> Any:
+    """Return what ``torch.sub`` does, which takes no number as its first operand."""
+    return first - (second if alpha == 1 else alpha * second)
+
 
 _REVERSED: dict[str, tuple[str, Callable[[Any, Any], Any]]] = {
     "__rsub__": ("sub", operator.sub),
-    "rsub": ("sub", operator.sub),
+    "rsub": ("sub", _difference),
     "__rtruediv__": ("div", operator.truediv),
     "__rdiv__": ("div", operator.truediv),
     "__rmatmul__": ("matmul", operator.matmul),

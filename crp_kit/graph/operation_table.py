@@ -5,7 +5,7 @@ One operation may be in several parts; `_specs` joins them. Names are canonical,
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import nn
@@ -13,7 +13,7 @@ from torch import nn
 from ..models.image_transform import shared_by_weight, transformed_images
 from .axes import maps, moves, parts, products
 from .axes.layout import Rule, aligned, by_operation
-from .graph import Node
+from .graph import Node, Ref
 from .operations import Kind, OperationSpec, Trait
 from .registry import enter, register_operation
 
@@ -35,6 +35,31 @@ def _is_reciprocal(node: Node) -> bool:
 def _has_negative_exponent(node: Node) -> bool:
     exponent = node.argument("exponent")
     return isinstance(exponent, (int, float)) and exponent < 0
+
+
+# ---------------------------------------------------------------------- kinds that arguments of a call decide
+
+
+def _detached_if_rounded(spec: OperationSpec, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Kind:
+    """Return the kind of a quotient: rounded to integers, it has no gradient."""
+    return spec.kind if kwargs.get("rounding_mode") is None else Kind.DETACHED
+
+
+def _routed_if_bounded_by_signals(spec: OperationSpec, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Kind:
+    """Return the kind of a clamp: a maximum or minimum of signals, where a bound depends on the input."""
+    bounds = (*args[1:], *(value for name, value in kwargs.items() if name != "input"))
+    return Kind.STRUCTURAL if any(isinstance(bound, Ref) for bound in bounds) else spec.kind
+
+
+def _sum_if_accumulated(spec: OperationSpec, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Kind:
+    """Return the kind of a write at indices: what it writes may be added to what was there."""
+    return Kind.AFFINE if spec.argument(args, kwargs, "accumulate", default=False) else spec.kind
+
+
+def _by_reduction(spec: OperationSpec, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Kind:
+    """Return the kind of a reduction by index: sums and means are affine, extremes select."""
+    reduced = {"sum": Kind.AFFINE, "mean": Kind.AFFINE, "amax": Kind.STRUCTURAL, "amin": Kind.STRUCTURAL}
+    return reduced.get(spec.argument(args, kwargs, "reduce"), spec.kind)
 
 
 # ---------------------------------------------------------------------- kinds and arguments
@@ -82,8 +107,10 @@ _enter(Kind.AFFINE, "mean", "input dim keepdim")
 _enter(
     Kind.AFFINE,
     "sum adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d lp_pool1d lp_pool2d lp_pool3d interpolate "
-    "upsample fold cumsum nanmean nansum diff trace index_add scatter_add deg2rad rad2deg",
+    "upsample fold cumsum nanmean nansum diff trace index_add scatter_add deg2rad rad2deg quantile "
+    "nanquantile",
 )
+_enter(Kind.AFFINE, "trapezoid trapz cumulative_trapezoid", "y x dx dim", fixed=("x",))
 _enter(Kind.AFFINE, "lerp", "input end weight", fixed=("weight",))
 _enter(Kind.AFFINE, "grid_sample", "input grid", fixed=("grid",))
 _enter(Kind.AFFINE, "roi_align ps_roi_align", "input boxes", fixed=("boxes",))
@@ -92,10 +119,18 @@ _enter(Kind.AFFINE, "addmv", "input mat vec", factors=("mat", "vec"))
 _enter(Kind.AFFINE, "addr", "input vec1 vec2", factors=("vec1", "vec2"))
 
 _enter(Kind.PRODUCT, "mul", "input other", factors=("input", "other"))
-_enter(Kind.PRODUCT, "div", "input other", factors=("input",), fixed=("other",), deviation=_is_reciprocal)
 _enter(
     Kind.PRODUCT,
-    "matmul mm bmm mv dot vdot inner outer ger kron einsum tensordot chain_matmul multi_dot",
+    "div",
+    "input other",
+    factors=("input",),
+    fixed=("other",),
+    deviation=_is_reciprocal,
+    kind_of_call=_detached_if_rounded,
+)
+_enter(
+    Kind.PRODUCT,
+    "matmul mm bmm mv dot vdot inner outer ger kron einsum tensordot chain_matmul multi_dot vecdot linalg_cross",
     factors=("*",),
 )
 _enter(Kind.PRODUCT, "addbmm baddbmm", "input batch1 batch2", factors=("batch1", "batch2"))
@@ -111,10 +146,12 @@ _enter(
 
 _enter(
     Kind.ACTIVATION,
-    "relu relu6 hardtanh clamp clamp_min clamp_max hardswish silu gelu elu celu selu leaky_relu prelu rrelu mish "
+    "relu relu6 hardtanh hardswish silu gelu elu celu selu leaky_relu rrelu mish "
     "softplus softsign softshrink hardshrink tanhshrink tanh logsigmoid log_sigmoid threshold abs neg elementwise",
 )
+_enter(Kind.ACTIVATION, "prelu", "input weight", fixed=("weight",))
 _enter(Kind.ACTIVATION, "sigmoid hardsigmoid", gate=True)
+_enter(Kind.ACTIVATION, "clamp clamp_min clamp_max", "input min max", kind_of_call=_routed_if_bounded_by_signals)
 _enter(
     Kind.STRUCTURAL,
     "identity reshape flatten unflatten permute transpose swapaxes swapdims movedim moveaxis t T mT H squeeze "
@@ -129,9 +166,14 @@ _enter(
     "fractional_max_pool2d fractional_max_pool3d fractional_max_pool2d_with_indices "
     "fractional_max_pool3d_with_indices embedding fmax fmin positive nan_to_num max_unpool1d max_unpool2d "
     "max_unpool3d max min amax amin maximum minimum aminmax topk sort msort kthvalue median nanmedian mode setitem "
-    "copy index_put scatter index_copy index_fill slice_scatter select_scatter diagonal_scatter write_through ravel "
-    "block_diag meshgrid",
+    "copy scatter index_copy index_fill slice_scatter select_scatter diagonal_scatter write_through ravel "
+    "block_diag meshgrid column_stack row_stack adjoint resolve_conj resolve_neg cartesian_prod combinations take "
+    "cummax cummin linalg_diagonal",
 )
+_enter(Kind.STRUCTURAL, "index_put", "input indices values accumulate", kind_of_call=_sum_if_accumulated)
+_enter(Kind.STRUCTURAL, "put", "input index source accumulate", kind_of_call=_sum_if_accumulated)
+_enter(Kind.GRADIENT, "scatter_reduce", "input dim index src reduce include_self", kind_of_call=_by_reduction)
+_enter(Kind.GRADIENT, "index_reduce", "input dim index source reduce include_self", kind_of_call=_by_reduction)
 _enter(Kind.STRUCTURAL, "view", "input dtype")
 _enter(Kind.STRUCTURAL, "as_strided", "input size stride storage_offset")
 _enter(Kind.STRUCTURAL, "to type type_as expand_as view_as reshape_as", "input other", like=("other",))
@@ -142,7 +184,7 @@ _enter(Kind.GRADIENT, "softmax log_softmax softmin", "input dim", gate=True)
 _enter(Kind.GRADIENT, "rsqrt reciprocal", gate=True, deviation=True)
 _enter(Kind.GRADIENT, "sqrt square exp logsumexp prod cumprod logcumsumexp")
 _enter(Kind.GRADIENT, "pow float_power", "input exponent", deviation=_has_negative_exponent)
-_enter(Kind.DETACHED, "detach data sign sgn heaviside floor ceil round trunc")
+_enter(Kind.DETACHED, "detach data sign sgn heaviside floor ceil round trunc floor_divide floordiv")
 _enter(
     Kind.DETACHED,
     "zero zeros_like ones_like empty_like full_like rand_like randn_like randint_like new_zeros new_ones new_empty "
@@ -166,7 +208,7 @@ _AXES: dict[str, Rule] = {
                 "double half bfloat16 detach data copy dropout dropout1d dropout2d dropout3d alpha_dropout "
                 "feature_dropout feature_alpha_dropout channel_shuffle native_channel_shuffle softmax log_softmax "
                 "softmin cumsum cumprod logcumsumexp cummax cummin normalize tril triu masked_fill fill zero "
-                "floor_divide gumbel_softmax"
+                "floor_divide gumbel_softmax resolve_conj resolve_neg"
             ),
         }
     ),
@@ -209,6 +251,7 @@ _TRAITS: dict[Trait, str] = {
     Trait.COPY: "copy",
     Trait.DROPOUT: _DROPOUTS,
     Trait.ELEMENTWISE: "add sub mul div pow square erf exp",
+    Trait.EXPONENTIAL: "exp",
     Trait.FLATTENING: "flatten reshape view squeeze",
     Trait.LOOKUP: "embedding getitem index_select",
     Trait.MATRIX_PRODUCT: "matmul mm bmm",

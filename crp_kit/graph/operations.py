@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any
 
@@ -54,6 +54,7 @@ class Trait(Enum):
     COPY = "overwrites all of its first argument with its second"
     DROPOUT = "is switched off by its argument for training, and then the identity"
     ELEMENTWISE = "each element of the output is a function of one element of each operand (activations always are)"
+    EXPONENTIAL = "makes positive numbers of scores, which softmax divides by their sum"
     FLATTENING = "may join the axes behind the channels with them"
     LOOKUP = "reads rows of a table by indices"
     MATRIX_PRODUCT = "a product of two (batches of) matrices"
@@ -135,6 +136,9 @@ class OperationSpec:
         none of what it gets. It counts as exact. Of one argument, a step that mixes samples of a batch is found out and
         applied to each sample alone; of several, it must keep them apart itself. A rule that a composite has for the
         module of the call goes first; under a composite that is no LRP, the plain gradient passes.
+    kind_of_call : callable, optional
+        Where the arguments of a call decide: from this spec, the positional and the keyword arguments, with a `Ref` for
+        each that depends on the input, to the kind of that call.
 
     Raises
     ------
@@ -159,6 +163,8 @@ class OperationSpec:
     layer: type[torch.nn.Module] | None = None
     traits: frozenset[Trait] = frozenset()
     step: Callable[..., Any] | None = None
+    kind_of_call: Callable[[OperationSpec, Sequence[Any], Mapping[str, Any]], Kind] | None = None
+    _of_other_kind: dict[Kind, OperationSpec] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "kind", _kind(self.kind))
@@ -193,6 +199,28 @@ class OperationSpec:
     def is_convolution(self) -> bool:
         """Whether it is a convolution, transposed or not, rather than a linear layer."""
         return self.kind is Kind.LINEAR and self.spatial_axes > 0
+
+    def of_call(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> OperationSpec:
+        """Return what a call is: this spec, or the same under another kind if its arguments say so.
+
+        Parameters
+        ----------
+        args : sequence
+            Positional arguments of the call.
+        kwargs : dict of str to Any
+            Keyword arguments of the call.
+
+        Returns
+        -------
+        OperationSpec
+            The same object each time, since recorded structures are compared by it.
+        """
+        kind = self.kind if self.kind_of_call is None else self.kind_of_call(self, args, kwargs)
+        if kind is self.kind:
+            return self
+        if kind not in self._of_other_kind:
+            self._of_other_kind[kind] = replace(self, kind=kind, kind_of_call=None)
+        return self._of_other_kind[kind]
 
     def argument(self, args: Sequence[Any], kwargs: Mapping[str, Any], name: str, *, default: Any = None) -> Any:
         """Return one argument of a call by its parameter name, however it was passed.

@@ -21,6 +21,7 @@ from ..graph.axes.output_axes import channel_axes
 from ..graph.batch_norm_folding import Units, group
 from ..graph.graph import Graph, Node, Ref
 from ..graph.operations import Kind, Trait
+from ..graph.registry import spec_of
 from ..graph.relevance_edges import Flow
 from ..rules.attnlrp import SoftmaxTaylor, Uniform
 from ..rules.maps.base import NodeRules, RuleMap, resolved
@@ -127,7 +128,8 @@ class _Chooser:
             return self.composite.rules.get(node.name)
         shown = [node.module] if node.module is not None else []
         has_own_step = node.spec.step is not None
-        stand_in = None if has_own_step else STAND_INS.get(node.op)
+        of_other_kind = node.kind is not spec_of(node.op).kind  # by its arguments: such a clamp is no activation
+        stand_in = None if has_own_step or of_other_kind else STAND_INS.get(node.op)
         if stand_in is not None and not any(isinstance(module, type(stand_in())) for module in shown):
             shown.append(stand_in())
         for module in shown:

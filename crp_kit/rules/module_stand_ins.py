@@ -25,6 +25,10 @@ _ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "hardsigmoid": nn.Hardsigmoid, "logsigmoid": nn.LogSigmoid, "softshrink": nn.Softshrink,
     "hardshrink": nn.Hardshrink, "tanhshrink": nn.Tanhshrink, "threshold": lambda: nn.Threshold(0, 0),
 }  # fmt: skip
+_PRODUCTS = (
+    "mul matmul mm bmm mv dot vdot inner outer ger kron einsum tensordot chain_matmul multi_dot vecdot linalg_cross "
+    "baddbmm addbmm scaled_dot_product_attention"
+)
 _LAYERS: dict[str, Callable[[], nn.Module]] = {
     "linear": lambda: nn.Linear(1, 1, device="meta"),
     "conv1d": lambda: nn.Conv1d(1, 1, 1, device="meta"),
@@ -53,7 +57,7 @@ _LAYERS: dict[str, Callable[[], nn.Module]] = {
     "adaptive_max_pool2d": lambda: nn.AdaptiveMaxPool2d(1),
     "softmax": lambda: nn.Softmax(-1),
     "flatten": nn.Flatten,
-    **dict.fromkeys(("mul", "matmul", "mm", "bmm", "baddbmm", "einsum", "scaled_dot_product_attention"), Product),
+    **dict.fromkeys(_PRODUCTS.split(), Product),
     "dropout": nn.Dropout,
 }
 STAND_INS: dict[str, Callable[[], nn.Module]] = {**_ACTIVATIONS, **_LAYERS}

@@ -88,6 +88,10 @@ FORMS: dict[str, tuple[Form, Form]] = {
 }
 
 
+def _groups(a: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    return torch.arange(len(a))[:, None], _GROUPS.flatten()[None, : a.shape[1]]
+
+
 def relevance(form: Form, x: torch.Tensor, composite: LayerMapComposite) -> tuple[torch.Tensor, tuple[str, ...]]:
     model = Around(form).to(x.dtype).eval()
     result = CondAttribution(model)(x, [{"y": [0]}, {"y": [1]}], composite, pairing="product")
@@ -114,6 +118,7 @@ def test_relevance_of_a_deviation_that_is_zero_is_finite(form: str) -> None:
     assert bool(found.isfinite().all())
 
 
+_GROUPS = torch.tensor([0, 1, 0]).view(1, 3, 1)
 SELECTING: dict[str, Form] = {
     "grid_sample": lambda a: F.grid_sample(a[:, :1, None], torch.linspace(-1, 1, 16).view(1, 4, 2, 2).to(a).expand(
         len(a), -1, -1, -1), align_corners=False),
@@ -123,6 +128,32 @@ SELECTING: dict[str, Form] = {
     "aminmax": lambda a: torch.cat(torch.aminmax(a, dim=-1), 1),
     "diff": lambda a: a.diff(),
     "tensordot with a constant": lambda a: torch.tensordot(a, torch.linspace(-1, 1, 12).view(6, 2).to(a), 1),
+    "sums at indices": lambda a: torch.zeros_like(a).index_put(_groups(a), a, accumulate=True),
+    "sums at indices in place": lambda a: a.clone().index_put_(_groups(a), 2 * a, accumulate=True),
+    "writes at indices": lambda a: a.index_put(_groups(a[:, :2]), 2 * a[:, :2]),
+    "sums at numbers": lambda a: torch.stack([one.put(torch.tensor([0, 9]), one[1, :2], True) for one in a]),
+    "sums by index": lambda a: a[:, :2].scatter_reduce(1, _GROUPS.expand_as(a), a, "sum"),
+    "means by index": lambda a: a[:, :2].scatter_reduce(1, _GROUPS.expand_as(a), a, reduce="mean"),
+    "largest by index": lambda a: torch.scatter_reduce(a[:, :2], 1, _GROUPS.expand_as(a), a, reduce="amax"),
+    "rounded quotient": lambda a: 2 * a + torch.div(a, 0.3, rounding_mode="floor").detach(),
+    "floor of a quotient": lambda a: 2 * a + torch.div(a, 0.3, rounding_mode="trunc"),
+    "clamp between signals": lambda a: torch.clamp(a, a.flip(1) - 1, max=a.flip(1) + 0.5),
+    "clamp above a mean": lambda a: a.clone().clamp_min_(a.mean(1, keepdim=True)),
+    "constant above a signal": lambda a: a + torch.full_like(a, 0.1).clamp(min=a),
+    "reversed difference": lambda a: torch.rsub(a, 1.0, alpha=2) + torch.rsub(a, a.flip(1), alpha=0.5),
+    "trapezoids": lambda a: torch.trapezoid(a, torch.arange(6).to(a)) + torch.cumulative_trapezoid(a, dim=1)[:, 0, :3],
+    "quantile": lambda a: a.quantile(0.3, dim=-1),
+    "running maximum": lambda a: a.cummax(1).values - a.cummin(-1)[0],
+    "columns side by side": lambda a: torch.column_stack([a.flatten(1), a[:, 0]]),
+    "pairs": lambda a: torch.stack([torch.combinations(one[0]) for one in a]),
+    "pairs of two": lambda a: torch.stack([torch.cartesian_prod(one[0], one[1]) for one in a]),
+    "parts by unsafe calls": lambda a: torch.cat([*a.unsafe_chunk(2, -1), *a.unsafe_split(2, -1)][::-1], -1),
+    "linalg products": lambda a: torch.linalg.matmul(a, a.detach().mT) + torch.linalg.vecdot(a, a.detach())[..., None],
+    "cross product": lambda a: torch.linalg.cross(a, a.detach().flip(2), dim=1),
+    "product of matrices": lambda a: torch.stack(
+        [torch.linalg.multi_dot([torch.ones(2, 3).to(a), one, one.detach().T]) for one in a]
+    ),
+    "special gate": lambda a: a * torch.special.expit(a).detach(),
 }  # fmt: skip
 
 

@@ -111,6 +111,7 @@ class Tape:
         """Make a node of a call, with its result for value; return its index."""
         draft.args = mapped(draft.args, self._constant_or_ref)
         draft.kwargs = mapped(draft.kwargs, self._constant_or_ref)
+        draft.spec = draft.spec.of_call(draft.args, draft.kwargs)
         draft.differentiable = torch.is_grad_enabled()
         index, outputs, shapes = len(self.drafts), leaves(result), list[torch.Size | None]()
         for output, value in enumerate(outputs):
