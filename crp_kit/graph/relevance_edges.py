@@ -63,7 +63,7 @@ class Flow:
     @cached_property
     def _behind_gates(self) -> frozenset[int]:
         """Nodes behind a gate through linear maps, such as the kernels of dynamic convolutions."""
-        return self._behind(_is_gate, _LINEAR_MAPS)
+        return self._behind(self._is_gate, _LINEAR_MAPS)
 
     @cached_property
     def _direct_gates(self) -> frozenset[int]:
@@ -73,18 +73,60 @@ class Flow:
         since is the signal.
         """
         layers = {*_MOVES, Kind.LINEAR, Kind.BATCH_NORM, Kind.NORM}
-        mixed = self._behind(lambda node: node.spec.has(Trait.SOFTMAX), layers)
-        return self._behind(_is_gate, _MOVES) | mixed
+        mixed = self._behind(self._is_softmax, layers)
+        return self._behind(self._is_gate, _MOVES) | mixed
+
+    def _is_gate(self, node: Node) -> bool:
+        """Return whether the value of a node multiplies other signals as a constant.
+
+        Sigmoid, softmax, deviations; softmax spelled out, and element-wise functions of gates.
+        """
+        return self._is_plain_gate(node) or node.index in self._shaped_gates
+
+    def _is_plain_gate(self, node: Node) -> bool:
+        return node.spec.gate or _is_deviation(node) or node.index in self._numerators
+
+    @cached_property
+    def _shaped_gates(self) -> frozenset[int]:
+        """Element-wise functions of what is a gate, such as its square."""
+        shaped = self._behind(self._is_plain_gate, {*_MOVES, Kind.ACTIVATION}, passed_on=True)
+        return frozenset(index for index in shaped if _is_elementwise(self.graph.nodes[index]))
+
+    @cached_property
+    def _numerators(self) -> frozenset[int]:
+        """Exponentials whose sum divides something, as in a softmax that is spelled out."""
+        waiting, seen = [ref.node for node in self.graph for ref in self._divisors(node)], set[int]()
+        while waiting:
+            node = self.graph.nodes[waiting.pop()]
+            if node.index not in seen:
+                seen.add(node.index)
+                if node.kind in _MOVES or node.kind is Kind.ACTIVATION or node.spec.has(Trait.SCALING):
+                    waiting += [ref.node for ref in self._live[node.index]]
+        exponentials = [node for node in self.graph if node.spec.has(Trait.EXPONENTIAL)]
+        of = {node.inputs for node in exponentials if node.index in seen}
+        return frozenset(node.index for node in exponentials if node.inputs in of)
+
+    def _divisors(self, node: Node) -> tuple[Ref, ...]:
+        """Return the live signals by which a node divides."""
+        if node.spec.has(Trait.SCALING):
+            return node.playing(node.spec.fixed)
+        return self._live[node.index] if _is_deviation(node) else ()
+
+    def _is_softmax(self, node: Node) -> bool:
+        return node.spec.has(Trait.SOFTMAX) or node.index in self._numerators
 
     @cached_property
     def _behind_deviations(self) -> frozenset[int]:
         return self._behind(_is_deviation, _MOVES)
 
-    def _behind(self, is_source: Callable[[Node], bool], through: Collection[Kind]) -> frozenset[int]:
+    def _behind(
+        self, is_source: Callable[[Node], bool], through: Collection[Kind], *, passed_on: bool = False
+    ) -> frozenset[int]:
         """Nodes whose output is that of certain nodes, perhaps through operations of some kinds."""
         behind: set[int] = set()
         for node in self.graph:
             handed_on = node.kind in through or node.spec.has(Trait.SCALING)
+            handed_on = handed_on or (passed_on and node.spec.has(Trait.PASSED_ON))
             live = self._live[node.index]
             if is_source(node) or (handed_on and live and all(ref.node in behind for ref in live)):
                 behind.add(node.index)
@@ -125,9 +167,8 @@ _MOVES = frozenset({Kind.STRUCTURAL, Kind.AFFINE, Kind.SUM})
 _LINEAR_MAPS = _MOVES | {Kind.LINEAR, Kind.BATCH_NORM, Kind.NORM, Kind.PRODUCT}
 
 
-def _is_gate(node: Node) -> bool:
-    """Return whether the value of a node multiplies other signals as a constant: sigmoid, softmax, deviations."""
-    return node.spec.gate or _is_deviation(node)
+def _is_elementwise(node: Node) -> bool:
+    return node.kind is Kind.ACTIVATION or node.spec.has(Trait.PASSED_ON)
 
 
 def _is_deviation(node: Node) -> bool:

@@ -48,6 +48,10 @@ def bank(like: torch.Tensor) -> torch.Tensor:
     return BANK.to(like.dtype)
 
 
+def _shares(value: torch.Tensor) -> torch.Tensor:
+    return value / value.sum(-1, keepdim=True)
+
+
 CONSTANTS: dict[str, Factor] = {
     "detached": lambda b: b.detach(),
     "data": lambda b: b.data,
@@ -69,6 +73,13 @@ GATES: dict[str, Factor] = {
     "mean of sigmoid": lambda b: b.sigmoid().mean(1, keepdim=True).expand_as(b),
     "reciprocal": lambda b: 1 / (b.square() + 1),
     "negative power": lambda b: (b.square() + 1) ** -0.5,
+    "softmax spelled out": lambda b: _shares((b - b.amax(-1, keepdim=True)).exp()),
+    "softmax with a constant": lambda b: b.exp() / (1 + b.exp().sum(-1, keepdim=True)),
+    "softmax by a reciprocal": lambda b: b.exp() * b.exp().sum(-1, keepdim=True).clamp(min=1e-3).reciprocal(),
+    "masked softmax spelled out": lambda b: _shares(b.exp() * torch.ones(SIZE, SIZE).tril().to(b)),
+    "square of a sigmoid": lambda b: b.sigmoid() ** 2,
+    "sigmoid above a threshold": lambda b: F.relu(b.sigmoid() - 0.3),
+    "root of a softmax through a bank": lambda b: b.softmax(-1).sqrt() @ bank(b),
     "inverse deviation": lambda b: (b.var(-1, keepdim=True) + 1e-5).rsqrt().expand_as(b),
 }
 JOINS: dict[str, Join] = {
