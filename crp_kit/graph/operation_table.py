@@ -150,6 +150,8 @@ _enter(
     "softplus softsign softshrink hardshrink tanhshrink tanh logsigmoid log_sigmoid threshold abs neg elementwise",
 )
 _enter(Kind.ACTIVATION, "prelu", "input weight", fixed=("weight",))
+_QUANTIZED = "fake_quantize_per_tensor_affine fake_quantize_per_channel_affine"
+_enter(Kind.ACTIVATION, _QUANTIZED, "input scale zero_point", fixed=("scale", "zero_point"))
 _enter(Kind.ACTIVATION, "sigmoid hardsigmoid", gate=True)
 _enter(Kind.ACTIVATION, "clamp clamp_min clamp_max", "input min max", kind_of_call=_routed_if_bounded_by_signals)
 _enter(

@@ -587,6 +587,77 @@ def test_under_a_composite_a_custom_function_made_of_torch_calls_is_looked_into(
     assert ops == ["input", "mul"]
 
 
+class Joined(torch.autograd.Function):
+    """A gated signal and a sum, made of torch's calls."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        ctx.save_for_backward(x, y)
+        return x * y.sigmoid(), x + 2 * y
+
+    @staticmethod
+    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        x, y = ctx.saved_tensors
+        gate = y.sigmoid()
+        return grads[0] * gate + grads[1], grads[0] * x * gate * (1 - gate) + 2 * grads[1]
+
+
+class Rounded(torch.autograd.Function):
+    """A straight-through estimator, whose calls let no gradient pass."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
+        return (x * 8).round() / 8
+
+    @staticmethod
+    def backward(ctx: Any, *grads: torch.Tensor) -> torch.Tensor:
+        return grads[0]
+
+
+class Beside(nn.Module):
+    """A custom function beside a shortcut, with a factor that is constant."""
+
+    def __init__(self, function: type[torch.autograd.Function]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.function is Rounded:
+            return Rounded.apply(x)
+        with torch.no_grad():
+            constant = x * 3
+        gated, summed = Joined.apply(x, constant.flip(1))
+        return gated + summed + Joined.apply(x.flip(1), x)[1]
+
+
+def test_a_custom_function_beside_a_shortcut_gets_its_relevance() -> None:
+    model, x = nn.Sequential(linear(3, 4), Beside(Joined), linear(4, 2, seed=1)).eval(), sample(2, 3)
+    leaf = x.clone().requires_grad_()
+    h = model[0](leaf)
+    constant = (h * 3).flip(1).detach()
+    joined = h * constant.sigmoid() + h + 2 * constant + h.flip(1) + 2 * h
+    (gradient,) = torch.autograd.grad(model[2](joined)[:, 1].sum(), leaf)
+    attr = CondAttribution(model)(x, [{"y": [1]}], lrp0())
+    assert torch.allclose(attr.prediction, model(x))
+    assert torch.allclose(attr.input_relevance, x * gradient, rtol=1e-6)
+    assert attr.gradient_nodes == ()
+
+
+def test_a_straight_through_estimator_beside_a_shortcut_is_named() -> None:
+    class Shortcut(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.rounded = Beside(Rounded)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x + self.rounded(x)
+
+    model = nn.Sequential(linear(3, 4), Shortcut(), linear(4, 2, seed=1)).eval()
+    with pytest.warns(CrpKitWarning, match="modules that cannot be looked into"):
+        attr = CondAttribution(model)(sample(2, 3), [{"y": [1]}], lrp0())
+    assert attr.gradient_nodes == ("1.rounded",)
+
+
 def test_a_custom_function_in_the_root_makes_the_model_one_node() -> None:
     class Root(nn.Module):
         def __init__(self) -> None:

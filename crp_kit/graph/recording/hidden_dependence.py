@@ -54,15 +54,13 @@ class Detector:
                 self._leaves.append(tensor.requires_grad_())
 
     def check(self, tree: Any, path: str) -> None:
-        """Make sure that every tensor with a gradient came from a call that was seen."""
+        """Make sure that every tensor with a gradient came from a call that was seen, and that lets a gradient pass."""
         for value in tensors(tree):
-            seen = self._tape.ref(value) is not None
-            if seen and self._probe == "dependence":
+            ref, custom = self._tape.ref(value), isinstance(value.grad_fn, BackwardCFunction)
+            if value.grad_fn is None or value in self._tape.own or (ref is not None and not custom):
                 continue
-            if value.grad_fn is None or value in self._tape.own:
-                continue
-            custom = self._probe == "gradients" and issubclass(type(value.grad_fn), BackwardCFunction)
-            if (custom or not seen) and self._depends(value):
+            looked_into = ref is not None and self._probe == "dependence" and self._tape.differentiate(ref)
+            if not looked_into and self._depends(value):
                 raise UnseenDependenceError(path)
 
     def check_real(self, outputs: Iterable[torch.Tensor], path: str) -> None:

@@ -12,7 +12,7 @@ from torch.utils.weak import TensorWeakRef
 
 from ..graph import Ref
 from ..nested import leaves, mapped, tensors
-from ..operations import OperationSpec
+from ..operations import Kind, OperationSpec
 from .aliasing import memory_of, overlaps
 from .shadow import ModelTensors
 
@@ -125,6 +125,36 @@ class Tape:
         self.drafts.append(draft)
         self.values.append(outputs)
         return index
+
+    def differentiate(self, ref: Ref) -> bool:
+        """Let the calls inside of a custom autograd function, which runs without gradients, count as with gradients.
+
+        Parameters
+        ----------
+        ref : Ref
+            What the function returned.
+
+        Returns
+        -------
+        bool
+            Whether a gradient could pass through these calls. Through those of a straight-through estimator it cannot.
+        """
+        first = ref.node + 1
+        while first and not self.drafts[first - 1].differentiable:
+            first -= 1
+        waiting, seen, passes = [ref.node], set[int](), False
+        while waiting:
+            index = waiting.pop()
+            draft = self.drafts[index]
+            if index in seen or draft.spec.kind is Kind.DETACHED:
+                continue
+            seen.add(index)
+            passes |= draft.differentiable
+            if index >= first:
+                draft.differentiable = True
+                read = leaves(draft.spec.values_read(draft.args, draft.kwargs))
+                waiting += [leaf.node for leaf in read if isinstance(leaf, Ref)]
+        return passes
 
     def keep_old_values(self, target: torch.Tensor) -> None:
         """Copy every recorded value and constant in the memory of a tensor about to be overwritten."""
