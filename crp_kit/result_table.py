@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -59,6 +58,10 @@ class Table:
         for number in range(len(self)):
             yield {name: values[number] for name, values in plain.items()}
 
+    def shown_columns(self) -> dict[str, Column]:
+        """Return the columns as they are printed, which may have words beside what the table holds."""
+        return self.columns()
+
     def to_numpy(self) -> Column:
         """Return a structured array with a field for each column."""
         columns = self.columns()
@@ -98,26 +101,30 @@ class Table:
 
     def text(self, rows: int = _SHOWN) -> str:
         """Return the first rows as text, in aligned columns."""
-        lines = [
-            list(self.columns()),
-            *([_shown(value) for value in row.values()] for row in islice(self.rows(), rows)),
-        ]
-        return "\n".join(text_table(lines, left=0))
+        columns = self.shown_columns()
+        return "\n".join(text_table([list(columns), *_cells(columns, rows)], left=0))
 
     def __repr__(self) -> str:
         below = more_rows(self._hidden) if self._hidden else ""
         return "\n".join(filter(None, [printable(self.caption), self.text(), below]))
 
     def _repr_html_(self) -> str:
-        columns = self.columns()
+        columns = self.shown_columns()
         text_columns = [name for name, column in columns.items() if column.dtype.kind not in "iuf"]
-        rows = [list(map(_shown, row.values())) for row in islice(self.rows(), _SHOWN)]
-        return html_table(list(columns), rows, text_columns=text_columns, caption=self.caption, hidden=self._hidden)
+        return html_table(
+            list(columns), _cells(columns, _SHOWN), text_columns=text_columns, caption=self.caption, hidden=self._hidden
+        )
 
     @property
     def _hidden(self) -> int:
         """How many rows are not shown."""
         return max(len(self) - _SHOWN, 0)
+
+
+def _cells(columns: dict[str, Column], rows: int) -> list[list[str]]:
+    """Return the first rows as text."""
+    lines = zip(*(column[:rows].tolist() for column in columns.values()), strict=True)
+    return [list(map(_shown, line)) for line in lines]
 
 
 def _shown(value: Any) -> str:

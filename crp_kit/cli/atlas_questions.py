@@ -180,14 +180,14 @@ def similar(*, file: Path, metric: Any, concept: int | None, top: int, clusters:
     with ConceptAtlas(file) as atlas:
         scores = atlas[options["layer"]].score(options["mode"])
         answer = scores.similarity(metric, where=_selection(atlas, options))
-        table = (
-            answer.nearest(concept, top)
-            if concept is not None
-            else answer.clusters(clusters)
-            if clusters is not None
-            else answer.redundancy()
-        )
-        print_table(table, options, answer.plot)
+        if concept is not None:
+            nearest = answer.nearest(concept, top)
+            print_table(nearest, options, nearest.plot)
+        elif clusters is not None:
+            grouped = answer.clusters(clusters)
+            print_table(grouped, options, grouped.plot)
+        else:
+            print_table(answer.redundancy(), options, answer.plot)
 
 
 @click.command(short_help="Typical ways in which a class is recognised.")

@@ -172,12 +172,15 @@ def _figure(study: Study, found: ConceptGraph, view: torch.Tensor, options: dict
     from ..data.pixels import drawable
 
     image = drawable(view) if found.samples == 1 else None
-    references = {}
+    references, names = {}, {}
     if options["atlas"] is not None:
         with ConceptAtlas(options["atlas"]) as atlas:
             references = study.reference_pictures(found, atlas, k=options["k"])
+            names = {(layer, concept): text for layer in atlas for concept, text in atlas[layer].names.items()}
     heatmaps = study.node_heatmaps(found, view, batch_size=options["batch_size"]) if options["heatmaps"] else {}
-    return found.plot(references=references, image=image, classes=study.classes, heatmaps=heatmaps, **look_of(options))
+    return found.plot(
+        references=references, image=image, classes=study.classes, heatmaps=heatmaps, names=names, **look_of(options)
+    )
 
 
 def _write(path: Path, found: ConceptGraph, figure: Any, study: Study, *, overwrite: bool) -> None:

@@ -224,7 +224,7 @@ class ConceptGraph:
         ax : matplotlib.axes.Axes, optional
             Where to draw; by default in a new figure of the size that the graph needs.
         **options : Any
-            As in `crp_kit.views.plot.concept_graph`: `style`, `percentile`, `cmap`, `least`, `width`.
+            As in `crp_kit.views.plot.concept_graph`: `names`, `style`, `percentile`, `cmap`, `least`, `width`.
         """
         figure: Figure = plots().concept_graph(
             self,

@@ -18,7 +18,7 @@ import crp_kit as crp
 from crp_kit.atlas.file.names import names_path, write_names
 from crp_kit.atlas.query.layer_atlas import LayerAtlas
 from crp_kit.atlas.questions.naming import NO_NAME
-from crp_kit.data import ShapesDataset
+from crp_kit.data import ShapesDataset, demo_preprocess, demo_resnet
 from crp_kit.errors import AtlasError, InputError
 
 LAYER = "layer2.1.conv2"
@@ -125,6 +125,27 @@ def test_names_are_kept_beside_the_atlas_for_each_layer(
     table.taken(slice(0, 1)).save(overwrite=True)
     assert list(layer.names) == [table.concept[0]]
     assert [one.name for one in path.parent.iterdir() if one.name.startswith(".crp-kit")] == []
+
+
+def test_names_are_printed_beside_concepts_and_shown_with_references(
+    atlas: crp.ConceptAtlas, layer: LayerAtlas
+) -> None:
+    table = layer.relevance.contrast(0, 1)
+    columns = list(table.to_frame().columns)
+    without = repr(table)
+    path = write_names(atlas, LAYER, {int(table.concept[0]): "red and not round"})
+    assert "red and not round" in repr(table)
+    assert "red and not round" in table._repr_html_()
+    assert list(table.to_frame().columns) == columns == list(next(table.rows()))
+    assert "red and not round" in repr(layer.relevance.class_means().taken(slice(0, 32)))
+    study = crp.Study(demo_resnet(), DATA, composite="epsilon_plus_flat", preprocess=demo_preprocess)
+    references = study.references(atlas, LAYER, int(table.concept[0]), k=2)
+    assert references.concept_name == "red and not round"
+    assert "(red and not round) of 'layer2.1.conv2'" in repr(references)
+    words = [text.get_text() for text in references.plot().findobj(lambda drawn: hasattr(drawn, "get_text"))]
+    assert any("concept" in text and "(red and not round)" in text for text in words)
+    path.write_text("{")
+    assert repr(table) == without
 
 
 def damaged(content: dict[str, Any], **changes: Any) -> str:

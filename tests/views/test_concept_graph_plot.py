@@ -159,6 +159,12 @@ def test_names_of_classes_stand_in_the_node_and_dollar_signs_are_no_formulas(gra
     figure.savefig("/dev/null", format="png")
 
 
+def test_names_of_concepts_stand_beside_their_numbers(graph: ConceptGraph) -> None:
+    node = next(node for node in graph.nodes if node.kind != "class")
+    shown = " ".join(texts(graph.plot(names={node.key: "red"}))).replace("\n", " ")
+    assert f"{node.name}: red" in shown
+
+
 def test_axes_of_the_caller_are_drawn_into(graph: ConceptGraph) -> None:
     mine = Figure()
     place = mine.add_subplot()

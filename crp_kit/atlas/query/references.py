@@ -12,6 +12,7 @@ import torch
 from ...attribution.subject import Subject
 from ...drawing import plots, png_of
 from ...errors import InputError
+from ...printable import printable
 from ...targets import Target
 from ..file.header import Mode
 from .layer_atlas import LayerAtlas
@@ -68,6 +69,8 @@ class References:
         left:right]`` is what it sees; of a signal start and end, of a volume three starts and three ends.
     areas : tuple of (torch.Tensor or None), or None
         Where relevance starts, of a region or a box: bool, of the shape of the heatmap.
+    concept_name : str
+        Name of the concept that is kept beside the atlas; empty for none.
     """
 
     layer: str
@@ -82,6 +85,7 @@ class References:
     heatmaps: tuple[torch.Tensor, ...]
     boxes: tuple[Box, ...] | None = None
     areas: tuple[torch.Tensor | None, ...] | None = None
+    concept_name: str = ""
 
     def __len__(self) -> int:
         return len(self.images)
@@ -146,8 +150,9 @@ class References:
         return png_of(self.plot())
 
     def __repr__(self) -> str:
+        called = f" ({printable(self.concept_name)})" if self.concept_name else ""
         return (
-            f"References of concept {self.concept} of {self.layer!r} by {self.mode}, heatmaps {self.shown}:\n"
+            f"References of concept {self.concept}{called} of {self.layer!r} by {self.mode}, heatmaps {self.shown}:\n"
             f"{self.table!r}"
         )
 
@@ -209,4 +214,5 @@ def find_references(
         tuple(heatmaps[row] for row in order),
         tuple(boxes[row] for row in order) if receptive_field else None,
         tuple(areas[row] for row in order) if any(area is not None for area in areas.values()) else None,
+        layer.names.get(int(concept), ""),
     )

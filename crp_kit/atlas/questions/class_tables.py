@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from ...drawing import plots
-from ...result_table import Column, Table, column_named, not_a_column
+from ...result_table import Column, column_named, not_a_column
 from ..query.stored_scores import StoredScores
 from .concept_table import ClassConceptRows
 
@@ -17,7 +17,7 @@ __all__ = ["ClassMeans", "ClassPresence"]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class ClassMeans(ClassConceptRows, Table):
+class ClassMeans(ClassConceptRows):
     """Mean score of every concept in every class that occurs, with its confidence interval.
 
     Parameters
@@ -77,7 +77,7 @@ class ClassMeans(ClassConceptRows, Table):
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class ClassPresence(ClassConceptRows, Table):
+class ClassPresence(ClassConceptRows):
     """In how many samples of each class a concept is among the strongest, with the interval of the fraction.
 
     Parameters

@@ -40,7 +40,7 @@ class ConceptPairs(Table):
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class _ConceptTable(ConceptRows, Table):
+class _ConceptTable(ConceptRows):
     """A row for each concept."""
 
     concept: Column

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from ...drawing import plots
-from ...result_table import Column, Table, not_a_column
+from ...result_table import Column, not_a_column
 from ...statistics.intervals import t_quantile
 from ..query.stored_scores import StoredScores
 from .concept_table import ConceptRows
@@ -18,7 +18,7 @@ __all__ = ["ContrastTable"]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class ContrastTable(ConceptRows, Table):
+class ContrastTable(ConceptRows):
     """Concepts by how much their scores differ between two groups of samples, the highest magnitude of t first.
 
     Parameters

@@ -12,7 +12,7 @@ import numpy as np
 from ...drawing import plots
 from ...errors import InputError
 from ...printable import printable
-from ...result_table import Column, Table, not_a_column
+from ...result_table import Column, not_a_column
 from ...statistics.arrays import Bools
 from ...statistics.naming import name_concepts
 from ..file.names import write_names
@@ -30,7 +30,7 @@ NO_NAME = "not distinguishable from chance"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class NamedConcepts(ConceptRows, Table):
+class NamedConcepts(ConceptRows):
     """Concepts with names, those that follow their name best on the other half first, and those without one last.
 
     Parameters

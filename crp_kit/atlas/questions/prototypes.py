@@ -29,7 +29,7 @@ _NAMED = 4
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class ConceptDifferences(ConceptRows, Table):
+class ConceptDifferences(ConceptRows):
     """Concepts that a sample uses more, or less, than its prototype, the largest difference first.
 
     Parameters

@@ -28,7 +28,7 @@ _LEAST = 3
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class StrategyConcepts(ConceptRows, Table):
+class StrategyConcepts(ConceptRows):
     """Concepts that tell a strategy from the other samples of its class, the clearest first.
 
     Parameters

@@ -42,11 +42,14 @@ class Boxes:
         By layer and concept, (height, width, 3) each.
     classes : dict
         Names of classes by number.
+    names : dict
+        Names of concepts by layer and concept.
     """
 
     shown: Shown
     pictures: Mapping[tuple[str, int], Sequence[Any]]
     classes: Mapping[int, str]
+    names: Mapping[tuple[str, int], str]
 
     def width(self, node: ConceptNode) -> float:
         """Return the width that a node needs, in inches."""
@@ -69,8 +72,11 @@ class Boxes:
         return [*lines, *self.left_over(node)]
 
     def name(self, node: ConceptNode) -> str:
-        """Return what a node is called: a class by its own name, where one is known."""
-        return (self.classes.get(node.concept) if node.kind == "class" else None) or node.name
+        """Return what a node is called: a class by its own name, and a concept with its name, where one is known."""
+        if node.kind == "class":
+            return self.classes.get(node.concept) or node.name
+        called = self.names.get(node.key)
+        return f"{node.name}: {called}" if called else node.name
 
     def left_over(self, node: ConceptNode) -> list[str]:
         """Return the words on the relevance of a decomposed concept that no shown concept gets."""

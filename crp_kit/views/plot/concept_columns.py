@@ -57,14 +57,14 @@ class ConceptColumns:
         self,
         graph: ConceptGraph,
         pictures: Mapping[_Key, Sequence[Any]],
-        classes: Mapping[int, str],
+        words: tuple[Mapping[int, str], Mapping[tuple[str, int], str]],
         cmap: ColourMap,
         *,
         least: float,
         note: Sequence[str],
     ) -> None:
         self.shown = shown_part(graph.nodes, graph.edges, least)
-        self.graph, self.classes, self.boxes = graph, classes, Boxes(self.shown, pictures, classes)
+        self.graph, self.classes, self.boxes = graph, words[0], Boxes(self.shown, pictures, *words)
         self.note = note
         largest = max((abs(edge.share) for edge in self.shown.edges), default=1.0)
         self.full = next((share for share in _FULL if share >= largest), _FULL[-1])

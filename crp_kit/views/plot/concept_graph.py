@@ -39,6 +39,7 @@ def concept_graph(
     heatmaps: Mapping[_Key, Any] | None = None,
     image: Any = None,
     classes: Mapping[int, str] | None = None,
+    names: Mapping[_Key, str] | None = None,
     style: Style | None = None,
     percentile: float = PERCENTILE,
     cmap: ColourMap = DEFAULT_CMAP,
@@ -66,6 +67,8 @@ def concept_graph(
         Image before normalisation: it stands in the first node, if that has no other picture.
     classes : dict, optional
         Names of classes by number.
+    names : dict, optional
+        Names of concepts by layer and concept, such as those that are kept beside an atlas.
     style : {"overlay", "map", "masked"}, optional
         How pictures with a heatmap are drawn, see `crp_kit.views.plot.heatmaps`. By default references are "masked":
         what the concept sees in them, the rest dark; and `heatmaps` lie over the image, if that has their size.
@@ -93,7 +96,7 @@ def concept_graph(
     for key, heatmap in (heatmaps or {}).items():
         pictures.setdefault(key, []).append(_own_map(image, heatmap, replace(look, style=style or "overlay"), style))
     note = _note(look, style, references=bool(references), heatmaps=bool(heatmaps))
-    drawing = ConceptColumns(graph, pictures, dict(classes or {}), cmap, least=least, note=note)
+    drawing = ConceptColumns(graph, pictures, (dict(classes or {}), dict(names or {})), cmap, least=least, note=note)
     if ax is not None:
         drawing.draw(ax)
         return figure_of(ax)

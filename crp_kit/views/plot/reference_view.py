@@ -102,8 +102,9 @@ class ReferenceView:
 
 def reference_view(references: References) -> ReferenceView:
     """Return reference samples with their headings and captions, ready to be drawn."""
+    called = f" ({_shortened(references.concept_name)})" if references.concept_name else ""
     return ReferenceView(
-        subject=f"{references.layer}, concept {references.concept}",
+        subject=f"{references.layer}, concept {references.concept}{called}",
         ranking=f"{_RANKED_BY[references.mode]}; heatmaps {references.shown}",
         images=references.images,
         heatmaps=references.heatmaps,
