@@ -20,7 +20,7 @@ from ...statistics.spectral import clusters, spectral
 from ...version import __version__
 from .embeddings import cluster_counts, principal
 from .row_contents import RowContents
-from .rows import ReferenceRows
+from .rows import ProjectRows
 
 __all__ = ["FILES", "METHOD", "PROJECT", "check_folder", "write_project"]
 
@@ -52,7 +52,7 @@ def check_folder(folder: Path, *, overwrite: bool) -> None:
 
 def write_project(
     folder: Path,
-    rows: ReferenceRows,
+    rows: ProjectRows,
     contents: RowContents,
     *,
     classes: Sequence[str],
@@ -81,21 +81,21 @@ def write_project(
         raise AtlasError(f"cannot write {folder}: {error.strerror or error}") from error
 
 
-def _dataset(rows: ReferenceRows, contents: RowContents) -> Tree:
-    """Return the images, and the samples and concepts of the rows, which other readers may use."""
+def _dataset(rows: ProjectRows, contents: RowContents) -> Tree:
+    """Return the images, and the samples and concepts or strategies of the rows, which other readers may use."""
     return Tree(
         {},
         {
             "/data": array_spec(contents.images),
             "/label": array_spec(rows.label, dtype="u2"),
             "/sample": array_spec(rows.sample, dtype="i8"),
-            "/concept": array_spec(rows.concept, dtype="i8"),
+            f"/{rows.group}": array_spec(rows.number, dtype="i8"),
             "/score": array_spec(rows.score, dtype="f4"),
         },
     )
 
 
-def _attributions(rows: ReferenceRows, contents: RowContents) -> Tree:
+def _attributions(rows: ProjectRows, contents: RowContents) -> Tree:
     return Tree(
         {},
         {
@@ -107,21 +107,21 @@ def _attributions(rows: ReferenceRows, contents: RowContents) -> Tree:
     )
 
 
-def _analyses(rows: ReferenceRows, contents: RowContents) -> Tree:
-    """Return a category for each concept, and one for all rows; all have embeddings and clusters of the same names."""
-    concepts = list(dict.fromkeys(rows.concept.tolist()))
-    counts = cluster_counts([int((rows.concept == concept).sum()) for concept in concepts])
-    categories = {ALL: np.arange(len(rows))}
-    categories |= {f"concept-{concept}": np.flatnonzero(rows.concept == concept) for concept in concepts}
+def _analyses(rows: ProjectRows, contents: RowContents) -> Tree:
+    """Return a category for each concept or strategy, and one for all rows, with embeddings and clusters alike."""
+    groups = {f"{rows.group}-{number}": np.flatnonzero(rows.number == number) for number in rows.groups}
+    counts = cluster_counts([len(index) for index in groups.values()] or [len(rows)])
     tree = Tree()
-    for category, index in categories.items():
+    for category, index in {ALL: np.arange(len(rows)), **groups}.items():
         shares = contents.shares[index]
         tree.arrays[f"/{category}/index"] = array_spec(index, dtype="u4")
         vectors, eigenvalues = spectral(shares)
         embedding = f"/{category}/embedding"
         tree.arrays[f"{embedding}/pca"] = _with_attributes(principal(shares), "f4")
         tree.arrays[f"{embedding}/spectral"] = _with_attributes(vectors, "f4", eigenvalue=eigenvalues)
-        clusterings = {"class": rows.label[index], "concept": rows.concept[index]}
+        if rows.coordinates is not None:
+            tree.arrays[f"{embedding}/strategies"] = _with_attributes(rows.coordinates[index], "f4")
+        clusterings = {"class": rows.label[index], rows.group: rows.number[index]}
         clusterings |= {f"kmeans-{count}": clusters(shares, count) for count in counts}
         for name, labels in clusterings.items():
             tree.arrays[f"/{category}/cluster/{name}"] = _with_attributes(labels, "i4", k=len(set(labels.tolist())))

@@ -1,4 +1,4 @@
-"""Contents of the rows of an export: images, relevance that passes the row's concept, predictions, shares."""
+"""Contents of the rows of an export: images, relevance of the row's concept or class, predictions, shares."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from ...atlas.file.header import LayerInfo
 from ...atlas.query.reference_maps import ReferenceLayer, ReferenceMaps, attribute_references, reference_image
 from ...attribution.axes import class_axis
 from ...attribution.predicted_class import class_scores
+from ...attribution.result import Attribution
 from ...attribution.subject import Subject
 from ...errors import InputError
 from ...progress import Progress
 from ..image import drawn
-from .rows import ReferenceRows
+from .rows import ProjectRows
 
 __all__ = ["RowContents", "RowSource"]
 
@@ -33,7 +34,7 @@ class RowContents:
     images : array
         Images before normalisation, as bytes: (row, 3, height, width).
     relevance : array
-        Input relevance that passes the row's concept: (row, 3, height, width).
+        Input relevance that passes the row's concept, or of its class: (row, 3, height, width).
     prediction : array
         The model's output: (row, class).
     shares : array
@@ -56,7 +57,7 @@ class RowSource:
     subject: Subject
     info: LayerInfo
 
-    def contents(self, rows: ReferenceRows, *, batch_size: int, verbose: bool) -> RowContents:
+    def contents(self, rows: ProjectRows, *, batch_size: int, verbose: bool) -> RowContents:
         """Return the contents of all rows, computed batch by batch."""
         parts = []
         with Progress(len(rows), "export", unit="map", verbose=verbose) as bar:
@@ -75,7 +76,7 @@ class RowSource:
             any(changed),
         )
 
-    def _batch(self, rows: ReferenceRows, part: slice) -> tuple[Array, Array, Array, Array, bool]:
+    def _batch(self, rows: ProjectRows, part: slice) -> tuple[Array, Array, Array, Array, bool]:
         """Return the four arrays of some rows, and whether an image was changed to be shown."""
         subject = self.subject
         images = [reference_image(subject.samples, number) for number in rows.sample[part].tolist()]
@@ -88,16 +89,7 @@ class RowSource:
                 f"and ViRelAy shows both in one size; let the dataset resize and crop, not preprocess"
             )
         layer, axis = self._layer(inputs)
-        attr = attribute_references(
-            subject,
-            inputs,
-            self.info.name,
-            ids=rows.concept[part].tolist(),
-            starts=rows.start[part].tolist(),
-            concept=layer.concept,
-            batch_size=layer.samples_at_once,
-            record=True,
-        )
+        attr = self._attribution(inputs, rows, part, layer)
         prediction, name = class_scores(attr.prediction, axis), self.info.name
         pictures = [drawn(image) for image in images]
         return (
@@ -106,6 +98,31 @@ class RowSource:
             prediction.detach().float().numpy(),
             layer.concept.attribute(attr.by_concept.get(name, attr.relevances[name])).double().numpy(),
             any(changed for _, changed in pictures),
+        )
+
+    def _attribution(self, inputs: torch.Tensor, rows: ProjectRows, part: slice, layer: ReferenceLayer) -> Attribution:
+        """Return the relevance of rows: what passes their concepts, or all of the class's."""
+        starts, batch_size = rows.start[part].tolist(), layer.samples_at_once
+        if rows.group == "concept":
+            return attribute_references(
+                self.subject,
+                inputs,
+                self.info.name,
+                ids=rows.number[part].tolist(),
+                starts=starts,
+                concept=layer.concept,
+                batch_size=batch_size,
+                record=True,
+            )
+        return self.subject.attribution(
+            inputs,
+            [{"y": [cls]} for cls in starts],
+            self.subject.composite,
+            record_layer=[self.info.name],
+            mask_map={self.info.name: layer.concept},
+            pairing="zip",
+            batch_size=batch_size,
+            on_device="cpu",
         )
 
     def _layer(self, inputs: torch.Tensor) -> tuple[ReferenceLayer, int]:
