@@ -69,7 +69,7 @@ class ScoredPass(SyntheticPass):
         others = [[cls for cls in range(self.n_classes) if cls != first][: ranks - 1] for first in prediction.tolist()]
         top_class = np.column_stack([prediction, np.array(others, "i8").reshape(len(samples), ranks - 1)])
         probability = np.tile(np.float32(2.0) ** -np.arange(1, ranks + 1, dtype="f4"), (len(samples), 1))
-        return SampleFacts(label, prediction, top_class.astype("i4"), probability)
+        return SampleFacts(label, prediction, top_class.astype("i4"), probability, np.zeros(len(samples), "f4"))
 
 
 def scored_pass(labels: Sequence[int], relevance: Array, **options: Any) -> ScoredPass:

@@ -82,7 +82,7 @@ class SyntheticPass:
         ranks = min(5, self.n_classes)
         top_class = np.tile(np.arange(ranks, dtype="i4"), (len(samples), 1))
         probability = np.tile(np.float32(2.0) ** -np.arange(1, ranks + 1, dtype="f4"), (len(samples), 1))
-        return SampleFacts(label, np.zeros(len(samples), "i8"), top_class, probability)
+        return SampleFacts(label, np.zeros(len(samples), "i8"), top_class, probability, label.astype("f4"))
 
     def add(self, state: PassState, first: int, end: int) -> PassState:
         """Add some batches."""

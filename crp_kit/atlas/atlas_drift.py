@@ -119,6 +119,8 @@ def drift(
 def _check_comparable(scores_a: ScoreAtlas, scores_b: ScoreAtlas) -> None:
     """Make sure that both have the same concepts and classes, as far as their numbers and names say."""
     a, b = scores_a.file, scores_b.file
+    for file in (a, b):
+        file.check_classes("classes that could have drifted")
     for what, of_a, of_b in (
         ("concepts", scores_a.n_concepts, scores_b.n_concepts),
         ("classes", a.header.n_classes, b.header.n_classes),

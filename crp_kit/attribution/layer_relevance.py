@@ -144,7 +144,10 @@ def _by_class(run: Run) -> torch.Tensor:
 def _class_ids(chosen: Sequence[tuple[Choice, ...]]) -> torch.Tensor:
     """Return class ids, (sample, slot), -1 where a sample has fewer."""
     slots = max(map(len, chosen), default=0)
-    ids = [[choice.class_number if isinstance(choice, Target) else choice for choice in sample] for sample in chosen]
+    # Samples of a target without a class count together, under the first id.
+    ids = [
+        [(choice.class_number or 0) if isinstance(choice, Target) else choice for choice in sample] for sample in chosen
+    ]
     padded = [[*sample, *[-1] * (slots - len(sample))] for sample in ids]
     return torch.tensor(padded, dtype=torch.long).reshape(len(chosen), slots)
 

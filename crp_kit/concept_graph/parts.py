@@ -153,7 +153,7 @@ class Start:
             )
         first = named[0][1][0]
         target = first if isinstance(first, Target) and named[0][0] == OUTPUT else None
-        ids = [ids[0] if target is None or name != OUTPUT else target.class_number for name, ids in named]
+        ids = [ids[0] if target is None or name != OUTPUT else target.class_number or 0 for name, ids in named]
         if not all(map(is_integer, ids)):
             raise ConditionError(f"a concept of a concept graph is a whole number; got {parsed.as_dict()!r}")
         return cls(tuple((name, concept) for (name, _), concept in zip(named, ids, strict=True)), target)

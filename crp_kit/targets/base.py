@@ -50,9 +50,9 @@ class Target(ABC):
     """
 
     @property
-    def class_number(self) -> int:
-        """The class under which an atlas counts a sample; 0 where a target is of no class."""
-        return 0
+    def class_number(self) -> int | None:
+        """The class, or index of the output, under which an atlas counts a sample; None where a target has none."""
+        return None
 
     @property
     @abstractmethod

@@ -37,6 +37,7 @@ def seen(samples: list[int], slots: int = 1) -> Seen:
             draw.integers(0, 1000, len(samples)).astype("i8"),
             draw.integers(0, 1000, (len(samples), 5)).astype("i4"),
             draw.random((len(samples), 5)).astype("f4"),
+            draw.normal(size=len(samples)).astype("f4"),
         ),
         {info.name: values(1, info.n_concepts) for info in LAYERS},
         {info.name: values(slots, info.n_concepts) for info in LAYERS},

@@ -94,7 +94,8 @@ class Outputs(torch.nn.Module):
 
 def test_a_model_of_one_output_has_no_probabilities(tmp_path: Path) -> None:
     with build(tmp_path / "a.h5", model=Outputs(1), layers=["conv"], target="prediction", preprocess=None) as atlas:
-        assert not {"samples/top_class", "samples/top_probability"} & datasets(atlas.path).keys()
+        names = {f"samples/{name}" for name in ("top_class", "top_probability", "logsumexp")}
+        assert not names & datasets(atlas.path).keys()
         with pytest.raises(AtlasError, match="holds no probabilities of classes: its model has one output"):
             atlas.top_predictions  # noqa: B018
     assert crp.verify_atlas(tmp_path / "a.h5") == ()
@@ -162,11 +163,13 @@ def without(path: Path, *names: str) -> Path:
 
 
 def test_a_file_of_an_older_version_takes_its_targets_for_labels(tmp_path: Path) -> None:
-    path = without(PASS.write(tmp_path / "a.h5"), "label", "top_class", "top_probability")
+    path = without(PASS.write(tmp_path / "a.h5"), "label", "top_class", "top_probability", "logsumexp")
     with crp.ConceptAtlas(path) as atlas:
         np.testing.assert_array_equal(atlas.labels, atlas.targets)
         with pytest.raises(AtlasError, match="holds no probabilities of classes: build it anew"):
             atlas.top_predictions  # noqa: B018
+        with pytest.raises(AtlasError, match="holds no energies: build it anew"):
+            atlas.energies  # noqa: B018
     with hostile.edited(path) as file:
         file.attrs["target"] = "prediction"
     with crp.ConceptAtlas(path) as atlas, pytest.raises(AtlasError, match="holds no labels"):
@@ -225,6 +228,7 @@ def change(path: Path, name: str, row: int, values: Any) -> tuple[str, ...]:
         ("top_class", [1, 0, 2, 3, 4], "the most probable class of a sample is not the predicted one"),
         ("top_probability", [0.1, 0.2, 0, 0, 0], "the probabilities of a sample are no probabilities, or do not fall"),
         ("top_probability", np.nan, "the probabilities of a sample are no probabilities, or do not fall"),
+        ("logsumexp", np.inf, "the logsumexp of a sample is infinite, or known of one that was left out"),
         ("top_probability", [0.5, 0.5, 0.5, 0, 0], "the probabilities of a sample exceed 1 in sum"),
     ],
 )

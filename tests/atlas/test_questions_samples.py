@@ -172,11 +172,11 @@ def test_another_atlas_is_detected_by_scores_and_baselines(
 
     with build(tmp_path / "b.h5", Noisy(24), layers=[SHAPES_LAYER], matrix=True) as other:
         table = scores.outliers().against(other[SHAPES_LAYER].relevance)
-        assert table.method.tolist() == ["prototypes", "density", "mahalanobis", "softmax"]
+        assert table.method.tolist() == ["prototypes", "density", "mahalanobis", "softmax", "energy"]
         assert table.auroc[:3].min() > 0.8
-        assert table.n.tolist() == [sum(right_of(atlas, cls).sum() for cls in range(8))] * 4
-        assert table.n_other.tolist() == [24] * 4
-        assert "energy is not compared: atlases keep probabilities" in repr(table)
+        assert table.n.tolist() == [sum(right_of(atlas, cls).sum() for cls in range(8))] * 5
+        assert table.n_other.tolist() == [24] * 5
+        assert table.caption == ""
         fits = {cls: scores.prototypes(cls).fit.held_out for cls in range(8)}
         rows, labels = other[SHAPES_LAYER].relevance.matrix[:].astype("f8"), other.labels
         yours = [
@@ -190,6 +190,16 @@ def test_another_atlas_is_detected_by_scores_and_baselines(
         highest = [atlas.top_predictions[1][right, 0], other.top_predictions[1][:, 0]]
         expected = roc_auc_score(np.repeat([0, 1], [right.sum(), 24]), -np.concatenate(highest))
         assert table.auroc[3] == pytest.approx(expected, abs=1e-12)
+        with torch.no_grad():
+            images = [torch.stack([data[number][0] for number in range(len(data))]) for data in (DATA, Noisy(24))]
+            outputs = [demo_resnet()(demo_preprocess(batch)).double().numpy() for batch in images]
+        energies = [-np.log(np.exp(output).sum(1)) for output in outputs]
+        for file, energy in zip((atlas, other), energies, strict=True):
+            np.testing.assert_allclose(file.energies, energy, rtol=1e-4)
+        expected = roc_auc_score(
+            np.repeat([0, 1], [right.sum(), 24]), np.concatenate([energies[0][right], energies[1]])
+        )
+        assert table.auroc[4] == pytest.approx(expected, abs=1e-3)
         with pytest.raises(InputError, match="same model, layer and mode"):
             scores.outliers().against(other[SHAPES_LAYER].activation)
         with pytest.raises(InputError, match="no sample of a class"):

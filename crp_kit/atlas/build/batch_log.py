@@ -294,12 +294,12 @@ def _seen_of(arrays: Sequence[Array], layers: Sequence[tuple[str, int]]) -> Seen
     ValueError
         If the shapes do not fit.
     """
-    sample, slots, label, prediction, top_class, top_probability, *values = arrays
-    facts, samples = SampleFacts(label, prediction, top_class, top_probability), len(sample)
+    sample, slots, label, prediction, top_class, top_probability, logsumexp, *values = arrays
+    facts, samples = SampleFacts(label, prediction, top_class, top_probability, logsumexp), len(sample)
     activations, relevances = {}, {}
     shapes = {name: values.shape for name, values in facts.arrays().items()}
     ranked = (samples, *top_class.shape[1:2])
-    expected = {"label": (samples,), "prediction": (samples,), "top_class": ranked, "top_probability": ranked}
+    expected = dict.fromkeys(shapes, (samples,)) | {"top_class": ranked, "top_probability": ranked}
     if slots.shape[1:] != (samples,) or shapes != expected:
         raise ValueError("targets, labels or predictions of another shape")
     for (name, concepts), *parts in zip(layers, *(values[start::4] for start in range(4)), strict=True):

@@ -27,7 +27,7 @@ from ...models.state_dict import state_digest
 from ...models.weights import device_and_dtype
 from ...propagation.plan_description import describe_plan
 from ...propagation.run import Run
-from ...targets import Target
+from ...targets import Target, Value
 from ..file.attribute_columns import AttributeColumn, attribute_column
 from ..file.header import Header, Integers, LayerInfo, Progress, digests_text
 from .array_storage import ArrayStorage
@@ -143,6 +143,7 @@ def prepare(subject: Subject, settings: Settings) -> PreparedPass:
         k_class=min(settings.k_class, len(index)),
         batch_size=settings.batch_size,
         target=_target_words(target),
+        no_classes=isinstance(target, Target) and (target.class_number is None or isinstance(target, Value)),
         abs_norm=settings.abs_norm,
         aggregate=settings.aggregate,
         matrix=matrix,

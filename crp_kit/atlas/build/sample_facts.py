@@ -42,16 +42,17 @@ def class_count(run: Run, target: str | Target | TargetRule) -> int:
         return int(shape[2]) - FIRST_CLASS
     axis = known_class_axis(run)
     if axis is None and isinstance(target, Target):
-        return target.class_number + 1
+        return (target.class_number or 0) + 1
     return int(shape[class_axis(run) if axis is None else axis])
 
 
 def sample_facts(run: Run, output: torch.Tensor, labels: Sequence[LabelIds], classes: int) -> SampleFacts:
     """Return what is known of samples.
 
-    A label that is no class of the model is none; of a mask it is the class of the largest area. Probabilities come
-    from the mean over positions, where an output has several: its class of the highest sum is the most probable one
-    too. Of a detector they are the scores of the best box of each class, over their sum where that is above 1.
+    A label that is no class of the model is none; of a mask it is the class of the largest area. Probabilities and
+    logsumexp come from the mean over positions, where an output has several: its class of the highest sum is the most
+    probable one too. Probabilities of a detector are the scores of the best box of each class, over their sum where
+    that is above 1.
 
     Parameters
     ----------
@@ -67,20 +68,22 @@ def sample_facts(run: Run, output: torch.Tensor, labels: Sequence[LabelIds], cla
     return SampleFacts(label, *(_of_classes(output) if of_classes else _of_others(run, output, classes)))
 
 
-def _of_classes(output: torch.Tensor) -> tuple[Integers, Integers, Floats]:
-    """Return predictions, most probable classes and their probabilities of outputs (sample, class, ...)."""
+def _of_classes(output: torch.Tensor) -> tuple[Integers, Integers, Floats, Floats]:
+    """Return predictions, most probable classes, their probabilities and logsumexp of outputs (sample, class, ...)."""
     scores, positions = class_scores(output), math.prod(output.shape[2:])
-    probability = (scores / positions).softmax(1)
+    logits = scores / positions
+    probability = logits.softmax(1)
     order = scores.sort(dim=1, descending=True, stable=True).indices[:, : min(SAMPLE_RANKS, scores.shape[1])]
     return (
         predicted_classes(output).cpu().numpy(),
         order.to(torch.int32).cpu().numpy(),
         probability.gather(1, order).float().cpu().numpy(),
+        logits.logsumexp(1).float().cpu().numpy(),
     )
 
 
-def _of_others(run: Run, output: torch.Tensor, classes: int) -> tuple[Integers, Integers, Floats]:
-    """Return the same of detections, of one logit for two classes, and nothing of outputs without classes."""
+def _of_others(run: Run, output: torch.Tensor, classes: int) -> tuple[Integers, Integers, Floats, Floats]:
+    """Return the same of detections and of one logit for two classes, without logsumexp; nothing without classes."""
     if run.detections:
         probability = _best_scores(output, classes)
     elif classes == 2 and output[0].numel() == 1:
@@ -95,6 +98,7 @@ def _of_others(run: Run, output: torch.Tensor, classes: int) -> tuple[Integers, 
         order[:, 0].cpu().numpy(),
         order.to(torch.int32).cpu().numpy(),
         best.masked_fill(none, torch.nan).cpu().numpy(),
+        np.full(len(order), np.nan, "f4"),
     )
 
 

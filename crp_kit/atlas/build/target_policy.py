@@ -86,10 +86,15 @@ def _distinct(choices: Iterable[Choice]) -> tuple[Choice, ...]:
     Raises
     ------
     InputError
-        If two targets are of one class, under which an atlas can count only one of them.
+        If two targets are of one class, under which an atlas can count only one of them, or one is of none.
     """
     chosen = tuple(dict.fromkeys(choice if isinstance(choice, Target) else int(choice) for choice in choices))
     classes = [choice.class_number if isinstance(choice, Target) else choice for choice in chosen]
+    if None in classes:
+        raise InputError(
+            f"an atlas counts samples by what a function chooses for each, and {chosen[classes.index(None)]} is of no "
+            f"class; as the target of all samples it needs none"
+        )
     if len(set(classes)) < len(classes):
         raise InputError(f"the function that chooses targets returned two of one class: {', '.join(map(str, chosen))}")
     return chosen

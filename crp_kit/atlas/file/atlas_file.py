@@ -14,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ...class_names import class_number
-from ...errors import AtlasError
+from ...errors import AtlasError, InputError
+from ...printable import printable
 from .attribute_columns import StoredAttributes
 from .header import Header
 from .reader import open_atlas, read_classes, read_failures, read_header, read_layers, read_progress, read_seen
@@ -93,7 +94,7 @@ class AtlasFile:
 
     @cached_property
     def targets(self) -> Column:
-        """First target of each sample, -1 for none: (sample,)."""
+        """First target of each sample, -1 for none: (sample,). In an atlas without classes all are of one number."""
         targets: Column = self.hdf5.array("/samples/target")[:]
         return targets
 
@@ -136,6 +137,24 @@ class AtlasFile:
             reason = "its model has one output" if self.header.n_classes < 2 else "build it anew"
             raise AtlasError(f"{self.path} holds no probabilities of classes: {reason}")
         return self.hdf5.array("/samples/top_class")[:], self.hdf5.array("/samples/top_probability")[:]
+
+    @cached_property
+    def energies(self) -> Column:
+        """Energy of each sample: minus the logsumexp of the outputs of all classes, (sample,).
+
+        Not-a-number for a sample that was left out, and where classes have no outputs of their own, as of detectors. Of
+        outputs with several positions it is that of their mean over positions.
+
+        Raises
+        ------
+        AtlasError
+            If the file is without: it is older, or the model has a single output.
+        """
+        if not self.hdf5.has("/samples/logsumexp"):
+            reason = "its model has one output" if self.header.n_classes < 2 else "build it anew"
+            raise AtlasError(f"{self.path} holds no energies: {reason}")
+        energies: Column = -self.hdf5.array("/samples/logsumexp")[:]
+        return energies
 
     @cached_property
     def attributes(self) -> Mapping[str, Column]:
@@ -190,6 +209,25 @@ class AtlasFile:
             If there is no class, or more than one, of this name.
         """
         return class_number(cls, self.classes, self.header.n_classes)
+
+    @property
+    def has_classes(self) -> bool:
+        """Whether relevance starts from classes, and not from a value, a similarity or a function of every output."""
+        return not self.header.no_classes
+
+    def check_classes(self, question: str) -> None:
+        """Make sure that relevance starts from classes, which a question is about.
+
+        Raises
+        ------
+        InputError
+            If samples have no classes.
+        """
+        if not self.has_classes:
+            raise InputError(
+                f"{self.path} has no classes: relevance starts from {printable(self.header.target)} in every sample, "
+                f"so that there are no {question}; ask for selections of samples, made by atlas.where(...)"
+            )
 
     def check_belongs(self, *, model_sha256: str | None = None, dataset_sha256: str | None = None) -> None:
         """Make sure that the atlas was made from a model and a dataset.

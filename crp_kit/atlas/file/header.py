@@ -73,7 +73,7 @@ _FINGERPRINTS = {
     "input_digests": "preprocess makes another model input of sample {}",
 }
 """Fields of a header that older files lack, and what is said where two differ."""
-_OMITTED = {*_FINGERPRINTS, "matrix_dtype"}
+_OMITTED = {*_FINGERPRINTS, "matrix_dtype", "no_classes"}
 """Fields of a header that are no attributes where they are empty."""
 MOMENTS = ("mean", "std", "min", "max")
 """Fields of `MomentArrays` that have concepts, in the order of the file."""
@@ -116,6 +116,9 @@ class Header:
         that cannot be read has none, so that it may be mended between two parts.
     matrix_dtype : str
         ``"float16"`` if the scores of every sample are kept in that, empty for float32.
+    no_classes : bool
+        Whether relevance starts from something that is of no class, such as a value or a function of the output. All
+        samples count together then.
     """
 
     model: str
@@ -140,6 +143,7 @@ class Header:
     sample_digests: str = ""
     input_digests: str = ""
     matrix_dtype: str = ""
+    no_classes: bool = False
 
     @classmethod
     def of(cls, attributes: Mapping[str, Any]) -> Header:

@@ -27,6 +27,8 @@ class SampleArray:
         Of a sample that was not looked at.
     ranked : bool
         Whether it has an axis for the most probable classes behind that for samples.
+    by_class : bool
+        Whether it needs more than one class.
     optional : bool
         Whether a file without it is sound: older ones are, and those of other programs' rankings.
     """
@@ -35,6 +37,7 @@ class SampleArray:
     dtype: str
     fill: float
     ranked: bool = False
+    by_class: bool = False
     optional: bool = False
 
     @property
@@ -54,11 +57,12 @@ SAMPLE_ARRAYS = (
     SampleArray("target", "i8", -1),
     SampleArray("prediction", "i8", -1),
     SampleArray("label", "i8", -1, optional=True),
-    SampleArray("top_class", "i4", -1, ranked=True, optional=True),
-    SampleArray("top_probability", "f4", np.nan, ranked=True, optional=True),
+    SampleArray("top_class", "i4", -1, ranked=True, by_class=True, optional=True),
+    SampleArray("top_probability", "f4", np.nan, ranked=True, by_class=True, optional=True),
+    SampleArray("logsumexp", "f4", np.nan, by_class=True, optional=True),
 )
 
 
 def sample_arrays(header: Header) -> Iterator[SampleArray]:
-    """Yield the arrays that a file has, or may have: one output gives no probabilities, so that there are none."""
-    yield from (array for array in SAMPLE_ARRAYS if header.n_classes > 1 or not array.ranked)
+    """Yield the arrays that a file has, or may have: one output gives no probabilities and no energy."""
+    yield from (array for array in SAMPLE_ARRAYS if header.n_classes > 1 or not array.by_class)

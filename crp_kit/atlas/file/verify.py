@@ -91,6 +91,9 @@ def _sample_problems(file: H5File, header: Header) -> Iterator[str]:
     for name, values in held.items():
         if values.dtype.kind == "i" and ((values < -1) | (values >= header.n_classes)).any():
             yield f"a {name.replace('_', ' ')} of its samples is no class"
+    logsumexp, left_out = held.get("logsumexp", np.empty(0)), held["prediction"] < 0
+    if np.isinf(logsumexp).any() or not np.isnan(logsumexp[left_out[: len(logsumexp)]]).all():
+        yield "the logsumexp of a sample is infinite, or known of one that was left out"
     if "top_class" in held and "top_probability" in held:
         yield from _ranking_problems(held["prediction"], held["top_class"], held["top_probability"])
     elif "top_class" in held or "top_probability" in held:

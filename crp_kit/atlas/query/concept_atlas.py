@@ -132,7 +132,8 @@ class ConceptAtlas(AtlasFile):
         return [
             f"ConceptAtlas {self.path}{self._state}",
             printable(f"{head.n_samples} samples of {head.dataset}, {head.n_classes} classes; model {head.model}"),
-            printable(f"{head.target} targets, {head.aggregate}{', normalised' if head.abs_norm else ''}; ")
+            printable(f"{head.target} targets, {'' if self.has_classes else 'of no class, '}{head.aggregate}")
+            + f"{', normalised' if head.abs_norm else ''}; "
             + f"k = {head.k}, {head.k_class} by class",
         ]
 

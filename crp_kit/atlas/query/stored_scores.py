@@ -75,9 +75,10 @@ class StoredScores:
 
         Raises
         ------
-        AtlasError
-            If the atlas was built without rankings by class.
+        AtlasError, InputError
+            If the atlas was built without rankings by class, or has no classes.
         """
+        self.file.check_classes("rankings by class")
         concept, number = self._concept(concept), self.file.class_number(cls)
         row = self._row(number)
         part = slice(0, 0) if row is None else row
@@ -157,9 +158,10 @@ class StoredScores:
         ------
         ConceptRangeError
             If the layer has no such concept.
-        AtlasError
-            If `by` is "top" and the atlas was built without rankings by class.
+        AtlasError, InputError
+            If `by` is "top" and the atlas was built without rankings by class, or it has no classes.
         """
+        self.file.check_classes("classes that a concept serves")
         concept = self._concept(concept)
         moments = self._moments(slice(None), slice(concept, concept + 1))
         if by == "mean":
@@ -186,9 +188,10 @@ class StoredScores:
 
         Raises
         ------
-        AtlasError
-            If no sample of the class was looked at.
+        AtlasError, InputError
+            If no sample of the class was looked at, or the atlas has no classes.
         """
+        self.file.check_classes("concepts of a class")
         number = self.file.class_number(cls)
         moments = self._of_class(number)
         if not moments.count[0]:

@@ -17,6 +17,7 @@ from ..query.stored_scores import StoredScores
 from .class_tables import ClassMeans, ClassPresence
 from .groups import origin_words
 from .matrix_rows import row_blocks, score_matrix, scored
+from .stored_moments import stored_moments
 
 __all__ = ["class_means", "class_presence"]
 
@@ -26,7 +27,8 @@ Array = npt.NDArray[Any]
 def class_means(scores: StoredScores, confidence: float = 0.95, where: Selection | None = None) -> ClassMeans:
     """Return the mean score of every concept in every class; see `ScoreAtlas.class_means`."""
     check_confidence(confidence)
-    classes, moments = _stored_moments(scores) if where is None else _selected_moments(scores, where)
+    scores.file.check_classes("means by class")
+    classes, moments = stored_moments(scores) if where is None else _selected_moments(scores, where)
     low, high = mean_interval(moments.count[:, None], moments.mean, moments.std, confidence=confidence)
     cls, concept, count = _rows(classes, moments.count, scores.n_concepts)
     columns = (cls, concept, count, moments.mean.ravel(), low.ravel(), high.ravel())
@@ -39,6 +41,7 @@ def class_presence(
     """Return in how many samples of every class a concept is strong; see `ScoreAtlas.class_presence`."""
     m, concepts = check_integer("m", m, low=1, high=scores.n_concepts), scores.n_concepts
     check_confidence(confidence)
+    scores.file.check_classes("fractions by class")
     matrix = score_matrix(scores, "how often a concept is among the strongest")
     mask, classes, group = _classes(scores, where)
     hits = np.zeros(len(classes) * concepts, np.int64)
@@ -49,15 +52,6 @@ def class_presence(
     low, high = wilson_interval(hits, count, confidence=confidence)
     columns = (cls, concept, count, hits, hits / count, low, high)
     return ClassPresence(*columns, scores, origin_words(scores), scores.file.classes, m)
-
-
-def _stored_moments(scores: StoredScores) -> tuple[Array, GroupMoments]:
-    """Return the classes that have samples, and their moments."""
-    stored = scores.arrays("moments")
-    count = stored["count"][:]
-    held = count > 0
-    mean, std = (stored[name][:][held].astype(np.float64) for name in ("mean", "std"))
-    return scores.file.seen[held], GroupMoments(count[held], mean, std)
 
 
 def _selected_moments(scores: StoredScores, where: Selection) -> tuple[Array, GroupMoments]:

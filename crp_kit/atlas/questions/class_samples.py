@@ -17,8 +17,13 @@ __all__ = ["held_out_of", "rows_by_class"]
 
 
 def rows_by_class(scores: StoredScores, mask: Bools) -> Iterator[tuple[int, Integers, Bools, Floats]]:
-    """Yield each class with its rows among all samples, which of them are predicted right, and their vectors."""
+    """Yield each class with its rows among all samples, which of them are predicted right, and their vectors.
+
+    Without classes all samples are one group, of the number -1, in which none is wrong.
+    """
     targets, right = scores.file.targets, right_samples(scores)
+    if not scores.file.has_classes:
+        targets, right = np.full_like(targets, -1), np.ones_like(right)
     chosen = np.flatnonzero(mask)
     vectors = score_rows(scores, mask)
     order = np.argsort(targets[chosen], kind="stable")

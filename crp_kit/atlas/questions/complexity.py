@@ -179,4 +179,6 @@ def complexity(scores: StoredScores, where: Selection | None = None) -> Complexi
     if not parts:
         raise InputError(f"complexity is of samples, and {where or scores.file.path} has none that count")
     values = {name: np.concatenate([getattr(part, name) for part in parts]) for name in _MEASURES}
-    return Complexity(sample=scores.file.samples[rows], cls=scores.file.targets[rows], scores=scores, **values)
+    targets = scores.file.targets[rows]
+    cls = targets if scores.file.has_classes else np.full_like(targets, -1)
+    return Complexity(sample=scores.file.samples[rows], cls=cls, scores=scores, **values)

@@ -18,7 +18,7 @@ from .contrast_table import ContrastTable
 from .groups import Group, GroupQuery, origin_words, two_groups
 from .matrix_rows import column_blocks, score_matrix
 
-__all__ = ["compared", "contrast", "markers"]
+__all__ = ["compared", "contrast", "contrast_of_moments", "markers"]
 
 Floats = npt.NDArray[np.float64]
 
@@ -63,6 +63,14 @@ def compared(scores: StoredScores, groups: tuple[Group, Group]) -> ContrastTable
         _check_held(groups)
         moments, areas = _from_matrix(scores, groups)
     return _table(scores, moments, areas, groups=(a.words, b.words), origin=origin_words(scores) + note)
+
+
+def contrast_of_moments(
+    scores: StoredScores, moments: tuple[GroupMoments, GroupMoments], words: tuple[str, str]
+) -> ContrastTable:
+    """Return the table of two groups that are not empty from their moments alone, without AUC."""
+    areas = np.full(scores.n_concepts, np.nan)
+    return _table(scores, moments, areas, groups=words, origin=origin_words(scores))
 
 
 def _check_held(groups: tuple[Group, Group], moments: tuple[GroupMoments, GroupMoments] | None = None) -> None:

@@ -33,7 +33,8 @@ class Detection(Table):
     method : numpy.ndarray
         ``"prototypes"``: deviation of −log p from the median of the class. ``"density"``: −log p itself.
         ``"mahalanobis"``: distance from the mean of the class, with one covariance for all classes. ``"softmax"``: one
-        minus the highest probability of a class, which needs no concepts.
+        minus the highest probability of a class. ``"energy"``: minus the logsumexp of the outputs. These two need no
+        concepts.
     auroc : numpy.ndarray
         The chance that a sample of the other atlas has the higher score; 0.5 by chance.
     n : numpy.ndarray
@@ -106,14 +107,16 @@ def detection(
     others = [theirs[one.number] for one in own]
     pairs = {"prototypes": _deviations(own, others), "density": _densities(own, others)}
     pairs["mahalanobis"] = _distances(own, others)
-    missing = "energy is not compared: atlases keep probabilities of classes, not the outputs that it is made from"
-    try:
-        pairs["softmax"] = _doubts(scores, [one.rows for one in own]), _doubts(other, [one.rows for one in others])
-    except AtlasError as error:
-        missing = f"highest softmax and energy are not compared: {error}"
+    mine, yours = np.concatenate([one.rows for one in own]), np.concatenate([one.rows for one in others])
+    missing = []
+    for name, of_samples in {"softmax": _doubts, "energy": _energies}.items():
+        try:
+            pairs[name] = of_samples(scores, mine), of_samples(other, yours)
+        except AtlasError as error:
+            missing.append(f"{name} is not compared: {error}")
     areas = np.array([auroc(*pair) for pair in pairs.values()])
-    sizes = np.array([[len(mine), len(yours)] for mine, yours in pairs.values()])
-    return Detection(np.array(list(pairs)), areas, sizes[:, 0], sizes[:, 1], missing)
+    sizes = np.array([[len(scored_here), len(scored_there)] for scored_here, scored_there in pairs.values()])
+    return Detection(np.array(list(pairs)), areas, sizes[:, 0], sizes[:, 1], "; ".join(missing))
 
 
 def _deviations(own: list[_OwnClass], others: list[_OtherClass]) -> tuple[Floats, Floats]:
@@ -149,8 +152,16 @@ def _distances(own: list[_OwnClass], others: list[_OtherClass]) -> tuple[Floats,
     return mine, yours
 
 
-def _doubts(scores: StoredScores, rows: list[Column]) -> Floats:
+def _doubts(scores: StoredScores, rows: Column) -> Floats:
     """Return one minus the highest probability of samples: (sample,)."""
     _, probability = scores.file.top_predictions
-    doubts: Floats = 1 - probability[np.concatenate(rows), 0].astype(np.float64)
+    doubts: Floats = 1 - probability[rows, 0].astype(np.float64)
     return doubts
+
+
+def _energies(scores: StoredScores, rows: Column) -> Floats:
+    """Return the energy of samples: (sample,)."""
+    energies: Floats = scores.file.energies[rows].astype(np.float64)
+    if np.isnan(energies).any():
+        raise AtlasError(f"{scores.file.path} knows no energies, since its classes have no outputs of their own")
+    return energies

@@ -79,6 +79,7 @@ def _group(scores: StoredScores, query: GroupQuery) -> Group:
     if isinstance(query, Selection):
         query.check_belongs(scores.file)
         return Group(query.condition, scored(scores) & query.mask)
+    scores.file.check_classes("groups by class")
     number = scores.file.class_number(query)
     mask = scored(scores) & (scores.file.targets == number)
     return Group(class_words(scores, number), mask, scores.file.seen == number)

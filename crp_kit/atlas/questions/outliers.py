@@ -37,7 +37,8 @@ class Outliers(Table):
     sample : numpy.ndarray
         Numbers in the dataset.
     cls : numpy.ndarray
-        The class that relevance started from; the column is called ``class``.
+        The class that relevance started from, -1 in an atlas without classes, of which all samples count together; the
+        column is called ``class``.
     percentile : numpy.ndarray
         Two-sided, above 0 and below 100: the part of the other rightly predicted samples of the class whose held-out
         score is nearer to the median.
@@ -72,8 +73,9 @@ class Outliers(Table):
         """Return a matplotlib Figure: the percentile of each sample."""
         classes = self.scores.file.classes
         lines = zip(self.sample.tolist(), self.cls.tolist(), strict=True)
-        names = [f"{sample}: class {class_label(cls, classes)}" for sample, cls in lines]
-        figure: Figure = plots().percentiles(self.percentile, names, title="samples unlike others of their class")
+        names = [f"{sample}" + (f": class {class_label(cls, classes)}" if cls >= 0 else "") for sample, cls in lines]
+        title = f"samples unlike others{' of their class' if self.scores.file.has_classes else ''}"
+        figure: Figure = plots().percentiles(self.percentile, names, title=title)
         return figure
 
     def against(self, other: StoredScores, where: Selection | None = None) -> Detection:
@@ -106,6 +108,7 @@ def outliers(
     k = check_integer("k", k, low=1)
     mask = scored(scores, where)
     if cls is not None:
+        scores.file.check_classes("outliers of a class")
         mask = mask & (scores.file.targets == scores.file.class_number(cls))
     samples, classes, percentiles, deviations, left_out = [], [], [], [], []
     for number, rows, right, values in rows_by_class(scores, mask):
@@ -133,6 +136,8 @@ def outliers(
 
 
 def _too_few(scores: StoredScores, cls: int | str | None, left_out: list[int]) -> str:
+    if not scores.file.has_classes:
+        return f"outliers need at least {LEAST_ROWS} samples that differ; {scores.file.path} has fewer"
     if cls is None:
         return f"no class has {LEAST_ROWS} rightly predicted samples that differ, of {len(left_out)} classes"
     return f"class {cls!r} of {scores.file.path} has fewer than {LEAST_ROWS} rightly predicted samples that differ"

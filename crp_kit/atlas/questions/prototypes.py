@@ -208,6 +208,7 @@ def prototypes(
     scores: StoredScores, cls: int | str, n: int | None = None, *, where: Selection | None = None, seed: int = 0
 ) -> Prototypes:
     """Return the prototypes of a class; see `ScoreAtlas.prototypes`."""
+    scores.file.check_classes("prototypes of a class")
     number = scores.file.class_number(cls)
     mask = scored(scores, where) & right_samples(scores) & (scores.file.targets == number)
     if mask.sum() < LEAST_ROWS:

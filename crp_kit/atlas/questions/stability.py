@@ -101,6 +101,7 @@ def stability(
     """Return how far rankings agree between folds; see `ScoreAtlas.stability`."""
     if ranking not in _WORDS:
         raise InputError(f"ranking is one of {', '.join(map(repr, _WORDS))}; got {ranking!r}")
+    scores.file.check_classes("rankings by class")
     folds, k = check_integer("folds", folds, low=2), check_integer("k", k, low=1, high=scores.n_concepts)
     matrix = score_matrix(scores, "stability over folds")
     rows = scored(scores, where) & (scores.file.targets >= 0)

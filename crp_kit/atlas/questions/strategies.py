@@ -143,6 +143,7 @@ def strategies(
     seed: int = 0,
 ) -> Strategies:
     """Return the strategies of a class; see `ScoreAtlas.strategies`."""
+    scores.file.check_classes("strategies of a class")
     number = scores.file.class_number(cls)
     mask = scored(scores, where) & (scores.file.targets == number)
     if mask.sum() < _LEAST:

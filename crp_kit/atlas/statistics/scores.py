@@ -63,12 +63,15 @@ class SampleFacts:
         (sample,): first label, -1 for none, and class of the highest output.
     top_class, top_probability : numpy.ndarray
         (sample, rank): the most probable classes, the first of equals first, and the softmax of their outputs.
+    logsumexp : numpy.ndarray
+        (sample,), of the outputs of all classes; not-a-number where classes have no outputs of their own.
     """
 
     label: Integers
     prediction: Integers
     top_class: Integers
     top_probability: Floats
+    logsumexp: Floats
 
     def arrays(self) -> dict[str, Array]:
         """Return everything by name."""
