@@ -217,6 +217,17 @@ class TestTheData:
                     assert (told["right"], told["wrong"]) == (right, wrong)
         assert marked
 
+    def test_a_class_is_compared_with_others_as_the_atlas_answers(self, site: Path, atlas: crp.ConceptAtlas) -> None:
+        for number, name in enumerate(LAYERS):
+            pages = data_of(site, "classes-0")
+            assert {other for other, _ in pages[1][number]["compared"]} == {0, 2, 3}
+            for other, rows in pages[1][number]["compared"]:
+                table = atlas[name].relevance.contrast(1, other).taken(slice(12))
+                assert [row[0] for row in rows] == table.concept.tolist()
+                for place, column in enumerate(("mean_a", "mean_b", "q", "g"), start=1):
+                    expected = getattr(table, column).tolist()
+                    assert [row[place] for row in rows] == pytest.approx(expected, rel=1e-3, abs=1e-9)
+
     def test_samples_that_pages_show_have_pages_themselves(self, site: Path, atlas: crp.ConceptAtlas) -> None:
         about = data_of(site, "report")
         assert len(set(about["shown"])) == len(about["shown"]) > 3

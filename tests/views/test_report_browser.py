@@ -321,6 +321,27 @@ def test_a_class_without_samples_says_so(tab: Tab) -> None:
     assert page.get_by_text("The atlas has no sample of this class").is_visible()
 
 
+def test_two_classes_are_compared_by_a_menu_and_by_the_address(tab: Tab) -> None:
+    page = tab.open("#class/1", "</s")
+    menu = page.get_by_label("Another class")
+    menu.focus()
+    menu.select_option(value="3")
+    page.wait_for_function("() => location.hash === '#class/1/3'")
+    page.locator("table.compared").first.wait_for()
+    assert page.locator("table.compared").count() == len(LAYERS)
+    assert page.evaluate("document.activeElement.id") == "compare"
+    assert page.locator("#other").input_value() == "3"
+    means = page.locator("table.compared").first.locator("tbody tr").first.locator("td.number").all_inner_texts()
+    assert len(means) == 4
+    page.locator("table.compared tbody a").first.click()
+    tab.wait_view("concept")
+    page.go_back()
+    page.locator("table.compared").first.wait_for()
+    page.locator("#other").select_option(value="")
+    page.wait_for_function("() => location.hash === '#class/1'")
+    assert page.locator("table.compared").count() == 0
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_nothing_scrolls_sideways_on_a_narrow_screen(browser: Browser, site: str, scheme: Any) -> None:
@@ -330,6 +351,7 @@ def test_nothing_scrolls_sideways_on_a_narrow_screen(browser: Browser, site: str
         (address(ODD), ODD),
         (address(MARKUP, 2), f"{MARKUP}, concept 2"),
         ("#class/1", "</s"),
+        ("#class/1/3", "</s"),
     ):
         page = tab.open(where, title)
         assert page.evaluate("document.documentElement.scrollWidth") <= NARROW["width"], where
@@ -384,6 +406,7 @@ def test_contrast_is_high_enough_everywhere(browser: Browser, site: str, scheme:
         (address(ODD), ODD),
         (address(ODD, 1), f"{ODD}, concept 1"),
         ("#class/1", "</s"),
+        ("#class/1/3", "</s"),
     ):
         found = tab.open(where, title).evaluate(CONTRASTS)
         assert len(found) > 20

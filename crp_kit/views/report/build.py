@@ -35,6 +35,7 @@ _UNLINKED = {
     "correlation": "None in this report: it has one layer only, or its atlas was built without the scores of every "
     "sample (matrix). Links from concept graphs need none of these.",
     "graph": "None in this report: no layer of it feeds another one.",
+    "classes": "None in this report: concept graphs start from classes, and relevance in its atlas does not.",
 }
 
 
@@ -147,6 +148,8 @@ def build_report(
 
 def _links(method: LinkMethod, source: SampleSource, chosen: Chosen, *, verbose: bool) -> Links | str:
     """Return the links between the concepts of a report, or the reason why there are none."""
+    if method == "graph" and not source.atlas.has_classes:
+        return _UNLINKED["classes"]
     if method == "graph":
         return concept_graph_links(source, chosen, verbose=verbose) or _UNLINKED[method]
     return co_relevance(source.atlas, chosen) or _UNLINKED[method]

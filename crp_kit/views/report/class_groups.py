@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from ...atlas.questions.stored_moments import moments_contrast, stored_moments
 from ...errors import CrpKitError
-from ...statistics.moments import GroupMoments, pooled_moments
-from ...statistics.multiple_testing import q_values
-from ...statistics.two_groups import welch_test
+from ...statistics.moments import GroupMoments
 from .facts import json_number
 
 if TYPE_CHECKING:
     from ...atlas import ConceptAtlas
     from ...atlas.query.layer_atlas import ScoreAtlas
+    from ...atlas.questions.contrast_table import ContrastTable
 
 __all__ = ["LayerGroups", "layer_groups"]
 
@@ -29,6 +30,10 @@ _NEAREST = 4
 _SIGNIFICANT = 0.05
 _DETAILED = 40
 """Classes, those with the most samples, of which what needs every sample's scores is shown."""
+_COMPARED = 16
+"""Other classes that a class is compared with: those whose samples use concepts most alike."""
+_DIFFERENT = 12
+"""Concepts of each comparison."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,10 +43,10 @@ class LayerGroups:
     Parameters
     ----------
     scores : ScoreAtlas
+    classes : numpy.ndarray
+        Those that have samples.
     moments : GroupMoments
-        Of the classes that have samples, in the order of `seen`.
-    seen : dict of int to int
-        Row of each class that has samples.
+        Of these.
     detailed : frozenset of int
         Classes of which mistakes and prototypes are shown.
     percentiles : dict of int to float
@@ -51,23 +56,50 @@ class LayerGroups:
     """
 
     scores: ScoreAtlas
+    classes: Array
     moments: GroupMoments
-    seen: dict[int, int]
     detailed: frozenset[int]
     percentiles: dict[int, float] = field(default_factory=dict)
     outliers: dict[int, list[int]] = field(default_factory=dict)
 
     def markers(self, cls: int) -> list[tuple[int, float | None, float | None]]:
         """Return the concepts that mark a class among the others: number, difference of means, q-value."""
-        if cls not in self.seen or len(self.seen) < 2:
+        if cls not in self.classes or len(self.classes) < 2:
             return []
-        own = np.arange(len(self.moments.count)) == self.seen[cls]
-        inside, outside = (pooled_moments(_part(self.moments, rows)) for rows in (own, ~own))
-        test = welch_test(inside, outside)
-        q = q_values(test.p)
-        higher = np.flatnonzero((test.difference > 0) & (q < _SIGNIFICANT))
-        order = higher[np.argsort(-test.t[higher], kind="stable")][:_MARKERS]
-        return [(int(number), json_number(test.difference[number]), json_number(q[number])) for number in order]
+        table = self._contrast(cls)
+        clear = table.taken((table.difference > 0) & (table.q < _SIGNIFICANT)).taken(slice(_MARKERS))
+        columns = zip(clear.concept.tolist(), clear.difference.tolist(), clear.q.tolist(), strict=True)
+        return [(concept, json_number(difference), json_number(q)) for concept, difference, q in columns]
+
+    def compared(self, cls: int) -> list[list[Any]]:
+        """Return the classes that are most like a class, each with the concepts that tell the two apart.
+
+        A pair of the other class and its concepts: number, mean of the class and of the other, q-value, and Hedges' g.
+        """
+        return [[other, self._differences(self._contrast(cls, other))] for other in self._alike(cls)]
+
+    def _differences(self, table: ContrastTable) -> list[list[Any]]:
+        first = table.taken(slice(_DIFFERENT))
+        columns = (first.concept, first.mean_a, first.mean_b, first.q, first.g)
+        rows = zip(*(column.tolist() for column in columns), strict=True)
+        return [[concept, *map(json_number, values)] for concept, *values in rows]
+
+    def _contrast(self, a: int, b: int | None = None) -> ContrastTable:
+        return moments_contrast(self.scores, (self.classes, self.moments), a, b)
+
+    def _alike(self, cls: int) -> list[int]:
+        """Return other classes by the cosine of their means, from which the mean of all is taken, the highest first."""
+        if cls not in self.classes:
+            return []
+        order = np.argsort(-self._likeness[np.searchsorted(self.classes, cls)], kind="stable")
+        return [other for other in self.classes[order].tolist() if other != cls][:_COMPARED]
+
+    @cached_property
+    def _likeness(self) -> Array:
+        """Cosines of the means of the classes around the mean of all: (class, class)."""
+        centred = self.moments.mean - self.moments.mean.mean(0)
+        centred /= np.maximum(np.linalg.norm(centred, axis=1, keepdims=True), 1e-300)
+        return np.asarray(centred @ centred.T)
 
     def mistakes(self, cls: int) -> dict[str, Any] | None:
         """Return the concepts that are used more where the model errs: counts, and as for markers; None if unknown."""
@@ -97,15 +129,9 @@ class LayerGroups:
 def layer_groups(atlas: ConceptAtlas, layer: str) -> LayerGroups:
     """Return what a layer's relevance tells of classes and single samples."""
     scores = atlas[layer].relevance
-    stored = scores.arrays("moments")
-    counts = stored["count"][:]
-    held = counts > 0
-    mean, std = (stored[name][:][held].astype(np.float64) for name in ("mean", "std"))
-    moments = GroupMoments(counts[held], mean, std)
-    classes = atlas.seen[held]
+    classes, moments = stored_moments(scores)
     most = classes[np.argsort(-moments.count, kind="stable")][:_DETAILED]
-    seen = {int(cls): row for row, cls in enumerate(classes)}
-    groups = LayerGroups(scores, moments, seen, frozenset(most.tolist() if scores.has("matrix") else ()))
+    groups = LayerGroups(scores, classes, moments, frozenset(most.tolist() if scores.has("matrix") else ()))
     if groups.detailed:
         _add_percentiles(groups, len(atlas.samples))
     return groups
@@ -122,7 +148,3 @@ def _add_percentiles(groups: LayerGroups, samples: int) -> None:
         own = groups.outliers.setdefault(cls, [])
         if len(own) < _OUTLIERS:
             own.append(sample)
-
-
-def _part(moments: GroupMoments, rows: Array) -> GroupMoments:
-    return GroupMoments(moments.count[rows], moments.mean[rows], moments.std[rows])

@@ -1,4 +1,4 @@
-"""Data of the pages of classes: the concepts that serve each class most, markers, mistakes, prototypes, outliers."""
+"""Data of the pages of classes: concepts that serve each most, markers, mistakes, prototypes, outliers, comparisons."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ CLASSES_PER_FILE = 64
 
 def class_data(report: ReportContext) -> Iterator[tuple[str, Any]]:
     """Yield, for some classes at a time, what every layer tells of them."""
-    count = report.atlas.header.n_classes
+    count = report.atlas.header.n_classes if report.atlas.has_classes else 0
     for part, start in enumerate(range(0, count, CLASSES_PER_FILE)):
         report.end_if_interrupted()
         classes = range(start, min(start + CLASSES_PER_FILE, count))
@@ -35,5 +35,6 @@ def _layer(report: ReportContext, layer: str, cls: int) -> dict[str, Any]:
         "markers": groups.markers(cls),
         "mistakes": groups.mistakes(cls),
         "prototypes": prototypes,
+        "compared": groups.compared(cls),
         "outliers": [[sample, groups.percentiles[sample]] for sample in outliers],
     }

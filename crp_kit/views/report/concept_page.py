@@ -36,7 +36,9 @@ def _sheet_data(
     sheet, concepts = SpriteSheet(report.source.size), []
     for concept in ids:
         report.show(sample.sample for mode in MODES for sample in samples[concept, mode])
-        ranked = {mode: [_sample_data(sheet, sample, concept) for sample in samples[concept, mode]] for mode in MODES}
+        ranked = {
+            mode: [_sample_data(report, sheet, sample, concept) for sample in samples[concept, mode]] for mode in MODES
+        }
         concepts.append(_concept_data(report, layer, concept, ranked))
         report.covers[layer].add(next(iter(samples[concept, "relevance"]), None))
         report.bar.update()
@@ -59,12 +61,13 @@ def _concept_data(report: ReportContext, layer: str, concept: int, ranked: Mappi
     }
 
 
-def _sample_data(sheet: SpriteSheet, sample: ReferenceSample, concept: int) -> list[Any]:
-    """Return a reference sample as data: name, class, score, the cells of its pictures, -1 for none, its number."""
+def _sample_data(report: ReportContext, sheet: SpriteSheet, sample: ReferenceSample, concept: int) -> list[Any]:
+    """Return a reference sample as data: name, class, score, the cells of its pictures, its number; -1 for none."""
     image = sheet.cell((sample.sample,), sample.image)
     heatmap = sheet.cell((sample.sample, concept, sample.label), sample.heatmap)
     crop = -1 if sample.crop is None else sheet.cell((sample.sample, sample.box), sample.crop)
-    return [sample.name, sample.label, json_number(sample.score), [image, heatmap, crop], sample.sample]
+    label = sample.label if report.atlas.has_classes else -1
+    return [sample.name, label, json_number(sample.score), [image, heatmap, crop], sample.sample]
 
 
 def _link_data(report: ReportContext, link: Link) -> list[Any]:

@@ -51,6 +51,8 @@ class LayerFacts:
         Mean and standard deviation of relevance by class: (class, concept); not-a-number without samples.
     counts : numpy.ndarray
         Rows of each class that relevance started from: (class,).
+    has_classes : bool
+        Whether these are classes.
     similarity : numpy.ndarray
         Of the report's concepts: (id, id).
     similarity_of : str
@@ -63,6 +65,7 @@ class LayerFacts:
     profile: Floats
     deviation: Floats
     counts: Floats
+    has_classes: bool
     similarity: Floats
     similarity_of: str
 
@@ -70,7 +73,7 @@ class LayerFacts:
         """Return the columns of the layer's table, a row for each concept of the report."""
         ids = list(self.ids)
         means = np.nan_to_num(self.profile[:, ids], nan=-np.inf)
-        highest = means.max(0)
+        highest = means.max(0) if self.has_classes else np.zeros(len(ids))
         served = np.where(highest > 0, (means >= _SERVED * highest).sum(0), 0)
         return {
             "concept": ids,
@@ -113,7 +116,7 @@ class LayerFacts:
     def histogram(self, concept: int) -> dict[str, Any]:
         """Return the mean relevance of a concept by class, strongest first; of many classes the strongest only."""
         mean = self.profile[:, concept]
-        seen = np.flatnonzero(~np.isnan(mean))
+        seen = np.flatnonzero(~np.isnan(mean) & self.has_classes)
         order = seen[np.argsort(-np.abs(mean[seen]), kind="stable")]
         shown = order if len(order) <= _ALL_CLASSES else order[:_BARS]
         shown = shown[np.argsort(-mean[shown], kind="stable")]
@@ -166,6 +169,7 @@ def layer_facts(atlas: ConceptAtlas, layer: str, ids: Sequence[int]) -> LayerFac
         profile,
         moments.std,
         moments.count,
+        atlas.has_classes,
         similarity,
         words,
     )

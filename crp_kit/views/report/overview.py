@@ -65,7 +65,7 @@ def about(report: ReportContext) -> dict[str, Any]:
     return {
         "title": report.title,
         "layers": [_layer(report, name) for name in report.chosen],
-        "classes": list(atlas.classes),
+        "classes": list(atlas.classes) if atlas.has_classes else [],
         "counts": _class_counts(report),
         "classesPerFile": CLASSES_PER_FILE,
         "shown": list(report.shown),
@@ -73,7 +73,8 @@ def about(report: ReportContext) -> dict[str, Any]:
         "cell": SpriteSheet.measures(source.size),
         "cover": SpriteSheet.measures(COVER),
         "share": atlas.header.abs_norm,
-        "start": _START[source.conditioned_on],
+        "start": _start(source),
+        "target": None if atlas.has_classes else atlas.header.target,
         "field": source.receptive_field,
         "look": _look(source.look),
         "similar": next(iter(report.facts.values())).similarity_of,
@@ -81,6 +82,13 @@ def about(report: ReportContext) -> dict[str, Any]:
         "links": report.links if links is None else links.meaning,
         "linkShares": links is not None and links.shares,
     }
+
+
+def _start(source: SampleSource) -> str:
+    """Return what the heatmaps of concepts start from, in words."""
+    if source.atlas.has_classes or source.conditioned_on == "layer":
+        return _START[source.conditioned_on]
+    return "the predicted class" if source.conditioned_on == "prediction" else source.atlas.header.target
 
 
 def overview_data(report: ReportContext) -> Iterator[tuple[str, Any]]:
@@ -126,7 +134,7 @@ def _remark(source: SampleSource, layer: str) -> str | None:
 def _class_counts(report: ReportContext) -> list[int]:
     """Return the number of samples that relevance started from each class in."""
     counts: list[int] = next(iter(report.facts.values())).counts.tolist()
-    return counts
+    return counts if report.atlas.has_classes else []
 
 
 def _occurring(report: ReportContext) -> list[tuple[int, str, int]]:

@@ -48,8 +48,8 @@ def _facts(report: ReportContext, sample: int) -> dict[str, Any]:
     row = int(atlas.places(np.array([sample]))[0])
     return {
         "name": report.source.name_of(sample),
-        "start": int(atlas.targets[row]),
-        "predictions": _predictions(report, row),
+        "start": int(atlas.targets[row]) if atlas.has_classes else -1,
+        "predictions": _predictions(report, row) if atlas.has_classes else [],
         "attributes": [[key, _text(values[row])] for key, values in atlas.attributes.items()],
     }
 

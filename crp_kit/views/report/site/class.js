@@ -1,12 +1,14 @@
-// Page of a class: by layer, the concepts that serve it most, its markers, mistakes, prototypes and outliers.
+// Page of a class: by layer, the concepts that serve it most, its markers, mistakes, prototypes and outliers;
+// below them what tells it from another class.
 "use strict";
 
 (() => {
   const {
-    about, bdi, className, counted, el, heading, layerAddress, load, missing, page, percent, relevance, sampleTile, tile,
+    about, bdi, className, classAddress, conceptAddress, conceptName, counted, cover, digits, el, heading, idsOf, layerAddress,
+    load, missing, page, percent, relevance, sampleTile, tile,
   } = crpKit;
 
-  async function classView({ cls }) {
+  async function classView({ cls, other }) {
     const tables = (await load(`classes-${Math.floor(cls / about.classesPerFile)}`))[cls % about.classesPerFile];
     const layers = await Promise.all(about.layers.map((_, number) => load(`layer-${number}`)));
     const seen = about.counts[cls];
@@ -18,6 +20,7 @@
         el("p", { class: "lead" }, seen ? `Class ${cls}; relevance started from it in ${counted(seen, "sample", "samples")}.` : `Class ${cls}.`),
         seen ? el("p", { class: "hint" }, "By layer: the concepts with the highest mean relevance, those that mark the class among the others, and how its samples differ. ", el("a", { href: "#reading" }, "What the words mean")) : null,
         ...(seen ? sections.flat() : [el("p", { class: "note" }, "The atlas has no sample of this class, so that nothing is known of its concepts.")]),
+        seen ? comparison(cls, other, tables, layers) : null,
       ],
     };
   }
@@ -65,10 +68,59 @@
     return el("section", {}, el("h3", {}, "Most unusual samples"), el("p", { class: "hint" }, "With how many percent of the class are more ordinary."), el("ul", { class: "pictures" }, items));
   }
 
+  /** Two classes side by side: a menu of other classes, and for each layer the concepts that tell the two apart. */
+  function comparison(cls, other, tables, layers) {
+    const others = [...new Set(tables.flatMap(({ compared }) => (compared ?? []).map(([number]) => number)))];
+    if (!others.length) return null;
+    const option = (number) => el("option", { value: number, selected: number === other ? "" : null }, className(number));
+    const menu = el("select", { id: "other" }, el("option", { value: "" }, "Choose a class"), others.map(option));
+    menu.addEventListener("change", () => {
+      location.hash = menu.value === "" ? classAddress(cls) : `${classAddress(cls)}/${menu.value}`;
+    });
+    const results = other === null ? [] : about.layers.map(({ name }, number) => compared(name, number, layers[number], tables[number].compared ?? [], [cls, other]));
+    return el(
+      "section",
+      { "aria-labelledby": "compare" },
+      el("h2", { id: "compare" }, other === null ? "Compare with another class" : ["Compared with ", el("a", { href: classAddress(other) }, bdi(className(other)))]),
+      el("div", { class: "tools" }, el("label", { for: "other" }, "Another class, the most alike first", menu)),
+      results.flat(),
+    );
+  }
+
+  function compared(name, number, layer, pairs, [cls, other]) {
+    const rows = pairs.find(([to]) => to === other)?.[1];
+    const title = el("h3", {}, el("a", { href: layerAddress(number) }, bdi(name)));
+    if (!rows) return [title, el("p", { class: "note" }, "In this layer other classes are more alike, and this report does not compare these two.")];
+    const unclear = rows.some(([, , , q]) => q !== null && q < 0.05) ? null : el("p", { class: "note" }, "No concept differs beyond chance (q below 5 %).");
+    const head = [
+      el("td", {}),
+      el("th", { scope: "col" }, "Concept"),
+      ...[cls, other].map((one) => el("th", { scope: "col", class: "number" }, bdi(className(one)))),
+      el("th", { scope: "col", class: "number" }, "q"),
+      el("th", { scope: "col", class: "number wide" }, "g"),
+    ];
+    const body = rows.map(([concept, here, there, q, g]) => {
+      const index = idsOf(number).indexOf(concept);
+      const label = [String(concept), conceptName(number, concept) ? el("small", {}, " ", bdi(conceptName(number, concept))) : null];
+      return el(
+        "tr",
+        {},
+        el("td", { class: "picture" }, index < 0 ? null : cover(layer, index)),
+        el("th", { scope: "row" }, index < 0 ? label : el("a", { href: conceptAddress(number, concept) }, label)),
+        ...[here, there].map((mean) => el("td", { class: mean === Math.max(here, there) ? "number more-used" : "number" }, relevance(mean))),
+        el("td", { class: "number" }, q !== null && q < 0.001 ? "< 0.001" : digits(q)),
+        el("td", { class: "number wide" }, digits(g)),
+      );
+    });
+    return [title, unclear, el("table", { class: "concepts compared" }, el("thead", {}, el("tr", {}, head)), el("tbody", {}, body))];
+  }
+
   page("class", {
     read: (parts) => {
-      const cls = parts.length === 1 ? Number(parts[0] || NaN) : NaN;
-      return cls in about.classes ? { cls } : missing(`no class ${parts.join("/")}`);
+      const [cls, other] = parts.map((part) => Number(part || NaN));
+      const known = parts.length <= 2 && [cls, other ?? cls].every((one) => one in about.classes) && cls !== other;
+      if (!known) return missing(`no class ${parts.join("/")}`);
+      return parts.length === 2 ? { cls, other, anchor: "compare" } : { cls, other: null };
     },
     view: classView,
   });

@@ -10,9 +10,10 @@
   async function sampleView({ sample }) {
     const data = await sampleData(sample);
     const layers = await Promise.all(about.layers.map((_, number) => load(`layer-${number}`)));
-    const alts = [data.name, `Heatmap of ${className(data.start)} in ${data.name}`];
+    const alts = [data.name, `Heatmap of ${about.target ?? className(data.start)} in ${data.name}`];
     const pictures = data.cells.map((number, index) => (number < 0 ? null : cell(data.sheet, number, about.cell, alts[index])));
-    const hint = data.cells[1] < 0 ? null : el("p", { class: "hint" }, about.look.style === "masked" ? "The image, and the same, dark where little of the relevance of its class comes from." : "The image, and where in it the relevance of its class comes from.");
+    const where = about.look.style === "masked" ? "the same, dark where little of the relevance" : "where in it the relevance";
+    const hint = data.cells[1] < 0 ? null : el("p", { class: "hint" }, `The image, and ${where} of ${about.target ?? "its class"} comes from.`);
     return {
       title: data.name,
       parts: [
@@ -27,6 +28,7 @@
   const link = (cls) => el("a", { href: classAddress(cls) }, bdi(className(cls)));
 
   function classes({ start, predictions }) {
+    if (about.target) return ["Relevance started from ", bdi(about.target), "."];
     const predicted = predictions.length ? predictions[0][0] : -1;
     if (start < 0) return predicted < 0 ? ["No class is known."] : ["Predicted as ", link(predicted), "."];
     if (predicted < 0) return ["Relevance started from ", link(start), "."];
@@ -47,7 +49,7 @@
   }
 
   function section({ name }, number, { concepts, percentile }, layer) {
-    const unusual = percentile === null ? null : el("p", { class: "hint" }, `More unusual than ${percentile.toFixed(0)}\u00a0% of the rightly predicted samples of its class in this layer.`);
+    const unusual = percentile === null ? null : el("p", { class: "hint" }, `More unusual than ${percentile.toFixed(0)}\u00a0% of the ${about.target ? "other samples" : "rightly predicted samples of its class"} in this layer.`);
     const tiles = concepts.map(([concept, value]) => tile(number, layer, concept, null, relevance(value)));
     const none = el("p", { class: "note" }, "The atlas does not hold the scores of every sample of this layer.");
     return [el("h2", {}, el("a", { href: layerAddress(number) }, bdi(name))), unusual, tiles.length ? el("ul", { class: "tiles" }, tiles) : none];
