@@ -15,6 +15,7 @@ from ..errors import InputError
 from ..files import atomic_file
 from ..interrupts import Interrupts
 from ..progress import Progress
+from .file.atlas_file import AtlasFile
 from .file.header import MODES, MOMENTS, Mode
 from .query.concept_atlas import ConceptAtlas
 from .query.layer_atlas import ScoreAtlas
@@ -162,6 +163,11 @@ def _parts(length: int, step: int) -> Iterator[slice]:
     return (slice(start, min(start + step, length)) for start in range(0, length, step))
 
 
+def _classes(file: AtlasFile, numbers: Array) -> Array:
+    """Return classes as tables have them: -1 for all, where relevance does not start from classes."""
+    return numbers if file.has_classes else np.full_like(numbers, -1)
+
+
 def _top(scores: ScoreAtlas) -> Iterator[Block]:
     """Yield the entries of rankings (concept, k)."""
     arrays = scores.arrays("top")
@@ -170,6 +176,7 @@ def _top(scores: ScoreAtlas) -> Iterator[Block]:
         stored = {name: arrays[name][part] for name in _ENTRY[1:]}
         concept, rank = np.nonzero(stored["sample"] >= 0)
         entries = {name: values[concept, rank] for name, values in stored.items()}
+        entries["target"] = _classes(scores.file, entries["target"])
         yield stored["sample"].size, {**_key(scores), "concept": concept + part.start, "rank": rank, **entries}
 
 
@@ -180,7 +187,7 @@ def _class_top(scores: ScoreAtlas) -> Iterator[Block]:
     for part in _parts(count, max(1, _VALUES // max(math.prod(row), 1))):
         stored = {name: arrays[name][part] for name in _ENTRY[1:-1]}
         concept, group, rank = np.nonzero(stored["sample"] >= 0)
-        cls = classes[group]
+        cls = _classes(scores.file, classes[group])
         entries = {name: values[concept, group, rank] for name, values in stored.items()}
         cell = {**_key(scores), "concept": concept + part.start, "class": cls, "rank": rank}
         yield stored["sample"].size, {**cell, **entries, "target": cls}
@@ -204,7 +211,7 @@ def _moments(scores: ScoreAtlas, *, empty_classes: bool) -> Iterator[Block]:
             {
                 **_key(scores),
                 "concept": np.tile(np.arange(concepts), len(cls)),
-                "class": cls.repeat(concepts),
+                "class": _classes(scores.file, cls).repeat(concepts),
                 "count": count.repeat(concepts),
                 **{name: array.reshape(-1) for name, array in values.items()},
             },
@@ -225,6 +232,7 @@ def _samples(atlas: ConceptAtlas) -> Iterator[Block]:
     names = atlas.identifiers
     for part in _parts(len(atlas.samples), _SAMPLES):
         numbers, target, prediction = (column[part] for column in (atlas.samples, atlas.targets, atlas.predictions))
+        target = _classes(atlas, target)
         yield (
             len(numbers),
             dict(

@@ -24,6 +24,7 @@ _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 _file = click.argument("file", type=click.Path(path_type=Path))
 _class = click.option("--class", "cls", required=True, metavar="CLASS", help="Name, part of it, or number.")
+_TRUTH = {"yes": True, "no": False, "true": True, "false": False}
 _GROUP = "A class by name, part of it, or number, or attribute:NAME or attribute:NAME=VALUE."
 
 
@@ -66,11 +67,14 @@ def _attribute(atlas: ConceptAtlas, text: str) -> dict[str, Any]:
     if not equals:
         return {name: True}
     values = atlas.attributes.get(name)
-    numeric = values is not None and values.dtype.kind in "fbiu"
+    form = "" if values is None else values.dtype.kind
+    if form == "b" and value.lower() in _TRUTH:
+        return {name: _TRUTH[value.lower()]}
     try:
-        return {name: float(value) if numeric else value}
+        return {name: float(value) if form and form in "fbiu" else value}
     except ValueError as error:
-        raise InputError(f"the attribute {name!r} is a number; got {value!r}") from error
+        what = f"one of {', '.join(_TRUTH)}" if form == "b" else "a number"
+        raise InputError(f"the attribute {name!r} is {what}; got {value!r}") from error
 
 
 def _group(atlas: ConceptAtlas, text: str) -> int | str | Selection:

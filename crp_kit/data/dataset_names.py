@@ -82,7 +82,14 @@ def class_names(dataset: Any) -> tuple[str, ...]:
 def sample_files(dataset: Any, count: int) -> list[Path] | None:
     """Return the file of every sample, as the dataset lists it, or ``None`` where it lists none."""
     kept = (_entries(dataset, name) for name in ("samples", "imgs"))
-    files = next((entries for entries in kept if entries is not None and len(entries) == count and all(map(_is_file_entry, entries))), ())
+    files = next(
+        (
+            entries
+            for entries in kept
+            if entries is not None and len(entries) == count and all(map(_is_file_entry, entries))
+        ),
+        (),
+    )
     return [Path(_text(entries[0])) for entries in files] or None
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch import nn
@@ -73,6 +74,7 @@ def test_an_atlas_knows_whether_relevance_starts_from_classes(
         lambda scores: scores.stability(k=2),
         lambda scores: scores.concepts(0),
         lambda scores: scores.classes(0),
+        lambda scores: scores.statistics(0),
         lambda scores: scores.class_top(0, 0),
         lambda scores: crp.atlas.drift(scores.file, scores.file, "0"),
     ],
@@ -99,6 +101,12 @@ def test_all_samples_are_one_group_of_outliers_and_complexity(scores: ScoreAtlas
     assert "class" not in table.plot().axes[0].get_yticklabels()[0].get_text()
     assert set(scores.complexity().cls) == {-1}
     assert scores.outliers().against(scores).auroc[0] > 0.3
+
+
+@pytest.mark.parametrize(("what", "column"), [("samples", "target"), ("top", "target"), ("moments", "class")])
+def test_exported_tables_have_no_class(atlas: crp.ConceptAtlas, tmp_path: Path, what: Any, column: str) -> None:
+    crp.export_atlas(atlas, tmp_path / "table.csv", what=what, verbose=False)
+    assert set(pd.read_csv(tmp_path / "table.csv")[column]) == {-1}
 
 
 def test_a_rule_cannot_choose_what_is_of_no_class(tmp_path: Path) -> None:

@@ -323,7 +323,7 @@ def test_a_class_without_samples_says_so(tab: Tab) -> None:
 
 def test_two_classes_are_compared_by_a_menu_and_by_the_address(tab: Tab) -> None:
     page = tab.open("#class/1", "</s")
-    menu = page.get_by_label("Another class")
+    menu = page.get_by_label("Another class, the most alike")
     menu.focus()
     menu.select_option(value="3")
     page.wait_for_function("() => location.hash === '#class/1/3'")

@@ -133,11 +133,10 @@ def test_the_embedding_is_that_of_the_shares_of_the_layer_s_relevance(atlas: crp
     assert np.allclose(arrays(project.parent / "analyses.h5")["concept-3/embedding/pca"], expected, atol=1e-4)
 
 
-def test_strategies_of_a_class_are_a_project_with_the_heatmaps_of_the_class(
-    atlas: crp.ConceptAtlas, tmp_path: Path
-) -> None:
-    strategies = atlas[LAYER].relevance.strategies(0, n=2, k=3)
+def test_strategies_of_a_class_are_a_project_with_the_heatmaps_of_the_class(tmp_path: Path) -> None:
     study = crp.Study(demo_resnet(), DATA, composite=RULES, preprocess=demo_preprocess)
+    atlas = study.build_atlas(tmp_path / "atlas.h5", layers=LAYER, matrix=True, verbose=False)
+    strategies = atlas[LAYER].relevance.strategies(0, n=2, k=3)
     folder = study.export_strategies(strategies, tmp_path / "project").parent
     data, made, found = (arrays(folder / name) for name in ("dataset.h5", "attributions.h5", "analyses.h5"))
     order = np.argsort(strategies.strategy, kind="stable")
@@ -149,6 +148,7 @@ def test_strategies_of_a_class_are_a_project_with_the_heatmaps_of_the_class(
     inputs = demo_preprocess(torch.stack([DATA[number][0] for number in data["sample"].tolist()]))
     expected = ATTRIBUTION(inputs, [{"y": [0]}], RULES).input_relevance
     assert np.abs(made["attribution"] - expected.numpy()).max() < 1e-4 * float(expected.abs().max())
+    atlas.close()
 
 
 def test_principal_components_keep_the_distances_of_points_in_a_plane() -> None:

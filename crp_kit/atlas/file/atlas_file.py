@@ -218,6 +218,11 @@ class AtlasFile:
     def check_classes(self, question: str) -> None:
         """Make sure that relevance starts from classes, which a question is about.
 
+        Parameters
+        ----------
+        question : str
+            What there is none of without classes, such as ``"means by class"``.
+
         Raises
         ------
         InputError

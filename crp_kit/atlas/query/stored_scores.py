@@ -209,6 +209,7 @@ class StoredScores:
             whole = OVERALL in self._hdf5.names(self._base)
             moments = self._moments(slice(None), slice(None), group=OVERALL) if whole else _joined(self.moments)
         else:
+            self.file.check_classes("moments of a class")
             moments = self._of_class(self.file.class_number(cls))
         values = {name: getattr(moments, name)[0] for name in MOMENTS}
         return ConceptStatistics(np.arange(self.n_concepts), **values)
