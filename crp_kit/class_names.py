@@ -120,6 +120,16 @@ def _hint(name: str, names: Sequence[str]) -> str:
     if not names:
         return ": no names are known, give a number"
     spelled = {_plain(part): part.strip() for whole in names for part in (*whole.split(","), whole)}
-    near = difflib.get_close_matches(_plain(name), spelled, n=2, cutoff=0.6)
+    near = [spelled[one] for one in difflib.get_close_matches(_plain(name), spelled, n=2, cutoff=0.6)]
+    near = near or _with_words_like(name, names)
     first = f"; the first ones are {', '.join(map(printable, names[:_SHOWN]))}"
-    return f"; did you mean {' or '.join(repr(spelled[one]) for one in near)}?" if near else first
+    return f"; did you mean {' or '.join(repr(printable(one)) for one in near)}?" if near else first
+
+
+def _with_words_like(name: str, names: Sequence[str]) -> list[str]:
+    """Return the first names that have words like all of these, for names of many words."""
+    words = {word for whole in names for word in _plain(whole).split()}
+    like = [difflib.get_close_matches(word, words, n=1, cutoff=0.75) for word in _plain(name).split()]
+    chosen = {word for one in like for word in one}
+    fitting = [whole for whole in names if chosen <= set(_plain(whole).split())]
+    return fitting[:2] if like and all(like) else []

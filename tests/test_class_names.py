@@ -14,7 +14,7 @@ import crp_kit as crp
 from crp_kit.class_names import class_number
 from crp_kit.conditions import parse_condition_text
 from crp_kit.data import ShapesDataset, demo_preprocess, demo_resnet
-from crp_kit.errors import ConceptRangeError, ConditionError, InputError
+from crp_kit.errors import ConceptRangeError, ConditionError, CrpKitWarning, InputError
 
 NAMES = (
     "tench, Tinca tinca",
@@ -65,6 +65,7 @@ def test_every_name_is_its_own_class_whatever_it_is_part_of() -> None:
         ("TIGRE", "no class is named 'TIGRE'; did you mean 'tiger'"),
         ("", "no class is named ''; the first ones are"),
         ("zebra", "no class is named 'zebra'; the first ones are tench"),
+        ("egypitan", "no class is named 'egypitan'; did you mean 'Egyptian cat'"),
     ],
 )
 def test_what_names_no_class_or_several_says_what_there_is(text: str, message: str) -> None:
@@ -74,6 +75,34 @@ def test_what_names_no_class_or_several_says_what_there_is(text: str, message: s
         class_number("99", NAMES, len(NAMES))
     with pytest.raises(InputError, match="a, .* and 2 more; say more"):
         class_number("a", [f"a{number}" if number else "x a, y" for number in range(10)])
+
+
+def test_a_misspelt_word_of_a_long_name_is_recognised() -> None:
+    with pytest.raises(
+        InputError, match="did you mean 'red circle above striped square' or 'dotted cross above red ci"
+    ):
+        class_number("circel", DATA.classes)
+    with pytest.raises(InputError, match="did you mean 'dotted cross above red circle' or "):
+        class_number("dottet crosss", DATA.classes)
+    with pytest.raises(InputError, match="the first ones are"):
+        class_number("circel of zebras", DATA.classes)
+
+
+def test_names_that_are_not_as_many_as_outputs_are_warned_of() -> None:
+    model, image = demo_resnet(), DATA[0][0]
+    study = crp.Study(crp.LoadedModel(model, crp.Preprocess(64, 64), ("cat", "dog")))
+    with pytest.warns(CrpKitWarning, match="the model has 8 outputs, and 2 classes are named"):
+        study(image, [{"y": ["dog"]}])
+    crp.Study(crp.LoadedModel(model, crp.Preprocess(64, 64), DATA.classes))(image, [{"y": [0]}])
+
+
+def test_the_name_of_a_file_is_no_picture() -> None:
+    study = crp.Study(crp.LoadedModel(demo_resnet(), crp.Preprocess(64, 64)))
+    attr = study(DATA[0][0], [{"y": [0]}])
+    for name in ("cat.jpg", Path("cat.jpg")):
+        for use in (lambda file: study(file, [{"y": [0]}]), study.view, attr.plot):
+            with pytest.raises(InputError, match=r"'cat.jpg' is the name of a file.*PIL.Image.open\('cat.jpg'\)"):
+                use(name)
 
 
 def test_conditions_name_classes() -> None:

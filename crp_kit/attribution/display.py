@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,9 +14,20 @@ from PIL import Image
 from ..class_names import class_words
 from ..data.pixels import picture
 from ..data.preprocess import Preprocess
-from ..errors import InputError
+from ..errors import CrpKitWarning, InputError
 
-__all__ = ["Display"]
+__all__ = ["Display", "compare_names"]
+
+
+def compare_names(prediction: torch.Tensor, classes: Sequence[str]) -> None:
+    """Warn where a classifier, with predictions (row, class), has another number of outputs than there are names."""
+    if classes and prediction.ndim == 2 and prediction.shape[1] != len(classes):
+        warnings.warn(
+            f"the model has {prediction.shape[1]} outputs, and {len(classes)} classes are named, so that names may "
+            f"stand for other classes: name each output",
+            CrpKitWarning,
+            stacklevel=2,
+        )
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from ..concepts import Concept
 from ..conditions import OUTPUT
 from ..data.input_range import input_range
 from ..data.labels import label_or_none
+from ..data.pixels import refuse_file_name
 from ..data.preprocess import Normalise, Preprocess, preprocessing
 from ..data.samples import Failure, NumberedSamples
 from ..errors import InputError
@@ -106,6 +107,7 @@ class Subject:
             `Preprocess` or the dataset). Tuples and dictionaries are inputs of the model's forward and stay as they
             are.
         """
+        refuse_file_name(images)
         several = isinstance(images, Sequence) and bool(images) and all(isinstance(x, Image.Image) for x in images)
         if isinstance(images, (Image.Image, np.ndarray)) or several:
             view = preprocessing(self.preprocess)[0]

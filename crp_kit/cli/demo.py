@@ -15,6 +15,7 @@ from ..errors import InputError
 from .demo_photos import show_photographs
 from .files import check_outputs, write_file
 from .group import say, say_report
+from .look import width_option
 from .options import overwrite_option
 
 if TYPE_CHECKING:
@@ -39,10 +40,19 @@ _FILES = ("concepts.png", "concepts.json", "heatmaps.npz", "atlas.h5", "referenc
 @click.option("--images", "samples", type=click.IntRange(1, 8), default=4, show_default=True, help="How many images.")
 @click.option("--layer", metavar="LAYER", help="Layer whose channels are looked at.  [default: layer2.1.conv2]")
 @click.option("--report/--no-report", default=True, show_default=True, help="Make the report, which takes longest.")
+@width_option
 @click.option("--photos", is_flag=True, help="On real photographs and a model of ImageNet: the extra photos.")
 @overwrite_option
 def demo(
-    *, output: Path | None, seed: int, samples: int, layer: str | None, report: bool, photos: bool, overwrite: bool
+    *,
+    output: Path | None,
+    seed: int,
+    samples: int,
+    layer: str | None,
+    report: bool,
+    width: float | None,
+    photos: bool,
+    overwrite: bool,
 ) -> None:
     """Show the whole job on built-in images and a built-in model; it takes a minute and needs no download.
 
@@ -65,7 +75,7 @@ def demo(
     folder = output if output is not None else _default_folder(overwrite=overwrite)
     if photos:
         with _one_thread():
-            show_photographs(folder, report=report, overwrite=overwrite)
+            show_photographs(folder, width=width, report=report, overwrite=overwrite)
         return
     images = [f"image-{number}.png" for number in range(samples)]
     paths = [folder / name for name in (*_FILES, *images)]
@@ -76,9 +86,9 @@ def demo(
     atlas, figure = paths[3:5]
     with _one_thread():
         result = run_demo(seed=seed, samples=samples, layer=layer or LAYER, verbose=True)
-        _write([*paths[:3], *paths[5:]], result, overwrite=overwrite)
+        _write([*paths[:3], *paths[5:]], result, width=width, overwrite=overwrite)
         references = demo_atlas(atlas, result, seed=seed, overwrite=overwrite, verbose=True)
-        drawn = plot.references(references)
+        drawn = plot.references(references, width=width)
         write_file(figure, lambda path: drawn.savefig(path, dpi=110), overwrite=overwrite)
         made = demo_report(folder / _REPORT, atlas, seed=seed, overwrite=overwrite, verbose=True) if report else None
     _report(result)
@@ -120,14 +130,14 @@ def _make(folder: Path) -> None:
         raise InputError(f"cannot make the folder {folder}: {error.strerror or error}") from error
 
 
-def _write(paths: list[Path], result: DemoResult, *, overwrite: bool) -> None:
+def _write(paths: list[Path], result: DemoResult, *, width: float | None, overwrite: bool) -> None:
     import numpy as np
 
     from ..views.image import picture
 
     figure, table, arrays, *images = paths
     text = json.dumps(result.as_dict(), indent=1) + "\n"
-    write_file(figure, lambda path: result.figure().savefig(path, dpi=110), overwrite=overwrite)
+    write_file(figure, lambda path: result.figure(width).savefig(path, dpi=110), overwrite=overwrite)
     write_file(table, lambda path: path.write_text(text, encoding="utf-8"), overwrite=overwrite)
     heatmaps = np.stack([one.heatmap.numpy() for one in result.samples])
     conditional = np.stack([one.concept_heatmaps.numpy() for one in result.samples])

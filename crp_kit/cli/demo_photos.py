@@ -23,7 +23,7 @@ _FILES = (*_FIGURES, "concepts.json", "heatmaps.npz", "atlas.h5")
 _REPORT = "report"
 
 
-def show_photographs(folder: Path, *, report: bool, overwrite: bool) -> None:
+def show_photographs(folder: Path, *, width: float | None, report: bool, overwrite: bool) -> None:
     """Write figures, numbers, arrays, an atlas and a report of photographs to a folder.
 
     Raises
@@ -43,7 +43,7 @@ def show_photographs(folder: Path, *, report: bool, overwrite: bool) -> None:
     check_outputs([*(folder / name for name in _FILES), *images.values()], overwrite=overwrite)
     if report:
         check_folder(folder / _REPORT, overwrite=overwrite)
-    results, figure = demo.explain_photographs(study, verbose=True)
+    results, figure = demo.explain_photographs(study, width=width, verbose=True)
     _save(concepts, lambda: figure, overwrite=overwrite)
     for result in results:
         write_file(images[result.name], picture(result.image).save, overwrite=overwrite)
@@ -51,9 +51,9 @@ def show_photographs(folder: Path, *, report: bool, overwrite: bool) -> None:
     with demo.build_photo_atlas(study, path, overwrite=overwrite, verbose=True) as atlas:
         first = results[0]
         shown = demo.photo_references(study, atlas, results)
-        _save(references, lambda: plot.references(shown), overwrite=overwrite)
-        _save(graph, lambda: demo.photo_graph(study, atlas, first), overwrite=overwrite)
-        _save(regions, lambda: demo.photo_regions(study, atlas, first), overwrite=overwrite)
+        _save(references, lambda: plot.references(shown, width=width), overwrite=overwrite)
+        _save(graph, lambda: demo.photo_graph(study, atlas, first, width=width), overwrite=overwrite)
+        _save(regions, lambda: demo.photo_regions(study, atlas, first, width=width), overwrite=overwrite)
         made = None
         if report:
             made = demo.photo_report(study, atlas, folder / _REPORT, results, overwrite=overwrite, verbose=True)

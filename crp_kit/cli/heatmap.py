@@ -295,13 +295,12 @@ def _taken(layout: str, look: dict[str, Any]) -> dict[str, Any]:
     Raises
     ------
     InputError
-        If a style is named, or a width, that they do not have.
+        If a style is named, which they do not have.
     """
     if layout == "volume":
         return look
-    wrong = [name for name in ("style", "width") if name in look]
-    if wrong:
-        raise InputError(f"--{wrong[0]} is for figures of images and volumes, and these are of a {layout}")
+    if "style" in look:
+        raise InputError(f"--style is for figures of images and volumes, and these are of a {layout}")
     return {name: value for name, value in look.items() if name != "percentile"}
 
 

@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from ..drawing import plots
 from ..errors import InputError
 from ..printable import printable
 from .files import check_figure, check_outputs, write_file
 from .group import say
+from .look import width_option
 from .options import overwrite_option
 
 if TYPE_CHECKING:
@@ -40,7 +42,7 @@ def table_options(command: _Command) -> _Command:
 
 def figure_options(command: _Command) -> _Command:
     """Add the options of a table that is printed, and of its figure."""
-    return table_options(_FIGURE(overwrite_option(command)))
+    return table_options(_FIGURE(width_option(overwrite_option(command))))
 
 
 def check_table_output(options: Mapping[str, Any]) -> None:
@@ -54,6 +56,8 @@ def check_table_output(options: Mapping[str, Any]) -> None:
     if options["as_json"] and options["as_csv"]:
         raise InputError("--json and --csv are two formats; leave one of them out")
     output = options.get("output")
+    if output is None and options.get("width") is not None:
+        raise InputError("--width is that of a figure: name its file with -o")
     if output is not None:
         check_figure(output)
         check_outputs([output], overwrite=options["overwrite"])
@@ -63,7 +67,7 @@ def print_table(table: Table, options: Mapping[str, Any], plot: Callable[[], Fig
     """Print a table in the format of the options, and write its figure where one is asked for."""
     output = options.get("output")
     if output is not None and plot is not None:
-        figure = plot()
+        figure = plot() if options["width"] is None else plots().in_width(plot(), options["width"])
         write_file(output, lambda path: figure.savefig(path, dpi=150), overwrite=options["overwrite"])
         click.echo(output, err=True)
     if options["as_json"]:

@@ -11,6 +11,8 @@ __all__ = ["LEAST", "Gathered", "Shown", "left_over", "shown_part"]
 
 LEAST = 0.01
 """Edges of smaller shares are gathered where a graph is drawn or written out."""
+_BESIDE_STRONGEST = 1 / 3
+"""Where a wide layer has no larger ones, those that have so much of the strongest are shown."""
 _NOTHING = 5e-4
 """A share that is written as zero."""
 
@@ -41,19 +43,27 @@ class Shown:
 
 
 def shown_part(nodes: Sequence[ConceptNode], edges: Sequence[ConceptEdge], least: float) -> Shown:
-    """Return the nodes, the root first, that edges of at least this share, in magnitude, connect with the root."""
+    """Return the nodes, the root first, that edges of at least this share, in magnitude, connect with the root.
+
+    A concept without such an edge has those that are at least a third of its strongest one.
+    """
+    strongest: dict[Key, float] = {}
+    for edge in edges:
+        strongest[edge.source] = max(strongest.get(edge.source, 0.0), abs(edge.share))
+    bounds = {key: least if share >= least else _BESIDE_STRONGEST * share or least for key, share in strongest.items()}
+    large = [edge for edge in edges if abs(edge.share) >= bounds[edge.source]]
     reached, waiting = {nodes[0].key}, [nodes[0].key]
     while waiting:
         key = waiting.pop()
-        new = {edge.target for edge in edges if edge.source == key and abs(edge.share) >= least} - reached
+        new = {edge.target for edge in large if edge.source == key} - reached
         reached |= new
         waiting += new
-    kept = tuple(edge for edge in edges if edge.source in reached and abs(edge.share) >= least)
-    gathered = {}
-    for key in reached:
-        small = [edge.share for edge in edges if edge.source == key and abs(edge.share) < least]
-        if small:
-            gathered[key] = Gathered(len(small), sum(small))
+    kept = tuple(edge for edge in large if edge.source in reached)
+    gathered: dict[Key, Gathered] = {}
+    for edge in edges:
+        if edge.source in reached and abs(edge.share) < bounds[edge.source]:
+            known = gathered.get(edge.source, Gathered())
+            gathered[edge.source] = Gathered(known.count + 1, known.share + edge.share)
     return Shown(tuple(node for node in nodes if node.key in reached), kept, gathered)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -11,7 +12,7 @@ from PIL import Image
 
 from ..errors import InputError
 
-__all__ = ["drawable", "finite", "picture", "plane", "stretched"]
+__all__ = ["drawable", "finite", "picture", "plane", "refuse_file_name", "stretched"]
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 
@@ -30,6 +31,7 @@ def picture(image: Any) -> Image.Image:
     InputError
         If it is none of these, is empty, or has floats outside of [0, 1], as a normalised model input does.
     """
+    refuse_file_name(image)
     if isinstance(image, Image.Image):
         return image.convert("RGB")
     array = _array(image)
@@ -49,6 +51,19 @@ def picture(image: Any) -> Image.Image:
             )
         array = (np.clip(array, 0, 1) * 255).round().astype(np.uint8)
     return Image.fromarray(np.ascontiguousarray(np.broadcast_to(array, (*array.shape[:2], 3))))
+
+
+def refuse_file_name(image: Any) -> None:
+    """Make sure that an image is not the name of its file.
+
+    Raises
+    ------
+    InputError
+        If it is.
+    """
+    if isinstance(image, (str, Path)):
+        name = str(image)
+        raise InputError(f"{name!r} is the name of a file, and a picture is needed: give PIL.Image.open({name!r})")
 
 
 def drawable(view: torch.Tensor) -> torch.Tensor | None:

@@ -120,13 +120,15 @@ def photo_study() -> Study:
     return Study(loaded, Photographs(loaded.preprocess), composite=_COMPOSITE, origin=origin)
 
 
-def explain_photographs(study: Study, *, verbose: bool = False) -> tuple[list[PhotoResult], Figure]:
-    """Return what the predictions of four photographs rest on, and the figure of it."""
+def explain_photographs(
+    study: Study, *, width: float | None = None, verbose: bool = False
+) -> tuple[list[PhotoResult], Figure]:
+    """Return what the predictions of four photographs rest on, and the figure of it, in a width in inches."""
     from ..views.plot import demo_figure
 
     bar = Progress(len(SUBJECTS), "heatmaps", unit="photograph", verbose=verbose)
     results = [_explained(study, name) for name in bar.over(SUBJECTS)]
-    return results, demo_figure([result.view() for result in results], title=_TITLE)
+    return results, demo_figure([result.view() for result in results], title=_TITLE, width=width)
 
 
 def _explained(study: Study, name: str) -> PhotoResult:
@@ -171,18 +173,18 @@ def photo_references(study: Study, atlas: ConceptAtlas, results: Sequence[PhotoR
     return [study.references(atlas, LAYER, channel, k=_REFERENCES, check=False) for channel in channels]
 
 
-def photo_graph(study: Study, atlas: ConceptAtlas, result: PhotoResult) -> Figure:
+def photo_graph(study: Study, atlas: ConceptAtlas, result: PhotoResult, *, width: float | None) -> Figure:
     """Return the concept graph of a photograph's prediction, with reference samples."""
     graph = study.concept_graph(result.image, start={"y": [result.cls]}, layers=_LAYERS, width=(3, 2, 2))
     references = study.reference_pictures(graph, atlas)
-    return graph.plot(references=references, image=result.image, classes=study.classes)
+    return graph.plot(references=references, image=result.image, classes=study.classes, width=width)
 
 
-def photo_regions(study: Study, atlas: ConceptAtlas, result: PhotoResult) -> Figure:
+def photo_regions(study: Study, atlas: ConceptAtlas, result: PhotoResult, *, width: float | None) -> Figure:
     """Return the region map of a photograph, with reference samples."""
     regions = study.region_map(result.image, LAYER, cls=result.cls, count=_REGIONS, top=_SHOWN)
     references = study.reference_pictures(regions, atlas, k=3, most=6)
-    return regions.plot(title=f"{LAYER}, class {result.prediction}", references=references, most=6)
+    return regions.plot(title=f"{LAYER}, class {result.prediction}", references=references, most=6, width=width)
 
 
 def photo_report(

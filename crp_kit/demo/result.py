@@ -118,11 +118,11 @@ class DemoResult:
             ],
         }
 
-    def figure(self) -> Figure:
-        """Return the figure of all samples."""
+    def figure(self, width: float | None = None) -> Figure:
+        """Return the figure of all samples, in a width in inches if one is named."""
         from ..views.plot import demo_figure
 
-        return demo_figure([self._view(sample) for sample in self.samples], title=self._title())
+        return demo_figure([self._view(sample) for sample in self.samples], title=self._title(), width=width)
 
     def _title(self) -> str:
         return (

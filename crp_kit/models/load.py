@@ -65,7 +65,7 @@ def load_model(spec: str, weights: str | None = None) -> LoadedModel:
     """
     scheme, colon, name = spec.partition(":")
     if not colon or not scheme or not name:
-        raise InputError(f"a model is named {_FORMS}; got {spec!r}")
+        raise InputError(f"a model is named {_FORMS}; got {spec!r}{_meant(spec)}")
     if weights is not None and weights.lower() == "none":
         weights = "none"
     loaded = _SOURCES[scheme](name, weights) if scheme in _SOURCES else _from_factory(spec, weights)
@@ -74,6 +74,15 @@ def load_model(spec: str, weights: str | None = None) -> LoadedModel:
     check_weights(loaded.model)
     loaded.model.eval()
     return replace(loaded, spec=spec, weights=weights)
+
+
+def _meant(spec: str) -> str:
+    """Return the end of the sentence on a name without a scheme: what was perhaps meant."""
+    from torchvision import models
+
+    if spec.endswith(".py"):
+        return f": name the function in it too, as {spec}:make"
+    return f"; did you mean torchvision:{spec}?" if spec in models.list_models() else ""
 
 
 def _demo(name: str, weights: str | None) -> LoadedModel:

@@ -14,7 +14,7 @@ from PIL import Image
 
 from ..attribution.call_signature import parameters_of
 from ..attribution.cond_attribution import CondAttribution
-from ..attribution.display import Display
+from ..attribution.display import Display, compare_names
 from ..attribution.result import Attribution, join
 from ..attribution.subject import Subject, rules_name, rules_of
 from ..class_names import class_label
@@ -257,7 +257,7 @@ class StudyBase:
             verbose=verbose,
             diagnose=diagnose,
         )
-        return (replace(part, display=self._display) for part in parts)
+        return map(self._displayed, parts)
 
     @parameters_of(generate)
     def __call__(self, *args: Any, **options: Any) -> Attribution:
@@ -297,6 +297,11 @@ class StudyBase:
         (64, 64)
         """
         return self._display.view(image)
+
+    def _displayed(self, part: Attribution) -> Attribution:
+        if not self.subject.classes_are_datas:
+            compare_names(part.prediction, self.classes)
+        return replace(part, display=self._display)
 
     @property
     def _display(self) -> Display:

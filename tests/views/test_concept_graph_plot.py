@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch, PathPatch
 
 from crp_kit import ConceptAtlas, ConceptGraph, CondAttribution, Study
+from crp_kit.concept_graph.gathering import LEAST, shown_part
 from crp_kit.data import ShapesDataset, demo_preprocess, demo_resnet
 from crp_kit.errors import InputError
 from crp_kit.views.image import overlay
@@ -230,6 +231,21 @@ def test_small_shares_are_gathered_as_others_with_what_only_they_lead_to(graph: 
     assert f"{len(small)} of them below 1%" in changed.to_text()
     with pytest.raises(InputError, match="least is a share from 0 to 1; got 2"):
         graph.plot(least=2)
+
+
+def test_the_strongest_children_are_shown_however_weak_they_are(graph: ConceptGraph) -> None:
+    plain = graph.to_json()
+    root = (plain["nodes"][0]["layer"], plain["nodes"][0]["concept"])
+    below = [edge for edge in plain["edges"] if tuple(edge["source"]) == root]
+    for edge in plain["edges"]:
+        edge.update(share=0.0)
+    for edge, share in zip(below, (0.006, -0.003, 0.0019, *[0.001] * len(below)), strict=False):
+        edge.update(share=share)
+    changed = ConceptGraph.from_json(plain)
+    shown = shown_part(changed.nodes, changed.edges, LEAST)
+    assert [edge.share for edge in shown.ends(root, below=True)] == [0.006, -0.003]
+    assert shown.at(root).count == len(below) - 2
+    assert shown_part(changed.nodes, changed.edges, 0.004).ends(root, below=True) == shown.edges[:1]
 
 
 def test_references_are_masked_where_they_have_a_heatmap(graph: ConceptGraph) -> None:

@@ -192,10 +192,24 @@ class TestTheData:
     def test_class_pages_have_the_concepts_that_serve_the_class(self, site: Path, atlas: crp.ConceptAtlas) -> None:
         classes = data_of(site, "classes-0")
         assert len(classes) == len(CLASSES)
-        assert classes[4] == [{"concepts": []}] * 2  # no sample has this class
+        assert classes[4] == {"samples": [], "layers": [{"concepts": []}] * 2}  # no sample has this class
         for number, name in enumerate(LAYERS):
-            shown = [entry[0] for entry in classes[2][number]["concepts"]]
+            shown = [entry[0] for entry in classes[2]["layers"][number]["concepts"]]
             assert shown == atlas[name].concepts(2, 12).concept.tolist()
+
+    def test_class_pages_have_samples_of_the_class_that_have_pages(self, site: Path, atlas: crp.ConceptAtlas) -> None:
+        shown = data_of(site, "report")["shown"]
+        labels = dict(zip(atlas.samples.tolist(), atlas.targets.tolist(), strict=True))
+        for cls, page in enumerate(data_of(site, "classes-0")[:4]):
+            assert 1 <= len(page["samples"]) <= 6
+            assert {labels[sample] for sample in page["samples"]} == {cls}
+            assert set(page["samples"]) <= set(shown)
+
+    def test_a_class_that_no_concept_shows_has_one_sample(self, atlas: crp.ConceptAtlas, tmp_path: Path) -> None:
+        made = odd_report(atlas, tmp_path / "report", concept_ids={ODD: [0]}, references=1)
+        counts = [len(page["samples"]) for page in data_of(made.path, "classes-0")]
+        assert counts[4] == 0
+        assert min(counts[:4]) == 1
 
     def test_class_pages_have_markers_and_mistakes_as_the_atlas_answers(
         self, site: Path, atlas: crp.ConceptAtlas
@@ -203,7 +217,7 @@ class TestTheData:
         marked = 0
         for cls in range(4):
             for number, name in enumerate(LAYERS):
-                page = data_of(site, "classes-0")[cls][number]
+                page = data_of(site, "classes-0")[cls]["layers"][number]
                 frame = atlas[name].relevance.markers(cls, k=8).to_frame()
                 frame = frame[frame["q"] < 0.05]
                 assert [entry[0] for entry in page["markers"]] == frame["concept"].tolist()

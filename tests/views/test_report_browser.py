@@ -232,6 +232,17 @@ def test_a_sample_shows_its_pictures_predictions_and_concepts(tab: Tab) -> None:
 
 
 @pytest.mark.slow
+def test_a_class_begins_with_its_samples_and_their_heatmaps(tab: Tab) -> None:
+    page = tab.open("#class/1", "</s")
+    samples = page.locator(".pairs li")
+    assert samples.count() >= 1
+    assert page.locator(".pairs img").count() == 2 * samples.count()
+    assert min(tab.loaded_widths()) > 0
+    samples.first.locator("a").click()
+    tab.wait_view("sample")
+
+
+@pytest.mark.slow
 def test_pictures_are_enlarged_by_click_and_by_key(tab: Tab) -> None:
     page = tab.open(address(ODD, 0), f"{ODD}, concept 0")
     picture = page.locator(".enlarge").first

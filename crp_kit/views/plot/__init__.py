@@ -12,6 +12,7 @@ from .evaluations import concept_impact
 from .flipping import flipping_curves
 from .localisation import concept_localisation, localisation
 from .maps import concept_bars, heatmaps
+from .narrow import in_width
 from .panels import to_png
 from .reference_view import ReferenceView
 from .references import compare_modes, references
@@ -47,6 +48,7 @@ __all__ = [
     "distributions",
     "flipping_curves",
     "heatmaps",
+    "in_width",
     "localisation",
     "named_concepts",
     "percentiles",

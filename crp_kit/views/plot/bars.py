@@ -15,6 +15,7 @@ from ...data.pixels import finite
 from ...errors import InputError
 from ..image import DEFAULT_CMAP, colours, scale_of
 from .labels import literal, one_line
+from .narrow import in_width
 from .panels import OUTLINE, ColourMap, check_count, per_row, sized_panel_axes
 
 __all__ = ["bars"]
@@ -35,6 +36,7 @@ def bars(
     columns: int | None = None,
     shared_scale: bool = False,
     cmap: ColourMap = DEFAULT_CMAP,
+    width: float | None = None,
     axes: Sequence[Axes] | npt.NDArray[Any] | None = None,
 ) -> Figure:
     """Return a figure of the relevance of tokens or features as signed bars, a panel for each row.
@@ -56,6 +58,8 @@ def bars(
         Whether all rows have one axis of relevance, which then reaches the strongest.
     cmap, axes
         As for `crp_kit.views.plot.heatmaps`.
+    width : float, optional
+        Of a new figure, in inches, such as 3.4 for the column of a paper. By default what the panels need.
 
     Raises
     ------
@@ -75,10 +79,10 @@ def bars(
     check_count("titles", titles, len(rows), "rows")
     names_by_row = per_row(_names(names, rows.shape[1], label), len(rows), f"lists of {label}s")
     across = columns if columns is not None else (2 if len(rows) > 6 and rows.shape[1] <= 32 else 1)
-    width = max(min(0.2 * rows.shape[1], 10.0 / max(min(across, len(rows)), 1)), 3.2)
+    usual = max(min(0.2 * rows.shape[1], 10.0 / max(min(across, len(rows)), 1)), 3.2)
     longest = max((len(name) for line in names_by_row if line for name in line), default=1)
     height = _HEIGHT + (0.075 * min(longest, _LETTERS) if rows.shape[1] <= _LABELLED else 0.1)
-    figure, panels = sized_panel_axes(len(rows), across, axes, size=(width, height))
+    figure, panels = sized_panel_axes(len(rows), across, axes, size=(usual, height))
     common = scale_of(rows) if shared_scale else None
     for number, (ax, row, line) in enumerate(zip(panels, rows, names_by_row, strict=False)):
         _draw(ax, row, vmax=common, cmap=cmap)
@@ -89,7 +93,7 @@ def bars(
             ax.set_xlabel(label, fontsize="x-small")
     for unused in panels[len(rows) :]:
         unused.set_axis_off()
-    return figure
+    return figure if width is None or axes is not None else in_width(figure, width)
 
 
 def _draw(ax: Axes, row: npt.NDArray[np.float64], *, vmax: float | None, cmap: ColourMap) -> None:

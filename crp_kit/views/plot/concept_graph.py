@@ -75,7 +75,8 @@ def concept_graph(
     percentile, cmap
         As for `crp_kit.views.plot.heatmaps`.
     least : float, optional
-        Edges of smaller shares are gathered as "others".
+        Edges of smaller shares are gathered as "others"; where a concept has no larger ones, those are that have less
+        than a third of the strongest.
     width : float, optional
         Of the figure in inches. By default what the graph needs, and at most 11.
     ax : matplotlib.axes.Axes, optional

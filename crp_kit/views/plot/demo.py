@@ -15,7 +15,9 @@ from ...errors import InputError
 from ..image import DEFAULT_CMAP, PERCENTILE, picture
 from ..look import Look
 from .colour_bars import colour_bar
+from .labels import wrapped
 from .maps import concept_bars
+from .narrow import with_bar_in_width
 from .panels import CELL, OUTLINE, ColourMap, show_image, show_map
 from .sheet import Sheet
 
@@ -72,10 +74,14 @@ class SampleView:
     outlines: Mapping[str, Any] = field(default_factory=dict)
 
 
+_LETTERS_PER_INCH = 11
+"""In the title of the figure."""
 _LINE_STYLES: tuple[Literal["solid", "dashed", "dotted", "dashdot"], ...] = ("solid", "dashed", "dotted", "dashdot")
 
 
-def demo_figure(samples: Sequence[SampleView], *, title: str = "", cmap: ColourMap = DEFAULT_CMAP) -> Figure:
+def demo_figure(
+    samples: Sequence[SampleView], *, title: str = "", cmap: ColourMap = DEFAULT_CMAP, width: float | None = None
+) -> Figure:
     """Return a figure with a line for each sample: image, heatmap, top concepts, their conditional heatmaps.
 
     Parameters
@@ -84,6 +90,8 @@ def demo_figure(samples: Sequence[SampleView], *, title: str = "", cmap: ColourM
     title : str, optional
     cmap : str or zennit.cmap.ColorMap, optional
         As for `crp_kit.views.image.colours`.
+    width : float, optional
+        Of the figure, in inches; the panels of a sample then stand in several lines. By default what they need.
 
     Raises
     ------
@@ -107,6 +115,9 @@ def demo_figure(samples: Sequence[SampleView], *, title: str = "", cmap: ColourM
             ax.set_title(view.title, fontsize="x-small")
         for unused in line[3 + len(sample.concepts) :]:
             unused.set_axis_off()
+    if width is not None:
+        with_bar_in_width(figure, width)
+        title = "\n".join(part for line in title.splitlines() for part in wrapped(line, int(_LETTERS_PER_INCH * width)))
     colour_bar(figure, list(lines.ravel()), common=None, look=look)
     if title:
         figure.suptitle(title, fontsize="medium")

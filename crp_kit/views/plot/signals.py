@@ -18,6 +18,7 @@ from ..image import DEFAULT_CMAP, colours, scale_of
 from ..look import Look
 from .colour_bars import colour_bar
 from .labels import one_line
+from .narrow import with_bar_in_width
 from .panels import OUTLINE, ColourMap, check_count, per_row, sized_panel_axes, write_scale
 
 __all__ = ["draw_curves", "draw_signal", "signals"]
@@ -45,6 +46,7 @@ def signals(
     columns: int | None = None,
     shared_scale: bool = False,
     cmap: ColourMap = DEFAULT_CMAP,
+    width: float | None = None,
     axes: Sequence[Axes] | npt.NDArray[Any] | None = None,
 ) -> Figure:
     """Return a figure of the relevance of signals, a panel for each row.
@@ -70,6 +72,8 @@ def signals(
         Panels in a line; by default 1, 2 from 7 rows on, and 3 from 25 on.
     shared_scale, cmap, axes
         As for `crp_kit.views.plot.heatmaps`.
+    width : float, optional
+        Of a new figure, in inches, such as 3.4 for the column of a paper. By default what the panels need.
 
     Raises
     ------
@@ -90,9 +94,9 @@ def signals(
     usual = 1 if len(rows) <= 6 else 2 if len(rows) <= 24 else 3
     across = usual if columns is None else columns
     channels = max((min(len(curve), _CHANNELS) for curve in curves if curve is not None), default=1)
-    width = _WIDTHS[max(min(across, len(_WIDTHS)), 1) - 1]
+    usual_width = _WIDTHS[max(min(across, len(_WIDTHS)), 1) - 1]
     height = _HEIGHT + _CHANNEL * (channels - 1)
-    figure, panels = sized_panel_axes(len(rows), across, axes, size=(width, height))
+    figure, panels = sized_panel_axes(len(rows), across, axes, size=(usual_width, height))
     common = scale_of(rows) if shared_scale or len(rows) == 1 else None
     for number, (ax, row, curve) in enumerate(zip(panels, rows, curves, strict=False)):
         draw_signal(ax, row, curve, times=steps, vmax=common, cmap=cmap)
@@ -107,6 +111,8 @@ def signals(
             ax.set_ylabel(value_label, fontsize="x-small")
     for unused in panels[len(rows) :]:
         unused.set_axis_off()
+    if width is not None and axes is None:
+        with_bar_in_width(figure, width)
     colour_bar(figure, panels, common=common, look=Look("map", 100, cmap), side="above")
     return figure
 

@@ -1,24 +1,42 @@
-"""Data of the pages of classes: concepts that serve each most, markers, mistakes, prototypes, outliers, comparisons."""
+"""Data of the pages of classes: samples, concepts, markers, mistakes, prototypes, outliers, comparisons."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
+
 from .context import ReportContext
 
 __all__ = ["CLASSES_PER_FILE", "class_data"]
 
 CLASSES_PER_FILE = 64
+_SAMPLES = 6
+"""Of each class that its page begins with."""
 
 
 def class_data(report: ReportContext) -> Iterator[tuple[str, Any]]:
-    """Yield, for some classes at a time, what every layer tells of them."""
+    """Yield, for some classes at a time, samples of each, and what every layer tells of them."""
     count = report.atlas.header.n_classes if report.atlas.has_classes else 0
     for part, start in enumerate(range(0, count, CLASSES_PER_FILE)):
         report.end_if_interrupted()
         classes = range(start, min(start + CLASSES_PER_FILE, count))
-        yield f"classes-{part}", [[_layer(report, layer, cls) for layer in report.chosen] for cls in classes]
+        yield (
+            f"classes-{part}",
+            [
+                {"samples": _samples(report, cls), "layers": [_layer(report, layer, cls) for layer in report.chosen]}
+                for cls in classes
+            ],
+        )
+
+
+def _samples(report: ReportContext, cls: int) -> list[int]:
+    """Return samples of a class: those that pages of concepts show, lest more heatmaps are needed; else one."""
+    of_class = report.atlas.samples[report.atlas.targets == cls]
+    chosen: list[int] = of_class[np.isin(of_class, list(report.shown))][:_SAMPLES].tolist() or of_class[:1].tolist()
+    report.show(chosen)
+    return chosen
 
 
 def _layer(report: ReportContext, layer: str, cls: int) -> dict[str, Any]:

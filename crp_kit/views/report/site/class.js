@@ -4,25 +4,41 @@
 
 (() => {
   const {
-    about, bdi, className, classAddress, conceptAddress, conceptName, counted, cover, digits, el, heading, idsOf, layerAddress,
-    load, missing, page, percent, relevance, sampleTile, tile,
+    about, bdi, cell, className, classAddress, conceptAddress, conceptName, counted, cover, digits, el, heading,
+    idsOf, layerAddress, load, missing, page, percent, relevance, sampleAddress, sampleData, sampleTile, scale,
+    tile,
   } = crpKit;
 
   async function classView({ cls, other }) {
-    const tables = (await load(`classes-${Math.floor(cls / about.classesPerFile)}`))[cls % about.classesPerFile];
+    const data = (await load(`classes-${Math.floor(cls / about.classesPerFile)}`))[cls % about.classesPerFile];
     const layers = await Promise.all(about.layers.map((_, number) => load(`layer-${number}`)));
     const seen = about.counts[cls];
-    const sections = await Promise.all(about.layers.map(({ name }, number) => section(name, number, tables[number], layers[number], seen)));
+    const sections = await Promise.all(about.layers.map(({ name }, number) => section(name, number, data.layers[number], layers[number], seen)));
     return {
       title: className(cls),
       parts: [
         heading(bdi(className(cls))),
         el("p", { class: "lead" }, seen ? `Class ${cls}; relevance started from it in ${counted(seen, "sample", "samples")}.` : `Class ${cls}.`),
         seen ? el("p", { class: "hint" }, "By layer: the concepts with the highest mean relevance, those that mark the class among the others, and how its samples differ. ", el("a", { href: "#reading" }, "What the words mean")) : null,
+        await examples(data.samples),
         ...(seen ? sections.flat() : [el("p", { class: "note" }, "The atlas has no sample of this class, so that nothing is known of its concepts.")]),
-        seen ? comparison(cls, other, tables, layers) : null,
+        seen ? comparison(cls, other, data.layers, layers) : null,
       ],
     };
+  }
+
+  /** Samples of the class, each with the heatmap of the class over it. */
+  async function examples(samples) {
+    if (!samples.length) return null;
+    const items = await Promise.all(
+      samples.map(async (sample) => {
+        const { sheet, name, cells } = await sampleData(sample);
+        const pictures = cells.filter((number) => number >= 0).map((number) => cell(sheet, number, about.cell, ""));
+        return el("li", {}, el("a", { href: sampleAddress(sample) }, el("span", { class: "pair" }, pictures), bdi(name)));
+      }),
+    );
+    const where = about.look.style === "masked" ? "the same, dark where little of the class's relevance comes from" : "where in it the class's relevance comes from";
+    return el("section", {}, el("h2", {}, "Samples"), el("p", { class: "hint" }, `Each image, and ${where}.`), scale(), el("ul", { class: "pictures pairs" }, items));
   }
 
   async function section(name, number, data, layer, seen) {

@@ -1,0 +1,165 @@
+"""Figures of statistics brought to a width: panels below each other, names cut, words in more lines."""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from collections.abc import Sequence
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.gridspec import GridSpec
+from matplotlib.legend import Legend
+from matplotlib.text import Text
+from matplotlib.ticker import FixedLocator, MaxNLocator
+
+from .colour_bars import BAR_BELOW, beside
+from .labels import shortened
+from .sheet import Sheet, check_width
+
+__all__ = ["in_width", "with_bar_in_width"]
+
+_PANEL, _PICTURE = 1.55, 1.05
+"""Narrowest panel in inches, with axes and where the figure has pictures: what is narrower goes below."""
+_LETTERS_PER_INCH = 14
+"""Of the smallest letters that figures have."""
+_LETTER = 0.6
+"""Width of a letter, of the size of its font."""
+_NAMES = 0.42
+"""Share of a panel's width that the names of its rows may take."""
+_PER_TICK = 0.5
+"""Inches for each number on an axis."""
+_PER_NUMBER = 0.09
+"""Inches for each row or column that has its number."""
+_LEGEND_LINE = 0.2
+
+
+def in_width(figure: Figure, width: float) -> Figure:
+    """Bring a figure of panels with axes to a width, and return it; the letters keep their size.
+
+    Panels that would be too narrow go below the others, and the figure grows higher for them. Names of rows are cut,
+    titles and labels broken; legends beside a panel go below it. What is square stays square.
+
+    Parameters
+    ----------
+    figure : matplotlib.figure.Figure
+    width : float
+        In inches, such as 3.4 for the column of a paper.
+
+    Raises
+    ------
+    InputError
+        If it is no number of inches from 2.4 to 100.
+
+    Examples
+    --------
+    >>> figure = Figure(figsize=(10, 2), layout="constrained")
+    >>> _ = figure.subplots(1, 4)
+    >>> [round(float(side), 1) for side in in_width(figure, 3.4).get_size_inches()]
+    [3.4, 4.0]
+    """
+    check_width(width)
+    before, height = (float(side) for side in figure.get_size_inches())
+    panels = [ax for ax in figure.axes if ax.get_subplotspec() is not None]
+    across = max((_columns(ax) for ax in panels), default=1)
+    narrowest = _PICTURE if len(panels) > 1 and any(ax.images for ax in panels) else _PANEL
+    fitting = max(1, min(across, int(width / narrowest)))
+    blocks = math.ceil(across / fitting)
+    square = before > width and any(ax.get_aspect() != "auto" for ax in panels)
+    higher = height * blocks * (min(1.0, width * across / (before * fitting)) if square else 1.0)
+    figure.set_size_inches(width, higher + sum(_legend_below(ax, fitting > 1) for ax in panels if before > width))
+    if blocks > 1:
+        _rearrange(figure, panels, (fitting, blocks))
+    for ax in panels:
+        _fit_rows(ax, width / fitting)
+    _break_titles(figure, [figure.get_suptitle()], width)
+    figure.draw_without_rendering()  # which lays the panels out
+    for ax in panels:
+        _fit_words(ax, width)
+    return figure
+
+
+def with_bar_in_width(figure: Figure, width: float) -> None:
+    """Bring a figure that gets a colour bar next to a width, with room for the bar."""
+    in_width(figure, width)
+    if isinstance(figure, Sheet) and not beside(width):
+        figure.bar_below = True
+        figure.set_figheight(figure.get_figheight() + BAR_BELOW)
+
+
+def _columns(ax: Axes) -> int:
+    spec = ax.get_subplotspec()
+    return 1 if spec is None else int(spec.get_gridspec().ncols)
+
+
+def _rearrange(figure: Figure, panels: list[Axes], grid: tuple[int, int]) -> None:
+    """Divide each line of panels into several, of so many columns."""
+    columns, blocks = grid
+    places = {}
+    for ax in panels:
+        spec = ax.get_subplotspec()
+        if spec is not None:
+            line, column = spec.rowspan.start, spec.colspan.start
+            places[ax] = line * blocks + column // columns, column % columns
+    whole = GridSpec(1 + max(line for line, _ in places.values()), columns, figure)
+    for ax, (line, column) in places.items():
+        ax.set_subplotspec(whole[line, column])
+        if column == 0:
+            ax.tick_params(axis="y", labelleft=True)
+
+
+def _legend_below(ax: Axes, several: bool) -> float:
+    """Move a legend that is beside a panel below it, and return the inches that it takes there."""
+    legend = ax.get_legend()
+    if legend is None or several or not _is_beside(legend, ax):
+        return 0.0
+    legend.set_loc("upper left")
+    legend.set_bbox_to_anchor((0, -0.16), ax.transAxes)
+    return _LEGEND_LINE * len(legend.get_texts())
+
+
+def _is_beside(legend: Legend, ax: Axes) -> bool:
+    anchor = legend.get_bbox_to_anchor()
+    return bool(anchor.width == 0 and ax.transAxes.inverted().transform((anchor.x0, anchor.y0))[0] > 0.99)
+
+
+def _fit_words(ax: Axes, width: float) -> None:
+    """Break titles and labels of a panel, in a figure of so many inches."""
+    left, right = (float(side) * width for side in ax.get_position().intervalx)
+    _break_titles(ax, [ax.get_title(loc="left")], min(width - left, 1.6 * (right - left)))
+    _break_titles(ax, [ax.get_title(loc="center")], right - left)
+    ax.xaxis.label.set_text(_broken(ax.xaxis.label, min(left + right, 2 * width - left - right, 1.6 * (right - left))))
+
+
+def _fit_rows(ax: Axes, width: float) -> None:
+    """Cut the names of rows, break their label, and leave as many numbers as have room, in so many inches."""
+    letters = int(_LETTERS_PER_INCH * width)
+    ax.yaxis.label.set_text(_broken(ax.yaxis.label, max(width / 2, 1.2)))
+    names = [label.get_text() for label in ax.get_yticklabels()]
+    if any(len(name) > _NAMES * letters for name in names):
+        ax.set_yticks(ax.get_yticks(), [shortened(name, int(_NAMES * letters)) for name in names])
+    if isinstance(ax.xaxis.get_major_locator(), MaxNLocator):
+        ax.xaxis.set_major_locator(MaxNLocator(max(2, int(width / _PER_TICK) - 1)))
+    _thin_numbers(ax, int(width / _PER_NUMBER))
+
+
+def _thin_numbers(ax: Axes, most: int) -> None:
+    """Leave the numbers of so many rows and columns at most."""
+    for axis in (ax.xaxis, ax.yaxis):
+        names = [label.get_text() for label in axis.get_ticklabels()]
+        step = math.ceil(len(names) / most)
+        if step > 1 and isinstance(axis.get_major_locator(), FixedLocator) and all(map(str.isdigit, names)):
+            axis.set_ticks(list(axis.get_ticklocs())[::step], names[::step])
+
+
+def _break_titles(owner: Axes | Figure, titles: Sequence[str], width: float) -> None:
+    """Break titles that belong to axes or a figure to so many inches; setting them anew would set their size too."""
+    for text in owner.get_children():
+        if isinstance(text, Text) and text.get_text() and text.get_text() in titles:
+            text.set_text(_broken(text, width))
+
+
+def _broken(text: Text, width: float) -> str:
+    """Return a text in lines of so many inches at most."""
+    letters = max(8, int(72 * width / (_LETTER * float(text.get_fontsize()))))
+    return "\n".join(part for line in text.get_text().split("\n") for part in textwrap.wrap(line, letters) or [line])

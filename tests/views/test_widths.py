@@ -1,0 +1,92 @@
+"""Figures of any kind fit the width that is asked for: nothing is cut off, narrow panels stand below each other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg, RendererAgg
+from matplotlib.figure import Figure
+
+from crp_kit.errors import InputError
+from crp_kit.views import plot
+
+NOISE = np.random.default_rng(0)
+PATHS = [f"photographs/in a folder/with a long name-{number}.jpg" for number in range(6)]
+LONG = "what a long title says of the concepts of layer4.2.conv3, for the class Egyptian cat"
+SIMILAR = np.corrcoef(NOISE.normal(size=(48, 20)))
+
+
+def demo(width: float | None = None) -> Figure:
+    views = [plot.ConceptView(torch.rand(8, 8), f"channel {number} (+1.8%)") for number in range(3)]
+    samples = [
+        plot.SampleView(
+            torch.rand(3, 8, 8), "Egyptian cat, p = 0.38", torch.rand(8, 8), "all", torch.rand(9), "", views
+        )
+        for _ in range(2)
+    ]
+    return plot.demo_figure(samples, title=LONG, width=width)
+
+
+FIGURES: dict[str, Callable[[], Figure]] = {
+    "percentiles": lambda: plot.percentiles(NOISE.uniform(0, 100, 6), PATHS, title=LONG),
+    "strategies": lambda: plot.strategies(NOISE.normal(size=(20, 2)), np.arange(20) % 3, title=LONG),
+    "names": lambda: plot.named_concepts(PATHS, *NOISE.uniform(0.5, 1, (3, 6)), title=LONG),
+    "values": lambda: plot.value_bars(
+        NOISE.normal(size=6), names=PATHS, label="similarity", reference=(0.3, "by chance"), title=LONG
+    ),
+    "similarities": lambda: plot.similarities(SIMILAR, title=LONG),
+    "two layers": lambda: plot.cross_similarities(SIMILAR[:9], matched=5, title=LONG),
+    "distributions": lambda: plot.distributions({name: NOISE.normal(size=40) for name in PATHS[:4]}, title=LONG),
+    "demo": demo,
+}
+
+
+def drawn_inches(figure: Figure) -> tuple[float, float, float, float]:
+    """Return how far to the left, below, to the right and above what is drawn reaches."""
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    renderer = canvas.get_renderer()
+    assert isinstance(renderer, RendererAgg)
+    left, low, right, high = (float(side) for side in figure.get_tightbbox(renderer).extents)
+    return left, low, right, high
+
+
+@pytest.mark.parametrize("width", [3.4, 6.5])
+@pytest.mark.parametrize("name", FIGURES)
+def test_nothing_is_cut_off_at_a_width(name: str, width: float) -> None:
+    figure = demo(width) if name == "demo" else plot.in_width(FIGURES[name](), width)
+    left, low, right, high = drawn_inches(figure)
+    assert figure.get_figwidth() == width
+    assert min(left, low) > -0.02
+    assert right < width + 0.02
+    assert high < figure.get_figheight() + 0.02
+
+
+def test_narrow_panels_stand_below_each_other_and_all_have_their_numbers() -> None:
+    figure = Figure(figsize=(10, 2), layout="constrained")
+    panels = figure.subplots(1, 4, sharey=True)
+    plot.in_width(figure, 3.4)
+    drawn_inches(figure)
+    middles = [panel.get_position().get_points().mean(0).round(1).tolist() for panel in panels]
+    assert [one[0] for one in middles[:2]] == [one[0] for one in middles[2:]]
+    assert middles[0][1] == middles[1][1] > middles[2][1] == middles[3][1]
+    assert [panel.yaxis.get_tick_params()["labelleft"] for panel in panels] == [True, False, True, False]
+
+
+@pytest.mark.parametrize("draw", [plot.bars, plot.signals])
+def test_rows_of_tokens_and_signals_have_the_width_that_is_asked_for(draw: Callable[..., Figure]) -> None:
+    for width in (3.4, 8.0):
+        figure = draw(NOISE.normal(size=(8, 24)), titles=[f"row {number}" for number in range(8)], width=width)
+        left, _, right, _ = drawn_inches(figure)
+        assert figure.get_figwidth() == width
+        assert left > -0.02
+        assert right < width + 0.02
+
+
+def test_a_width_that_is_none_is_refused() -> None:
+    for width in (0, 200, "wide"):
+        with pytest.raises(InputError, match=r"width is the figure's in inches, from 2\.4 to 100"):
+            plot.in_width(Figure(), width)  # type: ignore[arg-type]
