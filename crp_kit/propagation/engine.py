@@ -132,7 +132,7 @@ class Engine:
         """
         self._warn_of_training()
         with self.runtime.lock, torch.inference_mode(False), full_float32():
-            recording, plan, rules_ran = self._cache.planned_forward(self.named(data), composite)
+            recording, plan, rules_ran, output_with = self._cache.planned_forward(self.named(data), composite)
         for note in recording.notes:
             self.runtime.warn_once(note)
         return Run(
@@ -143,6 +143,7 @@ class Engine:
             feature_axis=self.feature_axis,
             detections=isinstance(self.output, DetectionOutput) or isinstance(unwrap(self.model), Detector),
             rules_ran=rules_ran,
+            output_with=output_with,
         )
 
     def named(self, data: Any) -> Inputs:

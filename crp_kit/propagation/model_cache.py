@@ -18,6 +18,7 @@ import torch
 
 from ..conditions import OutputSelector
 from ..graph.elementwise import Elementwise, check_elementwise, declarations, declared_paths
+from ..graph.graph import Ref
 from ..graph.recording.inputs import Inputs
 from ..graph.recording.record import Recording
 from ..graph.recording.shadow import fingerprint, has_fingerprint, make_shadow
@@ -114,7 +115,7 @@ class ModelCache:
 
     def planned_forward(
         self, inputs: Inputs, composite: Composite | None
-    ) -> tuple[Recording, Plan, Callable[[], None]]:
+    ) -> tuple[Recording, Plan, Callable[[], None], Callable[[Ref, torch.Tensor], torch.Tensor]]:
         """Record a forward, and plan its relevance passes unless its structure has a plan already.
 
         Returns
@@ -123,6 +124,8 @@ class ModelCache:
         plan : Plan
         rules_ran : callable
             To be called behind each pass, since code of the user's own in the rules may have written to them.
+        output_with : callable
+            From an output of a node and another value of it to the model's output, by a whole forward.
 
         Raises
         ------
@@ -146,7 +149,7 @@ class ModelCache:
             plans.shadow = self._hiding(plans.shadow, whole)
             recording = plans.shadow.forward(inputs)
         plans.rules_ran(composite)
-        return recording, plan, partial(plans.rules_ran, composite)
+        return recording, plan, partial(plans.rules_ran, composite), partial(plans.shadow.output_with, inputs)
 
     def _plans_for(self, composite: Composite | None) -> _CompositePlans:
         """Return what is kept for a composite; all of it is made anew when a part of the model was replaced.

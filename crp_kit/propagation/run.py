@@ -44,6 +44,8 @@ class Run:
         prepared there.
     rules_ran : callable, optional
         Called at the end of a pass, in which code of the user's own may have run.
+    output_with : callable, optional
+        From an output of a node and another value of it to the model's output, by a whole forward.
     """
 
     def __init__(
@@ -57,10 +59,11 @@ class Run:
         detections: bool = False,
         whole: Run | None = None,
         rules_ran: Callable[[], None] = lambda: None,
+        output_with: Callable[[Ref, torch.Tensor], torch.Tensor] | None = None,
     ) -> None:
         self.recording, self.plan, self.runtime, self.whole = recording, plan, runtime, whole
         self.class_axis, self.feature_axis, self.rules_ran = class_axis, feature_axis, rules_ran
-        self.detections = detections
+        self.detections, self.output_with = detections, output_with
         self.graph = recording.graph
         self._prepared: dict[int, Backward] = {}
         self._prepared_by_cut: dict[int, dict[int, Backward]] = {}
@@ -80,6 +83,7 @@ class Run:
             detections=self.detections,
             whole=self,
             rules_ran=self.rules_ran,
+            output_with=self.output_with,
         )
         cut._prepared = self._prepared_by_cut.setdefault(start.node, cut._prepared)
         return cut

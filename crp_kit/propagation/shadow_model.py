@@ -10,7 +10,7 @@ import torch
 
 from ..conditions import OutputSelector
 from ..errors import InputError, ModelError
-from ..graph.graph import Graph
+from ..graph.graph import Graph, Ref
 from ..graph.memory_format import Outline, with_maps_laid_out
 from ..graph.recording.record import Recording, first_sample, record, seen_through
 
@@ -63,6 +63,24 @@ class ShadowModel:
             if recording is not None:
                 return recording
         return self._look(data)
+
+    def output_with(self, data: Any, ref: Ref, value: torch.Tensor) -> torch.Tensor:
+        """Return the output of a forward that was recorded before, in which a node's output has another value.
+
+        Raises
+        ------
+        ModelError
+            If the forward fails.
+        """
+        recording = record(
+            self.module,
+            with_maps_laid_out(data) if self.channels_last else data,
+            output=self.output,
+            opaque=self.opaque,
+            elementwise=self.elementwise,
+            replaced=(ref, value),
+        )
+        return recording.value(recording.graph.output)
 
     def _has_looked_at_one(self, data: Any) -> bool:
         """Look at one sample of several, which takes less; return whether that is possible."""

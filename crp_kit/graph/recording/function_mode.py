@@ -14,7 +14,8 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from ...errors import InputError, ModelError
-from ..nested import mapped, tensors
+from ..graph import Ref
+from ..nested import leaves, mapped, tensors
 from ..operation_names import in_reading_order, raw_name
 from ..operations import Kind, OperationSpec, Trait
 from ..registry import operation_of, spec_of
@@ -27,6 +28,7 @@ from .live_values import Draft, Tape
 from .node_names import ModuleCall
 from .shadow import ModelTensors, ModuleRun, modules_by_path, state_tensors
 from .token_ids import TokenIds, samples_first
+from .values_read import ValuesRead
 
 _STEP_INTO = (functional.multi_head_attention_forward,)
 
@@ -55,6 +57,8 @@ class Recorder(TorchFunctionMode):
         The forward runs with gradients; a tensor that has one without a recorded call raises `UnseenDependenceError`.
     elementwise : frozenset of str, optional
         Paths of modules that become one node each, as activations.
+    replaced : (Ref, torch.Tensor), optional
+        An output that gets another value, with which the forward goes on.
 
     Attributes
     ----------
@@ -66,6 +70,8 @@ class Recorder(TorchFunctionMode):
         In the order in which they ended.
     notes : list of str
         What was done about the model that the user should know.
+    read : ValuesRead
+        Outputs on whose values constants of the graph depend.
     """
 
     def __init__(
@@ -74,6 +80,8 @@ class Recorder(TorchFunctionMode):
         opaque: frozenset[str],
         probe: Probe | None,
         elementwise: frozenset[str] = frozenset(),
+        *,
+        replaced: tuple[Ref, torch.Tensor] | None = None,
     ) -> None:
         super().__init__()
         self.shadow, self.opaque, self.elementwise = shadow, opaque | elementwise, elementwise
@@ -81,6 +89,8 @@ class Recorder(TorchFunctionMode):
         self.tape = Tape(ModelTensors([module for _, module in self.modules]))
         self.calls: list[ModuleCall] = []
         self.notes: list[str] = []
+        self.read = ValuesRead()
+        self._replaced = replaced
         self._ids, self._samples = TokenIds(), 1
         self._detector = None if probe is None else Detector(probe, self.tape)
         self._frames: list[_Frame] = []
@@ -119,9 +129,10 @@ class Recorder(TorchFunctionMode):
                     self._ids.enter(own, about)
                 return own
             own = own if self._detector is None else self._detector.entered(own)
-            self.tape.add(Draft(spec_of("input"), "", _input_value, (), about), own)
+            entered_value: torch.Tensor = self._replacement(own)
+            self.tape.add(Draft(spec_of("input"), "", _input_value, (), about), entered_value)
             self._input_ranks.add(own.ndim)
-            return own
+            return entered_value
 
         own = inputs.replaced(entered)
         with self:  # a list of samples is made of one tensor by a call that has to be seen
@@ -203,6 +214,7 @@ class Recorder(TorchFunctionMode):
         if raw == "__set__":
             self._set_property(func, args)
             return None
+        self.read.note_arguments((args, kwargs))
         if self._detector is not None:
             self._detector.check((args, kwargs), self._path)
         spec = operation_of(func, raw)
@@ -237,12 +249,15 @@ class Recorder(TorchFunctionMode):
     def _record(self, draft: Draft, result: Any) -> Any:
         """Make a node of a call if it depends on the input; return the result, with no tensor of the call in it."""
         outputs = tensors(result)
-        if not outputs:
-            return result
         arguments = tensors((draft.args, draft.kwargs))
         # most calls read the values of all their arguments, which are collected once
         read = tensors(draft.spec.values_read(draft.args, draft.kwargs)) if draft.spec.like else arguments
-        live = any(map(self.tape.ref, read))
+        refs = [ref for ref in map(self.tape.ref, read) if ref is not None]
+        live = bool(refs)
+        if live:
+            self.read.note_result(raw_name(draft.func), refs, outputs)
+        if not outputs:
+            return result
         if live and self._detector is not None:
             self._detector.check_real(outputs, self._path)
         if not live and self._ids:
@@ -256,8 +271,17 @@ class Recorder(TorchFunctionMode):
         passed = set(map(id, arguments))
         if not passed.isdisjoint(map(id, outputs)):
             result = mapped(result, lambda t: t.view_as(t) if id(t) in passed else t)
+        result = self._replacement(result)
         self.tape.add(draft, result)
         return result
+
+    def _replacement(self, result: Any) -> Any:
+        """Return the result of the next node, in which an output that is replaced has its other value."""
+        if self._replaced is None or self._replaced[0].node != len(self.tape.drafts):
+            return result
+        ref, value = self._replaced
+        old = leaves(result)[ref.output]
+        return mapped(result, lambda tensor: value.clone() if tensor is old else tensor)
 
     def _embedded(self, draft: Draft, ids: Any, value: torch.Tensor) -> torch.Tensor:
         """Make an input of what ids were looked up; return it as the model expects it."""
@@ -267,7 +291,8 @@ class Recorder(TorchFunctionMode):
         own = value.detach().clone()
         if order:
             own = own.reshape(*by[1:], *own.shape[1:]) if order == "unflatten" else own.movedim(*by)
-        own = own.contiguous() if self._detector is None else self._detector.entered(own.contiguous())
+        own = self._replacement(own.contiguous())
+        own = own if self._detector is None else self._detector.entered(own)
         self.tape.add(Draft(spec_of("input"), draft.owner, _input_value, (), about), own)
         if not order:
             return own

@@ -37,6 +37,8 @@ class Recording:
         For each node, its outputs.
     notes : tuple of str
         What was done about the model that the user should know.
+    read : frozenset of Ref, optional
+        Outputs on whose values constants of the graph depend, such as masks, or the branch of an ``if``.
     maps : frozenset of Ref, optional
         Outputs that are maps of channels, (sample, channel, height, width).
     working : dict, optional
@@ -48,6 +50,7 @@ class Recording:
     graph: Graph
     values: list[list[Any]]
     notes: tuple[str, ...] = ()
+    read: frozenset[Ref] = frozenset()
     maps: frozenset[Ref] = frozenset()
     working: dict[Ref, torch.Tensor] = field(default_factory=dict)
     remarks: list[str] = field(default_factory=list)
@@ -72,6 +75,7 @@ def record(
     elementwise: frozenset[str] = frozenset(),
     probe: Probe | None = None,
     known: Graph | None = None,
+    replaced: tuple[Ref, torch.Tensor] | None = None,
 ) -> Recording:
     """Run the shadow copy once and return its recorded graph.
 
@@ -93,6 +97,8 @@ def record(
         autograd functions whose calls can be seen.
     known : Graph, optional
         Of an earlier forward of the shadow, see `crp_kit.graph.recording.drafted_graph.drafted_graph`.
+    replaced : (Ref, torch.Tensor), optional
+        An output that gets another value, with which the forward goes on.
 
     Raises
     ------
@@ -105,7 +111,7 @@ def record(
     DeviceMemoryError
         If memory does not suffice for the forward.
     """
-    recorder = Recorder(shadow, opaque, probe, elementwise)
+    recorder = Recorder(shadow, opaque, probe, elementwise, replaced=replaced)
     with (
         attributes_kept([module for _, module in recorder.modules]),
         recorder.hooks(),
@@ -134,7 +140,8 @@ def record(
         _refuse_integers(recorder, inputs, None)
         raise ModelError("the model's output does not depend on its input, or only through integers and booleans")
     graph = drafted_graph(recorder, ref, batch, gradients=probe is not None, known=known)
-    return Recording(graph, recorder.tape.values, tuple(dict.fromkeys(recorder.notes)))
+    notes = tuple(dict.fromkeys(recorder.notes))
+    return Recording(graph, recorder.tape.values, notes, frozenset(recorder.read.refs))
 
 
 def _calling_hint(shadow: torch.nn.Module, inputs: Inputs, arguments: tuple[tuple[Any, ...], dict[str, Any]]) -> str:
