@@ -46,7 +46,8 @@ class UnknownLayerError(ConditionError):
         self, name: str, known: Iterable[str], reason: str | None = None, advice: str = "see crp_kit.get_layer_names"
     ) -> None:
         self.name = name
-        self.suggestions = difflib.get_close_matches(name, sorted(set(known)), n=3, cutoff=0.5)
+        near = difflib.get_close_matches(name, sorted(set(known)), n=3, cutoff=0.5) if isinstance(name, str) else []
+        self.suggestions = near
         message = reason or f"no layer named {name!r}"
         hint = f"; did you mean {' or '.join(map(repr, self.suggestions))}?" if self.suggestions else ""
         super().__init__(f"{message}{hint} {advice[:1].upper()}{advice[1:]}" if hint else f"{message}; {advice}")

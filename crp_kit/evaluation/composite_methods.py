@@ -4,22 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..attribution.subject import Subject
 from ..targets import Target
+from .base import EvaluationBase
 from .composite_table import CompositeTable
 from .composites import CompositeMeasures, Composites, compared_composites
 from .flipping import FlippingOptions
-from .layer_batch import Baseline, LayerPass
+from .layer_batch import Baseline
 from .part_masks import MaskFunction, PartMasks, masks_of
-from .sample_choice import SampleChoice
 
 __all__ = ["CompositeEvaluations"]
 
 
-class CompositeEvaluations:
+class CompositeEvaluations(EvaluationBase):
     """Evaluations that compare composites."""
-
-    _subject: Subject
 
     def composites(
         self,
@@ -86,7 +83,7 @@ class CompositeEvaluations:
         >>> sorted(table.composite.tolist())
         ['epsilon_plus_flat', 'gradient']
         """
-        data = LayerPass(self._subject, layer, SampleChoice.of(self._subject, target, limit, batch_size))
+        data = self._pass(layer, target, limit, batch_size)
         dataset = self._subject.samples.dataset
         known = PartMasks(dataset, masks, parts) if masks is not None or masks_of(dataset) or parts else None
         options = FlippingOptions("deletion", baseline, "logit", steps, repeats, seed)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from ..drawing import plots, png_of
+from ..drawing import plots
 from ..result_table import Column, Table, not_a_column
 
 if TYPE_CHECKING:
@@ -80,7 +80,3 @@ class CompositeTable(Table):
         """Return a figure: a line for each composite, a panel for each measure."""
         figure: Figure = plots().composites(self)
         return figure
-
-    def _repr_png_(self) -> bytes:
-        """Show the figure in a notebook."""
-        return png_of(self.plot())

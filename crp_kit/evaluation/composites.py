@@ -5,9 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from ..attribution.subject import rules_name
 from ..checks import check_integer
@@ -16,18 +18,19 @@ from ..progress import Progress
 from ..rules.presets import Composite, preset_names
 from ..statistics.localisation import LocalisationScores
 from .composite_table import CompositeTable
-from .curves import FlippingCurves
 from .flipping import FlippingOptions, flipping_curves
-from .layer_batch import LayerPass
+from .layer_pass import LayerPass
 from .localisation import joined, sample_heatmaps, scored
 from .orders import RANDOM, Orders
 from .part_masks import PartMasks
 from .robustness import randomisation
+from .step_log import Parts
 
 __all__ = ["CompositeMeasures", "Composites", "compared_composites", "named_composites"]
 
 Composites = Sequence[str | Composite | None] | Mapping[str, str | Composite | None] | None
 
+Floats = npt.NDArray[np.float64]
 _DIAGNOSED = 4
 """Samples whose relevance balance is recorded, one by one."""
 
@@ -65,7 +68,11 @@ def named_composites(composites: Composites) -> dict[str, str | Composite | None
     if isinstance(composites, Mapping):
         named = {str(name): composite for name, composite in composites.items()}
     else:
-        listed = [composites] if isinstance(composites, (str, Composite)) else list(composites)
+        listed = [composites] if isinstance(composites, (str, Composite)) else composites
+        if not isinstance(listed, Sequence):
+            raise InputError(
+                f"composites is names of presets or composites, or a dictionary of them; got {type(listed).__name__}"
+            )
         names = [rules_name(rules) for rules in listed]
         if len(set(names)) < len(names):
             raise InputError("two composites have one name: give them as a dictionary by names of your own")
@@ -80,12 +87,18 @@ def compared_composites(
 ) -> CompositeTable:
     """Return what composites give; see `crp_kit.evaluation.Evaluation.composites`."""
     named, rows, left_out = named_composites(composites), [], {}
-    chance = flipping_curves(data, Orders([RANDOM]), measures.flipping, verbose=False)
-    with Progress(len(named), "composites", unit="composite", verbose=verbose) as bar:
+    whole = replace(data, checkpoint=None)
+    masks = None if measures.masks is None else measures.masks.identity
+    settings = {**vars(measures.flipping), "stages": measures.stages, "masks": masks, "composites": named}
+    with (
+        data.kept("composites", **settings) as kept,
+        Progress(len(named), "composites", unit="composite", verbose=verbose) as bar,
+    ):
+        chance = kept.once("chance", partial(_chance, whole, measures.flipping))[RANDOM]
         for name, composite in named.items():
             try:
-                under = replace(data, subject=replace(data.subject.with_rules(composite), rules_name=name))
-                rows.append({"composite": name, **_measured(under, chance, measures)})
+                measured = partial(_measured, whole, (name, composite), chance, measures)
+                rows.append(kept.once(f"composite {name}", measured))
             except CrpKitError as error:
                 if composites is not None:
                     raise
@@ -95,27 +108,38 @@ def compared_composites(
         raise InputError(f"no preset can be used: {next(iter(left_out.values()))}")
     rows.sort(key=lambda row: -np.nan_to_num(row["better"], nan=-np.inf))
     columns: dict[str, Any] = {name: np.array([row[name] for row in rows]) for name in rows[0]}
-    settings = {
+    words = {
         "samples": str(len(data.numbers)),
         "target": str(data.choice.target),
         "baseline": measures.flipping.baseline,
     }
-    return CompositeTable(**columns, layer=data.layer, settings=settings, left_out=left_out)
+    return CompositeTable(**columns, layer=data.layer, settings=words, left_out=left_out)
 
 
-def _measured(data: LayerPass, chance: FlippingCurves, measures: CompositeMeasures) -> dict[str, Any]:
-    """Return all measures of the rules of a subject."""
+def _chance(data: LayerPass, options: FlippingOptions) -> Parts:
+    """Return the changes along random orders, which are the same for all rules."""
+    return flipping_curves(data, Orders([RANDOM]), options, verbose=False).changes
+
+
+def _measured(
+    whole: LayerPass, rules: tuple[str, str | Composite | None], chance: Floats, measures: CompositeMeasures
+) -> Parts:
+    """Return all measures of rules, a number each, and their name."""
+    name, composite = rules
+    data = replace(whole, subject=replace(whole.subject.with_rules(composite), rules_name=name))
     curves = flipping_curves(data, Orders(["relevance"]), measures.flipping, verbose=False)
-    compared = replace(curves, changes={**curves.changes, RANDOM: chance.changes[RANDOM]})
+    compared = replace(curves, changes={**curves.changes, RANDOM: chance})
     row = next(compared.summary.rows())
     flipped = {name: row[name] for name in ("aoc", "better", "better_low", "better_high")}
     randomised = randomisation(data, stages=measures.stages, seed=measures.flipping.seed, verbose=False)
-    return {
+    row = {
+        "composite": name,
         **flipped,
         **_of_heatmaps(data, measures.masks),
         "other_class": np.nan if randomised.other_class is None else _mean(randomised.other_class),
         "randomised": _mean(randomised.correlations),
     }
+    return {name: np.array(value) for name, value in row.items()}
 
 
 def _of_heatmaps(data: LayerPass, masks: PartMasks | None) -> dict[str, Any]:

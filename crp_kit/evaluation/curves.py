@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from ..drawing import plots, png_of
+from ..drawing import plots
 from ..result_table import Column, Table
 from ..statistics.intervals import mean_interval
 from .orders import RANDOM
+from .shown import ShownResult
 
 if TYPE_CHECKING:
     from ..drawing import Axes, Figure
@@ -68,8 +69,8 @@ class AreaTable(Table):
     better_high: Column
 
 
-@dataclass(frozen=True, eq=False)
-class FlippingCurves:
+@dataclass(frozen=True, eq=False, repr=False)
+class FlippingCurves(ShownResult):
     """Change of the output as the concepts of one layer are flipped, one after the other.
 
     Parameters
@@ -94,6 +95,10 @@ class FlippingCurves:
     samples: npt.NDArray[np.int64]
     settings: Mapping[str, str]
     confidence: float = 0.95
+
+    @property
+    def heading(self) -> str:
+        return f"FlippingCurves of {self.layer!r}: {self.k[-1]} concepts, {len(self.samples)} samples"
 
     @cached_property
     def areas(self) -> Mapping[str, Floats]:
@@ -149,16 +154,6 @@ class FlippingCurves:
         low, high = np.quantile(curves, [(1 - level) / 2, (1 + level) / 2], axis=0)
         return low, high
 
-    def to_frame(self) -> Any:
-        """Return the curves as a data frame with the columns order, k, mean, low, high.
-
-        Raises
-        ------
-        ImportError
-            If pandas is not installed.
-        """
-        return self.table.to_frame()
-
     def plot(self, *, ax: Axes | None = None, width: float = 5.0) -> Figure:
         """Return a figure of the curves with the band of random orders.
 
@@ -171,12 +166,3 @@ class FlippingCurves:
         """
         figure: Figure = plots().flipping_curves(self, ax=ax, width=width)
         return figure
-
-    def __repr__(self) -> str:
-        settings = ", ".join(f"{name} {value}" for name, value in self.settings.items())
-        head = f"FlippingCurves of {self.layer!r}: {self.k[-1]} concepts, {len(self.samples)} samples; {settings}"
-        return f"{head}\n{self.summary!r}"
-
-    def _repr_png_(self) -> bytes:
-        """Show the curves in a notebook."""
-        return png_of(self.plot())

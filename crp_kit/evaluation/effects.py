@@ -8,32 +8,22 @@ from typing import Any
 import numpy.typing as npt
 
 from ..attribution.call_signature import parameters_of
-from ..attribution.subject import Subject
 from ..targets import Target
+from .base import EvaluationBase
 from .curves import FlippingCurves
 from .flipping import FlippingOptions, Mode, flipping_curves
 from .impact import ConceptImpact, ImpactOptions, concept_impact
-from .layer_batch import Baseline, LayerPass
+from .layer_batch import Baseline
 from .measure import Output
 from .orders import RANDOM, OrderFunction, Orders
-from .sample_choice import SampleChoice
 
 __all__ = ["EffectEvaluations"]
 
 
-class EffectEvaluations:
-    """Evaluations of what concepts do to the output.
-
-    Parameters
-    ----------
-    subject : Subject
-        What is evaluated: model, data, rules and concepts.
-    """
+class EffectEvaluations(EvaluationBase):
+    """Evaluations of what concepts do to the output."""
 
     _mode: Mode = "deletion"
-
-    def __init__(self, subject: Subject) -> None:
-        self._subject = subject
 
     def flipping(
         self,
@@ -125,7 +115,7 @@ class EffectEvaluations:
         >>> curves.aoc["relevance"] > curves.aoc["least_relevant"]
         True
         """
-        data = LayerPass(self._subject, layer, SampleChoice.of(self._subject, target, limit, batch_size))
+        data = self._pass(layer, target, limit, batch_size)
         options = FlippingOptions(self._mode, baseline, output, steps, repeats, seed, shard)
         return flipping_curves(data, Orders(orders), options, verbose=verbose)
 
@@ -139,7 +129,7 @@ class EffectEvaluations:
         -------
         FlippingCurves
         """
-        return _Insertion(self._subject).flipping(*args, **options)
+        return _Insertion(self._subject, self._checkpoint).flipping(*args, **options)
 
     def impact(
         self,
@@ -191,7 +181,7 @@ class EffectEvaluations:
         >>> bool(impact.agreement("relevance").mean() > impact.agreement("activation").mean())
         True
         """
-        data = LayerPass(self._subject, layer, SampleChoice.of(self._subject, target, limit, batch_size))
+        data = self._pass(layer, target, limit, batch_size)
         return concept_impact(data, concept_ids, ImpactOptions(baseline, output), verbose=verbose)
 
 

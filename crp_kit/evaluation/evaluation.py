@@ -8,7 +8,7 @@ from .composite_methods import CompositeEvaluations
 from .effects import EffectEvaluations
 from .maps import MapEvaluations
 from .reference_methods import ReferenceEvaluations
-from .result_file import Result, load_result, save_result
+from .result_file import Result, checked_path, load_result, save_result
 from .robustness_methods import RobustnessEvaluations
 
 __all__ = ["Evaluation"]
@@ -21,7 +21,43 @@ class Evaluation(EffectEvaluations, MapEvaluations, RobustnessEvaluations, Refer
     ----------
     subject : Subject
         What is evaluated: model, data, rules and concepts.
+    checkpoint : Path, optional
+        Where what is done is kept; see `resumable`.
     """
+
+    def resumable(self, checkpoint: str | Path) -> Evaluation:
+        """Return the same evaluations that keep in a file what is done, from which an interrupted one goes on.
+
+        After Ctrl-C or a kill, the same call computes what is missing, and returns bit for bit what it would have
+        without the interruption. Flipping, insertion, impact, randomisation, sensitivity and localisation keep each
+        batch of samples, `composites` each composite, `concept_localisation` each concept; the other evaluations keep
+        nothing.
+
+        Parameters
+        ----------
+        checkpoint : str or Path
+            Of one evaluation; made if it is not there. It stays until you remove it, when the result is saved.
+
+        Returns
+        -------
+        Evaluation
+            Its evaluations raise an `InputError` if the file is of another evaluation, with other settings, rules,
+            model or data, or another process works with it.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> import crp_kit as crp
+        >>> from crp_kit.data import ShapesDataset, demo_preprocess, demo_resnet
+        >>> study = crp.Study(demo_resnet(), ShapesDataset(4), preprocess=demo_preprocess)
+        >>> checkpoint = Path(tempfile.mkdtemp(), "impact.partial")
+        >>> impact = study.evaluate.resumable(checkpoint).impact("layer3.1.conv2")
+        >>> again = study.evaluate.resumable(checkpoint).impact("layer3.1.conv2")  # takes no time
+        >>> bool((again.impact == impact.impact).all())
+        True
+        """
+        return Evaluation(self._subject, checked_path(checkpoint))
 
     def save(self, result: Result, path: str | Path, *, overwrite: bool = False) -> None:
         """Write a result to a small file, with the fingerprints of the study's model and data.
@@ -51,7 +87,7 @@ class Evaluation(EffectEvaluations, MapEvaluations, RobustnessEvaluations, Refer
         >>> study.evaluate.load(path).impact.shape
         (4, 64)
         """
-        save_result(result, self._subject, Path(path), overwrite=overwrite)
+        save_result(result, self._subject, checked_path(path), overwrite=overwrite)
 
     def load(self, path: str | Path, *, check: bool = True) -> Result:
         """Return a result from a file that `save` has written.

@@ -16,9 +16,12 @@ from ..data.random_state import random_state_kept
 from ..errors import InputError
 from ..progress import Progress
 from .curves import FlippingCurves
-from .layer_batch import Baseline, LayerBatch, LayerPass
+from .kept import Kept
+from .layer_batch import Baseline, LayerBatch
+from .layer_pass import LayerPass
 from .measure import Output, check_output, check_word
 from .orders import Order, Orders, Scores, class_prototypes, random_orders
+from .step_log import Parts
 
 __all__ = ["FlippingOptions", "flipping_curves"]
 
@@ -70,36 +73,37 @@ class FlippingOptions:
 def flipping_curves(data: LayerPass, orders: Orders, options: FlippingOptions, *, verbose: bool) -> FlippingCurves:
     """Return the curves of all samples; see `crp_kit.evaluation.Evaluation.flipping`."""
     check_output(options.output, data.choice.target)
-    changes: dict[str, list[Floats]] = {name: [] for name in orders.names}
-    with random_state_kept():
-        mean = data.mean() if options.baseline == "mean" else None
-        prototypes = _prototypes(data) if orders.needs_prototypes else None
-        part = options.part(len(data.numbers))
-        numbers, first = data.numbers[part], part.start
+    numbers = data.numbers[options.part(len(data.numbers))]
+    with random_state_kept(), data.kept(options.mode, orders=orders.identity, **vars(options)) as kept:
+        mean = data.mean(kept) if options.baseline == "mean" else None
+        prototypes = _prototypes(data, kept) if orders.needs_prototypes else None
+
+        def curves(batch: LayerBatch) -> Parts:
+            flipping = _BatchFlipping(batch, mean, options)
+            scores = Scores(batch, slice(batch.samples[0], batch.samples[-1] + 1), prototypes)
+            changes = (flipping.along(name, orders, scores) for name in orders.names)
+            return {"k": options.grid(batch.n_concepts), **{f"curves {n}": one for n, one in enumerate(changes)}}
+
         with Progress(len(numbers), options.mode, unit="image", verbose=verbose) as bar:
-            for batch in data.batches(numbers):
-                scores = Scores(batch, slice(first, first + len(batch.samples)), prototypes)
-                flipping = _BatchFlipping(batch, mean, options)
-                for name in orders.names:
-                    is_random = name in orders.random
-                    curves = flipping.random_curves() if is_random else flipping.curves(orders.ranked(name, scores))
-                    changes[name].append(curves)
-                first += len(batch.samples)
-                bar.update(len(batch.samples))
+            parts = data.parts(kept, "curves", curves, numbers=numbers, done=bar.update)
     settings = {"mode": options.mode, "baseline": options.baseline, "output": options.output}
     return FlippingCurves(
         data.layer,
-        options.grid(batch.n_concepts),
-        {name: np.concatenate(parts, axis=-2) for name, parts in changes.items()},
+        parts[0]["k"],
+        {name: np.concatenate([one[f"curves {n}"] for one in parts], axis=-2) for n, name in enumerate(orders.names)},
         np.array(numbers),
         {**settings, "target": str(data.choice.target), "composite": data.subject.rules_name},
     )
 
 
-def _prototypes(data: LayerPass) -> Floats:
+def _prototypes(data: LayerPass, kept: Kept) -> Floats:
     """Return the mean relevance in the other samples of each sample's class or target: (sample, concept)."""
-    parts = [(batch.relevance, list(map(_named, batch.starts))) for batch in data.batches()]
-    relevance, starts = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+
+    def measure(batch: LayerBatch) -> Parts:
+        return {"relevance": batch.relevance, "starts": np.array(list(map(_named, batch.starts)))}
+
+    parts = data.parts(kept, "prototypes", measure)
+    relevance, starts = (np.concatenate([part[name] for part in parts]) for name in ("relevance", "starts"))
     return class_prototypes(relevance, starts, data.numbers)
 
 
@@ -114,8 +118,10 @@ class _BatchFlipping:
         self._batch, self._options = batch, options
         self._replacement = batch.replacement(options.baseline, mean)
 
-    def random_curves(self) -> Floats:
-        """Return the changes along random orders, (order, sample, step)."""
+    def along(self, name: str, orders: Orders, scores: Scores) -> Floats:
+        """Return the changes along an order, (sample, step), or along random orders, (order, sample, step)."""
+        if name not in orders.random:
+            return self.curves(orders.ranked(name, scores))
         shuffled = random_orders(self._batch.n_concepts, self._options.repeats, self._options.seed)
         return np.stack([self.curves(np.tile(order, (len(self._batch.samples), 1))) for order in shuffled])
 

@@ -23,8 +23,19 @@ def forward_from(attribution: CondAttribution, data: Any, layer: str, activation
     suffix, value = Suffix(run, ref), run.recording.value(ref)
     if not suffix.nodes:
         raise ConditionError(f"the model's output does not depend on {layer!r}, or {layer!r} is the output itself")
-    values = torch.as_tensor(activations).to(value)
-    if not len(values) or values.shape[1:] != run.graph.sample_shape(ref):
+    values = _numbers(layer, activations).to(value)
+    if not values.ndim or not len(values) or values.shape[1:] != run.graph.sample_shape(ref):
         shape = tuple(run.graph.sample_shape(ref))
         raise InputError(f"values of {layer!r} have the shape (row, *{shape}); got {tuple(values.shape)}")
     return suffix(values.reshape(len(values), *value.shape)).squeeze(1)
+
+
+def _numbers(layer: str, activations: Any) -> torch.Tensor:
+    """Return values as a tensor of real numbers."""
+    try:
+        values = torch.as_tensor(activations)
+    except (RuntimeError, TypeError, ValueError) as error:
+        raise InputError(f"values of {layer!r} are a tensor (row, *shape); got {type(activations).__name__}") from error
+    if values.is_complex():
+        raise InputError(f"values of {layer!r} are real numbers; got {values.dtype}")
+    return values

@@ -11,14 +11,18 @@ import numpy.typing as npt
 
 from ..checks import check_integer
 from ..data.random_state import random_state_kept
-from ..drawing import plots, png_of
-from ..errors import ConceptRangeError, InputError
+from ..drawing import plots
+from ..errors import ConceptRangeError
 from ..progress import Progress
 from ..result_table import Column, Table
 from ..statistics.intervals import mean_of_known
 from ..statistics.row_correlation import row_correlation
-from .layer_batch import Baseline, LayerBatch, LayerPass
+from .layer_batch import Baseline, LayerBatch
+from .layer_pass import LayerPass
 from .measure import Output, check_output, check_word
+from .sample_choice import check_concept_ids
+from .shown import ShownResult
+from .step_log import Parts
 
 if TYPE_CHECKING:
     import torch
@@ -78,8 +82,8 @@ class ImpactTable(Table):
     activation: Column
 
 
-@dataclass(frozen=True, eq=False)
-class ConceptImpact:
+@dataclass(frozen=True, eq=False, repr=False)
+class ConceptImpact(ShownResult):
     """Fall of the output without single concepts of a layer, beside their relevance and activation.
 
     Parameters
@@ -109,6 +113,10 @@ class ConceptImpact:
     samples: npt.NDArray[np.int64]
     settings: Mapping[str, str]
     confidence: float = 0.95
+
+    @property
+    def heading(self) -> str:
+        return f"ConceptImpact of {self.layer!r}: {len(self.concepts)} concepts, {len(self.samples)} samples"
 
     def agreement(self, score: str = "relevance", measure: str = "spearman") -> Floats:
         """Return the correlation of a score with impact over the concepts of each sample: (sample,).
@@ -147,17 +155,6 @@ class ConceptImpact:
         figure: Figure = plots().concept_impact(self)
         return figure
 
-    def __repr__(self) -> str:
-        settings = ", ".join(f"{name} {value}" for name, value in self.settings.items())
-        head = (
-            f"ConceptImpact of {self.layer!r}: {len(self.concepts)} concepts, {len(self.samples)} samples; {settings}"
-        )
-        return f"{head}\n{self.summary!r}"
-
-    def _repr_png_(self) -> bytes:
-        """Show the figure in a notebook."""
-        return png_of(self.plot())
-
 
 @dataclass(frozen=True)
 class ImpactOptions:
@@ -175,21 +172,26 @@ def concept_impact(
 ) -> ConceptImpact:
     """Return the impact of concepts in all samples; see `crp_kit.evaluation.Evaluation.impact`."""
     check_output(options.output, data.choice.target)
-    parts: list[tuple[Floats, Floats, Floats]] = []
-    with random_state_kept():
-        mean = data.mean() if options.baseline == "mean" else None
+    check_concept_ids(concept_ids)
+    asked = None if concept_ids is None else list(concept_ids)
+    with random_state_kept(), data.kept("impact", concept_ids=asked, **vars(options)) as kept:
+        mean = data.mean(kept) if options.baseline == "mean" else None
+
+        def measure(batch: LayerBatch) -> Parts:
+            ids = _checked_ids(data.layer, asked, batch.n_concepts)
+            impact = _impact(batch, ids, batch.replacement(options.baseline, mean), options.output)
+            scores = {"relevance": batch.relevance[:, ids], "activation": batch.activation[:, ids]}
+            return {"concepts": ids, "impact": impact, **scores}
+
         with Progress(len(data.numbers), "impact", unit="image", verbose=verbose) as bar:
-            for batch in data.batches():
-                ids = _checked_ids(data.layer, concept_ids, batch.n_concepts)
-                impact = _impact(batch, ids, batch.replacement(options.baseline, mean), options.output)
-                parts.append((impact, batch.relevance[:, ids], batch.activation[:, ids]))
-                bar.update(len(batch.samples))
+            parts = data.parts(kept, "impact", measure, done=bar.update)
     settings = {"baseline": options.baseline, "output": options.output, "target": str(data.choice.target)}
-    impacts, relevance, activation = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+    names = ("impact", "relevance", "activation")
+    impact, relevance, activation = (np.concatenate([part[name] for part in parts]) for name in names)
     return ConceptImpact(
         data.layer,
-        ids,
-        impacts,
+        parts[0]["concepts"],
+        impact,
         relevance,
         activation,
         np.array(data.numbers),
@@ -201,8 +203,6 @@ def _checked_ids(layer: str, concept_ids: Sequence[int] | None, count: int) -> n
     if concept_ids is None:
         return np.arange(count)
     ids = [check_integer("a concept", number, low=0) for number in concept_ids]
-    if not ids:
-        raise InputError("concept_ids is empty; name at least one concept, or leave it out for all")
     wrong = [number for number in ids if number >= count]
     if wrong:
         raise ConceptRangeError(layer, wrong, count, what="concept")

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Literal
 
@@ -25,7 +24,7 @@ from ..propagation.suffix import Suffix
 from .measure import Output, measure_of
 from .sample_choice import SampleChoice
 
-__all__ = ["Baseline", "LayerBatch", "LayerPass"]
+__all__ = ["Baseline", "LayerBatch"]
 
 Baseline = Literal["mean", "zero", "own"]
 Floats = npt.NDArray[np.float64]
@@ -67,7 +66,8 @@ class LayerBatch:
         self, subject: Subject, layer: str, batch: Batch, choice: SampleChoice, *, inputs: torch.Tensor | None = None
     ) -> None:
         assert batch.images is not None
-        self._subject, self._layer, self.samples = subject, layer, batch.samples
+        self._subject, self._layer, self._batch, self._choice = subject, layer, batch, choice
+        self.samples = batch.samples
         self.inputs = subject.normalised(batch.images) if inputs is None else inputs
         # Canonizers change a private copy of the model, whose layers have other values than the user's.
         self._has_canonizers = bool(subject.composite is not None and subject.composite.canonizers)
@@ -78,6 +78,10 @@ class LayerBatch:
         self._measure = measure_of(self.run, batch, choice.target)
         self.starts = self._measure.starts
         self.concept = layer_concepts(self.run, [layer], subject.concepts)[layer]
+
+    def of_inputs(self, inputs: torch.Tensor) -> LayerBatch:
+        """Return the same samples with other inputs of the model."""
+        return LayerBatch(self._subject, self._layer, self._batch, self._choice, inputs=inputs)
 
     # ------------------------------------------------------------------ scores of concepts
 
@@ -135,6 +139,11 @@ class LayerBatch:
         """The axes of the layer that are neither samples nor channels; none if its channels are not known."""
         channels = self.run.channel_axes.get(self._ref)
         return [] if channels is None else [axis for axis in range(1, self.value.ndim) if axis != channels]
+
+    def summed(self) -> torch.Tensor:
+        """Return the layer's values summed over samples, by channel as means over positions; else by neuron."""
+        values, over = self.value.double(), self.positions
+        return (values.mean(over, keepdim=True) if over else values).sum(0)
 
     def masks(self, members: npt.NDArray[np.bool_]) -> torch.Tensor:
         """Return 1 where the concepts of a row are: (*row, *shape of a sample, or 1), of members (*row, concept)."""
@@ -201,44 +210,3 @@ class LayerBatch:
     def measured(self, outputs: torch.Tensor, output: Output) -> Floats:
         """Return what is measured of each sample, (sample, row), of outputs (row, sample, ...)."""
         return self._measure(outputs, output)
-
-
-@dataclass(frozen=True, eq=False)
-class LayerPass:
-    """A pass over samples at one layer.
-
-    Parameters
-    ----------
-    subject : Subject
-    layer : str
-    choice : SampleChoice
-    """
-
-    subject: Subject
-    layer: str
-    choice: SampleChoice
-
-    @cached_property
-    def numbers(self) -> list[int]:
-        """The numbers of the samples."""
-        return self.choice.numbers(self.subject)
-
-    def batches(self, numbers: Sequence[int] | None = None) -> Iterator[LayerBatch]:
-        """Yield the samples at the layer in batches, or some of them.
-
-        Raises
-        ------
-        InputError
-            If a sample cannot be used.
-        """
-        for batch in self.choice.batches(self.subject, self.numbers if numbers is None else numbers):
-            yield LayerBatch(self.subject, self.layer, batch, self.choice)
-
-    def mean(self) -> torch.Tensor:
-        """Return the mean of the layer over samples and positions, by channel; by neuron if channels are not known."""
-        total, count = torch.zeros(()), 0
-        for batch in self.batches():
-            values, over = batch.value.double(), batch.positions
-            total = total.to(values) + (values.mean(over, keepdim=True) if over else values).sum(0)
-            count += len(batch.samples)
-        return total / count

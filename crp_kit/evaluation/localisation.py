@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +14,7 @@ import numpy.typing as npt
 import torch
 
 from ..atlas.query.layer_atlas import LayerAtlas
+from ..atlas.query.reference_maps import check_origin
 from ..atlas.query.reference_starts import ConditionedOn
 from ..atlas.query.references import find_references
 from ..attribution.axes import check_class_output
@@ -23,10 +26,12 @@ from ..progress import Progress
 from ..statistics.intervals import mean_of_known
 from ..statistics.localisation import LocalisationScores, localisation_scores
 from ..targets import Target
+from .kept import identity_of, kept_in
 from .localisation_tables import ConceptLocalisation, Localisation
 from .measure import measure_of
 from .part_masks import PartMasks
 from .sample_choice import SampleChoice, check_concept_ids
+from .step_log import Parts
 
 __all__ = ["ReferenceChoice", "concept_localisation", "localisation", "sample_heatmaps"]
 
@@ -34,10 +39,10 @@ Floats = npt.NDArray[np.float64]
 
 
 def sample_heatmaps(
-    subject: Subject, choice: SampleChoice, *, diagnose: bool = False
+    subject: Subject, choice: SampleChoice, *, diagnose: bool = False, begin: int = 0
 ) -> Iterator[tuple[tuple[int, ...], Attribution]]:
-    """Yield the numbers of some samples, and the attribution of the class or target of each; balances do not warn."""
-    for batch in choice.batches(subject, choice.numbers(subject)):
+    """Yield the numbers of samples from one on, and the attribution of each batch; balances do not warn."""
+    for batch in choice.batches(subject, choice.numbers(subject)[begin:]):
         assert batch.images is not None
         inputs = subject.normalised(batch.images)
         run = subject.attribution.engine.run(inputs, subject.composite)
@@ -55,17 +60,24 @@ def sample_heatmaps(
         yield batch.samples, attribution
 
 
-def localisation(subject: Subject, masks: PartMasks, choice: SampleChoice, *, verbose: bool) -> Localisation:
+def localisation(
+    subject: Subject, masks: PartMasks, choice: SampleChoice, *, checkpoint: Path | None, verbose: bool
+) -> Localisation:
     """Return the localisation of the heatmaps of samples; see `crp_kit.evaluation.Evaluation.localisation`."""
-    parts = []
-    with random_state_kept():
-        numbers = choice.numbers(subject)
-        with Progress(len(numbers), "localisation", unit="image", verbose=verbose) as bar:
-            for samples, attribution in sample_heatmaps(subject, choice):
-                parts.append(scored(attribution.heatmap, samples, masks))
-                bar.update(len(samples))
-    settings = {"target": str(choice.target), "composite": subject.rules_name}
-    return Localisation(joined(parts), np.array(numbers), settings)
+    numbers, settings = choice.numbers(subject), {"samples": choice, "masks": masks.identity}
+    with (
+        random_state_kept(),
+        kept_in(checkpoint, lambda: identity_of(subject, "localisation", None, settings)) as kept,
+        Progress(len(numbers), "localisation", unit="image", verbose=verbose) as bar,
+    ):
+        parts = [LocalisationScores(**part) for part in kept.of("scores")]
+        bar.update(begin := sum(len(part.mass) for part in parts))
+        for samples, attribution in sample_heatmaps(subject, choice, begin=begin) if begin < len(numbers) else ():
+            parts.append(scored(attribution.heatmap, samples, masks))
+            kept.add("scores", vars(parts[-1]))
+            bar.update(len(samples))
+    words = {"target": str(choice.target), "composite": subject.rules_name}
+    return Localisation(joined(parts), np.array(numbers), words)
 
 
 def scored(heatmaps: torch.Tensor, samples: Sequence[int], masks: PartMasks) -> LocalisationScores:
@@ -107,30 +119,48 @@ class ReferenceChoice:
 
 
 def concept_localisation(
-    subject: Subject, layer: LayerAtlas, masks: PartMasks, choice: ReferenceChoice, *, verbose: bool
+    subject: Subject,
+    layer: LayerAtlas,
+    masks: PartMasks,
+    choice: ReferenceChoice,
+    *,
+    checkpoint: Path | None,
+    verbose: bool,
 ) -> ConceptLocalisation:
     """Return the localisation of concepts by part; see `crp_kit.evaluation.Evaluation.concept_localisation`."""
-    ids = range(layer.info.n_concepts) if choice.concept_ids is None else choice.concept_ids
-    rows: list[dict[str, Any]] = []
-    with Progress(len(ids), "localisation", unit="concept", verbose=verbose) as bar:
-        for number, concept in enumerate(ids):
-            references = find_references(
-                subject,
-                layer,
-                concept,
-                k=choice.k,
-                conditioned_on=choice.conditioned_on,
-                batch_size=choice.batch_size,
-                check=not number,
-            )
-            maps = [heatmap.double().numpy() for heatmap in references.heatmaps]
-            shown = [masks.of(int(sample), maps[row].shape) for row, sample in enumerate(references.table.sample)]
-            for part in shown[0]:
-                scores = _means(maps, [parts[part] for parts in shown])
-                rows.append({"concept": int(concept), "part": part, **scores})
+    check_origin(layer.file, subject)
+    ids = list(range(layer.info.n_concepts) if choice.concept_ids is None else choice.concept_ids)
+    settings = {"atlas": layer.file.header.lasting(), "masks": masks.identity, **vars(choice), "concept_ids": ids}
+    parts = []
+    with (
+        kept_in(checkpoint, lambda: identity_of(subject, "concept localisation", layer.name, settings)) as kept,
+        Progress(len(ids), "localisation", unit="concept", verbose=verbose) as bar,
+    ):
+        for concept in ids:
+            parts.append(kept.once(f"concept {concept}", partial(_by_part, subject, layer, masks, (choice, concept))))
             bar.update()
-    columns: dict[str, Any] = {name: np.array([row[name] for row in rows]) for name in rows[0]}
+    columns: dict[str, Any] = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     return ConceptLocalisation(**columns, layer=layer.name)
+
+
+def _by_part(subject: Subject, layer: LayerAtlas, masks: PartMasks, chosen: tuple[ReferenceChoice, int]) -> Parts:
+    """Return the scores of a concept by part, (part,) each."""
+    choice, concept = chosen
+    references = find_references(
+        subject,
+        layer,
+        concept,
+        k=choice.k,
+        conditioned_on=choice.conditioned_on,
+        batch_size=choice.batch_size,
+        check=False,
+    )
+    maps = [heatmap.double().numpy() for heatmap in references.heatmaps]
+    shown = [masks.of(int(sample), maps[row].shape) for row, sample in enumerate(references.table.sample)]
+    rows = [
+        {"concept": int(concept), "part": part, **_means(maps, [parts[part] for parts in shown])} for part in shown[0]
+    ]
+    return {name: np.array([row[name] for row in rows]) for name in rows[0]}
 
 
 def _means(maps: Sequence[Floats], masks: Sequence[npt.NDArray[np.bool_]]) -> dict[str, float]:

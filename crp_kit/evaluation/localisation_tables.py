@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from ..drawing import plots, png_of
+from ..drawing import plots
 from ..result_table import Column, Table, not_a_column
 from ..statistics.intervals import mean_of_known
 from ..statistics.localisation import LocalisationScores
+from .shown import ShownResult
 
 if TYPE_CHECKING:
     from ..drawing import Figure
@@ -52,8 +53,8 @@ class LocalisationTable(Table):
     above_high: Column
 
 
-@dataclass(frozen=True, eq=False)
-class Localisation:
+@dataclass(frozen=True, eq=False, repr=False)
+class Localisation(ShownResult):
     """Scores of the heatmaps of samples against their masks.
 
     Parameters
@@ -74,6 +75,10 @@ class Localisation:
     confidence: float = 0.95
 
     @property
+    def heading(self) -> str:
+        return f"Localisation of {len(self.samples)} samples"
+
+    @property
     def table(self) -> LocalisationTable:
         """Means over the samples."""
         rows = []
@@ -89,14 +94,6 @@ class Localisation:
         """Return a figure: the mean of each score, and what it has by chance."""
         figure: Figure = plots().localisation(self.table)
         return figure
-
-    def __repr__(self) -> str:
-        settings = ", ".join(f"{name} {value}" for name, value in self.settings.items())
-        return f"Localisation of {len(self.samples)} samples; {settings}\n{self.table!r}"
-
-    def _repr_png_(self) -> bytes:
-        """Show the figure in a notebook."""
-        return png_of(self.plot())
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -147,7 +144,3 @@ class ConceptLocalisation(Table):
         """Return a figure: the share of relevance above the share of the image, by concept and part."""
         figure: Figure = plots().concept_localisation(self)
         return figure
-
-    def _repr_png_(self) -> bytes:
-        """Show the figure in a notebook."""
-        return png_of(self.plot())

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from ..attribution.subject import Subject
 from ..targets import Target
+from .base import EvaluationBase, layer_of
 from .localisation import ReferenceChoice, concept_localisation, localisation
 from .localisation_tables import ConceptLocalisation, Localisation
 from .part_masks import MaskFunction, PartMasks
@@ -19,10 +19,8 @@ if TYPE_CHECKING:
 __all__ = ["MapEvaluations"]
 
 
-class MapEvaluations:
+class MapEvaluations(EvaluationBase):
     """Evaluations of heatmaps."""
-
-    _subject: Subject
 
     def localisation(
         self,
@@ -75,9 +73,8 @@ class MapEvaluations:
         (np.str_('mass'), True)
         """
         choice = SampleChoice.of(self._subject, target, limit, batch_size)
-        return localisation(
-            self._subject, PartMasks(self._subject.samples.dataset, masks, parts), choice, verbose=verbose
-        )
+        known = PartMasks(self._subject.samples.dataset, masks, parts)
+        return localisation(self._subject, known, choice, checkpoint=self._checkpoint, verbose=verbose)
 
     def concept_localisation(
         self,
@@ -142,8 +139,9 @@ class MapEvaluations:
         """
         return concept_localisation(
             self._subject,
-            atlas[layer],
+            layer_of(atlas, layer),
             PartMasks(self._subject.samples.dataset, masks, parts),
             ReferenceChoice(concept_ids, k, conditioned_on, batch_size),
+            checkpoint=self._checkpoint,
             verbose=verbose,
         )

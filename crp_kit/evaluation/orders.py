@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import InputError
+from ..errors import CrpKitError, InputError
 from .layer_batch import LayerBatch
 
 __all__ = ["PROTOTYPE", "RANDOM", "Order", "OrderFunction", "Orders", "Scores", "class_prototypes", "random_orders"]
@@ -65,6 +65,13 @@ class Orders:
     orders : sequence of str, or dict
         Names of orders; in a dictionary, by a name of the user's own, also functions and arrays.
 
+    Attributes
+    ----------
+    names, random : tuple of str
+        Names of all orders, and of those that are random.
+    identity : dict
+        Orders by name, as they were asked for.
+
     Raises
     ------
     InputError
@@ -72,6 +79,11 @@ class Orders:
     """
 
     def __init__(self, orders: Sequence[str] | Mapping[str, OrderFunction | npt.ArrayLike | str]) -> None:
+        if not isinstance(orders, (Mapping, Sequence)):
+            raise InputError(
+                f"orders is names such as ('relevance', 'random'), or a dictionary of orders by name; got "
+                f"{type(orders).__name__}"
+            )
         asked = dict(orders) if isinstance(orders, Mapping) else {name: name for name in _names(orders)}
         if not asked:
             raise InputError("give at least one order, such as 'relevance'")
@@ -79,6 +91,7 @@ class Orders:
         self.needs_prototypes = any(_is_word(order, PROTOTYPE) for order in asked.values())
         self._functions = {str(name): _function(order) for name, order in asked.items() if not _is_word(order, RANDOM)}
         self.names = tuple(map(str, asked))
+        self.identity = asked
 
     def ranked(self, name: str, scores: Scores) -> Order:
         """Return the concepts in an order, which is not random, for each sample: (sample, concept).
@@ -86,10 +99,15 @@ class Orders:
         Raises
         ------
         InputError
-            If it is something else than each concept once.
+            If a function of the user's own fails, or it is something else than each concept once.
         """
         shape = len(scores.batch.samples), scores.batch.n_concepts
-        order = np.asarray(self._functions[name](scores))
+        try:
+            order = np.asarray(self._functions[name](scores))
+        except CrpKitError:
+            raise
+        except Exception as error:  # of the user's own
+            raise InputError(f"the order {name!r} fails: {type(error).__name__}: {error}") from error
         whole = np.broadcast_to(order, shape) if order.shape == shape[1:] else order
         if whole.shape != shape or not np.array_equal(np.sort(whole, 1), np.tile(np.arange(shape[1]), (shape[0], 1))):
             raise InputError(

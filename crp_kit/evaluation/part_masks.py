@@ -30,10 +30,15 @@ class PartMasks:
     parts : sequence of str, optional
         Names of the parts that count; all by default.
 
+    Attributes
+    ----------
+    identity : tuple
+        What was asked for.
+
     Raises
     ------
     InputError
-        If there are no masks, or a part is chosen that is none of the data's.
+        If there are no masks, `parts` is something else, or a part is chosen that is none of the data's.
     """
 
     def __init__(self, dataset: Any, masks: MaskFunction | None, parts: Sequence[str] | None) -> None:
@@ -45,7 +50,9 @@ class PartMasks:
             )
         if not callable(own):
             raise InputError(f"masks is a function from the number of a sample to its mask; got {type(own).__name__}")
-        self._masks = own
+        if parts is not None and not isinstance(parts, (str, Sequence)):
+            raise InputError(f"parts is names of parts, such as ('head', 'tail'); got {parts!r}")
+        self._masks, self.identity = own, (masks, parts)
         self._names = tuple(map(str, getattr(_inner(dataset), "parts", ()))) if masks is None else ()
         self._chosen = (parts,) if isinstance(parts, str) else None if parts is None else tuple(parts)
         if self._names:

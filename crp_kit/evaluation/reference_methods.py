@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ..atlas.query.references import find_references
-from ..attribution.subject import Subject
+from ..errors import InputError
+from .base import EvaluationBase, layer_of
 from .clarity_table import ClarityOptions, ClarityTable, EmbeddingFunction, concept_clarity
 from .split_concept import SplitConcept, split_concept
 
@@ -17,10 +18,8 @@ if TYPE_CHECKING:
 __all__ = ["ReferenceEvaluations"]
 
 
-class ReferenceEvaluations:
+class ReferenceEvaluations(EvaluationBase):
     """Evaluations of concepts by their reference samples."""
-
-    _subject: Subject
 
     def split_concept(
         self,
@@ -73,7 +72,8 @@ class ReferenceEvaluations:
         UnknownLayerError, ConceptRangeError, UnreachableLayerError
             If there is no such layer or concept, or no relevance arrives at the lower layer.
         InputError
-            If fewer samples differ than units are asked for, or a sample cannot be used.
+            If fewer samples differ than units are asked for, the lower layer is the layer itself, or a sample cannot be
+            used.
         CrpKitError
             If scikit-learn is not installed.
 
@@ -93,10 +93,13 @@ class ReferenceEvaluations:
         >>> int(split.table.n.sum())
         16
         """
+        of_layer = layer_of(atlas, layer)
+        if lower_layer == layer:
+            raise InputError(f"lower_layer is a node below {layer!r}, and not {layer!r} itself")
         references = find_references(
-            self._subject, atlas[layer], concept, mode=mode, k=k, conditioned_on="layer", batch_size=batch_size
+            self._subject, of_layer, concept, mode=mode, k=k, conditioned_on="layer", batch_size=batch_size
         )
-        return split_concept(self._subject, references, atlas[layer], lower_layer, n=n, seed=seed)
+        return split_concept(self._subject, references, of_layer, lower_layer, n=n, seed=seed)
 
     def clarity(
         self,
@@ -146,4 +149,4 @@ class ReferenceEvaluations:
         M. Dreyer et al., Mechanistic understanding and validation of large AI models with SemanticLens, Nature Machine
         Intelligence 7, 2025.
         """
-        return concept_clarity(self._subject, atlas[layer], embed, ClarityOptions(concept_ids, k, seed))
+        return concept_clarity(self._subject, layer_of(atlas, layer), embed, ClarityOptions(concept_ids, k, seed))

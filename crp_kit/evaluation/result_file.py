@@ -25,7 +25,7 @@ from .impact import ConceptImpact
 from .localisation_tables import ConceptLocalisation, Localisation
 from .robustness_tables import Randomisation, Sensitivity
 
-__all__ = ["Result", "StoredResult", "load_result", "save_result"]
+__all__ = ["Result", "StoredResult", "checked_path", "load_result", "save_result"]
 
 Result: TypeAlias = (
     FlippingCurves | ConceptImpact | Localisation | ConceptLocalisation | Randomisation | Sensitivity | CompositeTable
@@ -109,7 +109,7 @@ def load_result(path: str | Path) -> StoredResult:
     InputError
         If there is no such file, or it is something else.
     """
-    file = Path(path)
+    file = checked_path(path)
     check_file(file, "result")
     try:
         with zipfile.ZipFile(file) as archive:
@@ -125,6 +125,19 @@ def load_result(path: str | Path) -> StoredResult:
         return StoredResult(_decoded(header["result"], arrays), *digests)
     except Exception as error:  # a damaged file may fail in any way
         raise InputError(f"{file} is no result of an evaluation: {type(error).__name__}: {error}") from error
+
+
+def checked_path(path: str | Path) -> Path:
+    """Return the path that a name means.
+
+    Raises
+    ------
+    InputError
+        If it is no text and no path.
+    """
+    if not isinstance(path, (str, Path)):
+        raise InputError(f"a file is named by a text or a path; got {path!r}")
+    return Path(path)
 
 
 def _encoded(value: Any, name: str, arrays: dict[str, Any]) -> Any:

@@ -4,20 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..attribution.subject import Subject
 from ..targets import Target
-from .layer_batch import LayerPass
+from .base import EvaluationBase
 from .robustness import randomisation, sensitivity
 from .robustness_tables import Randomisation, Sensitivity
-from .sample_choice import SampleChoice
 
 __all__ = ["RobustnessEvaluations"]
 
 
-class RobustnessEvaluations:
+class RobustnessEvaluations(EvaluationBase):
     """Evaluations of whether relevance follows class and weights, and how much it follows noise."""
-
-    _subject: Subject
 
     def randomisation(
         self,
@@ -78,7 +74,7 @@ class RobustnessEvaluations:
         >>> bool(table.correlation[-1] < 0.5)
         True
         """
-        data = LayerPass(self._subject, layer, SampleChoice.of(self._subject, target, limit, batch_size))
+        data = self._pass(layer, target, limit, batch_size)
         return randomisation(data, stages=stages, seed=seed, verbose=verbose)
 
     def sensitivity(
@@ -133,5 +129,5 @@ class RobustnessEvaluations:
         >>> bool(table.distance[0] < table.distance[1])
         True
         """
-        data = LayerPass(self._subject, layer, SampleChoice.of(self._subject, target, limit, batch_size))
+        data = self._pass(layer, target, limit, batch_size)
         return sensitivity(data, noise, repeats=repeats, seed=seed, verbose=verbose)

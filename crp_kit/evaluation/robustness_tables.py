@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from ..drawing import plots, png_of
+from ..drawing import plots
 from ..result_table import Column, Table
 from ..statistics.intervals import mean_of_known
+from .shown import ShownResult
 
 if TYPE_CHECKING:
     from ..drawing import Figure
@@ -47,8 +48,8 @@ class RandomisationTable(Table):
     high: Column
 
 
-@dataclass(frozen=True, eq=False)
-class Randomisation:
+@dataclass(frozen=True, eq=False, repr=False)
+class Randomisation(ShownResult):
     """Rank correlation of shares of relevance, before and after the class or the weights change.
 
     Parameters
@@ -77,6 +78,10 @@ class Randomisation:
     confidence: float = 0.95
 
     @property
+    def heading(self) -> str:
+        return f"Randomisation at {self.layer!r}: {len(self.samples)} samples"
+
+    @property
     def table(self) -> RandomisationTable:
         """Means over the samples."""
         others = [] if self.other_class is None else [self.other_class]
@@ -90,14 +95,6 @@ class Randomisation:
         """Return a figure: the correlation over the number of modules without their weights."""
         figure: Figure = plots().randomisation(self)
         return figure
-
-    def __repr__(self) -> str:
-        settings = ", ".join(f"{name} {value}" for name, value in self.settings.items())
-        return f"Randomisation at {self.layer!r}: {len(self.samples)} samples; {settings}\n{self.table!r}"
-
-    def _repr_png_(self) -> bytes:
-        """Show the figure in a notebook."""
-        return png_of(self.plot())
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -131,8 +128,8 @@ class SensitivityTable(Table):
     same_class: Column
 
 
-@dataclass(frozen=True, eq=False)
-class Sensitivity:
+@dataclass(frozen=True, eq=False, repr=False)
+class Sensitivity(ShownResult):
     """Change of shares of relevance under seeded noise on the model's input.
 
     Parameters
@@ -160,6 +157,10 @@ class Sensitivity:
     confidence: float = 0.95
 
     @property
+    def heading(self) -> str:
+        return f"Sensitivity at {self.layer!r}: {len(self.samples)} samples"
+
+    @property
     def table(self) -> SensitivityTable:
         """Means over the samples."""
         columns: dict[str, Any] = {"noise": np.array(self.noise)}
@@ -175,11 +176,3 @@ class Sensitivity:
         """Return a figure: distance and rank correlation over the noise."""
         figure: Figure = plots().sensitivity(self)
         return figure
-
-    def __repr__(self) -> str:
-        settings = ", ".join(f"{name} {value}" for name, value in self.settings.items())
-        return f"Sensitivity at {self.layer!r}: {len(self.samples)} samples; {settings}\n{self.table!r}"
-
-    def _repr_png_(self) -> bytes:
-        """Show the figure in a notebook."""
-        return png_of(self.plot())

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from ..attribution.subject import Subject
 from ..checks import check_integer
 from ..data.batches import Batch, batches
@@ -87,7 +89,11 @@ def check_concept_ids(concept_ids: Sequence[int] | None) -> None:
     Raises
     ------
     InputError
-        If there is none.
+        If there is none, or it is no sequence.
     """
-    if concept_ids is not None and not len(concept_ids):
+    if concept_ids is None:
+        return
+    if isinstance(concept_ids, (str, bytes)) or not isinstance(concept_ids, (Sequence, np.ndarray, range)):
+        raise InputError(f"concept_ids is numbers of concepts, such as [3, 8]; got {concept_ids!r}")
+    if not len(concept_ids):
         raise InputError("concept_ids is empty; name at least one concept, or leave it out for all")

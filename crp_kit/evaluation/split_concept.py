@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,10 +17,11 @@ from ..attribution.layer_concepts import layer_concepts
 from ..attribution.subject import Subject
 from ..checks import check_integer
 from ..concepts import MixedConcept
-from ..drawing import plots, png_of
+from ..drawing import plots
 from ..errors import ConditionError, InputError
 from ..result_table import Column, Table
 from ..statistics.clarity import silhouette, unit_clusters
+from .shown import ShownResult
 
 if TYPE_CHECKING:
     from ..drawing import Figure
@@ -49,8 +51,8 @@ class UnitTable(Table):
     lower_concepts: Column
 
 
-@dataclass(frozen=True, eq=False)
-class SplitConcept:
+@dataclass(frozen=True, eq=False, repr=False)
+class SplitConcept(ShownResult):
     """A concept as virtual units, each with its own reference samples.
 
     Parameters
@@ -68,6 +70,16 @@ class SplitConcept:
     lower_layer: str
     vectors: Floats
     unit: npt.NDArray[np.int64]
+
+    @property
+    def heading(self) -> str:
+        of = self.references
+        return f"SplitConcept: concept {of.concept} of {of.layer!r} by {self.lower_layer!r}"
+
+    @property
+    def settings(self) -> Mapping[str, str]:  # type: ignore[override]
+        """How well its units are apart, in words."""
+        return {"separation": f"{self.separation:.2f}"}
 
     @property
     def separation(self) -> float:
@@ -108,15 +120,6 @@ class SplitConcept:
         """Return a figure of the reference samples of all units, one block below the other."""
         figure: Figure = plots().split_concept(self)
         return figure
-
-    def __repr__(self) -> str:
-        of = self.references
-        head = f"SplitConcept: concept {of.concept} of {of.layer!r} by {self.lower_layer!r}"
-        return f"{head}, separation {self.separation:.2f}\n{self.table!r}"
-
-    def _repr_png_(self) -> bytes:
-        """Show the units in a notebook."""
-        return png_of(self.plot())
 
 
 def split_concept(

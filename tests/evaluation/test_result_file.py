@@ -10,6 +10,7 @@ from shortcut_net import shortcut_study
 import crp_kit as crp
 from crp_kit.errors import InputError
 from crp_kit.evaluation import load_result
+from crp_kit.result_table import Table
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +42,21 @@ def test_every_result_comes_back_as_it_was(study: crp.Study, tmp_path: Path) -> 
     curves = study.evaluate.load(tmp_path / "flipping.npz")
     assert curves.changes["random"].shape == (2, 5, 3)
     assert study.evaluate.load(tmp_path / "randomisation.npz").stages == (("head", "branch"), ("stem",))
+
+
+def test_results_print_and_show_themselves_alike(study: crp.Study) -> None:
+    pytest.importorskip("pandas")
+    for name, result in results(study).items():
+        assert list(result.to_frame().columns), name
+        assert result.plot().axes, name
+        if isinstance(result, Table):
+            assert "<table" in result._repr_html_(), name
+            continue
+        words = [f"{key} {value}" for key, value in result.settings.items()]
+        assert repr(result).partition("\n")[0] == f"{result.heading}; {', '.join(words)}"
+        assert repr(result).endswith(repr(result.summary))
+        assert result.heading.startswith(type(result).__name__)
+        assert result._repr_png_().startswith(b"\x89PNG")
 
 
 def test_a_result_of_another_model_or_other_data_is_named(study: crp.Study, tmp_path: Path) -> None:

@@ -21,6 +21,8 @@ __all__ = ["concept_impact"]
 
 _BLUE, _ORANGE = "#0072b2", "#d55e00"
 _NAMED = 3
+_CORNERS = ((4, 3), "left"), ((-4, 3), "right"), ((4, -9), "left"), ((-4, -9), "right")
+"""Where the name of a concept is beside its point, by rank: neighbours are often similar."""
 _LETTERS = 40
 
 
@@ -41,8 +43,9 @@ def concept_impact(impact: ConceptImpact, *, width: float = 8.0) -> Figure:
         fmt="o", markersize=3.5, color=_BLUE, ecolor="#999999", elinewidth=0.8,
     )  # fmt: skip
     for row in range(min(_NAMED, len(table))):
-        at = float(table.relevance[row]), float(table.impact[row])
-        concepts.annotate(str(table.concept[row]), at, xytext=(4, 3), textcoords="offset points", fontsize="x-small")
+        at, (offset, side) = (float(table.relevance[row]), float(table.impact[row])), _CORNERS[row % len(_CORNERS)]
+        name = str(table.concept[row])
+        concepts.annotate(name, at, xytext=offset, textcoords="offset points", ha=side, fontsize="x-small")
     concepts.axhline(0, color=OUTLINE, linewidth=0.6)
     concepts.set_xlabel(literal(f"mean share of relevance, concepts of {shortened(impact.layer, _LETTERS)}"))
     concepts.set_ylabel(f"fall of the {impact.settings['output']} without it")

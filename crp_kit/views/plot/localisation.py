@@ -40,7 +40,7 @@ def localisation(table: LocalisationTable, *, width: float = 4.2) -> Figure:
     ax.set_xticks(at, [f"{row['score']}\n(n = {row['n']})" for row in table.rows()])
     ax.set_ylabel("mean over the samples")
     ax.set_ylim(0, max(1.0, float(np.nanmax(np.append(table.high, 1.0)))))
-    ax.legend(fontsize="small", frameon=False)
+    ax.legend(fontsize="small", frameon=False, loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0)
     ax.spines[["top", "right"]].set_visible(False)
     return figure
 
