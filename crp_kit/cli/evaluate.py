@@ -5,8 +5,10 @@ from __future__ import annotations
 import click
 
 from .evaluate_composites import composites
+from .evaluate_files import show
 from .evaluate_flipping import flipping, insertion
 from .evaluate_measures import impact, localisation, randomisation, sensitivity
+from .evaluate_references import clarity, concept_localisation, split_concept
 
 __all__ = ["evaluate"]
 
@@ -16,5 +18,17 @@ def evaluate() -> None:
     """Measure whether the concepts that relevance names matter to the model, and whether heatmaps are right."""
 
 
-for _command in (flipping, insertion, impact, localisation, randomisation, sensitivity, composites):
+for _command in (
+    flipping,
+    insertion,
+    impact,
+    localisation,
+    concept_localisation,
+    randomisation,
+    sensitivity,
+    split_concept,
+    clarity,
+    composites,
+    show,
+):
     evaluate.add_command(_command)

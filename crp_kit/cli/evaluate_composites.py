@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from ..errors import InputError
+from .evaluate_files import check_saving, evaluated, result_options
 from .evaluate_options import chosen_samples, sample_options, seed_option
 from .options import layer_option
 from .studies import study_of
@@ -27,6 +28,7 @@ __all__ = ["composites"]
 @click.option("--stages", type=click.IntRange(min=1), default=4, show_default=True, help="Of randomisation.")
 @seed_option
 @sample_options
+@result_options
 @figure_options
 def composites(**options: Any) -> None:
     """Print what presets of rules give on the same samples: flipping, localisation, randomisation, conservation, time.
@@ -38,18 +40,13 @@ def composites(**options: Any) -> None:
     The rules that flipping finds best come first. Localisation needs masks of the data. --composite plays no part.
     """  # noqa: D301
     check_table_output(options)
+    check_saving(options)
     samples = chosen_samples(options)
     study = study_of(options, needs_data=True)
     names, parts = (_listed(options, name) for name in ("composites", "parts"))
     settings = ("steps", "repeats", "stages", "seed")
-    table = study.evaluate.composites(
-        options["layer"],
-        names,
-        parts=parts,
-        verbose=sys.stderr.isatty(),
-        **samples,
-        **{name: options[name] for name in settings},
-    )
+    asked = {"parts": parts, "verbose": sys.stderr.isatty(), **samples, **{name: options[name] for name in settings}}
+    table = evaluated(study, options, lambda evaluate: evaluate.composites(options["layer"], names, **asked))
     print_table(table, options, table.plot)
 
 

@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from ..errors import InputError
+from .evaluate_files import check_saving, curve_table, evaluated, result_options
 from .evaluate_options import chosen_samples, replacement_options, sample_options
 from .studies import study_of
 from .study_options import study_options
 from .table_output import check_table_output, figure_options, print_table
 
 if TYPE_CHECKING:
-    from ..evaluation import FlippingCurves
-    from ..result_table import Table
+    from ..evaluation import Evaluation, FlippingCurves
 
 __all__ = ["flipping", "insertion"]
 
-_SETTINGS = ("baseline", "steps", "repeats", "seed")
+_SETTINGS = ("baseline", "steps", "repeats", "seed", "shard")
 _LAYER = "A layer of the model; crp-kit layers lists them. Repeatable."
 _STEPS = "Numbers of replaced concepts at which the output is measured, at most."
 _Command = TypeVar("_Command", bound=Callable[..., Any])
@@ -48,6 +49,11 @@ def _flipping_options(command: _Command) -> _Command:
             ),
             click.option("--repeats", type=click.IntRange(min=1), default=10, show_default=True, help="Random orders."),
             click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of random orders."),
+            click.option(
+                "--shard",
+                metavar="I/N",
+                help="Only this part of the samples, from 0/N on; crp-kit evaluate show joins what --save has kept.",
+            ),
             click.option("--curves", is_flag=True, help="Print the curves instead of the areas."),
         )
     ):
@@ -60,6 +66,7 @@ def _flipping_options(command: _Command) -> _Command:
 @_flipping_options
 @replacement_options
 @sample_options
+@result_options
 @figure_options
 def flipping(**options: Any) -> None:
     """Replace the concepts of a layer one after the other, and print how much the output falls.
@@ -79,6 +86,7 @@ def flipping(**options: Any) -> None:
 @_flipping_options
 @replacement_options
 @sample_options
+@result_options
 @figure_options
 def insertion(**options: Any) -> None:
     """Replace all concepts of a layer, give them back one after the other, and print how much the output rises.
@@ -94,6 +102,7 @@ def _print_curves(mode: str, options: dict[str, Any]) -> None:
     from ..views.plot import flipping_curves
 
     check_table_output(options)
+    check_saving(options)
     samples = chosen_samples(options)
     study = study_of(options, needs_data=True)
     names = [name.strip() for name in options["orders"].split(",")]
@@ -103,25 +112,24 @@ def _print_curves(mode: str, options: dict[str, Any]) -> None:
     for what, values in (("--layer", options["layers"]), ("--beside", rules)):
         if len(set(values)) < len(values):
             raise InputError(f"{what} names {max(values, key=list(values).count)!r} twice")
+    if options["save"] is not None and len(options["layers"]) * len(rules) > 1:
+        raise InputError("--save keeps one result: name one --layer, and no --beside")
+    asked = {
+        "orders": names,
+        "output": options["measure"],
+        "verbose": sys.stderr.isatty(),
+        **samples,
+        **{name: options[name] for name in _SETTINGS},
+    }
     results = [
-        getattr(study.replace(composite=composite).evaluate, mode)(
-            layer,
-            orders=names,
-            output=options["measure"],
-            verbose=sys.stderr.isatty(),
-            **samples,
-            **{name: options[name] for name in _SETTINGS},
-        )
+        evaluated(study.replace(composite=composite), options, partial(_curves, mode, layer, asked))
         for layer in options["layers"]
         for composite in rules
     ]
-    print_table(_table(results, whole=options["curves"]), options, lambda: flipping_curves(results))
+    print_table(curve_table(results, whole=options["curves"]), options, lambda: flipping_curves(results))
 
 
-def _table(results: Sequence[FlippingCurves], *, whole: bool) -> Table:
-    """Return curves or areas; of several results with their layers and composites."""
-    from ..evaluation import compared_areas, compared_curves
-
-    if len(results) > 1:
-        return compared_curves(results) if whole else compared_areas(results)
-    return results[0].table if whole else results[0].summary
+def _curves(mode: str, layer: str, asked: dict[str, Any], evaluate: Evaluation) -> FlippingCurves:
+    """Return the curves of flipping or insertion at a layer."""
+    curves: FlippingCurves = getattr(evaluate, mode)(layer, **asked)
+    return curves

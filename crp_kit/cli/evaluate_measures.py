@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from .concepts import ids_and_concepts
+from .evaluate_files import check_saving, evaluated, result_options
 from .evaluate_options import chosen_samples, replacement_options, sample_options, seed_option
 from .options import numbers
 from .studies import study_of
 from .study_options import study_options, study_options_without_concept
 from .table_output import check_table_output, figure_options, print_table
-
-if TYPE_CHECKING:
-    from ..evaluation import Evaluation
 
 __all__ = ["impact", "localisation", "randomisation", "sensitivity"]
 
@@ -28,9 +26,10 @@ _layer = click.option(
 def _measured(options: dict[str, Any], measure: Callable[..., Any]) -> Any:
     """Return what a measure gives for the samples that the options choose."""
     check_table_output(options)
+    check_saving(options)
     samples = chosen_samples(options)
-    evaluation: Evaluation = study_of(options, needs_data=True).evaluate
-    return measure(evaluation, **samples, verbose=sys.stderr.isatty())
+    study = study_of(options, needs_data=True)
+    return evaluated(study, options, lambda evaluation: measure(evaluation, **samples, verbose=sys.stderr.isatty()))
 
 
 @click.command(short_help="Replace each concept alone, and compare with its relevance.")
@@ -46,6 +45,7 @@ def _measured(options: dict[str, Any], measure: Callable[..., Any]) -> Any:
 @click.option("--concepts", "by_concept", is_flag=True, help="Print the concepts instead of the correlations.")
 @replacement_options
 @sample_options
+@result_options
 @figure_options
 def impact(**options: Any) -> None:
     """Replace each concept of a layer alone, and print how well relevance says how much the output falls.
@@ -67,6 +67,7 @@ def impact(**options: Any) -> None:
 @study_options
 @click.option("--parts", metavar="NAMES", help="Parts that make the mask, with commas between; all by default.")
 @sample_options
+@result_options
 @figure_options
 def localisation(**options: Any) -> None:
     """Print how much of the relevance of heatmaps is inside of the masks that the data has, beside chance.
@@ -88,6 +89,7 @@ def localisation(**options: Any) -> None:
 @click.option("--stages", type=click.IntRange(min=1), default=8, show_default=True, help="Groups of modules, at most.")
 @seed_option
 @sample_options
+@result_options
 @figure_options
 def randomisation(**options: Any) -> None:
     """Print how unlike shares of relevance become for another class, and as modules lose what they have learned.
@@ -119,6 +121,7 @@ def randomisation(**options: Any) -> None:
 @click.option("--repeats", type=click.IntRange(min=1), default=4, show_default=True, help="Noisy inputs of each level.")
 @seed_option
 @sample_options
+@result_options
 @figure_options
 def sensitivity(**options: Any) -> None:
     """Print how much shares of relevance change when noise is added to the model's input.
