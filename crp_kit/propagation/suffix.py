@@ -69,7 +69,7 @@ class Suffix:
     def _whole(self, values: torch.Tensor) -> torch.Tensor:
         """Return the outputs of whole forwards in which the node has the values of a row."""
         assert self.run.output_with is not None
-        self.run.runtime.say(
+        self.run.runtime.warn_once(
             f"what follows from {self.run.graph.label(self.ref)!r} is read in Python or compared: the whole forward "
             f"runs for each of its other values, which takes longer"
         )
