@@ -97,7 +97,7 @@ def model_of(name: str) -> tuple[nn.Module, torch.Tensor]:
     if name in DETECTORS:
         return family(name), pictures(1)
     if name in heads():
-        return Heads(name), pictures(1)[:, :, :16, :24]
+        return Heads(name), pictures(1)[:, :, :16, : 16 if name == "yolo" else 24]
     if name == "unet":
         torch.manual_seed(5)
         net = UNet().double().eval()

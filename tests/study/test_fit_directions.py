@@ -18,6 +18,7 @@ from torch import nn
 import crp_kit as crp
 from crp_kit import DictionaryConcept, DirectionConcept, Study
 from crp_kit.concepts import NearestCentre, NonNegativeCode
+from crp_kit.data import ShapesDataset, demo_preprocess, demo_resnet
 from crp_kit.errors import ConditionError, InputError
 from crp_kit.statistics.subspaces import SecondMoments
 
@@ -86,6 +87,26 @@ def test_no_other_directions_carry_more_relevance_than_those_of_prca(n: int) -> 
     pca = carried(study().fit_directions(LAYER, "pca", n).directions)  # type: ignore[union-attr]
     drawn = [carried(np.linalg.qr(normal(CHANNELS, n, seed=seed).numpy())[0].T) for seed in range(200)]
     assert own >= max(pca, *drawn) - 1e-12
+
+
+def test_on_the_demo_no_directions_carry_more_relevance_than_those_of_prca() -> None:
+    """By the shares that conditions have, under other rules than LRP-0, against PCA and directions that are drawn."""
+    layer, data, n = "layer2.1.relu_1", ShapesDataset(8), 3
+    own = Study(demo_resnet().double(), data, preprocess=demo_preprocess)
+    images, labels = data.batch(range(len(data)))
+    sets = [{"y": [label]} for label in labels.tolist()]
+
+    def carries(directions: torch.Tensor) -> float:
+        attr = own(images, sets, record_layer=[layer], mask_map=DirectionConcept(directions), pairing="zip")
+        return float(attr.by_concept[layer][:, : len(directions)].sum())
+
+    prca, pca = (own.fit_directions(layer, method, n).directions for method in ("prca", "pca"))  # type: ignore[arg-type, union-attr]
+    others = [torch.linalg.qr(normal(32, n, seed=seed)).Q.T for seed in range(4)]
+    near = [torch.linalg.qr((prca + 0.02 * normal(n, 32, seed=seed)).T).Q.T for seed in range(2)]
+    most = carries(prca)
+    assert most > 1.05 * max(map(carries, others))
+    assert most > carries(pca)
+    assert most > max(map(carries, near))
 
 
 def test_the_relevance_of_prca_directions_is_what_the_subspace_carries() -> None:
