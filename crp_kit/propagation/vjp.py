@@ -8,11 +8,13 @@ rows of a call go through one backward under ``torch.vmap``, which fails for som
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 
+from ..errors import ModelError
 from ..graph.graph import Node, Ref
 from ..graph.nested import mapped
 
@@ -38,11 +40,11 @@ class Transposed:
     def __init__(
         self, func: Callable[..., list[torch.Tensor]], inputs: Sequence[torch.Tensor], *, of: Node | torch.nn.Module
     ) -> None:
-        with torch.enable_grad():
-            self._leaves = [value.detach().requires_grad_() for value in inputs]
+        self._of = of
+        self._leaves = [value.detach().requires_grad_() for value in inputs]
+        with torch.enable_grad(), self._explained():
             self._live = func(*self._leaves)
         self.outputs = [output.detach() for output in self._live]
-        self._of = of
         self._batched: bool | None = None
 
     def __call__(self, message: Sequence[torch.Tensor | None]) -> tuple[torch.Tensor, ...]:
@@ -66,11 +68,28 @@ class Transposed:
         if not pairs:
             return tuple(map(torch.zeros_like, self._leaves))
         outputs, seeds = zip(*pairs, strict=True)
-        gradients = torch.autograd.grad(outputs, self._leaves, seeds, retain_graph=True, allow_unused=True)
+        with self._explained():
+            gradients = torch.autograd.grad(outputs, self._leaves, seeds, retain_graph=True, allow_unused=True)
         return tuple(
             torch.zeros_like(leaf) if gradient is None else gradient
             for leaf, gradient in zip(self._leaves, gradients, strict=True)
         )
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Let an operation without a derivative be an error that says what to do."""
+        try:
+            yield
+        except torch.cuda.OutOfMemoryError:
+            raise
+        except RuntimeError as error:
+            if not isinstance(self._of, Node) or "vmap" in str(error):
+                raise
+            raise ModelError(
+                f"torch cannot differentiate the operation {self._of.op} at {self._of.name!r}, so that no relevance "
+                f"passes there: {str(error).splitlines()[0]}; register its gradient, write it otherwise, or "
+                f"give it a rule with crp_kit.register_operation"
+            ) from error
 
     def _together(self, full: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
         pulled: tuple[torch.Tensor, ...] = torch.vmap(self._pull)(full)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 
 import pytest
@@ -12,7 +13,8 @@ from torch import nn
 from torchvision import ops
 from zennit.composites import LayerMapComposite
 
-from crp_kit import CondAttribution
+from crp_kit import CondAttribution, CrpKitWarning
+from crp_kit.errors import ModelError
 
 Form = Callable[[torch.Tensor], torch.Tensor]
 
@@ -153,6 +155,9 @@ SELECTING: dict[str, Form] = {
     "product of matrices": lambda a: torch.stack(
         [torch.linalg.multi_dot([torch.ones(2, 3).to(a), one, one.detach().T]) for one in a]
     ),
+    "product with a sparse matrix": lambda a: torch.stack(
+        [torch.sparse.mm(torch.ones(3, 3).tril().to(a).to_sparse(), one) for one in a]
+    ),
     "special gate": lambda a: a * torch.special.expit(a).detach(),
 }  # fmt: skip
 
@@ -203,3 +208,21 @@ def test_an_operation_without_a_rule_passes_its_gradient_and_is_named(form: Form
     with pytest.warns(UserWarning, match=f"at '{named}'.*plain gradient"):
         _, without_rule = relevance(form, x, lrp_0())
     assert without_rule == (named,)
+
+
+def test_an_operation_that_torch_cannot_differentiate_is_an_error_with_its_name() -> None:
+    def reduced(a: torch.Tensor) -> torch.Tensor:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch advises scatter_reduce, which has a gradient
+            return a.scatter(1, torch.zeros(len(a), 1, 6, dtype=torch.long), a[:, :1], reduce="add")
+
+    for targets in ([0], [0, 1]):
+        with pytest.raises(ModelError, match="cannot differentiate the operation scatter at 'scatter'"):
+            CondAttribution(Around(reduced).eval())(torch.randn(1, 5), [{"y": [t]} for t in targets], lrp_0())
+
+
+def test_a_sparse_signal_hides_what_is_computed_and_is_named() -> None:
+    with pytest.warns(CrpKitWarning, match="cannot be looked into"):
+        found, named = relevance(lambda a: a + a.to_sparse().to_dense(), torch.randn(2, 5), lrp_0())
+    assert named == ("opaque",)
+    assert bool(found.isfinite().all())

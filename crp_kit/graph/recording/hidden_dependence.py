@@ -64,8 +64,8 @@ class Detector:
                 raise UnseenDependenceError(path)
 
     def check_real(self, outputs: Iterable[torch.Tensor], path: str) -> None:
-        """Make sure that nothing that depends on the input is complex, of which no relevance can be seen."""
-        if any(map(torch.is_complex, outputs)):
+        """Make sure that nothing that depends on the input is complex or sparse, of which no relevance can be seen."""
+        if any(value.is_complex() or value.layout is not torch.strided for value in outputs):
             raise UnseenDependenceError(path)
 
     def _depends(self, value: torch.Tensor) -> bool:
