@@ -17,6 +17,13 @@ __all__ = ["AXES", "open_array"]
 
 AXES = {1: "(channel, time)", 2: "(channel, height, width)", 3: "(channel, depth, height, width)"}
 """What a sample is, by the number of axes behind its channels."""
+_OF_IMAGES = 2
+_SAID = "; a model of {} says so with Preprocess(shape={}, mean=..., std=...)"
+_SHAPES = {
+    2: _SAID.format("signals", "(time,)"),
+    4: _SAID.format("volumes", "(depth, height, width)"),
+}
+"""What an array that is no image may be, by the number of its axes."""
 
 
 def open_array(path: str | Path, *, channels: int, axes: int) -> torch.Tensor:
@@ -49,6 +56,7 @@ def open_array(path: str | Path, *, channels: int, axes: int) -> torch.Tensor:
         raise InputError(
             f"{str(path)!r} holds an array of shape {array.shape}; the model takes {AXES[axes]} with {channels} "
             f"channel{'s' * (channels > 1)}, as mean and std of its Preprocess say"
+            f"{_SHAPES.get(array.ndim, '') if axes == _OF_IMAGES else ''}"
         )
     with np.errstate(over="ignore"):
         sample = torch.from_numpy(array.astype(np.float32))

@@ -393,6 +393,7 @@ def test_a_model_of_signals_is_looked_at_by_its_own_shape(folder: Path) -> None:
             "a.npy",
             r"'a.npy' holds an array of shape (1, 40); the model takes (channel, depth, height, width)",
         ),
+        ("four", "a.npy", "a model of signals says so with Preprocess(shape=(time,), mean=..., std=...)"),
         ("grey", "b.npy", "'b.npy' is a folder; name the arrays in it"),
     ],
 )
