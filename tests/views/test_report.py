@@ -233,9 +233,9 @@ class TestTheData:
 
     def test_a_class_is_compared_with_others_as_the_atlas_answers(self, site: Path, atlas: crp.ConceptAtlas) -> None:
         for number, name in enumerate(LAYERS):
-            pages = data_of(site, "classes-0")
-            assert {other for other, _ in pages[1][number]["compared"]} == {0, 2, 3}
-            for other, rows in pages[1][number]["compared"]:
+            compared = data_of(site, "classes-0")[1]["layers"][number]["compared"]
+            assert {other for other, _ in compared} == {0, 2, 3}
+            for other, rows in compared:
                 table = atlas[name].relevance.contrast(1, other).taken(slice(12))
                 assert [row[0] for row in rows] == table.concept.tolist()
                 for place, column in enumerate(("mean_a", "mean_b", "q", "g"), start=1):
