@@ -61,8 +61,16 @@ def check_sample(path: Path) -> None:
     check_file(path, "array" if path.suffix.lower() == ".npy" else "image")
 
 
-def check_free(path: Path, *, replace: bool) -> None:
+def check_free(path: Path, *, replace: bool, instead_of: os.stat_result | None = None) -> None:
     """Make sure that a file may get a name: nothing but an ordinary file is ever replaced.
+
+    Parameters
+    ----------
+    path : Path
+    replace : bool
+        Whether an ordinary file may be replaced.
+    instead_of : os.stat_result, optional
+        The state that it has to have then.
 
     Raises
     ------
@@ -70,9 +78,10 @@ def check_free(path: Path, *, replace: bool) -> None:
         If there is a link, a folder, a pipe or a device of this name, or a file and it may not be replaced.
     """
     try:
-        mode = path.lstat().st_mode
+        state = path.lstat()
     except FileNotFoundError:
         return
+    mode = state.st_mode
     if stat.S_ISLNK(mode):
         raise FileExistsError(errno.EEXIST, "it is a symbolic link; name the file that it leads to", str(path))
     if stat.S_ISDIR(mode):
@@ -82,6 +91,13 @@ def check_free(path: Path, *, replace: bool) -> None:
         raise FileExistsError(errno.EEXIST, f"it is {noun} and no file; choose another name", str(path))
     if not replace:
         raise FileExistsError(errno.EEXIST, "a file of this name has appeared meanwhile", str(path))
+    if instead_of is not None and _version(state) != _version(instead_of):
+        raise FileExistsError(errno.EEXIST, "it has been changed or replaced meanwhile; do this again", str(path))
+
+
+def _version(state: os.stat_result) -> tuple[int, ...]:
+    """Return what differs between two files, and between two contents of one."""
+    return state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns
 
 
 def error_reason(error: Exception) -> str:
@@ -95,7 +111,9 @@ def error_reason(error: Exception) -> str:
 
 
 @contextmanager
-def atomic_file(path: Path, *, beside: Path | None = None, replace: bool = True) -> Iterator[Path]:
+def atomic_file(
+    path: Path, *, beside: Path | None = None, replace: bool = True, instead_of: os.stat_result | None = None
+) -> Iterator[Path]:
     """Yield a path to write to, which takes the place of `path` at the end; after an error it is removed.
 
     So `path` holds a whole file at any moment, the earlier one or the new one, also after a loss of power. Signals are
@@ -109,6 +127,8 @@ def atomic_file(path: Path, *, beside: Path | None = None, replace: bool = True)
         is used again after a kill, and needs a caller who keeps other processes away and owns its folder.
     replace : bool, optional
         Whether an ordinary file may be replaced. If not, a file that has appeared meanwhile is kept.
+    instead_of : os.stat_result, optional
+        The state of the file that is replaced, whose permissions the new one gets; one that has changed is kept.
 
     Raises
     ------
@@ -128,7 +148,10 @@ def atomic_file(path: Path, *, beside: Path | None = None, replace: bool = True)
         with interrupts.leftover(beside):
             try:
                 yield beside
+                if instead_of is not None:
+                    beside.chmod(stat.S_IMODE(instead_of.st_mode))
                 _sync(beside)
+                check_free(path, replace=replace, instead_of=instead_of)
                 _take_name(beside, path, replace=replace)
                 if os.name == "posix":  # elsewhere a folder cannot be opened
                     _sync(path.parent)
@@ -138,7 +161,6 @@ def atomic_file(path: Path, *, beside: Path | None = None, replace: bool = True)
 
 def _take_name(beside: Path, path: Path, *, replace: bool) -> None:
     """Give a file its final name."""
-    check_free(path, replace=replace)
     if not replace:
         try:
             os.link(beside, path)  # unlike a renaming it never replaces what is there

@@ -38,12 +38,12 @@ class WorkingFolder:
     Parameters
     ----------
     path : Path
-    names : collection of str
-        Files and folders that crp-kit makes in it.
+    files, folders : collection of str
+        What crp-kit makes in it.
     """
 
-    def __init__(self, path: Path, names: Collection[str]) -> None:
-        self.path, self._names = path, tuple(names)
+    def __init__(self, path: Path, files: Collection[str] = (), folders: Collection[str] = ()) -> None:
+        self.path, self._files, self._folders = path, tuple(files), tuple(folders)
         self._file: IO[bytes] | None = None
         self._kept = False
 
@@ -61,7 +61,7 @@ class WorkingFolder:
         BlockingIOError
             If another process has locked it.
         InputError
-            If it is not crp-kit's, or holds links under names that crp-kit writes to.
+            If it is not crp-kit's, or holds something else than crp-kit makes under one of its names.
         OSError
             If it cannot be made or locked.
         """
@@ -111,7 +111,9 @@ class WorkingFolder:
     def _check_free(self, mark: bytes, *, fresh: bool, adopt: bool) -> None:
         """Refuse a folder without a mark that holds what crp-kit would take for its own."""
         names = set(os.listdir(self.path)) - {_LOCK}
-        taken = names & set(self._names) if fresh else names  # a killed process leaves a lock without a mark, alone
+        taken = (
+            names & {*self._files, *self._folders} if fresh else names
+        )  # a killed process leaves a lock without a mark, alone
         if mark or (taken and not (fresh and adopt)):
             raise InputError(self._foreign(sorted(taken or {_LOCK})[0]))
 
@@ -119,21 +121,21 @@ class WorkingFolder:
         return f"{self.path} was not made by crp-kit (it holds {name}) and is kept; move it, or choose another name"
 
     def _check_names(self) -> None:
-        for name in self._names:
-            if self._path_of(name).is_symlink():
-                raise InputError(f"{self._path_of(name)} is a link, which crp-kit did not make; remove it")
+        for names, is_ours in ((self._files, stat.S_ISREG), (self._folders, stat.S_ISDIR)):
+            for path in map(self._path_of, names):
+                if os.path.lexists(path) and not is_ours(path.lstat().st_mode):
+                    raise InputError(f"{path} is something that crp-kit did not make, and is kept; move it")
 
     def _path_of(self, name: str) -> Path:
         return self.path / name
 
     def clear(self) -> None:
         """Remove crp-kit's files and folders from it."""
-        for name in self._names:
-            path = self._path_of(name)
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path, ignore_errors=True)
-            else:
+        for path in map(self._path_of, self._files):
+            with suppress(IsADirectoryError, PermissionError):  # a folder, which is not ours
                 path.unlink(missing_ok=True)
+        for path in map(self._path_of, self._folders):
+            shutil.rmtree(path, ignore_errors=True)
 
     def release(self, *, remove: bool) -> None:
         """Let others lock it; before that, remove what is crp-kit's, and the folder if it made it and it is empty."""
@@ -220,7 +222,7 @@ def atomic_folder(path: Path, check: Callable[[Path], object]) -> Iterator[Path]
         If it cannot be written.
     """
     path = Path(os.path.abspath(path))
-    work = WorkingFolder(path.with_name(f".{path.name}.partial"), ("new", "before"))
+    work = WorkingFolder(path.with_name(f".{path.name}.partial"), folders=("new", "before"))
     new, before = work.path / "new", work.path / "before"
     with Interrupts():
         work.acquire()

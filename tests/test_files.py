@@ -2,6 +2,7 @@
 
 import os
 import signal
+import stat
 from pathlib import Path
 
 import pytest
@@ -102,3 +103,29 @@ def test_space_is_taken_at_once_or_refused(tmp_path: Path, monkeypatch: pytest.M
     with limited(1 << 20), pytest.raises(OSError, match="File too large"):
         reserved_file(tmp_path, 3 << 20)
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("how", ["edited", "replaced", "gone"])
+def test_a_file_is_replaced_in_the_state_in_which_it_was_read_alone(tmp_path: Path, how: str) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("read")
+    path.chmod(0o640)
+    state = path.stat()
+    with atomic_file(path, instead_of=state) as beside:
+        beside.write_text("ours")
+    assert path.read_text() == "ours"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o640
+    state = path.stat()
+    if how == "gone":
+        path.unlink()
+        with atomic_file(path, instead_of=state) as beside:
+            beside.write_text("ours again")
+        assert path.read_text() == "ours again"
+        return
+    with pytest.raises(FileExistsError, match="meanwhile"), atomic_file(path, instead_of=state) as beside:  # noqa: PT012
+        beside.write_text("ours")
+        other = path if how == "edited" else tmp_path / "b.txt"
+        other.write_text("theirs")
+        os.replace(other, path)
+    assert path.read_text() == "theirs"
+    assert os.listdir(tmp_path) == ["a.txt"]

@@ -16,7 +16,7 @@ NAMES = ("checkpoint.h5", "new")
 
 
 def working(path: Path) -> WorkingFolder:
-    return WorkingFolder(path, NAMES)
+    return WorkingFolder(path, NAMES[:1], NAMES[1:])
 
 
 def test_a_folder_goes_with_its_own_files(tmp_path: Path) -> None:
@@ -103,15 +103,36 @@ def test_something_else_of_its_name_is_refused(tmp_path: Path, kind: str) -> Non
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_links_under_our_names_are_refused(tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize("kind", ["link", "other", "fifo"])
+def test_something_else_under_our_names_is_refused_and_kept(tmp_path: Path, name: str, kind: str) -> None:
     folder = working(tmp_path / "work")
     folder.acquire()
     folder.close()
-    (tmp_path / "precious").write_text("theirs")
-    (folder.path / name).symlink_to(tmp_path / "precious")
-    with pytest.raises(InputError, match=f"{name} is a link, which crp-kit did not make; remove it"):
+    theirs, precious = folder.path / name, tmp_path / "precious"
+    precious.write_text("theirs")
+    if kind == "link":
+        theirs.symlink_to(precious)
+    elif kind == "fifo":
+        os.mkfifo(theirs)
+    elif name == "new":
+        theirs.write_text("theirs")
+    else:
+        theirs.mkdir()
+        (theirs / "thesis.txt").write_text("three years")
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(InputError, match=f"{name} is something that crp-kit did not make, and is kept; move it"):
         working(folder.path).acquire()
-    assert (tmp_path / "precious").read_text() == "theirs"
+    assert sorted(tmp_path.rglob("*")) == before
+    assert precious.read_text() == "theirs"
+
+
+def test_a_folder_that_appears_under_the_name_of_our_file_is_kept(tmp_path: Path) -> None:
+    folder = working(tmp_path / "work")
+    folder.acquire()
+    (folder.path / "checkpoint.h5").mkdir()
+    (folder.path / "checkpoint.h5" / "thesis.txt").write_text("three years")
+    folder.release(remove=True)
+    assert (folder.path / "checkpoint.h5" / "thesis.txt").read_text() == "three years"
 
 
 def test_a_process_that_was_killed_before_the_mark_keeps_nobody_away(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from ..errors import InputError
 from .attribute_table import SampleNames, joined_columns
 from .file.attribute_columns import ATTRIBUTES, AttributeColumn, StoredAttributes, add_attributes
-from .file.copied_tree import rewrite
+from .file.copied_tree import check_rewritable, rewrite
 from .file.file_tree import Tree
 from .file.hdf5_reader import H5File
 from .file.reader import open_atlas
@@ -57,7 +57,8 @@ def annotate_atlas(
         If the attributes are something else, an id is of no sample or of several, two are of one sample, a sample has
         no row, or the atlas has an attribute of this name already.
     AtlasError
-        If there is no such atlas, it is not complete or damaged, or it cannot be written; it is kept as it was.
+        If there is no such atlas, it is not complete or damaged, cannot be written, or has been changed by another
+        process meanwhile; it is kept as it was.
 
     Examples
     --------
@@ -75,13 +76,14 @@ def annotate_atlas(
     """
     path = Path(path)
     with open_atlas(path) as file:
+        check_rewritable(file)
         added = joined_columns(attributes, _names(file), id_column)
         with file.explained():
             known = StoredAttributes(file).columns()
         twice = [name for name in added if name in known]
         if twice and not overwrite:
             raise InputError(f"{path} has the attribute {twice[0]!r} already; overwrite replaces it")
-        rewrite(file, path, lambda tree: _replace(tree, {**known, **added}))
+        rewrite(file, lambda tree: _replace(tree, {**known, **added}))
     return ConceptAtlas(path)
 
 

@@ -163,7 +163,8 @@ class AtlasBuilds(StudyBase):
         Raises
         ------
         AtlasError
-            If model, data, rules or settings are not those of the atlas, it is not complete, or cannot be written.
+            If model, data, rules or settings are not those of the atlas, it is not complete, cannot be written, or has
+            been changed by another process meanwhile.
         InputError
             If it has a matrix already, the matrix is too large, the function is missing, or a sample cannot be read any
             more.

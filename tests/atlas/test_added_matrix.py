@@ -9,6 +9,7 @@ from atlas_case import COMPOSITE, LAYERS, Labelled, build, datasets
 from test_attributes import Annotated
 
 import crp_kit as crp
+from crp_kit.atlas.build import added_matrix
 from crp_kit.data import demo_preprocess, demo_resnet
 from crp_kit.errors import AtlasError, InputError
 
@@ -119,3 +120,14 @@ def test_an_interruption_leaves_the_file_as_it_was(tmp_path: Path) -> None:
             study.add_matrix(atlas, verbose=False)
         assert atlas.path.read_bytes() == before
     assert [one.name for one in tmp_path.iterdir()] == ["a.h5"]
+
+
+def test_a_link_to_an_atlas_is_refused_before_the_pass(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    build(tmp_path / "a.h5", Labelled(COUNT), matrix=False).close()
+    (tmp_path / "link.h5").symlink_to("a.h5")
+    monkeypatch.setattr(added_matrix, "_filled", pytest.fail)
+    with (
+        crp.ConceptAtlas(tmp_path / "link.h5") as atlas,
+        pytest.raises(AtlasError, match="it is a symbolic link; name the file that it leads to"),
+    ):
+        study_of().add_matrix(atlas, verbose=False)

@@ -1,5 +1,7 @@
 """Attributes of samples: kept by a build, added to a finished atlas from CSV, frames and mappings, and nothing else."""
 
+import os
+import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from synthetic_pass import SyntheticPass
 from torch.utils.data import Subset
 
 import crp_kit as crp
+from crp_kit.atlas import annotate
 from crp_kit.atlas.annotate import annotate_atlas
 from crp_kit.atlas.file.attribute_columns import attribute_column
 from crp_kit.atlas.file.digests import noted_digests
@@ -246,6 +249,27 @@ def test_everything_else_in_the_file_is_the_same(path: Path) -> None:
         assert all(str(dict(file[name].attrs)) == str(attrs) for name, attrs in said.items())
     with open_atlas(path) as file:
         assert digests.items() <= noted_digests(file).items()
+
+
+def test_what_another_process_has_written_meanwhile_is_kept(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = annotate.rewrite
+
+    def late(*arguments: Any) -> None:
+        monkeypatch.setattr(annotate, "rewrite", real)
+        annotate_atlas(path, {"theirs": [0.5] * COUNT}).close()
+        real(*arguments)
+
+    monkeypatch.setattr(annotate, "rewrite", late)
+    with pytest.raises(AtlasError, match="changed or replaced meanwhile; do this again"):
+        annotate_atlas(path, {"ours": [1.5] * COUNT})
+    assert list(attributes(path)) == ["theirs"]
+    assert os.listdir(path.parent) == [path.name]
+
+
+def test_a_private_atlas_stays_private(path: Path) -> None:
+    path.chmod(0o600)
+    annotate_atlas(path, {"size": [0.5] * COUNT}).close()
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
 def test_attributes_are_added_replaced_only_if_that_is_wanted_and_keep_their_order(path: Path) -> None:

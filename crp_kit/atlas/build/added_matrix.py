@@ -13,7 +13,7 @@ from ...data.batches import Batch, batches
 from ...errors import AtlasError, CrpKitError, InputError
 from ...progress import Progress
 from ...targets import Target, parse_target
-from ..file.copied_tree import rewrite
+from ..file.copied_tree import check_rewritable, rewrite
 from ..file.file_tree import Tree
 from ..file.header import MODES, Mode, layer_path
 from ..file.reader import open_atlas, read_layers
@@ -47,6 +47,7 @@ def add_matrix(
     if atlas.header.matrix:
         raise InputError(f"{atlas.path} has a matrix already")
     with open_atlas(atlas.path) as file:
+        check_rewritable(file)
         check_origin(atlas, subject)
         settings = _settings(atlas, origin, matrix=matrix, target=target, num_workers=num_workers)
         prepared = _prepared(subject, atlas, settings)
@@ -56,7 +57,7 @@ def add_matrix(
             )
         with Progress(len(atlas.samples), "matrix", unit="image", verbose=verbose) as bar:
             matrices = _filled(prepared, atlas, bar, num_workers)
-        rewrite(file, atlas.path, lambda tree: _add(tree, prepared, matrices))
+        rewrite(file, lambda tree: _add(tree, prepared, matrices))
     return ConceptAtlas(atlas.path)
 
 

@@ -42,26 +42,31 @@ class BuildFolder:
         self.target, self.path = target, target.with_name(f"{target.name}{SUFFIX}")
         self.checkpoint, self.log = self.path / CHECKPOINT, self.path / LOG
         self._resume, self._overwrite = resume, overwrite
+        try:
+            self._check_names()
+        except OSError as error:
+            raise AtlasError(f"cannot write {target}: {error.strerror or error}") from error
+        self._folder = WorkingFolder(self.path, (CHECKPOINT, LOG, _NEW_CHECKPOINT, _NEW_FILE))
+
+    def _check_names(self) -> None:
+        """Look at the file's name and that of the checkpoint, which the system may refuse too, as one too long."""
+        target = self.target
         if not target.parent.is_dir():
             raise AtlasError(f"cannot write {target}: there is no folder {target.parent}; make it first")
-        if target.exists() and resume and not overwrite:
+        if target.exists() and self._resume and not self._overwrite:
             if not target.is_file():
                 raise AtlasError(f"cannot write {target}: it is no ordinary file; choose another name")
         else:
             self._check_target()
-        if self.checkpoint.exists() and not (overwrite or resume):
+        if self.checkpoint.exists() and not (self._overwrite or self._resume):
             raise AtlasError(
                 f"an interrupted build of {target} lies in {self.path}; resume continues it, overwrite starts again"
             )
-        self._folder = WorkingFolder(self.path, (CHECKPOINT, LOG, _NEW_CHECKPOINT, _NEW_FILE))
 
     def _check_target(self) -> None:
         if self.target.is_file() and not self.target.is_symlink() and not self._overwrite:
             raise AtlasError(f"{self.target} exists; overwrite replaces it, or choose another name")
-        try:
-            check_free(self.target, replace=self._overwrite)
-        except OSError as error:
-            raise AtlasError(f"cannot write {self.target}: {error.strerror or error}") from error
+        check_free(self.target, replace=self._overwrite)
 
     def __enter__(self) -> BuildFolder:
         try:

@@ -30,7 +30,8 @@ class FileBytes:
         self._file = open(path, "rb", buffering=0)  # noqa: SIM115 - closed by `close`
         weakref.finalize(self, self._file.close)  # an atlas that nobody closes is closed with its last user
         self._lock = threading.Lock()
-        self.size = os.fstat(self._file.fileno()).st_size
+        self.state = os.fstat(self._file.fileno())
+        self.size = self.state.st_size
         self._left = min(2 * self.size, _METADATA)  # twice: two threads may read the same part at once
 
     def close(self) -> None:

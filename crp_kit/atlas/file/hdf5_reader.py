@@ -11,6 +11,7 @@ opened.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -46,8 +47,11 @@ class H5File:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        if not path.exists():
-            raise AtlasError(f"no file {str(path)!r}")
+        try:
+            if not path.exists():
+                raise AtlasError(f"no file {str(path)!r}")
+        except OSError as error:
+            raise AtlasError(f"{str(path)!r} cannot be read: {error.strerror}") from error
         if path.is_dir():
             raise AtlasError(f"{str(path)!r} is a folder, not an atlas file")
         if not path.is_file():
@@ -77,6 +81,11 @@ class H5File:
 
     def close(self) -> None:
         self._bytes.close()
+
+    @property
+    def state(self) -> os.stat_result:
+        """The state of the file when it was opened."""
+        return self._bytes.state
 
     @contextmanager
     def explained(self) -> Iterator[None]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import io
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -25,7 +26,15 @@ _FORMAT = ("v110", "v110")
 T = TypeVar("T")
 
 
-def write_tree(path: Path, tree: Tree, *, compress: bool, beside: Path | None = None, replace: bool = True) -> None:
+def write_tree(
+    path: Path,
+    tree: Tree,
+    *,
+    compress: bool,
+    beside: Path | None = None,
+    replace: bool = True,
+    instead_of: os.stat_result | None = None,
+) -> None:
     """Write a file beside its place and rename it, so that its place holds a whole file at any moment, or none.
 
     It gets its name when it has been read again and holds what was to be written. A signal during that is noted, and
@@ -41,6 +50,8 @@ def write_tree(path: Path, tree: Tree, *, compress: bool, beside: Path | None = 
         Where to write, in a folder that is the caller's alone.
     replace : bool, optional
         Whether an earlier file may be replaced.
+    instead_of : os.stat_result, optional
+        The state of that file, whose permissions the new one gets; one that has changed meanwhile is kept.
 
     Raises
     ------
@@ -49,7 +60,10 @@ def write_tree(path: Path, tree: Tree, *, compress: bool, beside: Path | None = 
         what was written. What was in the place stays there.
     """
     try:
-        with atomic_file(path, beside=beside, replace=replace) as new, Interrupts() as interrupts:
+        with (
+            atomic_file(path, beside=beside, replace=replace, instead_of=instead_of) as new,
+            Interrupts() as interrupts,
+        ):
             _write_file(new, tree, compress, interrupts)
             _check_read(new, tree, interrupts)
     except (OSError, RuntimeError, ValueError) as error:
