@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import os
 import signal
 import threading
@@ -11,13 +12,13 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import Any
+from typing import Any, NoReturn
 
 __all__ = ["Interrupts"]
 
 _NUMBERS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 _PATIENCE = 5.0
-"""Seconds after a signal in which a write may end; one that takes longer is given up."""
+"""Seconds after a signal in which a write or a batch may end; one that takes longer is given up."""
 
 
 @dataclass(eq=False)
@@ -38,6 +39,14 @@ class _Handlers:
         Blocks in which no exception may be raised by a handler.
     careful_since : float
         When the last of them began.
+    hurried : int
+        Blocks that are given up some seconds after a signal.
+    timer : threading.Timer or None
+        What ends them.
+    overdue : bool
+        Whether it has.
+    lock : threading.RLock
+        Of these two.
     before : dict
         Handlers that were there before, by signal.
     leftovers : list of Path
@@ -50,27 +59,59 @@ class _Handlers:
     since: float = 0.0
     careful: int = 0
     careful_since: float = 0.0
+    hurried: int = 0
+    timer: threading.Timer | None = None
+    overdue: bool = False
+    lock: Any = field(default_factory=threading.RLock)
     before: dict[int, Any] = field(default_factory=dict)
     leftovers: list[Path] = field(default_factory=list)
 
     def install(self) -> None:
-        self.noted, self.count = None, 0
+        self.noted, self.count, self.hurried, self.overdue = None, 0, 0, False
         for number in _NUMBERS:
             # What is ignored (nohup) stays ignored; what was not installed from Python cannot be put back from it.
             if signal.getsignal(number) not in (signal.SIG_IGN, None):
                 self.before[number] = signal.signal(number, self.note)
 
     def restore(self) -> None:
+        self.calm()
         for number, handler in self.before.items():
             signal.signal(number, handler)
         self.before.clear()
 
     def note(self, number: int, frame: FrameType | None) -> None:
         """Note the first signal and end at once at the second; in a careful block the work is to notice it itself."""
+        if self.overdue:  # it is the timer that sends this one
+            self.overdue = False
+            if self.hurried:
+                _end(self.noted, "interrupted in a block that took long")
+            return
         self.noted, self.since = number, time.monotonic()
         self.count += 1
         if self.count > 2 or (self.count == 2 and not self.careful):
             self._end_at_once(number)
+        self.hurry()
+
+    def hurry(self) -> None:
+        """Let a hurried block end some seconds after a signal that has come."""
+        if self.hurried and self.noted is not None and self.timer is None:
+            self.timer = threading.Timer(_PATIENCE, self._interrupt, (self.noted,))
+            self.timer.daemon = True
+            self.timer.start()
+
+    def _interrupt(self, number: int) -> None:
+        """Let the handler run in the main thread, from another one."""
+        with self.lock:
+            if self.timer is not None:
+                self.overdue = True
+                _thread.interrupt_main(signal.Signals(number))
+
+    def calm(self) -> None:
+        """Let the end of a block that has ended not come any more."""
+        with self.lock:  # after it, no signal of the timer comes any more
+            if self.timer is not None:
+                self.timer.cancel()
+            self.timer = None
 
     def _end_at_once(self, number: int) -> None:
         """Hand a signal to the handler that was there before; a process that this ends runs no more Python."""
@@ -88,7 +129,7 @@ class _Handlers:
         """Leave signals to the handlers before, in a child process that a fork has made: the work is the parent's."""
         self.restore()
         self.leftovers.clear()
-        self.depth, self.careful, self.noted = 0, 0, None
+        self.depth, self.careful, self.hurried, self.noted = 0, 0, 0, None
 
 
 _HANDLERS = _Handlers()
@@ -149,6 +190,20 @@ class Interrupts:
             _HANDLERS.careful -= 1
 
     @contextmanager
+    def hurried(self) -> Iterator[None]:
+        """Give the block up, wherever it is then, by what `end` raises, some seconds after a signal."""
+        if not self._entered:
+            yield
+            return
+        _HANDLERS.hurried += 1
+        try:
+            _HANDLERS.hurry()
+            yield
+        finally:
+            _HANDLERS.hurried -= 1
+            _HANDLERS.calm()
+
+    @contextmanager
     def leftover(self, path: Path) -> Iterator[None]:
         """Have a file removed also where a second signal ends the process before the block can do it."""
         if not self._entered:
@@ -172,7 +227,7 @@ class Interrupts:
         if self.noted is not None and (_HANDLERS.count > 1 or time.monotonic() > began + _PATIENCE):
             self.end("interrupted before the file was written")
 
-    def end(self, message: str) -> None:
+    def end(self, message: str) -> NoReturn:
         """Raise the exception that the noted signal stands for.
 
         Raises
@@ -182,6 +237,11 @@ class Interrupts:
         SystemExit
             After SIGTERM and SIGHUP, with the status that shells report.
         """
-        if self.noted not in (None, signal.SIGINT):
-            raise SystemExit(128 + int(self.noted or 0))
-        raise KeyboardInterrupt(message)
+        _end(self.noted, message)
+
+
+def _end(number: int | None, message: str) -> NoReturn:
+    """Raise the exception that a signal stands for."""
+    if number not in (None, signal.SIGINT):
+        raise SystemExit(128 + int(number or 0))
+    raise KeyboardInterrupt(message)

@@ -3,6 +3,7 @@
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -162,3 +163,44 @@ def test_other_threads_change_no_handlers() -> None:
     thread.start()
     thread.join()
     assert seen == [True, None]
+
+
+@pytest.mark.parametrize("before", [True, False], ids=["before the block", "in the block"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_block_in_a_hurry_ends_some_seconds_after_a_signal(
+    monkeypatch: pytest.MonkeyPatch, before: bool, number: int
+) -> None:
+    monkeypatch.setattr(interrupts, "_PATIENCE", 0.05)
+    began, handler = time.monotonic(), signal.getsignal(number)
+    with pytest.raises(KeyboardInterrupt if number == signal.SIGINT else SystemExit), Interrupts() as noted:  # noqa: PT012
+        if before:
+            signal.raise_signal(number)
+        with noted.hurried():
+            if not before:
+                signal.raise_signal(number)
+            while time.monotonic() < began + 20:
+                sum(range(1000))
+    assert time.monotonic() < began + 15
+    assert signal.getsignal(number) == handler
+
+
+def test_a_block_that_ends_in_time_is_not_given_up_and_nothing_comes_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(interrupts, "_PATIENCE", 0.05)
+    done = []
+    with pytest.raises(KeyboardInterrupt), Interrupts() as noted:  # noqa: PT012
+        with noted.hurried():
+            signal.raise_signal(signal.SIGINT)
+            done.append("batch")
+        time.sleep(0.15)
+        done.append("saved")
+    assert done == ["batch", "saved"]
+
+
+def test_a_second_signal_ends_a_block_in_a_hurry_at_once() -> None:
+    with pytest.raises(KeyboardInterrupt), Interrupts() as noted, noted.hurried():  # noqa: PT012
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+        pytest.fail("it went on")
+    time.sleep(0)
+    with Interrupts() as noted:
+        assert noted.noted is None

@@ -195,7 +195,7 @@ class NumberedSamples(Dataset[Any]):
         if isinstance(image, Image.Image):
             image = geometry.to_tensor(image) if self.view is None else self.view(image)
         elif isinstance(image, np.ndarray):
-            image = geometry.to_tensor(image) if image.dtype == np.uint8 else torch.from_numpy(image)
+            image = geometry.to_tensor(image) if image.dtype == np.uint8 else torch.from_numpy(_native(image))
         if not isinstance(image, torch.Tensor):
             raise InputError(f"an image is a tensor, a picture of Pillow or an array; got {type(image).__name__}")
         if image.layout != torch.strided or image.is_complex() or image.is_quantized or image.is_meta:
@@ -251,6 +251,12 @@ class NumberedSamples(Dataset[Any]):
     def class_names(self) -> tuple[str, ...]:
         """Return the names of the classes that the dataset has, if it has any."""
         return class_names(self.dataset)
+
+
+def _native(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Return an array as torch takes it: in the byte order of the machine (FITS has another), and no view of a file."""
+    usable = array.dtype.isnative and array.flags.writeable and min(array.strides, default=0) >= 0
+    return array if usable else array.astype(array.dtype.newbyteorder("="), order="C")
 
 
 def _is_usual(error: BaseException) -> bool:

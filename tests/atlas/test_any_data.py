@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import logging
 import random
+import warnings
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import h5py
 import numpy as np
 import pytest
 import torch
-from atlas_case import COMPOSITE, Labelled, build
+from atlas_case import COMPOSITE, Labelled, build, same_bits
 from command_line import invoke, refused
 from PIL import Image
 from torch import nn
@@ -20,11 +22,12 @@ from torchvision.transforms import functional as geometry
 
 import crp_kit as crp
 from crp_kit.atlas import Origin
+from crp_kit.atlas.build.preparation import _chosen_samples
 from crp_kit.data import ShapesDataset, demo_preprocess, demo_resnet
 from crp_kit.data.fingerprints import _part
 from crp_kit.data.folders import ImageFiles
 from crp_kit.data.preprocess import Preprocess
-from crp_kit.data.samples import Form
+from crp_kit.data.samples import Form, NumberedSamples
 
 LAYER = ["layer2.1.conv2"]
 VIEW = Preprocess(resize=64, crop=64)
@@ -245,6 +248,52 @@ def test_an_error_of_a_dataset_is_one_sentence_and_loses_nothing(
     assert len(str(caught.value)) < 500
     assert "\n" not in str(caught.value)
     assert (tmp_path / "a.h5.partial" / "checkpoint.h5").exists()
+
+
+UNUSABLE: dict[str, Any] = {
+    "another size": small,
+    "another type": lambda image, label: ((255 * image).long(), label),
+    "no class": lambda image, label: (image, 99),
+    "no label": lambda image, label: (image, -1),
+    "a text": lambda image, label: (image, "circle"),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("change", UNUSABLE.values(), ids=UNUSABLE)
+def test_a_sample_that_cannot_be_used_may_be_mended_before_the_build_goes_on(tmp_path: Path, change: Any) -> None:
+    options: dict[str, Any] = {"layers": LAYER, "batch_size": 4}
+    with pytest.raises(crp.CrpKitError, match="^sample 9"):
+        build(tmp_path / "a.h5", Changed(12, at_9=change), **options)
+    build(tmp_path / "a.h5", Labelled(12), **options, resume=True).close()
+    build(tmp_path / "right.h5", Labelled(12), **options).close()
+    assert same_bits(tmp_path / "a.h5", tmp_path / "right.h5")
+
+
+def test_arrays_in_any_byte_order_and_layout_are_the_same_samples(tmp_path: Path) -> None:
+    def views(values: np.ndarray[Any, Any]) -> list[np.ndarray[Any, Any]]:
+        read_only = values.copy()
+        read_only.flags.writeable = False
+        return [values, values.astype(">f4"), values[:, ::-1].copy()[:, ::-1], np.asfortranarray(values), read_only]
+
+    images = [image.numpy() for image, _ in map(Labelled(4).__getitem__, range(4))]
+    right = NumberedSamples([(torch.from_numpy(one), 0) for one in images])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for kind in range(5):
+            samples = NumberedSamples([(views(one)[kind], 0) for one in images])
+            assert all(torch.equal(samples[n][1], right[n][1]) for n in range(4))  # type: ignore[index]
+
+
+class Endless(Labelled):
+    def __len__(self) -> int:
+        return 1 << 42
+
+
+def test_of_a_dataset_without_end_the_first_samples_are_taken(tmp_path: Path) -> None:
+    with pytest.raises(crp.CrpKitError, match="says that it has 4398046511104 samples.*; take some by subset or limit"):
+        build(tmp_path / "a.h5", Endless(4), layers=LAYER)
+    assert len(_chosen_samples(1 << 42, SimpleNamespace(subset=None, limit=3))[0]) == 3  # type: ignore[arg-type]
 
 
 def test_what_is_no_fault_of_a_sample_is_never_skipped(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from atlas_case import build, same_bits
 from processes import limited, run_command, run_python
 
 import crp_kit as crp
-from crp_kit import files
+from crp_kit import files, interrupts
 from crp_kit.atlas.build import dataset_pass, estimate
 from crp_kit.atlas.build.batch_log import BatchLog, logged_batches
 from crp_kit.atlas.build.build_folder import BuildFolder
@@ -27,6 +27,7 @@ from crp_kit.atlas.build.scores import Collector
 from crp_kit.atlas.file import hdf5_writer
 from crp_kit.atlas.file.file_tree import Tree, array_spec
 from crp_kit.data import ShapesDataset
+from crp_kit.errors import AtlasError
 from crp_kit.folders import WorkingFolder
 
 ROOT = Path(__file__).parents[2]
@@ -205,6 +206,29 @@ def test_ctrl_c_in_a_batch_keeps_it(tmp_path: Path, small: Path, at: int) -> Non
         build(path, data, **SMALL, resume=True).close()
     assert same_bits(path, small)
     assert os.listdir(tmp_path) == ["atlas.h5"]
+
+
+def test_a_batch_that_takes_long_is_given_up_and_computed_again(
+    tmp_path: Path, small: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, seen = tmp_path / "atlas.h5", Collector.seen
+
+    def endless(collector: Collector, batch: Any) -> Any:
+        if 8 not in batch.samples:
+            return seen(collector, batch)
+        signal.raise_signal(signal.SIGINT)
+        began = time.monotonic()
+        while time.monotonic() < began + 60:
+            sum(range(1000))
+        pytest.fail("it went on")
+
+    monkeypatch.setattr(interrupts, "_PATIENCE", 0.05)
+    monkeypatch.setattr(Collector, "seen", endless)
+    with pytest.raises(KeyboardInterrupt, match="interrupted after 2 of 6 batches, which are kept"):
+        build(path, ShapesDataset(24), **SMALL)
+    monkeypatch.undo()
+    build(path, ShapesDataset(24), **SMALL, resume=True).close()
+    assert same_bits(path, small)
 
 
 class Interrupted:
@@ -420,6 +444,16 @@ def test_nothing_but_a_file_is_overwritten(tmp_path: Path, kind: str, overwrite:
         build(path, ShapesDataset(4), overwrite=overwrite)
     assert precious.read_text() == "theirs"
     assert sorted(os.listdir(tmp_path)) == ["atlas.h5", "precious"]
+
+
+@pytest.mark.parametrize("length", [252, 300])
+def test_a_name_that_is_too_long_is_refused_in_words(tmp_path: Path, length: int) -> None:
+    path = tmp_path / f"{'a' * (length - 3)}.h5"
+    with pytest.raises(AtlasError, match=r"cannot write .*: File name too long$"):
+        build(path, ShapesDataset(4))
+    with pytest.raises(AtlasError, match="cannot be read: File name too long|no file"):
+        crp.ConceptAtlas(path)
+    assert os.listdir(tmp_path) == []
 
 
 class Appears(ShapesDataset):

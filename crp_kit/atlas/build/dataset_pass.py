@@ -143,12 +143,8 @@ class _Pass:
             if failure.fatal or not self.settings.skip_unreadable:
                 raise InputError(_unreadable(failure, self.state))
             _log.warning("skipped sample %d: %s", failure.sample, failure.reason)
-
-        def check() -> None:
-            if interrupts.noted is not None:
-                interrupts.end("interrupted in a batch, which is computed again")
-
-        seen = self.collector.seen(batch, check) if batch.images is not None else None
+        with interrupts.hurried():  # a batch that takes long is given up, and computed again
+            seen = self.collector.seen(batch) if batch.images is not None else None
         failures = {failure.sample: failure.reason for failure in batch.failures}
         record = LoggedBatch(self.state.progress.done, seen, failures)
         self.log.append(record)

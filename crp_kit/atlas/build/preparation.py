@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -17,7 +18,7 @@ from ...attribution.mixed_layers import concept_activation
 from ...attribution.subject import Subject
 from ...data.class_map import ClassLabels, ModelClasses
 from ...data.fingerprints import fingerprint, names_fingerprint, sample_digests
-from ...data.labels import LabelReader, LenientReader, label_ids, label_or_none
+from ...data.labels import LabelIds, LabelReader, LenientReader, label_ids, label_or_none
 from ...data.sample_attributes import sample_attributes
 from ...data.samples import NumberedSamples
 from ...errors import InputError
@@ -130,6 +131,7 @@ def prepare(subject: Subject, settings: Settings) -> PreparedPass:
     n_classes = class_count(run, target)
     collector = replace(collector, classes=n_classes)
     labels = label_reader(subject.dataset, ModelClasses(n_classes, _model_names(subject, origin, n_classes)), target)
+    usable = replace(samples, form=form, labels=_usable_labels(labels, target, n_classes))
     header = Header(
         model=origin.model or attribution.model._get_name(),  # type: ignore[no-untyped-call]
         model_sha256=state_digest(attribution.model),
@@ -151,7 +153,7 @@ def prepare(subject: Subject, settings: Settings) -> PreparedPass:
         target_sha256="" if isinstance(target, str) else function_fingerprint(target),
         labels_sha256=labels_fingerprint(labels),
         names_sha256=names_fingerprint(samples),
-        sample_digests=digests_text(sample_digests(replace(samples, labels=label_or_none), index.tolist())),
+        sample_digests=digests_text(sample_digests(usable, index.tolist())),
         input_digests=digests_text(input_digests(subject, images)),
         matrix_dtype=matrix_dtype,
     )
@@ -161,6 +163,21 @@ def prepare(subject: Subject, settings: Settings) -> PreparedPass:
     known = sample_attributes(subject.dataset, index.tolist())
     attributes = {escaped(name): attribute_column(name, values) for name, values in known.items()}
     return PreparedPass(samples, index, collector, infos, header, progress, classes, attributes)
+
+
+def _usable_labels(labels: LabelReader, target: str | Target | TargetRule, n_classes: int) -> LabelReader:
+    """Return how labels are read for digests: those with which a sample cannot be used may be mended, and have none.
+
+    The others count as the dataset gives them: what they mean has a fingerprint of its own.
+    """
+
+    def reader(label: Any) -> LabelIds:
+        known = labels(label)
+        if target == "label" and (known is None or any(cls >= n_classes for cls in known)):
+            raise InputError("it has no class to start from")
+        return label_or_none(label)
+
+    return reader
 
 
 def _target_words(target: str | Target | TargetRule) -> str:
@@ -184,8 +201,10 @@ def _chosen_samples(count: int, settings: Settings) -> tuple[Integers, str]:
     """Return the numbers of the samples to pass over, (sample,) ascending, and a description of the choice."""
     if count == 0:
         raise InputError("the dataset is empty")
-    index, description = np.arange(count, dtype="i8"), ""
-    if settings.subset is not None:
+    description = ""
+    if settings.subset is None:
+        index = _numbers(count if settings.limit is None else min(count, settings.limit))
+    else:
         index = np.unique(np.array(settings.subset, "i8"))
         if not len(index) or index[0] < 0 or index[-1] >= count:
             raise InputError(f"subset is numbers of samples, from 0 to {count - 1}; got {len(index)} of them")
@@ -194,6 +213,16 @@ def _chosen_samples(count: int, settings: Settings) -> tuple[Integers, str]:
         index = index[: settings.limit]
         description = ", ".join(filter(None, [description, f"the first {settings.limit}"]))
     return index, description
+
+
+def _numbers(count: int) -> Integers:
+    try:
+        return np.arange(count, dtype="i8")
+    except MemoryError as error:
+        raise InputError(
+            f"the dataset says that it has {count} samples, more than there is memory to number them; take some by "
+            f"subset or limit"
+        ) from error
 
 
 def _digest(index: Integers) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -67,22 +67,15 @@ class Collector:
             raise InputError(f"preprocess makes values that are NaN or infinite from {bad} of the images")
         return self.subject.attribution.engine.run(inputs, self.subject.composite)
 
-    def seen(self, batch: Batch, check: Callable[[], object] = lambda: None) -> Seen:
+    def seen(self, batch: Batch) -> Seen:
         """Return what the samples of a batch show. The batch has at least one sample.
-
-        `check` is called between two parts of a batch that goes through the model in parts, and may raise.
 
         Raises
         ------
         InputError
             If a sample cannot be used; the message names it.
         """
-        parts: list[Seen] = []
-        for part in batch.parts(self.at_once):
-            if parts:
-                check()
-            parts.append(self._seen(part))
-        return _joined(parts)
+        return _joined([self._seen(part) for part in batch.parts(self.at_once)])
 
     def _seen(self, batch: Batch) -> Seen:
         """Return what some samples show."""
