@@ -28,7 +28,9 @@ if TYPE_CHECKING:
 __all__ = ["clarity", "concept_localisation", "split_concept"]
 
 _file = click.argument("file", type=click.Path(path_type=Path))
-_layer = click.option("--layer", required=True, metavar="LAYER")
+_layer = click.option(
+    "--layer", required=True, metavar="LAYER", help="A layer of the atlas; crp-kit atlas info lists them."
+)
 _concept = click.option(
     "--concept",
     multiple=True,
