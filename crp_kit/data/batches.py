@@ -6,7 +6,7 @@ import os
 import pickle
 import re
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from multiprocessing.reduction import ForkingPickler
 from typing import Any
@@ -58,8 +58,10 @@ class Batch:
 
 def batches(
     samples: NumberedSamples, grid: Sequence[Sequence[int]], *, workers: int = 0, pin: bool = False
-) -> Iterator[Batch]:
+) -> Generator[Batch, None, None]:
     """Yield the batches of a grid of sample numbers, in its order, whatever the number of workers.
+
+    Where an error may end the loop over them, they are to be closed, which ends the workers.
 
     Parameters
     ----------
@@ -101,7 +103,19 @@ def batches(
                     raise InputError(_ended(error, watch, watched.reading, numbers)) from error
                 yield batch
         finally:
-            del source  # which ends the workers
+            _end_workers(source)
+            del source
+
+
+def _end_workers(source: Iterator[Batch]) -> None:
+    """End the workers of a loader, if it has any.
+
+    They would end with their iterator, which lives as long as a traceback refers to it; and if it is the garbage
+    collector that ends them, torch waits five seconds for each.
+    """
+    end = getattr(source, "_shutdown_workers", None)
+    if end is not None:
+        end()
 
 
 def _started(loader: DataLoader[Any]) -> Iterator[Batch]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import multiprocessing
 import random
 import warnings
 from pathlib import Path
@@ -248,6 +249,7 @@ def test_an_error_of_a_dataset_is_one_sentence_and_loses_nothing(
     assert len(str(caught.value)) < 500
     assert "\n" not in str(caught.value)
     assert (tmp_path / "a.h5.partial" / "checkpoint.h5").exists()
+    assert multiprocessing.active_children() == [], "workers end though a traceback refers to the build"
 
 
 UNUSABLE: dict[str, Any] = {

@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -169,9 +170,10 @@ def test_a_worker_that_ends_is_one_sentence_with_the_sample_that_it_read(make: C
     source = batches(NumberedSamples(Made(make), form=FORM), GRID, workers=2)
     assert next(source).samples == (0, 1, 2)
     expected = rf"^a worker process {how} while it read sample 4, perhaps for want of memory: .*; resume continues from"
-    with pytest.raises(InputError, match=expected):
+    with pytest.raises(InputError, match=expected) as caught:
         list(source)
     assert states() == before
+    assert multiprocessing.active_children() == [], caught.traceback
 
 
 @pytest.mark.slow
@@ -188,6 +190,17 @@ def test_the_end_of_a_worker_raises_nothing_where_a_batch_is_used(used_before: b
     with pytest.raises(InputError, match="a worker process was killed by SIGKILL while it read sample 4"):
         next(source)
     assert states() == before
+
+
+def test_workers_end_when_batches_are_closed_though_a_traceback_refers_to_them() -> None:
+    def fail() -> None:
+        with closing(batches(NumberedSamples(Made(constant), form=FORM), GRID, workers=2)) as source:
+            next(source)
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError) as caught:
+        fail()
+    assert multiprocessing.active_children() == [], caught.traceback
 
 
 def test_the_end_of_another_child_process_changes_nothing() -> None:

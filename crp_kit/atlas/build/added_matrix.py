@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import replace
 from typing import TypeAlias
 
@@ -125,20 +126,21 @@ def _filled(prepared: PreparedPass, atlas: ConceptAtlas, bar: Progress, num_work
         for layer in prepared.layers
         for mode in MODES
     }
-    for batch in batches(prepared.samples, prepared.batches_from(0), workers=num_workers):
-        _check_failures(batch, atlas)
-        if batch.images is not None:
-            seen = batch_scores(prepared.collector.seen(batch))
-            rows = np.searchsorted(index, seen.sample)
-            known = atlas.predictions[rows] >= 0
-            if (seen.target != atlas.targets[rows])[known].any():
-                raise AtlasError(
-                    f"the scores of {atlas.path} cannot be computed again: the targets of samples {seen.sample[0]} to "
-                    f"{seen.sample[-1]} are others now"
-                )
-            for (name, mode), matrix in matrices.items():
-                matrix.add(seen.layers[name][mode], index)
-        bar.update(len(batch.samples) + len(batch.failures))
+    with closing(batches(prepared.samples, prepared.batches_from(0), workers=num_workers)) as source:
+        for batch in source:
+            _check_failures(batch, atlas)
+            if batch.images is not None:
+                seen = batch_scores(prepared.collector.seen(batch))
+                rows = np.searchsorted(index, seen.sample)
+                known = atlas.predictions[rows] >= 0
+                if (seen.target != atlas.targets[rows])[known].any():
+                    raise AtlasError(
+                        f"the scores of {atlas.path} cannot be computed again: the targets of samples "
+                        f"{seen.sample[0]} to {seen.sample[-1]} are others now"
+                    )
+                for (name, mode), matrix in matrices.items():
+                    matrix.add(seen.layers[name][mode], index)
+            bar.update(len(batch.samples) + len(batch.failures))
     for matrix in matrices.values():
         matrix.matrix[atlas.predictions < 0] = np.nan
     return matrices

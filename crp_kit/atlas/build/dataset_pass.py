@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterable, Mapping
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -54,7 +55,8 @@ def build_atlas(
         running = _Pass(folder, state, log, prepared.collector, origin, settings)
         with log, bar, Interrupts() as interrupts:
             grid = prepared.batches_from(state.progress.done)
-            running.run(batches(prepared.samples, grid, workers=settings.num_workers), interrupts, bar)
+            with closing(batches(prepared.samples, grid, workers=settings.num_workers)) as source:
+                running.run(source, interrupts, bar)
             running.finish()
     return ConceptAtlas(folder.target, incomplete=prepared.progress.shards > 1)
 
