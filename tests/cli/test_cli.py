@@ -296,7 +296,15 @@ def test_outputs_are_checked_before_the_work(tmp_path: Path, monkeypatch: pytest
         check_outputs([tmp_path / "a"], overwrite=True)
 
 
+@pytest.fixture
+def small_atlas(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The atlas of the demo has fewer images and layers than the user's."""
+    monkeypatch.setattr("crp_kit.demo.run._ATLAS_SAMPLES", 40)
+    monkeypatch.setattr("crp_kit.demo.run._ATLAS_LAYERS", (LAYER,))
+
+
 @pytest.mark.slow
+@pytest.mark.usefixtures("small_atlas")
 def test_the_demo_writes_its_results_and_can_be_run_again(folder: Path) -> None:
     first = crp_kit("demo", "--images", 2)
     assert first.exit_code == 0, first.stderr
@@ -323,6 +331,7 @@ def test_the_demo_writes_its_results_and_can_be_run_again(folder: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("small_atlas")
 def test_images_of_the_demo_are_input_for_heatmap(folder: Path) -> None:
     crp_kit("demo", "--images", 1, "-o", "out/here", "--seed", 3, "--no-report")
     found = json.loads((folder / "out/here/concepts.json").read_text(encoding="utf-8"))
