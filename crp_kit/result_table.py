@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
@@ -12,7 +11,7 @@ import numpy.typing as npt
 
 from .errors import InputError
 from .printable import printable
-from .tables import html_table, more_rows, text_table
+from .tables import data_frame, html_table, more_rows, text_table
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -75,10 +74,10 @@ class Table:
 
         Raises
         ------
-        ImportError
+        CrpKitError
             If pandas is not installed.
         """
-        return importlib.import_module("pandas").DataFrame(self.columns())
+        return data_frame(self.columns())
 
     def sorted(self, by: str, k: int | None = None) -> Self:
         """Return the first `k` rows, those with the highest values of a column first, texts in reversed alphabet.

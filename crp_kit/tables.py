@@ -1,4 +1,4 @@
-"""Tables: aligned columns of text, and HTML for notebooks, escaped and in the notebook's own colours.
+"""Tables: aligned columns of text, data frames, and HTML for notebooks, escaped and in the notebook's own colours.
 
 Cells may come from other people's files: what a terminal would obey is escaped.
 """
@@ -6,12 +6,14 @@ Cells may come from other people's files: what a terminal would obey is escaped.
 from __future__ import annotations
 
 import html
+import importlib
 from collections.abc import Collection, Mapping, Sequence
-from typing import Literal
+from typing import Any, Literal
 
+from .errors import CrpKitError
 from .printable import printable
 
-__all__ = ["html_table", "more_rows", "text_table"]
+__all__ = ["data_frame", "html_table", "more_rows", "text_table"]
 
 Tone = Literal["quiet", "loud"]
 
@@ -26,6 +28,27 @@ _STYLE = (
     ".crp-kit p{margin:.2em .6em}"
 )
 _TEXT = "text-align:left;white-space:normal;overflow-wrap:break-word;max-width:36em"
+
+
+def data_frame(data: Any, **options: Any) -> Any:
+    """Return a data frame of columns by name, of a dictionary for each row, or of an array.
+
+    Parameters
+    ----------
+    data : dict, list of dict or numpy.ndarray
+    **options : Any
+        Of ``pandas.DataFrame``.
+
+    Raises
+    ------
+    CrpKitError
+        If pandas is not installed.
+    """
+    try:
+        pandas = importlib.import_module("pandas")
+    except ImportError as error:
+        raise CrpKitError("a data frame needs pandas: pip install 'crp-kit[statistics]'") from error
+    return pandas.DataFrame(data, **options)
 
 
 def text_table(rows: Sequence[Sequence[str]], *, left: int | None = None) -> list[str]:

@@ -11,7 +11,7 @@ from ..drawing import plots
 from ..graph.graph import Graph
 from ..graph.operations import Kind
 from ..propagation.relevance_balance import RelevanceBalance
-from ..tables import html_table, text_table
+from ..tables import data_frame, html_table, text_table
 
 if TYPE_CHECKING:
     from ..drawing import Figure
@@ -217,6 +217,16 @@ class ConservationReport:
             for number, row in enumerate(self.rows)
             for node in row.nodes
         ]
+
+    def to_frame(self) -> Any:
+        """Return a data frame with a line for each row and node, relevance in the unit of the start.
+
+        Raises
+        ------
+        CrpKitError
+            If pandas is not installed.
+        """
+        return data_frame(self.as_dicts())
 
     def plot(self, row: int = 0, **options: Any) -> Figure:
         """Return a matplotlib Figure of one row: what remains and what was absorbed, over the depth of the graph.

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..drawing import plots, png_of
 from ..errors import InputError
+from ..tables import data_frame
 from .decompose import Decomposition
 from .exports import Classes, as_dict, as_dot, as_networkx, as_text, class_names, from_dict
 from .parts import ConceptEdge, ConceptNode, Key
@@ -175,6 +176,22 @@ class ConceptGraph:
             If networkx is not installed.
         """
         return as_networkx(self._found)
+
+    def to_frame(self) -> Any:
+        """Return a data frame with a row for each edge: layer and concept of source and target, relevance, share.
+
+        Raises
+        ------
+        CrpKitError
+            If pandas is not installed.
+        """
+        ends = ("source_layer", "source_concept", "target_layer", "target_concept")
+        values = ("relevance", "share", "share_std", "n")
+        rows = [
+            dict(zip(ends, (*edge.source, *edge.target), strict=True)) | {name: getattr(edge, name) for name in values}
+            for edge in self.edges
+        ]
+        return data_frame(rows, columns=[*ends, *values])
 
     def to_dot(self, *, classes: Classes = None) -> str:
         """Return the graph in Graphviz's language: ``dot -Tsvg`` draws it.

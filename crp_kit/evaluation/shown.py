@@ -44,7 +44,7 @@ class ShownResult(ABC):
 
         Raises
         ------
-        ImportError
+        CrpKitError
             If pandas is not installed.
         """
         return self.table.to_frame()

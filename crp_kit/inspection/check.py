@@ -24,7 +24,7 @@ from ..rules.maps.base import RuleMap
 from ..rules.module_stand_ins import shown_module
 from ..rules.plain_gradient import plain_gradients
 from ..rules.presets import Composite
-from ..tables import html_table
+from ..tables import data_frame, html_table
 from .layers import attribution_of
 
 __all__ = ["Finding", "ModelCheck", "check_model"]
@@ -93,6 +93,16 @@ class ModelCheck:
     def as_dicts(self) -> list[dict[str, Any]]:
         """Return the findings as dictionaries of strings and lists."""
         return [{**asdict(finding), "nodes": list(finding.nodes)} for finding in self.findings]
+
+    def to_frame(self) -> Any:
+        """Return a data frame with a row for each finding.
+
+        Raises
+        ------
+        CrpKitError
+            If pandas is not installed.
+        """
+        return data_frame(self.as_dicts())
 
     def __repr__(self) -> str:
         return "\n".join([self._summary(), *map(str, self.findings)])

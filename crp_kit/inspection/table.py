@@ -16,7 +16,7 @@ from ..propagation.plan_description import step_description
 from ..propagation.run import Run
 from ..rules.maps.layer_index import Layers
 from ..rules.presets import Composite
-from ..tables import Tone, html_table, text_table
+from ..tables import Tone, data_frame, html_table, text_table
 from .layers import attribution_of
 
 __all__ = ["RuleRow", "RuleTable", "rule_table"]
@@ -105,6 +105,16 @@ class RuleTable:
     def as_dicts(self) -> list[dict[str, Any]]:
         """Return the rows as dictionaries of numbers, strings and lists."""
         return [{**asdict(row), "shape": list(row.shape)} for row in self.rows]
+
+    def to_frame(self) -> Any:
+        """Return a data frame with a row for each node.
+
+        Raises
+        ------
+        CrpKitError
+            If pandas is not installed.
+        """
+        return data_frame(self.as_dicts())
 
     def __repr__(self) -> str:
         lines = text_table(_narrowed([_HEADS, *(row.cells(relative=True) for row in self.rows)], _WIDTH))

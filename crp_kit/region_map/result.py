@@ -12,6 +12,7 @@ import torch
 
 from ..drawing import plots, png_of
 from ..errors import InputError
+from ..tables import data_frame
 from .segments import Integers
 
 if TYPE_CHECKING:
@@ -137,6 +138,16 @@ class RegionMap:
             ],
             "none": float((self.concept_map == NONE).mean()),
         }
+
+    def to_frame(self) -> Any:
+        """Return a data frame with a row for each concept that dominates somewhere.
+
+        Raises
+        ------
+        CrpKitError
+            If pandas is not installed.
+        """
+        return data_frame(self.as_dict()["concepts"])
 
     def plot(
         self,

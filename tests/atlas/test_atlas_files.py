@@ -866,7 +866,7 @@ def test_a_table_as_a_data_frame() -> None:
 
 def test_without_pandas_it_is_said_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pandas", None)
-    with pytest.raises(ImportError, match="pandas"):
+    with pytest.raises(crp.CrpKitError, match=r"pip install 'crp-kit\[statistics\]'"):
         TABLE.to_frame()
 
 

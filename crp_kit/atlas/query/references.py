@@ -13,6 +13,7 @@ from ...attribution.subject import Subject
 from ...drawing import plots, png_of
 from ...errors import InputError
 from ...printable import printable
+from ...tables import data_frame
 from ...targets import Target
 from ..file.header import Mode
 from .layer_atlas import LayerAtlas
@@ -135,6 +136,16 @@ class References:
         return _START.get(self.conditioned_on, f"from {self.conditioned_on}") + (
             " through the strongest neuron" if self.boxes is not None else ""
         )
+
+    def to_frame(self) -> Any:
+        """Return a data frame with a row for each sample: the columns of the ranking, name and label.
+
+        Raises
+        ------
+        CrpKitError
+            If pandas is not installed.
+        """
+        return data_frame({**self.table.columns(), "name": self.names, "label": self.labels})
 
     def plot(self, **options: Any) -> Figure:
         """Return a matplotlib Figure; options as in `crp_kit.views.plot.references`.

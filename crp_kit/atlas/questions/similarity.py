@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
@@ -22,6 +21,7 @@ from ...statistics.similarity import (
     gram_similarity,
     rank_correlation,
 )
+from ...tables import data_frame
 from ..query.selection import Mask, Selection
 from ..query.stored_scores import StoredScores
 from .concept_relations import ConceptClusters, ConceptPairs, Redundancy, SimilarConcepts
@@ -76,14 +76,14 @@ class Similarity:
 
         Raises
         ------
-        ImportError
+        CrpKitError
             If pandas is not installed.
         """
         if not square:
             return self.pairs().to_frame()
-        pandas = importlib.import_module("pandas")
-        index = pandas.RangeIndex(len(self.values), name="concept")
-        return pandas.DataFrame(self.values, index=index, columns=index)
+        concepts = np.arange(len(self.values))
+        frame = data_frame(self.values, index=concepts, columns=concepts)
+        return frame.rename_axis(index="concept", columns="concept")
 
     def to_numpy(self) -> Floats:
         """Return the values: (concept, concept)."""
