@@ -154,6 +154,11 @@ MISTAKES: dict[str, Mistake] = {
         r"mask of 'conv1' has to be a tensor that broadcasts to \(4, 5, 5\)",
         **mask(lambda ids, shape, *, layer_name: torch.ones(7)),
     ),
+    "mask as in zennit-crp": Mistake(
+        ConditionError,
+        r"mask function of 'conv1' returned a function of relevance, as those of zennit-crp do; here mask\(",
+        **mask(lambda ids, shape, *, layer_name: lambda gradient: gradient),
+    ),
     "mask is nothing": Mistake(
         ConditionError, "mask of 'conv1' has to be a tensor", **mask(lambda ids, shape, *, layer_name: None)
     ),

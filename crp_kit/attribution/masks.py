@@ -165,6 +165,11 @@ def concept_mask(run: Run, name: str, ids: Sequence[Any], function: Mask) -> tor
     shape = run.graph.sample_shape(ref)
     scalar = name == OUTPUT and not shape  # one number for each sample: as a class axis of size 1
     mask = function(list(ids), torch.Size([1]) if scalar else shape, layer_name=name)
+    if callable(mask):
+        raise ConditionError(
+            f"the mask function of {name!r} returned a function of relevance, as those of zennit-crp do; here "
+            f"mask(concept_ids, shape, *, layer_name) returns the factor: a tensor that broadcasts to {tuple(shape)}"
+        )
     try:
         mask.expand(torch.Size([1]) if scalar else shape)
     except (RuntimeError, AttributeError) as error:
