@@ -144,6 +144,8 @@ class DictionaryConcept(MixedConcept):
                 f"{type(self.module).__name__}.encode makes (..., concept) of (..., channel); of "
                 f"{tuple(activation.shape)} it made {shown}"
             )
+        if not code.is_floating_point():
+            raise ConditionError(f"{type(self.module).__name__}.encode makes floating point; it made {code.dtype}")
         return code
 
     def _decoder(self, width: int, layer_name: str) -> tuple[torch.Tensor, torch.Tensor]:
@@ -176,7 +178,11 @@ class DictionaryConcept(MixedConcept):
         return decoder, offset
 
     def _decoded(self, code: torch.Tensor, width: int) -> torch.Tensor:
-        decoded: Any = self.module.decode(code)  # type: ignore[operator]
+        try:
+            decoded: Any = self.module.decode(code)  # type: ignore[operator]
+        except Exception as error:  # as for encode
+            name = type(self.module).__name__
+            raise ConditionError(f"{name}.decode fails for a code of shape {tuple(code.shape)}: {error}") from error
         if not isinstance(decoded, torch.Tensor) or decoded.shape != (*code.shape[:-1], width):
             shown = tuple(decoded.shape) if isinstance(decoded, torch.Tensor) else type(decoded).__name__
             raise ConditionError(

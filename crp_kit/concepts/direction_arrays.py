@@ -23,7 +23,9 @@ def checked_array(name: str, values: Any) -> torch.Tensor:
         If these are no finite numbers.
     """
     try:
-        own = values if isinstance(values, torch.Tensor) else torch.from_numpy(np.array(values, np.float64))
+        own = values if isinstance(values, torch.Tensor) else torch.from_numpy(np.array(values))
+        if own.is_complex():
+            raise TypeError("complex numbers are no coordinates")
         array = own.detach().cpu().to(torch.float64, copy=True)
     except (TypeError, ValueError, RuntimeError) as error:
         raise InputError(f"{name} is an array of numbers; got {type(values).__name__}: {error}") from error

@@ -41,6 +41,8 @@ class MixedConcept(Concept):
         self.axis = axis
         self.provenance: Mapping[str, Any] = {}
         """Where the directions come from: layer, method, model, data. No part of the identity."""
+        if isinstance(names, str):
+            raise InputError(f"names of directions are a list of strings, one for each; got {names!r}")
         self.names = () if names is None else tuple(names)
         if any(not isinstance(name, str) or name in (MEAN, REST) for name in self.names):
             raise InputError(f"names of directions are strings other than {MEAN!r} and {REST!r}; got {self.names}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -64,7 +65,8 @@ def _means(subject: Subject, layer: str, samples: Any, *, what: str, batch_size:
     if isinstance(samples, torch.Tensor) and samples.is_floating_point():
         means = _of_images(subject, layer, samples)
     else:
-        numbers = samples.tolist() if hasattr(samples, "tolist") else list(samples)
+        numbers = samples.tolist() if hasattr(samples, "tolist") else samples
+        numbers = list(numbers) if isinstance(numbers, Iterable) else [numbers]
         wrong = [number for number in numbers if not is_integer(number, 0, len(subject.samples) - 1)]
         if wrong:
             raise InputError(

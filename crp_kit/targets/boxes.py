@@ -13,7 +13,7 @@ import torch
 from ..checks import is_integer
 from ..errors import ConditionError
 from .base import ClassName, LocatedTarget, class_scores_of, named
-from .classes import Class, check_value
+from .classes import check_class, check_value
 
 __all__ = ["FIRST_CLASS", "NO_CLASS", "Box"]
 
@@ -73,7 +73,7 @@ class Box(LocatedTarget):
     value: Literal["logit", "one"] = "logit"
 
     def __post_init__(self) -> None:
-        Class(self.cls)
+        check_class(self.cls)
         check_value(self.value, ("logit", "one"))
         if not is_integer(self.rank) or self.rank < 0:
             raise ConditionError(f"rank is a whole number from 0 on, 0 for the best box; got {self.rank!r}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -12,10 +12,11 @@ from ..checks import is_integer
 from ..errors import ConditionError
 from .base import ClassName, Target, class_scores_of, named
 
-__all__ = ["Class", "Contrast", "Value", "check_value"]
+__all__ = ["Class", "Contrast", "Value", "check_class", "check_value"]
 
 
-def _checked(cls: object, what: str = "a class") -> None:
+def check_class(cls: object, what: str = "a class") -> None:
+    """Raise a `ConditionError` unless this is one class, by name or number."""
     if not isinstance(cls, str) and (not is_integer(cls) or cls < 0):
         raise ConditionError(f"{what} is a name or a number from 0 on; got {cls!r}")
 
@@ -53,11 +54,11 @@ class Class(Target):
     value: Literal["logit", "one", "probability"] = "logit"
 
     def __post_init__(self) -> None:
-        ids = (self.ids,) if isinstance(self.ids, str) or is_integer(self.ids) else tuple(self.ids)  # type: ignore[arg-type]
+        ids = tuple(self.ids) if isinstance(self.ids, Iterable) and not isinstance(self.ids, str) else (self.ids,)
         if not ids:
             raise ConditionError("a target needs a class; got none")
         for cls in ids:
-            _checked(cls)
+            check_class(cls)
         object.__setattr__(self, "ids", ids)
         check_value(self.value, ("logit", "one", "probability"))
 
@@ -117,8 +118,8 @@ class Contrast(Target):
     b: ClassName
 
     def __post_init__(self) -> None:
-        _checked(self.a)
-        _checked(self.b)
+        check_class(self.a)
+        check_class(self.b)
         if self.a == self.b:
             raise ConditionError(f"a contrast is between two classes; got {self.a!r} twice")
 

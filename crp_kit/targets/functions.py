@@ -19,7 +19,10 @@ __all__ = ["Function", "Similarity"]
 def _gradient_times_output(function: Callable[[torch.Tensor], Any], output: torch.Tensor, name: str) -> torch.Tensor:
     with torch.enable_grad():
         leaf = output.detach().clone().requires_grad_()
-        value = function(leaf)
+        try:
+            value = function(leaf)
+        except Exception as error:  # a function of the user's own may fail in any way
+            raise ConditionError(f"{name} fails for an output of shape {tuple(output.shape)}: {error}") from error
         if not isinstance(value, torch.Tensor) or value.numel() != 1:
             shown = tuple(value.shape) if isinstance(value, torch.Tensor) else type(value).__name__
             raise ConditionError(f"{name} has to return one number for the output of a sample; it returned {shown}")
@@ -97,7 +100,10 @@ class Similarity(Target):
     vector: Any
 
     def __post_init__(self) -> None:
-        vector = torch.as_tensor(self.vector).detach().cpu()
+        try:
+            vector = torch.as_tensor(self.vector).detach().cpu()
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise ConditionError(f"the reference of a similarity is an array of numbers: {error}") from error
         vector = vector if vector.is_floating_point() else vector.float()
         if not is_finite(vector) or not bool(vector.any()):
             raise ConditionError("the reference of a similarity has to be finite and not zero everywhere")

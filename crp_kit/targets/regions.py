@@ -11,7 +11,7 @@ import torch
 
 from ..errors import ConditionError
 from .base import ClassName, LocatedTarget, class_scores_of, named
-from .classes import Class, check_value
+from .classes import check_class, check_value
 
 __all__ = ["Region"]
 
@@ -56,10 +56,15 @@ class Region(LocatedTarget):
     value: Literal["logit", "relu", "one", "probability"] = "logit"
 
     def __post_init__(self) -> None:
-        Class(self.cls)
+        check_class(self.cls)
         check_value(self.value, ("logit", "relu", "one", "probability"))
         if self.mask is not None:
-            mask = torch.as_tensor(np.asarray(self.mask.cpu() if isinstance(self.mask, torch.Tensor) else self.mask))
+            try:
+                mask = torch.as_tensor(
+                    np.asarray(self.mask.cpu() if isinstance(self.mask, torch.Tensor) else self.mask)
+                )
+            except (TypeError, ValueError) as error:
+                raise ConditionError(f"mask is an array, true or false at each position; got {self.mask!r}") from error
             if mask.dtype != torch.bool and not bool(((mask == 0) | (mask == 1)).all()):
                 raise ConditionError(f"mask is true or false at each position; got values of {mask.dtype}")
             object.__setattr__(self, "mask", mask.bool())

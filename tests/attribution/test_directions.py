@@ -231,6 +231,9 @@ def test_wrong_directions_are_named() -> None:
     named("NaN or infinite", lambda: DirectionConcept([[float("nan")]]), InputError)
     named("3 directions and 1 names", lambda: DirectionConcept(eye, names=["a"]), InputError)
     named("name of its own", lambda: DirectionConcept(eye, names=["a", "a", "b"]), InputError)
+    named("a list of strings, one for each; got 'abc'", lambda: DirectionConcept(eye, names="abc"), InputError)
+    named("complex numbers are no coordinates", lambda: DirectionConcept(eye * 1j), InputError)
+    named("directions is an array of numbers", lambda: DirectionConcept("pca"), InputError)
     named("strings other than", lambda: DirectionConcept(eye, names=["mean", "a", "b"]), InputError)
 
 

@@ -145,6 +145,7 @@ def test_a_study_takes_classes_of_targets_by_name(images: torch.Tensor) -> None:
         (Region(1), "a region needs an output with positions"),
         (Similarity([1.0, 2.0]), r"the reference has shape \(2,\), a sample's output \(8,\)"),
         (Function(lambda y: y, "all"), r"the function 'all' has to return one number .* it returned \(8,\)"),
+        (Function(lambda y: y[99], "far"), r"the function 'far' fails for an output of shape \(8,\): index 99"),
         (Function(lambda y: y.argmax().float(), "best"), "the function 'best' does not depend on the output"),
         (Function(lambda y: (y[0] - y[0]).sqrt(), "root"), "the gradient of the function 'root' is NaN or infinite"),
     ],
@@ -160,6 +161,13 @@ def test_a_target_that_does_not_fit_is_a_sentence(
     ("make", "message"),
     [
         (lambda: Class(()), "a target needs a class; got none"),
+        (lambda: Class(1.5), "a class is a name or a number from 0 on; got 1.5"),  # type: ignore[arg-type]
+        (lambda: Class(True), "a class is a name or a number from 0 on; got True"),
+        (lambda: Region(None), "a class is a name or a number from 0 on; got None"),  # type: ignore[arg-type]
+        (lambda: Region([1, 2]), r"a class is a name or a number from 0 on; got \[1, 2\]"),  # type: ignore[arg-type]
+        (lambda: Region(1, "mask.png"), "mask is an array, true or false at each position; got 'mask.png'"),
+        (lambda: Region(1, [[1, 0], [1]]), "mask is an array, true or false"),
+        (lambda: Similarity("cat"), "the reference of a similarity is an array of numbers"),
         (lambda: Class(-1), "a class is a name or a number from 0 on; got -1"),
         (lambda: Class(1, value="log"), "value is 'logit', 'one' or 'probability'; got 'log'"),  # type: ignore[arg-type]
         (lambda: Contrast(1, 1), "a contrast is between two classes; got 1 twice"),

@@ -236,5 +236,7 @@ def test_wrong_fits_are_named() -> None:
         own.concept_vector([0, 1], [0, 1], layer=LAYER)
     with pytest.raises(InputError, match="samples_a is numbers of samples, from 0 to 23, or a batch of images; got 99"):
         own.concept_vector([99], [1], layer=LAYER)
+    with pytest.raises(InputError, match="samples_a is numbers of samples.*got None"):
+        own.concept_vector(None, [1], layer=LAYER)
     with pytest.raises(InputError, match="entries is .direction, channel"):
         NearestCentre([1.0])
