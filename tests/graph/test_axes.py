@@ -12,6 +12,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from crp_kit import CondAttribution
 from crp_kit.graph.axes.output_axes import MIXED, batch_axes, channel_axes
 from crp_kit.graph.graph import Graph, Ref
 from crp_kit.graph.recording.record import record
@@ -405,3 +406,23 @@ def test_axes_behind_chains_of_operations_are_where_marked_values_are(shape: tup
             known["samples"] += 1
             assert in_order(marked(program, x, 0), batch, shape[0]), (seed, names, batch)
     assert min(known.values()) > SEEDS / 4, known
+
+
+def test_channels_of_a_batch_norm_behind_joined_axes_are_its_own() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(1, 2), nn.BatchNorm1d(6), nn.Flatten(), nn.Linear(24, 2)).double().eval()
+    attribution, x = CondAttribution(model), torch.randn(2, 2, 3, 4).double()
+    whole = attribution(x, [{"y": [1]}], "epsilon_plus").input_relevance
+    parts = [attribution(x, [{"1": [channel], "y": [1]}], "epsilon_plus").input_relevance for channel in range(6)]
+    assert torch.allclose(sum(parts), whole, atol=1e-12)
+    assert torch.equal(parts[4].nonzero()[:, 1:3].unique(dim=0), torch.tensor([[1, 1]]))
+
+
+def test_channels_of_a_batch_norm_behind_a_linear_layer_on_another_axis_are_its_own() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(3, 5), nn.BatchNorm1d(4), nn.Flatten(), nn.Linear(20, 2)).double().eval()
+    attribution, x = CondAttribution(model, feature_axis="none"), torch.randn(2, 4, 3).double()
+    parts = [attribution(x, [{"1": [channel], "y": [1]}], "epsilon_plus").input_relevance for channel in range(4)]
+    whole = attribution(x, [{"y": [1]}], "epsilon_plus").input_relevance
+    assert torch.allclose(sum(parts), whole, atol=1e-12)
+    assert torch.equal(parts[2].nonzero()[:, 1].unique(), torch.tensor([2]))

@@ -111,7 +111,8 @@ def _channel_layout(graph: Graph, ref: Ref, layouts: Mapping[Ref, Layout | None]
         axis = node.spec.channel_axis % len(shape)
         return (Factor(shape[axis], axis),)
     layout = followed(graph, ref, layouts, samples=False)
-    if not layout and len(shape) > 1:
+    unknown = not layout or axis_of(layout, shape) is None
+    if len(shape) > 1 and (unknown or node.kind is Kind.BATCH_NORM):  # which has a factor for each channel
         layout = _of_a_norm(node, shape) or layout
     return layout
 
