@@ -31,7 +31,8 @@ _PER_TICK = 0.5
 """Inches for each number on an axis."""
 _PER_NUMBER = 0.09
 """Inches for each row or column that has its number."""
-_LEGEND_LINE = 0.2
+_LINE, _LEGEND_LINE, _LOWEST = 0.15, 0.18, 1.9
+"""Inches for one more line of words, for a line of a legend, and of the lowest figure."""
 
 
 def in_width(figure: Figure, width: float) -> Figure:
@@ -59,32 +60,47 @@ def in_width(figure: Figure, width: float) -> Figure:
     [3.4, 4.0]
     """
     check_width(width)
-    before, height = (float(side) for side in figure.get_size_inches())
-    panels = [ax for ax in figure.axes if ax.get_subplotspec() is not None]
-    across = max((_columns(ax) for ax in panels), default=1)
-    narrowest = _PICTURE if len(panels) > 1 and any(ax.images for ax in panels) else _PANEL
-    fitting = max(1, min(across, int(width / narrowest)))
-    blocks = math.ceil(across / fitting)
-    square = before > width and any(ax.get_aspect() != "auto" for ax in panels)
-    higher = height * blocks * (min(1.0, width * across / (before * fitting)) if square else 1.0)
-    figure.set_size_inches(width, higher + sum(_legend_below(ax, fitting > 1) for ax in panels if before > width))
-    if blocks > 1:
-        _rearrange(figure, panels, (fitting, blocks))
-    for ax in panels:
-        _fit_rows(ax, width / fitting)
-    _break_titles(figure, [figure.get_suptitle()], width)
-    figure.draw_without_rendering()  # which lays the panels out
-    for ax in panels:
-        _fit_words(ax, width)
+    _bring(figure, width, room=width)
     return figure
 
 
 def with_bar_in_width(figure: Figure, width: float) -> None:
     """Bring a figure that gets a colour bar next to a width, with room for the bar."""
-    in_width(figure, width)
+    check_width(width)
+    _bring(figure, width, room=width - beside(width))
     if isinstance(figure, Sheet) and not beside(width):
         figure.bar_below = True
         figure.set_figheight(figure.get_figheight() + BAR_BELOW)
+
+
+def _bring(figure: Figure, width: float, *, room: float) -> None:
+    """Bring a figure to a width, of which its panels have so much room."""
+    before, height = (float(side) for side in figure.get_size_inches())
+    panels = [ax for ax in figure.axes if ax.get_subplotspec() is not None]
+    across = max((_columns(ax) for ax in panels), default=1)
+    narrowest = _PICTURE if len(panels) > 1 and any(ax.images for ax in panels) else _PANEL
+    fitting = max(1, min(across, int(room / narrowest)))
+    blocks = math.ceil(across / fitting)
+    square = before > width and any(ax.get_aspect() != "auto" for ax in panels)
+    higher = height * blocks * (min(1.0, room * across / (before * fitting)) if square else 1.0)
+    legends = sum(_legend_below(figure, ax) for ax in panels) if before > width and len(panels) == 1 else 0.0
+    figure.set_size_inches(width, max(higher, _LOWEST) + legends)
+    if blocks > 1:
+        _rearrange(figure, panels, (fitting, blocks))
+    for ax in panels:
+        _fit_rows(ax, room / fitting)
+    _break_titles(figure, [figure.get_suptitle()], width)
+    figure.draw_without_rendering()  # which lays the panels out
+    lines = sum(map(_lines, panels))
+    for ax in panels:
+        _fit_words(ax, width)
+    more = math.ceil((sum(map(_lines, panels)) - lines) / fitting)
+    figure.set_figheight(float(figure.get_figheight()) + _LINE * max(more, 0))
+
+
+def _lines(ax: Axes) -> int:
+    """Return how many line breaks are above and below a panel."""
+    return "".join([ax.get_title(loc="left"), ax.get_title(), ax.get_xlabel()]).count("\n")
 
 
 def _columns(ax: Axes) -> int:
@@ -108,14 +124,16 @@ def _rearrange(figure: Figure, panels: list[Axes], grid: tuple[int, int]) -> Non
             ax.tick_params(axis="y", labelleft=True)
 
 
-def _legend_below(ax: Axes, several: bool) -> float:
+def _legend_below(figure: Figure, ax: Axes) -> float:
     """Move a legend that is beside a panel below it, and return the inches that it takes there."""
     legend = ax.get_legend()
-    if legend is None or several or not _is_beside(legend, ax):
+    if legend is None or not _is_beside(legend, ax):
         return 0.0
-    legend.set_loc("upper left")
-    legend.set_bbox_to_anchor((0, -0.16), ax.transAxes)
-    return _LEGEND_LINE * len(legend.get_texts())
+    names = [text.get_text() for text in legend.get_texts()]
+    handles = [one for one in legend.legend_handles if one is not None]
+    figure.legend(handles, names, loc="outside lower left", fontsize="x-small", frameon=False)
+    legend.remove()
+    return _LEGEND_LINE * len(names)
 
 
 def _is_beside(legend: Legend, ax: Axes) -> bool:
@@ -126,7 +144,8 @@ def _is_beside(legend: Legend, ax: Axes) -> bool:
 def _fit_words(ax: Axes, width: float) -> None:
     """Break titles and labels of a panel, in a figure of so many inches."""
     left, right = (float(side) * width for side in ax.get_position().intervalx)
-    _break_titles(ax, [ax.get_title(loc="left")], min(width - left, 1.6 * (right - left)))
+    beyond = 1.6 if ax.get_aspect() == "auto" else 1.0
+    _break_titles(ax, [ax.get_title(loc="left")], min(width - left, beyond * (right - left)))
     _break_titles(ax, [ax.get_title(loc="center")], right - left)
     ax.xaxis.label.set_text(_broken(ax.xaxis.label, min(left + right, 2 * width - left - right, 1.6 * (right - left))))
 
