@@ -140,12 +140,13 @@ const crpKit = (() => {
 
   const heading = (...content) => el("h1", { tabindex: "-1" }, ...content);
 
-  /** A link to a concept: its cover, number and name, the name of its layer if another one, and notes. */
+  /** A link to a concept: its cover, number and name, the name of its layer if another one, and notes; words alone for
+      one that the report leaves out. */
   function tile(target, layer, concept, name, ...notes) {
     const index = layer ? idsOf(target).indexOf(concept) : -1;
     const called = conceptName(target, concept);
     const content = [
-      index < 0 ? el("span", { class: "cell" }) : cover(layer, index),
+      index < 0 ? null : cover(layer, index),
       el("span", {}, el("strong", {}, String(concept)), [called, name].filter(Boolean).map((text) => el("small", {}, bdi(text))), notes.map((note) => el("small", {}, note))),
     ];
     return el("li", {}, index < 0 ? el("div", {}, content) : el("a", { href: conceptAddress(target, concept) }, content));
