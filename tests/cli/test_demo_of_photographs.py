@@ -13,8 +13,9 @@ import torch
 from command_line import invoke, refused
 
 import crp_kit as crp
+from crp_kit.data import photographs
 from crp_kit.data.photographs import Photographs
-from crp_kit.demo.photographs import LAYER
+from crp_kit.demo.photographs import LAYER, SUBJECTS
 from crp_kit.errors import InputError
 
 KNOWN = {"chelsea": "Egyptian cat", "coffee": "espresso", "rocket": "missile", "camera": "tripod", "flower": "daisy"}
@@ -59,6 +60,9 @@ def test_missing_packages_are_named(monkeypatch: pytest.MonkeyPatch, tmp_path: P
 @pytest.mark.slow
 def test_the_demo_of_photographs_writes_everything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    files = [name for name in photographs._OF_SKIMAGE if name.partition(".")[0] in SUBJECTS]
+    monkeypatch.setattr(photographs, "_SOURCES", [("skimage.data", "", files)])  # those that are shown
+    monkeypatch.setattr("crp_kit.demo.photographs._REGIONS", 49)
     result = invoke("demo", "--photos", "--no-report", "-o", "out")
     assert result.exit_code == 0, (result.output, result.exception)
     assert all(Path(line).stat().st_size for line in result.stdout.splitlines())
