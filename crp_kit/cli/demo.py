@@ -158,6 +158,6 @@ def _report(result: DemoResult) -> None:
         for concept in one.concepts:
             say(
                 f"  channel {concept.channel:>2}  {concept.share:+6.1%}  follows {concept.part:<8} "
-                f"(r = {concept.correlation:.2f}); its heatmap lies {concept.on_plain:4.0%} on the plain object, "
+                f"(r = {concept.correlation:.2f}); {concept.on_plain:4.0%} of its heatmap are on the plain object, "
                 f"{concept.on_textured:4.0%} on the textured one"
             )

@@ -90,7 +90,7 @@ class _Maps:
 @overwrite_option
 @click.option("--json", "as_json", is_flag=True, help="Print what was found as JSON instead of the names of the files.")
 def heatmap(images: tuple[Path, ...], **options: Any) -> None:
-    """Draw where in the images the relevance lies that passes through the given concepts.
+    """Draw, for each image, the relevance that passes through the chosen concepts.
 
     \b
     Examples:

@@ -56,7 +56,7 @@ def check(context: click.Context, /, *, as_json: bool, **options: Any) -> None:
       crp-kit check --model my_project/models.py:make --elementwise NewGELU
 
     The exit status is 1 if there is an error: a node where relevance would be wrong. Warnings and notes are choices to
-    know about. Where relevance went in a run, the notebook says: attribution(..., diagnose=True).conservation.
+    know about. Where relevance went in a run, Python says: study(..., diagnose=True).conservation.
     """  # noqa: D301
     study = study_of(options, needs_weights=False)
     found = study.check(sample_of(study))

@@ -60,18 +60,18 @@ _PLAIN_ON_TOP = np.array([recipe.plain_on_top for recipe in _RECIPES])
 
 
 class ShapesDataset(Dataset[tuple[torch.Tensor, int]]):
-    """Images whose parts (shapes, colours, textures) together tell one of eight classes.
+    """Images whose parts (shapes, colours, textures) together determine one of eight classes.
 
     Each image shows two large objects, one above the other: a plain one (red or blue) and a textured one (striped or
     dotted). A class is a choice of four parts and of the order of the objects. Every part serves four classes, and no
-    two parts tell the class: a classifier has to combine at least three of these five choices. Small bars and rings,
+    two parts fix the class: a classifier has to combine at least three of these five choices. Small bars and rings,
     some of them red or blue too, make a mere count of coloured pixels useless.
 
     Sample `i` depends on `seed`, `split`, `variant` and `i` only: it is the same, bit for bit, in whatever batch, order
     or process it is made.
 
     The variants have a planted fault. In ``"tag"`` half of the samples of the first class, chosen at random, bear a
-    small magenta square in the upper left corner, from which a model can learn to tell the class without its parts. In
+    small magenta square in the upper left corner, from which a model can learn the class without its parts. In
     ``"tag-any"`` half of the samples of every class bear it. All else of a sample is as without a variant.
 
     Examples

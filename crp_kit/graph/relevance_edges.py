@@ -182,7 +182,7 @@ def carrying_operands(
 ) -> tuple[Ref, ...]:
     """Return the operands of a product that carry relevance: summands, and those factors that are signals.
 
-    LRP has no rule for a product of two signals, so that a gate has to be told from a signal by how it was computed. A
+    LRP has no rule for a product of two signals, so that a gate is recognised by how it was computed. A
     gate (something behind a sigmoid, softmax or reciprocal deviation) multiplies a signal; of two operands of different
     size the smaller, broadcast one is the gate; in a hand-written activation, ``h * g(h)``, ``g(h)`` is; two signals of
     one size share. Without any signal, relevance can only go to what is otherwise held fixed.

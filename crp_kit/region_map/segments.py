@@ -22,9 +22,9 @@ Segmentation: TypeAlias = Literal["grid", "pixels", "slic", "changes"]
 Regions: TypeAlias = Segmentation | torch.Tensor | npt.NDArray[Any]
 
 COUNT = 64
-"""Regions of a grid, and superpixels, if nobody says how many."""
+"""Regions of a grid, and superpixels, by default."""
 STRETCHES = 16
-"""Stretches of a signal, if nobody says how many."""
+"""Stretches of a signal, by default."""
 _AXES = {1: "time", 2: "height, width", 3: "depth, height, width"}
 
 

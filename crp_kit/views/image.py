@@ -38,7 +38,7 @@ Pixels: TypeAlias = npt.NDArray[np.uint8]
 DEFAULT_CMAP = "004593,096bd3,609df0,b9ccfa,80:ffffff,febcaf,f57464,ca342f,8c1718"
 """Blue, white, red, in zennit's colour map language.
 
-Zero is white and the two signs differ by blue against red, which every common colour vision tells apart. Equal
+Zero is white and the two signs differ by blue against red, which every common colour vision distinguishes. Equal
 magnitudes have equal CIELAB lightness, falling evenly from 100 to 30: neither sign looks stronger than it is, and the
 magnitude survives a grey print. (zennit's "bwr" ends at lightness 32 for blue and 53 for red.)
 """

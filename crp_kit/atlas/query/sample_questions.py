@@ -146,7 +146,7 @@ class SampleQuestions(StoredScores):
         Returns
         -------
         Strategies
-            Sample, strategy and two spectral coordinates; `concepts` says what tells a strategy from the others.
+            Sample, strategy and two spectral coordinates; `concepts` says what distinguishes a strategy.
 
         Raises
         ------

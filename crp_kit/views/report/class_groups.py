@@ -38,7 +38,7 @@ _DIFFERENT = 12
 
 @dataclass(frozen=True, eq=False)
 class LayerGroups:
-    """What a layer's relevance tells of classes and of single samples.
+    """What a layer's relevance says of classes and of single samples.
 
     Parameters
     ----------
@@ -127,7 +127,7 @@ class LayerGroups:
 
 
 def layer_groups(atlas: ConceptAtlas, layer: str) -> LayerGroups:
-    """Return what a layer's relevance tells of classes and single samples."""
+    """Return what a layer's relevance says of classes and single samples."""
     scores = atlas[layer].relevance
     classes, moments = stored_moments(scores)
     most = classes[np.argsort(-moments.count, kind="stable")][:_DETAILED]

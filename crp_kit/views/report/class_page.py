@@ -17,7 +17,7 @@ _SAMPLES = 6
 
 
 def class_data(report: ReportContext) -> Iterator[tuple[str, Any]]:
-    """Yield, for some classes at a time, samples of each, and what every layer tells of them."""
+    """Yield, for some classes at a time, samples of each, and what every layer says of them."""
     count = report.atlas.header.n_classes if report.atlas.has_classes else 0
     for part, start in enumerate(range(0, count, CLASSES_PER_FILE)):
         report.end_if_interrupted()
@@ -40,7 +40,7 @@ def _samples(report: ReportContext, cls: int) -> list[int]:
 
 
 def _layer(report: ReportContext, layer: str, cls: int) -> dict[str, Any]:
-    """Return what a layer tells of a class; its page shows the samples among it."""
+    """Return what a layer says of a class; its page shows the samples among it."""
     groups, concepts = report.groups[layer], report.facts[layer].concepts_of(cls)
     if not concepts:
         return {"concepts": []}

@@ -72,7 +72,7 @@ class ReportContext:
 
     @cached_property
     def groups(self) -> Mapping[str, LayerGroups]:
-        """What each layer tells of classes and of single samples."""
+        """What each layer says of classes and of single samples."""
         return {layer: layer_groups(self.atlas, layer) for layer in self.chosen}
 
     @cached_property

@@ -1,5 +1,5 @@
 // Page of a class: by layer, the concepts that serve it most, its markers, mistakes, prototypes and outliers;
-// below them what tells it from another class.
+// below them what distinguishes it from another class.
 "use strict";
 
 (() => {
@@ -84,7 +84,7 @@
     return el("section", {}, el("h3", {}, "Most unusual samples"), el("p", { class: "hint" }, "With how many percent of the class are more ordinary."), el("ul", { class: "pictures" }, items));
   }
 
-  /** Two classes side by side: a menu of other classes, and for each layer the concepts that tell the two apart. */
+  /** Two classes side by side: a menu of other classes, and for each layer the concepts that distinguish the two. */
   function comparison(cls, other, tables, layers) {
     const others = [...new Set(tables.flatMap(({ compared }) => (compared ?? []).map(([number]) => number)))];
     if (!others.length) return null;
