@@ -23,6 +23,7 @@ from crp_kit.atlas.build import dataset_pass, estimate
 from crp_kit.atlas.build.batch_log import BatchLog, logged_batches
 from crp_kit.atlas.build.build_folder import BuildFolder
 from crp_kit.atlas.build.dataset_pass import _Pass
+from crp_kit.atlas.build.pass_state import PassState
 from crp_kit.atlas.build.scores import Collector
 from crp_kit.atlas.file import hdf5_writer
 from crp_kit.atlas.file.file_tree import Tree, array_spec
@@ -206,6 +207,23 @@ def test_ctrl_c_in_a_batch_keeps_it(tmp_path: Path, small: Path, at: int) -> Non
         build(path, data, **SMALL, resume=True).close()
     assert same_bits(path, small)
     assert os.listdir(tmp_path) == ["atlas.h5"]
+
+
+def test_a_log_smaller_than_the_state_costs_no_tree(
+    tmp_path: Path, small: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To prepare one of a gigabyte takes seconds, which a build would pay each minute."""
+    calls, tree = [], PassState.tree
+
+    def counted(state: PassState, *arguments: Any, **named: Any) -> Tree:
+        calls.append(named["complete"])
+        return tree(state, *arguments, **named)
+
+    monkeypatch.setattr(PassState, "tree", counted)
+    monkeypatch.setattr(PassState, "nbytes", property(lambda _: 1 << 40))
+    build(tmp_path / "atlas.h5", ShapesDataset(24), **SMALL, checkpoint=0.0).close()
+    assert calls == [False, True]  # the first checkpoint, and the file
+    assert same_bits(tmp_path / "atlas.h5", small)
 
 
 def test_a_batch_that_takes_long_is_given_up_and_computed_again(

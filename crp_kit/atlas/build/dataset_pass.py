@@ -157,7 +157,8 @@ class _Pass:
     def _save(self) -> None:
         """Make sure that all batches survive a loss of power; in a checkpoint, if their log has outgrown the state."""
         self.log.sync()
-        if self.log.size > self.folder.checkpoint_size():
+        state = self.state.nbytes
+        if self.log.size > self.folder.checkpoint_size() and (state < _SMALL or self.log.size > state):
             tree = self.state.tree(self.origin, complete=False)
             if self.log.size > tree.nbytes:
                 self._compact(tree)
@@ -170,12 +171,9 @@ class _Pass:
     def _keep(self) -> None:
         """Save everything before the end: the log, and a checkpoint that anyone can open if that takes no time."""
         self.log.sync()
-        if not self.consistent or not self.log.size:
-            return
-        tree = self.state.tree(self.origin, complete=False)
-        if tree.nbytes < _SMALL:
+        if self.consistent and self.log.size and self.state.nbytes < _SMALL:
             try:
-                self._compact(tree)
+                self._compact(self.state.tree(self.origin, complete=False))
             except AtlasError as error:
                 _log.warning("%s; the batches are kept in %s", error, self.log.path)
             except (KeyboardInterrupt, SystemExit):

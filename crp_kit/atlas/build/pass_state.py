@@ -105,6 +105,11 @@ class PassState:
         for state in self._modes.values():
             state.attach(self.seen)
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes that its statistics take: to write them takes about as many, and to prepare that takes long."""
+        return state_bytes(self.header, self.layers, len(self.index), len(self.seen))
+
     def see(self, classes: Integers) -> None:
         """Make room for classes that have samples; if there is none, nothing has changed.
 
