@@ -87,6 +87,6 @@ def test_outliers_against_another_atlas_are_areas_beside_baselines(files: tuple[
     done = invoke("atlas", "outliers", a, "--layer", "layer0", "--against", c, "--json")
     assert done.exit_code == 0
     areas = {row["method"]: row["auroc"] for row in json.loads(done.stdout)}
-    assert list(areas) == ["prototypes", "density", "mahalanobis", "softmax"]
+    assert list(areas) == ["prototypes", "density", "mahalanobis", "softmax", "energy"]
     assert areas["softmax"] == 0.5
     assert areas["density"] > 0.6

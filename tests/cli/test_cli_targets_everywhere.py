@@ -95,7 +95,7 @@ def test_a_box_of_a_detector_is_explained_from_the_command_line(picture: Path, t
     cls = "cat" if "class 1: there are" in none else "dog"
     done = invoke("heatmap", picture, *model, "--target", f"box:{cls}:0", "-o", tmp_path / "h.png")
     assert done.exit_code == 0, done.output
-    assert "say what to explain with --target" in refused("heatmap", picture, *model, "--json")
+    assert "say what to explain with --class, --target or --condition" in refused("heatmap", picture, *model, "--json")
 
 
 def test_a_part_of_the_output_is_chosen(picture: Path, tmp_path: Path) -> None:
