@@ -15,6 +15,7 @@ from ..class_names import class_words
 from ..data.pixels import picture
 from ..data.preprocess import Preprocess
 from ..errors import CrpKitWarning, InputError
+from ..targets import Target
 
 __all__ = ["Display", "compare_names"]
 
@@ -84,9 +85,10 @@ class Display:
         return [self.view(images, size)]
 
     def target_words(self, targets: Sequence[Any]) -> str:
-        """Return classes by name, and other targets as they are written."""
-        shown = (
-            class_words(identifier, self.classes) if isinstance(identifier, int) else str(identifier)
-            for identifier in targets
-        )
-        return ", ".join(shown)
+        """Return classes by name, in targets too, and other ids of the output as they are written."""
+        return ", ".join(map(self._words, targets))
+
+    def _words(self, target: Any) -> str:
+        if isinstance(target, Target):
+            return target.words(self.classes)
+        return class_words(target, self.classes) if isinstance(target, int) else str(target)

@@ -19,6 +19,15 @@ T = TypeVar("T", bound="Target")
 L = TypeVar("L", bound="LocatedTarget")
 
 
+class _Unquoted(str):
+    """Name that stands in an identity without quotation marks."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
 class Target(ABC):
     """What relevance starts from. It stands for ``"y"`` in a condition set, alone: ``{"y": Contrast(281, 285)}``.
 
@@ -123,9 +132,24 @@ class Target(ABC):
         """
         return None
 
-    def numbered(self: T, number: Callable[[ClassName], int]) -> T:
+    def numbered(self: T, number: Callable[[ClassName], ClassName]) -> T:
         """Return this target with classes by number, where it was given names."""
         return self
+
+    def words(self, classes: Sequence[str]) -> str:
+        """Return what it is for a title: its identity with the names of classes, where they are known.
+
+        Examples
+        --------
+        >>> from crp_kit.targets import Contrast
+        >>> Contrast(0, 2).words(["cat", "dog"])
+        'contrast:cat,2'
+        """
+
+        def name(cls: ClassName) -> ClassName:
+            return _Unquoted(classes[cls]) if isinstance(cls, int) and cls < len(classes) and classes[cls] else cls
+
+        return self.numbered(name).identity
 
     def __str__(self) -> str:
         return self.identity
@@ -141,7 +165,7 @@ class LocatedTarget(Target):
         """The class, by number."""
         return int(self.cls)
 
-    def numbered(self: L, number: Callable[[ClassName], int]) -> L:
+    def numbered(self: L, number: Callable[[ClassName], ClassName]) -> L:
         return self._with(cls=number(self.cls))
 
     def measured(self, output: torch.Tensor, *, class_axis: int | None, reference: torch.Tensor) -> torch.Tensor:

@@ -77,7 +77,7 @@ class Class(Target):
     def identity(self) -> str:
         return f"class:{','.join(map(named, self.classes))}" + ("" if self.value == "logit" else f":{self.value}")
 
-    def numbered(self, number: Callable[[ClassName], int]) -> Class:
+    def numbered(self, number: Callable[[ClassName], ClassName]) -> Class:
         return replace(self, ids=tuple(map(number, self.classes)))
 
     def relevance(self, output: torch.Tensor, *, class_axis: int | None) -> torch.Tensor:
@@ -132,7 +132,7 @@ class Contrast(Target):
     def identity(self) -> str:
         return f"contrast:{named(self.a)},{named(self.b)}"
 
-    def numbered(self, number: Callable[[ClassName], int]) -> Contrast:
+    def numbered(self, number: Callable[[ClassName], ClassName]) -> Contrast:
         return Contrast(number(self.a), number(self.b))
 
     def relevance(self, output: torch.Tensor, *, class_axis: int | None) -> torch.Tensor:

@@ -18,6 +18,7 @@ import crp_kit as crp
 from crp_kit.data import demo_resnet
 from crp_kit.data.preprocess import Preprocess
 from crp_kit.errors import InputError
+from crp_kit.targets import Contrast, Value
 from crp_kit.views.imgify import imgify
 
 NAMES = tuple(f"class number {number}" for number in range(8))
@@ -52,6 +53,11 @@ def test_titles_are_words_where_names_are_known() -> None:
     assert ATTR.titles() == ["layer2.1.conv2: 24\nclass number 3", "class number 5"]
     attr = STUDY.attribution(PREPROCESS.normalise(VIEW)[None], [{"y": [0, 2]}], "epsilon_plus_flat")
     assert attr.titles() == ["class 0, class 2"]
+
+
+def test_targets_have_the_names_of_their_classes_in_titles() -> None:
+    attr = STUDY(PHOTO, [{"y": Contrast(3, 5)}, {"y": Value(2)}], pairing="product")
+    assert attr.titles() == ["contrast:class number 3,class number 5", "value:2"]
 
 
 def test_a_result_can_be_pickled_without_its_model() -> None:
