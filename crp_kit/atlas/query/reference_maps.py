@@ -274,7 +274,7 @@ def own_concept(run: Run, info: LayerInfo, concepts: Concept | Mapping[str, Conc
     if layers_concept.identity != info.concept:
         raise AtlasError(
             f"in the atlas a concept of {info.name!r} is {info.concept}, here it would be {layers_concept.identity}; "
-            f"pass concepts={{{info.name!r}: …}} as it was when the atlas was built"
+            f"pass concepts={{{info.name!r}: …}} (--concept on the command line) as it was when the atlas was built"
         )
     return layers_concept
 
