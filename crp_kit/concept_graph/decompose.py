@@ -13,6 +13,7 @@ from tqdm import tqdm
 from ..attribution.layer_values import find_layer
 from ..attribution.predicted_class import predicted_class
 from ..checks import is_integer
+from ..concepts import Concept
 from ..conditions import OUTPUT
 from ..errors import ConditionError, UnreachableLayerError
 from ..propagation.run import Run
@@ -107,8 +108,8 @@ class _Task:
     """Share of a concept's relevance that its children do not get, and the part of it that other concepts get."""
     totals: dict[str, torch.Tensor] = field(default_factory=dict)
     """Relevance that reaches each concept from the start, by layer: (sample, concept)."""
-    nouns: dict[str, str] = field(default_factory=dict)
-    """The noun of a concept, by layer."""
+    concepts: dict[str, Concept] = field(default_factory=dict)
+    """What a concept is, by layer."""
     kept: list[Flows] = field(default_factory=list)
 
     def run(self) -> None:
@@ -155,7 +156,7 @@ class _Task:
                 batch_size=self.samples.batch_size,
             )
             flows.arrive(self.layers.within(len(self.asked.width)))
-            self.nouns = {name: concept.noun for name, concept in flows.concepts.items()} | {OUTPUT: "class"}
+            self.concepts = dict(flows.concepts)
             if self.samples.count <= self.samples.batch_size:
                 self.kept.append(flows)
             yield flows
@@ -209,7 +210,7 @@ class _Task:
         relevance, start = self.totals[layer][:, concept], self.totals[root][:, first]
         shares = relevance[start != 0] / start[start != 0]
         unexplained, others = self.left.get(key, (None, None))
-        titled = layer == OUTPUT and self.start.target is not None
+        kind, title = self._words(layer, concept)
         return ConceptNode(
             layer,
             concept,
@@ -220,9 +221,16 @@ class _Task:
             others,
             share_std=float(shares.std()) if len(shares) > 1 else None,
             n=int((relevance != 0).sum()),
-            kind="target" if titled else self.nouns[layer],
-            title=str(self.start.target) if titled else "",
+            kind=kind,
+            title=title,
         )
+
+    def _words(self, layer: str, concept: int) -> tuple[str, str]:
+        """Return the noun of a concept, and what stands for noun and number if it has a name."""
+        if layer == OUTPUT:
+            return ("class", "") if self.start.target is None else ("target", str(self.start.target))
+        kind = self.concepts[layer]
+        return kind.noun, kind.title(concept, self.totals[layer].shape[1])
 
 
 def _concatenated(parts: Sequence[Mapping[str, torch.Tensor]]) -> dict[str, torch.Tensor]:

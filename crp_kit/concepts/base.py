@@ -144,6 +144,18 @@ class Concept(ABC):
         """The noun for one of these concepts in graphs and reports, such as ``"channel"``; ``"concept"`` by default."""
         return "concept"
 
+    def title(self, concept_id: int, n_concepts: int) -> str:
+        """Return what stands for noun and number of one of a layer's concepts in graphs; empty where these do.
+
+        Parameters
+        ----------
+        concept_id : int
+            Its number.
+        n_concepts : int
+            How many concepts the layer has.
+        """
+        return ""
+
     def split(self, relevance: torch.Tensor, activation: torch.Tensor) -> Split:
         """Return relevance divided among concepts that mix channels.
 

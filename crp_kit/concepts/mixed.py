@@ -56,6 +56,19 @@ class MixedConcept(Concept):
     def noun(self) -> str:
         return "direction"
 
+    def title(self, concept_id: int, n_concepts: int) -> str:
+        """Return the name of a direction, which mean and rest always have; empty without one.
+
+        Parameters
+        ----------
+        concept_id : int
+            Its number.
+        n_concepts : int
+            How many concepts the layer has.
+        """
+        known = dict(enumerate(self.names)) | {n_concepts - 2: MEAN, n_concepts - 1: REST}
+        return known.get(concept_id, "")
+
     def resolved(self: _Mixed, channel_axis: Callable[[], int]) -> _Mixed:
         if self.axis is not None:
             return self
