@@ -12,14 +12,14 @@ import click
 
 from ..errors import InputError
 from ..progress import Progress
-from .concepts import ids_and_concepts
+from .concepts import concept_ids_of
 from .files import FIGURE_ENDINGS, check_outputs, write_file
 from .look import cmap_option, look_of, percentile_option, width_option
-from .options import atlas_layer_option, class_named, numbers, overwrite_option
+from .options import atlas_layer_option, class_named, overwrite_option
 from .provenance import options_of_atlas
 from .studies import study_of
 from .study_options import atlas_study_options_without_concept
-from .target_options import target_of, target_options
+from .target_options import conditioned_on_option, target_of, target_options
 
 if TYPE_CHECKING:
     from ..atlas.query.references import References
@@ -50,13 +50,7 @@ __all__ = ["references"]
     show_default=True,
     help="Ranked by relevance (RelMax), by activation (ActMax), or one above the other.",
 )
-@click.option(
-    "--conditioned-on",
-    type=click.Choice(["class", "prediction", "layer"]),
-    default="class",
-    show_default=True,
-    help="Where the relevance of the heatmaps starts.",
-)
+@conditioned_on_option
 @target_options("as --conditioned-on")
 @click.option("--receptive-field", is_flag=True, help="Only what the strongest neuron sees.")
 @click.option(
@@ -86,10 +80,9 @@ def references(*, file: Path, **options: Any) -> None:
       crp-kit atlas references atlas.h5 --layer layer2.1.conv2 \\
           --concept 24,19 -k 6 -o references.png
     """  # noqa: D301
-    ids, options["concept_specs"] = ids_and_concepts(options["concept"])
-    if not ids:
+    concepts = concept_ids_of(options)
+    if not concepts:
         raise InputError("--concept names no ids of concepts, such as 3,8,12: say them with a --concept of their own")
-    concepts = [one for text in ids for one in numbers(text)]
     output: Path = options["output"]
     single = output.suffix.lower() in FIGURE_ENDINGS
     if not single and output.suffix:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
+from .options import numbers
 
 if TYPE_CHECKING:
     from ..concepts import Concept
 
-__all__ = ["FORMS", "chosen_concepts", "ids_and_concepts"]
+__all__ = ["FORMS", "chosen_concepts", "concept_ids_of", "ids_and_concepts"]
 
 FORMS = "channels, tokens, neurons, heads, heads:12, or a file of directions"
 _CONCEPT = re.compile(r"channels|tokens|neurons|heads(:.*)?|.*\.h5|.*=.*")
@@ -49,6 +50,12 @@ def ids_and_concepts(specs: Sequence[str]) -> tuple[list[str], list[str]]:
     """Return which of some values are ids of concepts, such as ``3,8-10``, and which say what a concept is."""
     concepts = [spec for spec in specs if _CONCEPT.fullmatch(spec) or Path(spec).is_file()]
     return [spec for spec in specs if spec not in concepts], concepts
+
+
+def concept_ids_of(options: dict[str, Any]) -> list[int]:
+    """Return the ids of ``--concept``, and keep in the options what it says of what a concept is."""
+    texts, options["concept_specs"] = ids_and_concepts(options["concept"])
+    return [number for text in texts for number in numbers(text)]
 
 
 def _read(text: str) -> tuple[str | None, Concept]:

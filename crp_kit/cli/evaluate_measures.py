@@ -8,10 +8,9 @@ from typing import Any
 
 import click
 
-from .concepts import ids_and_concepts
+from .concepts import concept_ids_of
 from .evaluate_files import check_saving, evaluated, result_options
 from .evaluate_options import chosen_samples, replacement_options, sample_options, seed_option
-from .options import numbers
 from .studies import study_of
 from .study_options import study_options, study_options_without_concept
 from .table_output import check_table_output, figure_options, print_table
@@ -54,8 +53,7 @@ def impact(**options: Any) -> None:
     Example:
       crp-kit evaluate impact --model demo:resnet --data demo:shapes:64 --layer layer2.1.conv2 -o impact.png
     """  # noqa: D301
-    ids, options["concept_specs"] = ids_and_concepts(options["concept"])
-    concept_ids = [one for text in ids for one in numbers(text)] or None
+    concept_ids = concept_ids_of(options) or None
     settings = {"concept_ids": concept_ids, "baseline": options["baseline"], "output": options["measure"]}
     result = _measured(
         options, lambda evaluation, **samples: evaluation.impact(options["layer"], **settings, **samples)

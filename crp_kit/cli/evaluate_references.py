@@ -9,15 +9,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import InputError
-from .concepts import ids_and_concepts
+from .concepts import concept_ids_of
 from .evaluate_files import check_saving, evaluated, result_options
 from .evaluate_options import seed_option
-from .options import numbers
 from .provenance import options_of_atlas
 from .studies import study_of
 from .study_options import atlas_study_options_without_concept
 from .table_output import check_table_output, figure_options, print_table, table_options
-from .target_options import target_of, target_options
+from .target_options import conditioned_on_option, target_of, target_options
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -51,12 +50,6 @@ def _asked(file: Path, options: dict[str, Any], measure: Callable[[Evaluation, C
         return measure(study.evaluate, atlas)
 
 
-def _ids(options: dict[str, Any]) -> list[int]:
-    """Return the ids of ``--concept``, and keep in the options what it says of what a concept is."""
-    texts, options["concept_specs"] = ids_and_concepts(options["concept"])
-    return [one for text in texts for one in numbers(text)]
-
-
 @click.command(short_help="Compare heatmaps of concepts with masks of parts.")
 @_file
 @atlas_study_options_without_concept
@@ -64,13 +57,7 @@ def _ids(options: dict[str, Any]) -> list[int]:
 @_concept
 @click.option("-k", "k", type=click.IntRange(min=1), default=8, show_default=True, help="Samples of each concept.")
 @click.option("--parts", metavar="NAMES", help="Parts of the data's masks, with commas between; all by default.")
-@click.option(
-    "--conditioned-on",
-    type=click.Choice(["class", "prediction", "layer"]),
-    default="class",
-    show_default=True,
-    help="Where the relevance of the heatmaps starts.",
-)
+@conditioned_on_option
 @target_options("as --conditioned-on")
 @click.option("--best", is_flag=True, help="Only the best part of each concept.")
 @result_options
@@ -84,7 +71,7 @@ def concept_localisation(*, file: Path, **options: Any) -> None:
     """  # noqa: D301
     check_table_output(options)
     check_saving(options)
-    ids = _ids(options) or None
+    ids = concept_ids_of(options) or None
     parts = None if options["parts"] is None else [name.strip() for name in options["parts"].split(",")]
     start: Any = target_of(options) or options["conditioned_on"]
 
@@ -125,7 +112,7 @@ def split_concept(*, file: Path, **options: Any) -> None:
           --lower-layer layer2.0.conv1 -o units.png
     """  # noqa: D301
     check_table_output(options)
-    ids = _ids(options)
+    ids = concept_ids_of(options)
     if len(ids) != 1:
         raise InputError(f"--concept is the id of the concept to split, such as 24; got {len(ids)} of them")
     settings = {name: options[name] for name in ("n", "k", "mode", "seed")}
@@ -165,7 +152,7 @@ def clarity(*, file: Path, **options: Any) -> None:
     from ..factory_spec import call_factory
 
     check_table_output(options)
-    ids = _ids(options) or None
+    ids = concept_ids_of(options) or None
     if ":" not in options["embed"]:
         raise InputError(f"--embed is written like file.py:factory; got {options['embed']!r}")
     forms = "an embedding is named package.module:factory or file.py:factory"

@@ -8,9 +8,9 @@ from typing import Any
 
 import click
 
-from .concepts import ids_and_concepts
+from .concepts import concept_ids_of
 from .group import say
-from .options import atlas_layer_option, numbers, overwrite_option
+from .options import atlas_layer_option, overwrite_option
 from .provenance import options_of_atlas
 from .studies import study_of
 from .study_options import atlas_study_options_without_concept
@@ -76,14 +76,14 @@ def virelay(*, file: Path, **options: Any) -> None:
     from ..views.virelay.files import FILES, check_folder
 
     output = options["output"]
-    ids, options["concept_specs"] = ids_and_concepts(options["concept"])
+    concept_ids = concept_ids_of(options) or None
     check_folder(output, overwrite=options["overwrite"])
     with ConceptAtlas(file) as atlas:
         project = study_of(options_of_atlas(options, atlas), needs_data=True).export_virelay(
             atlas,
             output,
             options["layer"],
-            concept_ids=[one for text in ids for one in numbers(text)] if ids else None,
+            concept_ids=concept_ids,
             verbose=not options["quiet"],
             **{name: options[name] for name in ("top", "k", "mode", "conditioned_on", "batch_size", "overwrite")},
         )

@@ -15,6 +15,7 @@ from .options import layer_names, numbers, overwrite_option
 from .provenance import options_of_atlas
 from .studies import study_of
 from .study_options import atlas_study_options
+from .target_options import conditioned_on_option
 
 __all__ = ["report"]
 
@@ -37,13 +38,7 @@ __all__ = ["report"]
     metavar="N",
     help="Samples of each concept by relevance, and as many by activation.",
 )
-@click.option(
-    "--conditioned-on",
-    type=click.Choice(["class", "prediction", "layer"]),
-    default="class",
-    show_default=True,
-    help="Where the relevance of the heatmaps starts.",
-)
+@conditioned_on_option
 @click.option(
     "--receptive-field/--no-receptive-field",
     default=True,

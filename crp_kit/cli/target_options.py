@@ -13,9 +13,18 @@ from ..errors import InputError
 if TYPE_CHECKING:
     from ..targets import Target
 
-__all__ = ["target_of", "target_options"]
+__all__ = ["conditioned_on_option", "target_of", "target_options"]
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
+
+
+conditioned_on_option = click.option(
+    "--conditioned-on",
+    type=click.Choice(["class", "prediction", "layer"]),
+    default="class",
+    show_default=True,
+    help="Where the relevance of the heatmaps starts.",
+)
 
 
 def target_options(default: str) -> Callable[[_Command], _Command]:
