@@ -41,6 +41,7 @@ from .own_steps import (
 from .registered_step import RegisteredStep
 from .rule_steps import HookStep, KeptUnit, LinearStep, StackedStep
 from .step import Quality, Step
+from .view_step import ViewStep, shown_parts
 
 BatchNormRule = Literal["affine", "pass", "epsilon", "threshold"]
 """What is done at a BatchNorm that belongs to no linear layer.
@@ -300,7 +301,8 @@ class _Maker:
         rule = "gradient (unknown operation)" if node.kind is Kind.UNKNOWN and self.relevance else "gradient"
         if node.spec.has(Trait.CONCATENATION) and all(len(self.graph.shape(ref)) == len(node.shape) for ref in to):
             return ConcatenationStep(node.index, rule, to)
-        return GradientStep(node.index, rule, to)
+        parts = shown_parts(node, self.graph.shape(to[0]))
+        return GradientStep(node.index, rule, to) if parts is None else ViewStep(node.index, rule, to, parts)
 
     def _by_hook(self, node: Node, hook: Hook | None, to: tuple[Ref, ...]) -> Step | None:
         if hook is None:
