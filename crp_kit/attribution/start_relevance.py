@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -25,6 +26,9 @@ __all__ = ["InitialRelevance", "StartRelevance", "TargetIds", "initial_relevance
 InitialRelevance: TypeAlias = float | torch.Tensor | npt.NDArray[Any] | Callable[[torch.Tensor], Any] | None
 TargetIds: TypeAlias = tuple[Any, ...] | None
 """Ids of the model output from which relevance starts, or one `Target`: none of them for (), everything for None."""
+
+_ROUNDING = 1e-4
+"""Difference of two starts of one sample, relative to the largest value, that is rounding."""
 
 
 def target_of(ids: TargetIds) -> Target | None:
@@ -87,11 +91,17 @@ class StartRelevance:
     def _target_relevance(self, target: Target, outputs: torch.Tensor) -> torch.Tensor:
         """Return start relevance of a target for some samples, (sample, *shape), each on its own."""
         axis = known_class_axis(self.run)
-        starts = [target.relevance(output, class_axis=None if axis is None else axis - 1) for output in outputs]
+        of_sample = partial(target.relevance, class_axis=None if axis is None else axis - 1)
+        starts = [of_sample(output) for output in outputs]
         for start in starts:
             if not isinstance(start, torch.Tensor) or start.shape != outputs.shape[1:] or not is_finite(start):
                 shape = tuple(outputs.shape[1:])
                 raise ConditionError(f"the start relevance of {target} has to be finite, of the output's shape {shape}")
+        if float((of_sample(outputs[0]) - starts[0]).abs().max()) > _ROUNDING * float(starts[0].abs().max()):
+            raise ConditionError(
+                f"the start relevance of {target} differs when its sample is asked for again: it has to depend on the "
+                f"output of this sample alone, not on those before it or on chance"
+            )
         return torch.stack(starts).to(outputs)
 
     def _target_mask(self, ids: TargetIds) -> torch.Tensor:

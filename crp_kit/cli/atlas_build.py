@@ -138,7 +138,7 @@ def _task(options: dict[str, Any]) -> Callable[..., ConceptAtlas]:
 
     study = study_of({**options, "device": _device(options["device"])}, needs_data=True)
     layers = [module_types(study.model).get(name, name) for name in layer_names(options["layers"])]
-    target = options["target"] if options["mask"] is None else target_of(options)
+    target: Any = options["target"] if options["mask"] is None else target_of(options)
     names = ("k", "k_class", "batch_size", "overwrite")
     rare = BuildOptions(
         subset=None if options["subset"] is None else numbers(options["subset"]),
@@ -150,7 +150,7 @@ def _task(options: dict[str, Any]) -> Callable[..., ConceptAtlas]:
         return study.build_atlas(
             path,
             layers=layers,
-            target=target or "label",
+            target="label" if target is None else target,
             matrix=_MATRIX[options["matrix"]],
             num_workers=options["workers"],
             shard=shard,

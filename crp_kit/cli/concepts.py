@@ -63,12 +63,16 @@ def _read(text: str) -> tuple[str | None, Concept]:
     from ..concepts import ChannelConcept, HeadConcept, NeuronConcept, TokenConcept, load_directions
 
     layer, equals, form = ("", "", text) if Path(text).is_file() else text.rpartition("=")
+    if equals and not layer:
+        raise InputError(f"--concept names no layer before =; got {text!r}")
     known = {"channels": ChannelConcept, "tokens": TokenConcept, "neurons": NeuronConcept, "heads": HeadConcept}
     if form in known:
         return layer if equals else None, known[form]()
-    heads = re.fullmatch(r"heads:([1-9]\d*)", form)
-    if heads:
-        return layer if equals else None, HeadConcept(heads=int(heads[1]))
+    if form.startswith("heads:"):
+        number = form.removeprefix("heads:")
+        if not re.fullmatch(r"[1-9]\d*", number):
+            raise InputError(f"--concept heads:12 says how many heads there are, at least 1; got {text!r}")
+        return layer if equals else None, HeadConcept(heads=int(number))
     if not Path(form).is_file():
         raise InputError(f"--concept is {FORMS}, for one layer as LAYER=…; got {text!r}, and there is no file {form!r}")
     directions = load_directions(form)

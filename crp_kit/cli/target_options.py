@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from ..errors import InputError
+from ..files import check_file
 
 if TYPE_CHECKING:
     from ..targets import Target
@@ -71,6 +72,7 @@ def _mask(path: Path) -> Any:
     import numpy as np
     from PIL import Image, UnidentifiedImageError
 
+    check_file(path, "mask")
     try:
         with Image.open(path) as picture:
             return np.asarray(picture.convert("L")) > 0

@@ -262,6 +262,10 @@ class NeuronSets(Concept):
 
 def counted_axis(axis: int, ndim: int, layer_name: str, *, what: str) -> int:
     """Return an axis counted from the front, if it is one behind the row axis."""
+    if not is_integer(axis):
+        raise ConceptAxisError(
+            f"the {what} axis of {layer_name!r} is a whole number, the row axis counted; got {axis!r}"
+        )
     from_front = axis + ndim if axis < 0 else axis
     if not 1 <= from_front < ndim:
         raise ConceptAxisError(f"axis {axis} is no {what} axis of {layer_name!r}, which has {ndim} axes")

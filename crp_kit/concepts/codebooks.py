@@ -8,13 +8,13 @@ from typing import Any
 import torch
 
 from ..errors import InputError
-from .direction_arrays import checked_matrix
+from .direction_arrays import checked_directions, checked_matrix
 
 __all__ = ["CODEBOOKS", "NearestCentre", "NonNegativeCode"]
 
 _SWEEPS = 1000
 _CHANGE = 1e-8
-"""The change of a code, relative to the largest, at which it has converged."""
+"""The change of a code, relative to its largest entry, at which it has converged."""
 
 
 class _Entries(torch.nn.Module):
@@ -57,13 +57,16 @@ class NonNegativeCode(_Entries):
     Raises
     ------
     InputError
-        If the entries are no finite matrix.
+        If the entries are no finite matrix, or one is zero everywhere.
 
     Examples
     --------
     >>> NonNegativeCode([[1.0, 0.0], [1.0, 1.0]]).encode(torch.tensor([[3.0, 2.0]])).round(decimals=4)
     tensor([[1., 2.]], dtype=torch.float64)
     """
+
+    def __init__(self, entries: Any) -> None:
+        super().__init__(checked_directions("entries", entries))
 
     def encode(self, activation: torch.Tensor) -> torch.Tensor:
         """Return the code, by coordinate descent on the squared error.
@@ -87,7 +90,8 @@ class NonNegativeCode(_Entries):
                 if length > 0:
                     slack = target[..., number] - code @ gram[number]
                     code[..., number] = (code[..., number] + slack / length).clamp(min=0)
-            if not code.numel() or float((code - before).abs().max()) <= _CHANGE * float(code.abs().max()):
+            change = (code - before).abs().amax(-1)
+            if bool((change <= _CHANGE * code.abs().amax(-1)).all()):
                 break
         return code
 

@@ -11,8 +11,10 @@ from typing import Any, Literal, get_args
 import torch
 
 from ..errors import ConditionError, InputError
+from ..numerics import is_finite
 from .base import Split
 from .codebooks import CODEBOOKS
+from .dictionary_module import DictionaryModule
 from .direction_arrays import digest_of
 from .mixed import MixedConcept
 from .split import Code, DecoderSplit, Places, VirtualSplit, concept_values
@@ -20,16 +22,14 @@ from .split import Code, DecoderSplit, Places, VirtualSplit, concept_values
 __all__ = ["DictionaryConcept", "SplitMethod"]
 
 SplitMethod = Literal["virtual", "decoder"]
-_UNITS_AT_ONCE = 1024
-"""How many codes are decoded at once where the matrix of a decoder is read."""
 
 
 class DictionaryConcept(MixedConcept):
     """A concept is an entry of a dictionary: a latent of a sparse autoencoder, a component of NMF, a cluster's centre.
 
     The module has ``encode``, from (..., channel) to (..., concept), and ``decode`` back. Decoding is affine; encoding
-    may be anything that autograd differentiates, such as ReLU, top-k or JumpReLU, at each position alone. It runs as it
-    is, in its own mode and precision.
+    may be anything that autograd differentiates, such as ReLU, top-k or JumpReLU, at each position alone, which is
+    tried. It runs as it is, in its own mode and precision.
 
     Parameters
     ----------
@@ -71,16 +71,10 @@ class DictionaryConcept(MixedConcept):
 
     def __init__(self, module: torch.nn.Module, split: SplitMethod = "virtual", *, axis: int | None = None) -> None:
         super().__init__(axis, None)
-        missing = [name for name in ("encode", "decode") if not callable(getattr(module, name, None))]
-        if not isinstance(module, torch.nn.Module) or missing:
-            lacks = f", which has no {' and no '.join(missing)}" if missing else ""
-            raise InputError(
-                f"a dictionary is a torch.nn.Module with encode and decode; got {type(module).__name__}{lacks}"
-            )
+        self._run = DictionaryModule(module)
         if split not in get_args(SplitMethod):
             raise InputError(f"split is 'virtual' or 'decoder'; got {split!r}")
         self.module, self.method = module, split
-        self._decoders: dict[tuple[int, ...], tuple[torch.Tensor, torch.Tensor]] = {}
 
     @property
     def identity(self) -> str:
@@ -94,7 +88,7 @@ class DictionaryConcept(MixedConcept):
         )
 
     def count(self, width: int, *, layer_name: str) -> int:
-        return len(self._decoder(width, layer_name)[0])
+        return len(self._run.decoder(width, repr(layer_name))[0])
 
     def _stored(self) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
         known = [name for name, codebook in CODEBOOKS.items() if type(self.module) is codebook]
@@ -118,78 +112,15 @@ class DictionaryConcept(MixedConcept):
 
     def _code(self, activation: torch.Tensor) -> _ModuleCode:
         """Return the code of activations, (sample, channel, position)."""
-        decoder, offset = (part.to(activation) for part in self._decoder(activation.shape[1], "the layer"))
-        if self.method == "decoder":
-            with torch.no_grad():
-                return _ModuleCode(self._encoded(activation.mT).mT.to(activation), decoder, offset)
+        run = self._run
+        decoder, offset = (part.to(activation) for part in run.decoder(activation.shape[1]))
         with _gradients():
-            leaf = activation.detach().clone().requires_grad_()
-            live = self._encoded(leaf.mT).mT.to(activation)
-        return _ModuleCode(live.detach(), decoder, offset, leaf, live)
-
-    def _encoded(self, activation: torch.Tensor, layer_name: str = "the layer") -> torch.Tensor:
-        """Return codes of (..., channel)."""
-        like = next(self.module.parameters(), next(self.module.buffers(), activation))
-        inputs = activation.to(like) if like.is_floating_point() else activation.to(like.device)
-        try:
-            code = self.module.encode(inputs)  # type: ignore[operator]
-        except Exception as error:  # a module of the user's own may fail in any way
-            raise ConditionError(
-                f"{type(self.module).__name__}.encode fails for the {activation.shape[-1]} channels of {layer_name!r}: "
-                f"{error}"
-            ) from error
-        if not isinstance(code, torch.Tensor) or code.shape[:-1] != activation.shape[:-1]:
-            shown = tuple(code.shape) if isinstance(code, torch.Tensor) else type(code).__name__
-            raise ConditionError(
-                f"{type(self.module).__name__}.encode makes (..., concept) of (..., channel); of "
-                f"{tuple(activation.shape)} it made {shown}"
-            )
-        if not code.is_floating_point():
-            raise ConditionError(f"{type(self.module).__name__}.encode makes floating point; it made {code.dtype}")
-        return code
-
-    def _decoder(self, width: int, layer_name: str) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return what the decoder adds for a unit of each concept, (concept, channel), and its offset, (channel,)."""
-        values = (value for value in self.module.state_dict().values() if not value.is_inference())
-        key = (width, *(number for value in values for number in (value.data_ptr(), value._version)))
-        if key not in self._decoders:
-            self._decoders.clear()
-            with torch.inference_mode(False), torch.no_grad():
-                code = self._encoded(torch.zeros(1, width), layer_name)
-                self._decoders[key] = self._read_decoder(code[0], width)
-        return self._decoders[key]
-
-    def _read_decoder(self, like: torch.Tensor, width: int) -> tuple[torch.Tensor, torch.Tensor]:
-        count = len(like)
-        offset = self._decoded(like.new_zeros(1, count), width)[0]
-        rows = []
-        for first in range(0, count, _UNITS_AT_ONCE):
-            numbers = torch.arange(first, min(first + _UNITS_AT_ONCE, count), device=like.device)
-            units = torch.nn.functional.one_hot(numbers, count).to(like)
-            rows.append(self._decoded(units, width) - offset)
-        decoder = torch.cat(rows)
-        drawn = torch.rand(3, count, generator=torch.Generator().manual_seed(0)).to(like)
-        expected, actual = drawn @ decoder + offset, self._decoded(drawn, width)
-        scale = drawn @ decoder.abs() + offset.abs()
-        if not bool(((expected - actual).abs() <= 1e-3 * scale + 1e-6).all()):
-            raise ConditionError(
-                f"{type(self.module).__name__}.decode is not affine in the code, as a decoder has to be"
-            )
-        return decoder, offset
-
-    def _decoded(self, code: torch.Tensor, width: int) -> torch.Tensor:
-        try:
-            decoded: Any = self.module.decode(code)  # type: ignore[operator]
-        except Exception as error:  # as for encode
-            name = type(self.module).__name__
-            raise ConditionError(f"{name}.decode fails for a code of shape {tuple(code.shape)}: {error}") from error
-        if not isinstance(decoded, torch.Tensor) or decoded.shape != (*code.shape[:-1], width):
-            shown = tuple(decoded.shape) if isinstance(decoded, torch.Tensor) else type(decoded).__name__
-            raise ConditionError(
-                f"{type(self.module).__name__}.decode makes (..., {width} channels) of (..., concept); of "
-                f"{tuple(code.shape)} it made {shown}"
-            )
-        return decoded
+            leaf = activation.detach().clone().requires_grad_(self.method == "virtual")
+            live = run.encoded(leaf.mT.clone()).mT.to(activation)  # in-place operations change a copy
+        run.check(activation.mT, live.detach())
+        if self.method == "decoder":
+            return _ModuleCode(live.detach(), decoder, offset)
+        return _ModuleCode(live.detach(), decoder, offset, leaf, live, run.name)
 
 
 @dataclass(frozen=True, eq=False)
@@ -204,6 +135,7 @@ class _ModuleCode(Code):
     offset: torch.Tensor
     leaf: torch.Tensor | None = None
     live: torch.Tensor | None = None
+    name: str = ""
 
     def handed_back(self, weights: torch.Tensor, numbers: torch.Tensor) -> torch.Tensor:
         samples = len(self.values)
@@ -232,11 +164,18 @@ class _ModuleCode(Code):
     def _gradient(self, seed: torch.Tensor) -> torch.Tensor:
         assert self.leaf is not None
         assert self.live is not None
-        if not self.live.requires_grad:
-            return torch.zeros_like(self.leaf)
-        with _gradients():
-            (gradient,) = torch.autograd.grad(self.live, self.leaf, seed, retain_graph=True, allow_unused=True)
-        return torch.zeros_like(self.leaf) if gradient is None else gradient
+        gradient = None
+        if self.live.requires_grad:
+            with _gradients():
+                (gradient,) = torch.autograd.grad(self.live, self.leaf, seed, retain_graph=True, allow_unused=True)
+        if gradient is None:
+            raise ConditionError(
+                f"{self.name}.encode has no gradient, along which relevance is handed on: say split='decoder', or "
+                f"encode by operations that autograd differentiates"
+            )
+        if not is_finite(gradient):
+            raise ConditionError(f"the gradient of {self.name}.encode is NaN or infinite at an activation of the layer")
+        return gradient
 
 
 @contextmanager

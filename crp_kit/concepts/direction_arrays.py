@@ -11,7 +11,7 @@ import torch
 
 from ..errors import InputError
 
-__all__ = ["checked_array", "checked_matrix", "digest_of"]
+__all__ = ["checked_array", "checked_directions", "checked_matrix", "digest_of"]
 
 
 def checked_array(name: str, values: Any) -> torch.Tensor:
@@ -45,6 +45,24 @@ def checked_matrix(name: str, values: Any) -> torch.Tensor:
     array = checked_array(name, values)
     if array.ndim != 2 or not array.numel():
         raise InputError(f"{name} is (direction, channel), at least one of each; got shape {tuple(array.shape)}")
+    return array
+
+
+def checked_directions(name: str, values: Any) -> torch.Tensor:
+    """Return the same of directions, none of which is zero everywhere.
+
+    Raises
+    ------
+    InputError
+        If these are no finite numbers, no such matrix, or a row is zero.
+    """
+    array = checked_matrix(name, values)
+    empty = (~array.any(1)).nonzero().flatten().tolist()
+    if empty:
+        shown = ", ".join(map(str, empty[:5])) + (", …" if len(empty) > 5 else "")
+        raise InputError(
+            f"row {shown} of {name} is zero in every channel, which is no direction: leave it out, or look why it is"
+        )
     return array
 
 

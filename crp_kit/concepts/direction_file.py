@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from ..errors import InputError
 from ..files import atomic_file, check_file, error_reason
+from .direction_arrays import digest_of
 
 if TYPE_CHECKING:
     import h5py
@@ -53,11 +55,14 @@ def write_directions(path: str | Path, stored: StoredDirections, *, overwrite: b
     """
     import h5py  # only where it is needed: conditions on channels need no files
 
+    if not Path(path).parent.is_dir():
+        raise InputError(f"cannot write {path}: there is no folder {Path(path).parent}; make it first")
     try:
         with atomic_file(Path(path), replace=overwrite) as new, h5py.File(new, "w") as file:
             file.attrs["format"], file.attrs["version"] = _FORMAT, _VERSION
             file.attrs["settings"] = json.dumps(dict(stored.settings))
             file.attrs["provenance"] = json.dumps(dict(stored.provenance), default=str)
+            file.attrs["sha256"] = _digest(stored.arrays)
             for name, values in stored.arrays.items():
                 file.create_dataset(name, data=values)
     except FileExistsError as error:
@@ -84,10 +89,19 @@ def read_directions(path: str | Path) -> StoredDirections:
             if int(file.attrs["version"]) != _VERSION:
                 raise InputError(f"its version is {file.attrs['version']}, and this crp-kit reads version {_VERSION}")
             settings, provenance = (json.loads(file.attrs[name]) for name in ("settings", "provenance"))
-            return StoredDirections(dict(_arrays(file)), dict(settings), dict(provenance))
+            if not isinstance(settings, dict) or not isinstance(provenance, dict):
+                raise InputError("its settings are no names with values")
+            arrays = dict(_arrays(file))
+            if file.attrs.get("sha256", _digest(arrays)) != _digest(arrays):
+                raise InputError("its arrays are not those that were written: it is damaged")
+            return StoredDirections(arrays, settings, provenance)
     except Exception as error:  # a damaged file may fail in any way
         reason = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
         raise InputError(f"{path} is no file of directions: {reason}") from error
+
+
+def _digest(arrays: Mapping[str, npt.NDArray[np.float64]]) -> str:
+    return digest_of(torch.from_numpy(arrays[name]) for name in sorted(arrays))
 
 
 def _arrays(file: h5py.File) -> Iterator[tuple[str, npt.NDArray[np.float64]]]:

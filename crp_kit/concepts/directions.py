@@ -7,9 +7,8 @@ from typing import Any
 
 import torch
 
-from ..checks import is_integer
 from ..errors import ConditionError, InputError
-from .direction_arrays import checked_array, checked_matrix, digest_of
+from .direction_arrays import checked_array, checked_directions, digest_of
 from .mixed import MixedConcept
 from .split import LinearCode, Places, VirtualSplit, concept_values
 
@@ -42,7 +41,7 @@ class DirectionConcept(MixedConcept):
     Raises
     ------
     InputError
-        If the arrays do not fit each other, or have values that are not finite.
+        If the arrays do not fit each other, have values that are not finite, or a direction is zero everywhere.
 
     References
     ----------
@@ -78,10 +77,10 @@ class DirectionConcept(MixedConcept):
         axis: int | None = None,
     ) -> None:
         super().__init__(axis, names)
-        self.directions = checked_matrix("directions", directions)
+        self.directions = checked_directions("directions", directions)
         count, width = self.directions.shape
         self.mean = torch.zeros(width, dtype=torch.float64) if mean is None else checked_array("mean", mean)
-        self.encoder = self.directions if encoder is None else checked_matrix("encoder", encoder)
+        self.encoder = self.directions if encoder is None else checked_directions("encoder", encoder)
         if self.mean.shape != (width,):
             raise InputError(f"mean has a value for each of {width} channels; got shape {tuple(self.mean.shape)}")
         if self.encoder.shape != self.directions.shape:
@@ -91,8 +90,6 @@ class DirectionConcept(MixedConcept):
             )
         if self.names and len(self.names) != count:
             raise InputError(f"there are {count} directions and {len(self.names)} names: give a name for each")
-        if axis is not None and not is_integer(axis):
-            raise InputError(f"axis is a whole number, the channel axis with the row axis counted; got {axis!r}")
 
     @property
     def identity(self) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import copy
 from pathlib import Path
 from typing import Any, TypeVar
@@ -38,16 +38,12 @@ class MixedConcept(Concept):
     """
 
     def __init__(self, axis: int | None, names: Sequence[str] | None) -> None:
+        if axis is not None and not is_integer(axis):
+            raise InputError(f"axis is a whole number, the channel axis with the row axis counted; got {axis!r}")
         self.axis = axis
         self.provenance: Mapping[str, Any] = {}
         """Where the directions come from: layer, method, model, data. No part of the identity."""
-        if isinstance(names, str):
-            raise InputError(f"names of directions are a list of strings, one for each; got {names!r}")
-        self.names = () if names is None else tuple(names)
-        if any(not isinstance(name, str) or name in (MEAN, REST) for name in self.names):
-            raise InputError(f"names of directions are strings other than {MEAN!r} and {REST!r}; got {self.names}")
-        if len(set(self.names)) < len(self.names):
-            raise InputError(f"each direction needs a name of its own; got {self.names}")
+        self.names = _checked_names(names)
 
     def __repr__(self) -> str:
         return self.identity
@@ -239,6 +235,21 @@ class MixedConcept(Concept):
         Reference
         """
         return _reference(_flat(relevance), aggregate)
+
+
+def _checked_names(names: Any) -> tuple[str, ...]:
+    """Return names of directions, none of which can be taken for another id."""
+    if isinstance(names, (str, Mapping)) or not isinstance(names, Iterable | None):
+        raise InputError(f"names of directions are a list of strings, one for each; got {names!r}")
+    checked: tuple[Any, ...] = () if names is None else tuple(names)
+    for name in checked:
+        if not isinstance(name, str) or name in (MEAN, REST):
+            raise InputError(f"names of directions are strings other than {MEAN!r} and {REST!r}; got {name!r}")
+        if not name.strip() or name.strip().isdecimal():
+            raise InputError(f"the name of a direction is neither empty nor a number, which is its id; got {name!r}")
+    if len(set(checked)) < len(checked):
+        raise InputError(f"each direction needs a name of its own; got {checked}")
+    return checked
 
 
 def _flat(maps: torch.Tensor) -> torch.Tensor:

@@ -12,6 +12,9 @@ from .directions import DirectionConcept
 
 __all__ = ["load_directions"]
 
+_ARRAYS = {"directions": ("directions", "mean", "encoder")} | dict.fromkeys(CODEBOOKS, ("entries",))
+"""The arrays that a file has, by what it says they make."""
+
 
 def load_directions(path: str | Path) -> DirectionConcept | DictionaryConcept:
     """Return the concept that a file of directions holds.
@@ -42,7 +45,7 @@ def load_directions(path: str | Path) -> DirectionConcept | DictionaryConcept:
     stored = read_directions(path)
     try:
         concept = _concept(stored)
-    except (CrpKitError, KeyError, TypeError) as error:
+    except CrpKitError as error:
         raise InputError(f"{path} is no file of directions: {error}") from error
     concept.provenance = stored.provenance
     return concept
@@ -50,13 +53,18 @@ def load_directions(path: str | Path) -> DirectionConcept | DictionaryConcept:
 
 def _concept(stored: StoredDirections) -> DirectionConcept | DictionaryConcept:
     settings, arrays = stored.settings, stored.arrays
-    if settings["made"] == "directions":
-        return DirectionConcept(
-            arrays["directions"],
-            mean=arrays["mean"],
-            encoder=arrays["encoder"],
-            names=settings["names"] or None,
-            axis=settings["axis"],
-        )
-    module = CODEBOOKS[settings["made"]](arrays["entries"])
-    return DictionaryConcept(module, settings["split"], axis=settings["axis"])
+    form, layer = settings.get("made"), stored.provenance.get("layer")
+    needed = _ARRAYS.get(form) if isinstance(form, str) else None
+    if not isinstance(form, str) or needed is None:
+        raise InputError(f"it holds {form!r}, and this crp-kit knows {', '.join(_ARRAYS)}")
+    missing = [name for name in needed if name not in arrays]
+    if missing:
+        raise InputError(f"it has no array {missing[0]!r}, which {form} need")
+    if layer is not None and not isinstance(layer, str):
+        raise InputError(f"the layer that it is for is a name; it has {layer!r}")
+    axis = settings.get("axis")
+    if form == "directions":
+        names = settings.get("names") or None
+        mean, encoder = arrays["mean"], arrays["encoder"]
+        return DirectionConcept(arrays["directions"], mean=mean, encoder=encoder, names=names, axis=axis)
+    return DictionaryConcept(CODEBOOKS[form](arrays["entries"]), settings.get("split", ""), axis=axis)

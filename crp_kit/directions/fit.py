@@ -67,11 +67,11 @@ def fitted_directions(
 ) -> DirectionConcept | DictionaryConcept:
     """Return the directions; see `crp_kit.Study.fit_directions`."""
     numbers = sample_numbers(subject, options.limit)
-    targets = None
+    policy, targets = target_policy(known_target(options.target, subject.class_number)), None
     if options.method == "prca":
         if subject.composite is None:
             raise ConditionError("PRCA is of relevance, and gradients are none: make the study with rules for LRP")
-        targets = target_policy(known_target(options.target, subject.class_number))
+        targets = policy
     fit: _Moments | _Rows = _Rows(options) if options.method in ("nmf", "kmeans") else _Moments()
     with random_state_kept(), Progress(len(numbers), options.method, unit="image", verbose=verbose) as bar:
         for part in observed(subject, layer, numbers, targets=targets, batch_size=options.batch_size):

@@ -20,7 +20,7 @@ from ..errors import InputError
 from ..numerics import is_finite, working
 from ..propagation.run import Run
 
-__all__ = ["Observed", "channel_axis", "flat_channels", "observed", "sample_numbers"]
+__all__ = ["Observed", "activation_of", "channel_axis", "flat_channels", "observed", "sample_numbers"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,9 +86,7 @@ def _of_batch(subject: Subject, layer: str, batch: Batch, targets: TargetPolicy 
         subject.normalised(batch.images), None if targets is None else subject.composite
     )
     axis = channel_axis(run, layer)
-    activation = per_sample(run.graph, working(run.recording.value(find_layer(run, layer)))).detach()
-    if not is_finite(activation):
-        raise InputError(f"{layer!r} has values that are NaN or infinite")
+    activation = activation_of(run, layer)
     coefficient = None
     if targets is not None:
         policy = targets
@@ -101,6 +99,20 @@ def _of_batch(subject: Subject, layer: str, batch: Batch, targets: TargetPolicy 
         flat_channels(activation, axis),
         None if coefficient is None else flat_channels(coefficient, axis),
     )
+
+
+def activation_of(run: Run, layer: str) -> torch.Tensor:
+    """Return the output of a layer, (sample, *shape).
+
+    Raises
+    ------
+    InputError
+        If it is not finite.
+    """
+    activation = per_sample(run.graph, working(run.recording.value(find_layer(run, layer)))).detach()
+    if not is_finite(activation):
+        raise InputError(f"{layer!r} has values that are NaN or infinite")
+    return activation
 
 
 def channel_axis(run: Run, layer: str) -> int:

@@ -8,19 +8,19 @@ from typing import Any, Literal, get_args
 import numpy as np
 import torch
 
-from ..attribution.layer_values import find_layer, per_sample
 from ..attribution.subject import Subject
-from ..checks import is_integer
+from ..checks import check_integer, is_integer
 from ..concepts import DirectionConcept
 from ..errors import InputError
-from ..numerics import working
 from ..statistics.dictionary_learning import separating_direction
 from .fit import provenance_of
-from .observations import channel_axis, flat_channels, observed
+from .observations import activation_of, channel_axis, flat_channels, observed
 
 __all__ = ["VectorMethod", "concept_vector"]
 
 VectorMethod = Literal["pattern", "logistic", "difference"]
+_ALIKE = 1e-9
+"""Difference of two means, relative to the longest row, that is rounding. All methods go by this difference."""
 
 
 def concept_vector(
@@ -29,14 +29,16 @@ def concept_vector(
     """Return the direction from samples `b` to samples `a`; see `crp_kit.Study.concept_vector`."""
     if method not in get_args(VectorMethod):
         raise InputError(f"method is 'pattern', 'logistic' or 'difference'; got {method!r}")
+    check_integer("batch_size", batch_size, low=1)
     groups = {}
     for what, samples in (("samples_a", a), ("samples_b", b)):
         groups[what] = _means(subject, layer, samples, what=what, batch_size=batch_size)
     one, other = groups.values()
+    size = np.linalg.norm(np.concatenate([one, other]), axis=1).max()
+    if np.linalg.norm(one.mean(0) - other.mean(0)) <= _ALIKE * size:
+        raise InputError(f"both groups of samples are the same at {layer!r}, so that no direction leads to one of them")
     direction = _direction(one, other, method)
     length = np.linalg.norm(direction)
-    if not np.isfinite(length) or length == 0:
-        raise InputError(f"both groups of samples are the same at {layer!r}, so that no direction leads to one of them")
     concept = DirectionConcept(direction[None] / length, mean=(one.mean(0) + other.mean(0)) / 2, names=[name])
     concept.provenance = {
         **provenance_of(subject, layer, len(one) + len(other)),
@@ -85,5 +87,4 @@ def _of_images(subject: Subject, layer: str, images: torch.Tensor) -> torch.Tens
     if not len(images):
         return torch.zeros(0, 0)
     run = subject.attribution.engine.run(subject.inputs(images), None)
-    activation = per_sample(run.graph, working(run.recording.value(find_layer(run, layer)))).detach()
-    return flat_channels(activation, channel_axis(run, layer)).mean(1)
+    return flat_channels(activation_of(run, layer), channel_axis(run, layer)).mean(1)

@@ -22,19 +22,27 @@ def factors(rows: Floats, n: int, *, seed: int) -> Floats:
     Raises
     ------
     InputError
-        If a value is negative, or there are fewer rows.
+        If a value is negative, there are fewer rows or channels, or fewer factors rebuild the rows.
     """
     if rows.min(initial=0) < 0:
         raise InputError(
             f"NMF is of values that are not negative, and these go down to {rows.min():.3g}: take a layer behind a ReLU"
         )
     _check(rows, n)
+    if n > rows.shape[1]:
+        raise InputError(f"NMF has at most as many factors as there are channels, {rows.shape[1]}; got {n}")
+    if not rows.any():
+        raise InputError("NMF is of values that are not all zero")
     model = scikit_learn("decomposition").NMF(n, init="nndsvda", random_state=seed, max_iter=_ROUNDS)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", scikit_learn("exceptions").ConvergenceWarning)
         entries: Floats = model.fit(rows).components_.astype(np.float64)
     lengths = np.linalg.norm(entries, axis=1, keepdims=True)
-    return entries / np.where(lengths == 0, 1.0, lengths)
+    used = int((lengths > 0).sum())
+    if used < n:
+        raise InputError(f"NMF rebuilds these values with {used} factors, and has none left for {n}: ask for {used}")
+    unit: Floats = entries / lengths
+    return unit
 
 
 def centres(rows: Floats, n: int, *, seed: int) -> Floats:
@@ -43,11 +51,16 @@ def centres(rows: Floats, n: int, *, seed: int) -> Floats:
     Raises
     ------
     InputError
-        If there are fewer rows.
+        If there are fewer rows, or fewer different ones.
     """
     _check(rows, n)
-    fitted = scikit_learn("cluster").KMeans(n, n_init=4, random_state=seed).fit(rows)
-    found: Floats = fitted.cluster_centers_.astype(np.float64)
+    model = scikit_learn("cluster").KMeans(n, n_init=4, random_state=seed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", scikit_learn("exceptions").ConvergenceWarning)
+        found: Floats = model.fit(rows).cluster_centers_.astype(np.float64)
+    distinct = len(np.unique(found, axis=0))
+    if distinct < n:
+        raise InputError(f"there are no {n} clusters in rows that have {distinct} different values: ask for {distinct}")
     return found
 
 

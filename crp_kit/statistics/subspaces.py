@@ -12,6 +12,8 @@ from ..errors import InputError
 __all__ = ["SecondMoments"]
 
 Floats = npt.NDArray[np.float64]
+_ROUNDING = 1e-14
+"""Variance, relative to the mean square, that is rounding."""
 
 
 @dataclass
@@ -78,11 +80,14 @@ class SecondMoments:
         Raises
         ------
         InputError
-            If there are fewer channels, or fewer than two rows.
+            If there are fewer channels, no more rows than directions, or no variance.
         """
-        self._check(n)
+        self._check(n, self.count - 1)
         mean = self.total / self.count
-        return _leading(self.square / self.count - np.outer(mean, mean), n), mean
+        covariance = self.square / self.count - np.outer(mean, mean)
+        if np.trace(covariance) <= _ROUNDING * np.trace(self.square / self.count):
+            raise InputError(f"the {self.count} rows are all the same, so that there is no direction of most variance")
+        return _leading(covariance, n), mean
 
     def prca(self, n: int) -> Floats:
         """Return the directions that carry most relevance, (direction, channel): those of E[a cᵀ + c aᵀ].
@@ -90,16 +95,23 @@ class SecondMoments:
         Raises
         ------
         InputError
-            If there are fewer channels, or fewer than two rows.
+            If there are fewer channels or rows than directions, or no relevance.
         """
-        self._check(n)
+        self._check(n, self.count)
+        if not self.cross.any():
+            raise InputError("no relevance arrives here, so that there is no direction of most relevance")
         return _leading((self.cross + self.cross.T) / self.count, n)
 
-    def _check(self, n: int) -> None:
+    def _check(self, n: int, rank: int) -> None:
+        """Refuse more directions than channels, or than the rows can have."""
         if n > len(self.total):
             raise InputError(f"there are no {n} directions in {len(self.total)} channels: n is at most as many")
         if self.count < 2:
             raise InputError(f"directions are of two rows at least; got {self.count}")
+        if n > rank:
+            raise InputError(
+                f"{self.count} rows have {rank} directions at most; got n = {n}: ask for fewer, or take more"
+            )
 
 
 def _leading(matrix: Floats, n: int) -> Floats:

@@ -26,6 +26,7 @@ from ..data.preprocess import Normalise, Preprocess, load_views
 from ..errors import InputError
 from ..models import LoadedModel
 from ..rules.presets import Biases, Composite
+from .concept_origin import check_concepts
 from .stored_options import origin_of
 
 if TYPE_CHECKING:
@@ -83,6 +84,7 @@ class StudyBase:
             attribution = model
         else:
             attribution = CondAttribution(model, settings.pop("output"), **settings)
+        check_concepts(concepts, attribution.model)
         names = positional_names(data) if classes is None else checked_names(classes)
         self.origin = origin
         self.subject = Subject(

@@ -16,19 +16,29 @@ from .base import Target
 __all__ = ["Function", "Similarity"]
 
 
+def _value(function: Callable[[torch.Tensor], Any], output: torch.Tensor, name: str) -> torch.Tensor:
+    """Return the one number that a function makes of an output, checked."""
+    try:
+        value = function(output)
+    except Exception as error:  # a function of the user's own may fail in any way
+        raise ConditionError(f"{name} fails for an output of shape {tuple(output.shape)}: {error}") from error
+    if not isinstance(value, torch.Tensor) or value.numel() != 1 or value.is_complex():
+        shown = type(value).__name__
+        if isinstance(value, torch.Tensor):
+            shown = f"{tuple(value.shape)}" + (" of complex numbers" if value.is_complex() else "")
+        raise ConditionError(f"{name} has to return one number for the output of a sample; it returned {shown}")
+    if not is_finite(value.detach()):
+        raise ConditionError(f"{name} is {float(value.detach())} at this output, and has to be a number")
+    return value.reshape(())
+
+
 def _gradient_times_output(function: Callable[[torch.Tensor], Any], output: torch.Tensor, name: str) -> torch.Tensor:
     with torch.enable_grad():
         leaf = output.detach().clone().requires_grad_()
-        try:
-            value = function(leaf)
-        except Exception as error:  # a function of the user's own may fail in any way
-            raise ConditionError(f"{name} fails for an output of shape {tuple(output.shape)}: {error}") from error
-        if not isinstance(value, torch.Tensor) or value.numel() != 1:
-            shown = tuple(value.shape) if isinstance(value, torch.Tensor) else type(value).__name__
-            raise ConditionError(f"{name} has to return one number for the output of a sample; it returned {shown}")
-        if not value.requires_grad:
-            raise ConditionError(f"{name} does not depend on the output by operations that have a gradient")
-        (gradient,) = torch.autograd.grad(value.reshape(()), leaf)
+        value = _value(function, leaf, name)
+        gradient = torch.autograd.grad(value, leaf, allow_unused=True)[0] if value.requires_grad else None
+    if gradient is None:
+        raise ConditionError(f"{name} does not depend on the output by operations that have a gradient")
     if not is_finite(gradient):
         raise ConditionError(f"the gradient of {name} is NaN or infinite at this output")
     return gradient * output
@@ -67,11 +77,15 @@ class Function(Target):
     def identity(self) -> str:
         return f"function:{self.name}"
 
+    @property
+    def _shown(self) -> str:
+        return f"the function {self.name!r}"
+
     def relevance(self, output: torch.Tensor, *, class_axis: int | None) -> torch.Tensor:
-        return _gradient_times_output(self.f, output, f"the function {self.name!r}")
+        return _gradient_times_output(self.f, output, self._shown)
 
     def measured(self, output: torch.Tensor, *, class_axis: int | None, reference: torch.Tensor) -> torch.Tensor:
-        return torch.as_tensor(self.f(output)).reshape(())
+        return _value(self.f, output.clone(), self._shown)
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,6 +118,8 @@ class Similarity(Target):
             vector = torch.as_tensor(self.vector).detach().cpu()
         except (TypeError, ValueError, RuntimeError) as error:
             raise ConditionError(f"the reference of a similarity is an array of numbers: {error}") from error
+        if vector.is_complex():
+            raise ConditionError("the reference of a similarity is an array of real numbers; got complex ones")
         vector = vector if vector.is_floating_point() else vector.float()
         if not is_finite(vector) or not bool(vector.any()):
             raise ConditionError("the reference of a similarity has to be finite and not zero everywhere")

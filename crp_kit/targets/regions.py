@@ -66,7 +66,10 @@ class Region(LocatedTarget):
             except (TypeError, ValueError) as error:
                 raise ConditionError(f"mask is an array, true or false at each position; got {self.mask!r}") from error
             if mask.dtype != torch.bool and not bool(((mask == 0) | (mask == 1)).all()):
-                raise ConditionError(f"mask is true or false at each position; got values of {mask.dtype}")
+                other = mask[(mask != 0) & (mask != 1)][0].item()
+                raise ConditionError(
+                    f"mask is true or false at each position, such as mask > 0; got values like {other}"
+                )
             object.__setattr__(self, "mask", mask.bool())
 
     @property
@@ -82,7 +85,9 @@ class Region(LocatedTarget):
         if self.mask is not None:
             if self.mask.shape != chosen.shape:
                 shapes = tuple(self.mask.shape), tuple(chosen.shape)
-                raise ConditionError(f"the mask of a region has shape {shapes[0]}, the output's positions {shapes[1]}")
+                raise ConditionError(
+                    f"the mask of a region has shape {shapes[0]}, the output's positions {shapes[1]}: bring it to these"
+                )
             chosen = chosen & self.mask.to(chosen.device)
         if not bool(chosen.any()):
             where = " in the mask" if self.mask is not None else ""

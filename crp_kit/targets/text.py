@@ -11,7 +11,7 @@ from .boxes import Box
 from .classes import Class, Contrast, Value
 from .regions import Region
 
-__all__ = ["FORMS", "parse_target"]
+__all__ = ["FORMS", "is_target_text", "parse_target"]
 
 FORMS = "class:ID[,ID…], contrast:ID,ID, value:INDEX[,INDEX…], region:ID, box:ID[:RANK] or binary:0"
 
@@ -44,6 +44,8 @@ def parse_target(text: str, *, mask: Any = None) -> Target:
     >>> parse_target("box:3:1")
     Box(cls=3, rank=1, iou_with=None, value='logit')
     """
+    if not isinstance(text, str):
+        raise InputError(f"a target is {FORMS}; got {text!r}")
     kind, colon, rest = text.partition(":")
     if mask is not None and kind != "region":
         raise InputError(f"a mask belongs to a region; the target is {text!r}")
@@ -52,7 +54,7 @@ def parse_target(text: str, *, mask: Any = None) -> Target:
     names, _, value = rest.rpartition(":") if ":" in rest else (rest, "", "")
     classes = [_class(part.strip()) for part in names.split(",")]
     options: dict[str, Any] = {"value": value} if value else {}
-    if not colon or "" in classes:
+    if not colon or "" in classes or rest.endswith(":"):
         raise InputError(f"a target is {FORMS}; got {text!r}")
     if kind == "class":
         return Class(tuple(classes), **options)
@@ -65,6 +67,12 @@ def parse_target(text: str, *, mask: Any = None) -> Target:
     if kind == "region" and len(classes) == 1:
         return Region(classes[0], mask, **options)
     raise InputError(f"a target is {FORMS}; got {text!r}")
+
+
+def is_target_text(text: object) -> bool:
+    """Return whether something is meant as a target of all samples, not as words by which each sample gets its own."""
+    kind, _, rest = text.partition(":") if isinstance(text, str) else ("", "", "")
+    return kind in ("class", "contrast", "value", "region", "box") or (kind == "binary" and rest.isdecimal())
 
 
 def _box(rest: str, text: str) -> Box:

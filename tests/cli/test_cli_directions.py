@@ -80,7 +80,9 @@ def test_what_a_concept_is_may_be_said_for_all_layers_or_for_one() -> None:
         (["a=tokens", "neurons"], "stands alone"),
         (["a=tokens", "a=neurons"], "names a twice"),
         (["none.h5"], "--concept is channels, tokens, neurons, heads, heads:12, or a file of directions"),
-        (["heads:0"], "there is no file 'heads:0'"),
+        (["heads:0"], "how many heads there are, at least 1; got 'heads:0'"),
+        (["heads:x"], "how many heads there are"),
+        (["=tokens"], "names no layer before ="),
     ],
 )
 def test_wrong_concepts_are_named(specs: list[str], message: str) -> None:
@@ -106,6 +108,10 @@ def test_wrong_fits_are_one_line() -> None:
     assert "no 99 directions in 32 channels" in refused(
         "directions", "fit", *DATA, "--layer", LAYER, "--n", 99, "-o", "pca.h5", "--quiet"
     )
+    fit = ("directions", "fit", *DATA, "--quiet", "-o", "pca.h5", "--layer")
+    assert "at most as many factors as there are channels, 32" in refused(*fit, LAYER, "--method", "nmf", "--n", 33)
+    assert "2 rows have 1 directions at most" in refused(*fit, "fc", "--limit", 2, "--n", 2)
+    assert "target is 'label'" in refused(*fit, LAYER, "--target", "foo")
     assert "this command needs the dataset" in refused("directions", "fit", *MODEL, "--layer", LAYER, "-o", "pca.h5")
     Path("text.h5").write_text("no HDF5")
     assert "text.h5 is no file of directions" in refused("directions", "info", "text.h5")

@@ -14,6 +14,8 @@ from ...targets.boxes import FIRST_CLASS, NO_CLASS
 
 __all__ = ["Labels", "UnlabelledError", "binary", "boxes", "masks", "regions", "signs"]
 
+VOID = 255
+"""What masks in files of bytes have where there is no class, if the output has not so many."""
 Labels = Sequence[tuple[int, ...] | None]
 Choices = list[tuple[Choice, ...]]
 
@@ -21,9 +23,9 @@ Choices = list[tuple[Choice, ...]]
 class UnlabelledError(InputError):
     """A sample without a label, where relevance was to start from the label."""
 
-    def __init__(self, row: int, problem: str = "it has no label") -> None:
+    def __init__(self, row: int, problem: str = "it has no label", *, instead: str = "prediction") -> None:
         self.row = row
-        super().__init__(f"{problem}; start from target='prediction' instead, or leave the sample out")
+        super().__init__(f"{problem}; start from target={instead!r} instead, or leave the sample out")
 
 
 def regions(output: torch.Tensor, share: float) -> Choices:
@@ -43,10 +45,16 @@ def masks(output: torch.Tensor, labels: Labels) -> Choices:
     chosen: Choices = []
     for row, (scores, label) in enumerate(zip(output, labels, strict=True)):
         if not isinstance(label, LabelMask):
-            raise UnlabelledError(row, "its label is no mask, whole numbers (height, width)")
+            raise UnlabelledError(row, "its label is no mask, whole numbers (height, width)", instead="regions")
         mask, best = label.mask.to(scores.device), scores.argmax(0)
         if mask.shape != best.shape:
-            raise UnlabelledError(row, f"its mask has shape {tuple(mask.shape)}, the output {tuple(best.shape)}")
+            shapes = f"its mask has shape {tuple(mask.shape)}, the output {tuple(best.shape)}"
+            raise UnlabelledError(row, shapes, instead="regions")
+        beyond = [cls for cls in label if cls >= len(scores) and cls != VOID]
+        if beyond:
+            classes = f"its mask has class {beyond[0]}, and the output {len(scores)} classes, from 0"
+            remark = f"where there is none, a mask has {VOID} or a negative number"
+            raise UnlabelledError(row, f"{classes}: {remark}", instead="regions")
         own = [(cls, mask == cls) for cls in label if cls < len(scores)]
         chosen.append(tuple(Region(cls, where) for cls, where in own if bool((where & (best == cls)).any())))
     return chosen

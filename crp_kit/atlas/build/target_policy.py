@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from operator import index
 
 import torch
 
@@ -11,6 +12,7 @@ from ...attribution.predicted_class import class_scores, predicted_classes
 from ...data.labels import LabelMask
 from ...errors import InputError
 from ...targets import Target, parse_target
+from ...targets.text import FORMS, is_target_text
 from . import by_class_policies
 from .by_class_policies import Labels, UnlabelledError
 
@@ -21,18 +23,17 @@ TargetRule = Callable[[torch.Tensor, tuple[int, ...] | None], Iterable[Choice]]
 TargetPolicy = Callable[[torch.Tensor, Labels], Sequence[tuple[Choice, ...]]]
 """From the model output (sample, class, ...) and the samples' label ids to what each sample starts from."""
 
-_TARGETS = ("class", "contrast", "value", "region", "box")
 _FORMS = (
     "'label', 'prediction', 'top:P' or 'top:P:N' (every class of a probability above P, at most N), 'regions' or "
-    "'regions:SHARE', 'masks', 'boxes' or 'boxes:SCORE', 'binary' or 'binary:prediction', 'class:ID', "
-    "'contrast:ID,ID', 'value:INDEX', 'region:ID', 'box:ID:RANK', a Target, or a function"
+    f"'regions:SHARE', 'masks', 'boxes' or 'boxes:SCORE', 'binary' or 'binary:prediction'; {FORMS}; a Target, or a "
+    "function"
 )
 
 
 def known_target(target: str | Target | TargetRule, number: Callable[[int | str], int]) -> str | Target | TargetRule:
     """Return a target with its classes by number, also one that is given as text; anything else as it is."""
-    if isinstance(target, str) and target.partition(":")[0] in _TARGETS:
-        target = parse_target(target)
+    if is_target_text(target):
+        target = parse_target(str(target))
     return target.numbered(number) if isinstance(target, Target) else target
 
 
@@ -56,9 +57,9 @@ def target_policy(target: str | Target | TargetRule) -> TargetPolicy:
     """
     if isinstance(target, Target):
         return lambda output, _: [(target,)] * len(output)
-    if callable(target):
+    if callable(target) and not isinstance(target, type):
         rule = target
-        return lambda output, labels: [_distinct(rule(*one)) for one in zip(output, labels, strict=True)]
+        return lambda output, labels: [_chosen(rule, *one) for one in zip(output, labels, strict=True)]
     if target == "label":
         return _labels
     if target == "prediction":
@@ -80,15 +81,26 @@ def target_policy(target: str | Target | TargetRule) -> TargetPolicy:
     raise InputError(f"target is {_FORMS}; got {target!r}")
 
 
-def _distinct(choices: Iterable[Choice]) -> tuple[Choice, ...]:
-    """Return classes and targets, each once.
+def _chosen(rule: TargetRule, output: torch.Tensor, label: tuple[int, ...] | None) -> tuple[Choice, ...]:
+    """Return the classes and targets that a function chooses for one sample, each once.
 
     Raises
     ------
     InputError
-        If two targets are of one class, under which an atlas can count only one of them, or one is of none.
+        If it fails, or chooses something else; two targets of one class, under which an atlas can count only one of
+        them, or one of no class.
     """
-    chosen = tuple(dict.fromkeys(choice if isinstance(choice, Target) else int(choice) for choice in choices))
+    try:
+        choices = rule(output, label)
+    except Exception as error:  # a function of the user's own may fail in any way
+        raise InputError(f"the function that chooses targets fails: {type(error).__name__}: {error}") from error
+    try:
+        chosen = tuple(dict.fromkeys(one if isinstance(one, Target) else index(one) for one in choices))
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            f"the function that chooses targets returns a list of class ids or targets for each sample; it returned "
+            f"{choices!r:.80}"
+        ) from error
     classes = [choice.class_number if isinstance(choice, Target) else choice for choice in chosen]
     if None in classes:
         raise InputError(
