@@ -182,6 +182,16 @@ class TestTheData:
                     assert [one[0] for one in page["references"][mode]] == names
                     assert [one[2] for one in page["references"][mode]] == pytest.approx(top.score.tolist(), rel=1e-3)
 
+    def test_the_classes_that_a_concept_serves_are_bits(self, site: Path, atlas: crp.ConceptAtlas) -> None:
+        for number, name in enumerate(LAYERS):
+            table, served = data_of(site, f"layer-{number}")["table"], data_of(site, f"served-{number}")
+            for concept, digits in enumerate(served):
+                best = atlas[name].classes(concept)
+                serves = {cls for cls in range(len(CLASSES)) if int(digits, 16) >> (4 * len(digits) - 1 - cls) & 1}
+                wanted = best.cls[(best.mean >= best.mean[0] / 2) & (best.mean[0] > 0)]
+                assert serves == set(wanted.tolist())
+                assert len(serves) == table["served"][concept]
+
     def test_histograms_are_class_means(self, site: Path, atlas: crp.ConceptAtlas) -> None:
         for page in pages_of(site, 1):
             best = atlas[ODD].classes(page["concept"])
@@ -522,11 +532,13 @@ class TestPagesFromOutside:
         assert sorted(path.name for path in (site / "pages").iterdir()) == [
             "class.js",
             "concept.js",
+            "concepts.js",
             "layer.js",
             "sample.js",
         ]
         with pytest.raises(
-            InputError, match="the report has no page 'counts'; it has concept, layer, class, sample, overview"
+            InputError,
+            match="the report has no page 'counts'; it has concept, layer, concepts, class, sample, overview",
         ):
             unregister_page("counts")
 

@@ -176,7 +176,7 @@ def test_a_table_filters_by_number_and_class_and_remembers(tab: Tab) -> None:
     assert column(page, 2) == ["7"]
     assert page.get_by_role("status").inner_text() == "1 of 9 concepts"
     page.get_by_label("Filter").fill("no such thing")
-    assert page.get_by_text("No concept has this number").is_visible()
+    assert page.get_by_text("No concept of this layer fits").is_visible()
     page.get_by_label("Filter").fill("IMG SRC")
     assert set(column(page, 7)) <= {MARKUP}
     kept = column(page, 2)
@@ -185,6 +185,104 @@ def test_a_table_filters_by_number_and_class_and_remembers(tab: Tab) -> None:
     page.go_back()
     tab.wait_view("layer")
     assert column(page, 2) == kept
+
+
+def shown_tiles(page: Page) -> int:
+    return page.locator(".tiles > li:visible").count()
+
+
+@pytest.mark.slow
+def test_the_overview_lists_concepts_by_layer_class_and_relevance(tab: Tab, odd_atlas_file: Path) -> None:
+    page = tab.open("", "model")
+    status = page.get_by_role("status")
+    assert status.inner_text() == "15 concepts"
+    assert status.get_attribute("aria-live") == "polite"
+    assert shown_tiles(page) == 15
+    assert page.get_by_role("combobox", name="Which is").is_hidden()
+    page.get_by_role("combobox", name="Layer", exact=True).select_option(ODD)
+    assert status.inner_text() == "9 of 15 concepts"
+    with crp.ConceptAtlas(odd_atlas_file) as atlas:
+        means = atlas[ODD].relevance.statistics().mean
+    page.get_by_role("spinbutton", name="Relevance of at least, in %").fill("10")
+    assert status.inner_text() == f"{int((abs(means) >= 0.1).sum())} of 15 concepts"
+    page.get_by_role("button", name="Clear").click()
+    assert status.inner_text() == "15 concepts"
+    assert page.evaluate("document.activeElement.tagName") == "SELECT"
+    assert page.evaluate("location.hash") == "#concepts"
+
+
+@pytest.mark.slow
+def test_a_class_is_the_main_one_of_concepts_or_one_that_they_serve(tab: Tab, odd_atlas_file: Path) -> None:
+    page = tab.open("", "model")
+    with crp.ConceptAtlas(odd_atlas_file) as atlas:
+        best = [atlas[name].classes(concept) for name in LAYERS for concept in range(atlas[name].n_concepts)]
+    serving = sum(2 in one.cls[(one.mean >= one.mean[0] / 2) & (one.mean[0] > 0)] for one in best)
+    assert 0 < serving < 15
+    page.get_by_role("combobox", name="Class", exact=True).select_option("2")
+    main = shown_tiles(page)
+    page.get_by_role("combobox", name="Which is").select_option("served")
+    assert page.get_by_role("status").inner_text() == f"{serving} of 15 concepts"
+    assert main <= shown_tiles(page) == serving
+    page.get_by_role("combobox", name="Class", exact=True).select_option("")
+    assert page.get_by_role("combobox", name="Which is").is_hidden()
+    assert page.get_by_role("status").inner_text() == "15 concepts"
+
+
+@pytest.mark.slow
+def test_a_filtered_view_is_shared_by_its_address(tab: Tab, browser: Browser) -> None:
+    page = tab.open("", "model")
+    page.get_by_role("combobox", name="Layer", exact=True).select_option(ODD)
+    page.get_by_role("combobox", name="Class", exact=True).select_option("2")
+    page.get_by_role("combobox", name="Which is").select_option("served")
+    page.get_by_role("spinbutton", name="Relevance of at least, in %").fill("2.5")
+    status, shown = page.get_by_role("status").inner_text(), page.evaluate("location.hash")
+    other = Tab(browser, tab.site)
+    again = other.open(shown, "model")
+    assert again.get_by_role("status").inner_text() == status
+    assert again.get_by_role("combobox", name="Layer", exact=True).input_value() == ODD
+    assert again.get_by_role("combobox", name="Which is").input_value() == "served"
+    assert again.evaluate("document.activeElement.id") == "concepts"
+    assert again.evaluate("location.hash") == shown
+    again = other.open("?#concepts?layer=none&class=99&for=all&least=-1", "model")
+    assert again.get_by_role("status").inner_text() == "15 concepts"
+    other.context.close()
+    assert other.wrong == []
+
+
+@pytest.mark.slow
+def test_a_table_keeps_filters_and_sorting_in_its_address(tab: Tab) -> None:
+    page = tab.open(f"{address(ODD)}?class=1&least=3&sort=concept", ODD)
+    assert page.locator("[aria-sort=ascending]").inner_text() == "Concept"
+    assert set(column(page, 7)) <= {"</script><script>alert(3)</script>"}
+    kept = column(page, 2)
+    page.get_by_role("button", name="Relevance").click()
+    assert "sort=-relevance" in page.evaluate("location.hash")
+    assert sorted(column(page, 2), key=int) == kept
+    page.locator(".concepts tbody th a").first.focus()
+    page.keyboard.press("Enter")
+    tab.wait_view("concept")
+    page.go_back()
+    tab.wait_view("layer")
+    assert page.get_by_role("combobox", name="Class", exact=True).input_value() == "1"
+    assert page.locator("[aria-sort=descending]").inner_text() == "Relevance"
+
+
+@pytest.mark.slow
+def test_tiles_of_a_class_and_of_a_sample_are_filtered(tab: Tab) -> None:
+    page = tab.open("#class/1", "</s")
+    everything = shown_tiles(page)
+    page.get_by_role("combobox", name="Layer", exact=True).select_option(MARKUP)
+    assert 0 < shown_tiles(page) < everything
+    assert page.locator("#view h2 bdi").filter(visible=True).all_inner_texts() == [MARKUP]
+    page.get_by_role("spinbutton", name="Relevance of at least, in %").fill("1000")
+    assert shown_tiles(page) == 0
+    assert page.get_by_role("status").inner_text() == "0 of 15 concepts"
+    assert page.evaluate("location.hash").startswith("#class/1?layer=")
+    number = page.evaluate("crpKit.about.shown[0]")
+    texts = tab.open(f"#sample/{number}", "folder/").locator(".tiles small").all_inner_texts()
+    large = [text for text in texts if abs(float(text.removesuffix("\u00a0%").replace("−", "-"))) >= 20]
+    page.get_by_role("spinbutton", name="Relevance of at least, in %").fill("20")
+    assert 0 < shown_tiles(page) == len(large) < len(texts)
 
 
 @pytest.mark.slow
@@ -359,6 +457,7 @@ def test_nothing_scrolls_sideways_on_a_narrow_screen(browser: Browser, site: str
     tab = Tab(browser, site, viewport=NARROW, color_scheme=scheme)
     for where, title in (
         ("", "model"),
+        ("#concepts?class=1&least=1", "model"),
         (address(ODD), ODD),
         (address(MARKUP, 2), f"{MARKUP}, concept 2"),
         ("#class/1", "</s"),

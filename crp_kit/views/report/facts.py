@@ -74,16 +74,26 @@ class LayerFacts:
         ids = list(self.ids)
         means = np.nan_to_num(self.profile[:, ids], nan=-np.inf)
         highest = means.max(0) if self.has_classes else np.zeros(len(ids))
-        served = np.where(highest > 0, (means >= _SERVED * highest).sum(0), 0)
         return {
             "concept": ids,
             "relevance": [json_number(value) for value in self.relevance.mean[ids]],
             "spread": [json_number(value) for value in self.relevance.std[ids]],
             "activation": [json_number(value) for value in self.activation.mean[ids]],
             "cls": [int(cls) if top > 0 else -1 for cls, top in zip(self._main_classes(), highest, strict=True)],
-            "served": served.tolist(),
+            "served": self._serves().sum(1).tolist(),
             "places": [[json_number(value) for value in place] for place in self._places()],
         }
+
+    def _serves(self) -> Floats:
+        """Return whether each concept of the report serves each class, a boolean (id, class)."""
+        means = np.nan_to_num(self.profile[:, list(self.ids)], nan=-np.inf).T
+        highest = means.max(1, keepdims=True)
+        serves: Floats = (means >= _SERVED * highest) & (highest > 0) & self.has_classes
+        return serves
+
+    def served(self) -> list[str]:
+        """Return the classes that each concept serves: a bit for each class, the first highest, in hexadecimal."""
+        return [row.tobytes().hex() for row in np.packbits(self._serves(), axis=1)]
 
     def _main_classes(self) -> Floats:
         """Return the class of each concept whose mean is high beyond doubt: that with the highest lower bound.

@@ -12,7 +12,7 @@ from ...errors import InputError
 from .class_page import class_data
 from .concept_page import concept_data
 from .context import ReportContext
-from .layer_page import layer_data
+from .layer_page import layer_data, served_data
 from .overview import overview_data
 from .sample_page import sample_data
 
@@ -39,7 +39,8 @@ class Page:
     template : Path or Traversable
         An ``.html`` file is a Jinja template with one ``<article id="NAME">``, rendered into ``index.html``. A ``.js``
         file calls ``crpKit.page(NAME, {read, view})``: `read` returns the parameters in the parts of an address, and
-        `view` the title and the elements of the page with these.
+        `view` the title and the elements of the page with these; or ``crpKit.article(NAME, fill)``, which adds to an
+        article: `fill` is called whenever that is shown.
     title : str, optional
         Link in the navigation; without one, only other pages lead there.
     """
@@ -60,6 +61,7 @@ _PAGES: dict[str, Page] = {
     for page in (
         Page("concept", concept_data, SITE / "concept.js"),
         Page("layer", layer_data, SITE / "layer.js"),
+        Page("concepts", served_data, SITE / "concepts.js"),
         Page("class", class_data, SITE / "class.js"),
         Page("sample", sample_data, SITE / "sample.js"),
         Page("overview", overview_data, SITE / "overview.html"),
@@ -94,7 +96,7 @@ def register_page(page: Page) -> None:
     >>> _ = template.write_text('<article id="samples"><h1>Samples</h1><p>{{ count }} of them.</p></article>')
     >>> register_page(Page("samples", lambda report: [("count", len(report.atlas.samples))], template, title="Samples"))
     >>> [page.name for page in pages()]
-    ['concept', 'layer', 'class', 'sample', 'overview', 'samples']
+    ['concept', 'layer', 'concepts', 'class', 'sample', 'overview', 'samples']
     >>> unregister_page("samples")
     >>> folder.cleanup()
     """

@@ -16,7 +16,7 @@ from .pages import SITE, Page, pages
 
 __all__ = ["write_report"]
 
-_ASSETS = ("report.css", "report.js")
+_ASSETS = ("report.css", "report.js", "filters.js")
 
 
 def write_report(report: ReportContext, began: float) -> tuple[int, int]:

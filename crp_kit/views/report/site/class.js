@@ -4,16 +4,18 @@
 
 (() => {
   const {
-    about, bdi, cell, className, classAddress, conceptAddress, conceptName, counted, cover, digits, el, heading,
-    idsOf, layerAddress, load, missing, page, percent, relevance, sampleAddress, sampleData, sampleTile, scale,
+    about, bdi, cell, className, classAddress, conceptAddress, conceptName, counted, cover, digits, el, filters,
+    heading, idsOf, layerAddress, load, missing, page, percent, relevance, sampleAddress, sampleData, sampleTile, scale,
     tile,
   } = crpKit;
 
-  async function classView({ cls, other }) {
+  async function classView({ cls, other, query }) {
     const data = (await load(`classes-${Math.floor(cls / about.classesPerFile)}`))[cls % about.classesPerFile];
     const layers = await Promise.all(about.layers.map((_, number) => load(`layer-${number}`)));
     const seen = about.counts[cls];
-    const sections = await Promise.all(about.layers.map(({ name }, number) => section(name, number, data.layers[number], layers[number], seen)));
+    const listed = [];
+    const sections = await Promise.all(about.layers.map(({ name }, number) => section([name, number], data.layers[number], layers[number], seen, listed)));
+    const address = other === null ? classAddress(cls) : `${classAddress(cls)}/${other}`;
     return {
       title: className(cls),
       parts: [
@@ -21,7 +23,8 @@
         el("p", { class: "lead" }, seen ? `Class ${cls}; relevance started from it in ${counted(seen, "sample", "samples")}.` : `Class ${cls}.`),
         seen ? el("p", { class: "hint" }, "By layer: the concepts with the highest mean relevance, those that mark the class among the others, and how its samples differ. ", el("a", { href: "#reading" }, "What the words mean")) : null,
         await examples(data.samples),
-        ...(seen ? sections.flat() : [el("p", { class: "note" }, "The atlas has no sample of this class, so that nothing is known of its concepts.")]),
+        ...(listed.length ? [filters.ofTiles(sections, listed, query, address)] : []),
+        ...(seen ? sections : [el("p", { class: "note" }, "The atlas has no sample of this class, so that nothing is known of its concepts.")]),
         seen ? comparison(cls, other, data.layers, layers) : null,
       ],
     };
@@ -41,31 +44,37 @@
     return el("section", {}, el("h2", {}, "Samples"), el("p", { class: "hint" }, `Each image, and ${where}.`), scale(), el("ul", { class: "pictures pairs" }, items));
   }
 
-  async function section(name, number, data, layer, seen) {
+  /** What a layer says of the class; the tiles of its concepts are noted in `listed`. */
+  async function section([name, number], data, layer, seen, listed) {
     const spread = (std) => (seen === 1 ? "n = 1" : `±\u00a0${relevance(std)}`);
-    const used = data.concepts.map(([concept, mean, std]) => tile(number, layer, concept, null, relevance(mean), spread(std)));
-    return [
+    const note = (concept, value, ...texts) => {
+      const element = tile(number, layer, concept, null, ...texts);
+      listed.push({ element, number, concept, value });
+      return element;
+    };
+    const used = data.concepts.map(([concept, mean, std]) => note(concept, mean, relevance(mean), spread(std)));
+    const differences = (entries) => entries.map(([concept, difference]) => note(concept, difference, `+${relevance(difference)}`));
+    const parts = [
       el("h2", {}, el("a", { href: layerAddress(number) }, bdi(name))),
       tiles("Highest mean relevance", null, used),
-      tiles("Markers", "More relevant for this class than for the others; the difference of the means.", differences(number, layer, data.markers ?? [])),
-      mistakes(number, layer, data.mistakes),
+      tiles("Markers", "More relevant for this class than for the others; the difference of the means.", differences(data.markers ?? [])),
+      mistakes(data.mistakes, differences),
       await prototypes(data.prototypes ?? []),
       await outliers(data.outliers ?? []),
     ];
+    return el("section", {}, parts);
   }
-
-  const differences = (number, layer, entries) => entries.map(([concept, difference]) => tile(number, layer, concept, null, `+${relevance(difference)}`));
 
   function tiles(title, hint, items) {
     if (!items.length) return null;
     return el("section", {}, el("h3", {}, title), hint ? el("p", { class: "hint" }, hint) : null, el("ul", { class: "tiles" }, items));
   }
 
-  function mistakes(number, layer, data) {
+  function mistakes(data, differences) {
     if (!data) return null;
     const counts = `${counted(data.right, "sample is", "samples are")} predicted right, ${counted(data.wrong, "sample", "samples")} wrong`;
     if (!data.used.length) return el("section", {}, el("h3", {}, "Mistakes"), el("p", { class: "hint" }, `${counts}; no concept is used more in these beyond chance.`));
-    return tiles("Mistakes", `${counts}; these concepts are used more where the prediction is wrong.`, differences(number, layer, data.used));
+    return tiles("Mistakes", `${counts}; these concepts are used more where the prediction is wrong.`, differences(data.used));
   }
 
   async function prototypes(entries) {

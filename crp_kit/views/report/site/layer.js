@@ -3,13 +3,12 @@
 
 (() => {
   const {
-    about, bar, bdi, className, classAddress, conceptAddress, conceptName, counted, cover,
-    digits, el, heading, integer, layerNumber, load, missing, page, relevance,
+    about, bar, bdi, className, classAddress, conceptAddress, conceptName, cover, digits, el, filters, heading, integer,
+    layerAddress, layerNumber, missing, page, relevance,
   } = crpKit;
 
   const ROWS = 100; // that the table shows at first
   const LABELLED = 80; // concepts, at most, that have their number beside them in the plane
-  const states = new Map(); // sorting and filter of each layer's table
   const CONCEPTS = { ChannelConcept: "a channel", NeuronConcept: "a neuron", TokenConcept: "a token", HeadConcept: "a head" };
   const COLUMNS = [
     { key: "picture", name: "" },
@@ -22,15 +21,13 @@
     { key: "served", name: "Classes served", number: true, wide: true, tip: "Classes with at least half the main class's mean" },
   ];
 
-  async function layerView({ number }) {
-    const layer = await load(`layer-${number}`);
+  async function layerView({ number, query }) {
+    const rows = await filters.layerData(number);
+    const layer = rows.data;
     const info = about.layers[number];
-    const state = states.get(number) ?? { by: "relevance", up: false, filter: "", shown: ROWS };
-    states.set(number, state);
     const largest = Math.max(...layer.table.relevance.map((value) => Math.abs(value ?? 0)), 0);
     const signed = layer.table.relevance.some((value) => value < 0);
     const body = el("tbody");
-    const count = el("p", { class: "soft", role: "status" });
     const more = el("div", { class: "more" });
     const heads = new Map();
 
@@ -52,46 +49,44 @@
       return el("tr", {}, COLUMNS.map(({ key }) => cells[key]));
     };
 
-    const update = () => {
-      const indices = ordered(layer.table, state);
-      body.replaceChildren(...indices.slice(0, state.shown).map(row));
-      const all = layer.table.concept.length;
-      count.textContent =
-        indices.length < all ? `${integer(indices.length)} of ${counted(all, "concept", "concepts")}` : counted(all, "concept", "concepts");
-      const left = indices.length - state.shown;
-      const show = (rows) => () => {
-        state.shown += rows;
-        update();
+    const apply = (values) => {
+      const sorting = sortingOf(values);
+      const indices = ordered(rows, values, sorting);
+      const count = values.rows === "all" ? indices.length : Number(values.rows) || ROWS;
+      body.replaceChildren(...indices.slice(0, count).map(row));
+      const left = indices.length - count;
+      const show = (text) => () => {
+        values.rows = text;
+        list.update();
       };
       more.replaceChildren();
-      if (left > 0) more.append(el("button", { type: "button", on: { click: show(ROWS) } }, `Show ${Math.min(ROWS, left)} more`));
-      if (left > ROWS) more.append(el("button", { type: "button", on: { click: show(left) } }, `Show all ${integer(indices.length)}`));
-      if (!indices.length) more.append(el("p", { class: "note" }, "No concept has this number, and none this main class."));
+      if (left > 0) more.append(el("button", { type: "button", on: { click: show(String(count + ROWS)) } }, `Show ${Math.min(ROWS, left)} more`));
+      if (left > ROWS) more.append(el("button", { type: "button", on: { click: show("all") } }, `Show all ${integer(indices.length)}`));
+      if (!indices.length) more.append(el("p", { class: "note" }, "No concept of this layer fits."));
       for (const [key, head] of heads) {
-        if (key === state.by) head.setAttribute("aria-sort", state.up ? "ascending" : "descending");
+        if (key === sorting.by) head.setAttribute("aria-sort", sorting.up ? "ascending" : "descending");
         else head.removeAttribute("aria-sort");
       }
+      return [indices.length, layer.table.concept.length];
     };
+    const list = filters.bar(["text", "class", "for", "least"], query, { base: layerAddress(number), apply });
+    for (const name of ["sort", "rows"]) list.values[name] = query.get(name) ?? "";
 
     const head = COLUMNS.map((column) => {
       const { key, name, tip } = column;
       const classes = [column.number ? "number" : "", column.wide ? "wide" : ""].join(" ").trim();
       if (!name) return el("td", { class: classes });
       const sort = () => {
-        state.up = state.by === key ? !state.up : Boolean(column.up);
-        state.by = key;
-        update();
+        const sorting = sortingOf(list.values);
+        const up = sorting.by === key ? !sorting.up : Boolean(column.up);
+        list.values.sort = up ? key : `-${key}`;
+        list.update();
       };
       const cell = el("th", { scope: "col", class: classes }, el("button", { type: "button", title: tip, on: { click: sort } }, name));
       heads.set(key, cell);
       return cell;
     });
-    const filter = el("input", { type: "search", value: state.filter, placeholder: "Number or main class", autocomplete: "off" });
-    filter.addEventListener("input", () => {
-      Object.assign(state, { filter: filter.value, shown: ROWS });
-      update();
-    });
-    update();
+    list.update();
     return {
       title: info.name,
       parts: [
@@ -99,7 +94,7 @@
         el("p", { class: "lead" }, `Output ${info.shape.join(" × ")}; a concept is ${CONCEPTS[info.concept.replace(/\(.*/, "")] ?? info.concept}.`),
         el("p", { class: "hint" }, `${tableHint()} `, el("a", { href: "#reading" }, "What the columns mean")),
         info.remark ? el("p", { class: "note" }, info.remark) : null,
-        el("div", { class: "tools" }, el("label", {}, "Filter", filter), count),
+        list.element,
         el("table", { class: "concepts" }, el("thead", {}, el("tr", {}, head)), body),
         more,
         scatter(number, layer.table),
@@ -144,11 +139,20 @@
     return `Relevance is ${share}. The picture is ${seen}.`;
   }
 
-  /** Indices of the rows that pass the filter, in order; rows without a value come last. */
-  function ordered(table, { by, up, filter }) {
-    const wanted = filter.trim().toLocaleLowerCase();
+  /** The column that a table is sorted by, and whether upwards: by relevance where the address names none. */
+  function sortingOf({ sort }) {
+    const key = sort.replace("-", "");
+    const known = COLUMNS.some((column) => column.name && column.key === key);
+    return known ? { by: key, up: !sort.startsWith("-") } : { by: "relevance", up: false };
+  }
+
+  /** Indices of the rows that pass the filters, in order; rows without a value come last. */
+  function ordered(rows, values, { by, up }) {
+    const { table } = rows.data;
+    const wanted = values.text.trim().toLocaleLowerCase();
     const fits = (index) =>
-      wanted === "" || String(table.concept[index]) === wanted || className(table.cls[index]).toLocaleLowerCase().includes(wanted);
+      (wanted === "" || String(table.concept[index]) === wanted || className(table.cls[index]).toLocaleLowerCase().includes(wanted)) &&
+      filters.passes(rows, index, values);
     const key = by === "cls" ? (index) => className(table.cls[index]) : (index) => table[by][index];
     const compare = (a, b) => {
       const [left, right] = [key(a), key(b)];

@@ -9,6 +9,7 @@ const crpKit = (() => {
   const loaded = new Map(); // data by name
   const pending = new Map(); // promises of data by name, with their resolve functions
   const pages = new Map(); // pages by name: {read, view}
+  const articles = new Map(); // functions that fill in an article of index.html, by its id
   const about = {}; // what every page reads: the data "report"
   const byId = (id) => document.getElementById(id);
   let current = { page: "overview" };
@@ -47,6 +48,11 @@ const crpKit = (() => {
       promise of the title and the elements of the page with these parameters. */
   function page(name, { read, view }) {
     pages.set(name, { read, view });
+  }
+
+  /** Add to an article of index.html: `fill` is called with the query of its address whenever it is shown. */
+  function article(id, fill) {
+    articles.set(id, fill);
   }
 
   // ---- Elements
@@ -124,12 +130,21 @@ const crpKit = (() => {
     return parts.length > 2 && parts[2] !== "" ? "concept" : "layer";
   }
 
-  /** The page of an address, and its parameters; for what the report does not have, the page that says so. */
+  /** The page of an address, its parameters, and its query, which follows "?"; for what the report does not have, the page
+      that says so. */
   function route(hash) {
-    const parts = hash.slice(1).split("/");
+    const [path, ...rest] = hash.slice(1).split("?");
+    const query = new URLSearchParams(rest.join("?"));
+    const parts = path.split("/");
     const name = pageName(parts);
-    if (pages.has(name)) return { page: name, ...pages.get(name).read(parts.slice(1).map(decoded)) };
-    return articleOf(name) ? { page: name } : { page: "overview", anchor: parts[0] };
+    if (pages.has(name)) return { page: name, query, ...pages.get(name).read(parts.slice(1).map(decoded)) };
+    return articleOf(name) ? { page: name, query } : { page: "overview", query, anchor: parts[0] };
+  }
+
+  /** Keep values in the query of the address, if there are any, so that it leads to what is shown; no page is left. */
+  function keep(base, values) {
+    const query = new URLSearchParams(Object.entries(values).filter(([, value]) => value)).toString();
+    if (query || location.hash.includes("?")) history.replaceState(null, "", query ? `${base}?${query}` : base);
   }
 
   const missing = (what) => ({ page: "missing", what });
@@ -198,10 +213,12 @@ const crpKit = (() => {
     }),
   });
 
-  /** Title and elements of a page of its own; null for one that is an article of index.html. */
+  /** Title and elements of a page of its own; null for one that is an article of index.html, which is filled in. */
   async function render(target) {
     try {
-      return pages.has(target.page) ? await pages.get(target.page).view(target) : null;
+      if (pages.has(target.page)) return await pages.get(target.page).view(target);
+      await articles.get(target.page)?.(target.query);
+      return null;
     } catch (error) {
       const message = el("p", { class: "note", role: "alert" }, error.message);
       return { title: "Cannot be shown", parts: [heading("Cannot be shown"), message] };
@@ -394,8 +411,8 @@ const crpKit = (() => {
   }
 
   return {
-    about, bar, bdi, cell, className, classAddress, conceptAddress, conceptName, counted, cover, digits, el, enlargeable,
-    heading, idsOf, integer, layerAddress, layerNumber, load, missing, page, percent, put, relevance, sampleAddress,
+    about, article, bar, bdi, cell, className, classAddress, conceptAddress, conceptName, counted, cover, digits, el, enlargeable,
+    heading, idsOf, integer, keep, layerAddress, layerNumber, load, missing, page, percent, put, relevance, sampleAddress,
     sampleData, sampleTile, scale, tile,
   };
 })();

@@ -3,24 +3,27 @@
 
 (() => {
   const {
-    about, bdi, cell, className, classAddress, el, enlargeable, heading, layerAddress, load, missing, page, percent,
-    relevance, sampleData, scale, tile,
+    about, bdi, cell, className, classAddress, el, enlargeable, filters, heading, layerAddress, load, missing, page,
+    percent, relevance, sampleAddress, sampleData, scale, tile,
   } = crpKit;
 
-  async function sampleView({ sample }) {
+  async function sampleView({ sample, query }) {
     const data = await sampleData(sample);
     const layers = await Promise.all(about.layers.map((_, number) => load(`layer-${number}`)));
     const alts = [data.name, `Heatmap of ${about.target ?? className(data.start)} in ${data.name}`];
     const pictures = data.cells.map((number, index) => (number < 0 ? null : cell(data.sheet, number, about.cell, alts[index])));
     const where = about.look.style === "masked" ? "the same, dark where little of the relevance" : "where in it the relevance";
     const hint = data.cells[1] < 0 ? null : el("p", { class: "hint" }, `The image, and ${where} of ${about.target ?? "its class"} comes from.`);
+    const listed = [];
+    const sections = about.layers.map((layer, number) => section([layer.name, number], data.layers[number], layers[number], listed));
     return {
       title: data.name,
       parts: [
         heading(bdi(data.name)),
         el("p", { class: "lead" }, ...classes(data)),
         el("div", { class: "sample" }, el("div", {}, enlargeable(pictures, data.name), hint, hint ? scale() : null), facts(data, sample)),
-        ...about.layers.map((layer, number) => section(layer, number, data.layers[number], layers[number])).flat(),
+        listed.length ? filters.ofTiles(sections, listed, query, sampleAddress(sample)) : null,
+        ...sections,
       ],
     };
   }
@@ -48,11 +51,16 @@
     );
   }
 
-  function section({ name }, number, { concepts, percentile }, layer) {
+  /** The strongest concepts of a layer in the sample, whose tiles are noted in `listed`. */
+  function section([name, number], { concepts, percentile }, layer, listed) {
     const unusual = percentile === null ? null : el("p", { class: "hint" }, `More unusual than ${percentile.toFixed(0)}\u00a0% of the ${about.target ? "other samples" : "rightly predicted samples of its class"} in this layer.`);
-    const tiles = concepts.map(([concept, value]) => tile(number, layer, concept, null, relevance(value)));
+    const tiles = concepts.map(([concept, value]) => {
+      const element = tile(number, layer, concept, null, relevance(value));
+      listed.push({ element, number, concept, value });
+      return element;
+    });
     const none = el("p", { class: "note" }, "The atlas does not hold the scores of every sample of this layer.");
-    return [el("h2", {}, el("a", { href: layerAddress(number) }, bdi(name))), unusual, tiles.length ? el("ul", { class: "tiles" }, tiles) : none];
+    return el("section", {}, el("h2", {}, el("a", { href: layerAddress(number) }, bdi(name))), unusual, tiles.length ? el("ul", { class: "tiles" }, tiles) : none);
   }
 
   page("sample", {
