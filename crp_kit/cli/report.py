@@ -53,6 +53,14 @@ __all__ = ["report"]
     help="What links concepts of different layers: the correlation of their relevance over all samples, if the atlas "
     "has a matrix; or concept graphs of at most 4 samples of each concept, for a third to a half more time in all.",
 )
+@click.option(
+    "--graphs",
+    type=click.IntRange(min=0),
+    default=8,
+    show_default=True,
+    metavar="N",
+    help="Classes, those with the most samples, that get a page with their concept graph.",
+)
 @click.option("--title", help="Of the report.  [default: model and dataset]")
 @click.option(
     "--picture-size",
@@ -85,7 +93,7 @@ def report(*, file: Path, **options: Any) -> None:
     from ..views.report import ReportOptions
 
     ids = _concept_ids(options["concepts"])
-    rare = {name: options[name] for name in ("title", "picture_size", "batch_size")}
+    rare = {name: options[name] for name in ("title", "picture_size", "batch_size", "graphs")}
     look = look_of(options)
     names = ("references", "conditioned_on", "receptive_field", "links", "overwrite")
     with ConceptAtlas(file) as atlas:

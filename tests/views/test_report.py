@@ -38,7 +38,16 @@ from crp_kit.escapes import escaped
 from crp_kit.views.highlight import masked_image
 from crp_kit.views.image import DEFAULT_CMAP, heatmap_image, overlay, picture
 from crp_kit.views.look import Look, Style
-from crp_kit.views.report import Link, Links, Page, ReportContext, co_relevance, register_page, unregister_page
+from crp_kit.views.report import (
+    Link,
+    Links,
+    Page,
+    ReportContext,
+    co_relevance,
+    graph_page,
+    register_page,
+    unregister_page,
+)
 from crp_kit.views.report import samples as samples_module
 from crp_kit.views.report.facts import layer_facts
 from crp_kit.views.report.links import cosines
@@ -500,6 +509,58 @@ class TestSimilarityAndLinks:
         assert data_of(tmp_path / "report", "report")["links"] == "From elsewhere."
 
 
+class TestConceptGraphs:
+    def test_of_classes_are_means_over_samples_that_have_pages(self, site: Path, atlas: crp.ConceptAtlas) -> None:
+        about = data_of(site, "report")
+        assert about["graphs"] == [0, 1, 2, 3]  # class 4 has no samples
+        labels = dict(zip(atlas.samples.tolist(), atlas.targets.tolist(), strict=True))
+        for cls in about["graphs"]:
+            page = data_of(site, f"graph-{cls}")
+            assert {labels[sample] for sample in page["samples"]} == {cls}
+            assert len(page["samples"]) == 4
+            assert set(page["samples"]) <= set(about["shown"])
+            images = torch.stack([DATA[sample][0] for sample in page["samples"]])
+            graph = concept_graph_of(ATTRIBUTION, images, RULES, start={"y": [cls]}, layers=list(LAYERS), width=(4, 2))
+            shares = {(edge.source, edge.target): edge.share for edge in graph.edges}
+            keys = [(page["columns"][box[0]], box[2]) for box in page["boxes"]]
+            named = [(LAYERS[number] if number >= 0 else "y", concept) for number, concept in keys]
+            assert named[0] == ("y", cls)
+            for source, target, share, positive, _ in page["edges"]:
+                key = named[source], named[target]
+                assert share == pytest.approx(shares[key], rel=1e-3)
+                assert positive == (next(e.relevance for e in graph.edges if (e.source, e.target) == key) > 0)
+
+    def test_have_shares_that_sum_to_one_with_what_others_get_and_biases_absorb(self, site: Path) -> None:
+        for cls in range(4):
+            page = data_of(site, f"graph-{cls}")
+            decomposed = [index for index, box in enumerate(page["boxes"]) if box[5] is not None]
+            assert len(decomposed) >= 2
+            for index in decomposed:
+                passed = sum(edge[2] for edge in page["edges"] if edge[0] == index)
+                assert passed + sum(page["boxes"][index][4:]) == pytest.approx(1, abs=3e-3)
+
+    def test_have_boxes_that_do_not_overlap_and_lie_inside(self, site: Path) -> None:
+        for cls in range(4):
+            page = data_of(site, f"graph-{cls}")
+            for column in range(len(page["columns"])):
+                middles = sorted(box[1] for box in page["boxes"] if box[0] == column)
+                assert np.diff(middles).min(initial=1) >= 1 - 1e-9
+                assert middles[0] >= 0.5 - 1e-9
+                assert middles[-1] <= page["height"] - 0.5 + 1e-9
+
+    @pytest.mark.parametrize("graphs", [0, 1])
+    def test_are_as_many_as_asked_for(self, atlas: crp.ConceptAtlas, tmp_path: Path, graphs: int) -> None:
+        made = odd_report(atlas, tmp_path / "report", concept_ids=[0], references=1, graphs=graphs)
+        assert data_of(made.path, "report")["graphs"] == [0][:graphs]
+        assert len(list((made.path / "data").glob("graph-*.js"))) == graphs
+        assert ('id="graphs"' in made.index.read_text(encoding="utf-8")) == bool(graphs)
+
+    def test_have_four_layers_at_most_from_the_lowest_to_the_highest(self) -> None:
+        assert graph_page._layers(list("abcdefgh")) == ["a", "c", "f", "h"]
+        assert graph_page._layers(list("ab")) == ["a", "b"]
+        assert graph_page._layers(["a"]) == ["a"]
+
+
 @pytest.fixture
 def outside_pages(tmp_path: Path) -> Iterator[None]:
     """Two pages that are not the package's own: an article with a link, and a script with data."""
@@ -533,12 +594,13 @@ class TestPagesFromOutside:
             "class.js",
             "concept.js",
             "concepts.js",
+            "graph.js",
             "layer.js",
             "sample.js",
         ]
         with pytest.raises(
             InputError,
-            match="the report has no page 'counts'; it has concept, layer, concepts, class, sample, overview",
+            match="the report has no page 'counts'; it has concept, layer, concepts, class, graph, sample, overview",
         ):
             unregister_page("counts")
 
@@ -615,6 +677,7 @@ class TestBuilding:
             ({"references": 0}, InputError, "references is a whole number from 1"),
             ({"picture_size": 9999}, InputError, "picture_size is a whole number from 16 to 512"),
             ({"batch_size": True}, InputError, "batch_size is a whole number"),
+            ({"graphs": -1}, InputError, "graphs is a whole number from 0"),
             ({"links": "hyper"}, InputError, "links is 'correlation', 'graph' or Links; got 'hyper'"),
             ({"conditioned_on": "nothing"}, InputError, "conditioned_on is 'class', 'prediction' or 'layer'"),
             ({"attribution": crp.CondAttribution(odd_model(1))}, AtlasError, "a model with other weights"),

@@ -341,6 +341,29 @@ def test_a_class_begins_with_its_samples_and_their_heatmaps(tab: Tab) -> None:
 
 
 @pytest.mark.slow
+def test_the_concept_graph_of_a_class_leads_to_concepts_and_says_what_is_absorbed(tab: Tab) -> None:
+    page = tab.open("#class/1", "</s")
+    page.get_by_role("link", name="Concept graph: how the model comes to this class").click()
+    tab.wait("Concept graph of </script>")
+    assert page.locator("h1:visible").inner_text() == "How the model comes to </script><script>alert(3)</script>"
+    data: dict[str, Any] = page.evaluate("crpKit.load('graph-1')")
+    assert page.locator(".graph .plane > a").count() == len(data["boxes"])
+    assert page.locator(".graph path").count() == len(data["edges"])
+    assert min(tab.loaded_widths()) > 0
+    said = page.locator(".sentences li").all_inner_texts()
+    absorbed = f"biases, stabilizers and other paths absorb {round(100 * data['boxes'][0][5])}\u00a0%."
+    assert said[0].endswith(absorbed)
+    assert len(said) == sum(box[5] is not None for box in data["boxes"])
+    page.locator(".graph .plane > a").nth(1).focus()
+    page.keyboard.press("Enter")
+    tab.wait_view("concept")
+    page.go_back()
+    tab.wait_view("graph")
+    page.get_by_role("link", name="قطة").click()
+    tab.wait("Concept graph of قطة")
+
+
+@pytest.mark.slow
 def test_pictures_are_enlarged_by_click_and_by_key(tab: Tab) -> None:
     page = tab.open(address(ODD, 0), f"{ODD}, concept 0")
     picture = page.locator(".enlarge").first
@@ -416,7 +439,8 @@ def test_the_first_tab_skips_to_the_content(tab: Tab) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("where", "said"),
-    [("#/none", "no layer none"), (address(ODD, 99), "no concept 99 of"), ("#class/99", "no class 99"),
+    [("#graph/4", "no concept graph 4"), ("#graph/x", "no concept graph x"),
+     ("#/none", "no layer none"), (address(ODD, 99), "no concept 99 of"), ("#class/99", "no class 99"),
      ("#/%E0%A4%A", "no layer %E0%A4%A"), (f"{address(ODD)}/x", "no concept x of")],
 )  # fmt: skip
 def test_an_address_that_is_not_there_is_told(tab: Tab, where: str, said: str) -> None:
@@ -462,6 +486,7 @@ def test_nothing_scrolls_sideways_on_a_narrow_screen(browser: Browser, site: str
         (address(MARKUP, 2), f"{MARKUP}, concept 2"),
         ("#class/1", "</s"),
         ("#class/1/3", "</s"),
+        ("#graph/1", "Concept graph"),
     ):
         page = tab.open(where, title)
         assert page.evaluate("document.documentElement.scrollWidth") <= NARROW["width"], where
@@ -517,6 +542,7 @@ def test_contrast_is_high_enough_everywhere(browser: Browser, site: str, scheme:
         (address(ODD, 1), f"{ODD}, concept 1"),
         ("#class/1", "</s"),
         ("#class/1/3", "</s"),
+        ("#graph/1", "Concept graph"),
     ):
         found = tab.open(where, title).evaluate(CONTRASTS)
         assert len(found) > 20

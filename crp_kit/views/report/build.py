@@ -83,6 +83,8 @@ class ReportOptions:
         Pixels of the longer side of each picture, from 16 to 512.
     batch_size : int, optional
         Heatmaps that are computed at once, at most: fewer where a sample takes much memory in the model.
+    graphs : int, optional
+        Classes, those with the most samples, that get a page with their concept graph over at most four samples.
     check : bool, optional
         Make sure that model and dataset are the atlas's own.
     style, percentile, cmap : optional
@@ -92,6 +94,7 @@ class ReportOptions:
     title: str | None = None
     picture_size: int = 112
     batch_size: int = 16
+    graphs: int = 8
     check: bool = True
     style: Style = "overlay"
     percentile: float = PERCENTILE
@@ -118,6 +121,7 @@ def build_report(
     check_integer("references", references, low=1, high=1 << 20)
     check_integer("picture_size", options.picture_size, low=16, high=512)
     check_integer("batch_size", options.batch_size, low=1, high=1 << 20)
+    check_integer("graphs", options.graphs, low=0, high=1 << 20)
     if not isinstance(links, Links) and links not in get_args(LinkMethod):
         raise InputError(f"links is 'correlation', 'graph' or Links; got {links!r}")
     look = Look(options.style, options.percentile, options.cmap)
@@ -141,7 +145,8 @@ def build_report(
         shown_links = links if isinstance(links, Links) else _links(links, source, chosen, verbose=verbose)
         bar = Progress(count, "report", unit="concept", verbose=verbose)
         with Interrupts() as interrupts, bar:
-            report = ReportContext(heading, chosen, source, shown_links, Site(folder), bar, interrupts)
+            parts = (heading, chosen, source, shown_links, Site(folder), bar, interrupts)
+            report = ReportContext(*parts, most_graphs=options.graphs)
             files, size = write_report(report, began)
     return BuiltReport(target, count, files, size, time.monotonic() - began)
 

@@ -46,6 +46,8 @@ class ReportContext:
         Progress, a step for each concept.
     interrupts : Interrupts
         Ctrl-C and SIGTERM, which end the work between two sheets.
+    most_graphs : int
+        Classes, those with the most samples, that get a page with their concept graph.
     """
 
     title: str
@@ -55,10 +57,14 @@ class ReportContext:
     site: Site
     bar: Progress
     interrupts: Interrupts
+    most_graphs: int
     covers: dict[str, Covers] = field(default_factory=dict)
     """Small pictures of the concepts of each layer; the pages of concepts, which come first, fill it."""
     shown: dict[int, None] = field(default_factory=dict)
     """Samples that pages show, each of which gets a page of its own, in the order in which they first did."""
+
+    graphs: list[int] = field(default_factory=list)
+    """Classes that have a page with their concept graph; these pages fill it."""
 
     @property
     def atlas(self) -> ConceptAtlas:

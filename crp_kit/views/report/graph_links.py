@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ...atlas.query.reference_starts import starts_by_class
 from ...attribution.layer_values import find_layer
-from ...concept_graph import ConceptEdge, concept_graph
-from ...errors import ConditionError
 from ...progress import Progress
 from .links import LINKS, Link, Links, Matrix, strongest
+from .mean_graphs import mean_graph
 
 if TYPE_CHECKING:
+    from ...concept_graph import ConceptEdge
     from .choice import Chosen
     from .samples import SampleSource
 
@@ -96,20 +94,9 @@ def _edges(source: SampleSource, root: tuple[str, int], below: Sequence[str], sa
             numbers = table.sample[(table.score > 0) & (table.target == cls)][:samples].tolist()
     if not numbers:
         return ()
-    concepts, by_class = source.subject.concepts, starts_by_class(atlas)
-    if isinstance(concepts, Mapping):
-        concepts = {name: own for name, own in concepts.items() if name in (layer, *below)}
-    try:
-        return concept_graph(
-            replace(source.subject, concepts=concepts),
-            source.inputs(layer, numbers),
-            start={layer: [concept], "y": [cls if by_class is None else by_class(cls)]},
-            layers=below,
-            width=sum(atlas[name].n_concepts for name in below),
-            batch_size=source.batch_size,
-        ).edges
-    except ConditionError:  # by other rules than those of the atlas, no relevance may arrive at the concept
-        return ()
+    width = sum(atlas[name].n_concepts for name in below)
+    graph = mean_graph(source, numbers, cls=cls, concept=root, layers=below, width=width)
+    return () if graph is None else graph.edges
 
 
 def _best(ends: Mapping[str, Matrix], chosen: Chosen) -> list[Link]:

@@ -67,6 +67,7 @@ def about(report: ReportContext) -> dict[str, Any]:
         "layers": [_layer(report, name) for name in report.chosen],
         "classes": list(atlas.classes) if atlas.has_classes else [],
         "counts": _class_counts(report),
+        "graphs": report.graphs,
         "classesPerFile": CLASSES_PER_FILE,
         "shown": list(report.shown),
         "samplesPerFile": SAMPLES_PER_FILE,

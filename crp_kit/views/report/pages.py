@@ -12,6 +12,7 @@ from ...errors import InputError
 from .class_page import class_data
 from .concept_page import concept_data
 from .context import ReportContext
+from .graph_page import graph_data
 from .layer_page import layer_data, served_data
 from .overview import overview_data
 from .sample_page import sample_data
@@ -63,6 +64,7 @@ _PAGES: dict[str, Page] = {
         Page("layer", layer_data, SITE / "layer.js"),
         Page("concepts", served_data, SITE / "concepts.js"),
         Page("class", class_data, SITE / "class.js"),
+        Page("graph", graph_data, SITE / "graph.js"),
         Page("sample", sample_data, SITE / "sample.js"),
         Page("overview", overview_data, SITE / "overview.html"),
     )
@@ -96,7 +98,7 @@ def register_page(page: Page) -> None:
     >>> _ = template.write_text('<article id="samples"><h1>Samples</h1><p>{{ count }} of them.</p></article>')
     >>> register_page(Page("samples", lambda report: [("count", len(report.atlas.samples))], template, title="Samples"))
     >>> [page.name for page in pages()]
-    ['concept', 'layer', 'concepts', 'class', 'sample', 'overview', 'samples']
+    ['concept', 'layer', 'concepts', 'class', 'graph', 'sample', 'overview', 'samples']
     >>> unregister_page("samples")
     >>> folder.cleanup()
     """

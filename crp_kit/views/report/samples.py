@@ -186,10 +186,13 @@ class SampleSource:
             for key, entries in ranked.items()
         }
 
+    def of_first_shape(self, samples: Sequence[int]) -> list[int]:
+        """Return the samples that have the first one's shape."""
+        return [samples[index] for index in next(of_one_shape([self.read(sample) for sample in samples]))]
+
     def inputs(self, layer: str, samples: Sequence[int]) -> torch.Tensor:
         """Return model inputs, (sample, channel, height, width): of the samples that have the first one's shape."""
-        images = [self.read(sample) for sample in samples]
-        return self.reference_maps(layer).inputs([images[index] for index in next(of_one_shape(images))])
+        return self.reference_maps(layer).inputs([self.read(sample) for sample in self.of_first_shape(samples)])
 
     def reference_maps(self, layer: str) -> ReferenceMaps:
         """Return what makes heatmaps of a layer's concepts."""

@@ -22,6 +22,7 @@
         heading(bdi(className(cls))),
         el("p", { class: "lead" }, seen ? `Class ${cls}; relevance started from it in ${counted(seen, "sample", "samples")}.` : `Class ${cls}.`),
         seen ? el("p", { class: "hint" }, "By layer: the concepts with the highest mean relevance, those that mark the class among the others, and how its samples differ. ", el("a", { href: "#reading" }, "What the words mean")) : null,
+        about.graphs.includes(cls) ? el("p", {}, el("a", { href: `#graph/${cls}` }, "Concept graph: how the model comes to this class")) : null,
         await examples(data.samples),
         ...(listed.length ? [filters.ofTiles(sections, listed, query, address)] : []),
         ...(seen ? sections : [el("p", { class: "note" }, "The atlas has no sample of this class, so that nothing is known of its concepts.")]),

@@ -3,7 +3,7 @@
 
 (() => {
   const {
-    about, bar, bdi, className, classAddress, conceptAddress, conceptName, cover, digits, el, filters, heading, integer,
+    about, bar, bdi, className, classAddress, conceptAddress, conceptName, cover, digits, drawn, el, filters, heading, integer,
     layerAddress, layerNumber, missing, page, relevance,
   } = crpKit;
 
@@ -101,13 +101,6 @@
       ],
     };
   }
-
-  const drawn = (tag, attributes, ...children) => {
-    const element = document.createElementNS("http://www.w3.org/2000/svg", tag);
-    for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
-    element.append(...children);
-    return element;
-  };
 
   /** All concepts in the plane, similar ones near each other; the table leads to the same pages by keyboard. */
   function scatter(number, { concept: concepts, places, relevance: means, cls }) {

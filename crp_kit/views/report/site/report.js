@@ -68,6 +68,14 @@ const crpKit = (() => {
     return element;
   }
 
+  /** An element of a picture. */
+  function drawn(tag, attributes, ...children) {
+    const element = document.createElementNS("http://www.w3.org/2000/svg", tag);
+    for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
+    element.append(...children);
+    return element;
+  }
+
   const bdi = (text) => el("bdi", {}, text); // isolates the writing direction of a name
 
   /** One cell of a sheet of pictures: the whole sheet behind a window of the cell's size. */
@@ -411,8 +419,8 @@ const crpKit = (() => {
   }
 
   return {
-    about, article, bar, bdi, cell, className, classAddress, conceptAddress, conceptName, counted, cover, digits, el, enlargeable,
-    heading, idsOf, integer, keep, layerAddress, layerNumber, load, missing, page, percent, put, relevance, sampleAddress,
+    about, article, bar, bdi, cell, className, classAddress, conceptAddress, conceptName, counted, cover, digits, drawn, el,
+    enlargeable, heading, idsOf, integer, keep, layerAddress, layerNumber, load, missing, page, percent, put, relevance, sampleAddress,
     sampleData, sampleTile, scale, tile,
   };
 })();
