@@ -259,6 +259,12 @@ def _mapper_of(hook: Any) -> Mapper:
     return lambda multiplied, z: rule.gradient_mapper(multiplied.expand_as(z), [z])
 
 
+def _passes_on(hook: Hook) -> bool:
+    """Return whether a hook does what the rule Pass does: it is one, or of a subclass that changes nothing of it."""
+    names = ("register", "pre_forward", "post_forward", "pre_backward", "forward", "backward")
+    return all(getattr(type(hook), name) is getattr(zennit_rules.Pass, name) for name in names)
+
+
 @dataclass(frozen=True)
 class _Maker:
     """Makes the step of each node from the rule that a composite has for it."""
@@ -312,7 +318,7 @@ class _Maker:
             signal = same and to[0] == next(iter((*node.args, *node.kwargs.values())))
             passed_on = self.relevance and signal and node.spec.has(Trait.PASSED_ON)
             return PassStep(node.index, "Pass", to[0]) if passed_on else None
-        if type(hook) is zennit_rules.Pass and len(node.shapes) == 1:
+        if _passes_on(hook) and len(node.shapes) == 1:
             return PassStep(node.index, "Pass", to[0])
         if isinstance(hook, SoftmaxTaylor) and node.spec.has(Trait.SOFTMAX) and len(to) == 1:
             return SoftmaxStep(node.index, rule_name(hook), to[0], hook)

@@ -13,7 +13,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 from zennit.composites import LayerMapComposite
 from zennit.rules import Epsilon, Gamma, Pass
-from zennit.types import Activation, Linear
+from zennit.types import Activation, BatchNorm, Linear
 
 import crp_kit
 
@@ -166,3 +166,20 @@ def test_of_a_gamma_rule_nothing_is_computed_for_outputs_that_a_relu_leaves_noth
     composite = LayerMapComposite([(Activation, Pass()), (torch.nn.Conv2d, Gamma()), (torch.nn.Linear, Epsilon())])
     forwards = 2 * 3  # no input has negative values, and the outputs of the plain weights are known
     assert convolutions(composite) == (forwards + 3, 3)
+
+
+class OwnPass(Pass):  # type: ignore[misc]
+    """Pass under another name, with which a BatchNorm is not folded into its convolution."""
+
+
+def test_a_subclass_of_pass_that_changes_nothing_computes_nothing(
+    attribution: crp_kit.CondAttribution, image: torch.Tensor
+) -> None:
+    composite = LayerMapComposite([(Activation, Pass()), (BatchNorm, OwnPass()), (Linear, Epsilon())])
+    attribution(image, conditions(1), composite)
+    counts = []
+    for rows in (1, 6):
+        with Operations() as operations:
+            attribution(image, conditions(rows), composite)
+        counts.append(sum(count for name, count in operations.calls.items() if "batch_norm" in name))
+    assert counts[0] == counts[1] <= 20  # those of the forward

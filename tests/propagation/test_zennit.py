@@ -407,7 +407,13 @@ def test_a_rule_for_sums_sees_the_summands_stacked_as_in_zennit(rule: Hook) -> N
     assert relative_error(by_crp_kit(model, images(2), composite, [0, 1]), expected) < ROUNDING
 
 
-@pytest.mark.parametrize("rule", [rules.Epsilon(), rules.ZPlus(), rules.Epsilon(zero_params="bias"), Tempered()])
+class OwnPass(rules.Pass):  # type: ignore[misc]
+    """Pass under another name, with which a BatchNorm is not folded into its convolution."""
+
+
+@pytest.mark.parametrize(
+    "rule", [rules.Epsilon(), rules.ZPlus(), rules.Epsilon(zero_params="bias"), Tempered(), OwnPass()]
+)
 def test_a_rule_that_a_composite_gives_a_batch_norm_is_used(rule: Hook) -> None:
     composite = composites.LayerMapComposite(
         [(Activation, rules.Pass()), (nn.BatchNorm2d, rule), (Linear, rules.Epsilon())]

@@ -95,7 +95,8 @@ def _edges(source: SampleSource, root: tuple[str, int], below: Sequence[str], sa
     if not numbers:
         return ()
     width = sum(atlas[name].n_concepts for name in below)
-    graph = mean_graph(source, numbers, cls=cls, concept=root, layers=below, width=width)
+    batch_size = source.batch_size
+    graph = mean_graph(source, numbers, cls=cls, concept=root, layers=below, width=width, batch_size=batch_size)
     return () if graph is None else graph.edges
 
 

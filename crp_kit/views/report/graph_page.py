@@ -30,11 +30,18 @@ def graph_data(report: ReportContext) -> Iterator[tuple[str, Any]]:
     for cls in _largest(report):
         report.end_if_interrupted()
         samples = _samples(report, cls)
-        layers = _layers(list(report.chosen))
-        graph = mean_graph(report.source, samples, cls=cls, layers=layers, width=_CHILDREN[: len(layers)])
+        graph = _graph(report, cls, samples)
         if graph is not None and graph.edges:
             report.graphs.append(cls)
             yield f"graph-{cls}", _drawn(report, graph, samples)
+
+
+def _graph(report: ReportContext, cls: int, samples: Sequence[int]) -> ConceptGraph | None:
+    """Return the mean graph of a class, as many samples at once as memory allows; None where no relevance starts."""
+    layers, source = _layers(list(report.chosen)), report.source
+    at_once = source.reference_maps(layers[0]).run(source.inputs(layers[0], samples[:1])).samples_at_once
+    batch_size = min(source.batch_size, at_once)
+    return mean_graph(source, samples, cls=cls, layers=layers, width=_CHILDREN[: len(layers)], batch_size=batch_size)
 
 
 def _largest(report: ReportContext) -> list[int]:

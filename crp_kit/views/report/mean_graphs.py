@@ -25,6 +25,7 @@ def mean_graph(
     concept: Key | None = None,
     layers: Sequence[str],
     width: int | Sequence[int],
+    batch_size: int,
 ) -> ConceptGraph | None:
     """Return the graph of a class, or of a concept as far as it serves the class, over samples.
 
@@ -42,7 +43,7 @@ def mean_graph(
             start={**start, "y": [cls if by_class is None else by_class(cls)]},
             layers=layers,
             width=width,
-            batch_size=source.batch_size,
+            batch_size=batch_size,
         )
     except ConditionError:
         return None

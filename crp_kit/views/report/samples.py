@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import lru_cache
 from typing import TYPE_CHECKING, TypeAlias, get_args
 
 import numpy as np
 import torch
-from PIL import Image
 
 from ...atlas.file.header import MODES, Mode
 from ...atlas.query.reference_maps import (
@@ -23,10 +20,9 @@ from ...atlas.query.reference_maps import (
 )
 from ...atlas.query.reference_starts import ConditionedOn, reference_labels, reference_starts
 from ...errors import InputError
-from ..highlight import masked_image
-from ..image import drawn, picture
 from ..look import Look
-from .sprite_sheets import thumbnail
+from .image_cache import ImageCache
+from .reference_pictures import RankedSample, ReferencePictures, ReferenceSample, Row
 
 if TYPE_CHECKING:
     from ...atlas import ConceptAtlas
@@ -39,63 +35,10 @@ _SHARED = 3
 """Heatmaps of one sample, at least, that are made from one forward: fewer are quicker beside those of other samples."""
 _HELD = 1 << 28
 """Bytes of images, heatmaps and pictures that are in memory at once."""
-_KEPT_IMAGES = 96
-"""More than one sheet shows, so that each image of a sheet is read once."""
+_KEPT_IMAGES = 1 << 26
+"""Bytes of images that are kept, since concepts share many of their samples."""
 
-Row = tuple[int, int, int]
-"""Sample, concept, and the class that relevance starts from, -1 for the layer itself."""
-
-
-@dataclass(frozen=True)
-class _RankedSample:
-    """A sample in the ranking of a concept."""
-
-    sample: int
-    concept: int
-    label: int
-    position: int
-    score: float
-
-    @property
-    def row(self) -> Row:
-        return self.sample, self.concept, self.label
-
-    @property
-    def neuron(self) -> tuple[int, int, int]:
-        return self.sample, self.concept, self.position
-
-
-@dataclass(frozen=True, eq=False)
-class ReferenceSample:
-    """One reference sample of a concept.
-
-    Parameters
-    ----------
-    sample, label, score
-        Its number, the class it stands for (-1 for none), and relevance or activation.
-    name : str
-    image, heatmap : PIL.Image.Image
-    masked : PIL.Image.Image or None
-        The image, or the receptive field, dark where the concept has no relevance; None if the heatmap has another
-        size.
-    crop : PIL.Image.Image or None
-        Receptive field of the neuron at the stored position.
-    box : tuple of int or None
-        The receptive field in the image: top, left, bottom, right.
-    """
-
-    sample: int
-    label: int
-    score: float
-    name: str
-    image: Image.Image
-    heatmap: Image.Image
-    masked: Image.Image | None
-    crop: Image.Image | None
-    box: Box | None
-
-
-Ranked: TypeAlias = "Mapping[tuple[int, Mode], list[_RankedSample]]"
+Ranked: TypeAlias = "Mapping[tuple[int, Mode], list[RankedSample]]"
 ReferenceSamples: TypeAlias = "Mapping[tuple[int, Mode], list[ReferenceSample]]"
 """By concept and ranking, best first."""
 
@@ -132,7 +75,7 @@ class SampleSource:
         """Layers with images whose values or channels are not shown as they are."""
         self.same_rules = True
         """Whether the heatmaps have the rules that the atlas was made with."""
-        self.read = lru_cache(_KEPT_IMAGES)(lambda number: reference_image(subject.samples, number))
+        self.read = ImageCache(lambda number: reference_image(subject.samples, number), _KEPT_IMAGES)
 
     def sheets(
         self, layer: str, ids: Sequence[int], *, per_sheet: int, between: Callable[[], None]
@@ -181,10 +124,16 @@ class SampleSource:
         distinct = dict.fromkeys(entry for entries in ranked.values() for entry in entries)
         rows = list(dict.fromkeys(entry.row for entry in distinct))
         maps, boxes = self._maps(layer, rows, list(distinct) if self.receptive_field else [], between)
-        return {
-            key: [self._sample(layer, entry, maps[entry.row], boxes.get(entry.neuron)) for entry in entries]
-            for key, entries in ranked.items()
+        pictures = ReferencePictures(self.read, self.name_of, self.look, self.size, maps, boxes)
+        shown = {
+            (concept, mode): [
+                pictures.sample(entry, best=mode == "relevance" and not rank) for rank, entry in enumerate(entries)
+            ]
+            for (concept, mode), entries in ranked.items()
         }
+        if pictures.changed:
+            self.changed_images.add(layer)
+        return shown
 
     def of_first_shape(self, samples: Sequence[int]) -> list[int]:
         """Return the samples that have the first one's shape."""
@@ -198,13 +147,13 @@ class SampleSource:
         """Return what makes heatmaps of a layer's concepts."""
         return ReferenceMaps(self.subject, self.atlas[layer].info, 0, self.batch_size)
 
-    def _ranked(self, concept: int, table: SampleRanking) -> list[_RankedSample]:
+    def _ranked(self, concept: int, table: SampleRanking) -> list[RankedSample]:
         labels = reference_labels(self.atlas, table, self.conditioned_on)
         columns = zip(table.sample.tolist(), labels, table.position.tolist(), table.score.tolist(), strict=True)
-        return [_RankedSample(sample, concept, *rest) for sample, *rest in columns]
+        return [RankedSample(sample, concept, *rest) for sample, *rest in columns]
 
     def _maps(
-        self, layer: str, rows: Sequence[Row], entries: Sequence[_RankedSample], between: Callable[[], None]
+        self, layer: str, rows: Sequence[Row], entries: Sequence[RankedSample], between: Callable[[], None]
     ) -> tuple[dict[Row, torch.Tensor], dict[tuple[int, int, int], Box]]:
         """Return heatmaps (height, width) by row, and boxes by neuron."""
         maps = self.reference_maps(layer)
@@ -245,13 +194,13 @@ class SampleSource:
         maps: ReferenceMaps,
         model_layer: ReferenceLayer,
         example: torch.Tensor,
-        entries: Sequence[_RankedSample],
+        entries: Sequence[RankedSample],
     ) -> dict[tuple[int, int, int], Box]:
         """Return receptive fields of neurons; none where the concept has no neurons, and a remark instead.
 
         `example` is a model input, (1, channel, height, width).
         """
-        by_concept: dict[int, list[_RankedSample]] = {}
+        by_concept: dict[int, list[RankedSample]] = {}
         for entry in entries:
             by_concept.setdefault(entry.concept, []).append(entry)
         neurons: dict[tuple[int, int, int], int] = {}
@@ -264,22 +213,6 @@ class SampleSource:
         except InputError as error:
             self.remarks[maps.info.name] = f"Some concepts are shown without receptive fields: {error}."
             return {}
-
-    def _sample(self, layer: str, entry: _RankedSample, heatmap: torch.Tensor, box: Box | None) -> ReferenceSample:
-        tensor, crop = self.read(entry.sample), None
-        image, changed = drawn(tensor)
-        if changed:
-            self.changed_images.add(layer)
-        fits = tensor.shape[1:] == heatmap.shape
-        masked = picture(masked_image(image, heatmap, percentile=self.look.percentile)) if fits else None
-        if box is not None and fits:
-            top, left, bottom, right = box
-            crop = thumbnail(image.crop((left, top, right, bottom)), self.size)
-            masked = None if masked is None else masked.crop((left, top, right, bottom))
-        small, over = (thumbnail(one, self.size) for one in (image, self.look.draw_fitting(image, heatmap)))
-        masked = None if masked is None else thumbnail(masked, self.size)
-        name, own_box = self.name_of(entry.sample), None if crop is None else box
-        return ReferenceSample(entry.sample, entry.label, entry.score, name, small, over, masked, crop, own_box)
 
     def name_of(self, sample: int) -> str:
         """Return the name of a sample; its number where the data have no names."""
