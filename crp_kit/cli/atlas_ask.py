@@ -46,6 +46,7 @@ def info(*, file: Path, as_json: bool) -> None:
     """  # noqa: D301
     from ..atlas import ConceptAtlas
     from ..atlas.build.build_progress import build_progress
+    from ..atlas.file.activation_notes import activation_notes
 
     build = None if file.is_file() else build_progress(file)
     progress = {} if build is None else {"build": build.as_dict()}
@@ -63,6 +64,8 @@ def info(*, file: Path, as_json: bool) -> None:
         click.echo(repr(atlas))
         for name in ("created", "crp_kit_version", "command", "model_sha256", "dataset_sha256"):
             click.echo(f"  {name}: {printable(str(atlas.metadata.get(name)))}")
+        for note in activation_notes(atlas[name].info for name in atlas.layers):
+            click.echo(f"  note: {printable(note)}")
         for sample, reason in atlas.skipped.items():
             click.echo(f"  left out: sample {sample}: {printable(reason)}")
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import InputError
+from ..printable import printable
 from ..progress import rate_text
 from .group import say
 from .options import atlas_output_option, class_map_option, layer_names, numbers, overwrite_option
@@ -176,6 +177,8 @@ def _bytes(text: str) -> int:
 
 
 def _summary(made: ConceptAtlas, seconds: float) -> None:
+    from ..atlas.file.activation_notes import activation_notes
+
     concepts = sum(made[name].n_concepts for name in made.layers)
     size = made.path.stat().st_size / (1 << 20)
     seen = len(made.samples)
@@ -183,5 +186,7 @@ def _summary(made: ConceptAtlas, seconds: float) -> None:
         f"{seen} samples, {len(made.layers)} layers, {concepts} concepts, {made.header.n_classes} classes; "
         f"{size:.1f} MiB in {seconds:.0f} s ({rate_text(seen / max(seconds, 1e-9))} samples/s)"
     )
+    for note in activation_notes(made[name].info for name in made.layers):
+        say(f"note: {printable(note)}")
     if made.skipped:
         say(f"left out: {len(made.skipped)} samples that cannot be read; crp-kit atlas info lists them")

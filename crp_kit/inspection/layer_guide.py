@@ -54,6 +54,8 @@ class LayerGuide(Table):
         A handful that is enough for an atlas of the model.
     behind : numpy.ndarray
         The node behind the activation function that follows, if one does.
+    signed : numpy.ndarray
+        Whether values may be negative and no activation function follows.
     """
 
     name: Column
@@ -67,6 +69,7 @@ class LayerGuide(Table):
     all_paths: Column = field(metadata=column_named("all paths"))
     suggested: Column
     behind: Column
+    signed: Column
 
     @property
     def suggestion(self) -> tuple[str, ...]:
@@ -116,7 +119,7 @@ def layer_guide(
         own = graph.node(ref).kind is Kind.ACTIVATION
         activated, whole = is_activated(graph, ref), ref.node not in skipped
         rows.append(_Row(ref, name, number, sizes, ref.node in blocks, activated, own, whole))
-    depth = _depths(run)
+    depth, behind = _depths(run), [_behind(graph, row) for row in rows]
     chosen = _suggested(rows, depth)
     return LayerGuide(
         name=np.array([row.name for row in rows]),
@@ -129,7 +132,8 @@ def layer_guide(
         activated=np.array([row.activated for row in rows]),
         all_paths=np.array([row.whole for row in rows]),
         suggested=np.array([row.name in chosen for row in rows]),
-        behind=np.array([_behind(graph, row) for row in rows]),
+        behind=np.array(behind),
+        signed=np.array([not row.activated and not name for row, name in zip(rows, behind, strict=True)]),
     )
 
 

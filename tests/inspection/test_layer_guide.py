@@ -33,6 +33,20 @@ class Branches(nn.Module):
         return self.head(torch.relu(self.end(self.pool(x))).flatten(1))
 
 
+class Codes(nn.Module):
+    """An autoencoder of four channels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reader, self.writer = nn.Linear(4, 6), nn.Linear(6, 4)
+
+    def encode(self, activation: torch.Tensor) -> torch.Tensor:
+        return self.reader(activation).relu()
+
+    def decode(self, code: torch.Tensor) -> torch.Tensor:
+        return self.writer(code)
+
+
 def study(model: nn.Module, **options: Any) -> crp.Study:
     return crp.Study(model.eval(), **options)
 
@@ -69,6 +83,9 @@ def test_activations_are_followed_through_what_keeps_values_alone() -> None:
     assert {name for name, row in guide.items() if row["activated"]} == {"act", "drop", "relu", "flatten"}
     behind = {name: row["behind"] for name, row in guide.items() if row["behind"]}
     assert behind == {"left": "act", "norm": "act", "end": "relu"}
+    signed = {name for name, row in guide.items() if row["signed"]}
+    assert signed == set(guide) - {"left", "norm", "act", "drop", "end", "relu", "flatten"}
+    assert {"stem", "right", "add_1", "pool"} <= signed
 
 
 def test_concepts_are_those_of_the_study() -> None:
@@ -116,5 +133,28 @@ def test_a_ranking_by_activation_says_if_it_is_one_before_the_activation_functio
         assert repr(top).startswith("'left' is ranked before its activation function; for values behind it build the")
         assert "'act'" in top.note
         assert [*top.columns()] == ["sample", "score", "position", "target"]
-        quiet = [atlas["left"].relevance, atlas["act"].activation, atlas["right"].activation]
+        quiet = [atlas["left"].relevance, atlas["act"].activation, atlas["right"].relevance]
         assert [half.top(1).note for half in quiet] == [""] * 3
+        note = atlas["right"].activation.top(1).note
+        assert note.startswith("'right' may have negative values, and no activation function follows: the highest")
+
+
+def test_a_build_and_the_description_of_an_atlas_note_layers_that_are_not_behind_activations(tmp_path: Path) -> None:
+    path = tmp_path / "a.h5"
+    layers = "layer3.1.conv1,layer3.1.conv2,layer3.1.add,layer3.1.relu_1,fc"
+    data = ("--model", "demo:resnet", "--data", "demo:shapes:8", "--layers", layers.replace(",", " "))
+    built, info = invoke("atlas", "build", *data, "-o", path), invoke("atlas", "info", path)
+    signed = next(line for line in info.stdout.splitlines() if "negative" in line)
+    before = next(line for line in info.stdout.splitlines() if "before their" in line)
+    assert "follows: layer3.1.conv2, fc; the highest activation" in signed
+    assert "layer3.1.conv1 (behind it: layer3.1.relu), " in before
+    assert "layer3.1.add (behind it: layer3.1.relu_1)" in before
+    assert [line.strip() in built.stderr for line in (signed, before)] == [True, True]
+
+
+def test_codes_of_a_dictionary_are_not_the_signed_values_of_its_layer(tmp_path: Path) -> None:
+    generator = torch.Generator().manual_seed(0)
+    data = [(image, 0) for image in torch.rand(4, 3, 8, 8, generator=generator)]
+    one = study(Branches(), data=data, concepts={"right": crp.DictionaryConcept(Codes())})
+    with one.build_atlas(tmp_path / "a.h5", layers=["right"], verbose=False) as atlas:
+        assert not atlas["right"].activation.top(1).note

@@ -53,7 +53,11 @@ def test_a_report_shows_values_of_any_range_and_says_that_they_are_scaled(
 def test_a_report_of_pictures_says_nothing_of_scaling(odd_atlas_file: Path, tmp_path: Path) -> None:
     with crp.ConceptAtlas(odd_atlas_file) as atlas:
         odd_report(atlas, tmp_path / "report", concept_ids={LAYERS[0]: [0]}, references=1)
-    assert remarks(tmp_path / "report") == [None]
+    (said,) = remarks(tmp_path / "report")
+    assert "scaled" not in said
+    assert said.endswith(
+        f"is ranked before its activation function; for values behind it build the atlas with {'first'!r}."
+    )
 
 
 @pytest.mark.parametrize(("data", "scaled"), [(Counts(), True), (DATA, False)], ids=["counts", "pictures"])

@@ -16,6 +16,7 @@ from ...attribution.layer_concepts import layer_concepts
 from ...attribution.layer_values import per_sample
 from ...attribution.mixed_layers import concept_activation
 from ...attribution.subject import Subject
+from ...concepts import DictionaryConcept
 from ...data.class_map import ClassLabels, ModelClasses
 from ...data.fingerprints import fingerprint, names_fingerprint, sample_digests
 from ...data.labels import LabelIds, LabelReader, LenientReader, label_ids, label_or_none
@@ -235,9 +236,12 @@ def _layer_info(run: Run, name: str, collector: Collector) -> LayerInfo:
     concept = collector.concepts[name]
     activation = concept_activation(run, name, concept).float()
     count = concept.reference(activation, aggregate=collector.aggregate).score.shape[1]
-    behind = None if is_activated(run.graph, ref) else activation_behind(run.graph, ref)
+    activated = is_activated(run.graph, ref)
+    behind = None if activated else activation_behind(run.graph, ref)
     behind_name = "" if behind is None else run.graph.label(behind)
-    return LayerInfo(name, concept.identity, int(count), tuple(value.shape[1:]), behind_name)
+    # A dictionary has codes of its own, behind its own activation function.
+    signed = not activated and behind is None and not isinstance(concept, DictionaryConcept)
+    return LayerInfo(name, concept.identity, int(count), tuple(value.shape[1:]), behind_name, signed)
 
 
 def _model_names(subject: Subject, origin: Origin, count: int) -> tuple[str, ...]:

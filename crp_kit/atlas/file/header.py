@@ -246,6 +246,8 @@ class LayerInfo:
         Of the node, without the batch axis.
     behind : str
         The node behind the activation function that follows; empty if none does, and in files of older versions.
+    signed : bool
+        Whether values may be negative and no activation function follows; False in files of older versions.
     """
 
     name: str
@@ -253,6 +255,7 @@ class LayerInfo:
     n_concepts: int
     output_shape: tuple[int, ...]
     behind: str = field(default="", compare=False)
+    signed: bool = field(default=False, compare=False)
 
     def attributes(self) -> Attributes:
         values: Attributes = {
@@ -261,14 +264,16 @@ class LayerInfo:
             "n_concepts": self.n_concepts,
             "output_shape": np.array(self.output_shape, "i8"),
         }
-        return {**values, "behind": self.behind} if self.behind else values
+        values |= {"behind": self.behind} if self.behind else {}
+        return values | ({"signed": True} if self.signed else {})
 
     @classmethod
     def of(cls, attributes: Mapping[str, Any]) -> LayerInfo:
         try:
             shape = tuple(int(entry) for entry in np.atleast_1d(attributes["output_shape"]))
             name, concept, behind = attributes["name"], attributes["concept"], attributes.get("behind", "")
-            return cls(str(name), str(concept), int(attributes["n_concepts"]), shape, str(behind))
+            count, signed = int(attributes["n_concepts"]), bool(attributes.get("signed", False))
+            return cls(str(name), str(concept), count, shape, str(behind), signed)
         except (KeyError, TypeError, ValueError) as error:
             raise AtlasError("the attributes of one of its layers are missing or of another type") from error
 

@@ -9,6 +9,7 @@ import numpy as np
 from ...checks import check_integer
 from ...errors import AtlasError, ConceptRangeError, InputError
 from ...result_table import Column
+from ..file.activation_notes import activation_note
 from ..file.atlas_file import AtlasFile
 from ..file.hdf5_reader import H5File
 from ..file.header import MOMENTS, OVERALL, LayerInfo, Mode, MomentArrays, layer_path
@@ -99,16 +100,7 @@ class StoredScores:
             raise InputError(f"the atlas holds {most} per ranking; k is 1 to {most}, got {k}")
         held = columns["sample"][: k or most] >= 0
         ranking = {name: column[: k or most][held] for name, column in columns.items()}
-        return SampleRanking(**ranking, note=self._note())
-
-    def _note(self) -> str:
-        """Say where a ranking by activation is one of values before the activation function."""
-        if self.mode == "relevance" or not self.info.behind:
-            return ""
-        return (
-            f"{self.layer!r} is ranked before its activation function; for values behind it build the atlas with "
-            f"{self.info.behind!r}"
-        )
+        return SampleRanking(**ranking, note="" if self.mode == "relevance" else activation_note(self.info))
 
     @property
     def moments(self) -> MomentArrays:

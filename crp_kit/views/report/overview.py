@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from ...atlas.file.activation_notes import activation_note
 from ..image import colour_table
 from ..look import Look
 from .class_page import CLASSES_PER_FILE
@@ -121,15 +122,16 @@ def _layer(report: ReportContext, name: str) -> dict[str, Any]:
         "size": info.n_concepts,
         "shape": list(info.output_shape),
         "ids": list(ids) if len(ids) < info.n_concepts else None,
-        "remark": _remark(report.source, name),
+        "remark": _remark(report, name),
         "names": {str(concept): text for concept, text in report.names[name].items()},
     }
 
 
-def _remark(source: SampleSource, layer: str) -> str | None:
-    """Return what a reader has to know of the pictures of a layer."""
+def _remark(report: ReportContext, layer: str) -> str | None:
+    """Return what a reader has to know of the pictures and rankings of a layer."""
+    source, note = report.source, activation_note(report.atlas[layer].info)
     changed = _CHANGED if layer in source.changed_images else None
-    return " ".join(filter(None, [source.remarks.get(layer), changed])) or None
+    return " ".join(filter(None, [source.remarks.get(layer), changed, f"{note}." if note else None])) or None
 
 
 def _class_counts(report: ReportContext) -> list[int]:
