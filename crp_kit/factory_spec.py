@@ -8,6 +8,7 @@ import importlib
 import importlib.util
 import os
 import sys
+import traceback
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -60,7 +61,14 @@ def call_factory(spec: str, *, forms: str, schemes: Sequence[str]) -> Any:
     try:
         return factory()
     except (Exception, SystemExit) as error:
-        raise ModelError(f"{spec} failed: {type(error).__name__}: {error}") from error
+        where = _line(error, getattr(module, "__file__", None))
+        raise ModelError(f"{spec} failed{where}: {type(error).__name__}: {error}") from error
+
+
+def _line(error: BaseException, file: str | None) -> str:
+    """Return the line of a file in which an error arose, in words; nothing if it arose elsewhere."""
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
+    return f" in line {lines[-1]}" if lines else ""
 
 
 def _named_module(source: str, spec: str, known: tuple[str, Sequence[str]]) -> ModuleType:
@@ -98,7 +106,9 @@ def _file_module(path: Path) -> ModuleType:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:
         del sys.modules[name]
-        raise ModelError(f"running {path} failed: {type(error).__name__}: {error}") from error
+        raise ModelError(
+            f"running {path} failed{_line(error, str(absolute))}: {type(error).__name__}: {error}"
+        ) from error
     return module
 
 

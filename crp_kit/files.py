@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import secrets
 import stat
 import tempfile
@@ -27,6 +28,8 @@ _OTHERS = {
     stat.S_IFBLK: "a device",
     stat.S_IFSOCK: "a socket",
 }
+_ADDRESS = re.compile(r"(https?|ftp|s3|gs|hf):/", re.IGNORECASE)
+"""Beginning of an address; a path has one slash of its two."""
 
 
 def check_file(path: Path, noun: str) -> None:
@@ -40,6 +43,10 @@ def check_file(path: Path, noun: str) -> None:
     try:
         mode = path.stat().st_mode
     except FileNotFoundError as error:
+        if _ADDRESS.match(str(path)):
+            raise InputError(
+                f"the {noun} is an address, {str(path)!r}: fetch it by other means and name the file"
+            ) from error
         dangling = ": it is a link to what is not there" if path.is_symlink() else ""
         raise InputError(f"no {noun} file {str(path)!r}{dangling}") from error
     except OSError as error:

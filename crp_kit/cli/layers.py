@@ -39,8 +39,8 @@ _FACTS = (
     "activated",
     "all paths",
     "suggested",
-    "behind",
     "signed",
+    "behind",
 )
 """Columns of the guide, of layers at which relevance can be recorded."""
 
@@ -72,9 +72,9 @@ def layers(
 
     Of each: name, type, shape of the output for one image (channel x height x width), what a concept is there, how many
     there are and the size of their maps; how many layers with weights come before it; whether a block of the model ends
-    there, its values are behind an activation function, all relevance goes through it, and it is suggested; and the
-    node behind the activation function that follows, in whose ranking by activation a high value means more; and
-    whether values are signed: they may be negative, and no activation function follows.
+    there, its values are behind an activation function, all relevance goes through it, it is suggested, and its values
+    are signed: they may be negative, and no activation function follows; and the node behind the activation function
+    that follows, in whose ranking by activation a high value means more.
 
     By default these are the modules without children, the ends of blocks, and what is suggested; --graph lists
     everything that a condition can name. A layer that the model never runs has the shape "-".

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import InputError, ModelError
 from ..study.stored_options import stored_options
 from .concepts import chosen_concepts
+from .group import say
 
 if TYPE_CHECKING:
     import torch
@@ -33,6 +34,7 @@ def study_of(options: Mapping[str, Any], *, needs_data: bool = False, needs_weig
     from ..atlas import Origin
     from ..attribution.cond_attribution import CondAttribution
     from ..data.sources import load_data
+    from ..models.load import check_untrained
     from ..study import Study
 
     model, weights, data = (options[name] for name in ("model", "weights", "data"))
@@ -40,9 +42,11 @@ def study_of(options: Mapping[str, Any], *, needs_data: bool = False, needs_weig
         raise InputError("this command needs a model: say --model, such as torchvision:resnet50")
     if needs_data and data is None:
         raise InputError("this command needs the dataset: say --data, such as imagefolder:DIR")
-    if needs_weights and weights is None and model.startswith(("torchvision:", "timm:")):
-        raise InputError(f"{model} without weights is untrained: say --weights DEFAULT, a state-dict file, or none")
+    if needs_weights and weights is None:
+        check_untrained(model)
     loaded = _described(_loaded_on(options["device"], model, weights), options)
+    if needs_weights and loaded.weights == "none":
+        say(f"{model} is untrained: its weights are random, since --weights is none")
     types = module_types(loaded.model)
     attribution = CondAttribution(
         loaded.model,
@@ -69,17 +73,18 @@ def _loaded_on(device: str, model: str, weights: str | None) -> LoadedModel:
 
     from ..models import load_model
 
-    loaded = load_model(model, weights)
     try:
         where = torch.device(device)
-        if where.type == "meta":
-            raise InputError("device 'meta' keeps shapes and no values; give cpu, cuda, …")
+    except RuntimeError as error:
+        raise InputError(f"no device is named {device!r}; there are cpu, cuda, cuda:1, mps, xpu") from error
+    if where.type == "meta":
+        raise InputError("device 'meta' keeps shapes and no values; give cpu, cuda, …")
+    loaded = load_model(model, weights)
+    try:
         loaded.model.to(where)
-    except InputError:
-        raise
     except Exception as error:  # a backend that is not there fails in any way
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise InputError(f"device {device!r} cannot be used: {reason}") from error
+        reason = (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
+        raise InputError(f"device {device!r} cannot be used: {reason}; --device cpu works everywhere") from error
     return loaded
 
 

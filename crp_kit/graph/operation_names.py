@@ -75,6 +75,13 @@ def raw_name(func: Callable[..., Any]) -> str:
     return str(name)
 
 
+def is_quantised(func: Callable[..., Any]) -> bool:
+    """Return whether a call is an operator of torch's quantised models, which computes with integers."""
+    if isinstance(func, torch._ops.OpOverload):
+        return func._schema.name.startswith("quantized::")
+    return str(getattr(func, "_qualified_op_name", "")).startswith("quantized::")
+
+
 @cache
 def canonical_name(raw: str) -> str:
     """Return the one name of an operation.

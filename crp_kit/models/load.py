@@ -16,8 +16,8 @@ from .hugging_face import hugging_face_model
 from .lite_models import lite_model
 from .loaded import LoadedModel
 from .state_dict import is_state_file, load_state
-from .timm_models import timm_model
-from .torchvision_models import torchvision_model
+from .timm_models import check_timm_name, timm_model
+from .torchvision_models import check_torchvision_name, torchvision_model
 from .weights import check_weights
 
 __all__ = ["ImageBatch", "LoadedModel", "Preprocess", "load_images", "load_model", "open_image"]
@@ -76,6 +76,20 @@ def load_model(spec: str, weights: str | None = None) -> LoadedModel:
     return replace(loaded, spec=spec, weights=weights)
 
 
+def check_untrained(spec: str) -> None:
+    """Refuse a name of torchvision or timm without weights, which means an untrained model.
+
+    Raises
+    ------
+    InputError
+    """
+    scheme, _, name = spec.partition(":")
+    if scheme not in _NAMES or not name:
+        return
+    _NAMES[scheme](name)
+    raise InputError(f"{spec} without weights is untrained: say --weights DEFAULT, a state-dict file, or none")
+
+
 def _meant(spec: str) -> str:
     """Return the end of the sentence on a name without a scheme: what was perhaps meant."""
     from torchvision import models
@@ -122,3 +136,5 @@ _SOURCES: dict[str, Callable[[str, str | None], LoadedModel]] = {
     "hf": hugging_face_model,
 }
 """Models of a scheme: functions of the name and the weights."""
+_NAMES: dict[str, Callable[[str], object]] = {"torchvision": check_torchvision_name, "timm": check_timm_name}
+"""Checks of a name, of schemes whose models are untrained unless weights are named."""

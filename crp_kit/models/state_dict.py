@@ -139,7 +139,9 @@ def _read_state(path: Path) -> Any:
         ) from error
     except Exception as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise ModelError(f"{path} cannot be read as a state dict: {reason}") from error
+        raise ModelError(
+            f"{path} cannot be read as a state dict ({reason}): it is damaged, or torch.save did not write it"
+        ) from error
 
 
 def _unwrapped(state: Any, path: Path) -> dict[str, torch.Tensor]:

@@ -18,6 +18,19 @@ from .state_dict import is_state_file
 __all__ = ["timm_model"]
 
 
+def check_timm_name(name: str) -> Any:
+    """Make sure that timm has a model of a name, and return timm."""
+    try:
+        timm = importlib.import_module("timm")
+    except ImportError as error:
+        raise InputError(f"timm:{name} needs timm, which is not installed: pip install timm") from error
+    known = timm.list_models()
+    if name.split(".", maxsplit=1)[0] not in known:
+        hint = suggestion(name, known, "timm.list_models() lists them")
+        raise InputError(f"timm has no model named {name!r}; {hint}")
+    return timm
+
+
 def timm_model(name: str, weights: str | None) -> LoadedModel:
     """Return a model of timm.
 
@@ -28,14 +41,7 @@ def timm_model(name: str, weights: str | None) -> LoadedModel:
     ModelError
         If weights cannot be fetched.
     """
-    try:
-        timm = importlib.import_module("timm")
-    except ImportError as error:
-        raise InputError(f"timm:{name} needs timm, which is not installed: pip install timm") from error
-    known = timm.list_models()
-    if name.split(".", maxsplit=1)[0] not in known:
-        hint = suggestion(name, known, "timm.list_models() lists them")
-        raise InputError(f"timm has no model named {name!r}; {hint}")
+    timm = check_timm_name(name)
     if weights is not None and weights not in ("DEFAULT", "none") and not is_state_file(weights):
         raise InputError(
             f"timm:{name} has no weights {weights!r}; there are DEFAULT, none or a state-dict file. timm names a "

@@ -29,6 +29,16 @@ def imagenet_classes() -> tuple[str, ...]:
     return tuple(ResNet18_Weights.IMAGENET1K_V1.meta["categories"])
 
 
+def check_torchvision_name(name: str) -> None:
+    """Make sure that torchvision has a model of a name."""
+    from torchvision import models
+
+    known = models.list_models()
+    if name not in known:
+        hint = suggestion(name, known, "torchvision.models.list_models() lists them")
+        raise InputError(f"torchvision has no model named {name!r}; {hint}")
+
+
 def torchvision_model(name: str, weights: str | None) -> LoadedModel:
     """Return a model of torchvision.
 
@@ -43,10 +53,7 @@ def torchvision_model(name: str, weights: str | None) -> LoadedModel:
     """
     from torchvision import models
 
-    known = models.list_models()
-    if name not in known:
-        hint = suggestion(name, known, "torchvision.models.list_models() lists them")
-        raise InputError(f"torchvision has no model named {name!r}; {hint}")
+    check_torchvision_name(name)
     builder = models.get_model_builder(name)
     family = builder.__module__.removeprefix("torchvision.models.").split(".")[0]
     if family in ("optical_flow", "video", "quantization"):

@@ -20,6 +20,7 @@ from crp_kit.models.weights import check_weights
 
 FACTORIES = """
 import sys
+import warnings
 import torch
 from torch import nn
 from crp_kit.models.load import LoadedModel, Preprocess
@@ -52,6 +53,12 @@ class Needs(nn.Module):
 def grey(): return LoadedModel(net(), P)
 def raises(): return LoadedModel(Raises(), P)
 def two(): return LoadedModel(Two(), P)
+def flat(size): return nn.Sequential(nn.Conv2d(1, 4, 3), nn.Flatten(), nn.Linear(size, 2)).eval()
+def sized(): return LoadedModel(flat(9), P)
+def quantised():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return LoadedModel(torch.ao.quantization.quantize_dynamic(flat(144), {nn.Linear}), P)
 def function(): return LoadedModel(Parts(), P, output=lambda parts: parts["logits"])
 def key(): return LoadedModel(Parts(), P, output="logits")
 def bad_function(): return LoadedModel(Parts(), P, output=lambda parts: parts["none"])
@@ -82,7 +89,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     ("factory", "message"),
     [
         ("raises", "the model's forward failed for input of shape (1, 1, 8, 8): 'no way'"),
-        ("two", "missing 1 required positional argument: 'y'"),
+        ("two", "missing 1 required positional argument: 'y'. It was called with one tensor: give a tuple or a dict"),
+        ("sized", "shapes cannot be multiplied (1x144 and 9x2). The model may be made for inputs of another size"),
+        ("quantised", "the model is quantised: 'linear_dynamic' at '2' computes with integers, and no relevance can"),
         (
             "bad_function",
             "the function that LoadedModel has as output failed on the model's output (dict): KeyError: 'none",
@@ -95,15 +104,49 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("bad_preprocess", "preprocess is a crp_kit.Preprocess; got function"),
         ("lazy", "'0.weight' is not initialised, as in lazy modules: call the model once with a sample"),
         ("meta", "'0.weight' has a shape but no values, since it is on the device 'meta'"),
-        ("exits", "m.py:exits failed: SystemExit: 0"),
-        ("fails", "m.py:fails failed: RuntimeError: three lines long"),
-        ("endless", "m.py:endless failed: RecursionError"),
+        ("exits", ": SystemExit: 0"),
+        ("fails", ": RuntimeError: three lines long"),
+        ("endless", ": RecursionError"),
         ("number", "has to return a torch.nn.Module or a LoadedModel; it returned int"),
         ("Needs", "missing 1 required positional argument: 'width'"),
     ],
 )
 def test_models_that_cannot_be_used_are_refused_in_one_line(folder: Path, factory: str, message: str) -> None:
     assert message in refused("heatmap", "x.png", "--model", f"m.py:{factory}")
+
+
+def test_a_factory_that_fails_names_the_line(folder: Path) -> None:
+    Path("late.py").write_text(
+        "def helper():\n    return 1 / 0\n\ndef make():\n    return helper()\n", encoding="utf-8"
+    )
+    assert "late.py:make failed in line 2: ZeroDivisionError" in refused("layers", "--model", "late.py:make")
+    Path("early.py").write_text("import not_there\n", encoding="utf-8")
+    assert "running early.py failed in line 1: ModuleNotFoundError" in refused("layers", "--model", "early.py:make")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("https://example.org/cat.jpg", "--model", "m.py:grey"),
+        ("x.png", "--model", "m.py:grey", "--weights", "https://example.org/weights.pt"),
+    ],
+    ids=["image", "weights"],
+)
+def test_an_address_is_no_file(folder: Path, words: tuple[str, ...]) -> None:
+    assert "is an address, 'https:/example.org/" in refused("heatmap", *words)
+
+
+def test_a_name_that_does_not_exist_is_said_before_its_weights_are_asked_for(folder: Path) -> None:
+    said = refused("heatmap", "x.png", "--model", "torchvision:resnet19")
+    assert "torchvision has no model named 'resnet19'; did you mean 'resnet1" in said
+
+
+def test_an_untrained_model_is_said_to_be_one(folder: Path) -> None:
+    words = ("--weights", "none", "--size", "32", "--json")
+    done = invoke("heatmap", "x.png", "--model", "torchvision:squeezenet1_1", *words)
+    assert done.exit_code == 0
+    assert "torchvision:squeezenet1_1 is untrained: its weights are random" in done.stderr
+    assert "untrained" not in invoke("heatmap", "x.png", "--model", "m.py:grey", "--json").stderr
 
 
 @pytest.mark.parametrize("command", [("layers",), ("rules",), ("heatmap", "x.png", "--condition", "y:0")])
@@ -131,7 +174,7 @@ def test_an_output_may_be_a_function_in_every_command(folder: Path) -> None:
 
 @pytest.mark.parametrize("device", ["meta", "hpu", "cuda:99", "nonsense"])
 def test_devices_that_are_not_there_are_refused(folder: Path, device: str) -> None:
-    assert f"device '{device}'" in refused("heatmap", "x.png", "--model", "m.py:grey", "--device", device)
+    assert repr(device) in refused("heatmap", "x.png", "--model", "m.py:grey", "--device", device)
 
 
 # -------------------------------------------------------------------------------------------------------- weights
@@ -180,6 +223,11 @@ def test_weights_that_are_a_picture_or_a_folder_are_refused(tmp_path: Path) -> N
         load_state(nn.Linear(3, 2), tmp_path / "w.png")
     with pytest.raises(InputError, match=r"d.pt' is a folder; name a file in it"):
         load_state(nn.Linear(3, 2), tmp_path / "d.pt")
+    (tmp_path / "text.pt").write_bytes(b"hello")
+    with pytest.raises(
+        ModelError, match=r"cannot be read as a state dict \(.*\): it is damaged, or torch.save did not"
+    ):
+        load_state(nn.Linear(3, 2), tmp_path / "text.pt")
     assert not is_state_file("a" * 5000)
 
 

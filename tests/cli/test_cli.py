@@ -211,7 +211,7 @@ def test_composites_and_parallel_paths_are_passed_on(folder: Path) -> None:
         (("0.png", *DEMO, "--layer", LAYER, "--each", "fc:1"), "--layer and --each both choose heatmaps"),
         (("0.png", *DEMO, "--layer", LAYER, "--condition", f"{LAYER}:1"), "is named by --condition and by --layer"),
         (("0.png", *DEMO, "--composite", "epsilon_plus_fla"), "no composite named 'epsilon_plus_fla'; did you mean"),
-        (("0.png", *DEMO, "--device", "nonsense"), "device 'nonsense' cannot be used"),
+        (("0.png", *DEMO, "--device", "nonsense"), "no device is named 'nonsense'; there are cpu, cuda"),
         (("0.png", *DEMO, "-o", "map.txt"), "the figure 'map.txt' needs one of the endings .png"),
         (("0.png", *DEMO, "--save-array", "map.csv"), "the array file 'map.csv' needs the ending .npz"),
         (("0.png", *DEMO, "-o", "no/map.png"), "cannot write no/map.png: there is no folder no; make it first"),

@@ -16,7 +16,7 @@ from torch.overrides import TorchFunctionMode
 from ...errors import InputError, ModelError
 from ..graph import Ref
 from ..nested import leaves, mapped, tensors
-from ..operation_names import in_reading_order, raw_name
+from ..operation_names import in_reading_order, is_quantised, raw_name
 from ..operations import Kind, OperationSpec, Trait
 from ..registry import operation_of, spec_of
 from .decompositions import decomposition_of
@@ -303,6 +303,11 @@ class Recorder(TorchFunctionMode):
         self, spec: OperationSpec, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Return the arguments of a call with dropout switched off, if it is one that can be recorded."""
+        if is_quantised(func):
+            raise ModelError(
+                f"the model is quantised: {spec.name!r} at {self._path!r} computes with integers, and no relevance can "
+                f"pass; explain the floating-point model that it was made from"
+            )
         quiet = None if WITH_DROPOUT.isdisjoint(spec.traits) else without_dropout(spec, func, args, kwargs)
         if quiet is not None:
             self.notes.append(f"dropout that is on in evaluation mode (in {self._path!r}) was switched off")

@@ -8,6 +8,7 @@ nodes that read it before.
 from __future__ import annotations
 
 import inspect
+import re
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -24,6 +25,12 @@ from .function_mode import Recorder
 from .hidden_dependence import Probe, UnseenDependenceError
 from .inputs import Inputs
 from .shadow import ScriptedModule, attributes_kept, modules_by_path
+
+_SIZES = re.compile(
+    r"shapes cannot be multiplied|must match the size|Kernel size can't be greater|size mismatch"
+    r"|Output size is too small|is invalid for input of size"
+)
+"""What torch says of tensors whose sizes do not fit."""
 
 
 @dataclass(frozen=True)
@@ -133,7 +140,7 @@ def record(
         except Exception as error:
             _refuse_integers(recorder, inputs, error)
             shapes = ", ".join(str(tuple(t.shape)) for t in tensors((args, kwargs)))
-            hint = _calling_hint(shadow, inputs, (args, kwargs)) if isinstance(error, TypeError) else ""
+            hint = _calling_hint(shadow, inputs, (args, kwargs)) if isinstance(error, TypeError) else _size_hint(error)
             raise ModelError(f"the model's forward failed for input of shape {shapes}: {error}{hint}") from error
     ref = recorder.tape.ref(result)
     if ref is None:
@@ -153,7 +160,19 @@ def _calling_hint(shadow: torch.nn.Module, inputs: Inputs, arguments: tuple[tupl
         container = type(inputs.tree).__name__
         if inputs.calling == "arguments" and not isinstance(inputs.tree, torch.Tensor):
             return f". If the forward takes the {container} itself, use CondAttribution(model, inputs='single')"
+        if isinstance(inputs.tree, torch.Tensor):
+            return (
+                ". It was called with one tensor: give a tuple or a dict of all that it takes, or wrap the model in a "
+                "module whose forward takes that tensor alone"
+            )
     return ""
+
+
+def _size_hint(error: Exception) -> str:
+    """Return what to try after an error of torch about sizes."""
+    if not _SIZES.search(str(error)):
+        return ""
+    return ". The model may be made for inputs of another size, which Preprocess(resize=, crop=) or --size chooses"
 
 
 def _refuse_integers(recorder: Recorder, inputs: Inputs, cause: Exception | None) -> None:
