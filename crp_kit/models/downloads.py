@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from ..errors import ModelError
 
-__all__ = ["downloaded"]
+__all__ = ["downloaded", "fetched"]
 
 _Loaded = TypeVar("_Loaded")
 
@@ -20,11 +20,20 @@ def downloaded(build: Callable[[], _Loaded], name: str, weights: str, address: s
     ModelError
         If they cannot be fetched.
     """
+    advice = f"fetch {address} by other means and give the file as weights, or say none for an untrained model"
+    return fetched(build, f"the weights {weights} of {name}", advice)
+
+
+def fetched(build: Callable[[], _Loaded], what: str, advice: str) -> _Loaded:
+    """Make what may have to be downloaded.
+
+    Raises
+    ------
+    ModelError
+        If it cannot be fetched, with the advice.
+    """
     try:
         return build()
     except (OSError, RuntimeError) as error:
-        reason = getattr(error, "reason", None) or error
-        raise ModelError(
-            f"the weights {weights} of {name} could not be fetched ({reason}); fetch {address} by other means and give "
-            f"the file as weights, or say none for an untrained model"
-        ) from error
+        reason = str(getattr(error, "reason", None) or error).rstrip(".")
+        raise ModelError(f"{what} could not be fetched ({reason}); {advice}") from error

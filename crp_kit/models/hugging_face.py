@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from torchvision.transforms import functional as geometry
 
 from ..data.preprocess import Preprocess
 from ..errors import InputError, ModelError
-from .downloads import downloaded
+from .downloads import fetched
 from .loaded import LoadedModel
 from .state_dict import is_state_file
 
@@ -44,7 +44,7 @@ def hugging_face_model(name: str, weights: str | None) -> LoadedModel:
     auto = transformers.AutoModelForImageClassification
     try:
         if weights in (None, "DEFAULT"):
-            model = downloaded(lambda: auto.from_pretrained(name), f"hf:{name}", "DEFAULT", "its folder")
+            model = _fetched(lambda: auto.from_pretrained(name), "weights", name)
         else:
             model = auto.from_config(_config(transformers, name))
     except ValueError as error:
@@ -57,7 +57,12 @@ def hugging_face_model(name: str, weights: str | None) -> LoadedModel:
 
 
 def _config(transformers: Any, name: str) -> Any:
-    return downloaded(lambda: transformers.AutoConfig.from_pretrained(name), f"hf:{name}", "none", "its folder")
+    return _fetched(lambda: transformers.AutoConfig.from_pretrained(name), "configuration", name)
+
+
+def _fetched(build: Callable[[], Any], part: str, name: str) -> Any:
+    advice = "fetch its folder by other means and name that as the model: hf:FOLDER"
+    return fetched(build, f"the {part} of hf:{name}", advice)
 
 
 def _preprocess(transformers: Any, name: str) -> Preprocess:
@@ -68,7 +73,7 @@ def _preprocess(transformers: Any, name: str) -> Preprocess:
             f"there too, processor.save_pretrained({name!r})"
         )
     load = transformers.AutoImageProcessor.from_pretrained
-    processor = downloaded(lambda: load(name), f"hf:{name}", "DEFAULT", "its folder")
+    processor = _fetched(lambda: load(name), "image processor", name)
     preprocess = _described(processor)
     picture = Image.fromarray(np.random.default_rng(0).integers(0, 255, (9, 12, 3), dtype=np.uint8))
     picture = picture.resize((640, 480), Image.Resampling.BICUBIC)

@@ -137,6 +137,8 @@ def _read_state(path: Path) -> Any:
         raise ModelError(
             f"{path} is no state dict, or holds more than tensors, which could run code: save model.state_dict() alone"
         ) from error
+    except OSError as error:
+        raise InputError(f"the weights file {str(path)!r} cannot be read: {error.strerror or error}") from error
     except Exception as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise ModelError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 from typing import Any
 
@@ -229,6 +230,17 @@ def test_weights_that_are_a_picture_or_a_folder_are_refused(tmp_path: Path) -> N
     ):
         load_state(nn.Linear(3, 2), tmp_path / "text.pt")
     assert not is_state_file("a" * 5000)
+
+
+def test_weights_that_may_not_be_read_are_not_called_damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "w.pt").write_bytes(b"")
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", "w.pt")
+
+    monkeypatch.setattr(torch, "load", refuse)
+    with pytest.raises(InputError, match=r"the weights file '.*w.pt' cannot be read: Permission denied$"):
+        load_state(nn.Linear(3, 2), tmp_path / "w.pt")
 
 
 # --------------------------------------------------------------------------------------------------------- Python

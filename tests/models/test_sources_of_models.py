@@ -89,7 +89,9 @@ def test_a_processor_that_cannot_be_said_as_a_preprocess_is_refused(
 
 def test_hugging_face_models_that_cannot_be_loaded_say_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    with pytest.raises(ModelError, match="the weights DEFAULT of hf:.*nothing.* could not be fetched"):
+    with pytest.raises(
+        ModelError, match="the weights of hf:.*nothing.* could not be fetched .*name that as the model: hf:FOLDER"
+    ):
         crp.load_model(f"hf:{tmp_path / 'nothing'}")
     spec = vit(tmp_path)
     with pytest.raises(InputError, match="has no weights 'V1'; there are DEFAULT, none or a state-dict file"):
