@@ -16,6 +16,7 @@ from ..checks import check_integer
 from ..errors import InputError
 from .arrays import Bools, Floats, Integers, finite_rows, truth_columns
 from .formula_search import Formula, SearchRules, formula_truth, search
+from .multiple_testing import q_values
 from .ranks import auc_of_sums, mid_ranks
 
 __all__ = ["ConceptNames", "name_concepts", "name_concepts_by_embedding"]
@@ -113,7 +114,7 @@ def name_concepts(scores: Any, attributes: Any, *, length: int = 3, beam: int = 
     held = np.stack([formula_truth(formula, truth) for formula in formulas], 1)
     other, p = _checked(values[second], held[second])
     area = np.concatenate(auc)
-    return ConceptNames(tuple(formulas), area, other, null, held.sum(0), (area > null) & (_adjusted(p) <= _LEVEL))
+    return ConceptNames(tuple(formulas), area, other, null, held.sum(0), (area > null) & (q_values(p) <= _LEVEL))
 
 
 def _check_scores(values: Any) -> None:
@@ -160,13 +161,6 @@ def _checked(values: Any, held: Bools) -> tuple[Floats, Floats]:
         deviations.append((area - 0.5) / np.sqrt(np.where(variance > 0, variance, np.nan)))
     deviation = np.concatenate(deviations)
     return np.concatenate(areas), np.where(np.isfinite(deviation), ndtr(-np.nan_to_num(deviation)), 1.0)
-
-
-def _adjusted(p: Floats) -> Floats:
-    from scipy.stats import false_discovery_control
-
-    q: Floats = false_discovery_control(p)
-    return q
 
 
 def name_concepts_by_embedding(embeddings: Any, vectors: Mapping[str, Any]) -> tuple[list[str], Floats]:

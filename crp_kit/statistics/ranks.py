@@ -26,10 +26,22 @@ def mid_ranks(values: Any, axis: int = 0) -> Floats:
     >>> mid_ranks(np.array([[0.5], [0.1], [0.5]])).ravel().tolist()
     [2.5, 1.0, 2.5]
     """
-    from scipy.stats import rankdata
-
-    ranks: Floats = rankdata(values, axis=axis)
-    return ranks.astype(np.float64, copy=False)
+    lines = np.moveaxis(np.asarray(values), axis, -1)
+    ranks = np.empty(lines.shape)
+    each = lines.shape[-1]
+    count, plain = lines.size // max(each, 1), np.arange(1.0, each + 1)
+    # Not by SciPy, whose statistics take a second to import, and which sorts all at once, beyond the processor's cache.
+    for line, rank in zip(lines.reshape(count, each), ranks.reshape(count, each), strict=True):
+        order = np.argsort(line)
+        ordered = line[order]
+        differs = ordered[1:] != ordered[:-1]
+        if differs.all():
+            rank[order] = plain
+            continue
+        last = np.append(np.flatnonzero(differs) + 1, each)
+        size = np.diff(last, prepend=0)
+        rank[order] = np.repeat(last - (size - 1) / 2, size)
+    return np.moveaxis(ranks, -1, axis)
 
 
 def auc_of_sums(sums: Floats, count: Floats, rows: int) -> Floats:

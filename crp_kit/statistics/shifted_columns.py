@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from ..errors import InputError
 
-__all__ = ["ShiftedColumns", "check_finite"]
+__all__ = ["ShiftedColumns", "check_finite", "group_sums"]
 
 Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float64]
@@ -54,8 +54,14 @@ class ShiftedColumns:
         shifted = self._block[: len(values)]
         np.take(self._first, group, axis=0, out=shifted, mode="clip")
         np.subtract(values, shifted, out=shifted)
-        self._sums += _group_sums(shifted, group, len(self.count))
+        self._sums += group_sums(shifted, group, len(self.count))
         return shifted
+
+    @property
+    def means(self) -> Floats:
+        """Mean of each group, 0 where it is empty: (group, concept)."""
+        means: Floats = self._first + self._sums / np.maximum(self.count, 1)[:, None]
+        return means
 
     @property
     def scaled_means(self) -> Floats:
@@ -85,7 +91,7 @@ def check_finite(values: Array) -> None:
         raise InputError("statistics are of finite values; some are infinite or not-a-number")
 
 
-def _group_sums(values: Floats, group: Integers, groups: int) -> Floats:
+def group_sums(values: Floats, group: Integers, groups: int) -> Floats:
     """Return the sum of the rows of each group: (group, concept)."""
     from scipy.sparse import csr_array
 

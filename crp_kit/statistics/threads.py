@@ -1,4 +1,4 @@
-"""Threads for work that spends its time in NumPy or zlib, which run beside each other."""
+"""Threads for work that spends its time in NumPy or zlib, and how many BLAS takes for itself."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ContextDecorator
 from itertools import islice
-from typing import TypeVar
+from threading import Lock
+from typing import Any, TypeVar
 
-__all__ = ["on_threads"]
+__all__ = ["on_threads", "single_blas_thread"]
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -34,3 +36,36 @@ def on_threads(work: Callable[[Item], Result], items: Iterable[Item]) -> Iterato
             result = running.popleft().result()
             running.extend(pool.submit(work, item) for item in islice(waiting_items, 1))
             yield result
+
+
+class _SingleBlasThread(ContextDecorator):
+    """The limit that all who are inside share: the first to come sets it, and the last to go takes it back."""
+
+    def __init__(self) -> None:
+        self._lock, self._inside = Lock(), 0
+        self._limit: Any = None
+
+    def __enter__(self) -> None:
+        with self._lock:
+            self._inside += 1
+            if self._inside == 1:
+                self._limit = _blas_limited()
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if not self._inside and self._limit is not None:
+                self._limit.restore_original_limits()
+
+
+def _blas_limited() -> Any:
+    """Limit BLAS to one thread, and return what undoes that; ``None`` without threadpoolctl, a part of the extra."""
+    try:
+        from threadpoolctl import threadpool_limits
+    except ImportError:
+        return None
+    return threadpool_limits(1, "blas")
+
+
+single_blas_thread = _SingleBlasThread()
+"""Context, or decorator, in which BLAS has one thread: on small matrices two wait longer than they work."""

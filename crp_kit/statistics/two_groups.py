@@ -15,7 +15,7 @@ from ..errors import InputError
 from .moments import GroupMoments
 from .threads import on_threads
 
-__all__ = ["WelchTest", "auc", "welch_test"]
+__all__ = ["WelchTest", "auc", "squared_error", "welch_test"]
 
 Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float64]
@@ -92,7 +92,7 @@ def welch_test(a: GroupMoments, b: GroupMoments) -> WelchTest:
     if min(n_a, n_b) < 2:
         blank = np.full((4, len(difference)), np.nan)
         return WelchTest(difference, *blank)
-    part_a, part_b = a.std**2 / (n_a - 1), b.std**2 / (n_b - 1)  # squared errors of the means
+    part_a, part_b = squared_error(a), squared_error(b)
     error = np.sqrt(part_a + part_b)
     freedom = n_a + n_b - 2
     spread = np.sqrt((n_a * a.std**2 + n_b * b.std**2) / freedom)
@@ -103,6 +103,12 @@ def welch_test(a: GroupMoments, b: GroupMoments) -> WelchTest:
         df = np.where(np.isnan(df), 1.0, df)
         g = difference / spread * _small_sample_correction(freedom)
     return WelchTest(difference, error, t, df, g)
+
+
+def squared_error(group: GroupMoments) -> Floats:
+    """Return the squared standard error of the mean of a group of at least two samples: (concept,)."""
+    errors: Floats = group.std**2 / (group.count - 1)
+    return errors
 
 
 def _small_sample_correction(freedom: int) -> float:

@@ -80,3 +80,19 @@ def test_values_that_are_not_finite_are_refused(wrong: float) -> None:
     values[40, 2] = wrong
     with pytest.raises(InputError, match="statistics are of finite values"):
         moments_of(values)
+
+
+def test_a_first_sample_far_from_the_others_costs_a_variance_no_more_digits_than_there_are_samples() -> None:
+    values = DRAW.normal(size=(400, 3))
+    values[0] = 1e5
+    group = np.zeros(400, np.int64)
+    result = moments_by_group([(group[:100], values[:100]), (group[100:], values[100:])], 1, 3)
+    np.testing.assert_allclose(result.std[0], values.std(0), rtol=401 * np.finfo("f8").eps)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1e200])
+def test_moments_of_groups_refuse_what_is_not_finite_or_has_squares_that_are_not(value: float) -> None:
+    values = np.zeros((4, 2))
+    values[3, 1] = value
+    with pytest.raises(InputError, match="finite"):
+        moments_by_group([(np.array([0, 0, 1, 1]), values)], 2, 2)

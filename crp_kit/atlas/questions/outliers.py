@@ -12,8 +12,10 @@ from ...class_names import class_label
 from ...drawing import plots
 from ...errors import InputError
 from ...result_table import Column, Table, column_named, not_a_column
+from ...statistics.arrays import Bools, Floats, Integers
 from ...statistics.gaussian_mixture import own_coordinates
 from ...statistics.prototypes import LEAST_ROWS
+from ...statistics.threads import on_threads, single_blas_thread
 from ..query.selection import Selection
 from ..query.stored_scores import StoredScores
 from .class_samples import held_out_of, rows_by_class
@@ -101,6 +103,7 @@ class Outliers(Table):
         return detection(self.scores, other, self.where, where, seed=self.seed)
 
 
+@single_blas_thread
 def outliers(
     scores: StoredScores, cls: int | str | None = None, k: int = 20, *, where: Selection | None = None, seed: int = 0
 ) -> Outliers:
@@ -111,9 +114,8 @@ def outliers(
         scores.file.check_classes("outliers of a class")
         mask = mask & (scores.file.targets == scores.file.class_number(cls))
     samples, classes, percentiles, deviations, left_out = [], [], [], [], []
-    for number, rows, right, values in rows_by_class(scores, mask):
-        coordinates = own_coordinates(values)
-        held = held_out_of(coordinates[right], values.shape[1], seed)
+    for number, rows, right, coordinates in on_threads(_located, rows_by_class(scores, mask)):
+        held = held_out_of(coordinates[right], scores.n_concepts, seed)
         if held is None:
             left_out.append(number)
             continue
@@ -133,6 +135,12 @@ def outliers(
     order = np.lexsort((-np.concatenate(deviations), -percentile))[:k]
     numbers, kept = np.concatenate(samples)[order], np.concatenate(classes)[order]
     return Outliers(numbers, kept, percentile[order], scores, tuple(left_out), where, seed)
+
+
+def _located(of_class: tuple[int, Integers, Bools, Floats]) -> tuple[int, Integers, Bools, Floats]:
+    """Return the samples of a class in coordinates of their own."""
+    number, rows, right, values = of_class
+    return number, rows, right, own_coordinates(values)
 
 
 def _too_few(scores: StoredScores, cls: int | str | None, left_out: list[int]) -> str:
