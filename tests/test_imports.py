@@ -23,7 +23,7 @@ ROWS = (
     ("atlas/file/file_tree",),
     ("atlas/statistics",),
     ("atlas/file",),
-    ("atlas/query/rankings", "atlas/query/selection"),
+    ("atlas/query/atlas_start", "atlas/query/rankings", "atlas/query/selection"),
     ("atlas/query/stored_scores",),
     ("atlas/questions",),
     ("atlas/query",),

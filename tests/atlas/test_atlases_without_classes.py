@@ -27,6 +27,11 @@ def study_of(outputs: int) -> crp.Study:
     return crp.Study(net, TensorDataset(IMAGES, torch.linspace(-1, 2, 20)), composite="epsilon_plus")
 
 
+def named_study() -> crp.Study:
+    study = study_of(3)
+    return crp.Study(study.model, study.data, composite="epsilon_plus", classes=["cat", "dog", "fox"])
+
+
 def atlas_of(path: Path, target: Any, outputs: int = 3) -> crp.ConceptAtlas:
     return study_of(outputs).build_atlas(path, layers="0", target=target, matrix=True, verbose=False)
 
@@ -116,3 +121,42 @@ def test_a_rule_cannot_choose_what_is_of_no_class(tmp_path: Path) -> None:
         study.build_atlas(
             tmp_path / "a.h5", layers="0", target=lambda *_: [Function(torch.sum, "total")], verbose=False
         )
+
+
+def test_rankings_say_what_relevance_started_from_and_show_no_class(scores: ScoreAtlas) -> None:
+    ranking = scores.top(0, 3)
+    assert (ranking.target == -1).all()
+    assert ranking.caption == "relevance started from function:total"
+    assert "target" not in ranking.shown_columns()
+    assert ranking.to_frame().columns.tolist() == ["sample", "score", "position", "target"]
+    activation = scores.file["0"].activation.top(0)
+    assert (activation.target == -1).all()
+    assert "started" not in activation.caption
+
+
+@pytest.mark.parametrize(
+    ("target", "words", "shown"),
+    [
+        ("value:2", "relevance started from value:2", False),
+        (Similarity(torch.ones(3)), f"relevance started from {Similarity(torch.ones(3)).identity}", False),
+        (Contrast(1, 2), "relevance started from contrast:dog,fox", True),
+        ("class:1", "relevance started from class:dog", True),
+        ("prediction", "", True),
+    ],
+)
+def test_a_ranking_names_the_one_target_of_all_samples_in_words(
+    tmp_path: Path, target: Any, words: str, shown: bool
+) -> None:
+    with named_study().build_atlas(tmp_path / "a.h5", layers="0", target=target, verbose=False) as atlas:
+        ranking = atlas["0"].relevance.top(0, 2)
+        assert ranking.caption == words
+        assert ("target" in ranking.shown_columns()) == shown == (ranking.target >= 0).all()
+
+
+def test_references_of_an_atlas_without_classes_stand_for_no_class(tmp_path: Path) -> None:
+    study = named_study()
+    with study.build_atlas(tmp_path / "a.h5", layers="0", target="value:2", verbose=False) as atlas:
+        references = study.references(atlas, "0", 0, k=2)
+        assert references.labels == (-1, -1)
+        assert references.classes == ("", "")
+        assert set(study.references(atlas, "0", 0, k=2, conditioned_on="prediction").labels) <= {0, 1, 2}

@@ -22,9 +22,12 @@ class SampleRanking(Table):
     position : numpy.ndarray
         Flat index, in the concept's own map, of the neuron with the highest value.
     target : numpy.ndarray
-        The class that relevance started from; -1 for none.
+        The class that relevance started from; -1 for none, as for all samples of an atlas without classes.
     note : str
-        What to know about the ranking; empty if there is nothing.
+        What to know about the ranking, such as what relevance started from if that was one target for all samples;
+        empty if there is nothing.
+    classes : bool
+        Whether relevance starts from classes in this atlas; else `target` is not shown.
     """
 
     sample: Column
@@ -32,10 +35,15 @@ class SampleRanking(Table):
     position: Column
     target: Column
     note: str = field(default="", metadata=not_a_column)
+    classes: bool = field(default=True, metadata=not_a_column)
 
     @property
     def caption(self) -> str:
         return self.note
+
+    def shown_columns(self) -> dict[str, Column]:
+        """Return the columns; without the target where there are no classes."""
+        return {name: column for name, column in self.columns().items() if self.classes or name != "target"}
 
 
 @dataclass(frozen=True, eq=False, repr=False)

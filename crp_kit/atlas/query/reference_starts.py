@@ -7,29 +7,24 @@ from typing import Literal
 
 from ...data.labels import LabelMask
 from ...data.samples import Failure, NumberedSamples
-from ...errors import AtlasError, CrpKitError
+from ...errors import AtlasError
 from ...result_table import Column
-from ...targets import Region, Target, parse_target, target_by_class
-from ...targets.by_class import ByClass
+from ...targets import Region, Target
 from ..file.atlas_file import AtlasFile
+from .atlas_start import own_target, starts_by_class
 from .rankings import SampleRanking
 
-__all__ = [
-    "ConditionedOn",
-    "known_labels",
-    "own_target",
-    "reference_labels",
-    "reference_starts",
-    "starts_by_class",
-]
+__all__ = ["ConditionedOn", "known_labels", "reference_labels", "reference_starts"]
 
 ConditionedOn = Literal["class", "prediction", "layer"]
 
 
 def reference_labels(atlas: AtlasFile, table: SampleRanking, conditioned_on: ConditionedOn | Target) -> tuple[int, ...]:
-    """Return the class that each sample stands for; -1 for none, which only a layer or target as a start allows."""
+    """Return the class that each sample stands for; -1 for none, which only a start at no class allows."""
     targets: list[int] = table.target.tolist()
     if conditioned_on == "layer" or isinstance(conditioned_on, Target):
+        return tuple(targets)
+    if conditioned_on == "class" and not atlas.has_classes:
         return tuple(targets)
     labels = known_labels(atlas, table.sample, targets, conditioned_on)
     if any(label < 0 for label in labels):
@@ -49,32 +44,6 @@ def known_labels(
     if conditioned_on == "prediction":
         return predicted
     return [target if target >= 0 else guess for target, guess in zip(targets, predicted, strict=True)]
-
-
-def own_target(atlas: AtlasFile) -> Target | None:
-    """Return the target that relevance of the whole atlas started from; None where it was classes of the samples.
-
-    Raises
-    ------
-    AtlasError
-        If the file does not say all of it: a function, a vector or a mask.
-    """
-    words = atlas.header.target
-    if ":" not in words or words.startswith("top:") or starts_by_class(atlas):
-        return None
-    try:
-        return parse_target(words)
-    except CrpKitError as error:
-        raise AtlasError(
-            f"relevance of {atlas.path} starts from {words}, of which the file has the name alone; use "
-            f"conditioned_on='prediction' or 'layer'"
-        ) from error
-
-
-def starts_by_class(atlas: AtlasFile) -> ByClass | None:
-    """Return the target of each class, where relevance started from regions, boxes or signs, not classes themselves."""
-    words = atlas.header.target
-    return None if words.startswith("binary:") and words != "binary:prediction" else target_by_class(words)
 
 
 def reference_starts(

@@ -17,6 +17,7 @@ from ..file.reader import has_statistics
 from ..file.single_precision import SinglePrecision
 from ..statistics.rankings import ClassTop
 from ..statistics.table import statistic_named, statistics_in
+from .atlas_start import start_words
 from .rankings import ClassRanking, ConceptRanking, ConceptStatistics, SampleRanking
 
 __all__ = ["StoredScores"]
@@ -100,7 +101,16 @@ class StoredScores:
             raise InputError(f"the atlas holds {most} per ranking; k is 1 to {most}, got {k}")
         held = columns["sample"][: k or most] >= 0
         ranking = {name: column[: k or most][held] for name, column in columns.items()}
-        return SampleRanking(**ranking, note="" if self.mode == "relevance" else activation_note(self.info))
+        if not self.file.has_classes:  # whose number in the file stands for the target, and for no class
+            ranking["target"] = np.full_like(ranking["target"], -1)
+        return SampleRanking(**ranking, note=self._note(), classes=self.file.has_classes)
+
+    def _note(self) -> str:
+        """Say what relevance of all samples started from, and where activation is before the activation function."""
+        if self.mode != "relevance":
+            return activation_note(self.info)
+        start = start_words(self.file)
+        return f"relevance started from {start}" if start else ""
 
     @property
     def moments(self) -> MomentArrays:

@@ -7,6 +7,7 @@ from typing import TypeAlias
 
 from ...class_names import class_label
 from ...errors import InputError
+from ..query.atlas_start import start_words
 from ..query.selection import Mask, Selection
 from ..query.stored_scores import StoredScores
 from .matrix_rows import scored
@@ -72,7 +73,7 @@ def origin_words(scores: StoredScores) -> str:
     if scores.mode == "activation":
         return words
     target = scores.file.header.target
-    return f"{words}, started from {_STARTS.get(target, f'the target {target!r}')}"
+    return f"{words}, started from {_STARTS.get(target, f'the target {start_words(scores.file) or target!r}')}"
 
 
 def _group(scores: StoredScores, query: GroupQuery) -> Group:

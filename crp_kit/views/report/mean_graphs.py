@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from ...atlas.query.reference_starts import starts_by_class
+from ...atlas.query.atlas_start import starts_by_class
 from ...concept_graph import ConceptGraph, concept_graph
 from ...errors import ConditionError
 

@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ...atlas.file.header import Mode
-from ...atlas.query.reference_starts import own_target, reference_labels, starts_by_class
+from ...atlas.query.atlas_start import own_target, starts_by_class
+from ...atlas.query.reference_starts import reference_labels
 from ...errors import InputError
 
 if TYPE_CHECKING:
