@@ -14,9 +14,6 @@ Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 
-_UNKNOWN = -2.0
-"""Lower than any similarity."""
-
 
 def one_to_one(similarity: Floats, threshold: float) -> tuple[Integers, Integers]:
     """Return the pairs of concepts whose similarities have the largest sum, without those below a threshold.
@@ -24,7 +21,7 @@ def one_to_one(similarity: Floats, threshold: float) -> tuple[Integers, Integers
     Parameters
     ----------
     similarity : numpy.ndarray
-        (concept, other concept), from -1 to 1; NaN is never matched.
+        (concept, other concept), from -1 to 1; NaN is never matched, and adds nothing to the sum.
     threshold : float
 
     Returns
@@ -44,11 +41,10 @@ def one_to_one(similarity: Floats, threshold: float) -> tuple[Integers, Integers
     """
     from scipy.optimize import linear_sum_assignment
 
-    known = np.where(np.isnan(similarity), _UNKNOWN, similarity)
-    concepts, others = linear_sum_assignment(known, maximize=True)
-    matched = known[concepts, others]
+    concepts, others = linear_sum_assignment(np.nan_to_num(similarity), maximize=True)
+    matched = similarity[concepts, others]
     order = np.argsort(-matched, kind="stable")
-    order = order[matched[order] >= max(threshold, -1)]
+    order = order[matched[order] >= threshold]
     return concepts[order].astype(np.int64), others[order].astype(np.int64)
 
 

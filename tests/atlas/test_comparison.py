@@ -53,6 +53,36 @@ class TestComparison:
         assert table.similarity.sum() == pytest.approx(oracle[rows, columns].sum())
         assert isinstance(table.plot(), Figure)
 
+    @pytest.mark.parametrize("metric", ["pearson", "pearson-within"])
+    def test_matches_by_the_hungarian_method_on_correlations_by_hand(self, tmp_path: Path, metric: Any) -> None:
+        # Ties, a class of a single sample, classes of which the other atlas has none, a concept that never varies.
+        draw = np.random.default_rng(3)
+        labels = draw.permutation(np.repeat([0, 1, 2, 3], [9, 8, 1, 6]))
+        relevance = draw.integers(-2, 3, (24, 5)) / 4
+        other = np.concatenate([relevance[:, [3, 0, 4]] + draw.integers(0, 2, (24, 3)) / 4, draw.random((24, 3))], 1)
+        relevance[:, 2] = 0.125
+        left_out = np.flatnonzero(labels == 3).tolist()
+        a = atlas_of(tmp_path / "a.h5", relevance, labels.tolist())
+        b = atlas_of(tmp_path / "b.h5", other, labels.tolist(), left_out=left_out)
+        table = crp.compare_atlases(a, b, LAYER, threshold=-1, metric=metric)
+        common = [row for row in range(24) if row not in left_out]
+        columns = [np.asarray(values, "f4").astype("f8")[common] for values in (relevance, other)]
+        group = labels[common] if metric == "pearson-within" else np.zeros(len(common), int)
+        for values in columns:
+            for number in np.unique(group):
+                values[group == number] -= values[group == number].mean(0)
+        expected = np.full((5, 6), np.nan)
+        for i, one in enumerate(columns[0].T):
+            for j, another in enumerate(columns[1].T):
+                if i != 2:
+                    expected[i, j] = (one * another).sum() / np.sqrt((one**2).sum() * (another**2).sum())
+        assert table.n_samples == len(common)
+        np.testing.assert_allclose(table.values, expected, atol=1e-9)
+        rows, matched = linear_sum_assignment(-expected[[0, 1, 3, 4]])
+        assert sorted(table.concept_a.tolist()) == [0, 1, 3, 4]
+        assert table.similarity.sum() == pytest.approx(expected[[0, 1, 3, 4]][rows, matched].sum())
+        assert table.unique_a.tolist() == [2]
+
     def test_leaves_concepts_below_the_threshold_alone(self, tmp_path: Path) -> None:
         other = np.concatenate([RELEVANCE[:, :3], RNG.normal(size=(36, 5))], axis=1)
         a, b = atlas_of(tmp_path / "a.h5", RELEVANCE), atlas_of(tmp_path / "b.h5", other)

@@ -36,6 +36,30 @@ def test_pairs_below_the_threshold_and_unknown_ones_are_not_matched() -> None:
     assert len(one_to_one(np.empty((0, 3)), 0.5)[0]) == 0
 
 
+def largest_sum(similarity: np.ndarray) -> float:
+    """The largest sum of a one-to-one matching in which each concept may stay alone where its similarity is unknown."""
+    known = np.nan_to_num(similarity)
+    rows, columns = known.shape
+    return max(sum(known[range(rows), list(chosen)]) for chosen in permutations(range(columns), rows))
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_unknown_similarities_and_ties_leave_the_largest_sum_to_the_others(seed: int) -> None:
+    generator = np.random.default_rng(seed)
+    similarity = generator.integers(-4, 5, size=(4, 5)) / 4
+    similarity[generator.random((4, 5)) < 0.3] = np.nan
+    similarity[seed % 4] = np.nan  # a concept that is constant
+    concepts, others = one_to_one(similarity, -1)
+    assert similarity[concepts, others].sum() == pytest.approx(largest_sum(similarity))
+    assert len({*concepts.tolist()}) == len({*others.tolist()}) == len(concepts)
+
+
+def test_concepts_without_any_references_take_no_match_away_from_others() -> None:
+    overlap = reference_overlap([np.array([[0, 1], [-1, -1]]), np.array([[0, 1], [-1, -1]])], 2)
+    concepts, others = one_to_one(overlap, 0.5)
+    assert (concepts.tolist(), others.tolist()) == ([0], [0])
+
+
 def test_the_overlap_is_the_jaccard_index_of_sets() -> None:
     lists = [np.stack([RNG.permutation(12)[:5] for _ in range(count)]) for count in (4, 6)]
     lists[0][0, 2:] = -1

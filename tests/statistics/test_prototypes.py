@@ -165,3 +165,29 @@ def test_concepts_that_never_vary_and_equal_rows_among_others_have_finite_scores
 def test_what_has_no_prototypes_is_refused(values: np.ndarray, n: int | None, message: str) -> None:
     with pytest.raises(InputError, match=message):
         fit_prototypes(values, n)
+
+
+@pytest.mark.parametrize(("rows", "constant"), [(90, 0), (60, 2)])
+def test_the_density_of_a_mixture_is_that_of_scikit_learn_with_its_parameters(rows: int, constant: int) -> None:
+    values = np.concatenate([correlated(rows, 4, 0), correlated(rows // 2, 4, 1) + 9])
+    values = np.concatenate([values, values[:10]])  # rows that occur twice
+    wide = np.concatenate([values, np.full((len(values), constant), 0.5)], 1)
+    mixture, features = fit_mixture(wide, 2), 4 + constant
+    basis, scale = mixture.axes.basis, mixture.axes.scale
+    outside = np.eye(features) - basis @ basis.T
+    covariances = [
+        scale**2 * (basis @ np.linalg.inv(factor @ factor.T) @ basis.T + mixture.rest * outside)
+        for factor in mixture.factors
+    ]
+    peer = Peer(2, covariance_type="full")
+    peer.weights_, peer.means_, peer.covariances_ = mixture.weights, mixture.means, np.stack(covariances)
+    peer.precisions_cholesky_ = np.stack([np.linalg.cholesky(np.linalg.inv(one)) for one in covariances])
+    further = wide + np.random.default_rng(2).normal(0, 0.3, wide.shape)
+    for rows_of in (wide, further):
+        assert np.allclose(mixture.scores(rows_of), -peer.score_samples(rows_of), rtol=1e-8)
+        assert np.allclose(_softmax(mixture.log_densities(rows_of)), peer.predict_proba(rows_of), atol=1e-8)
+
+
+def _softmax(values: np.ndarray) -> np.ndarray:
+    weights = np.exp(values - values.max(1, keepdims=True))
+    return weights / weights.sum(1, keepdims=True)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.sparse import block_array, csr_array
 from scipy.sparse.csgraph import laplacian
-from sklearn.cluster import SpectralClustering
+from sklearn.cluster import KMeans, SpectralClustering
 from sklearn.metrics import adjusted_rand_score
 
 from crp_kit.errors import InputError
@@ -151,3 +151,43 @@ def test_without_scikit_learn_the_error_names_the_extra(monkeypatch: pytest.Monk
     monkeypatch.setattr(libraries, "import_module", missing)
     with pytest.raises(Exception, match=r"pip install 'crp-kit\[statistics\]'"):
         spectral_clusters(np.random.default_rng(0).normal(size=(10, 2)))
+
+
+def laplacian_of(values: np.ndarray, k: int) -> np.ndarray:
+    """The normalised Laplacian by its definition: nearest neighbours from all distances, joined in both directions."""
+    distance = np.linalg.norm(values[:, None] - values, axis=-1)
+    np.fill_diagonal(distance, np.inf)
+    joined = np.zeros(distance.shape)
+    np.put_along_axis(joined, np.argsort(distance, axis=1)[:, :k], 1, axis=1)
+    joined = np.maximum(joined, joined.T)
+    degree = joined.sum(1)
+    return np.eye(len(values)) - joined / np.sqrt(np.outer(degree, degree))
+
+
+@pytest.mark.parametrize(
+    ("sizes", "noise", "constant"), [([20, 15, 9], 0.35, 0), ([30, 25], 0.4, 3), ([12] * 4, 0.3, 1)]
+)
+def test_strategies_are_clusters_of_the_eigenvectors_by_their_definition(
+    sizes: list[int], noise: float, constant: int
+) -> None:
+    values, _ = blobs(sizes, noise=noise, seed=len(sizes))
+    values[:, len(sizes) : len(sizes) + constant] = 0.25
+    found = spectral_clusters(values, len(sizes))
+    eigenvalues, vectors = np.linalg.eigh(laplacian_of(values, 10))
+    assert np.allclose(found.eigenvalues, np.maximum(eigenvalues[: len(found.eigenvalues)], 0), atol=1e-10)
+    for axis in range(2):
+        assert abs(found.coordinates[:, axis] @ vectors[:, axis + 1]) == pytest.approx(1, abs=1e-8)
+    unit = vectors[:, : len(sizes)] / np.linalg.norm(vectors[:, : len(sizes)], axis=1, keepdims=True)
+    expected = KMeans(len(sizes), n_init=10, random_state=0).fit_predict(unit)
+    assert adjusted_rand_score(found.labels, expected) == 1
+    peer = SpectralClustering(len(sizes), affinity="precomputed", random_state=0)
+    graph = 1 - np.isclose(laplacian_of(values, 10), 0) - np.eye(len(values))
+    assert adjusted_rand_score(found.labels, peer.fit_predict(graph)) > 0.8  # it takes rows of another length
+    assert (np.diff(np.bincount(found.labels)) <= 0).all()
+
+
+def test_three_rows_and_rows_that_occur_often_have_strategies() -> None:
+    assert len(spectral_clusters(np.eye(3), 3).labels) == 3
+    values = np.repeat(np.eye(4)[:2], [9, 6], axis=0)
+    found = spectral_clusters(values, 2, neighbours=4)
+    assert found.labels.tolist() == [0] * 9 + [1] * 6
