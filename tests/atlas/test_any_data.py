@@ -178,7 +178,6 @@ def test_labels_do_not_matter_where_none_are_needed(tmp_path: Path) -> None:
         assert one.targets.tolist() == other.targets.tolist()
 
 
-@pytest.mark.sampled(7)
 @pytest.mark.parametrize(
     ("label", "message"),
     [
@@ -198,7 +197,6 @@ def test_a_label_that_means_nothing_is_a_sentence_with_its_sample(tmp_path: Path
     assert (tmp_path / "a.h5.partial" / "checkpoint.h5").exists()
 
 
-@pytest.mark.sampled(7)
 @pytest.mark.parametrize("label", [3, True, np.int64(3), np.uint8(3), torch.tensor(3), np.array(3), 3.0, [3]])
 def test_a_label_of_any_type_of_number_counts(tmp_path: Path, label: Any) -> None:
     with build(tmp_path / "a.h5", Labelled(2, [label, 0]), layers=LAYER) as atlas:

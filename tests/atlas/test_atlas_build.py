@@ -351,7 +351,6 @@ def changed_model() -> nn.Module:
     return model
 
 
-@pytest.mark.sampled(4)
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -446,7 +445,6 @@ def test_a_shard_alone_is_refused_as_an_atlas(shards: list[Path]) -> None:
 # ---------------------------------------------------------------------------------------------- bad samples
 
 
-@pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     ("labels", "options", "message"),
     [

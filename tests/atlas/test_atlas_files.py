@@ -247,7 +247,6 @@ ATTRIBUTE_CHANGES: dict[str, Callable[[Any], Any]] = {
 }
 
 
-@pytest.mark.sampled(10)
 @pytest.mark.parametrize("change", ATTRIBUTE_CHANGES.values(), ids=ATTRIBUTE_CHANGES)
 def test_an_attribute_that_was_changed_is_told(copy: Path, expected: str, change: Callable[[Any], Any]) -> None:
     for group, name in attribute_paths(copy):
@@ -326,7 +325,6 @@ def replaced(file: h5py.File, name: str, value: Any) -> None:
         file[name] = value
 
 
-@pytest.mark.sampled(17)
 @pytest.mark.parametrize("change", ARRAY_CHANGES.values(), ids=ARRAY_CHANGES)
 def test_an_array_of_another_type_or_shape_is_told(copy: Path, expected: str, change: Callable[[Array], Any]) -> None:
     names = array_paths(copy)

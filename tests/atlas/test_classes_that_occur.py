@@ -257,7 +257,6 @@ def counting(taken: list[int]) -> Any:
     return allocate
 
 
-@pytest.mark.sampled(6)
 @pytest.mark.parametrize("fails", range(0, 40, 7))
 def test_a_batch_for_whose_classes_there_is_no_room_changes_nothing_and_may_come_again(
     whole: Path, tmp_path: Path, fails: int

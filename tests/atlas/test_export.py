@@ -83,7 +83,6 @@ def text_of(rows: Rows, ending: str) -> str:
     return file.getvalue()
 
 
-@pytest.mark.sampled(3)
 @pytest.mark.parametrize("ending", ["csv", "json"])
 @pytest.mark.parametrize("what", ["top", "class-top", "moments", "samples"])
 @pytest.mark.parametrize("step", [1, 7, None], ids=["one by one", "uneven blocks", "one block"])

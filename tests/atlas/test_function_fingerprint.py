@@ -116,7 +116,6 @@ DIFFERENT = {
 }  # fmt: skip
 
 
-@pytest.mark.sampled(2)
 @pytest.mark.parametrize(("one", "other"), DIFFERENT.values(), ids=DIFFERENT)
 def test_another_function_has_another_fingerprint(one: Any, other: Any) -> None:
     assert function_fingerprint(one) == function_fingerprint(one)

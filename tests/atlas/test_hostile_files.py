@@ -448,7 +448,6 @@ def test_there_are_a_hundred_files() -> None:
     assert len(FILES) + len(HARMLESS) + len(BOMBS) >= 100
 
 
-@pytest.mark.sampled(15)
 @pytest.mark.parametrize("change", FILES.values(), ids=FILES)
 def test_a_hostile_file_is_refused_in_a_sentence(copy: Path, change: Callable[[Path], Any]) -> None:
     change(copy)
@@ -462,7 +461,6 @@ def test_a_hostile_file_is_refused_in_a_sentence(copy: Path, change: Callable[[P
     assert not copy.with_name("merged.h5").exists()
 
 
-@pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     ("name", "value"),
     [
@@ -482,7 +480,6 @@ def test_attributes_with_values_that_none_has_are_refused_when_they_are_read(cop
         assert hostile.is_a_sentence(str(caught.value), copy)
 
 
-@pytest.mark.sampled(2)
 @pytest.mark.parametrize("name", HARMLESS)
 def test_what_is_beside_an_atlas_or_stored_in_another_way_changes_no_answer(
     copy: Path, answers: dict[str, Any], name: str
@@ -499,7 +496,6 @@ def test_what_is_beside_an_atlas_or_stored_in_another_way_changes_no_answer(
     assert time.process_time() - begin < SECONDS
 
 
-@pytest.mark.sampled(5)
 @pytest.mark.parametrize("change", BOMBS.values(), ids=BOMBS)
 def test_a_bomb_is_refused_in_little_memory(copy: Path, change: Callable[[Path], Any]) -> None:
     change(copy)
@@ -540,7 +536,6 @@ SOME = ("groups with two names in /, unsealed", "600 names of one group in /laye
         "of a shape that no memory has", "n_concepts of /layers/0 number 0", "of zeros, a terabyte long")  # fmt: skip
 
 
-@pytest.mark.sampled(2)
 @pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS)
 def test_every_command_refuses_hostile_files_in_a_line(
     copy: Path, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]

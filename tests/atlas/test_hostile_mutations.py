@@ -1,5 +1,5 @@
 """Atlas files with bytes changed: each is refused in a sentence or answers as the sound one, quickly and in little
-memory. ``--mutations 10000`` tries more.
+memory. ``--nightly`` tries more.
 """
 
 import random
@@ -17,6 +17,7 @@ import pytest
 
 SECONDS = 5.0  # the machine may be busy; most take 10 ms
 MEGABYTES = 60
+MUTATIONS = [pytest.param(240, id="standard"), pytest.param(6000, id="nightly", marks=pytest.mark.nightly)]
 
 
 @pytest.fixture(scope="module")
@@ -45,12 +46,14 @@ def tried(source: Path, scratch: Path, seeds: range, changes: tuple[hostile.Chan
     return seen
 
 
+@pytest.mark.parametrize("mutations", MUTATIONS)
 @pytest.mark.slow
 def test_a_damaged_file_is_refused_or_answers_as_before(sound: Path, tmp_path: Path, mutations: int) -> None:
     seen = tried(sound, tmp_path / "damaged.h5", range(mutations // 2), hostile.DAMAGES)
     assert seen["refused"] > seen["same"] > 0, seen
 
 
+@pytest.mark.parametrize("mutations", MUTATIONS)
 @pytest.mark.slow
 def test_a_damaged_shard_is_refused_or_answers_as_before(shard: Path, tmp_path: Path, mutations: int) -> None:
     seen = tried(shard, tmp_path / "damaged.h5", range(mutations // 6), hostile.DAMAGES, incomplete=True)
@@ -58,6 +61,7 @@ def test_a_damaged_shard_is_refused_or_answers_as_before(shard: Path, tmp_path: 
     assert seen["same"] > 0, seen
 
 
+@pytest.mark.parametrize("mutations", MUTATIONS)
 @pytest.mark.slow
 def test_forged_metadata_never_end_the_process_and_are_refused_in_a_sentence(
     sound: Path, tmp_path: Path, mutations: int
@@ -88,6 +92,7 @@ def edit_attribute(path: Path, chance: random.Random) -> None:
             group.attrs[name] = value
 
 
+@pytest.mark.parametrize("mutations", MUTATIONS)
 def test_attributes_of_any_value_are_refused_or_change_nothing_else(
     sound: Path, tmp_path: Path, mutations: int
 ) -> None:
@@ -98,11 +103,3 @@ def test_attributes_of_any_value_are_refused_or_change_nothing_else(
         seen[found := hostile.outcome(path, answers)] += 1
         assert not found.startswith("a message"), (seed, found)
     assert seen["refused"] > 0, seen
-
-
-@pytest.mark.slow
-def test_thousands_of_mutations(sound: Path, shard: Path, tmp_path: Path) -> None:
-    scratch, first = tmp_path / "mutated.h5", 1_000_000
-    tried(sound, scratch, range(first, first + 1500), hostile.DAMAGES)
-    tried(shard, scratch, range(first, first + 500), hostile.DAMAGES, incomplete=True)
-    tried(sound, scratch, range(first, first + 1000), (hostile.Forge(sound),))

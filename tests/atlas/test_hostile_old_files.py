@@ -190,7 +190,6 @@ def changed(path: Path, change: Change) -> None:
     path.write_bytes(old.data)
 
 
-@pytest.mark.sampled(15)
 @pytest.mark.parametrize("change", FILES.values(), ids=FILES)
 def test_a_damaged_tree_is_refused_in_a_sentence(copy: Path, change: Change) -> None:
     changed(copy, change)

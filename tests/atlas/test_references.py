@@ -369,7 +369,6 @@ def unpadded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[crp.Con
         yield atlas, dataset, attribution
 
 
-@pytest.mark.sampled(4)
 @pytest.mark.parametrize("layer", list(STEP))
 @pytest.mark.parametrize("mode", ["relevance", "activation"])
 def test_receptive_fields_are_the_windows_by_hand_whatever_weights_and_values(

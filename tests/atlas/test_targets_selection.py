@@ -467,7 +467,6 @@ PLANS: dict[str, tuple[Callable[[], Composite | None], Callable[[], Composite | 
 }
 
 
-@pytest.mark.sampled(5)
 @pytest.mark.parametrize(("one", "other"), PLANS.values(), ids=PLANS)
 def test_a_plan_has_other_words_when_a_rule_of_it_differs(
     attribution: CondAttribution, one: Callable[[], Composite | None], other: Callable[[], Composite | None]

@@ -109,6 +109,7 @@ def test_no_rule_of_zennit_loses_anything_unexplained(rule: str) -> None:
     assert row.input == pytest.approx(row.start - row.lost("constants") - row.lost("stabilizer"))
 
 
+@pytest.mark.examples
 @pytest.mark.parametrize("family", slow_except(FAMILIES, QUICK))
 def test_on_every_family_input_and_absorbed_relevance_are_the_logit(family: str) -> None:
     model, x = build(family)

@@ -154,7 +154,6 @@ def test_images_with_their_channels_last_are_summed_over_them() -> None:
     assert torch.equal(attr.heatmap, attr.input_relevance.sum(3))
 
 
-@pytest.mark.sampled(3)
 @pytest.mark.parametrize("family", LANGUAGE_MODELS)
 def test_embedded_tokens_have_one_value_each(family: str) -> None:
     transformers = pytest.importorskip("transformers")

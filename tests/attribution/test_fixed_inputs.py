@@ -67,7 +67,6 @@ class Similarity(nn.Module):
         return logits
 
 
-@pytest.mark.sampled(10)
 @pytest.mark.filterwarnings("ignore::crp_kit.CrpKitWarning")
 @pytest.mark.parametrize("rules", ["epsilon_plus", "attnlrp", None])
 @pytest.mark.parametrize("pairing", ["zip", "product"])

@@ -189,7 +189,6 @@ def test_what_are_no_ids_is_said(model: nn.Module, data: torch.Tensor, message: 
         crp.CondAttribution(model)(data, [{"y": [0]}], LRP0)
 
 
-@pytest.mark.sampled(3)
 @pytest.mark.parametrize("family", LANGUAGE_MODELS)
 def test_ids_give_what_their_embeddings_give(family: str) -> None:
     transformers = pytest.importorskip("transformers")

@@ -358,7 +358,6 @@ class Misshapen(ChannelConcept):
 
 
 class TestMistakes:
-    @pytest.mark.sampled(5)
     @pytest.mark.parametrize(
         ("options", "error", "message"),
         [

@@ -387,7 +387,6 @@ def in_order(marks: torch.Tensor, axis: int, batch: int) -> bool:
     return not rest and (axis == 0 or each == 1) and not bool((rows & ~own).any())
 
 
-@pytest.mark.sampled(6)
 @pytest.mark.parametrize("shape", [DISTINCT, EQUAL, (2, 2, 2, 2), (2, 1, 1, 1), (2, 1, 3, 1), (3, 4, 1, 1)], ids=str)
 def test_axes_behind_chains_of_operations_are_where_marked_values_are(shape: tuple[int, ...]) -> None:
     x = torch.rand(shape, generator=torch.Generator().manual_seed(1)).double()

@@ -110,7 +110,6 @@ UNSEEN = {ELUByHand}
 """Not known for an activation by what it does."""
 
 
-@pytest.mark.sampled(9)
 @pytest.mark.parametrize("composite", ["epsilon_plus", None])
 @pytest.mark.parametrize("kind", BUILT_IN)
 def test_a_declared_module_is_what_the_built_in_activation_is(kind: type[nn.Module], composite: Any) -> None:
@@ -304,7 +303,6 @@ MIXING = {
 }
 
 
-@pytest.mark.sampled(2)
 @pytest.mark.parametrize("name", MIXING)
 def test_a_module_that_mixes_values_is_refused(name: str) -> None:
     attribution = CondAttribution(network(Lambda(MIXING[name]), nn.ReLU()), elementwise="1")

@@ -244,7 +244,6 @@ def conserved(wanted: MatrixOracle, start: torch.Tensor) -> None:
 # ---------------------------------------------------------------------- BatchNorm behind a layer
 
 
-@pytest.mark.sampled(23)
 @settings(QUICK, max_examples=4)
 @given(st.data())
 @pytest.mark.parametrize("rule", RULES)
@@ -383,7 +382,6 @@ def test_a_batch_norm_over_positions_behind_a_linear_layer_is_on_its_own(data: s
 # ---------------------------------------------------------------------- BatchNorm in front of a layer
 
 
-@pytest.mark.sampled(21)
 @settings(QUICK, max_examples=4)
 @given(st.data())
 @pytest.mark.parametrize("rule", RULES)
@@ -582,7 +580,6 @@ ALONE: dict[str, Callable[[Maker, str], str]] = {
 }
 
 
-@pytest.mark.sampled(9)
 @settings(QUICK, max_examples=6)
 @given(st.data())
 @pytest.mark.parametrize("place", ALONE)
@@ -793,7 +790,6 @@ def test_all_relevance_of_an_extreme_goes_to_the_value_that_is_it(extreme: str, 
     agrees(maker)
 
 
-@pytest.mark.sampled(6)
 @settings(QUICK, max_examples=8)
 @given(st.data())
 @pytest.mark.parametrize("op", ["maximum", "minimum", "amax", "amin", "max", "min", "max_pool2d"])

@@ -109,7 +109,6 @@ def by_name(name: str) -> MixedComposite:
 PASSING = [pair for pair in layer_map_base() if pair[0] is Activation]
 
 
-@pytest.mark.sampled(4)
 @pytest.mark.parametrize("kind", [PaddingChild, Quantized, Standardized, Same])
 @pytest.mark.parametrize("composite", COMPOSITES)
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-9), (torch.float32, 1e-4)])

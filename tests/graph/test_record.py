@@ -68,7 +68,6 @@ def own_output(model: nn.Module, *args: Any, **kwargs: Any) -> torch.Tensor:
 # ---------------------------------------------------------------------- the model's own output
 
 
-@pytest.mark.sampled(2)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("family", ["resnet18", "mobilenet_v3_large", "densenet121", "shufflenet_v2_x1_0", "swin_t"])
 def test_recording_has_the_models_own_output_bitwise(family: str, dtype: torch.dtype) -> None:
@@ -77,6 +76,7 @@ def test_recording_has_the_models_own_output_bitwise(family: str, dtype: torch.d
     assert torch.equal(recording.value(recording.graph.output), own_output(model, x.clone()))
 
 
+@pytest.mark.examples
 @pytest.mark.parametrize("family", slow_except(sorted(FAMILIES), QUICK))
 def test_replaying_each_node_gives_its_recorded_value(family: str) -> None:
     model, x = build(family)

@@ -72,7 +72,6 @@ def gradient_times_input(model: Last, kind: str, x: torch.Tensor) -> torch.Tenso
     return leaf.detach() * torch.autograd.grad(out[:, 1].sum(), leaf)[0]
 
 
-@pytest.mark.sampled(14)
 @pytest.mark.parametrize("kind", LAYERS)
 @pytest.mark.parametrize("bidirectional", [False, True])
 @pytest.mark.parametrize(("layers", "bias", "batch_first"), [(1, True, True), (2, False, False), (2, True, True)])

@@ -22,6 +22,7 @@ def output_of(name: str) -> str | None:
     return "out" if FAMILIES[name].segmentation else None
 
 
+@pytest.mark.examples
 @pytest.mark.parametrize("name", slow_except(FAMILIES, QUICK))
 def test_layer_connections_equal_those_of_torch_fx(name: str) -> None:
     model, x = build(name)

@@ -71,7 +71,6 @@ def composites() -> dict[str, Callable[[], Any]]:
     }
 
 
-@pytest.mark.sampled(6)
 @pytest.mark.parametrize("composite", composites())
 @pytest.mark.parametrize("exclude_parallel", [True, False])
 def test_after_success(composite: str, exclude_parallel: bool) -> None:
@@ -87,7 +86,6 @@ def test_after_success(composite: str, exclude_parallel: bool) -> None:
     witness.check()
 
 
-@pytest.mark.sampled(18)
 @pytest.mark.parametrize("mistake", MISTAKES.values(), ids=MISTAKES)
 def test_after_each_failure(mistake: Any) -> None:
     witness = Witness()

@@ -45,6 +45,7 @@ def right(found: Check) -> bool:
     return found.right(LIMIT)
 
 
+@pytest.mark.examples
 @pytest.mark.parametrize("name", slow_except(SMALL_TIMM, ("resnetv2_50", "beit_base_patch16_224", "cait_xxs24_224")))
 def test_timm_model_equals_the_whole_model_oracle_and_conserves_relevance(name: str) -> None:
     make = partial(timm.create_model, name, pretrained=False, num_classes=10, **SMALL_TIMM[name])

@@ -100,7 +100,6 @@ def relevance(form: Form, x: torch.Tensor, composite: LayerMapComposite) -> tupl
     return result.input_relevance, result.gradient_nodes
 
 
-@pytest.mark.sampled(13)
 @pytest.mark.parametrize("form", FORMS)
 def test_a_built_in_operation_has_the_relevance_of_its_formula(form: str) -> None:
     x = torch.randn(2, 5, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
@@ -162,7 +161,6 @@ SELECTING: dict[str, Form] = {
 }  # fmt: skip
 
 
-@pytest.mark.sampled(2)
 @pytest.mark.parametrize("form", SELECTING)
 def test_linear_and_selecting_operations_are_exact_and_named_nowhere(form: str) -> None:
     x = torch.randn(2, 5, generator=torch.Generator().manual_seed(3), dtype=torch.float64)

@@ -19,6 +19,7 @@ from crp_kit.graph.relevance_edges import Flow
 LIMIT = 1e-6
 
 
+@pytest.mark.examples
 @pytest.mark.parametrize("name", slow_except(FAMILIES, QUICK))
 def test_input_relevance_equals_the_whole_model_oracle_and_is_conserved(name: str) -> None:
     result = check(name)
@@ -83,6 +84,7 @@ class Conditions:
         return lambda relevance: relevance * factor
 
 
+@pytest.mark.examples
 @pytest.mark.parametrize("name", slow_except(FAMILIES, ("alexnet", "densenet121", "vgg11_bn")))
 def test_conditions_count_only_maximal_chains(name: str) -> None:
     case = Conditions(name)

@@ -75,7 +75,6 @@ def dead() -> nn.Sequential:
     return model
 
 
-@pytest.mark.sampled(34)
 @pytest.mark.parametrize("name", PRESETS)
 @pytest.mark.parametrize("kind", ["noise", "zeros", "constant", "tiny", "large"])
 def test_dead_channels_and_odd_images_under_every_preset(name: str, kind: str) -> None:
@@ -112,7 +111,6 @@ def test_two_summands_that_cancel_share_with_a_positive_stabilizer(start: float)
     assert found.flatten().tolist() == [3 * start / 0.25, -3 * start / 0.25]
 
 
-@pytest.mark.sampled(5)
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("name", ["epsilon_plus", "epsilon_alpha2_beta1_flat", "attnlrp"])
 def test_models_in_half_precision_get_relevance_in_float32_close_to_that_of_float32(

@@ -83,6 +83,7 @@ def relative(difference: torch.Tensor, reference: torch.Tensor) -> float:
 
 
 class TestWholeModel:
+    @pytest.mark.examples
     @pytest.mark.parametrize("name", slow_except(FAMILIES, QUICK))
     def test_the_gradient_is_that_of_the_forward_with_the_same_constants(self, name: str) -> None:
         model, x = build(name)
@@ -99,6 +100,7 @@ class TestWholeModel:
         expected = (run.relevance() / x * step).sum()
         torch.testing.assert_close(change, expected, rtol=1e-4, atol=0)  # the difference has lost seven or more digits
 
+    @pytest.mark.examples
     @pytest.mark.parametrize("name", slow_except(FAMILIES, QUICK))
     def test_relevance_is_conserved_where_nothing_adds_a_constant(self, name: str) -> None:
         model, x = build(name, biases=False)
@@ -226,7 +228,6 @@ SLOPE = torch.arange(36, dtype=torch.float64).reshape(6, 6) / 36
 
 
 class TestAttention:
-    @pytest.mark.sampled(2)
     @pytest.mark.parametrize(
         ("call", "options"),
         [
@@ -412,7 +413,6 @@ RULES = {
 
 
 class TestMatrixRules:
-    @pytest.mark.sampled(8)
     @pytest.mark.parametrize("zero_bias", [False, True])
     @pytest.mark.parametrize("layer_name", LAYERS)
     @pytest.mark.parametrize("rule_name", RULES)

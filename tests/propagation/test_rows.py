@@ -120,7 +120,6 @@ def watched(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return ran
 
 
-@pytest.mark.sampled(30)
 @pytest.mark.filterwarnings("ignore:no rule is known")
 @pytest.mark.parametrize("exclude_parallel", [True, False])
 @pytest.mark.parametrize("name", ALL)
@@ -161,7 +160,6 @@ def test_rows_together_are_rows_alone(name: str, exclude_parallel: bool) -> None
         assert difference(packed(attribution(image(), sets, **options)), own) < 1e-10
 
 
-@pytest.mark.sampled(4)
 @pytest.mark.parametrize("exclude_parallel", [True, False])
 @pytest.mark.parametrize("name", OUTPUTS)
 def test_one_output_of_several_may_be_conditioned(name: str, exclude_parallel: bool) -> None:
@@ -187,7 +185,6 @@ def test_rows_together_are_rows_alone_under_any_rule(name: str, composite: str, 
     assert difference(packed(together), alone(attribution, image(2), SETS["mixed"], **options)) < 1e-10
 
 
-@pytest.mark.sampled(24)
 @pytest.mark.parametrize("exclude_parallel", [True, False])
 @pytest.mark.parametrize("name", NETS)
 def test_in_float32_rows_differ_by_rounding(name: str, exclude_parallel: bool) -> None:
@@ -234,7 +231,6 @@ def test_the_order_of_sets_is_the_order_of_rows(exclude_parallel: bool) -> None:
 # ---------------------------------------------------------------------- what is made of rows
 
 
-@pytest.mark.sampled(6)
 @pytest.mark.parametrize("exclude_parallel", [True, False])
 @pytest.mark.parametrize("name", ["chunk", "shuffle", "unbind"])
 def test_edges_of_a_concept_graph_are_those_of_conditions_alone(name: str, exclude_parallel: bool) -> None:

@@ -123,7 +123,6 @@ LAYERS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
 }
 
 
-@pytest.mark.sampled(12)
 @pytest.mark.parametrize("layer", LAYERS)
 @pytest.mark.parametrize("rule", RULES)
 def test_a_rule_gives_what_its_matrix_says(rule: str, layer: str) -> None:
@@ -163,7 +162,6 @@ MATRIX_ALONE = ("epsilon", "epsilon 0.3", "zplus", "alpha beta", "gamma", "zbox"
 """Rules that the matrix and bias of a layer determine: the others look at the number of parameters that it shares."""
 
 
-@pytest.mark.sampled(5)
 @pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel:UserWarning")  # torch's, of its speed
 @pytest.mark.parametrize("layer", OTHER_LAYERS)
 @pytest.mark.parametrize("rule", MATRIX_ALONE)
@@ -177,7 +175,6 @@ def test_a_rule_gives_for_other_layers_what_their_matrix_says(rule: str, layer: 
     assert relative_error(found.flatten(1), on_layer(expected)(matrix, x.flatten(1), start.flatten(1))) < ROUNDING
 
 
-@pytest.mark.sampled(2)
 @pytest.mark.parametrize("mode", ["circular", "reflect", "replicate"])
 @pytest.mark.parametrize("rule", ["epsilon", "gamma", "zplus"])
 def test_padding_modes_give_copied_values_a_share_each(rule: str, mode: str) -> None:
@@ -245,7 +242,6 @@ FOLDS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
 }  # fmt: skip
 
 
-@pytest.mark.sampled(5)
 @pytest.mark.parametrize("rule", MATRIX_ALONE)
 @pytest.mark.parametrize("fold", FOLDS)
 def test_a_batch_norm_and_its_linear_layers_are_one_affine_map(fold: str, rule: str) -> None:
@@ -505,7 +501,6 @@ def small() -> nn.Module:
 LRP_NAMES = [name for name in preset_names() if name != "epsilon_gamma_box"]
 
 
-@pytest.mark.sampled(2)
 @pytest.mark.parametrize("composite", LRP_NAMES)
 @pytest.mark.parametrize("case", ["zero image", "dead channels", "zero weights", "zero bias"])
 def test_maps_stay_finite_where_there_is_nothing_to_share(composite: str, case: str) -> None:
@@ -667,7 +662,6 @@ OPERATIONS: dict[str, Callable[..., torch.Tensor]] = {
 }  # fmt: skip
 
 
-@pytest.mark.sampled(2)
 @pytest.mark.parametrize("operation", OPERATIONS)
 def test_an_operation_hands_on_gradient_times_input_of_the_detached_network(operation: str) -> None:
     gate = {"gate": nn.Conv2d(4, 4, 1)} if operation == "gate" else {}

@@ -147,7 +147,6 @@ def agree(found: dict[int, torch.Tensor], tolerance: float = 1e-10) -> None:
         assert bool(((rows - found[1]).flatten(1).abs().amax(1) <= tolerance * largest).all())
 
 
-@pytest.mark.sampled(7)
 @pytest.mark.parametrize("name", SEEING)
 def test_a_rule_that_sees_the_batch_is_applied_to_each_sample_alone_and_named_once(name: str) -> None:
     rule = SEEING[name]()
@@ -169,7 +168,6 @@ def test_results_do_not_depend_on_the_batch_size_under_such_rules(name: str) -> 
     agree(by_batch_size(Net(), rules(SEEING[name]()), images(5).float()), tolerance=1e-5)
 
 
-@pytest.mark.sampled(5)
 @pytest.mark.parametrize("name", ALONE)
 def test_rules_that_look_at_one_sample_run_on_all_at_once_and_nothing_is_said(name: str) -> None:
     with warnings.catch_warnings():

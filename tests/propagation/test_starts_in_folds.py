@@ -209,7 +209,7 @@ def check_close(found: torch.Tensor, expected: torch.Tensor, tolerance: float = 
 # ---------------------------------------------------------------------- starts
 
 
-@pytest.mark.sampled(8)
+@pytest.mark.examples
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("name", CHAINS)
 def test_a_start_is_one_of_the_model_up_to_there(name: str, rule: str) -> None:
@@ -250,7 +250,6 @@ def test_a_start_of_ones_own_is_handed_on_by_the_layer_alone(layer: str) -> None
     check_close(found.input_relevance, expected)
 
 
-@pytest.mark.sampled(2)
 @pytest.mark.parametrize("rule", ["epsilon", "zplus"])
 @pytest.mark.parametrize("choice", ["affine", "epsilon", "pass", "threshold"])
 @pytest.mark.parametrize("padding", [0, 1])
@@ -358,7 +357,6 @@ BEFORE = [
 ]  # fmt: skip
 
 
-@pytest.mark.sampled(3)
 @pytest.mark.parametrize("rule", ["epsilon", "zplus", "gamma"])
 @pytest.mark.parametrize(("name", "layer", "end"), INSIDE + BEFORE)
 def test_records_and_conditions_inside_a_unit_are_those_of_merged_layers(

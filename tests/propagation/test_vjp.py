@@ -160,7 +160,6 @@ def images(samples: int, *, last: bool) -> torch.Tensor:
     return x.contiguous(memory_format=torch.channels_last) if last else x
 
 
-@pytest.mark.sampled(5)
 @QUIET
 @FORMATS
 @SAMPLES
@@ -174,7 +173,6 @@ def test_plain_gradients_are_those_of_autograd(name: str, samples: int, last: bo
         torch.testing.assert_close(found, expected[:count], rtol=1e-9, atol=1e-11)
 
 
-@pytest.mark.sampled(2)
 @QUIET
 @FORMATS
 @pytest.mark.parametrize("name", [*NORMS, *POOLS, *DISTANCES])
@@ -187,7 +185,6 @@ def test_in_float32_plain_gradients_differ_by_rounding(name: str, last: bool) ->
     assert float((found - expected).abs().max() / expected.abs().max()) < 1e-5
 
 
-@pytest.mark.sampled(9)
 @QUIET
 @FORMATS
 @SAMPLES

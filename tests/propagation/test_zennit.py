@@ -239,7 +239,6 @@ def layer_map(rule: Hook, linear: Hook | None = None) -> Composite:
 # ---------------------------------------------------------------------- presets
 
 
-@pytest.mark.sampled(11)
 @pytest.mark.parametrize("batch", [1, 3])
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("preset", PRESETS)
@@ -373,7 +372,6 @@ OWN_RULES: dict[str, Callable[[], Hook]] = {
 }
 
 
-@pytest.mark.sampled(5)
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("rule", OWN_RULES)
 def test_rules_that_users_write_give_zennits_relevance(rule: str, model: str) -> None:
@@ -469,7 +467,6 @@ COMPOSITES: dict[str, Callable[[], Composite]] = {
 WITHOUT_RULE = pytest.mark.filterwarnings("ignore:layers to which the composite gives no rule")
 
 
-@pytest.mark.sampled(3)
 @WITHOUT_RULE
 @pytest.mark.filterwarnings("ignore:the rule Epsilon depends on other samples")
 @pytest.mark.parametrize("kind", COMPOSITES)

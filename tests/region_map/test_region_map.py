@@ -53,7 +53,6 @@ def by_force(maps: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return np.stack([np.bincount(labels.ravel(), weights=one.ravel()) for one in maps])
 
 
-@pytest.mark.sampled(2)
 @pytest.mark.parametrize("regions", ["grid", "slic", "pixels", "labels"])
 @pytest.mark.parametrize("signed", [False, True])
 def test_each_region_has_the_concept_that_brute_force_finds(maps: np.ndarray, regions: str, signed: bool) -> None:

@@ -50,7 +50,6 @@ CASES = [
 ]
 
 
-@pytest.mark.sampled(10)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("signed", [False, True])
 @pytest.mark.parametrize(("dims", "shape", "options"), CASES)

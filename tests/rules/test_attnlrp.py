@@ -215,7 +215,6 @@ class Windows(nn.Module):
         return self.head(x.mean(1))
 
 
-@pytest.mark.sampled(7)
 @pytest.mark.parametrize("composite", [AttnLRP(), AttnLRP(gamma=0.1), AttnLRP(epsilon=1e-3)], ids=["", "gamma", "eps"])
 @pytest.mark.parametrize("fused", [True, False], ids=["fused", "unfused"])
 @pytest.mark.parametrize("causal", [True, False], ids=["causal", "windows"])

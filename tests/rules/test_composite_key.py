@@ -232,7 +232,6 @@ def assign(function: Any, name: str, value: Any) -> None:
     cell(function, name).cell_contents = value
 
 
-@pytest.mark.sampled(3)
 @pytest.mark.parametrize("name", MAKE)
 def test_composites_made_alike_have_one_key_and_every_change_gives_another(name: str) -> None:
     first = content_of(MAKE[name]())
@@ -267,7 +266,6 @@ TRIED = ("epsilon", "stabilizer", "has another rule", "rules", "values", "in a t
 """Of the changes those that are tried, one of each sort."""
 
 
-@pytest.mark.sampled(11)
 @pytest.mark.parametrize("name", MAKE)
 def test_a_changed_composite_gives_what_it_gives_a_fresh_attribution(name: str) -> None:
     attribution, original = CondAttribution(MODEL), fresh(MAKE[name]())
@@ -311,7 +309,6 @@ OWN = ("mixed", "closure", "a rule of one's own")
 """Composites with functions or classes of the user's own, which has to run in each."""
 
 
-@pytest.mark.sampled(3)
 @pytest.mark.parametrize("name", MAKE)
 def test_composites_made_anew_for_each_call_are_planned_once(name: str, planned: list[Any]) -> None:
     attribution = CondAttribution(MODEL)
@@ -320,7 +317,6 @@ def test_composites_made_anew_for_each_call_are_planned_once(name: str, planned:
     assert all(torch.equal(one, maps[0]) for one in maps)
 
 
-@pytest.mark.sampled(2)
 @pytest.mark.parametrize("name", MAKE)
 def test_one_composite_is_planned_once(name: str, planned: list[Any]) -> None:
     attribution, composite = CondAttribution(MODEL), MAKE[name]()

@@ -123,7 +123,6 @@ def test_every_layer_that_computes_has_an_index_in_execution_order() -> None:
     assert [tuple(layer) for layer in found] == [(i, name, kind) for i, (name, kind) in enumerate(BLOCK)]
 
 
-@pytest.mark.sampled(3)
 @pytest.mark.parametrize("index", range(len(BLOCK)))
 def test_indices_count_from_both_ends(index: int) -> None:
     model, rule = Block().eval(), rules.Epsilon()
@@ -405,7 +404,6 @@ KEPT: list[Hook] = [
 ]  # fmt: skip
 
 
-@pytest.mark.sampled(2)
 @pytest.mark.parametrize("rule", KEPT, ids=lambda rule: type(rule).__name__)
 @pytest.mark.parametrize("kept", [copy.deepcopy, lambda one: pickle.loads(pickle.dumps(one))], ids=["copy", "pickle"])
 def test_maps_survive_pickling_and_copying_with_the_same_rules(rule: Hook, kept: Any) -> None:
@@ -490,7 +488,6 @@ def test_maps_that_mean_nothing_are_refused_when_made(make: Any, message: str) -
         make()
 
 
-@pytest.mark.sampled(2)
 @pytest.mark.parametrize(
     ("choice", "error", "message"),
     [

@@ -67,7 +67,6 @@ def halo(figure: Figure, panel: int) -> np.ndarray:
 # ------------------------------------------------------------------------------------------------------ the layout
 
 
-@pytest.mark.sampled(7)
 @pytest.mark.parametrize(
     ("model", "shape", "layout"),
     [

@@ -250,7 +250,6 @@ class Wide(Dataset[Any]):
         return (image if number % 2 else image.repeat(1, 2, 1)), label
 
 
-@pytest.mark.sampled(2)
 @pytest.mark.parametrize(
     ("options", "kind", "message"),
     [
