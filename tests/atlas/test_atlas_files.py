@@ -181,17 +181,22 @@ def in_a_process_of_its_own(code: str, *arguments: str, seconds: float = 120) ->
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("examples", "stride"), [(20, 1601), pytest.param(50, 401, marks=pytest.mark.nightly)], ids=["standard", "nightly"]
+)
 def test_damaged_bytes_are_told_or_change_no_answer_and_never_end_the_process(
-    sound: Path, shard: Path, tmp_path: Path
+    sound: Path, shard: Path, tmp_path: Path, examples: int, stride: int
 ) -> None:
     code = """
         import json
         scratch = Path(sys.argv[3])
-        whole = files.check_bytes(Path(sys.argv[1]), scratch, incomplete=False, examples=50, stride=401)
+        examples, stride = map(int, sys.argv[4:])
+        whole = files.check_bytes(Path(sys.argv[1]), scratch, incomplete=False, examples=examples, stride=stride)
         part = files.check_bytes(Path(sys.argv[2]), scratch, incomplete=True, examples=20, stride=3001)
         print(json.dumps([whole, part]))
     """
-    counts = json.loads(in_a_process_of_its_own(code, str(sound), str(shard), str(tmp_path / "damaged.h5")))
+    arguments = map(str, (sound, shard, tmp_path / "damaged.h5", examples, stride))
+    counts = json.loads(in_a_process_of_its_own(code, *arguments))
     assert all(sum(one.values()) >= 100 and one["refused"] > one["same"] for one in counts), counts
 
 

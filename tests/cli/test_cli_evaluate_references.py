@@ -93,7 +93,7 @@ def test_a_saved_result_is_shown_and_resumed_runs_are_the_same(tmp_path: Path) -
 @pytest.mark.slow
 def test_ctrl_c_keeps_what_is_done_and_resume_goes_on(tmp_path: Path) -> None:
     saved = tmp_path / "impact.npz"
-    data = ("--model", "demo:resnet", "--data", "demo:shapes:120", "--layer", LAYER, "--batch-size", 2)
+    data = ("--model", "demo:resnet", "--data", "demo:shapes:48", "--layer", LAYER, "--batch-size", 2)
     command = [sys.executable, "-m", "crp_kit", "evaluate", "impact", *map(str, data), "--save", str(saved)]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
     partial = tmp_path / "impact.npz.partial"

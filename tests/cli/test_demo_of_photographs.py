@@ -62,7 +62,8 @@ def test_the_demo_of_photographs_writes_everything(tmp_path: Path, monkeypatch: 
     monkeypatch.chdir(tmp_path)
     files = [name for name in photographs._OF_SKIMAGE if name.partition(".")[0] in SUBJECTS]
     monkeypatch.setattr(photographs, "_SOURCES", [("skimage.data", "", files)])  # those that are shown
-    monkeypatch.setattr("crp_kit.demo.photographs._REGIONS", 49)
+    for name, number in {"_REGIONS": 16, "_SHOWN": 4, "_REFERENCES": 2}.items():
+        monkeypatch.setattr(f"crp_kit.demo.photographs.{name}", number)
     result = invoke("demo", "--photos", "--no-report", "-o", "out")
     assert result.exit_code == 0, (result.output, result.exception)
     assert all(Path(line).stat().st_size for line in result.stdout.splitlines())
