@@ -218,12 +218,13 @@ def test_a_chunk_that_is_missing_is_found_by_verify(copy: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("mutations", [60, pytest.param(1500, marks=pytest.mark.nightly)])
 def test_changed_metadata_are_refused_or_answer_as_before(
     sound: Path, answers: dict[str, Any], tmp_path: Path, mutations: int
 ) -> None:
     data, scratch, seen = sound.read_bytes(), tmp_path / "damaged.h5", Counter[str]()
     changes = (hostile.Meddle(sound), *hostile.DAMAGES)
-    for seed in range(mutations // 4):
+    for seed in range(mutations):
         scratch.write_bytes(hostile.mutated(data, seed, changes[: 1 if seed % 3 else None]))
         begin = time.process_time()
         seen[hostile.outcome(scratch, answers)] += 1

@@ -52,6 +52,7 @@ def test_timm_model_equals_the_whole_model_oracle_and_conserves_relevance(name: 
     assert right(check_built(partial(zoo.build, zoo.Entry(make, (3, 64, 64)))))
 
 
+@pytest.mark.examples
 @pytest.mark.parametrize("name", slow_except(zoo.HUGGINGFACE, ("BERT-sdpa", "GPT-2-eager", "ViT-sdpa")))
 def test_hugging_face_model_equals_the_whole_model_oracle_and_conserves_relevance(name: str) -> None:
     assert right(check(f"huggingface:{name}"))

@@ -209,7 +209,6 @@ def check_close(found: torch.Tensor, expected: torch.Tensor, tolerance: float = 
 # ---------------------------------------------------------------------- starts
 
 
-@pytest.mark.examples
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("name", CHAINS)
 def test_a_start_is_one_of_the_model_up_to_there(name: str, rule: str) -> None:
