@@ -14,7 +14,7 @@ from ..graph.graph import Graph
 from ..graph.recording.inputs import Calling
 from ..models.detectors import detector, is_detector
 from ..propagation.engine import Engine
-from ..propagation.plan import BatchNormRule
+from ..propagation.step_choice import BatchNormRule
 from ..rules.presets import Biases, Composite, Presets
 from .block import CallOptions, attribute_blocks
 from .call_arguments import check_data, check_start, checked_batch_size, device_of, layer_names, warning_threshold

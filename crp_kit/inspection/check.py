@@ -18,8 +18,8 @@ from ..graph.recording.shadow import unwrap
 from ..propagation.attention import AttentionStep
 from ..propagation.engine import Engine
 from ..propagation.own_steps import GateStep
-from ..propagation.plan import BatchNormRule
 from ..propagation.run import Run
+from ..propagation.step_choice import BatchNormRule
 from ..rules.maps.base import RuleMap
 from ..rules.module_stand_ins import shown_module
 from ..rules.plain_gradient import plain_gradients

@@ -19,9 +19,9 @@ from ..models.detectors import Detector
 from ..numerics import full_float32
 from ..rules.presets import Composite
 from .model_cache import ModelCache
-from .plan import BatchNormRule
 from .run import Run
 from .runtime import Runtime
+from .step_choice import BatchNormRule
 
 __all__ = ["Engine", "checked_axis"]
 

@@ -25,9 +25,11 @@ from ..graph.recording.shadow import fingerprint, has_fingerprint, make_shadow
 from ..models.weights import check_weights
 from ..rules.composite_key import Content, Same, content_of
 from ..rules.presets import Composite
-from .plan import BatchNormRule, Plan, make_plan, modules_with_rule_of_their_own
+from .plan import Plan, make_plan
+from .rule_choice import modules_with_rule_of_their_own
 from .rule_steps import KeptUnit
 from .shadow_model import ShadowModel
+from .step_choice import BatchNormRule
 
 __all__ = ["ModelCache"]
 

@@ -24,8 +24,8 @@ from zennit.types import BatchNorm, Convolution, Linear
 
 from crp_kit import CondAttribution, NeuronConcept
 from crp_kit.data import ShapesDataset, demo_preprocess, demo_resnet
-from crp_kit.propagation.plan import BatchNormRule
 from crp_kit.propagation.relevance_pass import relevance_pass
+from crp_kit.propagation.step_choice import BatchNormRule
 
 pytestmark = pytest.mark.zennit_both
 
