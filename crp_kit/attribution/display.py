@@ -11,11 +11,10 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ..class_names import class_words
 from ..data.pixels import picture
 from ..data.preprocess import Preprocess
 from ..errors import CrpKitWarning, InputError
-from ..targets import Target
+from ..targets.text import target_words
 
 __all__ = ["Display", "compare_names"]
 
@@ -86,9 +85,4 @@ class Display:
 
     def target_words(self, targets: Sequence[Any]) -> str:
         """Return classes by name, in targets too, and other ids of the output as they are written."""
-        return ", ".join(map(self._words, targets))
-
-    def _words(self, target: Any) -> str:
-        if isinstance(target, Target):
-            return target.words(self.classes)
-        return class_words(target, self.classes) if isinstance(target, int) else str(target)
+        return ", ".join(target_words(target, self.classes) for target in targets)

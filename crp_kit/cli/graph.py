@@ -163,7 +163,7 @@ def _computed(
     views = study.read(images)
     asked |= {"start": start, **{name: options[name] for name in ("min_share", "rank", "batch_size")}}
     found = study.concept_graph(views, **asked)
-    say(f"{found.root.layer} {found.root.name}: {len(found)} concepts, {len(found.edges)} edges")
+    say(f"{found.root.layer} {found.called(found.root)}: {len(found)} concepts, {len(found.edges)} edges")
     return study, found, views[0]
 
 

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..class_names import class_words
 from ..conditions import OUTPUT, parse_condition_text
 from ..errors import ConditionError, InputError
 from ..files import check_sample
@@ -305,12 +304,13 @@ def _taken(layout: str, look: dict[str, Any]) -> dict[str, Any]:
 
 
 def _title(study: Study, condition: dict[str, list[Any]], share: float | None) -> str:
+    from ..targets.text import target_words
+
     lines = [f"{name}: {_listed(ids)}" for name, ids in condition.items() if name != OUTPUT]
     if share is not None:
         lines[-1] += f" ({share:+.1%})"
     targets = condition.get(OUTPUT, [])
-    number = targets[0] if len(targets) == 1 else None
-    named = class_words(number, study.classes) if isinstance(number, int) else _listed(targets)
+    named = _listed(targets) if len(targets) != 1 else target_words(targets[0], study.classes)
     return "\n".join(_shortened(line) for line in [*lines, named])
 
 

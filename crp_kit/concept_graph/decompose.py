@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice, pairwise
 from typing import Any, Literal, get_args
 
 import torch
 from tqdm import tqdm
 
-from ..attribution.layer_values import find_layer
+from ..attribution.layer_concepts import layer_concepts
+from ..attribution.layer_values import find_layer, per_sample
 from ..attribution.predicted_class import predicted_class
 from ..checks import is_integer
-from ..concepts import Concept
+from ..concepts import Concept, MixedConcept
 from ..conditions import OUTPUT
 from ..errors import ConditionError, UnreachableLayerError
 from ..propagation.run import Run
@@ -77,6 +78,7 @@ def decompose(samples: Samples, asked: Asked) -> Decomposition:
     """
     run = samples.first()
     start = asked.start or Start(((OUTPUT, _predicted(run, samples.count)),))
+    start = replace(start, stages=tuple((name, _number(run, name, one, asked.concepts)) for name, one in start.stages))
     for (above, _), (name, _) in pairwise(start.stages):
         if find_layer(run, name) not in run.plan.flow.from_start(find_layer(run, above)):
             raise UnreachableLayerError(
@@ -86,6 +88,17 @@ def decompose(samples: Samples, asked: Asked) -> Decomposition:
     task = _Task(samples, asked, start, layers)
     task.run()
     return task.result()
+
+
+def _number(run: Run, layer: str, concept: Any, concepts: Concepts) -> int:
+    """Return the number of a concept, which directions may have by name."""
+    if not isinstance(concept, str):
+        return int(concept)
+    own = layer_concepts(run, [layer], concepts)[layer]
+    if not isinstance(own, MixedConcept):
+        raise ConditionError(f"a {own.noun} of {layer!r} is a whole number; got {concept!r}")
+    shape = per_sample(run.graph, run.recording.value(find_layer(run, layer))).shape[1:]
+    return own.numbers([concept], shape, layer_name=layer)[0]
 
 
 def _predicted(run: Run, samples: int) -> int:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ..conditions import OUTPUT
 from ..errors import CrpKitError, InputError
+from ..targets import Target
+from ..targets.text import target_words
 from .decompose import Decomposition
 from .gathering import LEAST, Gathered, left_over, shown_part
 from .parts import ConceptEdge, ConceptNode, Key, Start
@@ -108,7 +110,9 @@ def as_dot(graph: Decomposition, classes: Mapping[int, str]) -> str:
         named = [node for node in graph.nodes if node.layer == layer]
         lines.append("  { rank=same;")
         for node in named:
-            text = "\n".join([*([] if layer == OUTPUT else [layer]), called(node, classes), f"{node.share:.0%}"])
+            text = "\n".join(
+                [*([] if layer == OUTPUT else [layer]), called(node, classes, graph.start.target), f"{node.share:.0%}"]
+            )
             lines.append(f"    {_quoted(_identifier(node.key))} [label={_quoted(text)}];")
         lines.append("  }")
     for edge in graph.edges:
@@ -133,9 +137,11 @@ def class_names(classes: Classes) -> dict[int, str]:
     return dict(classes if isinstance(classes, Mapping) else enumerate(classes or ()))
 
 
-def called(node: ConceptNode, classes: Mapping[int, str]) -> str:
-    """Return the name of a node: a class by its own name, where one is known."""
-    return classes.get(node.concept, node.name) if node.layer == OUTPUT and not node.title else node.name
+def called(node: ConceptNode, classes: Mapping[int, str], target: Target | str | None) -> str:
+    """Return the name of a node: a class, or those of the target that the graph starts from, by their own names."""
+    if node.layer != OUTPUT:
+        return node.name
+    return target_words(node.concept if target is None else target, classes)
 
 
 def _identifier(key: Key) -> str:
@@ -188,18 +194,20 @@ def as_text(graph: Decomposition, classes: Mapping[int, str], least: float = LEA
             yield f"{indent}└─ {_left(node, shown.at(key))}"
 
     return "\n".join(
-        [head, f"{root.layer} {called(root, classes)}, relevance {root.relevance:.4g}", *below(root.key, "")]
+        [
+            head,
+            f"{root.layer} {called(root, classes, graph.start.target)}, relevance {root.relevance:.4g}",
+            *below(root.key, ""),
+        ]
     )
 
 
 def _of(graph: Decomposition, classes: Mapping[int, str]) -> str:
     layer = graph.start.root[0]
     if layer == OUTPUT:
-        return called(graph.nodes[0], classes)
-    cls, target, text = graph.start.cls, graph.start.target, f"{graph.nodes[0].name} of {layer!r}"
-    if target is not None:
-        return f"{text} for {target}"
-    return text if cls is None else f"{text} for {classes.get(cls, f'class {cls}')}"
+        return called(graph.nodes[0], classes, graph.start.target)
+    text, start = f"{graph.nodes[0].name} of {layer!r}", graph.start.target or graph.start.cls
+    return text if start is None else f"{text} for {target_words(start, classes)}"
 
 
 def _left(node: ConceptNode, gathered: Gathered) -> str:

@@ -134,7 +134,7 @@ class Start:
             If it is neither, or not just one concept, one class, or one of both.
         """
         if isinstance(argument, tuple) and len(argument) == 2 and isinstance(argument[0], str):
-            argument = {argument[0]: argument[1]}
+            argument = {argument[0]: [argument[1]] if isinstance(argument[1], str) else argument[1]}
         if not isinstance(argument, Mapping):
             raise ConditionError(
                 f"start is a layer and a concept, such as ('layer4.1.conv2', 23), or a condition set, such as "
@@ -154,7 +154,8 @@ class Start:
         first = named[0][1][0]
         target = first if isinstance(first, Target) and named[0][0] == OUTPUT else None
         ids = [ids[0] if target is None or name != OUTPUT else target.class_number or 0 for name, ids in named]
-        if not all(map(is_integer, ids)):
+        words = (isinstance(one, str) and name != OUTPUT for one, (name, _) in zip(ids, named, strict=True))
+        if not all(is_integer(one) or is_word for one, is_word in zip(ids, words, strict=True)):
             raise ConditionError(f"a concept of a concept graph is a whole number; got {parsed.as_dict()!r}")
         return cls(tuple((name, concept) for (name, _), concept in zip(named, ids, strict=True)), target)
 

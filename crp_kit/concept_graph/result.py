@@ -9,7 +9,7 @@ from ..drawing import plots, png_of
 from ..errors import InputError
 from ..tables import data_frame
 from .decompose import Decomposition
-from .exports import Classes, as_dict, as_dot, as_networkx, as_text, class_names, from_dict
+from .exports import Classes, as_dict, as_dot, as_networkx, as_text, called, class_names, from_dict
 from .parts import ConceptEdge, ConceptNode, Key
 
 if TYPE_CHECKING:
@@ -142,6 +142,18 @@ class ConceptGraph:
 
     def __hash__(self) -> int:
         return hash(self._found)
+
+    def called(self, node: ConceptNode, *, classes: Classes = None) -> str:
+        """Return what titles call a concept, with the names of classes where they are known.
+
+        Parameters
+        ----------
+        node : ConceptNode
+            The concept.
+        classes : sequence of str or dict, optional
+            Names of the classes; by default those of the study.
+        """
+        return called(node, class_names(classes) or self.classes, self._found.start.target)
 
     def to_json(self) -> dict[str, Any]:
         """Return the graph as a dictionary for ``json.dump``; it says what format and version it has."""

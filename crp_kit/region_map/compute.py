@@ -18,6 +18,7 @@ from ..concepts import Concept
 from ..data.pixels import drawable, picture, stretched
 from ..errors import ConditionError, InputError
 from ..targets import Target
+from ..targets.text import target_words
 from .result import NONE, Floats, RegionMap
 from .segments import Integers, Regions, segment
 
@@ -71,10 +72,11 @@ def region_map(
     order = [int(concept_id) for concept_id in np.argsort(-counted, kind="stable") if counted[concept_id]]
     areas = counted[order] / labels.size
     about = number if isinstance(number, int) else str(number)
-    name = subject.classes[number] if isinstance(number, int) and number < len(subject.classes) else ""
+    words = target_words(number, subject.classes)
+    titles = {concept_id: concept.title(concept_id, len(shares)) for concept_id in order}
     return RegionMap(
         labels, dominant, best.relevance, tuple(order), areas, shares[order], layer, about, signed, below,
-        name,
+        "" if words == f"class {number}" else words, {one: title for one, title in titles.items() if title},
     )  # fmt: skip
 
 

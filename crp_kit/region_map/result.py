@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -59,7 +59,9 @@ class RegionMap:
         What is drawn below, values in [0, 1]: (channel, height, width) or (1, depth, height, width); a signal as it is,
         (channel, time).
     class_name : str
-        What the class is called; empty where no name is known.
+        What the class is called, or the target with the names of its classes; empty where no name is known.
+    titles : dict
+        What concepts are called that have names of their own, such as directions, by concept.
     """
 
     labels: Integers
@@ -73,6 +75,7 @@ class RegionMap:
     signed: bool
     image: torch.Tensor
     class_name: str = ""
+    titles: Mapping[int, str] = field(default_factory=dict)
 
     def __len__(self) -> int:
         """Return the number of regions."""
@@ -197,9 +200,10 @@ class RegionMap:
     def __repr__(self) -> str:
         kind = "largest magnitude of relevance" if self.signed else "highest relevance"
         lines = [
-            f"RegionMap of {self.layer!r} for {self.start}: {len(self)} regions, {kind} in each",
+            f"RegionMap of {self.layer!r} for {self.class_name or self.start}: {len(self)} regions, {kind} in each",
             *(
-                f"  concept {concept:>4}: {area:6.1%} of the {self.noun}, {share:+6.1%} of the layer's relevance"
+                f"  {self.titles.get(concept) or f'concept {concept:>4}'}: {area:6.1%} of the {self.noun}, "
+                f"{share:+6.1%} of the layer's relevance"
                 for concept, area, share in zip(self.concepts, self.areas, self.shares, strict=True)
             ),
         ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -136,8 +136,13 @@ class Target(ABC):
         """Return this target with classes by number, where it was given names."""
         return self
 
-    def words(self, classes: Sequence[str]) -> str:
+    def words(self, classes: Sequence[str] | Mapping[int, str]) -> str:
         """Return what it is for a title: its identity with the names of classes, where they are known.
+
+        Parameters
+        ----------
+        classes : sequence of str or dict
+            Names of all classes, or of some by number.
 
         Examples
         --------
@@ -145,9 +150,11 @@ class Target(ABC):
         >>> Contrast(0, 2).words(["cat", "dog"])
         'contrast:cat,2'
         """
+        known = classes if isinstance(classes, Mapping) else dict(enumerate(classes))
 
         def name(cls: ClassName) -> ClassName:
-            return _Unquoted(classes[cls]) if isinstance(cls, int) and cls < len(classes) and classes[cls] else cls
+            called = known.get(cls) if isinstance(cls, int) else None
+            return _Unquoted(called) if called else cls
 
         return self.numbered(name).identity
 

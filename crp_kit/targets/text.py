@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..errors import InputError
+from ..errors import CrpKitError, InputError
 from .base import ClassName, Target
 from .binary import Binary
 from .boxes import Box
 from .classes import Class, Contrast, Value
 from .regions import Region
 
-__all__ = ["FORMS", "is_target_text", "parse_target"]
+__all__ = ["FORMS", "is_target_text", "parse_target", "target_words"]
 
 FORMS = "class:ID[,ID…], contrast:ID,ID, value:INDEX[,INDEX…], region:ID, box:ID[:RANK] or binary:0"
 
@@ -67,6 +69,35 @@ def parse_target(text: str, *, mask: Any = None) -> Target:
     if kind == "region" and len(classes) == 1:
         return Region(classes[0], mask, **options)
     raise InputError(f"a target is {FORMS}; got {text!r}")
+
+
+def target_words(start: object, classes: Sequence[str] | Mapping[int, str]) -> str:
+    """Return what titles call what relevance starts from, with the names of classes where they are known.
+
+    Parameters
+    ----------
+    start : Target, str or int
+        A target, its identity as files have it, or a class.
+    classes : sequence of str or dict
+        Names of all classes, or of some by number.
+
+    Examples
+    --------
+    >>> target_words("contrast:0,1", ["cat", "dog"]), target_words(1, {1: "dog"}), target_words(2, [])
+    ('contrast:cat,dog', 'dog', 'class 2')
+    """
+    if isinstance(start, Target):
+        return start.words(classes)
+    if isinstance(start, int):
+        known = classes if isinstance(classes, Mapping) else dict(enumerate(classes))
+        return known.get(start) or f"class {start}"
+    text, digest = (str(start), "")
+    if text.startswith("region:") and re.fullmatch(r"[0-9a-f]{8}", text.rpartition(":")[2]):
+        text, digest = text[:-9], text[-9:]  # of its mask
+    try:
+        return parse_target(text).words(classes) + digest if is_target_text(text) else text
+    except CrpKitError:
+        return str(start)
 
 
 def is_target_text(text: object) -> bool:

@@ -18,6 +18,7 @@ from crp_kit.targets import Box, Class, Contrast, Function, Region, Similarity, 
 
 UPPER, LOWER = "layer3.1.conv2", "layer2.1.conv2"
 CONTRAST = Contrast(1, 6)
+IN_WORDS = CONTRAST.words(ShapesDataset.classes)
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +49,11 @@ def test_a_concept_graph_of_a_contrast_has_the_relevance_of_the_contrast(study: 
     read = crp.ConceptGraph.from_json(json.loads(json.dumps(graph.to_json())))
     assert read == graph
     assert graph.start == {"y": [CONTRAST]}
-    assert "ConceptGraph of contrast:1,6" in graph.to_text(classes=study.classes)
+    assert f"ConceptGraph of {IN_WORDS}" in graph.to_text()
+    assert "ConceptGraph of contrast:one,6" in read.to_text(classes={1: "one"})
+    assert IN_WORDS in graph.to_dot()
+    assert graph.called(graph.root) == study(image, {"y": CONTRAST}).titles()[0] == IN_WORDS
+    assert read.called(graph.root, classes=study.classes) == IN_WORDS
     heatmaps = study.node_heatmaps(read, image)
     torch.testing.assert_close(heatmaps[graph.root.key], study(image, {"y": CONTRAST}).heatmap[0])
 
@@ -59,7 +64,7 @@ def test_a_concept_is_decomposed_as_far_as_it_serves_a_target(study: crp.Study) 
     below = by_channel(study, image, {UPPER: [3], "y": CONTRAST}, LOWER)
     for edge in graph.children(graph.root):
         assert edge.relevance == pytest.approx(float(below[edge.target[1]]), rel=1e-6)
-    assert "for contrast:1,6" in repr(graph)
+    assert f"for {IN_WORDS}" in repr(graph)
 
 
 def test_a_start_of_a_function_is_kept_by_its_name(study: crp.Study) -> None:
@@ -101,7 +106,8 @@ def test_a_region_map_of_a_target_compares_heatmaps_of_the_target(study: crp.Stu
     sums = torch.stack([maps[:, regions.labels == region].sum(1) for region in range(4)], 1)
     for region, (concept, relevance) in enumerate(zip(regions.dominant, regions.relevance, strict=True)):
         assert relevance == pytest.approx(float(sums[ids.index(concept), region]), rel=1e-6)
-    assert "for contrast:1,6" in repr(regions)
+    assert f"for {IN_WORDS}" in repr(regions)
+    assert regions.class_name == IN_WORDS
     assert regions.plot().axes
     with pytest.raises(InputError, match="cls=3 and the target contrast:1,6 are two starts"):
         study.region_map(image, UPPER, cls=3, target=CONTRAST)

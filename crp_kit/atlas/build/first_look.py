@@ -70,7 +70,7 @@ def check_names(layers: Sequence[LayerInfo], identifiers: Sequence[str], classes
                     f"{what} is called {text!r:.200}: a file holds no control characters, line breaks or text that is "
                     f"not UTF-8; call it another name"
                 )
-    for what, names in (("sample", identifiers), ("class", classes)):
+    for what, names in (("sample", identifiers), ("class", classes), *(("concept", layer.titles) for layer in layers)):
         longest = max(range(len(names)), key=lambda number: len(names[number]), default=None)
         if longest is not None and len(names[longest].encode()) > _LONGEST:
             raise InputError(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,7 +13,19 @@ from ..file.attribute_columns import AttributeColumn, add_attributes
 from ..file.digests import add_digests
 from ..file.file_tree import Tree, array_spec, checksum, encoded, text_digest
 from ..file.hdf5_reader import H5File
-from ..file.header import ENCODING, MODES, VERSION, Array, Header, Integers, LayerInfo, Mode, Progress, layer_path
+from ..file.header import (
+    ENCODING,
+    MODES,
+    VERSION,
+    Array,
+    Header,
+    Integers,
+    LayerInfo,
+    Mode,
+    Progress,
+    layer_path,
+    titles_path,
+)
 from ..file.reader import has_seen, has_statistics, read_failures, read_seen
 from ..file.stored_mode import StoredMode
 from ..statistics.base import Allocate, Read, Statistic, in_memory
@@ -207,9 +219,7 @@ class PassState:
             strings["/skipped/reason"] = tuple(self.failures[one] for one in samples)
         for path, values in strings.items():
             if values is not None:
-                tree.arrays[path] = array_spec(encoded(values))
-                group, _, name = path.rpartition("/")
-                tree.groups[group][f"{name}_sha256"] = text_digest(values)
+                self._strings(tree, path, values)
         add_attributes(tree, self.attributes)
         self._layers(tree, complete)
         if not complete:
@@ -222,6 +232,12 @@ class PassState:
     def _group(tree: Tree, path: str, suffix: str, attributes: Mapping[str, Any] | None = None) -> None:
         encoding = {"encoding-type": f"{ENCODING}{suffix}", "encoding-version": VERSION}
         tree.groups[path] = {**encoding, **(attributes or {})}
+
+    @staticmethod
+    def _strings(tree: Tree, path: str, values: Sequence[str]) -> None:
+        tree.arrays[path] = array_spec(encoded(values))
+        group, _, name = path.rpartition("/")
+        tree.groups[group][f"{name}_sha256"] = text_digest(values)
 
     def _exact(self, tree: Tree, base: str, statistics: Iterable[Statistic]) -> None:
         """Add what a merge needs beyond the statistics themselves."""
@@ -236,6 +252,8 @@ class PassState:
         empty = not complete and self.progress.done == self.progress.first
         for number, info in enumerate(self.layers):
             self._group(tree, layer_path(number), "-layer", info.attributes())
+            if info.titles:
+                self._strings(tree, titles_path(number), info.titles)
             for mode in MODES:
                 base, state = layer_path(number, mode), self._modes[info.name, mode]
                 self._group(tree, base, f"-{mode}")

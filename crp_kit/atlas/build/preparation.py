@@ -241,7 +241,10 @@ def _layer_info(run: Run, name: str, collector: Collector) -> LayerInfo:
     behind_name = "" if behind is None else run.graph.label(behind)
     # A dictionary has codes of its own, behind its own activation function.
     signed = not activated and behind is None and not isinstance(concept, DictionaryConcept)
-    return LayerInfo(name, concept.identity, int(count), tuple(value.shape[1:]), behind_name, signed)
+    titles = tuple(concept.title(number, count) for number in range(count))
+    shape = tuple(value.shape[1:])
+    own = titles if any(titles) else ()
+    return LayerInfo(name, concept.identity, int(count), shape, behind_name, signed, own)
 
 
 def _model_names(subject: Subject, origin: Origin, count: int) -> tuple[str, ...]:

@@ -31,6 +31,7 @@ __all__ = [
     "Progress",
     "digests_text",
     "layer_path",
+    "titles_path",
 ]
 
 ENCODING, VERSION = "crp-kit-atlas", "1"
@@ -248,6 +249,9 @@ class LayerInfo:
         The node behind the activation function that follows; empty if none does, and in files of older versions.
     signed : bool
         Whether values may be negative and no activation function follows; False in files of older versions.
+    titles : tuple of str
+        What concepts are called that have names of their own, such as directions, and empty texts for the others; empty
+        if none has, and in files of older versions.
     """
 
     name: str
@@ -256,6 +260,7 @@ class LayerInfo:
     output_shape: tuple[int, ...]
     behind: str = field(default="", compare=False)
     signed: bool = field(default=False, compare=False)
+    titles: tuple[str, ...] = field(default=(), compare=False)
 
     def attributes(self) -> Attributes:
         values: Attributes = {
@@ -317,3 +322,8 @@ class Progress:
 def layer_path(number: int, mode: Mode | None = None) -> str:
     """Return the path of a layer's group, or of one of its two halves."""
     return f"/layers/{number}" if mode is None else f"/layers/{number}/{mode}"
+
+
+def titles_path(number: int) -> str:
+    """Return the path of the names that a layer's concepts have of their own."""
+    return f"{layer_path(number)}/title"

@@ -26,14 +26,15 @@ def names_path(file: AtlasFile) -> Path:
 
 
 def read_names(file: AtlasFile, layer: str) -> dict[int, str]:
-    """Return the names of a layer's concepts, by number; empty where none were saved.
+    """Return the names of a layer's concepts, by number: those that were saved, else those that they have of their own.
 
     Raises
     ------
     AtlasError
         If the file is damaged, too large, or belongs to another atlas.
     """
-    return _layers(file).get(layer, {})
+    titles = next((info.titles for _, info in file._infos.values() if info.name == layer), ())
+    return {concept: title for concept, title in enumerate(titles) if title} | _layers(file).get(layer, {})
 
 
 def write_names(file: AtlasFile, layer: str, names: Mapping[int, str], *, overwrite: bool = False) -> Path:

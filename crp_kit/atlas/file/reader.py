@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from .digests import DIGESTS, has_digests
 from .expected_groups import expected_groups
 from .file_tree import checksum
 from .hdf5_reader import H5File
-from .header import ENCODING, MODES, VERSION, Header, Integers, LayerInfo, Progress, layer_path
+from .header import ENCODING, MODES, VERSION, Header, Integers, LayerInfo, Progress, layer_path, titles_path
 from .plausible import check_header, check_layer_names, check_progress, layer_of
 from .sample_arrays import sample_arrays
 
@@ -92,6 +93,8 @@ def _check_arrays(file: H5File, header: Header, layers: tuple[LayerInfo, ...]) -
         if not array.optional or file.has(array.path):
             check_array(file, array.path, array.shape(header, rows), np.dtype(array.dtype).kind)
     seen = len(read_seen(file))
+    for number, info in enumerate(layers):
+        check_strings(file, titles_path(number), info.n_concepts)
     for number, info in enumerate(layers if has_statistics(file) else ()):
         for mode in MODES:
             base = layer_path(number, mode)
@@ -126,9 +129,15 @@ def read_layers(file: H5File) -> tuple[LayerInfo, ...]:
         names = file.names("/layers")
         if sorted(names) != sorted(map(str, range(len(names)))):
             raise AtlasError("its layers are not numbered from 0 on")
-        layers = tuple(layer_of(file.attributes(layer_path(number))) for number in range(len(names)))
+        layers = tuple(_layer(file, number) for number in range(len(names)))
         check_layer_names(layers)
         return layers
+
+
+def _layer(file: H5File, number: int) -> LayerInfo:
+    path = titles_path(number)
+    info = layer_of(file.attributes(layer_path(number)))
+    return replace(info, titles=file.strings(path)) if file.has(path) else info
 
 
 def read_progress(file: H5File) -> Progress:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from ...errors import AtlasError, CrpKitError
 from ...targets import Target, parse_target, target_by_class
 from ...targets.by_class import ByClass
+from ...targets.text import target_words
 from ..file.atlas_file import AtlasFile
 
 __all__ = ["own_target", "start_words", "starts_by_class"]
@@ -44,5 +45,5 @@ def start_words(atlas: AtlasFile) -> str:
     try:
         target = own_target(atlas)
     except AtlasError:
-        return atlas.header.target
+        return target_words(atlas.header.target, atlas.classes)
     return "" if target is None else target.words(atlas.classes)

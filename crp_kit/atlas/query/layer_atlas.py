@@ -74,7 +74,7 @@ class LayerAtlas:
 
     @property
     def names(self) -> Mapping[int, str]:
-        """Names of concepts that were saved beside the atlas, by concept; empty where there are none.
+        """Names of concepts, by concept: saved beside the atlas, or their own, as directions have; empty without any.
 
         Raises
         ------

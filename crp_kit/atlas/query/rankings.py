@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from ...result_table import Column, Table, not_a_column
+from .concept_names import with_names
 
 __all__ = ["ClassRanking", "ConceptRanking", "ConceptStatistics", "SampleRanking"]
 
@@ -76,11 +78,17 @@ class ConceptRanking(Table):
     concept : numpy.ndarray
     mean, std : numpy.ndarray
         Of the score over the samples of the class.
+    names : dict
+        Names of concepts, which are printed; no column.
     """
 
     concept: Column
     mean: Column
     std: Column
+    names: Mapping[int, str] = field(default_factory=dict, metadata=not_a_column)
+
+    def shown_columns(self) -> dict[str, Column]:
+        return with_names(self.columns(), self.names)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -91,6 +99,8 @@ class ConceptStatistics(Table):
     ----------
     concept : numpy.ndarray
     mean, std, min, max : numpy.ndarray
+    names : dict
+        Names of concepts, which are printed; no column.
     """
 
     concept: Column
@@ -98,3 +108,7 @@ class ConceptStatistics(Table):
     std: Column
     min: Column
     max: Column
+    names: Mapping[int, str] = field(default_factory=dict, metadata=not_a_column)
+
+    def shown_columns(self) -> dict[str, Column]:
+        return with_names(self.columns(), self.names)

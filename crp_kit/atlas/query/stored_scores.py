@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import numpy as np
@@ -18,6 +19,7 @@ from ..file.single_precision import SinglePrecision
 from ..statistics.rankings import ClassTop
 from ..statistics.table import statistic_named, statistics_in
 from .atlas_start import start_words
+from .concept_names import known_names
 from .rankings import ClassRanking, ConceptRanking, ConceptStatistics, SampleRanking
 
 __all__ = ["StoredScores"]
@@ -199,7 +201,7 @@ class StoredScores:
         if not moments.count[0]:
             raise AtlasError(f"the atlas has no sample of the class {self.file.classes[number]!r} ({number})")
         order = _best(moments.mean[0], k)
-        return ConceptRanking(order, moments.mean[0][order], moments.std[0][order])
+        return ConceptRanking(order, moments.mean[0][order], moments.std[0][order], self._names)
 
     def statistics(self, cls: int | str | None = None) -> ConceptStatistics:
         """Return mean, std, min and max of every concept, over the whole dataset or one class.
@@ -214,7 +216,11 @@ class StoredScores:
             self.file.check_classes("moments of a class")
             moments = self._of_class(self.file.class_number(cls))
         values = {name: getattr(moments, name)[0] for name in MOMENTS}
-        return ConceptStatistics(np.arange(self.n_concepts), **values)
+        return ConceptStatistics(np.arange(self.n_concepts), **values, names=self._names)
+
+    @property
+    def _names(self) -> Mapping[int, str]:
+        return known_names(self.file, self.layer)
 
     @property
     def matrix(self) -> Any:

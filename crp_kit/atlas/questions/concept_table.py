@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import numpy as np
-
-from ...errors import AtlasError
-from ...printable import printable
 from ...result_table import Column, Table
-from ..file.names import read_names
+from ..query.concept_names import known_names, with_names
 from ..query.rankings import SampleRanking
 from ..query.stored_scores import StoredScores
 
@@ -17,7 +13,7 @@ __all__ = ["ClassConceptRows", "ConceptRows"]
 class ConceptRows(Table):
     """A table with a concept in each row, and the layer that was asked.
 
-    Where names of the layer's concepts are kept beside the atlas, they are printed beside the numbers; the columns of
+    Where names of the layer's concepts are known, they are printed beside the numbers; the columns of
     the table itself stay what they are.
     """
 
@@ -25,21 +21,7 @@ class ConceptRows(Table):
     scores: StoredScores
 
     def shown_columns(self) -> dict[str, Column]:
-        columns = self.columns()
-        names = {} if "name" in columns else self._names()
-        if not names:
-            return columns
-        words = np.array([printable(names.get(concept, "")) for concept in self.concept.tolist()], object)
-        behind = list(columns).index("concept") + 1
-        items = list(columns.items())
-        return dict([*items[:behind], ("name", words), *items[behind:]])
-
-    def _names(self) -> dict[int, str]:
-        """Return the names of the layer's concepts; of a file that cannot be used none, since a table always prints."""
-        try:
-            return read_names(self.scores.file, self.scores.layer)
-        except AtlasError:
-            return {}
+        return with_names(self.columns(), known_names(self.scores.file, self.scores.layer))
 
     def references(self, row: int, k: int = 8) -> SampleRanking:
         """Return the samples in which the concept of a row is strongest.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -40,15 +40,15 @@ class Boxes:
     shown : Shown
     pictures : dict
         By layer and concept, (height, width, 3) each.
-    classes : dict
-        Names of classes by number.
+    called : callable
+        Returns the words for a concept.
     names : dict
         Names of concepts by layer and concept.
     """
 
     shown: Shown
     pictures: Mapping[tuple[str, int], Sequence[Any]]
-    classes: Mapping[int, str]
+    called: Callable[[ConceptNode], str]
     names: Mapping[tuple[str, int], str]
 
     def width(self, node: ConceptNode) -> float:
@@ -72,11 +72,9 @@ class Boxes:
         return [*lines, *self.left_over(node)]
 
     def name(self, node: ConceptNode) -> str:
-        """Return what a node is called: a class by its own name, and a concept with its name, where one is known."""
-        if node.kind == "class":
-            return self.classes.get(node.concept) or node.name
-        called = self.names.get(node.key)
-        return f"{node.name}: {called}" if called else node.name
+        """Return what a node is called, and the name of its concept where one is known that does not say so."""
+        words, name = self.called(node), self.names.get(node.key)
+        return f"{words}: {name}" if name and name != words else words
 
     def left_over(self, node: ConceptNode) -> list[str]:
         """Return the words on the relevance of a decomposed concept that no shown concept gets."""

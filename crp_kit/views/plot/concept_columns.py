@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from matplotlib.patches import PathPatch
 from matplotlib.path import Path
 
 from ...concept_graph.gathering import shown_part
+from ...targets.text import target_words
 from ..image import colours
 from .columns import Columns, arrange
 from .concept_boxes import GREY, Boxes
@@ -64,7 +66,8 @@ class ConceptColumns:
         note: Sequence[str],
     ) -> None:
         self.shown = shown_part(graph.nodes, graph.edges, least)
-        self.graph, self.classes, self.boxes = graph, words[0], Boxes(self.shown, pictures, *words)
+        self.graph, self.classes = graph, words[0]
+        self.boxes = Boxes(self.shown, pictures, partial(graph.called, classes=words[0]), words[1])
         self.note = note
         largest = max((abs(edge.share) for edge in self.shown.edges), default=1.0)
         self.full = next((share for share in _FULL if share >= largest), _FULL[-1])
@@ -127,12 +130,10 @@ class ConceptColumns:
 
     def _heading(self) -> str:
         """Return what the graph decomposes: a class, or a concept of a layer."""
-        root, target = self.graph.root, self.graph.start.get("y")
-        text = self.classes.get(root.concept, root.name) if root.kind == "class" else f"{root.layer}, {root.name}"
-        text = root.title or text
-        if root.kind not in ("class", "target") and target:
-            first = target[0]
-            text += f", for {self.classes.get(first, f'class {first}') if isinstance(first, int) else first}"
+        root, start = self.graph.root, self.graph.start.get("y")
+        text = self.graph.called(root, classes=self.classes)
+        if root.layer != "y":
+            text = f"{root.layer}, {text}" + (f", for {target_words(start[0], self.classes)}" if start else "")
         return text + (f"; means of {self.graph.samples} samples" if self.graph.samples > 1 else "")
 
     def draw(self, ax: Axes) -> None:

@@ -154,7 +154,7 @@ def legend_entries(view: RegionView, most: int) -> list[LegendEntry]:
     entries = [
         LegendEntry(
             colour,
-            f"concept {concept}",
+            view.called(concept),
             f"{area:.0%} of the {noun}\n{share:+.1%} of the relevance",
             view.references.get(concept, ()),
         )

@@ -40,6 +40,11 @@ class RegionView:
     shares: Sequence[float] | npt.NDArray[Any]
     references: Mapping[int, Sequence[ReferencePicture]] = field(default_factory=dict)
     percentile: float = PERCENTILE
+    titles: Mapping[int, str] = field(default_factory=dict)
+
+    def called(self, concept: int) -> str:
+        """Return what titles call a concept."""
+        return self.titles.get(concept) or f"concept {concept}"
 
 
 def region_view(
@@ -62,4 +67,5 @@ def region_view(
         shares=region_map.shares,
         references=references or {},
         percentile=percentile,
+        titles=region_map.titles,
     )

@@ -83,7 +83,7 @@ class ReportContext:
 
     @cached_property
     def names(self) -> Mapping[str, Mapping[int, str]]:
-        """Names of concepts that are kept beside the atlas, by layer."""
+        """Names of concepts, by layer."""
         return {layer: self.atlas[layer].names for layer in self.chosen}
 
     @cached_property

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ...atlas.file.activation_notes import activation_note
+from ...targets.text import target_words
 from ..image import colour_table
 from ..look import Look
 from .class_page import CLASSES_PER_FILE
@@ -76,7 +77,7 @@ def about(report: ReportContext) -> dict[str, Any]:
         "cover": SpriteSheet.measures(COVER),
         "share": atlas.header.abs_norm,
         "start": _start(source),
-        "target": None if atlas.has_classes else atlas.header.target,
+        "target": None if atlas.has_classes else target_words(atlas.header.target, atlas.classes),
         "field": source.receptive_field,
         "look": _look(source.look),
         "similar": next(iter(report.facts.values())).similarity_of,
@@ -90,7 +91,9 @@ def _start(source: SampleSource) -> str:
     """Return what the heatmaps of concepts start from, in words."""
     if source.atlas.has_classes or source.conditioned_on == "layer":
         return _START[source.conditioned_on]
-    return "the predicted class" if source.conditioned_on == "prediction" else source.atlas.header.target
+    if source.conditioned_on == "prediction":
+        return "the predicted class"
+    return target_words(source.atlas.header.target, source.atlas.classes)
 
 
 def overview_data(report: ReportContext) -> Iterator[tuple[str, Any]]:
