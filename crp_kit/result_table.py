@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,7 @@ from .tables import data_frame, html_table, more_rows, text_table
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["Column", "Table", "column_named", "not_a_column"]
+__all__ = ["Column", "Framed", "Table", "column_named", "not_a_column"]
 
 _SHOWN = 20
 
@@ -30,8 +31,26 @@ def column_named(name: str) -> dict[str, Any]:
     return {"name": name}
 
 
+class Framed(ABC):
+    """A result that becomes a data frame, whose rows its class describes."""
+
+    @abstractmethod
+    def _framed(self) -> Any:
+        """Return columns by name, or a dictionary for each row."""
+
+    def to_frame(self) -> Any:
+        """Return a data frame.
+
+        Raises
+        ------
+        CrpKitError
+            If pandas is not installed.
+        """
+        return data_frame(self._framed())
+
+
 @dataclass(frozen=True, eq=False, repr=False)
-class Table:
+class Table(Framed):
     """Columns of one length. Subclasses are dataclasses whose fields are the columns, those of `not_a_column` apart."""
 
     @property
@@ -69,15 +88,8 @@ class Table:
             array[name] = column
         return array
 
-    def to_frame(self) -> Any:
-        """Return a data frame.
-
-        Raises
-        ------
-        CrpKitError
-            If pandas is not installed.
-        """
-        return data_frame(self.columns())
+    def _framed(self) -> dict[str, Column]:
+        return self.columns()
 
     def sorted(self, by: str, k: int | None = None) -> Self:
         """Return the first `k` rows, those with the highest values of a column first, texts in reversed alphabet.

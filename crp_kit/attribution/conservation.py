@@ -11,7 +11,8 @@ from ..drawing import plots
 from ..graph.graph import Graph
 from ..graph.operations import Kind
 from ..propagation.relevance_balance import RelevanceBalance
-from ..tables import data_frame, html_table, text_table
+from ..result_table import Framed
+from ..tables import html_table, text_table
 
 if TYPE_CHECKING:
     from ..drawing import Figure
@@ -169,12 +170,13 @@ _HEADS = ("node", "rule", "arrived", *SINKS, "remaining", "lowest", "highest")
 
 
 @dataclass(frozen=True, repr=False)
-class ConservationReport:
+class ConservationReport(Framed):
     """The relevance balance of an attribution, row by row. In `Attribution.conservation` after ``diagnose=True``.
 
     For every row, relevance at the start is the sum of the relevance at the input and of what biases and constants,
     stabilizers, masks, excluded paths, and rules that do not conserve absorbed. The parts of biases and stabilizers are
     computed from the rules' own formulas, not from what is missing, so ``other`` shows whatever they do not explain.
+    Its data frame has a line for each row and node, relevance in the unit of the start.
 
     Parameters
     ----------
@@ -218,15 +220,8 @@ class ConservationReport:
             for node in row.nodes
         ]
 
-    def to_frame(self) -> Any:
-        """Return a data frame with a line for each row and node, relevance in the unit of the start.
-
-        Raises
-        ------
-        CrpKitError
-            If pandas is not installed.
-        """
-        return data_frame(self.as_dicts())
+    def _framed(self) -> list[dict[str, Any]]:
+        return self.as_dicts()
 
     def plot(self, row: int = 0, **options: Any) -> Figure:
         """Return a matplotlib Figure of one row: what remains and what was absorbed, over the depth of the graph.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..drawing import plots, png_of
 from ..errors import InputError
-from ..tables import data_frame
+from ..result_table import Framed
 from .decompose import Decomposition
 from .exports import Classes, as_dict, as_dot, as_networkx, as_text, called, class_names, from_dict
 from .parts import ConceptEdge, ConceptNode, Key
@@ -21,10 +21,11 @@ if TYPE_CHECKING:
 __all__ = ["ConceptGraph"]
 
 
-class ConceptGraph:
+class ConceptGraph(Framed):
     """A class or a concept of one sample, or of several, decomposed into the concepts of the layers before it.
 
-    Made by `crp_kit.Study.concept_graph`, or read by `from_json`.
+    Made by `crp_kit.Study.concept_graph`, or read by `from_json`. Its data frame has a row for each edge: layer and
+    concept of source and target, relevance, share.
 
     Parameters
     ----------
@@ -189,21 +190,11 @@ class ConceptGraph:
         """
         return as_networkx(self._found)
 
-    def to_frame(self) -> Any:
-        """Return a data frame with a row for each edge: layer and concept of source and target, relevance, share.
-
-        Raises
-        ------
-        CrpKitError
-            If pandas is not installed.
-        """
+    def _framed(self) -> dict[str, list[Any]]:
         ends = ("source_layer", "source_concept", "target_layer", "target_concept")
+        keys = {name: [(*edge.source, *edge.target)[place] for edge in self.edges] for place, name in enumerate(ends)}
         values = ("relevance", "share", "share_std", "n")
-        rows = [
-            dict(zip(ends, (*edge.source, *edge.target), strict=True)) | {name: getattr(edge, name) for name in values}
-            for edge in self.edges
-        ]
-        return data_frame(rows, columns=[*ends, *values])
+        return keys | {name: [getattr(edge, name) for edge in self.edges] for name in values}
 
     def to_dot(self, *, classes: Classes = None) -> str:
         """Return the graph in Graphviz's language: ``dot -Tsvg`` draws it.

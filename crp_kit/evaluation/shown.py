@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..drawing import png_of
-from ..result_table import Table
+from ..result_table import Framed, Table
 
 if TYPE_CHECKING:
     from ..drawing import Figure
@@ -15,8 +15,11 @@ if TYPE_CHECKING:
 __all__ = ["ShownResult"]
 
 
-class ShownResult(ABC):
-    """A result with settings in words, a table and a figure: the text has the first two, a notebook shows the third."""
+class ShownResult(Framed):
+    """A result with settings in words, a table and a figure: the text has the first two, a notebook shows the third.
+
+    Its data frame is the table.
+    """
 
     settings: Mapping[str, str]
 
@@ -39,15 +42,8 @@ class ShownResult(ABC):
     def plot(self) -> Figure:
         """Return a figure."""
 
-    def to_frame(self) -> Any:
-        """Return the table as a data frame.
-
-        Raises
-        ------
-        CrpKitError
-            If pandas is not installed.
-        """
-        return self.table.to_frame()
+    def _framed(self) -> Any:
+        return self.table.columns()
 
     def __repr__(self) -> str:
         settings = ", ".join(f"{name} {value}" for name, value in self.settings.items())

@@ -20,11 +20,12 @@ from ..propagation.engine import Engine
 from ..propagation.own_steps import GateStep
 from ..propagation.run import Run
 from ..propagation.step_choice import BatchNormRule
+from ..result_table import Framed
 from ..rules.maps.base import RuleMap
 from ..rules.module_stand_ins import shown_module
 from ..rules.plain_gradient import plain_gradients
 from ..rules.presets import Composite
-from ..tables import data_frame, html_table
+from ..tables import html_table
 from .layers import attribution_of
 
 __all__ = ["Finding", "ModelCheck", "check_model"]
@@ -65,8 +66,8 @@ class Finding:
 
 
 @dataclass(frozen=True, repr=False)
-class ModelCheck:
-    """The findings about a model. Made by `check_model`.
+class ModelCheck(Framed):
+    """The findings about a model. Made by `check_model`. Its data frame has a row for each finding.
 
     Parameters
     ----------
@@ -94,15 +95,8 @@ class ModelCheck:
         """Return the findings as dictionaries of strings and lists."""
         return [{**asdict(finding), "nodes": list(finding.nodes)} for finding in self.findings]
 
-    def to_frame(self) -> Any:
-        """Return a data frame with a row for each finding.
-
-        Raises
-        ------
-        CrpKitError
-            If pandas is not installed.
-        """
-        return data_frame(self.as_dicts())
+    def _framed(self) -> list[dict[str, Any]]:
+        return self.as_dicts()
 
     def __repr__(self) -> str:
         return "\n".join([self._summary(), *map(str, self.findings)])

@@ -14,9 +14,10 @@ from ..errors import ConditionError
 from ..graph.graph import Graph, Node, Ref
 from ..propagation.plan_description import step_description
 from ..propagation.run import Run
+from ..result_table import Framed
 from ..rules.maps.layer_index import Layers
 from ..rules.presets import Composite
-from ..tables import Tone, data_frame, html_table, text_table
+from ..tables import Tone, html_table, text_table
 from .layers import attribution_of
 
 __all__ = ["RuleRow", "RuleTable", "rule_table"]
@@ -74,8 +75,10 @@ class RuleRow:
 
 
 @dataclass(frozen=True, repr=False)
-class RuleTable:
+class RuleTable(Framed):
     """The rule of each node of a recorded graph, in execution order. Made by `rule_table`.
+
+    Its data frame has a row for each node.
 
     Parameters
     ----------
@@ -106,15 +109,8 @@ class RuleTable:
         """Return the rows as dictionaries of numbers, strings and lists."""
         return [{**asdict(row), "shape": list(row.shape)} for row in self.rows]
 
-    def to_frame(self) -> Any:
-        """Return a data frame with a row for each node.
-
-        Raises
-        ------
-        CrpKitError
-            If pandas is not installed.
-        """
-        return data_frame(self.as_dicts())
+    def _framed(self) -> list[dict[str, Any]]:
+        return self.as_dicts()
 
     def __repr__(self) -> str:
         lines = text_table(_narrowed([_HEADS, *(row.cells(relative=True) for row in self.rows)], _WIDTH))

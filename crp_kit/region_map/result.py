@@ -12,7 +12,7 @@ import torch
 
 from ..drawing import plots, png_of
 from ..errors import InputError
-from ..tables import data_frame
+from ..result_table import Framed
 from .segments import Integers
 
 if TYPE_CHECKING:
@@ -31,8 +31,10 @@ _LISTED = 10
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class RegionMap:
+class RegionMap(Framed):
     """Which concept of a layer is the most relevant one in each region of an image, a signal or a volume.
+
+    Its data frame has a row for each concept that dominates somewhere.
 
     Parameters
     ----------
@@ -142,15 +144,8 @@ class RegionMap:
             "none": float((self.concept_map == NONE).mean()),
         }
 
-    def to_frame(self) -> Any:
-        """Return a data frame with a row for each concept that dominates somewhere.
-
-        Raises
-        ------
-        CrpKitError
-            If pandas is not installed.
-        """
-        return data_frame(self.as_dict()["concepts"])
+    def _framed(self) -> Any:
+        return self.as_dict()["concepts"]
 
     def plot(
         self,

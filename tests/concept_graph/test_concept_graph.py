@@ -373,7 +373,7 @@ class TestMistakes:
             ({"start": {"y": [1, 2]}}, ConditionError, "decomposes one concept; start names 2 of 'y'"),
             ({"start": {"a": [1], "b": [2]}}, ConditionError, "one concept, one class, or one concept and one class"),
             ({"start": 3}, ConditionError, "start is a layer and a concept, such as"),
-            ({"start": ("layer3.1.conv2", "x")}, ConditionError, "an id or a list of ids"),
+            ({"start": ("layer3.1.conv2", "x")}, ConditionError, "a whole number; got 'x'"),
             ({"width": ()}, ConditionError, "width is the number of children at each level"),
             ({"width": (3, 0)}, ConditionError, "each at least 1; got (3, 0)"),
             ({"min_share": -0.1}, ConditionError, "min_share is a share of at least 0; got -0.1"),

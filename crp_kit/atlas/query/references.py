@@ -13,7 +13,7 @@ from ...attribution.subject import Subject
 from ...drawing import plots, png_of
 from ...errors import InputError
 from ...printable import printable
-from ...tables import data_frame
+from ...result_table import Framed
 from ...targets import Target
 from ..file.header import Mode
 from .layer_atlas import LayerAtlas
@@ -40,8 +40,10 @@ _START: Mapping[str, str] = {
 
 
 @dataclass(frozen=True, eq=False)
-class References:
+class References(Framed):
     """The samples in which a concept is strongest, with their conditional heatmaps, best first.
+
+    Its data frame has a row for each sample: the columns of the ranking, name and label.
 
     Parameters
     ----------
@@ -137,15 +139,8 @@ class References:
             " through the strongest neuron" if self.boxes is not None else ""
         )
 
-    def to_frame(self) -> Any:
-        """Return a data frame with a row for each sample: the columns of the ranking, name and label.
-
-        Raises
-        ------
-        CrpKitError
-            If pandas is not installed.
-        """
-        return data_frame({**self.table.columns(), "name": self.names, "label": self.labels})
+    def _framed(self) -> dict[str, Any]:
+        return {**self.table.columns(), "name": self.names, "label": self.labels}
 
     def plot(self, **options: Any) -> Figure:
         """Return a matplotlib Figure; options as in `crp_kit.views.plot.references`.
