@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import configparser
+import re
 import subprocess
 import sys
 import tarfile
@@ -20,9 +21,9 @@ ROOT = Path(__file__).parents[1]
 BUILD = ROOT / "scripts" / "build"
 
 
-def built(folder: Path) -> dict[str, bytes]:
+def built(folder: Path, *options: str) -> dict[str, bytes]:
     """Return the archives by name."""
-    subprocess.run([sys.executable, BUILD, "-o", folder], check=True, capture_output=True)
+    subprocess.run([sys.executable, BUILD, "-o", folder, *options], check=True, capture_output=True)
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
@@ -45,6 +46,24 @@ def test_two_builds_have_the_same_bytes_and_all_that_the_package_needs(tmp_path:
         assert fields[name], name
     assert fields["License"] or fields["License-Expression"]
     assert fields.get_payload() == (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.slow
+def test_a_package_index_can_follow_every_link_and_show_every_picture_of_the_readme(tmp_path: Path) -> None:
+    built(tmp_path, "--links", "https://example.org/v1/")
+    with zipfile.ZipFile(next(tmp_path.glob("*.whl"))) as archive:
+        metadata = archive.read(next(name for name in archive.namelist() if name.endswith("METADATA"))).decode()
+    shown = message_from_string(metadata).get_payload()
+    targets = re.findall(r"\]\(([^)]+)\)", (ROOT / "README.md").read_text(encoding="utf-8"))
+    relative = [target for target in targets if not target.startswith("https:")]
+    assert relative
+    for target in relative:
+        raw = "?raw=true" if target.endswith(".png") else ""
+        assert f"](https://example.org/v1/{target}{raw})" in shown
+        assert (ROOT / target).is_file()
+    assert sorted(target for target in targets if target not in relative) == sorted(
+        target for target in re.findall(r"\]\(([^)]+)\)", shown) if "example.org" not in target
+    )
 
 
 def test_versions_agree() -> None:
