@@ -15,14 +15,19 @@ Integers = npt.NDArray[np.int64]
 _OPTIMAL = 1000
 """Up to this many concepts, neighbours in the order of the dendrogram are as similar as they can be."""
 
+_FEWEST = 2
+"""Concepts that a tree joins."""
+
 
 def average_linkage(similarity: Floats) -> Floats:
     """Return scipy's linkage of concepts by average linkage on 1 - similarity: (concept - 1, 4).
 
-    A similarity that is NaN counts as 0.
+    A similarity that is NaN counts as 0. The tree of a single concept has no rows, which scipy knows nothing of.
     """
     from scipy.cluster.hierarchy import linkage
 
+    if len(similarity) < _FEWEST:
+        return np.zeros((0, 4))
     return np.asarray(linkage(_distances(similarity), "average"))
 
 
@@ -30,7 +35,7 @@ def cut_by_number(tree: Floats, clusters: int) -> Integers:
     """Return the cluster of each concept where the tree has so many branches, or fewer where heights are equal."""
     from scipy.cluster.hierarchy import fcluster
 
-    return _by_size(fcluster(tree, clusters, "maxclust"))
+    return _by_size(fcluster(tree, clusters, "maxclust")) if len(tree) else np.zeros(1, np.int64)
 
 
 def cut_by_similarity(tree: Floats, threshold: float) -> Integers:
@@ -38,7 +43,7 @@ def cut_by_similarity(tree: Floats, threshold: float) -> Integers:
     from scipy.cluster.hierarchy import fcluster
 
     # The heights are 1 - similarity, rounded: a pair at the threshold itself is joined.
-    return _by_size(fcluster(tree, 1 - threshold + 1e-12, "distance"))
+    return _by_size(fcluster(tree, 1 - threshold + 1e-12, "distance")) if len(tree) else np.zeros(1, np.int64)
 
 
 def leaf_order(tree: Floats, similarity: Floats) -> Integers:
@@ -52,6 +57,8 @@ def leaf_order(tree: Floats, similarity: Floats) -> Integers:
     """
     from scipy.cluster.hierarchy import leaves_list, optimal_leaf_ordering
 
+    if not len(tree):
+        return np.zeros(1, np.int64)
     if len(similarity) <= _OPTIMAL:
         tree = optimal_leaf_ordering(tree, _distances(similarity))
     return np.asarray(leaves_list(tree)).astype(np.int64)

@@ -170,3 +170,9 @@ def test_tables_are_drawn_when_their_file_is_closed(tmp_path: Path) -> None:
     for table in tables:
         table.plot().draw_without_rendering()
         assert repr(table)
+
+
+def test_means_of_an_atlas_whose_samples_have_no_class_are_refused(tmp_path: Path) -> None:
+    scores = score_atlas(tmp_path / "a.h5", [-1, -1], np.ones((2, 3)))
+    with pytest.raises(InputError, match="no sample of .* has one"):
+        scores.class_means()

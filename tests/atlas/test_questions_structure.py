@@ -120,6 +120,19 @@ class TestSimilarity:
         assert sorted(without.order) == list(range(scores.n_concepts))
         assert isinstance(without.plot(), Figure)
 
+    def test_of_a_single_concept_has_a_cluster_an_order_and_figures(self, tmp_path: Path) -> None:
+        similarity = score_atlas(tmp_path / "a.h5", [0, 0, 1], np.array([[0.1], [0.2], [0.4]])).similarity()
+        assert similarity.clusters().cluster.tolist() == similarity.clusters(n=1).cluster.tolist() == [0]
+        assert similarity.order.tolist() == [0]
+        assert similarity.redundancy().nearest.tolist() == [-1]
+        assert isinstance(similarity.plot(), Figure)
+
+    @pytest.mark.parametrize("metric", ["pearson-within", "pearson", "cosine", "spearman"])
+    def test_of_no_sample_is_refused_though_the_gram_matrix_is_there(self, tmp_path: Path, metric: Any) -> None:
+        scores = score_atlas(tmp_path / "a.h5", [-1, -1], np.ones((2, 3)))
+        with pytest.raises(InputError, match="none that count"):
+            scores.similarity(metric)
+
     def test_comes_from_the_gram_matrix_where_a_file_has_it(
         self, atlas: crp.ConceptAtlas, scores: ScoreAtlas, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -70,3 +70,11 @@ def test_the_order_of_leaves_is_the_best_that_the_tree_allows() -> None:
 def test_more_concepts_than_can_be_ordered_best_have_the_order_of_the_tree() -> None:
     similarity = np.corrcoef(RNG.normal(size=(1001, 8)))
     assert sorted(leaf_order(average_linkage(similarity), similarity)) == list(range(1001))
+
+
+def test_a_single_concept_is_a_cluster_of_its_own() -> None:
+    for similarity in (np.ones((1, 1)), np.full((1, 1), np.nan)):
+        tree = average_linkage(similarity)
+        assert tree.shape == (0, 4)
+        assert cut_by_number(tree, 1).tolist() == cut_by_similarity(tree, 0.5).tolist() == [0]
+        assert leaf_order(tree, similarity).tolist() == [0]

@@ -29,6 +29,8 @@ def class_means(scores: StoredScores, confidence: float = 0.95, where: Selection
     check_confidence(confidence)
     scores.file.check_classes("means by class")
     classes, moments = stored_moments(scores) if where is None else _selected_moments(scores, where)
+    if not len(classes):
+        raise InputError(f"means are of classes, and no sample of {scores.file.path} has one")
     low, high = mean_interval(moments.count[:, None], moments.mean, moments.std, confidence=confidence)
     cls, concept, count = _rows(classes, moments.count, scores.n_concepts)
     columns = (cls, concept, count, moments.mean.ravel(), low.ravel(), high.ravel())

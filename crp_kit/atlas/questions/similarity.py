@@ -143,8 +143,6 @@ class Similarity:
     @cached_property
     def order(self) -> npt.NDArray[np.int64]:
         """The concepts in the order of the dendrogram: (concept,). Similar ones stand beside each other."""
-        if len(self.values) == 1:
-            return np.zeros(1, np.int64)
         return leaf_order(self._linkage, self.values)
 
     @cached_property
@@ -223,6 +221,8 @@ def _from_gram(scores: StoredScores, metric: Metric) -> Similarity | None:
         return None
     arrays = scores.arrays(_GRAM)
     gram, count, total = (np.asarray(arrays[name][:], "f8") for name in ("gram", "count", "sum"))
+    if not count.any():
+        return None
     answer = partial(gram_similarity, gram, count, total, metric)
     error = _gram_error(scores, count)
     if not scores.has("matrix"):
