@@ -7,7 +7,7 @@ from typing import Any, TypeGuard
 
 from .errors import CrpKitError, InputError
 
-__all__ = ["check_integer", "is_integer", "is_real"]
+__all__ = ["check_integer", "check_seed", "is_integer", "is_real"]
 
 
 def is_integer(value: Any, low: int | None = None, high: int | None = None) -> TypeGuard[int]:
@@ -54,3 +54,19 @@ def check_integer(
         return int(value)
     bounds = "" if low is None else f" of at least {low}" if high is None else f" from {low} to {high:,}"
     raise error(f"{name} is a whole number{bounds}; got {value!r}")
+
+
+def check_seed(seed: Any) -> int:
+    """Return a seed as NumPy and scikit-learn take it.
+
+    Raises
+    ------
+    InputError
+        If it is none.
+
+    Examples
+    --------
+    >>> check_seed(0)
+    0
+    """
+    return check_integer("seed", seed, low=0, high=(1 << 32) - 1)

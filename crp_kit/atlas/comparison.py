@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from ..checks import is_real
 from ..drawing import plots
 from ..errors import InputError
 from ..result_table import Column, Table, not_a_column
@@ -182,7 +183,7 @@ def compare_atlases(
     if metric not in ("pearson", "pearson-within"):
         raise InputError(f"metric is 'pearson' or 'pearson-within'; got {metric!r}")
     scores_a, scores_b = a[layer].score(mode), b[layer if layer_b is None else layer_b].score(mode)
-    if not -1 <= threshold <= 1:
+    if not is_real(threshold, -1, 1):
         raise InputError(f"threshold is a similarity, from -1 to 1; got {threshold!r}")
     common = common_samples(a, b)
     held = scored(scores_a)[common.rows_a] & scored(scores_b)[common.rows_b]

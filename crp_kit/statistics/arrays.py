@@ -38,6 +38,8 @@ def finite_rows(name: str, values: Any, *, columns: int | None = None) -> Floats
     >>> finite_rows("a matrix", [[0, 1]]).dtype
     dtype('float64')
     """
+    if np.iscomplexobj(values):
+        raise InputError(f"{name} is an array of real numbers, (row, concept); got complex ones")
     try:
         array = np.asarray(values, np.float64)
     except (TypeError, ValueError) as error:

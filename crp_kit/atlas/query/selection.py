@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
@@ -20,6 +20,13 @@ ClassQuery: TypeAlias = "int | str | Sequence[int | str]"
 """One class or several, by number, name or part of a name."""
 AttributeQuery: TypeAlias = "str | Mapping[str, Any]"
 """Name of an attribute that is true, or the value (or values, or a test of the values) of each."""
+_NUMBERS = "has numbers", (int, float, np.integer, np.floating)
+_VALUES: dict[str, tuple[str, tuple[type, ...]]] = {
+    "b": ("is true or false", (bool, np.bool_)),
+    **dict.fromkeys("fiu", _NUMBERS),
+    "O": ("has texts", (str,)),
+}
+"""By the type of an attribute, what it has in words, and the types of its values."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -119,24 +126,27 @@ def select(
     mask, conditions = looked_at(file), []
     for name, classes, asked in (("label", "labels", label), ("prediction", "predictions", prediction)):
         if asked is not None:
-            numbers = [file.class_number(cls) for cls in _several(asked)]
-            mask = mask & np.isin(getattr(file, classes), numbers)
+            wanted = [file.class_number(cls) for cls in _several(asked)]
+            mask = mask & np.isin(getattr(file, classes), wanted)
             conditions.append(f"{name} {_words(asked)}")
     if correct is not None:
+        if not isinstance(correct, (bool, np.bool_)):
+            raise InputError(f"correct is True or False; got {correct!r}")
         right = file.predictions == file.labels
         mask = mask & (file.labels >= 0) & (right if correct else ~right)
         conditions.append("correct" if correct else "wrong")
     for name, value in _attributes(attribute).items():
-        mask = mask & _fitting(_attribute(file, name), value)
+        mask = mask & _fitting(name, _attribute(file, name), value)
         conditions.append(name if value is True else f"{name} {_words(value)}")
     if sample is not None:
-        mask = mask & np.isin(file.samples, _sample_numbers(file, sample))
-        conditions.append(f"{len(sample)} samples by number")
+        numbers = _sample_numbers(file, sample)
+        mask = mask & np.isin(file.samples, numbers)
+        conditions.append(f"{len(numbers)} samples by number")
     return Selection(file, mask, " and ".join(conditions) or "all")
 
 
 def _several(asked: ClassQuery) -> Sequence[int | str]:
-    return [asked] if isinstance(asked, (int, str, np.integer)) else list(asked)
+    return list(asked) if isinstance(asked, Iterable) and not isinstance(asked, str) else [asked]
 
 
 def _attributes(attribute: AttributeQuery | None) -> Mapping[str, Any]:
@@ -152,18 +162,27 @@ def _attribute(file: AtlasFile, name: str) -> npt.NDArray[Any]:
     return file.attributes[name]
 
 
-def _fitting(values: npt.NDArray[Any], wanted: Any) -> Mask:
+def _fitting(name: str, values: npt.NDArray[Any], wanted: Any) -> Mask:
     """Return where an attribute has a value, one of several values, or passes a test."""
     if callable(wanted):
         test: Callable[[Any], Any] = wanted
         return np.array([bool(test(value)) for value in values.tolist()], bool)
-    choices = [wanted] if isinstance(wanted, (str, int, float, np.generic)) else list(wanted)
+    choices = list(wanted) if isinstance(wanted, Iterable) and not isinstance(wanted, str) else [wanted]
+    words, types = _VALUES.get(values.dtype.kind, _VALUES["O"])
+    for choice in choices:
+        if not isinstance(choice, types) or (isinstance(choice, (bool, np.bool_)) and values.dtype.kind != "b"):
+            raise InputError(
+                f"the attribute {name!r} {words}: attribute={{{name!r}: …}} takes such a value, some of them, or a "
+                f"function of one; got {choice!r}"
+            )
     mask: Mask = np.isin(values, np.array(choices, values.dtype if values.dtype.kind in "fb" else None))
     return mask
 
 
 def _sample_numbers(file: AtlasFile, sample: Sequence[int]) -> npt.NDArray[Any]:
     numbers = np.asarray(sample)
+    if numbers.ndim != 1:
+        raise InputError(f"sample is a list of numbers of samples in the dataset; got {sample!r:.60}")
     if numbers.size and numbers.dtype.kind not in "iu":
         raise InputError(f"sample is numbers of samples in the dataset; got values of the type {numbers.dtype}")
     unknown = numbers[~np.isin(numbers, file.samples)]
@@ -175,4 +194,6 @@ def _sample_numbers(file: AtlasFile, sample: Sequence[int]) -> npt.NDArray[Any]:
 def _words(value: Any) -> str:
     if callable(value):
         return getattr(value, "__name__", "by a function")
-    return repr(value) if isinstance(value, (str, int, float)) else ", ".join(map(repr, value))
+    values = value if isinstance(value, Iterable) and not isinstance(value, str) else [value]
+    plain = (each.item() if isinstance(each, np.generic) else each for each in values)
+    return ", ".join(map(repr, plain)) or "of none"

@@ -91,6 +91,11 @@ def detection(
     scores: StoredScores, other: StoredScores, where: Selection | None, other_where: Selection | None, *, seed: int
 ) -> Detection:
     """Return AUROCs of scores, and of baselines; see `Outliers.against`."""
+    if not isinstance(other, StoredScores):
+        raise InputError(
+            f"the scores of a layer of another atlas are compared, other[{scores.layer!r}].{scores.mode}; got "
+            f"{type(other).__name__}"
+        )
     same = (scores.layer, scores.mode, scores.n_concepts) == (other.layer, other.mode, other.n_concepts)
     if not same or scores.file.header.model_sha256 != other.file.header.model_sha256:
         raise InputError(

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ...errors import AtlasError
+from ...errors import AtlasError, InputError
 from ...statistics.threads import on_threads
 from ..query.selection import Mask, Selection, looked_at
 from ..query.stored_scores import StoredScores
@@ -47,13 +47,18 @@ def scored(scores: StoredScores, where: Selection | None = None) -> Mask:
     Raises
     ------
     InputError
-        If `where`, of which alone they are, belongs to another atlas.
+        If `where`, of which alone they are, is no selection, or belongs to another atlas.
     """
     mask = looked_at(scores.file)
     if scores.mode == "relevance":
         mask = mask & (scores.file.targets >= 0)
     if where is None:
         return mask
+    if not isinstance(where, Selection):
+        raise InputError(
+            f"where is a selection, such as atlas.where(label=0) or atlas.where(sample=[3, 5]); got "
+            f"{type(where).__name__}"
+        )
     where.check_belongs(scores.file)
     return mask & where.mask
 

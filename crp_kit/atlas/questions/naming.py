@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ...checks import check_seed
 from ...drawing import plots
 from ...errors import InputError
 from ...printable import printable
@@ -99,7 +100,7 @@ def named_concepts(
     seed: int = 0,
 ) -> NamedConcepts:
     """Return names of the concepts of a layer; see `LayerAtlas.name_concepts`."""
-    mask = scored(scores, where)
+    mask, seed = scored(scores, where), check_seed(seed)
     words, truth = _attributes(scores, attributes)
     best = name_concepts(score_rows(scores, mask), truth[mask], length=length, beam=beam, seed=seed)
     formulas = [formula.words(words) for formula in best.formulas]

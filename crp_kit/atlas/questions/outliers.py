@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ...checks import check_integer
+from ...checks import check_integer, check_seed
 from ...class_names import class_label
 from ...drawing import plots
 from ...errors import InputError
@@ -108,7 +108,7 @@ def outliers(
     scores: StoredScores, cls: int | str | None = None, k: int = 20, *, where: Selection | None = None, seed: int = 0
 ) -> Outliers:
     """Return the samples that are most unlike the others of their class; see `ScoreAtlas.outliers`."""
-    k = check_integer("k", k, low=1)
+    k, seed = check_integer("k", k, low=1), check_seed(seed)
     mask = scored(scores, where)
     if cls is not None:
         scores.file.check_classes("outliers of a class")

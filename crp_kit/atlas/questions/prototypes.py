@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ...checks import check_integer
+from ...checks import check_integer, check_seed
 from ...drawing import plots
 from ...errors import InputError
 from ...result_table import Column, Table, not_a_column
@@ -209,6 +209,7 @@ def prototypes(
 ) -> Prototypes:
     """Return the prototypes of a class; see `ScoreAtlas.prototypes`."""
     scores.file.check_classes("prototypes of a class")
+    seed = check_seed(seed)
     number = scores.file.class_number(cls)
     mask = scored(scores, where) & right_samples(scores) & (scores.file.targets == number)
     if mask.sum() < LEAST_ROWS:

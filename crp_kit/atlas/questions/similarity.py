@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from ...checks import check_integer
+from ...checks import check_integer, is_real
 from ...drawing import plots, png_of
 from ...errors import ConceptRangeError, InputError
 from ...statistics.clusters import average_linkage, cut_by_number, cut_by_similarity, leaf_order
@@ -136,7 +136,7 @@ class Similarity:
             n = check_integer("n, the number of clusters,", n, low=1, high=len(concepts))
             return ConceptClusters(concepts, self.scores, cut_by_number(self._linkage, n))
         level = 0.5 if threshold is None else threshold
-        if not -1 <= level <= 1:
+        if not is_real(level, -1, 1):
             raise InputError(f"threshold is a similarity, from -1 to 1; got {level!r}")
         return ConceptClusters(concepts, self.scores, cut_by_similarity(self._linkage, level))
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from ...checks import check_integer
+from ...checks import check_integer, check_seed
 from ...drawing import plots
 from ...errors import InputError
 from ...result_table import Column, Table, column_named, not_a_column
@@ -99,7 +99,7 @@ def stability(
     where: Selection | None = None,
 ) -> Stability:
     """Return how far rankings agree between folds; see `ScoreAtlas.stability`."""
-    if ranking not in _WORDS:
+    if ranking not in tuple(_WORDS):
         raise InputError(f"ranking is one of {', '.join(map(repr, _WORDS))}; got {ranking!r}")
     scores.file.check_classes("rankings by class")
     folds, k = check_integer("folds", folds, low=2), check_integer("k", k, low=1, high=scores.n_concepts)
@@ -109,7 +109,7 @@ def stability(
         raise InputError(f"stability is of classes, and {where or scores.file.path} has no sample of any")
     classes, group = np.unique(scores.file.targets[rows], return_inverse=True)
     cell = np.zeros(len(rows), np.int64)
-    cell[rows] = fold_numbers(group, folds, check_integer("seed", seed, low=0)) * len(classes) + group
+    cell[rows] = fold_numbers(group, folds, check_seed(seed)) * len(classes) + group
     blocks = ((cell[numbers], values) for numbers, values in row_blocks(matrix, rows))
     moments = moments_by_group(blocks, folds * len(classes), scores.n_concepts)
     count = moments.count.reshape(folds, -1)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ...checks import check_integer
+from ...checks import check_integer, check_seed
 from ...class_names import class_label
 from ...drawing import plots
 from ...errors import InputError
@@ -144,6 +144,7 @@ def strategies(
 ) -> Strategies:
     """Return the strategies of a class; see `ScoreAtlas.strategies`."""
     scores.file.check_classes("strategies of a class")
+    seed = check_seed(seed)
     number = scores.file.class_number(cls)
     mask = scored(scores, where) & (scores.file.targets == number)
     if mask.sum() < _LEAST:
