@@ -1,6 +1,7 @@
 """Atlases of the demo model on synthetic images, and comparison of two atlas files bit by bit."""
 
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -36,12 +37,18 @@ class Labelled(Dataset[Any]):
         return self.images[number], self.labels[number]
 
 
+@cache
+def demo_attribution() -> crp.CondAttribution:
+    """Return an attribution that atlases of the demo model share, with what it has planned already."""
+    return crp.CondAttribution(demo_resnet())
+
+
 def build(path: Path, dataset: Any = None, **options: Any) -> crp.ConceptAtlas:
     """Build and open an atlas."""
     chosen = {"layers": LAYERS, "composite": COMPOSITE, "preprocess": demo_preprocess, "batch_size": 12, **options}
-    model = chosen.pop("model", None) or demo_resnet()
+    model = chosen.pop("model", None)
     return atlas_of(
-        crp.CondAttribution(model),
+        crp.CondAttribution(model) if model is not None else demo_attribution(),
         Labelled(SAMPLES) if dataset is None else dataset,
         path,
         **{"verbose": False, **chosen},
