@@ -53,6 +53,7 @@ def small(image: torch.Tensor, label: int) -> tuple[torch.Tensor, int]:
     return image[:, :60], label
 
 
+@pytest.mark.examples
 @pytest.mark.slow
 @pytest.mark.parametrize("odd", [0, 7, 11])
 def test_one_odd_image_is_left_out_alone_wherever_it_is(tmp_path: Path, odd: int) -> None:

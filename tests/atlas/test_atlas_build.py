@@ -254,6 +254,7 @@ def test_the_same_bits_for(tmp_path: Path, whole: Path, options: dict[str, Any])
     assert [one.name for one in tmp_path.iterdir()] == ["a.h5"]
 
 
+@pytest.mark.examples
 @pytest.mark.slow
 @pytest.mark.parametrize("shards", [2, 3, 4])
 def test_the_same_bits_from_shards_merged_in_any_order(tmp_path: Path, whole: Path, shards: int) -> None:

@@ -154,6 +154,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.examples
 @pytest.mark.parametrize("share", [0.02, 0.3, 0.6, 0.95, pytest.param(0.1, marks=pytest.mark.slow)])
 def test_a_full_disk_is_said_and_loses_no_batch(tmp_path: Path, small: Path, share: float) -> None:
     path = tmp_path / "atlas.h5"

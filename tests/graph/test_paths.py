@@ -240,6 +240,7 @@ class TestRows:
     def single(self, attribution, image, condition) -> torch.Tensor:
         return attribution(image[None], condition, "epsilon_plus_flat", record_layer=["layer1.0.conv1"])
 
+    @pytest.mark.examples
     @pytest.mark.slow
     @pytest.mark.parametrize("batch_size", [None, 1, 2, 4, 100])
     def test_product_is_sample_by_sample_with_conditions_fastest(self, attribution, images, batch_size) -> None:

@@ -108,6 +108,7 @@ class TestKnownRule:
         assert known_rule(Own()) is None
         assert known_rule(BasicHook()) is None
 
+    @pytest.mark.examples
     @pytest.mark.slow
     @pytest.mark.parametrize("name", RULES)
     def test_is_forgotten_with_the_rule(self, name: str) -> None:

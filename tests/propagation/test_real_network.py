@@ -77,6 +77,7 @@ def test_copies_in_plain_layers_are_the_same_function(real: nn.Module, plain: nn
     assert torch.equal(with_sum_modules(plain)(cat()), real(cat()))
 
 
+@pytest.mark.examples
 @pytest.mark.slow
 @pytest.mark.parametrize("name", COMPOSITES)
 def test_maps_equal_those_of_plain_convolutions(name: str, real: nn.Module, plain: nn.Module) -> None:
@@ -84,6 +85,7 @@ def test_maps_equal_those_of_plain_convolutions(name: str, real: nn.Module, plai
     assert error(values, expected) < TOLERANCE[torch.float32]
 
 
+@pytest.mark.examples
 @pytest.mark.slow
 @pytest.mark.parametrize("name", COMPOSITES)
 def test_maps_in_float64_equal_those_of_zennit_alone_on_plain_convolutions(name: str) -> None:
@@ -125,6 +127,7 @@ def test_maps_of_convolutions_that_pad_by_the_size_of_their_input_equal_those_of
     assert error(values, expected) < TOLERANCE[torch.float32]
 
 
+@pytest.mark.examples
 @pytest.mark.slow
 @pytest.mark.parametrize("name", COMPOSITES)
 def test_check_has_nothing_to_say(name: str, real: nn.Module) -> None:
