@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ...atlas.file.activation_notes import activation_note
+from ...atlas.query.atlas_start import start_words
 from ...targets.text import target_words
 from ..image import colour_table
 from ..look import Look
@@ -77,7 +78,7 @@ def about(report: ReportContext) -> dict[str, Any]:
         "cover": SpriteSheet.measures(COVER),
         "share": atlas.header.abs_norm,
         "start": _start(source),
-        "target": None if atlas.has_classes else target_words(atlas.header.target, atlas.classes),
+        "target": _target(atlas),
         "field": source.receptive_field,
         "look": _look(source.look),
         "similar": next(iter(report.facts.values())).similarity_of,
@@ -89,11 +90,18 @@ def about(report: ReportContext) -> dict[str, Any]:
 
 def _start(source: SampleSource) -> str:
     """Return what the heatmaps of concepts start from, in words."""
-    if source.atlas.has_classes or source.conditioned_on == "layer":
-        return _START[source.conditioned_on]
-    if source.conditioned_on == "prediction":
+    target = _target(source.atlas)
+    if source.conditioned_on == "class" and target is not None:
+        return target
+    if source.conditioned_on == "prediction" and not source.atlas.has_classes:
         return "the predicted class"
-    return target_words(source.atlas.header.target, source.atlas.classes)
+    return _START[source.conditioned_on]
+
+
+def _target(atlas: ConceptAtlas) -> str | None:
+    """Return what relevance of all samples started from, in words; None where each started from a class of its own."""
+    words = start_words(atlas)
+    return words or (None if atlas.has_classes else target_words(atlas.header.target, atlas.classes))
 
 
 def overview_data(report: ReportContext) -> Iterator[tuple[str, Any]]:
@@ -153,6 +161,7 @@ def _occurring(report: ReportContext) -> list[tuple[int, str, int]]:
 def _provenance(atlas: ConceptAtlas) -> list[tuple[str, str]]:
     """Return the labels and values of all attributes of an atlas but its rules."""
     values = {name: _text(value) for name, value in atlas.metadata.items() if name != "composite"}
+    values["target"] = target_words(values.get("target", ""), atlas.classes)
     order = [*(name for name in _LABELS if name in values), *sorted(name for name in values if name not in _LABELS)]
     return [(_LABELS.get(name, name), values[name]) for name in order if values[name]]
 

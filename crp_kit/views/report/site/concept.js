@@ -97,7 +97,7 @@
       ),
     );
     const others = rest ? el("p", { class: "hint" }, `${counted(rest, "other class", "other classes")}: at most ${relevance(below)} in magnitude.`) : null;
-    const empty = rows.length ? null : el("p", { class: "note" }, about.target ? "Relevance does not start from classes." : "No class of the samples is known.");
+    const empty = rows.length ? null : el("p", { class: "note" }, about.classes.length ? "No class of the samples is known." : "Relevance does not start from classes.");
     const hint = el("p", { class: "hint" }, "Over the samples in which relevance starts from the class: red bars for it, blue against it.");
     return el("section", {}, el("h2", {}, "Mean relevance by class"), rows.length ? hint : null, el("table", { class: "bars" }, el("tbody", {}, rows)), others, empty);
   }
