@@ -51,9 +51,10 @@ def colour_bar(
     _label(bar, common, look, side=side, length=height if upright else width)
 
 
-def with_room(figure: Sheet) -> tuple[SubFigure, SubFigure]:
-    """Divide a figure into the part for its panels and the part for one colour bar of all of them."""
+def with_room(figure: Sheet, *, title: float = 0.0) -> tuple[SubFigure, SubFigure]:
+    """Divide a figure into the part for its panels and the part for one colour bar of all of them, below its title."""
     width, height = _inches(figure)
+    height -= title
     if not figure.bar_below:
         parts = figure.subfigures(1, 2, squeeze=False, width_ratios=[width - BAR, BAR])
     else:

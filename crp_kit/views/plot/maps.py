@@ -38,6 +38,10 @@ from .panels import (
 __all__ = ["concept_bars", "heatmaps"]
 
 
+_GAP = 0.1
+"""Inches between the titles of two panels, and to the edge of the figure."""
+
+
 def heatmaps(
     maps: Any,
     *,
@@ -110,7 +114,7 @@ def heatmaps(
     look = Look.fitting(style, percentile, cmap, images=fits)
     run = len(rows) // len(shown_images) if shown_images else len(rows)
     panels, across = len(rows) + len(shown_images), columns or min(run + bool(shown_images), 8)
-    cell = CELL if width is None else (width - beside(width)) / columns_in(width, min(across, panels))
+    cell = CELL if width is None else (width - beside(width)) / columns_in(width, min(across, panels)) - _GAP
     above, above_images = wrapped_titles(titles, cell), wrapped_titles(image_titles, cell)
     lines = 1 + max((text.count("\n") for text in (*(above or ()), *(above_images or ()))), default=0)
     figure, all_axes = panel_axes(panels, across, axes, aspect=aspect_of(rows), lines=lines, width=width)

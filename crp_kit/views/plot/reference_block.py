@@ -65,7 +65,7 @@ class ReferenceBlock:
         """In inches."""
         caption = max((text.count("\n") + 1 for text in self._captions), default=1)
         panel = self.cell * aspect_of(np.empty((1, *self.frame)))
-        line = panel * (1 + self.with_maps) + _LINE * caption + (0.3 if self.with_maps else 0.1)
+        line = panel * (1 + self.with_maps) + _LINE * caption + (0.22 if self.with_maps else 0.1)
         titles = self._wrapped(self.heading) + ([] if self.with_maps else self._wrapped(LEGENDS[self.style]))
         return line * self.lines + _TITLE_LINE * (len(titles) + 1)
 
@@ -116,7 +116,7 @@ class ReferenceBlock:
         image, heatmap = self.view.images[number], finite(self.view.heatmaps[number])
         pixels, region = self._styled(image, heatmap)
         show_image(axes[0], pixels, literal(self._captions[number]))
-        axes[0].set_anchor("S")
+        axes[0].set_anchor("N")
         if self.with_maps:
             show_map(axes[1], image, heatmap, vmax=None, look=self.look)
             axes[1].set_anchor("N")

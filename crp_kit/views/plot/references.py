@@ -8,6 +8,7 @@ from typing import TypeAlias, get_args
 
 import numpy as np
 from matplotlib.figure import Figure, SubFigure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from ...atlas.query.references import References
 from ...errors import InputError
@@ -164,16 +165,17 @@ def _figure(
         else ReferenceBlock(view, shown, across, look, text, cell)
         for view, text in zip(views, headings, strict=True)
     ]
-    above = wrapped(title, int(11 * whole)) if title else []
+    above = wrapped(title, int(9.5 * whole)) if title else []
     heights = [block.height for block in blocks]
     height = sum(heights) + 0.1 + 0.25 * len(above) + (BAR_BELOW if bar and not beside(width) else 0.0)
-    figure = Sheet(figsize=(whole, height), layout="constrained")
+    # A part of the figure's height as space, the default, would take from each of many blocks what its titles need.
+    figure = Sheet(figsize=(whole, height), layout=ConstrainedLayoutEngine(hspace=0))
     figure.bar_below = not beside(width)
     if above:
         figure.suptitle(literal("\n".join(above)), fontsize="large", x=0.01, ha="left", weight="bold")
     body: Figure | SubFigure = figure
     if bar:
-        body, room = with_room(figure)
+        body, room = with_room(figure, title=0.25 * len(above))
         draw_bar(room, common=None, look=replace(look, percentile=100) if signals else look,
                  side="above" if signals else "below")  # fmt: skip
     parts = body.subfigures(len(views), 1, squeeze=False, height_ratios=heights)[:, 0]
