@@ -10,10 +10,11 @@
 
   const [WIDE, BETWEEN, HIGH, APART] = [152, 104, 60, 16]; // pixels: of a box, to the next column, of a box, to the next box
   const [WIDEST, THINNEST] = [14, 1]; // pixels of a band
-  const FULL = [0.1, 0.2, 0.4, 1]; // shares that the widest band may stand for: the first one that none exceeds
+  const FULL = [0.01, 0.04, 0.1, 0.2, 0.4, 1]; // shares that the widest band may stand for: the first one that none exceeds
 
   /** A share in percent, with one decimal where it would else be 0. */
-  const share = (value) => `${(100 * value).toFixed(Math.abs(value) < 0.01 ? 1 : 0).replace("-", "−")}\u00a0%`;
+  const share = (value) => (value !== 0 && Math.abs(value) < 0.0005 ? `${value < 0 ? "−" : ""}<0.1\u00a0%` : rounded(value));
+  const rounded = (value) => `${(100 * value).toFixed(Math.abs(value) < 0.01 ? 1 : 0).replace("-", "−")}\u00a0%`;
 
   async function graphView({ cls }) {
     const data = await load(`graph-${cls}`);

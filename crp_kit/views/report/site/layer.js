@@ -105,7 +105,7 @@
   /** All concepts in the plane, similar ones near each other; the table leads to the same pages by keyboard. */
   function scatter(number, { concept: concepts, places, relevance: means, cls }) {
     if (concepts.length < 3) return null;
-    const [width, height, edge] = [640, 400, 24];
+    const [width, height, edge] = [640, 400, 40]; // room for the numbers, which are larger on a phone
     const scale = (axis, size) => {
       const values = places.map((place) => place[axis] ?? 0);
       const [low, high] = [Math.min(...values), Math.max(...values)];

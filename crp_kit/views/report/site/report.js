@@ -194,7 +194,8 @@ const crpKit = (() => {
   function scale() {
     if (about.look.style === "masked") return null;
     const ends = ["against (−)", "0", "for (+)"].map((text) => el("span", {}, text));
-    return el("span", { class: "scale", title: `The strongest colours: the ${about.look.scale} in each map` }, el("span", { class: "ramp" }), el("span", { class: "ends" }, ends));
+    const words = el("span", {}, `Strongest: the ${about.look.scale} in each map`);
+    return el("span", { class: "scale" }, el("span", { class: "ramp" }), el("span", { class: "ends" }, ends), words);
   }
 
   /** Data of a sample's page, with the sheet of its pictures. */
