@@ -494,6 +494,51 @@ def test_nothing_scrolls_sideways_on_a_narrow_screen(browser: Browser, site: str
     assert tab.wrong == []
 
 
+PHONE = {"width": 360, "height": 740}
+PAGE_FACTS = """() => {
+  const shown = (one) => one.checkVisibility();
+  const all = (what) => [...document.querySelectorAll(what)].filter(shown);
+  return {
+    headings: all("h1").length,
+    title: document.title.trim(),
+    language: document.documentElement.lang,
+    width: document.documentElement.scrollWidth,
+    unnamed: all("img:not([alt])").length,
+    links: all("a[href]").map((one) => one.getAttribute("href")),
+  };
+}"""
+"""What every page has to have, and the addresses that it leads to."""
+
+
+@pytest.mark.slow
+def test_every_link_leads_to_a_page_and_every_page_is_whole_on_a_phone(browser: Browser, site: str) -> None:
+    tab = Tab(browser, site, viewport=PHONE)
+    page, waiting = tab.open("", "model"), [""]
+    seen: set[str] = set()
+    kinds: set[str] = set()
+    while waiting:
+        where = waiting.pop()
+        seen.add(where)
+        if where:
+            page.evaluate("(to) => { delete document.documentElement.dataset.view; location.hash = to; }", where)
+            page.wait_for_function("() => 'view' in document.documentElement.dataset")
+        kind = page.evaluate("document.documentElement.dataset.view")
+        kinds.add(kind)
+        facts: dict[str, Any] = page.evaluate(PAGE_FACTS)
+        assert kind != "missing", where
+        assert facts["headings"] == 1, where
+        assert facts["title"], where
+        assert facts["language"] == "en"
+        assert facts["unnamed"] == 0, where
+        assert facts["width"] <= PHONE["width"], where
+        assert all(link.startswith("#") for link in facts["links"]), where
+        assert min(tab.loaded_widths(), default=1) > 0, where
+        waiting += {link for link in facts["links"] if link not in seen | {"#", "#main"}} - set(waiting)
+    assert kinds == {"overview", "layer", "concept", "class", "graph", "sample"}
+    tab.context.close()
+    assert tab.wrong == []
+
+
 CONTRASTS = """() => {
   const canvas = new OffscreenCanvas(1, 1).getContext("2d", { willReadFrequently: true });
   const pixel = (colour) => {
