@@ -130,7 +130,8 @@ class Scaling:
     def _product(self, above: torch.Tensor) -> torch.Tensor:
         """Return the product with a factor that arrived, (*shape)."""
         if id(above) not in self._products:
-            self._products[id(above)] = above, above * self.factor  # with `above`, so that its id stays its own
+            product = (above * self.factor).to(self.factor.dtype)
+            self._products[id(above)] = above, product  # with `above`, so that its id stays its own
         return self._products[id(above)][1]
 
 

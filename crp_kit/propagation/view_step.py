@@ -128,6 +128,7 @@ class ViewStep(GradientStep):
 
     def prepare(self, recording: Recording) -> Backward:
         known, (to,) = recording.working, self.to
+        dtype = torch.promote_types(recording.value(to).dtype, torch.float32)  # of rules there, see `working`
         kept: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
 
         def shows_values(output: int, factor: torch.Tensor | None) -> bool:
@@ -143,14 +144,14 @@ class ViewStep(GradientStep):
 
         def from_one(output: int, part: Relevance) -> Relevance:
             if part.factor is None or (len(part.rows) == 1 and not shows_values(output, part.factor)):
-                return Relevance(self.parts[output].transposed(part.whole()), owned=part.owned)
+                return Relevance(self.parts[output].transposed(part.whole().to(dtype)), owned=part.owned)
             factor = factor_below(output, part.factor)
-            return Relevance(self.parts[output].transposed(part.rows), factor, owned=part.owned)
+            return Relevance(self.parts[output].transposed(part.rows.to(dtype)), factor, owned=part.owned)
 
         def from_several(arrived: list[tuple[int, Relevance]]) -> Relevance:
             whole_factor = all(shows_values(output, part.factor) for output, part in arrived)
             shown = [part.rows if whole_factor else part.whole() for _, part in arrived]
-            whole = shown[0].new_zeros((len(shown[0]), *recording.graph.shape(to)))
+            whole = shown[0].new_zeros((len(shown[0]), *recording.graph.shape(to)), dtype=dtype)
             for (output, _), rows in zip(arrived, shown, strict=True):
                 self.parts[output].write(rows, whole)
             return Relevance(whole, values_of(recording, self.to)[0] if whole_factor else None, owned=True)
