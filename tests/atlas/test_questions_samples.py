@@ -200,7 +200,7 @@ def test_another_atlas_is_detected_by_scores_and_baselines(
             np.repeat([0, 1], [right.sum(), 24]), np.concatenate([energies[0][right], energies[1]])
         )
         assert table.auroc[4] == pytest.approx(expected, abs=1e-3)
-        with pytest.raises(InputError, match="same model, layer and mode"):
+        with pytest.raises(InputError, match="asked for the same|of another model"):
             scores.outliers().against(other[SHAPES_LAYER].activation)
         with pytest.raises(InputError, match="no sample of a class"):
             scores.outliers().against(other[SHAPES_LAYER].relevance, other.where(sample=[]))

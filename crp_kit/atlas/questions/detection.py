@@ -9,6 +9,7 @@ import numpy as np
 
 from ...drawing import plots
 from ...errors import AtlasError, InputError
+from ...printable import printable
 from ...result_table import Column, Table, not_a_column
 from ...statistics.arrays import Floats
 from ...statistics.detection import auroc, fit_class_distances
@@ -96,11 +97,15 @@ def detection(
             f"the scores of a layer of another atlas are compared, other[{scores.layer!r}].{scores.mode}; got "
             f"{type(other).__name__}"
         )
-    same = (scores.layer, scores.mode, scores.n_concepts) == (other.layer, other.mode, other.n_concepts)
-    if not same or scores.file.header.model_sha256 != other.file.header.model_sha256:
+    if (scores.layer, scores.mode, scores.n_concepts) != (other.layer, other.mode, other.n_concepts):
         raise InputError(
-            f"{other.file.path} has to be of the same model, layer and mode: {scores.mode} of {scores.layer!r}; got "
-            f"{other.mode} of {other.layer!r}"
+            f"{other.file.path} has to be asked for the same: {scores.mode} of the {scores.n_concepts} concepts of "
+            f"{scores.layer!r}; got {other.mode} of the {other.n_concepts} of {other.layer!r}"
+        )
+    if scores.file.header.model_sha256 != other.file.header.model_sha256:
+        raise InputError(
+            f"{other.file.path} is of another model, {printable(other.file.header.model)}, with other concepts; build an "
+            f"atlas of that data with the model of {scores.file.path}, {printable(scores.file.header.model)}"
         )
     their_rows = rows_by_class(other, scored(other, other_where))
     theirs = {number: _OtherClass(rows, values) for number, rows, _, values in their_rows}
