@@ -104,8 +104,8 @@ def detection(
         )
     if scores.file.header.model_sha256 != other.file.header.model_sha256:
         raise InputError(
-            f"{other.file.path} is of another model, {printable(other.file.header.model)}, with other concepts; build an "
-            f"atlas of that data with the model of {scores.file.path}, {printable(scores.file.header.model)}"
+            f"{other.file.path} is of another model, {printable(other.file.header.model)}, whose concepts are others; "
+            f"build an atlas of that data with the model of {scores.file.path}"
         )
     their_rows = rows_by_class(other, scored(other, other_where))
     theirs = {number: _OtherClass(rows, values) for number, rows, _, values in their_rows}
