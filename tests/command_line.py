@@ -27,5 +27,6 @@ def refused(*arguments: Any) -> str:
 
 
 def without_progress(stderr: str) -> str:
-    """Return what a command has said beside its progress, such as ``atlas: 0 of 64 images``."""
-    return re.sub(r"^[a-z ]+: [\d,]+ of [\d,]+ [a-z]+s\b.*\n", "", stderr, flags=re.MULTILINE)
+    """Return what a command has said beside its progress, such as ``atlas: 0 of 64 images``, and an untrained model."""
+    progress = r"[a-z ]+: [\d,]+ of [\d,]+ [a-z]+s\b.*"
+    return re.sub(rf"^({progress}|\S+ is untrained: .*)\n", "", stderr, flags=re.MULTILINE)

@@ -38,12 +38,13 @@ def finite_rows(name: str, values: Any, *, columns: int | None = None) -> Floats
     >>> finite_rows("a matrix", [[0, 1]]).dtype
     dtype('float64')
     """
-    if np.iscomplexobj(values):
-        raise InputError(f"{name} is an array of real numbers, (row, concept); got complex ones")
     try:
-        array = np.asarray(values, np.float64)
+        is_complex = np.iscomplexobj(values)
+        array = np.zeros((0, 0)) if is_complex else np.asarray(values, np.float64)
     except (TypeError, ValueError) as error:
         raise InputError(f"{name} is an array of numbers, (row, concept); got {type(values).__name__}") from error
+    if is_complex:
+        raise InputError(f"{name} is an array of real numbers, (row, concept); got complex ones")
     if array.ndim != 2 or not array.shape[1] or columns not in (None, array.shape[1]):
         wanted = "concept" if columns is None else f"{columns} concepts"
         raise InputError(f"{name} is an array (row, {wanted}); got the shape {array.shape}")

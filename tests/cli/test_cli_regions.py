@@ -37,7 +37,7 @@ def test_regions_are_those_of_the_library(folder: Path) -> None:
     )  # fmt: skip
     assert result.exit_code == 0, (result.output, result.exception)
     assert result.stdout.split() == ["map.png", "map.npz"]
-    assert f"RegionMap of '{LAYER}' for class 2" in result.stderr
+    assert f"RegionMap of '{LAYER}' for {ShapesDataset.classes[2]}" in result.stderr
     loaded = load_model("demo:resnet")
     batch = load_images(["0.png"], loaded.preprocess)
     expected = region_map_of(

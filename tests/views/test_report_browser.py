@@ -110,7 +110,9 @@ def column(page: Page, number: int) -> list[str]:
 def test_the_overview_names_layers_and_classes_as_they_are(tab: Tab) -> None:
     page = tab.open("", f"model {MARKUP}")
     assert page.locator("nav.layers bdi").all_inner_texts() == list(LAYERS)
-    shown = [" ".join(one.split()) for one in page.locator(".chips a").all_text_contents()]
+    shown = [
+        " ".join(one.split()) for one in page.locator("section[aria-labelledby=classes] .chips a").all_text_contents()
+    ]
     assert shown == [
         f"{' '.join(escaped(name).split())} {count}" for name, count in zip(CLASSES, (8, 8, 7, 7), strict=False)
     ]

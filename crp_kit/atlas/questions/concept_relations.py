@@ -45,9 +45,14 @@ class _ConceptTable(ConceptRows):
 
     concept: Column
     scores: StoredScores = field(metadata=not_a_column)
+    title: str = field(metadata=not_a_column)
+
+    @property
+    def caption(self) -> str:
+        return self.title
 
     def _bars(self, values: Column, **options: Any) -> Figure:
-        settings = {"label": "similarity", "title": f"{self.scores.layer}, by {self.scores.mode}", **options}
+        settings = {"label": "similarity", "title": self.title, **options}
         figure: Figure = plots().value_bars(values, **settings)
         return figure
 
@@ -60,7 +65,9 @@ class SimilarConcepts(_ConceptTable):
     ----------
     concept, similarity : numpy.ndarray
     scores : StoredScores
-        The layer that was asked.
+        The layer that was asked; no column.
+    title : str
+        The layer, the metric and the number of samples in words; no column.
     """
 
     similarity: Column
@@ -80,7 +87,9 @@ class ConceptClusters(_ConceptTable):
     cluster : numpy.ndarray
         Number from 0: the largest cluster first, those of equal size by their first concept.
     scores : StoredScores
-        The layer that was asked.
+        The layer that was asked; no column.
+    title : str
+        The layer, the metric and the number of samples in words; no column.
     """
 
     cluster: Column
@@ -110,7 +119,9 @@ class Redundancy(_ConceptTable):
     nearest : numpy.ndarray
         That concept, -1 for none.
     scores : StoredScores
-        The layer that was asked.
+        The layer that was asked; no column.
+    title : str
+        The layer, the metric and the number of samples in words; no column.
     """
 
     redundancy: Column

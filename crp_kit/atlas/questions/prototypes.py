@@ -193,7 +193,7 @@ class Prototypes(Table):
         """
         order = np.argsort(-np.abs(self.means).max(0), kind="stable")[:k]
         lines = zip(self.prototype.tolist(), self.weight.tolist(), self.n.tolist(), strict=True)
-        titles = [f"prototype {number}: weight {weight:.2f}, {n} samples" for number, weight, n in lines]
+        titles = [f"{self.title}, prototype {number}: weight {weight:.2f}, {n} samples" for number, weight, n in lines]
         figure: Figure = plots().bars(
             self.means[self.prototype][:, order],
             names=[str(concept) for concept in order.tolist()],

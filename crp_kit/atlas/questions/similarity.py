@@ -61,6 +61,11 @@ class Similarity:
     n_samples: int
     scores: StoredScores
 
+    @property
+    def title(self) -> str:
+        """The layer, the metric and the number of samples in words."""
+        return f"{self.scores.layer}: {self.metric} of {self.scores.mode}, {self.n_samples:,} samples"
+
     def pairs(self) -> ConceptPairs:
         """Return each pair of different concepts once."""
         concept_a, concept_b = np.triu_indices(len(self.values), 1)
@@ -112,7 +117,8 @@ class Similarity:
         similar = self.values[concept, others]
         order = np.argsort(-similar, kind="stable")
         order = order[~np.isnan(similar[order])][:k]
-        return SimilarConcepts(others[order], self.scores, similar[order])
+        title = f"nearest to concept {concept} in {self.title}"
+        return SimilarConcepts(others[order], self.scores, title, similar[order])
 
     def clusters(self, n: int | None = None, threshold: float | None = None) -> ConceptClusters:
         """Return clusters of similar concepts, by average linkage on 1 - similarity.
@@ -134,11 +140,11 @@ class Similarity:
         concepts = np.arange(len(self.values))
         if n is not None:
             n = check_integer("n, the number of clusters,", n, low=1, high=len(concepts))
-            return ConceptClusters(concepts, self.scores, cut_by_number(self._linkage, n))
+            return ConceptClusters(concepts, self.scores, self.title, cut_by_number(self._linkage, n))
         level = 0.5 if threshold is None else threshold
         if not is_real(level, -1, 1):
             raise InputError(f"threshold is a similarity, from -1 to 1; got {level!r}")
-        return ConceptClusters(concepts, self.scores, cut_by_similarity(self._linkage, level))
+        return ConceptClusters(concepts, self.scores, self.title, cut_by_similarity(self._linkage, level))
 
     @cached_property
     def order(self) -> npt.NDArray[np.int64]:
@@ -159,7 +165,7 @@ class Similarity:
         nearest = np.where(without, -1, others.argmax(1))
         highest = np.where(without, np.nan, others.max(1))
         order = np.argsort(-highest, kind="stable")
-        return Redundancy(order, self.scores, highest[order], nearest[order])
+        return Redundancy(order, self.scores, self.title, highest[order], nearest[order])
 
     def plot(self, **options: Any) -> Figure:
         """Return a figure of the similarities in the order of the dendrogram; see `crp_kit.views.plot.similarities`.
@@ -169,8 +175,7 @@ class Similarity:
         **options
             Of that function.
         """
-        title = f"{self.scores.layer}: {self.metric} of {self.scores.mode}, {self.n_samples:,} samples"
-        figure: Figure = plots().similarities(self.values, order=self.order, **{"title": title, **options})
+        figure: Figure = plots().similarities(self.values, order=self.order, **{"title": self.title, **options})
         return figure
 
     def _repr_png_(self) -> bytes:

@@ -45,10 +45,10 @@ def _graph(report: ReportContext, cls: int, samples: Sequence[int]) -> ConceptGr
 
 
 def _largest(report: ReportContext) -> list[int]:
-    """Return the classes that relevance started from in the most samples."""
+    """Return the classes that the most samples have; of several that one was explained for, a sample has one."""
     if not report.atlas.has_classes:
         return []
-    counts = next(iter(report.facts.values())).counts
+    counts = np.bincount(report.atlas.targets[report.atlas.targets >= 0])
     order = np.argsort(-counts, kind="stable")[: report.most_graphs]
     return [int(cls) for cls in order if counts[cls]]
 
