@@ -66,8 +66,8 @@ def test_what_python_shows_is_escaped(evil: Path) -> None:
 
 def test_a_line_break_in_a_name_begins_no_line(evil: Path) -> None:
     assert len(ask(evil)["classes"].splitlines()) == 9
-    lines = invoke("atlas", "info", evil).stdout.splitlines()  # the file, its layers, what is said of them, skipped samples
-    assert len(lines) == 4 + 5 + 3
+    lines = invoke("atlas", "info", evil).stdout.splitlines()
+    assert len(lines) == 4 + 5 + 3  # the file, its layers, and what is said of them and of skipped samples
 
 
 def test_what_the_command_line_prints_is_escaped(evil: Path, tmp_path: Path) -> None:
