@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from .checks import is_integer
 from .errors import ConceptRangeError, InputError
 from .printable import printable
 
-__all__ = ["class_label", "class_number", "class_words"]
+__all__ = ["class_label", "class_name", "class_number", "class_words"]
 
 _SHOWN, _CANDIDATES = 5, 8
 
@@ -32,15 +32,22 @@ def class_label(number: int, names: Sequence[str]) -> str:
     return f"{number} {names[number]}" if 0 <= number < len(names) else str(number)
 
 
-def class_words(number: int, names: Sequence[str]) -> str:
+def class_name(number: int, names: Sequence[str] | Mapping[int, str]) -> str:
+    """Return the name of a class among those of all, or of some by number; empty where none is known."""
+    if isinstance(names, Mapping):
+        return names.get(number, "")
+    return names[number] if 0 <= number < len(names) else ""
+
+
+def class_words(number: int, names: Sequence[str] | Mapping[int, str]) -> str:
     """Return what a title calls a class: its name, or ``"class 2"`` where none is known.
 
     Examples
     --------
-    >>> class_words(1, ["dog", "cat"]), class_words(2, ["dog", "cat"])
-    ('cat', 'class 2')
+    >>> class_words(1, ["dog", "cat"]), class_words(2, ["dog", "cat"]), class_words(2, {2: "fox"})
+    ('cat', 'class 2', 'fox')
     """
-    return names[number] if 0 <= number < len(names) and names[number] else f"class {number}"
+    return class_name(number, names) or f"class {number}"
 
 
 def class_number(cls: int | str, names: Sequence[str], count: int | None = None) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 
@@ -43,12 +44,12 @@ class ShownPart:
     stride: tuple[int, ...]
     offset: int
 
-    @property
+    @cached_property
     def is_reshape(self) -> bool:
         """Whether all elements are shown in their order."""
         return math.prod(self.size) == math.prod(self.whole) and self.stride == _contiguous(self.size)
 
-    @property
+    @cached_property
     def permutation(self) -> list[int] | None:
         """For each axis of the tensor the axis of the output that it is, or None if they are not one to one."""
         if len(self.size) != len(self.whole):

@@ -39,11 +39,11 @@ def finite_rows(name: str, values: Any, *, columns: int | None = None) -> Floats
     dtype('float64')
     """
     try:
-        is_complex = np.iscomplexobj(values)
-        array = np.zeros((0, 0)) if is_complex else np.asarray(values, np.float64)
+        array = np.asarray(values)
+        array = array if np.iscomplexobj(array) else np.asarray(array, np.float64)
     except (TypeError, ValueError) as error:
         raise InputError(f"{name} is an array of numbers, (row, concept); got {type(values).__name__}") from error
-    if is_complex:
+    if np.iscomplexobj(array):
         raise InputError(f"{name} is an array of real numbers, (row, concept); got complex ones")
     if array.ndim != 2 or not array.shape[1] or columns not in (None, array.shape[1]):
         wanted = "concept" if columns is None else f"{columns} concepts"

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import torch
 
+from ..class_names import class_name
 from ..errors import ConceptAxisError, ConditionError
 
 __all__ = ["ClassName", "LocatedTarget", "Target", "class_scores_of", "named"]
@@ -150,10 +151,9 @@ class Target(ABC):
         >>> Contrast(0, 2).words(["cat", "dog"])
         'contrast:cat,2'
         """
-        known = classes if isinstance(classes, Mapping) else dict(enumerate(classes))
 
         def name(cls: ClassName) -> ClassName:
-            called = known.get(cls) if isinstance(cls, int) else None
+            called = class_name(cls, classes) if isinstance(cls, int) else ""
             return _Unquoted(called) if called else cls
 
         return self.numbered(name).identity

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ..class_names import class_words
 from ..errors import CrpKitError, InputError
 from .base import ClassName, Target
 from .binary import Binary
@@ -89,9 +90,8 @@ def target_words(start: object, classes: Sequence[str] | Mapping[int, str]) -> s
     if isinstance(start, Target):
         return start.words(classes)
     if isinstance(start, int):
-        known = classes if isinstance(classes, Mapping) else dict(enumerate(classes))
-        return known.get(start) or f"class {start}"
-    text, digest = (str(start), "")
+        return class_words(start, classes)
+    text, digest = str(start), ""
     if text.startswith("region:") and re.fullmatch(r"[0-9a-f]{8}", text.rpartition(":")[2]):
         text, digest = text[:-9], text[-9:]  # of its mask
     try:
