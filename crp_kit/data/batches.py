@@ -100,6 +100,8 @@ def batches(
                     with watch:
                         batch = next(source)
                 except Exception as error:
+                    if workers and isinstance(error, (OSError, EOFError)):
+                        watch.wait(seconds=1)  # a broken connection: its worker ends
                     raise InputError(_ended(error, watch, watched.reading, numbers)) from error
                 yield batch
         finally:

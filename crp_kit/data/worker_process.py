@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from multiprocessing import parent_process
@@ -88,18 +89,28 @@ class WorkerWatch:
     ) -> None:
         _set_child_handler(self._before)
 
+    def wait(self, seconds: float) -> None:
+        """Wait until a worker has ended, for some seconds at most: it closes its connections before it has ended."""
+        end = time.monotonic() + seconds
+        while not self._has_ended() and time.monotonic() < end:
+            time.sleep(0.01)
+
     def _look(self, number: int = 0, frame: FrameType | None = None) -> None:
-        """Raise an exception if a worker has ended, and leave its status to be read by others."""
-        if not hasattr(os, "waitid"):
-            return
-        for pid in filter(None, self._pids()):
-            with suppress(ChildProcessError):  # the status has been read
-                status = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-                if status is not None:
-                    self.ended, self.how = pid, _how(status.si_code, status.si_status)
-                    raise RuntimeError(self.how)
+        """Raise an exception if a worker has ended."""
+        if self._has_ended():
+            raise RuntimeError(self.how)
         if callable(self._before) and number:
             self._before(number, frame)
+
+    def _has_ended(self) -> bool:
+        """Say whether a worker has ended, and leave its status to be read by others."""
+        if self.ended is None and hasattr(os, "waitid"):
+            for pid in filter(None, self._pids()):
+                with suppress(ChildProcessError):  # the status has been read
+                    status = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+                    if status is not None:
+                        self.ended, self.how = pid, _how(status.si_code, status.si_status)
+        return self.ended is not None
 
 
 def _how(code: int, status: int) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -230,7 +231,19 @@ def test_a_worker_that_ends_is_noticed_outside_of_the_main_thread_too() -> None:
     thread.start()
     thread.join()
     assert len(errors) == 1
-    assert errors[0].startswith("a worker process ended unexpectedly while it read sample 4")
+    assert re.match("a worker process (ended unexpectedly|was killed by SIGKILL) while it read sample 4", errors[0])
+
+
+def broken(*_: Any) -> None:
+    raise ConnectionResetError(104, "Connection reset by peer")
+
+
+def test_a_connection_that_breaks_is_the_end_of_its_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.multiprocessing.reductions, "rebuild_storage_fd", broken)
+    with pytest.raises(InputError, match="a worker process was killed by SIGKILL while it read sample 4"):
+        read(mortal, workers=1)
+    with pytest.raises(InputError, match=r"^samples 0 to 2 cannot be read: \[Errno 104\] Connection reset by peer; "):
+        read(constant, workers=1)
 
 
 class Closed(Made):
