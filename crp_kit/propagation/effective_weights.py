@@ -222,8 +222,18 @@ def settings_of(*nodes: Node | None) -> list[Any]:
     return [[optional_argument(node, name) for name in names] for node in nodes if node is not None]
 
 
-def state_key(tensors: Sequence[torch.Tensor]) -> list[Any]:
-    """Return a value that changes when a tensor is another one or was written to, even through ``.data``."""
-    sums = torch.stack([checksum(tensor) for tensor in tensors]).tolist()
-    versions = [0 if tensor.is_inference() else tensor._version for tensor in tensors]
-    return [(id(t), t.data_ptr(), v, s) for t, v, s in zip(tensors, versions, sums, strict=True)]
+def identities_of(tensors: Sequence[torch.Tensor]) -> list[Any]:
+    """Return a value that changes when a tensor is another one or was written to, but for writes through ``.data``."""
+    return [(id(t), t.data_ptr(), 0 if t.is_inference() else t._version) for t in tensors]
+
+
+def checksums_of(tensors: Sequence[torch.Tensor]) -> list[float]:
+    """Return a value that changes when a tensor was written to, even through ``.data``."""
+    sums: list[float] = torch.stack([checksum(tensor) for tensor in tensors]).tolist()
+    return sums
+
+
+def shares_memory(unit: LinearUnit, tensors: Sequence[torch.Tensor]) -> bool:
+    """Return whether a unit's parameters are the very memory of given tensors: it then sees what is written to them."""
+    memory = {(tensor.data_ptr(), tensor.stride()) for tensor in tensors}
+    return all((own.data_ptr(), own.stride()) in memory for own in unit.parameters())

@@ -5,19 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache, partial
+from typing import Any
 
 import torch
-from zennit.core import BasicHook, ParamMod
+from zennit.core import BasicHook, Hook, ParamMod
 from zennit.rules import NoMod
 
-from .closed_form import known_rule
+from .closed_form import is_declared, known_rule
 from .effective_weights import CallUnit, LinearUnit, NormUnit
 from .kernels.transposed_conv import ChannelPull, channel_transpose, linear_transpose
 from .relevance import is_zero
 from .step import Pull
 from .vjp import Transposed
 
-__all__ = ["ModifiedUnit", "Term", "terms_of"]
+__all__ = ["ModifiedUnit", "Term", "modifies_parameters", "terms_of"]
 
 
 @dataclass(eq=False)
@@ -77,6 +78,15 @@ class Term:
     zero_input: bool = False
 
 
+def modifies_parameters(rule: Hook | None) -> bool:
+    """Return whether a rule may compute with other parameters than those of the unit."""
+    return is_declared(rule) and not all(_keeps_parameters(modify) for modify in rule.param_modifiers)
+
+
+def _keeps_parameters(modify: Any) -> bool:
+    return type(modify) is NoMod and not modify.zero_params
+
+
 def terms_of(unit: torch.nn.Module, x: torch.Tensor, modified: ModifiedUnit) -> list[Term]:
     """Evaluate the modified forwards and their transposes."""
     rule, known = modified.rule, known_rule(modified.rule)
@@ -87,7 +97,7 @@ def terms_of(unit: torch.nn.Module, x: torch.Tensor, modified: ModifiedUnit) -> 
         known_input, parameters = inputs[number], partial(modified.parameters, number)
         h = modify_input(x) if known_input is None else known_input
         if isinstance(unit, LinearUnit):
-            unmodified = h is x and type(modify_parameters) is NoMod and not modify_parameters.zero_params
+            unmodified = h is x and _keeps_parameters(modify_parameters)
             plain = modified.output() if unmodified and known is not None else None
             like = terms[0].output if terms else None
             terms.append(_linear_term(unit, h, modify_output, parameters, like=like, plain=plain))

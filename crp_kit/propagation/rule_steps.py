@@ -23,15 +23,17 @@ from .effective_weights import (
     LinearUnit,
     NormUnit,
     SpelledNorm,
+    checksums_of,
     effective_unit,
+    identities_of,
     layer_of,
     settings_of,
-    state_key,
+    shares_memory,
     state_of,
 )
 from .folded_values import factors_in_front
 from .kernels.transposed_conv import linear_transpose
-from .modified_forwards import ModifiedUnit
+from .modified_forwards import ModifiedUnit, modifies_parameters
 from .node_functions import inputs_of, output_of, true_function, values_of, with_constants
 from .relevance import Relevance
 from .sample_dependence import Samples
@@ -47,7 +49,9 @@ class KeptUnit:
     Parameters
     ----------
     key : tuple, optional
-        Equal as long as the rest is right.
+        Equal as long as the rest is right, together with `sums`.
+    sums : list of float, optional
+        Checksums of what the unit is made of, if anything that is kept is a copy; otherwise it sees what is written.
     sources : list of torch.Tensor, optional
         What the unit is made of: kept, so that no other tensor gets one of their identities, which are in the key.
     unit : LinearUnit, optional
@@ -56,6 +60,7 @@ class KeptUnit:
     """
 
     key: tuple[Any, ...] = ()
+    sums: list[float] | None = None
     sources: list[torch.Tensor] = field(default_factory=list)
     unit: LinearUnit | None = None
     modified: dict[tuple[int, bool], dict[str, torch.Tensor]] = field(default_factory=dict)
@@ -126,12 +131,14 @@ class LinearStep(Step):
 
         nodes = (node, behind, None if fold is None else graph.nodes[fold.norm])
         sources, kept = state_of(*nodes), self.kept
-        key = (state_key(sources), settings_of(*nodes))
-        if kept.unit is None or kept.key != key:
+        key = (identities_of(sources), settings_of(*nodes))
+        if kept.unit is None or kept.key != key or (kept.sums is not None and kept.sums != checksums_of(sources)):
             unit = effective()
+            copied = modifies_parameters(self.hook) or not shares_memory(unit, sources)
             if is_declared(self.hook):
                 unit.without_values()
             kept.key, kept.sources, kept.unit, kept.modified = key, sources, unit, {}
+            kept.sums = checksums_of(sources) if copied else None
         if not is_declared(self.hook):
             return kept.unit, None
         output = partial(output_of, recording, Ref(self.index if self.behind is None else self.behind))

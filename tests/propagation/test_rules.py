@@ -363,6 +363,19 @@ def test_changed_weights_are_noticed(change: Callable[[nn.Module], None]) -> Non
     assert not torch.allclose(after, before)
 
 
+@pytest.mark.parametrize("rule", [rules.Epsilon(), rules.Epsilon(zero_params=["bias"]), rules.ZPlus(), None])
+def test_a_layer_is_as_its_weights_are_whether_its_rule_copies_them_or_not(rule: Any) -> None:
+    model, x = prepared(nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))), drawn(1, 3)
+    composite = composites.LayerMapComposite([] if rule is None else [(nn.Linear, rule)])
+    attribution = CondAttribution(model)
+    before = attribution(x, [{"y": [0]}], composite).input_relevance
+    model[2].weight.data.copy_(model[2].weight.data.flip(0, 1).clone())
+    model[2].bias.data.add_(1)
+    after = attribution(x, [{"y": [0]}], composite).input_relevance
+    assert torch.equal(after, CondAttribution(copy.deepcopy(model))(x, [{"y": [0]}], composite).input_relevance)
+    assert not torch.allclose(after, before)
+
+
 def test_unchanged_weights_are_not_folded_again() -> None:
     calls = []
 
