@@ -35,9 +35,9 @@ def tried(source: Path, scratch: Path, seeds: range, changes: tuple[hostile.Chan
     data, sound, seen = source.read_bytes(), hostile.stored(source, **how), Counter[str]()
     for seed in seeds:
         scratch.write_bytes(hostile.mutated(data, seed, changes))
-        begin = time.perf_counter()
+        begin = time.process_time()
         seen[found := hostile.outcome(scratch, sound, **how)] += 1
-        assert time.perf_counter() - begin < SECONDS, seed
+        assert time.process_time() - begin < SECONDS, seed
         assert found in ("refused", "same", "verified to be wrong") or isinstance(changes[0], hostile.Forge), (
             seed,
             found,
