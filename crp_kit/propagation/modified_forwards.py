@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from zennit.core import BasicHook, Hook, ParamMod
-from zennit.rules import NoMod
+from zennit.rules import Flat, NoMod
 
 from .closed_form import is_declared, known_rule
 from .effective_weights import CallUnit, LinearUnit, NormUnit
@@ -99,8 +99,10 @@ def terms_of(unit: torch.nn.Module, x: torch.Tensor, modified: ModifiedUnit) -> 
         if isinstance(unit, LinearUnit):
             unmodified = h is x and _keeps_parameters(modify_parameters)
             plain = modified.output() if unmodified and known is not None else None
-            like = terms[0].output if terms else None
-            terms.append(_linear_term(unit, h, modify_output, parameters, like=like, plain=plain))
+            zero = bool(terms) and (is_zero(h) if known_input is None else h is not x)
+            like = terms[0].output if zero else None
+            flat = type(rule) is Flat
+            terms.append(_linear_term(unit, h, modify_output, parameters, like=like, plain=plain, flat=flat))
         else:
             terms.append(_term(unit, h, modify_output, parameters()))
     return terms
@@ -114,13 +116,14 @@ def _linear_term(
     *,
     like: torch.Tensor | None = None,
     plain: torch.Tensor | None = None,
+    flat: bool = False,
 ) -> Term:
     """Evaluate one modified forward of a linear unit.
 
-    It is not run where its output is known: it is `plain` without a modification, and a bias in the shape of `like` for
-    an input of zeros.
+    It is not run where its output is known: it is `plain` without a modification, and a bias in the shape of `like`,
+    which is given for an input of zeros.
     """
-    if like is not None and is_zero(x):  # behind a ReLU, the negative part of an input
+    if like is not None:  # behind a ReLU, the negative part of an input
         full = cache(lambda: _linear_term(unit, x, modify_output, parameters))
         output = modify_output(unit.of_zeros(parameters(bias_only=True), like))
         return Term(x, output, lambda s: full().pull(s), zero_input=True)
@@ -128,7 +131,7 @@ def _linear_term(
     if plain is None:
         plain = unit.output(x, **modified)
     output, weight = modify_output(plain), modified["weight"]
-    pull = linear_transpose(unit, weight, x.shape)
+    pull = linear_transpose(unit, weight, x.shape, flat=flat)
     if pull is None or output is not plain:
         return _term(unit, x, modify_output, modified)
     return Term(x, output, pull, channel_transpose(unit, weight, x.shape), fresh=True)

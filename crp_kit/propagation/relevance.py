@@ -22,13 +22,14 @@ Ownership
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 
 from ..numerics import is_finite
 
-__all__ = ["Relevance", "Scaling", "is_zero", "one_channel"]
+__all__ = ["Relevance", "Scaling", "are_zero", "is_zero", "one_channel"]
 
 
 @dataclass(eq=False)
@@ -153,14 +154,26 @@ def one_channel(mask: torch.Tensor, rows: torch.Tensor) -> torch.Tensor | None:
 
 def is_zero(value: torch.Tensor) -> bool:
     """Return whether all values are zero; a NaN is not."""
-    if value.numel() == 0:
-        return True
-    value = value[tuple(slice(None) if stride else 0 for stride in value.stride())]  # each element in memory once
-    if value.ndim and bool(value[..., 0].any()):  # mostly, some of the first ones are not zero
-        return False
-    contiguous = value.is_contiguous() or value.ndim != 4
-    ordered = value if contiguous else value.permute(0, 2, 3, 1)  # channels last: aminmax would copy the map
-    return not any(torch.stack(torch.aminmax(ordered)).tolist())
+    return are_zero([value])[0]
+
+
+def are_zero(values: Sequence[torch.Tensor]) -> list[bool]:
+    """Return for each tensor whether all its values are zero; a device is asked once or twice for all of them."""
+    in_memory = [_once(value) for value in values if value.numel()]
+    if not in_memory:
+        return [True] * len(values)
+    some = torch.stack([value[..., 0].any() for value in in_memory]).tolist()  # mostly, some of the first are not zero
+    unknown = [value for value, nonzero in zip(in_memory, some, strict=True) if not nonzero]
+    ranges = iter(torch.stack([torch.stack(torch.aminmax(value)) for value in unknown]).tolist() if unknown else ())
+    zero = iter([not nonzero and not any(next(ranges)) for nonzero in some])
+    return [not value.numel() or next(zero) for value in values]
+
+
+def _once(value: torch.Tensor) -> torch.Tensor:
+    """Return a tensor with each element in memory once, in an order in which a map is not copied."""
+    value = value[tuple(slice(None) if stride else 0 for stride in value.stride())]
+    value = value if value.ndim else value[None]
+    return value if value.is_contiguous() or value.ndim != 4 else value.permute(0, 2, 3, 1)
 
 
 def _times(rows: torch.Tensor, factor: torch.Tensor, *, owned: bool) -> torch.Tensor:

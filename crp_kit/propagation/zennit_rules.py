@@ -21,7 +21,7 @@ from .closed_form import by_term, is_declared, known_rule, mapper_factors, reduc
 from .effective_weights import LinearUnit
 from .kernels.transposed_conv import ChannelPull
 from .modified_forwards import ModifiedUnit, Term, terms_of
-from .relevance import Relevance, Scaling, is_zero
+from .relevance import Relevance, Scaling, are_zero
 from .sample_dependence import Samples, sample_by_sample
 from .step import Absorbed, Pull
 from .vjp import ordered_like
@@ -207,10 +207,12 @@ def _factored(rule: BasicHook, terms: Sequence[Term], x: torch.Tensor) -> Callab
         above, below = known.above(outputs), known.below(inputs)
     factored = zip(above, terms, below, strict=True)
     candidates = [(f, term, h) for f, term, h in factored if h is None or not term.zero_input]
+    if len(candidates) > 1:
+        factors = [factor for f, _, h in candidates for factor in (f, h) if factor is not None]
+        gone = {id(factor) for factor, is_zero in zip(factors, are_zero(factors), strict=True) if is_zero}
+        candidates = [(f, term, h) for f, term, h in candidates if gone.isdisjoint((id(f), id(h)))]
     kept: list[_FactoredTerm] = []
     for f, term, h in candidates:
-        if len(candidates) > 1 and (is_zero(f) or (h is not None and is_zero(h))):
-            continue
         alike = (factor for factor in (x, *(part.below for part in kept)) if _are_equal(factor, h))
         kept.append(_FactoredTerm(Scaling(f), term.pull, term.pull_channel, term.fresh, next(alike, h)))
     zero, shape = x.new_zeros(()), x.shape

@@ -20,10 +20,11 @@ ChannelPull = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 """The result of a `Pull` from one channel of each row, (row, sample, height, width), and its number, (row,)."""
 
 
-def linear_transpose(unit: LinearUnit, weight: torch.Tensor, shape: torch.Size) -> Pull | None:
+def linear_transpose(unit: LinearUnit, weight: torch.Tensor, shape: torch.Size, *, flat: bool = False) -> Pull | None:
     """Return the transpose of a linear unit for inputs of a shape, or None where no direct one is known.
 
-    The result of the transpose is new memory, which the caller owns.
+    The result of the transpose is new memory, which the caller owns. `flat` says that the weights are likely to be all
+    the same number, which is then tried: all channels of an input get the same.
     """
     if unit.op == "linear":
         return lambda s: s @ weight
@@ -41,7 +42,7 @@ def linear_transpose(unit: LinearUnit, weight: torch.Tensor, shape: torch.Size) 
             return below.view(s.shape[0], *shape)
 
         return back
-    alike = groups == 1 and _all_alike(weight)
+    alike = flat and groups == 1 and _all_alike(weight)
     kernel = weight[:1, :1] if alike else weight
     small = weight.shape[2:] == (3, 3) and stride == dilation == [1, 1] and max(padding) <= 2
     fast = cache(partial(winograd_transpose, weight, padding))
@@ -111,5 +112,5 @@ def _each(unit: LinearUnit, name: str, default: int) -> list[int]:
 
 
 def _all_alike(weight: torch.Tensor) -> bool:
-    """Return whether all weights are the same number, as under the Flat rule: all input channels then get the same."""
+    """Return whether all weights are the same number."""
     return all(bool((part == weight[(0,) * weight.ndim]).all()) for part in (weight[0], weight))
