@@ -21,6 +21,8 @@ _FOLDS = 5
 _MOST = 8
 _ROWS_EACH = 30
 """Rows for each prototype where their number is chosen."""
+_DECIMALS = 6
+"""Of deviations: scores of equal rows, and the two around the median of an even number, differ by rounding alone."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,7 +46,12 @@ class HeldOut:
     @property
     def deviations(self) -> Floats:
         """Distance of each score from the median of all, in either direction: (row,)."""
-        return np.abs(self.scores - np.median(self.scores))
+        return self._from_median(self.scores)
+
+    def _from_median(self, scores: Floats) -> Floats:
+        """Return the distance of scores from the median of those of the rows."""
+        distances: Floats = np.abs(scores - np.median(self.scores))
+        return distances.round(_DECIMALS)
 
     def own_percentiles(self) -> Floats:
         """Return the two-sided percentile of each of the rows among the others, above 0 and below 100: (row,)."""
@@ -69,9 +76,8 @@ class HeldOut:
         ----------
         Vovk, "Cross-conformal predictors", Annals of Mathematics and Artificial Intelligence 74, 2015.
         """
-        median, deviations = np.median(self.scores), self.deviations
-        below = np.zeros(scores.shape[1])
-        for number, distance in enumerate(np.abs(scores - median)):
+        deviations, below = self.deviations, np.zeros(scores.shape[1])
+        for number, distance in enumerate(self._from_median(scores)):
             held = np.sort(deviations[self.fold == number])
             below += (np.searchsorted(held, distance) + np.searchsorted(held, distance, side="right")) / 2
         return 100 * (below + 0.5) / (len(self.scores) + 1)
