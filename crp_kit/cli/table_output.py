@@ -7,6 +7,7 @@ import io
 import json
 import math
 from collections.abc import Callable, Iterable, Mapping
+from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from ..drawing import Figure
     from ..result_table import Table
 
-__all__ = ["check_table_output", "figure_options", "print_table", "table_options"]
+__all__ = ["check_table_output", "drawn", "figure_options", "print_table", "table_options"]
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -67,7 +68,7 @@ def print_table(table: Table, options: Mapping[str, Any], plot: Callable[[], Fig
     """Print a table in the format of the options, and write its figure where one is asked for."""
     output = options.get("output")
     if output is not None and plot is not None:
-        figure = plot() if options["width"] is None else plots().in_width(plot(), options["width"])
+        figure = drawn(plot, options["width"])
         write_file(output, lambda path: figure.savefig(path, dpi=150), overwrite=options["overwrite"])
         click.echo(output, err=True)
     if options["as_json"]:
@@ -78,6 +79,14 @@ def print_table(table: Table, options: Mapping[str, Any], plot: Callable[[], Fig
         if table.caption:
             say(table.caption)
         click.echo(table.text(len(table)))
+
+
+def drawn(plot: Callable[..., Figure], width: float | None) -> Figure:
+    """Return a figure of a width: drawn for it where the function can do that, else brought to it."""
+    if width is not None and "width" in signature(plot).parameters:
+        return plot(width=width)
+    figure = plot()
+    return figure if width is None else plots().in_width(figure, width)
 
 
 def _finite(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -284,7 +284,7 @@ def test_bars_have_the_height_sign_and_words_of_the_tokens() -> None:
     first = figure.axes[0]
     assert [bar.get_height() for bar in first.patches] == pytest.approx([0.5, -0.2, 0.0])
     assert [tick.get_text() for tick in first.get_xticklabels()] == ["a", r"\$b", "c" * 15 + "…"]
-    assert first.get_title(loc="left") == "one; two"
+    assert first.get_title(loc="left") == "one\ntwo"
     assert (first.get_ylabel(), figure.axes[1].get_xlabel()) == ("relevance", "token")
     positive, negative = (bar.get_facecolor() for bar in first.patches[:2])
     assert positive[0] > positive[2]

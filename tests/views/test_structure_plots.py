@@ -29,13 +29,13 @@ def test_similarities_of_two_layers_have_a_line_behind_the_matched_ones() -> Non
 
 
 def test_bars_have_names_intervals_and_a_reference() -> None:
-    names = ["a", "$b$", "c" * 60]
+    names = ["a", "$b$", "c" * 70]
     figure = value_bars(
         [1.0, np.nan, -2.0], names=names, label="x", interval=([0.5, np.nan, -3], [1.5, np.nan, -1]),
         reference=(0.2, "by chance"),
     )  # fmt: skip
     ax = figure.axes[0]
-    assert [tick.get_text() for tick in ax.get_yticklabels()] == ["a", r"\$b\$", "c" * 43 + "…"]
+    assert [tick.get_text() for tick in ax.get_yticklabels()] == ["a", r"\$b\$", "c" * 59 + "…"]
     assert len(ax.collections[0].get_segments()) == 2
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["by chance"]
 

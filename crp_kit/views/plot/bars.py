@@ -14,17 +14,19 @@ from matplotlib.figure import Figure
 from ...data.pixels import finite
 from ...errors import InputError
 from ..image import DEFAULT_CMAP, colours, scale_of
-from .labels import literal, one_line
+from .labels import literal, one_line, wrapped_titles
 from .narrow import in_width
 from .panels import OUTLINE, ColourMap, check_count, per_row, sized_panel_axes
 
 __all__ = ["bars"]
 
+Floats = npt.NDArray[np.float64]
+
 _LABELLED = 64
 """Up to this many bars, each has its name below it."""
 _LETTERS = 16
-_HEIGHT = 1.1
-"""Height of a panel without its names, in inches."""
+_HEIGHT, _LINE = 1.1, 0.15
+"""Height of a panel without its names, and of one more line of its title, in inches."""
 
 
 def bars(
@@ -55,7 +57,7 @@ def bars(
     columns : int, optional
         Panels in a line; by default 1, or 2 from 7 rows on where there are at most 32 bars.
     shared_scale : bool, optional
-        Whether all rows have one axis of relevance, which then reaches the strongest.
+        Whether all rows have one axis of relevance and one scale of colours, which then reach the strongest.
     cmap, axes
         As for `crp_kit.views.plot.heatmaps`.
     width : float, optional
@@ -82,12 +84,14 @@ def bars(
     usual = max(min(0.2 * rows.shape[1], 10.0 / max(min(across, len(rows)), 1)), 3.2)
     longest = max((len(name) for line in names_by_row if line for name in line), default=1)
     height = _HEIGHT + (0.075 * min(longest, _LETTERS) if rows.shape[1] <= _LABELLED else 0.1)
-    figure, panels = sized_panel_axes(len(rows), across, axes, size=(usual, height))
-    common = scale_of(rows) if shared_scale else None
+    above = wrapped_titles(titles, usual) if axes is None else list(map(one_line, titles or []))
+    lines = max((title.count("\n") for title in above or []), default=0)
+    figure, panels = sized_panel_axes(len(rows), across, axes, size=(usual, height + _LINE * lines))
+    common = rows if shared_scale else None
     for number, (ax, row, line) in enumerate(zip(panels, rows, names_by_row, strict=False)):
-        _draw(ax, row, vmax=common, cmap=cmap)
+        _draw(ax, row, of_scale=row if common is None else common, cmap=cmap)
         _write_names(ax, line, len(row))
-        ax.set_title(one_line(titles[number]) if titles else "", loc="left", fontsize="small")
+        ax.set_title(above[number] if above else "", loc="left", fontsize="small")
         ax.set_ylabel("relevance", fontsize="x-small")
         if number + across >= len(rows) or axes is not None:
             ax.set_xlabel(label, fontsize="x-small")
@@ -96,15 +100,15 @@ def bars(
     return figure if width is None or axes is not None else in_width(figure, width)
 
 
-def _draw(ax: Axes, row: npt.NDArray[np.float64], *, vmax: float | None, cmap: ColourMap) -> None:
-    """Draw one row; the outline keeps weak bars visible."""
-    scale = scale_of(row, vmax)
+def _draw(ax: Axes, row: Floats, *, of_scale: Floats, cmap: ColourMap) -> None:
+    """Draw one row, with the axis and the scale of colours of some values; the outline keeps weak bars visible."""
+    scale = scale_of(of_scale)
     paint = colours(row, cmap=cmap, vmax=scale) / 255
     edge = 0.5 if len(row) <= _LABELLED else 0.0
     ax.bar(np.arange(len(row)), row, color=[tuple(colour) for colour in paint], width=0.84 if edge else 1.0,
               edgecolor=OUTLINE if edge else None, linewidth=edge)  # fmt: skip
     ax.axhline(0, color=OUTLINE, linewidth=0.6)
-    low, high = (-scale, scale) if vmax else (float(min(row.min(), 0)), float(max(row.max(), 0)))
+    low, high = float(min(of_scale.min(), 0)), float(max(of_scale.max(), 0))
     gap = 0.06 * (high - low) or scale
     ax.set_ylim(low - gap, high + gap)
     ax.set_xlim(-0.8, len(row) - 0.2)

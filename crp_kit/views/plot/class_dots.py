@@ -18,7 +18,7 @@ from ...errors import InputError
 from ..image import colour_table, colours, scale_of
 from .labels import literal, shortened
 from .panels import OUTLINE, figure_of
-from .sheet import Sheet
+from .sheet import Sheet, check_width
 
 if TYPE_CHECKING:
     from ...atlas.questions.class_tables import ClassMeans, ClassPresence
@@ -29,8 +29,8 @@ Array = npt.NDArray[Any]
 
 _LETTERS_PER_INCH = 5
 """Of the names of classes, for each inch of the figure's width."""
-_LINE = 0.22
-"""Height of a class in inches."""
+_LINE, _COLUMN, _BAR = 0.22, 0.1, 1.0
+"""Height of a class, width of the number of a concept, and of a colour bar with its label, in inches."""
 _FAINT = "#999999"
 """Outline of what is not filled."""
 _LARGEST = 0.8
@@ -57,7 +57,7 @@ def class_means(table: ClassMeans, k: int = 16, *, classes: int = 12, width: flo
     ----------
     table : ClassMeans
     k : int, optional
-        Concepts at most: the strongest ones of each class in turn.
+        Concepts at most, and no more than the width has room for: the strongest ones of each class in turn.
     classes : int, optional
         Classes at most: those with the most samples.
     width : float, optional
@@ -68,7 +68,7 @@ def class_means(table: ClassMeans, k: int = 16, *, classes: int = 12, width: flo
     InputError
         If the table has no row, or `k` or `classes` is not at least 1.
     """
-    grid = _grid(table, table.mean, k, classes)
+    grid = _grid(table, table.mean, _concepts(k, width), classes)
     mean, low, high = (grid.values(column) for column in (table.mean, table.low, table.high))
     scale = scale_of(mean[~np.isnan(mean)])
     figure, ax = _axes(table, grid, width)
@@ -85,7 +85,7 @@ def class_presence(table: ClassPresence, k: int = 16, *, classes: int = 12, widt
     ----------
     table : ClassPresence
     k : int, optional
-        Concepts at most: the most frequent ones of each class in turn.
+        Concepts at most, and no more than the width has room for: the most frequent ones of each class in turn.
     classes : int, optional
         Classes at most: those with the most samples.
     width : float, optional
@@ -96,7 +96,7 @@ def class_presence(table: ClassPresence, k: int = 16, *, classes: int = 12, widt
     InputError
         If the table has no row, or `k` or `classes` is not at least 1.
     """
-    grid = _grid(table, table.fraction, k, classes)
+    grid = _grid(table, table.fraction, _concepts(k, width), classes)
     fraction = grid.values(table.fraction)
     figure, ax = _axes(table, grid, width)
     _draw(ax, grid, size=fraction, value=fraction, filled=np.ones(fraction.shape, bool))
@@ -104,9 +104,15 @@ def class_presence(table: ClassPresence, k: int = 16, *, classes: int = 12, widt
     return figure
 
 
+def _concepts(k: int, width: float) -> int:
+    """Return how many concepts are drawn beside names of classes and a colour bar: at least four."""
+    check_integer("k", k, low=1)
+    check_width(width)
+    return min(k, max(4, int((0.65 * width - _BAR) / _COLUMN)))
+
+
 def _grid(table: ClassMeans | ClassPresence, strength: Array, k: int, classes: int) -> _Grid:
     """Choose classes, by their samples, and concepts, the strongest of each class in turn."""
-    check_integer("k", k, low=1)
     check_integer("classes", classes, low=1)
     if not len(table):
         raise InputError(f"there is nothing to draw: {table.caption}")

@@ -1,4 +1,4 @@
-"""Figures of statistics brought to a width: panels below each other, names cut, words in more lines."""
+"""Figures of statistics brought to a width: panels below each other, words in more lines."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from matplotlib.text import Text
 from matplotlib.ticker import FixedLocator, MaxNLocator
 
 from .colour_bars import BAR_BELOW, beside
-from .labels import shortened
 from .sheet import Sheet, check_width
 
 __all__ = ["in_width", "with_bar_in_width"]
@@ -29,6 +28,8 @@ _NAMES = 0.42
 """Share of a panel's width that the names of its rows may take."""
 _PER_TICK = 0.5
 """Inches for each number on an axis."""
+_TWO_LINES = 0.27
+"""Inches for a row whose name has two lines."""
 _PER_NUMBER = 0.09
 """Inches for each row or column that has its number."""
 _LINE, _LEGEND_LINE, _LOWEST = 0.15, 0.18, 1.9
@@ -38,8 +39,9 @@ _LINE, _LEGEND_LINE, _LOWEST = 0.15, 0.18, 1.9
 def in_width(figure: Figure, width: float) -> Figure:
     """Bring a figure of panels with axes to a width, and return it; the letters keep their size.
 
-    Panels that would be too narrow go below the others, and the figure grows higher for them. Names of rows are cut,
-    titles and labels broken; legends beside a panel go below it. What is square stays square.
+    Panels that would be too narrow go below the others, and the figure grows higher for them. Names of rows are broken
+    into two lines and cut behind them, titles and labels broken; legends beside a panel go below it. What is square
+    stays square.
 
     Parameters
     ----------
@@ -94,8 +96,18 @@ def _bring(figure: Figure, width: float, *, room: float) -> None:
     lines = sum(map(_lines, panels))
     for ax in panels:
         _fit_words(ax, width)
+        _thin_numbers(figure, ax)
     more = math.ceil((sum(map(_lines, panels)) - lines) / fitting)
-    figure.set_figheight(float(figure.get_figheight()) + _LINE * max(more, 0))
+    missing = max((_missing_height(figure, ax) for ax in panels), default=0.0)
+    figure.set_figheight(float(figure.get_figheight()) + _LINE * max(more, 0) + missing)
+
+
+def _missing_height(figure: Figure, ax: Axes) -> float:
+    """Return how many inches names of rows in two lines need beyond what their panel has."""
+    names = [label.get_text() for label in ax.get_yticklabels()]
+    if not any("\n" in name for name in names):
+        return 0.0
+    return max(0.0, _TWO_LINES * len(names) - float(ax.get_position().height * figure.get_figheight()))
 
 
 def _lines(ax: Axes) -> int:
@@ -147,26 +159,30 @@ def _fit_words(ax: Axes, width: float) -> None:
     beyond = 1.6 if ax.get_aspect() == "auto" else 1.0
     _break_titles(ax, [ax.get_title(loc="left")], min(width - left, beyond * (right - left)))
     _break_titles(ax, [ax.get_title(loc="center")], right - left)
-    ax.xaxis.label.set_text(_broken(ax.xaxis.label, min(left + right, 2 * width - left - right, 1.6 * (right - left))))
+    room = min(left + right, 2 * width - left - right, 1.6 * (right - left))
+    ax.xaxis.label.set_text(_broken(ax.xaxis.label, 0.9 * room))
 
 
 def _fit_rows(ax: Axes, width: float) -> None:
-    """Cut the names of rows, break their label, and leave as many numbers as have room, in so many inches."""
+    """Break the names of rows and their label, and leave as many numbers as have room, in so many inches."""
     letters = int(_LETTERS_PER_INCH * width)
     ax.yaxis.label.set_text(_broken(ax.yaxis.label, max(width / 2, 1.2)))
     names = [label.get_text() for label in ax.get_yticklabels()]
     if any(len(name) > _NAMES * letters for name in names):
-        ax.set_yticks(ax.get_yticks(), [shortened(name, int(_NAMES * letters)) for name in names])
-    if isinstance(ax.xaxis.get_major_locator(), MaxNLocator):
-        ax.xaxis.set_major_locator(MaxNLocator(max(2, int(width / _PER_TICK) - 1)))
-    _thin_numbers(ax, int(width / _PER_NUMBER))
+        broken = [textwrap.wrap(name, int(_NAMES * letters), max_lines=2, placeholder="…") for name in names]
+        ax.set_yticks(ax.get_yticks(), ["\n".join(lines) for lines in broken])
+    locator = ax.xaxis.get_major_locator()
+    if isinstance(locator, MaxNLocator):
+        locator.set_params(nbins=max(2, int(width / _PER_TICK) - 1))
 
 
-def _thin_numbers(ax: Axes, most: int) -> None:
-    """Leave the numbers of so many rows and columns at most."""
-    for axis in (ax.xaxis, ax.yaxis):
+def _thin_numbers(figure: Figure, ax: Axes) -> None:
+    """Leave as many numbers of rows and columns as have room in a figure that is laid out."""
+    box = ax.get_position()
+    width, height = (float(side) for side in figure.get_size_inches())
+    for axis, room in ((ax.xaxis, box.width * width), (ax.yaxis, box.height * height)):
         names = [label.get_text() for label in axis.get_ticklabels()]
-        step = math.ceil(len(names) / most)
+        step = math.ceil(len(names) * _PER_NUMBER / room)
         if step > 1 and isinstance(axis.get_major_locator(), FixedLocator) and all(map(str.isdigit, names)):
             axis.set_ticks(list(axis.get_ticklocs())[::step], names[::step])
 

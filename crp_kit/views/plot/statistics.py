@@ -9,7 +9,7 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from .labels import one_line
+from .labels import one_line, wrapped_titles
 from .panels import OUTLINE
 from .sheet import Sheet
 
@@ -22,6 +22,8 @@ _COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#d55e00", "#56b4e9", "#
 _MARKS = ("o", "s", "^", "D", "v", "P", "X", "*")
 _LINES = 40
 """Rows that a figure shows at most."""
+_TITLE = 4.0
+"""Inches that a title takes beside names of rows."""
 
 
 def percentiles(values: Floats, names: Sequence[str], *, title: str = "") -> Figure:
@@ -121,7 +123,8 @@ def _lines(count: int, names: Sequence[str], title: str) -> tuple[Figure, Axes]:
     ax = figure.add_subplot()
     ax.set_yticks(range(count), list(names), fontsize="x-small")
     ax.set_ylim(max(count, 1) - 0.4, -0.6)
-    ax.set_title(title, loc="left", fontsize="medium")
+    (above,) = wrapped_titles([title], _TITLE) or [""]
+    ax.set_title(above, loc="left", fontsize="medium")
     ax.tick_params(labelsize="x-small", length=2)
     ax.spines[["top", "right"]].set_visible(False)
     return figure, ax

@@ -12,15 +12,19 @@ from matplotlib.ticker import MaxNLocator
 
 from ...errors import InputError
 from ..image import DEFAULT_CMAP, colours
-from .labels import one_line
+from .labels import one_line, shortened, wrapped_titles
 from .panels import OUTLINE, ColourMap, check_count, sized_panel_axes
 
 __all__ = ["value_bars"]
 
 _BAR = 0.2
 """Height of a bar in inches."""
-_WIDTH = 4.2
-_LETTERS = 44
+_WIDTH, _WITHOUT_NAMES = 4.2, 2.6
+"""Width of a figure, and of its bars beside long names, in inches."""
+_LETTERS, _LETTERS_PER_INCH = 60, 14
+"""Of names."""
+_LINE = 0.15
+"""Height of one more line of the title, in inches."""
 
 
 def value_bars(
@@ -69,7 +73,10 @@ def value_bars(
     if array.ndim != 1 or not array.size:
         raise InputError(f"bars need at least one value each, (bar,); got shape {array.shape}")
     check_count("names", names, len(array), "bars")
-    size = (_WIDTH, max(_BAR * len(array), 0.6) + 0.3)
+    shown = [one_line(shortened(name, _LETTERS)) for name in names]
+    beside = max(map(len, shown)) / _LETTERS_PER_INCH
+    (above,) = wrapped_titles([title], _WIDTH) or [""] if axes is None else [one_line(title)]
+    size = max(_WIDTH, _WITHOUT_NAMES + beside), max(_BAR * len(array), 0.6) + 0.3 + _LINE * above.count("\n")
     figure, (ax,) = sized_panel_axes(1, 1, None if axes is None else [axes], size=size)
     heights = np.arange(len(array))
     signs = colours(np.sign(np.nan_to_num(array)) * 0.75, cmap=cmap, vmax=1) / 255
@@ -82,16 +89,12 @@ def value_bars(
         ax.axvline(reference[0], color=OUTLINE, linewidth=0.9, linestyle="--", label=reference[1])
         ax.legend(fontsize="x-small", frameon=False, loc="upper left", bbox_to_anchor=(1.01, 1), borderaxespad=0)
     ax.axvline(0, color=OUTLINE, linewidth=0.8)
-    ax.set_yticks(heights, [_shortened(name) for name in names], fontsize="x-small")
+    ax.set_yticks(heights, shown, fontsize="x-small")
     ax.set_ylim(len(array) - 0.5, -0.5)
     ax.tick_params(axis="x", labelsize="x-small")
-    ax.xaxis.set_major_locator(MaxNLocator(5))
+    ax.xaxis.set_major_locator(MaxNLocator(5, integer=np.asarray(values).dtype.kind in "iu"))
     ax.tick_params(axis="y", length=0)
     ax.spines[["top", "right", "left"]].set_visible(False)
     ax.set_xlabel(label, fontsize="x-small")
-    ax.set_title(one_line(title), fontsize="small", loc="left")
+    ax.set_title(above, fontsize="small", loc="left")
     return figure
-
-
-def _shortened(name: str) -> str:
-    return one_line(name if len(name) <= _LETTERS else f"{name[: _LETTERS - 1]}…")
