@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from .checks import check_integer
 from .errors import InputError
 from .printable import printable
 from .tables import data_frame, html_table, more_rows, text_table
@@ -17,7 +18,7 @@ from .tables import data_frame, html_table, more_rows, text_table
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["Column", "Framed", "Table", "column_named", "not_a_column"]
+__all__ = ["Column", "Framed", "Table", "column_named", "first_rows", "not_a_column"]
 
 _SHOWN = 20
 
@@ -29,6 +30,17 @@ not_a_column = {"column": False}
 def column_named(name: str) -> dict[str, Any]:
     """Return the metadata of a field whose column has a name that no field can have, such as ``class``."""
     return {"name": name}
+
+
+def first_rows(k: int | None) -> int | None:
+    """Return how many first rows are asked for; all for ``None``.
+
+    Raises
+    ------
+    InputError
+        If it is no whole number of at least 1.
+    """
+    return None if k is None else check_integer("k", k, low=1)
 
 
 class Framed(ABC):
@@ -70,6 +82,18 @@ class Table(Framed):
     def __len__(self) -> int:
         return len(next(iter(self.columns().values())))
 
+    def checked_row(self, row: int) -> int:
+        """Return the number of a row.
+
+        Raises
+        ------
+        InputError
+            If there is no such row.
+        """
+        if not len(self):
+            raise InputError("the table has no row")
+        return check_integer("row", row, low=0, high=len(self) - 1)
+
     def rows(self) -> Iterator[dict[str, Any]]:
         """Yield each row with its names, as plain Python values."""
         plain = {name: column.tolist() for name, column in self.columns().items()}
@@ -97,13 +121,13 @@ class Table(Framed):
         Raises
         ------
         InputError
-            If there is no such column.
+            If there is no such column, or `k` is not positive.
         """
         columns = self.columns()
         if by not in columns:
             raise InputError(f"no column {by!r}; there are {', '.join(columns)}")
         column = columns[by] if columns[by].dtype.kind in "if" else np.unique(columns[by], return_inverse=True)[1]
-        order = np.argsort(-column, kind="stable")[:k]
+        order = np.argsort(-column, kind="stable")[: first_rows(k)]
         return self.taken(order)
 
     def taken(self, rows: Column | slice) -> Self:

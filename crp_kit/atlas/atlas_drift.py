@@ -16,7 +16,7 @@ from ..statistics.multiple_testing import q_values
 from ..statistics.two_groups import WelchTest, auc, welch_test
 from .drift_tables import ClassDrift, Drift
 from .file.header import Mode
-from .query.concept_atlas import ConceptAtlas
+from .query.concept_atlas import ConceptAtlas, check_atlases
 from .query.layer_atlas import ScoreAtlas
 from .questions.matrix_rows import row_blocks, score_matrix, scored
 
@@ -102,6 +102,7 @@ def drift(
     >>> [atlas.close() for atlas in atlases]
     [None, None]
     """
+    check_atlases(a, b)
     scores_a, scores_b = a[layer].score(mode), b[layer].score(mode)
     _check_comparable(scores_a, scores_b)
     listed = scores_a.n_concepts if k is None else check_integer("k", k, low=1)

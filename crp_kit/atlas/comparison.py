@@ -16,7 +16,7 @@ from ..statistics.matching import one_to_one, reference_overlap
 from ..statistics.similarity import cross_correlation
 from .common_samples import CommonSamples, common_samples
 from .file.header import Mode
-from .query.concept_atlas import ConceptAtlas
+from .query.concept_atlas import ConceptAtlas, check_atlases
 from .query.layer_atlas import ScoreAtlas
 from .query.rankings import SampleRanking
 from .questions.matrix_rows import row_blocks, scored
@@ -97,8 +97,9 @@ class AtlasComparison(Table):
         Raises
         ------
         InputError
-            If an atlas holds fewer.
+            If there is no such row, or an atlas holds fewer samples.
         """
+        row = self.checked_row(row)
         return self.scores_a.top(int(self.concept_a[row]), k), self.scores_b.top(int(self.concept_b[row]), k)
 
     def plot(self, **options: Any) -> Figure:
@@ -182,6 +183,7 @@ def compare_atlases(
     """
     if metric not in ("pearson", "pearson-within"):
         raise InputError(f"metric is 'pearson' or 'pearson-within'; got {metric!r}")
+    check_atlases(a, b)
     scores_a, scores_b = a[layer].score(mode), b[layer if layer_b is None else layer_b].score(mode)
     if not is_real(threshold, -1, 1):
         raise InputError(f"threshold is a similarity, from -1 to 1; got {threshold!r}")

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..drawing import plots
 from ..errors import InputError
-from ..result_table import Column, Table, column_named, not_a_column
+from ..result_table import Column, Table, column_named, first_rows, not_a_column
 from .query.layer_atlas import ScoreAtlas
 from .query.rankings import SampleRanking
 from .questions.groups import class_words
@@ -62,7 +62,7 @@ class ClassDrift(Table):
             Of that function.
         """
         excess = self.total_variation - self.expected
-        rows = np.argsort(-excess, kind="stable")[:k]
+        rows = np.argsort(-excess, kind="stable")[: first_rows(k)]
         words = [class_words(self.scores_a, cls) for cls in self.cls[rows].tolist()]
         settings = {
             "names": [f"q = {q:.2g}: {name}" for name, q in zip(words, self.q[rows], strict=True)],
@@ -159,10 +159,11 @@ class Drift(Table):
         Raises
         ------
         InputError
-            If an atlas holds fewer.
+            If there is no such row, or an atlas holds fewer samples.
         AtlasError
             If one was built without rankings by class.
         """
+        row = self.checked_row(row)
         concept, cls = int(self.concept[row]), int(self.cls[row])
         return self.scores_a.class_top(concept, cls, k), self.scores_b.class_top(concept, cls, k)
 
@@ -176,7 +177,7 @@ class Drift(Table):
         **options
             Of that function.
         """
-        rows = slice(0, k)
+        rows = slice(first_rows(k))
         pairs = zip(self.concept[rows].tolist(), self.cls[rows].tolist(), strict=True)
         settings = {
             "names": [f"{concept} in {class_words(self.scores_a, cls)}" for concept, cls in pairs],

@@ -68,13 +68,14 @@ def _attribute(atlas: ConceptAtlas, text: str) -> dict[str, Any]:
         return {name: True}
     values = atlas.attributes.get(name)
     form = "" if values is None else values.dtype.kind
-    if form == "b" and value.lower() in _TRUTH:
+    if form == "b":
+        if value.lower() not in _TRUTH:
+            raise InputError(f"the attribute {name!r} is one of {', '.join(_TRUTH)}; got {value!r}")
         return {name: _TRUTH[value.lower()]}
     try:
-        return {name: float(value) if form and form in "fbiu" else value}
+        return {name: float(value) if form and form in "fiu" else value}
     except ValueError as error:
-        what = f"one of {', '.join(_TRUTH)}" if form == "b" else "a number"
-        raise InputError(f"the attribute {name!r} is {what}; got {value!r}") from error
+        raise InputError(f"the attribute {name!r} is a number; got {value!r}") from error
 
 
 def _group(atlas: ConceptAtlas, text: str) -> int | str | Selection:
@@ -301,5 +302,5 @@ def names(*, file: Path, length: int, seed: int, save: bool, **options: Any) -> 
     with ConceptAtlas(file) as atlas:
         table = atlas[options["layer"]].name_concepts(length=length, mode=options["mode"], seed=seed)
         if save:
-            table.save()
+            table.save(overwrite=options["overwrite"])
         print_table(table, options, table.plot)

@@ -11,6 +11,9 @@ from ..errors import InputError
 
 __all__ = ["Bools", "Floats", "Integers", "finite_rows", "truth_columns"]
 
+_LARGEST = 1e100
+"""Magnitude of a value whose square can be summed, and divided by a small variance."""
+
 Bools: TypeAlias = npt.NDArray[np.bool_]
 Floats: TypeAlias = npt.NDArray[np.float64]
 Integers: TypeAlias = npt.NDArray[np.int64]
@@ -31,7 +34,7 @@ def finite_rows(name: str, values: Any, *, columns: int | None = None) -> Floats
     Raises
     ------
     InputError
-        If it is another shape, or a value is NaN or infinite.
+        If it is another shape, or a value is NaN, infinite, or so large that sums of squares are.
 
     Examples
     --------
@@ -48,9 +51,16 @@ def finite_rows(name: str, values: Any, *, columns: int | None = None) -> Floats
     if array.ndim != 2 or not array.shape[1] or columns not in (None, array.shape[1]):
         wanted = "concept" if columns is None else f"{columns} concepts"
         raise InputError(f"{name} is an array (row, {wanted}); got the shape {array.shape}")
-    bad = np.flatnonzero(~np.isfinite(array).all(1))
+    size = np.abs(array).max(1)
+    bad = np.flatnonzero(~np.isfinite(size))
     if len(bad):
         raise InputError(f"{name} has values that are NaN or infinite in {len(bad)} rows, the first is {bad[0]}")
+    large = np.flatnonzero(size > _LARGEST)
+    if len(large):
+        raise InputError(
+            f"{name} has values beyond {_LARGEST:g} in {len(large)} rows, the first is {large[0]}: their squares "
+            f"cannot be summed; divide the values by a common factor"
+        )
     return array
 
 

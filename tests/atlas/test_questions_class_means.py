@@ -130,7 +130,7 @@ def test_a_confidence_that_is_none_is_refused(scores: ScoreAtlas) -> None:
 def test_nothing_selected_and_no_matrix_are_refused(scores: ScoreAtlas, without: ScoreAtlas) -> None:
     atlas, nothing = atlas_of(without), atlas_of(scores).where(sample=[9])
     for ask in (scores.class_means, scores.class_presence):
-        with pytest.raises(InputError, match="no sample is selected that has a class"):
+        with pytest.raises(InputError, match="that counts has a class"):
             ask(where=nothing)
     for ask in (lambda: without.class_means(where=atlas.where()), without.class_presence):
         with pytest.raises(AtlasError, match=r"no matrix: add it with study.add_matrix"):

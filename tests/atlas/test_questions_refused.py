@@ -113,3 +113,53 @@ def test_other_objects_than_scores_and_numbers(scores: ScoreAtlas) -> None:
         scores.prototypes(0).judge(np.zeros((1, 4), complex))
     with pytest.raises(InputError, match="ranking is one of"):
         scores.stability(k=1, ranking=["markers"])  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("ask", "message"),
+    [
+        (lambda s, w: s.contrast(0, 1, where=w), r"in the group: class 0 class 0 \(where: label 1\); a comparison"),
+        (lambda s, w: s.mistakes(0, where=w), r"predicted right \(where: label 1\)"),
+        (lambda s, w: s.class_means(where=s.file.where(sample=[])), r"has a class \(where: 0 samples by number\)"),
+        (lambda s, w: s.similarity(where=w & ~w), r"none that count \(where: label 1 and not label 1\)"),
+        (lambda s, w: s.complexity(where=w & ~w), r"none that count \(where: "),
+        (lambda s, w: s.stability(k=1, where=w & ~w), r"no sample of any \(where: "),
+        (lambda s, w: s.prototypes(0, where=w), r"there are 0 \(where: label 1\)"),
+        (lambda s, w: s.outliers(0, where=w), r"samples that differ \(where: label 1\)"),
+        (lambda s, w: s.strategies(0, where=w), r"there are 0 \(where: label 1\)"),
+    ],
+)
+def test_of_no_sample_they_say_which_samples_count(scores: ScoreAtlas, ask: Any, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        ask(scores, scores.file.where(label=1))
+
+
+def test_captions_say_which_samples_count(scores: ScoreAtlas) -> None:
+    where = scores.file.where(label=[0, 1])
+    for table in (scores.contrast(0, 1, where), scores.class_means(where=where), scores.class_presence(2, where=where)):
+        assert table.caption.endswith("started from each sample's label (where: label 0, 1)")
+
+
+@pytest.mark.parametrize(
+    ("ask", "message"),
+    [
+        (lambda s: s.prototypes(0).judge(np.full((2, 4), 1e300)), r"beyond 1e\+100 in 2 rows, .* divide the values"),
+        (lambda s: s.prototypes(0).judge(VALUES).differences(0, k=-1), "k is a whole number of at least 1; got -1"),
+        (lambda s: s.strategies(0, 2).concepts(0, k=0), "k is a whole number of at least 1; got 0"),
+        (lambda s: s.contrast(0, 1).sorted("p", k=-1), "k is a whole number of at least 1; got -1"),
+        (lambda s: s.contrast(0, 1).references(4), "row is a whole number from 0 to 3; got 4"),
+        (lambda s: s.class_means().references("a"), "row is a whole number from 0 to 7; got 'a'"),
+        (lambda s: s.contrast(0, 1).taken(slice(0)).references(0), "the table has no row"),
+        (lambda s: crp.atlas.drift(s.file, s.file, LAYER).references(-1), "row is a whole number from 0 to 7; got -1"),
+        (lambda s: crp.compare_atlases(s.file, s.file, LAYER).references(9), "row is a whole number from 0 to 3"),
+        (lambda s: s.similarity().redundancy().plot(k=-1), "k is a whole number of at least 1; got -1"),
+        (lambda s: s.similarity().clusters().plot(k=0), "k is a whole number of at least 1; got 0"),
+        (lambda s: s.stability(k=1).plot(k=-1), "k is a whole number of at least 1; got -1"),
+        (lambda s: s.file.where(label=0) & 5, r"combined with another one, from atlas.where\(…\); got 5"),
+        (lambda s: crp.compare_atlases(s.file, "b.h5", LAYER), r"from ConceptAtlas\(path\); got str"),
+        (lambda s: crp.atlas.drift(None, s.file, LAYER), r"from ConceptAtlas\(path\); got NoneType"),
+    ],
+)
+def test_numbers_of_rows_and_other_arguments_of_answers(scores: ScoreAtlas, ask: Any, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        ask(scores)

@@ -47,7 +47,7 @@ def write_names(file: AtlasFile, layer: str, names: Mapping[int, str], *, overwr
     """
     path, layers = names_path(file), _layers(file)
     if layers.get(layer) and not overwrite:
-        raise AtlasError(f"{path} has names for {layer!r}; overwrite=True replaces them")
+        raise AtlasError(f"{path} has names for {layer!r}; overwrite=True (--overwrite) replaces them")
     layers[layer] = dict(sorted(names.items()))
     content = {
         "encoding-type": _ENCODING,

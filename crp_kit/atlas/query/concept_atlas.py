@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from ...errors import UnknownLayerError
+from ...errors import InputError, UnknownLayerError
 from ...printable import printable
 from ...tables import html_table
 from ..file.atlas_file import AtlasFile
 from .layer_atlas import LayerAtlas
 from .selection import AttributeQuery, ClassQuery, Selection, select
 
-__all__ = ["ConceptAtlas"]
+__all__ = ["ConceptAtlas", "check_atlases"]
 
 _SHOWN = 100
 """Layers in a notebook."""
@@ -140,3 +140,16 @@ class ConceptAtlas(AtlasFile):
 
 def _reopened(path: str) -> ConceptAtlas:
     return ConceptAtlas(path, incomplete=True)
+
+
+def check_atlases(*atlases: Any) -> None:
+    """Make sure that all are opened atlases.
+
+    Raises
+    ------
+    InputError
+        If one is something else.
+    """
+    for atlas in atlases:
+        if not isinstance(atlas, ConceptAtlas):
+            raise InputError(f"two opened atlases are compared, from ConceptAtlas(path); got {type(atlas).__name__}")

@@ -13,7 +13,7 @@ from ...errors import InputError
 from ...printable import printable
 from ..file.atlas_file import AtlasFile
 
-__all__ = ["AttributeQuery", "ClassQuery", "Selection", "select"]
+__all__ = ["AttributeQuery", "ClassQuery", "Selection", "select", "where_words"]
 
 Mask = npt.NDArray[np.bool_]
 ClassQuery: TypeAlias = "int | str | Sequence[int | str]"
@@ -88,6 +88,8 @@ class Selection:
 
     def _mask_of(self, other: Selection) -> Mask:
         """Return the mask of another selection of the same atlas."""
+        if not isinstance(other, Selection):
+            raise InputError(f"a selection is combined with another one, from atlas.where(…); got {other!r:.60}")
         other.check_belongs(self.file)
         return other.mask
 
@@ -105,6 +107,11 @@ class Selection:
     def __repr__(self) -> str:
         total = int(looked_at(self.file).sum())
         return f"Selection of {len(self)} of {total} samples: {printable(self.condition)}"
+
+
+def where_words(where: Selection | None) -> str:
+    """Return the condition of the samples that count, as the end of a sentence about them; empty for all samples."""
+    return "" if where is None else f" (where: {printable(where.condition)})"
 
 
 def looked_at(file: AtlasFile) -> Mask:

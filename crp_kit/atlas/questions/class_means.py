@@ -12,7 +12,7 @@ from ...errors import InputError
 from ...statistics.intervals import check_confidence, mean_interval, wilson_interval
 from ...statistics.moments import GroupMoments, moments_by_group
 from ...statistics.top_concepts import among_top
-from ..query.selection import Mask, Selection
+from ..query.selection import Mask, Selection, where_words
 from ..query.stored_scores import StoredScores
 from .class_tables import ClassMeans, ClassPresence
 from .groups import origin_words
@@ -34,7 +34,7 @@ def class_means(scores: StoredScores, confidence: float = 0.95, where: Selection
     low, high = mean_interval(moments.count[:, None], moments.mean, moments.std, confidence=confidence)
     cls, concept, count = _rows(classes, moments.count, scores.n_concepts)
     columns = (cls, concept, count, moments.mean.ravel(), low.ravel(), high.ravel())
-    return ClassMeans(*columns, scores, origin_words(scores), scores.file.classes)
+    return ClassMeans(*columns, scores, origin_words(scores) + where_words(where), scores.file.classes)
 
 
 def class_presence(
@@ -53,7 +53,7 @@ def class_presence(
     cls, concept, count = _rows(classes, np.bincount(group[mask], minlength=len(classes)), concepts)
     low, high = wilson_interval(hits, count, confidence=confidence)
     columns = (cls, concept, count, hits, hits / count, low, high)
-    return ClassPresence(*columns, scores, origin_words(scores), scores.file.classes, m)
+    return ClassPresence(*columns, scores, origin_words(scores) + where_words(where), scores.file.classes, m)
 
 
 def _selected_moments(scores: StoredScores, where: Selection) -> tuple[Array, GroupMoments]:
@@ -68,7 +68,7 @@ def _classes(scores: StoredScores, where: Selection | None) -> tuple[Mask, Array
     """Return the samples that have a class, the classes, and for each sample the index of its class among them."""
     mask = scored(scores, where) & (scores.file.targets >= 0)
     if not mask.any():
-        raise InputError("no sample is selected that has a class")
+        raise InputError(f"no sample of {scores.file.path} that counts has a class{where_words(where)}")
     classes = np.unique(scores.file.targets[mask])
     return mask, classes, np.searchsorted(classes, scores.file.targets)
 

@@ -10,11 +10,11 @@ import numpy.typing as npt
 
 from ...drawing import plots
 from ...errors import InputError
-from ...result_table import Column, Table, column_named, not_a_column
+from ...result_table import Column, Table, column_named, first_rows, not_a_column
 from ...statistics.complexity import row_complexity
 from ...statistics.intervals import mean_interval
 from ...statistics.moments import moments_by_group
-from ..query.selection import Selection
+from ..query.selection import Selection, where_words
 from ..query.stored_scores import StoredScores
 from .groups import class_words, origin_words
 from .matrix_rows import row_blocks, score_matrix, scored
@@ -87,7 +87,7 @@ class ClassComplexity(Table):
         """
         if measure not in _MEASURES:
             raise InputError(f"measure is one of {', '.join(map(repr, _MEASURES))}; got {measure!r}")
-        rows = np.sort(np.argsort(-self.n, kind="stable")[:k])
+        rows = np.sort(np.argsort(-self.n, kind="stable")[: first_rows(k)])
         ends = getattr(self, f"{measure}_low")[rows], getattr(self, f"{measure}_high")[rows]
         words = [class_words(self.scores, cls) if cls >= 0 else "no class" for cls in self.cls[rows].tolist()]
         settings = {
@@ -177,7 +177,7 @@ def complexity(scores: StoredScores, where: Selection | None = None) -> Complexi
     matrix, rows = score_matrix(scores, "the complexity of each sample"), scored(scores, where)
     parts = [row_complexity(values) for _, values in row_blocks(matrix, rows)]
     if not parts:
-        raise InputError(f"complexity is of samples, and {where or scores.file.path} has none that count")
+        raise InputError(f"complexity is of samples, and {scores.file.path} has none that count{where_words(where)}")
     values = {name: np.concatenate([getattr(part, name) for part in parts]) for name in _MEASURES}
     targets = scores.file.targets[rows]
     cls = targets if scores.file.has_classes else np.full_like(targets, -1)

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ...checks import check_integer
 from ...drawing import plots
-from ...result_table import Column, Table, not_a_column
+from ...result_table import Column, Table, first_rows, not_a_column
 from ..query.stored_scores import StoredScores
 from .concept_table import ConceptRows
 
@@ -101,7 +102,7 @@ class ConceptClusters(_ConceptTable):
 
     def plot(self, k: int = _BARS, **options: Any) -> Figure:
         """Return a figure with a bar for the size of each of the `k` largest clusters, named by its concepts."""
-        members = self.members[:k]
+        members = self.members[: first_rows(k)]
         names = [f"{number}: {_listed(concepts)}" for number, concepts in enumerate(members)]
         sizes = np.array([len(concepts) for concepts in members])
         return self._bars(sizes, **{"names": names, "label": "concepts in the cluster", **options})
@@ -129,6 +130,7 @@ class Redundancy(_ConceptTable):
 
     def plot(self, k: int = _BARS, **options: Any) -> Figure:
         """Return a figure with a bar for each of the `k` first rows; see `crp_kit.views.plot.value_bars`."""
+        k = check_integer("k", k, low=1)
         pairs = zip(self.concept[:k], self.nearest[:k], strict=True)
         names = [f"{concept} ~ {nearest}" if nearest >= 0 else f"{concept}" for concept, nearest in pairs]
         return self._bars(self.redundancy[:k], **{"names": names, "label": "highest similarity", **options})

@@ -36,9 +36,9 @@ class ConceptRows(Table):
         Raises
         ------
         InputError
-            If the atlas holds fewer.
+            If there is no such row, or the atlas holds fewer samples.
         """
-        return self.scores.top(int(self.concept[row]), k)
+        return self.scores.top(int(self.concept[self.checked_row(row)]), k)
 
 
 class ClassConceptRows(ConceptRows):
@@ -59,8 +59,9 @@ class ClassConceptRows(ConceptRows):
         Raises
         ------
         InputError
-            If the atlas holds fewer.
+            If there is no such row, or the atlas holds fewer samples.
         AtlasError
             If it was built without rankings by class.
         """
+        row = self.checked_row(row)
         return self.scores.class_top(int(self.concept[row]), int(self.cls[row]), k)

@@ -62,7 +62,7 @@ def compared(scores: StoredScores, groups: tuple[Group, Group]) -> ContrastTable
     else:
         _check_held(groups)
         moments, areas = _from_matrix(scores, groups)
-    return _table(scores, moments, areas, groups=(a.words, b.words), origin=origin_words(scores) + note)
+    return _table(scores, moments, areas, groups=(a.words, b.words), origin=origin_words(scores) + a.where + note)
 
 
 def contrast_of_moments(
@@ -78,7 +78,9 @@ def _check_held(groups: tuple[Group, Group], moments: tuple[GroupMoments, GroupM
     counts = [int(group.count) for group in moments] if moments else [int(group.mask.sum()) for group in groups]
     for group, count in zip(groups, counts, strict=True):
         if not count:
-            raise InputError(f"no sample is in the group: {group.words}; a comparison needs samples of both groups")
+            raise InputError(
+                f"no sample is in the group: {group.words}{group.where}; a comparison needs samples of both groups"
+            )
 
 
 def _class_moments(scores: StoredScores, rows: npt.NDArray[np.bool_]) -> GroupMoments:

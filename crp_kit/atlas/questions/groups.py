@@ -8,7 +8,7 @@ from typing import TypeAlias
 from ...class_names import class_label
 from ...errors import InputError
 from ..query.atlas_start import start_words
-from ..query.selection import Mask, Selection
+from ..query.selection import Mask, Selection, where_words
 from ..query.stored_scores import StoredScores
 from .matrix_rows import scored
 
@@ -30,11 +30,14 @@ class Group:
         (sample,).
     rows : numpy.ndarray or None
         Which rows of the moments by class make up the group: (class with samples,); ``None`` for a selection.
+    where : str
+        Which samples count, as the end of a sentence.
     """
 
     words: str
     mask: Mask
     rows: Mask | None = None
+    where: str = ""
 
 
 def two_groups(
@@ -58,7 +61,7 @@ def _within(scores: StoredScores, group: Group, where: Selection | None) -> Grou
     """Return the samples of a group that a selection has too."""
     if where is None:
         return group
-    return replace(group, mask=group.mask & scored(scores, where), rows=None)
+    return replace(group, mask=group.mask & scored(scores, where), rows=None, where=where_words(where))
 
 
 def class_words(scores: StoredScores, number: int) -> str:

@@ -16,7 +16,7 @@ from ...statistics.arrays import Bools, Floats, Integers
 from ...statistics.gaussian_mixture import own_coordinates
 from ...statistics.prototypes import LEAST_ROWS
 from ...statistics.threads import on_threads, single_blas_thread
-from ..query.selection import Selection
+from ..query.selection import Selection, where_words
 from ..query.stored_scores import StoredScores
 from .class_samples import held_out_of, rows_by_class
 from .detection import Detection, detection
@@ -130,7 +130,7 @@ def outliers(
         percentiles.append(percentile)
         deviations.append(deviation / max(float(np.median(held.deviations)), 1e-12))
     if not samples:
-        raise InputError(_too_few(scores, cls, left_out))
+        raise InputError(_too_few(scores, cls, left_out) + where_words(where))
     percentile = np.concatenate(percentiles)
     order = np.lexsort((-np.concatenate(deviations), -percentile))[:k]
     numbers, kept = np.concatenate(samples)[order], np.concatenate(classes)[order]

@@ -10,10 +10,10 @@ import numpy as np
 from ...checks import check_integer, check_seed
 from ...drawing import plots
 from ...errors import InputError
-from ...result_table import Column, Table, not_a_column
+from ...result_table import Column, Table, first_rows, not_a_column
 from ...statistics.arrays import Floats
 from ...statistics.prototypes import LEAST_ROWS, PrototypeFit, fit_prototypes
-from ..query.selection import Selection
+from ..query.selection import Selection, where_words
 from ..query.stored_scores import StoredScores
 from .concept_table import ConceptRows
 from .matrix_rows import score_rows, scored
@@ -104,7 +104,7 @@ class Judgement(Table):
         mixture = self.judge.fit.mixture
         mean = mixture.means[int(mixture.log_densities(vector[None]).argmax())]
         difference = vector - mean
-        order = np.argsort(-np.abs(difference), kind="stable")[:k]
+        order = np.argsort(-np.abs(difference), kind="stable")[: first_rows(k)]
         return ConceptDifferences(order, vector[order], mean[order], difference[order], self.judge.scores)
 
     def plot(self) -> Figure:
@@ -191,7 +191,7 @@ class Prototypes(Table):
         k : int, optional
             How many concepts are shown, those that the prototypes use most.
         """
-        order = np.argsort(-np.abs(self.means).max(0), kind="stable")[:k]
+        order = np.argsort(-np.abs(self.means).max(0), kind="stable")[: first_rows(k)]
         lines = zip(self.prototype.tolist(), self.weight.tolist(), self.n.tolist(), strict=True)
         titles = [f"{self.title}, prototype {number}: weight {weight:.2f}, {n} samples" for number, weight, n in lines]
         figure: Figure = plots().bars(
@@ -215,7 +215,7 @@ def prototypes(
     if mask.sum() < LEAST_ROWS:
         raise InputError(
             f"prototypes need at least {LEAST_ROWS} rightly predicted samples; of class {number} "
-            f"{scores.file.classes[number]!r} there are {int(mask.sum())}"
+            f"{scores.file.classes[number]!r} there are {int(mask.sum())}{where_words(where)}"
         )
     rows = score_rows(scores, mask).astype(np.float64)
     fit = fit_prototypes(rows, n, seed=seed)

@@ -22,7 +22,7 @@ from ...statistics.similarity import (
     rank_correlation,
 )
 from ...tables import data_frame
-from ..query.selection import Mask, Selection
+from ..query.selection import Mask, Selection, where_words
 from ..query.stored_scores import StoredScores
 from .concept_relations import ConceptClusters, ConceptPairs, Redundancy, SimilarConcepts
 from .matrix_rows import column_blocks, row_blocks, score_matrix, scored
@@ -197,7 +197,7 @@ def similarity(scores: StoredScores, metric: Metric = "pearson-within", where: S
     if metric == "pearson-within":
         rows = rows & (file.targets >= 0)
     if not rows.any():
-        raise InputError(f"similarity is taken over samples, and {where or file.path} has none that count")
+        raise InputError(f"similarity is taken over samples, and {file.path} has none that count{where_words(where)}")
     return Similarity(_from_matrix(scores, metric, rows), metric, int(rows.sum()), scores)
 
 

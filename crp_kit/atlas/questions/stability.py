@@ -10,10 +10,10 @@ import numpy as np
 from ...checks import check_integer, check_seed
 from ...drawing import plots
 from ...errors import InputError
-from ...result_table import Column, Table, column_named, not_a_column
+from ...result_table import Column, Table, column_named, first_rows, not_a_column
 from ...statistics.moments import GroupMoments, moments_by_group
 from ...statistics.stability import fold_numbers, marker_scores, rank_agreement, top_agreement
-from ..query.selection import Selection
+from ..query.selection import Selection, where_words
 from ..query.stored_scores import StoredScores
 from .groups import class_words, origin_words
 from .matrix_rows import row_blocks, score_matrix, scored
@@ -77,7 +77,7 @@ class Stability(Table):
         **options
             Of that function.
         """
-        rows = np.sort(np.argsort(-self.n, kind="stable")[:k])
+        rows = np.sort(np.argsort(-self.n, kind="stable")[: first_rows(k)])
         words = [class_words(self.scores, cls) for cls in self.cls[rows].tolist()]
         settings = {
             "names": [f"n = {n}: {name}" for name, n in zip(words, self.n[rows], strict=True)],
@@ -106,7 +106,7 @@ def stability(
     matrix = score_matrix(scores, "stability over folds")
     rows = scored(scores, where) & (scores.file.targets >= 0)
     if not rows.any():
-        raise InputError(f"stability is of classes, and {where or scores.file.path} has no sample of any")
+        raise InputError(f"stability is of classes, and {scores.file.path} has no sample of any{where_words(where)}")
     classes, group = np.unique(scores.file.targets[rows], return_inverse=True)
     cell = np.zeros(len(rows), np.int64)
     cell[rows] = fold_numbers(group, folds, check_seed(seed)) * len(classes) + group

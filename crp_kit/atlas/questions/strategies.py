@@ -11,10 +11,10 @@ from ...checks import check_integer, check_seed
 from ...class_names import class_label
 from ...drawing import plots
 from ...errors import InputError
-from ...result_table import Column, Table, not_a_column
+from ...result_table import Column, Table, first_rows, not_a_column
 from ...statistics.strategies import spectral_clusters
 from ...statistics.two_groups import auc
-from ..query.selection import Selection
+from ..query.selection import Selection, where_words
 from ..query.stored_scores import StoredScores
 from .concept_table import ConceptRows
 from .matrix_rows import score_rows, scored
@@ -122,7 +122,7 @@ class Strategies(Table):
         inside = (self.strategy == strategy)[order]
         rows = score_rows(self.scores, mask).astype(np.float64)
         areas = auc(rows[inside], rows[~inside])
-        best = np.argsort(-np.abs(areas - 0.5), kind="stable")[:k]
+        best = np.argsort(-np.abs(areas - 0.5), kind="stable")[: first_rows(k)]
         mean, elsewhere = rows[inside].mean(0)[best], rows[~inside].mean(0)[best]
         count = np.full(len(best), int(inside.sum()))
         return StrategyConcepts(best, mean, elsewhere, areas[best], count, len(rows) - count, self.scores)
@@ -150,7 +150,7 @@ def strategies(
     if mask.sum() < _LEAST:
         raise InputError(
             f"strategies need at least {_LEAST} samples; of class {class_label(number, scores.file.classes)} there are "
-            f"{int(mask.sum())}"
+            f"{int(mask.sum())}{where_words(where)}"
         )
     clusters = spectral_clusters(score_rows(scores, mask), n, neighbours=k, seed=seed)
     x, y = clusters.coordinates.T
