@@ -12,7 +12,7 @@ from ..errors import InputError
 from ..result_table import Column, Table, column_named, first_rows, not_a_column
 from .query.layer_atlas import ScoreAtlas
 from .query.rankings import SampleRanking
-from .questions.groups import class_words
+from .questions.groups import class_words, origin_words
 
 if TYPE_CHECKING:
     from ..drawing import Figure
@@ -50,6 +50,11 @@ class ClassDrift(Table):
     p: Column
     q: Column
     scores_a: ScoreAtlas = field(metadata=not_a_column)
+
+    @property
+    def caption(self) -> str:
+        """What has moved, in one line."""
+        return f"mean {origin_words(self.scores_a)}, in two atlases"
 
     def plot(self, k: int = 24, **options: Any) -> Figure:
         """Return a figure of the total variation beyond what is expected; see `crp_kit.views.plot.value_bars`.

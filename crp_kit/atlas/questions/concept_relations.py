@@ -10,6 +10,7 @@ import numpy as np
 from ...checks import check_integer
 from ...drawing import plots
 from ...result_table import Column, Table, first_rows, not_a_column
+from ..query.rankings import SampleRanking
 from ..query.stored_scores import StoredScores
 from .concept_table import ConceptRows
 
@@ -33,11 +34,49 @@ class ConceptPairs(Table):
     concept_a, concept_b : numpy.ndarray
         The first one is the smaller.
     similarity : numpy.ndarray
+    scores : StoredScores
+        The layer that was asked; no column.
+    title : str
+        The layer, the metric and the number of samples in words; no column.
     """
 
     concept_a: Column
     concept_b: Column
     similarity: Column
+    scores: StoredScores = field(metadata=not_a_column)
+    title: str = field(metadata=not_a_column)
+
+    @property
+    def caption(self) -> str:
+        """The layer, the metric and the number of samples, in one line."""
+        return self.title
+
+    def references(self, row: int, k: int = 8) -> tuple[SampleRanking, SampleRanking]:
+        """Return the samples in which each concept of a row is strongest.
+
+        Parameters
+        ----------
+        row : int
+            Row of the table, from 0.
+        k : int, optional
+            How many samples of each.
+
+        Raises
+        ------
+        InputError
+            If there is no such row, or the atlas holds fewer samples.
+        """
+        row = self.checked_row(row)
+        first, second = (self.scores.top(int(concepts[row]), k) for concepts in (self.concept_a, self.concept_b))
+        return first, second
+
+    def plot(self, k: int = _BARS, **options: Any) -> Figure:
+        """Return a figure with a bar for each of the `k` most similar pairs; see `crp_kit.views.plot.value_bars`."""
+        first = self.sorted("similarity", k)
+        names = [f"{a} ~ {b}" for a, b in zip(first.concept_a, first.concept_b, strict=True)]
+        settings = {"names": names, "label": "similarity", "title": self.title, **options}
+        figure: Figure = plots().value_bars(first.similarity, **settings)
+        return figure
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -20,6 +20,7 @@ from ..file.names import write_names
 from ..query.selection import Selection
 from ..query.stored_scores import StoredScores
 from .concept_table import ConceptRows
+from .groups import origin_words
 from .matrix_rows import score_rows, scored
 
 if TYPE_CHECKING:
@@ -59,6 +60,11 @@ class NamedConcepts(ConceptRows):
     null: Column
     support: Column
     scores: StoredScores = field(metadata=not_a_column)
+
+    @property
+    def caption(self) -> str:
+        """What the names follow, in one line."""
+        return f"names by attributes of samples: {origin_words(self.scores)}"
 
     @property
     def names(self) -> dict[int, str]:

@@ -20,6 +20,7 @@ from ..query.selection import Selection, where_words
 from ..query.stored_scores import StoredScores
 from .class_samples import held_out_of, rows_by_class
 from .detection import Detection, detection
+from .groups import origin_words
 from .matrix_rows import scored
 
 if TYPE_CHECKING:
@@ -64,12 +65,14 @@ class Outliers(Table):
 
     @property
     def caption(self) -> str:
-        """The classes that were left out, if there are any."""
+        """What the samples are judged by, and the classes that were left out."""
+        words = f"percentiles among rightly predicted samples{' of the class' * self.scores.file.has_classes}"
+        words = f"{words}: {origin_words(self.scores)}{where_words(self.where)}"
         if not self.left_out:
-            return ""
+            return words
         names = ", ".join(class_label(number, self.scores.file.classes) for number in self.left_out[:_NAMED])
         more = f" and {len(self.left_out) - _NAMED} more" if len(self.left_out) > _NAMED else ""
-        return f"left out: {names}{more}, with too few rightly predicted samples that differ"
+        return f"{words}; left out: {names}{more}, with too few rightly predicted samples that differ"
 
     def plot(self) -> Figure:
         """Return a matplotlib Figure: the percentile of each sample."""

@@ -16,6 +16,7 @@ from ...statistics.prototypes import LEAST_ROWS, PrototypeFit, fit_prototypes
 from ..query.selection import Selection, where_words
 from ..query.stored_scores import StoredScores
 from .concept_table import ConceptRows
+from .groups import class_words, origin_words
 from .matrix_rows import score_rows, scored
 from .sample_vectors import right_samples, vectors_of
 
@@ -51,6 +52,11 @@ class ConceptDifferences(ConceptRows):
     difference: Column
     scores: StoredScores = field(metadata=not_a_column)
 
+    @property
+    def caption(self) -> str:
+        """What is compared, in one line."""
+        return f"a vector beside its prototype: {origin_words(self.scores)}"
+
     def plot(self) -> Figure:
         """Return a matplotlib Figure: a bar for each concept."""
         names = [str(concept) for concept in self.concept.tolist()]
@@ -83,6 +89,11 @@ class Judgement(Table):
     percentile: Column
     vectors: Floats = field(metadata=not_a_column)
     judge: Prototypes = field(metadata=not_a_column)
+
+    @property
+    def caption(self) -> str:
+        """The samples that vectors are judged by, in one line."""
+        return f"percentiles among {len(self.judge.fit.labels)} rightly predicted samples of {self.judge.title}"
 
     def differences(self, row: int, k: int | None = 8) -> ConceptDifferences:
         """Return the concepts that a vector uses more, or less, than its prototype, the largest difference first.
@@ -160,7 +171,12 @@ class Prototypes(Table):
     @property
     def title(self) -> str:
         """The class in words."""
-        return f"class {self.cls} {self.scores.file.classes[self.cls]}"
+        return class_words(self.scores, self.cls)
+
+    @property
+    def caption(self) -> str:
+        """The class, what the scores are, and where relevance started, in one line."""
+        return f"prototypes of {self.title}: {origin_words(self.scores)}"
 
     def judge(self, vectors: Any) -> Judgement:
         """Return how ordinary vectors are among the class's own samples.

@@ -69,7 +69,7 @@ class Similarity:
     def pairs(self) -> ConceptPairs:
         """Return each pair of different concepts once."""
         concept_a, concept_b = np.triu_indices(len(self.values), 1)
-        return ConceptPairs(concept_a, concept_b, self.values[concept_a, concept_b])
+        return ConceptPairs(concept_a, concept_b, self.values[concept_a, concept_b], self.scores, self.title)
 
     def to_frame(self, *, square: bool = False) -> Any:
         """Return a data frame with a row for each pair of concepts, or one that is square.

@@ -17,6 +17,7 @@ from ...statistics.two_groups import auc
 from ..query.selection import Selection, where_words
 from ..query.stored_scores import StoredScores
 from .concept_table import ConceptRows
+from .groups import origin_words
 from .matrix_rows import score_rows, scored
 
 if TYPE_CHECKING:
@@ -51,6 +52,11 @@ class StrategyConcepts(ConceptRows):
     n: Column
     n_elsewhere: Column
     scores: StoredScores = field(metadata=not_a_column)
+
+    @property
+    def caption(self) -> str:
+        """What is compared, in one line."""
+        return f"samples of a strategy against the others of its class: {origin_words(self.scores)}"
 
     def plot(self) -> Figure:
         """Return a matplotlib Figure: the difference of means of each concept."""
