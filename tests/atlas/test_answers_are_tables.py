@@ -29,6 +29,7 @@ ANSWERS: dict[str, Callable[[ScoreAtlas], Table]] = {
     "clusters": lambda s: s.similarity().clusters(2),
     "redundancy": lambda s: s.similarity().redundancy(),
     "prototypes": lambda s: s.prototypes(0, 2),
+    "prototypes of folds": lambda s: s.prototype_stability(0, 2),
     "judged": lambda s: s.prototypes(0).judge(VALUES),
     "differences": lambda s: s.prototypes(0).judge(VALUES).differences(3),
     "outliers": lambda s: s.outliers(),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..questions.outliers import Outliers, outliers
+from ..questions.prototype_stability import PrototypeStability, prototype_stability
 from ..questions.prototypes import Prototypes, prototypes
 from ..questions.strategies import Strategies, strategies
 from .selection import Selection
@@ -69,6 +70,62 @@ class SampleQuestions(StoredScores):
         >>> atlas.close()
         """
         return prototypes(self, cls, n, where=where, seed=seed)
+
+    def prototype_stability(
+        self, cls: int | str, n: int | None = None, folds: int = 2, *, where: Selection | None = None, seed: int = 0
+    ) -> PrototypeStability:
+        """Return how alike the prototypes of a class are that are fitted to disjoint folds of its samples.
+
+        The prototypes of each two different folds are matched one to one, such that the cosines of their means have the
+        largest sum. Prototypes of a class are alike in any case: beside each cosine stands the mean of those that do
+        not match.
+
+        Parameters
+        ----------
+        cls : int or str
+            Number or name.
+        n : int, optional
+            Number of prototypes; by default as of `prototypes` for all samples of the class.
+        folds : int, optional
+            Into how many folds the samples are dealt out.
+        where : Selection, optional
+            Samples that take part; all by default.
+        seed : int, optional
+            Of the folds and of k-means.
+
+        Returns
+        -------
+        PrototypeStability
+            A row for each pair of prototypes.
+
+        Raises
+        ------
+        ConceptRangeError, InputError
+            If there is no such class, or it has too few rightly predicted samples for so many prototypes and folds.
+        AtlasError
+            If the atlas was built without a matrix.
+        CrpKitError
+            If scikit-learn is not installed.
+
+        References
+        ----------
+        Kuhn, "The Hungarian method for the assignment problem", Naval Research Logistics Quarterly 2, 1955.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> import crp_kit as crp
+        >>> from crp_kit.data import ShapesDataset, demo_preprocess, demo_resnet
+        >>> study, folder = crp.Study(demo_resnet(), ShapesDataset(64), preprocess=demo_preprocess), tempfile.mkdtemp()
+        >>> atlas = study.build_atlas(f"{folder}/atlas.h5", layers="layer2.1.conv2", matrix=True)
+        >>> table = atlas["layer2.1.conv2"].relevance.prototype_stability(0)
+        >>> list(table.columns())
+        ['fold_a', 'fold_b', 'prototype_a', 'prototype_b', 'cosine', 'expected']
+        >>> bool(table.cosine[0] > 0.9)
+        True
+        >>> atlas.close()
+        """
+        return prototype_stability(self, cls, n, folds, where=where, seed=seed)
 
     def outliers(
         self, cls: int | str | None = None, k: int = 20, *, where: Selection | None = None, seed: int = 0

@@ -11,7 +11,7 @@ from ...checks import check_integer, check_seed
 from ...drawing import plots
 from ...errors import InputError
 from ...result_table import Column, Table, first_rows, not_a_column
-from ...statistics.arrays import Floats
+from ...statistics.arrays import Bools, Floats
 from ...statistics.prototypes import LEAST_ROWS, PrototypeFit, fit_prototypes
 from ..query.selection import Selection, where_words
 from ..query.stored_scores import StoredScores
@@ -23,7 +23,7 @@ from .sample_vectors import right_samples, vectors_of
 if TYPE_CHECKING:
     from ...drawing import Figure
 
-__all__ = ["ConceptDifferences", "Judgement", "Prototypes", "prototypes"]
+__all__ = ["ConceptDifferences", "Judgement", "Prototypes", "prototype_samples", "prototypes"]
 
 _NEAREST = 8
 _NAMED = 4
@@ -224,15 +224,8 @@ def prototypes(
     scores: StoredScores, cls: int | str, n: int | None = None, *, where: Selection | None = None, seed: int = 0
 ) -> Prototypes:
     """Return the prototypes of a class; see `ScoreAtlas.prototypes`."""
-    scores.file.check_classes("prototypes of a class")
     seed = check_seed(seed)
-    number = scores.file.class_number(cls)
-    mask = scored(scores, where) & right_samples(scores) & (scores.file.targets == number)
-    if mask.sum() < LEAST_ROWS:
-        raise InputError(
-            f"prototypes need at least {LEAST_ROWS} rightly predicted samples; of class {number} "
-            f"{scores.file.classes[number]!r} there are {int(mask.sum())}{where_words(where)}"
-        )
+    number, mask = prototype_samples(scores, cls, where)
     rows = score_rows(scores, mask).astype(np.float64)
     fit = fit_prototypes(rows, n, seed=seed)
     samples = scores.file.samples[mask][fit.nearest_rows(rows, _NEAREST)]
@@ -240,3 +233,22 @@ def prototypes(
     nearest = np.array([", ".join(map(str, line[:_NAMED])) for line in samples.tolist()])
     counts = np.bincount(fit.labels, minlength=len(weights))
     return Prototypes(np.arange(len(weights)), weights, counts, nearest, scores, number, samples, fit)
+
+
+def prototype_samples(scores: StoredScores, cls: int | str, where: Selection | None) -> tuple[int, Bools]:
+    """Return the number of a class, and which samples are those of it that are predicted right: (sample,).
+
+    Raises
+    ------
+    ConceptRangeError, InputError
+        If there is no such class, or it has too few.
+    """
+    scores.file.check_classes("prototypes of a class")
+    number = scores.file.class_number(cls)
+    mask = scored(scores, where) & right_samples(scores) & (scores.file.targets == number)
+    if mask.sum() < LEAST_ROWS:
+        raise InputError(
+            f"prototypes need at least {LEAST_ROWS} rightly predicted samples; of class {number} "
+            f"{scores.file.classes[number]!r} there are {int(mask.sum())}{where_words(where)}"
+        )
+    return number, mask
