@@ -94,7 +94,7 @@ def _moved(file: Path, other: Path, rows: Literal["classes", "concepts"], option
     if not 1 / (permutations + 1) <= level < 1:
         raise InputError(
             f"--level is at least 1 / {permutations + 1}, which {permutations} permutations can show, and below 1; got "
-            f"{level}: raise --permutations"
+            f"{level}{': raise --permutations' if level < 1 else ''}"
         )
     with ConceptAtlas(file) as first, ConceptAtlas(other) as second:
         result = drift(first, second, options["layer"], mode=options["mode"], permutations=permutations)

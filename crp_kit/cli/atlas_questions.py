@@ -165,9 +165,13 @@ def mistakes(*, file: Path, cls: str, taken_for: str | None, **options: Any) -> 
     help="Similarity of two concepts over samples; pearson-within removes the mean of each class first.",
 )
 @click.option("--concept", type=click.IntRange(min=0), metavar="ID", help="The concepts nearest to this one.")
-@click.option("--top", type=click.IntRange(min=1), default=10, show_default=True, metavar="N", help="How many of them.")
+@click.option(
+    "--top", type=click.IntRange(min=1), metavar="N", help="How many concepts.  [default: 10 nearest ones, else all]"
+)
 @click.option("--clusters", type=click.IntRange(min=1), metavar="N", help="The cluster of every concept, of N.")
-def similar(*, file: Path, metric: Any, concept: int | None, top: int, clusters: int | None, **options: Any) -> None:
+def similar(
+    *, file: Path, metric: Any, concept: int | None, top: int | None, clusters: int | None, **options: Any
+) -> None:
     """Print the redundancy of every concept, the concepts nearest to one, or clusters of concepts.
 
     The redundancy of a concept is its largest similarity to another one.
@@ -179,6 +183,8 @@ def similar(*, file: Path, metric: Any, concept: int | None, top: int, clusters:
     """  # noqa: D301
     if concept is not None and clusters is not None:
         raise InputError("--concept and --clusters are two questions; leave one of them out")
+    if top is not None and clusters is not None:
+        raise InputError("--clusters has a row for every concept; leave --top out")
     from ..atlas import ConceptAtlas
 
     check_table_output(options)
@@ -186,13 +192,13 @@ def similar(*, file: Path, metric: Any, concept: int | None, top: int, clusters:
         scores = atlas[options["layer"]].score(options["mode"])
         answer = scores.similarity(metric, where=_selection(atlas, options))
         if concept is not None:
-            nearest = answer.nearest(concept, top)
+            nearest = answer.nearest(concept, top or 10)
             print_table(nearest, options, nearest.plot)
         elif clusters is not None:
             grouped = answer.clusters(clusters)
             print_table(grouped, options, grouped.plot)
         else:
-            print_table(answer.redundancy(), options, answer.plot)
+            print_table(answer.redundancy().taken(slice(top)), options, answer.plot)
 
 
 @click.command(short_help="Typical ways in which a class is recognised.")

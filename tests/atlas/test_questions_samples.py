@@ -200,6 +200,8 @@ def test_another_atlas_is_detected_by_scores_and_baselines(
             np.repeat([0, 1], [right.sum(), 24]), np.concatenate([energies[0][right], energies[1]])
         )
         assert table.auroc[4] == pytest.approx(expected, abs=1e-3)
+        of_class = scores.outliers(1).against(other[SHAPES_LAYER].relevance)
+        assert (of_class.n[0], of_class.n_other[0]) == (right_of(atlas, 1).sum(), (labels == 1).sum())
         with pytest.raises(InputError, match="asked for the same|of another model"):
             scores.outliers().against(other[SHAPES_LAYER].activation)
         with pytest.raises(InputError, match="no sample of a class"):

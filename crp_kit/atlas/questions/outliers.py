@@ -20,7 +20,7 @@ from ..query.selection import Selection, where_words
 from ..query.stored_scores import StoredScores
 from .class_samples import held_out_of, rows_by_class
 from .detection import Detection, detection
-from .groups import origin_words
+from .groups import class_words, origin_words
 from .matrix_rows import scored
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ class Outliers(Table):
         """Return how well scores separate the samples of another atlas from those of this one.
 
         Samples of both are scored in the classes that relevance started from; samples of classes that are left out here
-        do not count. Samples of this atlas are scored by fits without them.
+        or were not asked for do not count. Samples of this atlas are scored by fits without them.
 
         Parameters
         ----------
@@ -112,10 +112,8 @@ def outliers(
 ) -> Outliers:
     """Return the samples that are most unlike the others of their class; see `ScoreAtlas.outliers`."""
     k, seed = check_integer("k", k, low=1), check_seed(seed)
-    mask = scored(scores, where)
-    if cls is not None:
-        scores.file.check_classes("outliers of a class")
-        mask = mask & (scores.file.targets == scores.file.class_number(cls))
+    chosen = where if cls is None else _of_class(scores, cls, where)
+    mask = scored(scores, chosen)
     samples, classes, percentiles, deviations, left_out = [], [], [], [], []
     for number, rows, right, coordinates in on_threads(_located, rows_by_class(scores, mask)):
         held = held_out_of(coordinates[right], scores.n_concepts, seed)
@@ -137,7 +135,17 @@ def outliers(
     percentile = np.concatenate(percentiles)
     order = np.lexsort((-np.concatenate(deviations), -percentile))[:k]
     numbers, kept = np.concatenate(samples)[order], np.concatenate(classes)[order]
-    return Outliers(numbers, kept, percentile[order], scores, tuple(left_out), where, seed)
+    return Outliers(numbers, kept, percentile[order], scores, tuple(left_out), chosen, seed)
+
+
+def _of_class(scores: StoredScores, cls: int | str, where: Selection | None) -> Selection:
+    """Return the samples whose first target is a class."""
+    scores.file.check_classes("outliers of a class")
+    number = scores.file.class_number(cls)
+    of_class, words = scores.file.targets == number, class_words(scores, number)
+    if where is None:
+        return Selection(scores.file, of_class, words)
+    return Selection(scores.file, of_class & scored(scores, where), f"{words} and {where.condition}")
 
 
 def _located(of_class: tuple[int, Integers, Bools, Floats]) -> tuple[int, Integers, Bools, Floats]:
