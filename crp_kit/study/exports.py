@@ -117,7 +117,7 @@ class Exports(AtlasBuilds):
         Parameters
         ----------
         strategies : Strategies
-            Of an atlas that was made from this model and data; see `crp_kit.ScoreAtlas.strategies`.
+            Of an atlas that was made from this model and data; ``atlas[layer].relevance.strategies(cls)``.
         folder : str or Path
             Made if it does not exist.
         name, batch_size, check, overwrite, verbose : optional
