@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import combinations, pairwise
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,8 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.text import Text
 from score_atlas import score_atlas
+from text_extents import assert_texts_are_apart_and_inside
 
 from crp_kit.cli.table_output import drawn
 from crp_kit.views import plot
@@ -25,21 +25,6 @@ CAPTION = (
     "photographs/in a folder/with a long name-12.jpg\nEgyptian cat, a domestic breed with large ears\nrelevance 0.0320"
 )
 WIDTHS = pytest.mark.parametrize("width", [3.4, 7.0])
-
-
-def assert_texts_are_apart_and_inside(figure: Figure) -> None:
-    """Check the bounding boxes of all texts but numbers at ticks, to a pixel."""
-    figure.draw_without_rendering()
-    renderer = FigureCanvasAgg(figure).get_renderer()
-    ticks = {id(label) for ax in figure.axes for axis in (ax.xaxis, ax.yaxis) for label in axis.get_ticklabels()}
-    texts = [one for one in figure.findobj(Text) if one.get_visible() and one.get_text().strip()]
-    boxes = [(one.get_text(), one.get_window_extent(renderer)) for one in texts if id(one) not in ticks]
-    for (text, box), (other, its) in combinations(boxes, 2):
-        overlap = min(min(box.x1, its.x1) - max(box.x0, its.x0), min(box.y1, its.y1) - max(box.y0, its.y0))
-        assert overlap <= 1, f"{text!r} over {other!r}"
-    for text, box in boxes:
-        assert min(box.x0, box.y0) >= -1, text
-        assert max(box.x1 - figure.bbox.width, box.y1 - figure.bbox.height) <= 1, text
 
 
 def view(samples: int, caption: str = CAPTION) -> plot.ReferenceView:

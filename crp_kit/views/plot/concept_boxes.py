@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -11,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.patches import FancyBboxPatch, Rectangle
 
 from ...concept_graph.gathering import left_over
-from .labels import literal, percent
+from .labels import literal, percent, shortened, wrapped
 from .panels import OUTLINE
 
 if TYPE_CHECKING:
@@ -26,8 +25,10 @@ _LINE = 0.145
 """Height of a line of text."""
 _TEXT_WIDTH = 1.12
 """Width of a box without pictures."""
-_PORT = 0.14
-"""Distance of two edges where they meet one box."""
+_LETTERS_PER_INCH, _LONGEST = 15.5, 9
+"""Of names in boxes; a name is cut where it needs more lines than these."""
+_PORT = 0.18
+"""Distance of two edges where they meet one box: more than the widest edge and than the number at its end."""
 GREY = "#666666"
 
 
@@ -64,11 +65,13 @@ class Boxes:
 
     def _lines(self, node: ConceptNode) -> list[str]:
         """Return the lines of text of a node."""
-        lines = textwrap.wrap(self.name(node), 20, max_lines=3, placeholder=" …")
+        letters = int(self.width(node) * _LETTERS_PER_INCH)
+        lines = wrapped(shortened(self.name(node), _LONGEST * letters), letters)
         share = percent(node.share)
         if node.share_std is not None and node.depth:
             share = f"{100 * node.share:.1f} ± {100 * node.share_std:.1f} %"
-        lines[-1:] = [f"{lines[-1]} ({share})"] if len(lines[-1]) + len(share) < 17 else [lines[-1], share]
+        fits = len(f"{lines[-1]} ({share})") <= letters + 1
+        lines[-1:] = [f"{lines[-1]} ({share})"] if fits else [lines[-1], share]
         return [*lines, *self.left_over(node)]
 
     def name(self, node: ConceptNode) -> str:

@@ -78,7 +78,7 @@ class ConceptColumns:
         columns = [[node.key for node in self.shown.nodes if node.layer == layer] for layer in self.layers]
         self.column = {key: number for number, keys in enumerate(columns) for key in keys}
         self.widths = [max(self.boxes.width(graph[key]) for key in keys) for keys in columns]
-        self.between, self.page = _BETWEEN, _NARROWEST
+        self.between, self.page, self.scale = _BETWEEN, _NARROWEST, 1.0
         self.box_heights = {node.key: self.boxes.height(node) for node in self.shown.nodes}
         self.layout: Columns = arrange(
             columns,
@@ -126,7 +126,8 @@ class ConceptColumns:
         self.page = 0.0
         needed = max(self.width, _NARROWEST_LEGEND)
         self.page = max(needed, width)
-        return min(1.0, width / self.page)
+        self.scale = min(1.0, width / self.page)
+        return self.scale
 
     def _heading(self) -> str:
         """Return what the graph decomposes: a class, or a concept of a layer."""
@@ -218,10 +219,14 @@ class ConceptColumns:
     def _legend(self, ax: Axes) -> None:
         """Draw the legend of colours, widths and numbers."""
         signs = {edge.relevance > 0 for edge in self.shown.edges}
-        handles = [Line2D([], [], color=self.positive, linewidth=4, label="speaks for the start")] * (True in signs)
-        handles += [Line2D([], [], color=self.negative, linewidth=4, label="speaks against it")] * (False in signs)
+        handles = [Line2D([], [], color=self.positive, linewidth=4 * self.scale, label="speaks for the start")] * (
+            True in signs
+        )
+        handles += [Line2D([], [], color=self.negative, linewidth=4 * self.scale, label="speaks against it")] * (
+            False in signs
+        )
         handles += [
-            Line2D([], [], color="#999999", linewidth=_points(part), label=percent(part * self.full))
+            Line2D([], [], color="#999999", linewidth=self.scale * _points(part), label=percent(part * self.full))
             for part in _LEGEND
         ]
         bottom = -self.layout.total / 2
@@ -231,7 +236,7 @@ class ConceptColumns:
             bbox_to_anchor=(_MARGIN, bottom - 0.02),
             bbox_transform=ax.transData,
             ncols=min(len(handles), self.columns_of_legend),
-            fontsize=7,
+            fontsize=7 * self.scale,
             frameon=False,
             borderpad=0.2,
             borderaxespad=0,
@@ -265,7 +270,9 @@ class ConceptColumns:
     def _layer_name(self, number: int) -> list[str]:
         """Return the lines above a column."""
         layer = self.layers[number]
-        letters = int((self.widths[number] + self.between - 0.15) * _LETTERS_PER_INCH)
+        middle = self.lefts[number] + self.widths[number] / 2
+        room = min(self.widths[number] + self.between - 0.15, 2 * min(middle, self.width - middle) - 0.1)
+        letters = int(room * _LETTERS_PER_INCH)
         return wrapped("model output" if layer == "y" else layer, max(8, letters))
 
 

@@ -122,17 +122,11 @@ def _list_figure(drawing: ConceptColumns, width: float) -> Figure:
 
 
 def _scale(ax: Axes, scale: float) -> None:
-    """Bring texts and lines to the scale of a drawing whose axes are smaller than the inches they are in."""
-    if scale == 1:
-        return
-    legend = ax.get_legend()
-    texts, lines = (legend.get_texts(), legend.get_lines()) if legend else ([], [])
-    for text in [*ax.texts, *texts]:
+    """Bring texts and edges to the scale of a drawing whose axes are smaller than the inches they are in."""
+    for text in ax.texts:
         text.set_fontsize(float(text.get_fontsize()) * scale)
     for patch in ax.patches:
         patch.set_linewidth(patch.get_linewidth() * scale)
-    for line in lines:
-        line.set_linewidth(line.get_linewidth() * scale)
 
 
 def _note(look: Look, style: Style | None, *, references: bool, heatmaps: bool) -> list[str]:

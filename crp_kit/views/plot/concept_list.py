@@ -11,6 +11,7 @@ from matplotlib.patches import Rectangle
 
 from .concept_boxes import GREY, Boxes, draw_picture
 from .labels import literal, percent, wrapped
+from .panels import OUTLINE
 
 if TYPE_CHECKING:
     from ...concept_graph import ConceptNode
@@ -27,17 +28,18 @@ _HEADING_LETTERS_PER_INCH = 11
 
 @dataclass(frozen=True)
 class _Row:
-    """A line of the list: how deep it is, its words, and the share and pictures of a concept."""
+    """A line of the list: how deep it is, the name of a concept, words in grey, its share and pictures."""
 
     depth: int
-    lines: Sequence[str]
+    name: Sequence[str]
+    words: Sequence[str] = ()
     share: float | None = None
     pictures: Sequence[Any] = field(default=())
 
     @property
     def height(self) -> float:
         """In inches."""
-        text = _LINE * len(self.lines) + 0.05
+        text = _LINE * (len(self.name) + len(self.words)) + 0.05
         return max(text, _PICTURE + 0.06) if self.pictures else text
 
 
@@ -76,9 +78,9 @@ class ConceptList:
         def below(node: ConceptNode, depth: int, share: float | None) -> Iterator[_Row]:
             again = node.key in seen and bool(self.shown.ends(node.key, below=True))
             name = self.boxes.name(node) + " (above)" * again
-            words = [*self._wrapped(name, depth), *([] if node.layer == "y" else self._wrapped(node.layer, depth))]
+            layer = [] if node.layer == "y" else self._wrapped(node.layer, depth)
             pictures = [] if node.key in seen else self.boxes.pictures[node.key]
-            yield _Row(depth, words, share, pictures)
+            yield _Row(depth, self._wrapped(name, depth), layer, share, pictures)
             if node.key in seen:
                 return
             seen.add(node.key)
@@ -86,7 +88,7 @@ class ConceptList:
                 yield from below(nodes[edge.target], depth + 1, edge.share)
             if node.unexplained is not None:
                 text = "; ".join(self.boxes.left_over(node))
-                yield from [_Row(depth + 1, self._wrapped(text, depth + 1, beside=0))] if text else []
+                yield from [_Row(depth + 1, [], self._wrapped(text, depth + 1, beside=0))] if text else []
 
         yield from below(self.shown.nodes[0], 0, None)
 
@@ -125,8 +127,8 @@ class ConceptList:
             right -= _PICTURE
             draw_picture(ax, pixels, (right, middle + _PICTURE / 2, _PICTURE, -_PICTURE))
             right -= _GAP
-        quiet = row.share is None and row.depth > 0
-        for number, text in enumerate(row.lines):
-            height = middle + _LINE * (number - (len(row.lines) - 1) / 2)
-            ax.text(self._text_left(row.depth), height, literal(text), fontsize=6.5 if quiet or number else 7.5,
-                    va="center", color=GREY if quiet or number else "black")  # fmt: skip
+        lines = [*row.name, *row.words]
+        for number, text in enumerate(lines):
+            height = middle + _LINE * (number - (len(lines) - 1) / 2)
+            size, colour = (7.5, OUTLINE) if number < len(row.name) else (6.5, GREY)
+            ax.text(self._text_left(row.depth), height, literal(text), fontsize=size, va="center", color=colour)

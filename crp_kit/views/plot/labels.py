@@ -13,6 +13,8 @@ __all__ = ["literal", "one_line", "percent", "scale_label", "shortened", "signif
 
 _LETTERS_PER_INCH = 13.5
 """In titles of panels."""
+_BREAKS = re.compile(r"(?<=\s)|(?<=[^\W\d][.,])(?=\w)|(?<=\d\.)(?=[^\W\d])|(?<=_)(?=[^\W_])")
+"""Where a line may be broken."""
 
 
 def literal(text: str) -> str:
@@ -62,9 +64,14 @@ def wrapped_titles(titles: Sequence[str] | None, width: float) -> list[str] | No
 
 
 def wrapped(line: str, letters: int) -> list[str]:
-    """Break a line at its spaces, at the dots inside of names, and within longer words, to so many letters at most."""
+    """Break a line at its spaces, at dots, underscores and commas inside of names, and within longer words.
+
+    Each part has so many letters at most.
+    """
     lines = [""]
-    for word in re.split(r"(?<=\s)|(?<=[^\W\d]\.)(?=\w)|(?<=\d\.)(?=[^\W\d])", line):
+    for word in re.split(
+        r"(?<=\s)|(?<=[^\W\d]\.)(?=\w)|(?<=\d\.)(?=[^\W\d])|(?<=_)(?=[^\W_])|(?<=[^\W\d],)(?=\w)", line
+    ):
         for part in textwrap.wrap(word, letters, drop_whitespace=False) or [word]:
             if len((lines[-1] + part).rstrip()) <= letters:
                 lines[-1] += part
