@@ -16,7 +16,15 @@ from typing import IO
 from .errors import InputError
 from .interrupts import Interrupts
 
-__all__ = ["atomic_file", "check_file", "check_free", "check_sample", "error_reason", "reserved_file"]
+__all__ = [
+    "atomic_file",
+    "check_file",
+    "check_free",
+    "check_sample",
+    "error_reason",
+    "is_address",
+    "reserved_file",
+]
 
 _NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
 """Errors of file systems on which a file has one name only."""
@@ -32,6 +40,11 @@ _ADDRESS = re.compile(r"(https?|ftp|s3|gs|hf):/", re.IGNORECASE)
 """Beginning of an address; a path has one slash of its two."""
 
 
+def is_address(text: str) -> bool:
+    """Return whether a text is an address of the web or of a store rather than a path."""
+    return bool(_ADDRESS.match(text))
+
+
 def check_file(path: Path, noun: str) -> None:
     """Make sure that a path leads to an ordinary file; `noun` says what it should hold, such as ``"image"``.
 
@@ -43,7 +56,7 @@ def check_file(path: Path, noun: str) -> None:
     try:
         mode = path.stat().st_mode
     except FileNotFoundError as error:
-        if _ADDRESS.match(str(path)):
+        if is_address(str(path)):
             raise InputError(
                 f"the {noun} is an address, {str(path)!r}: fetch it by other means and name the file"
             ) from error

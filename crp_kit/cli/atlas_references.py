@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,11 +12,11 @@ import click
 from ..errors import InputError
 from ..progress import Progress
 from .concepts import concept_ids_of
-from .files import FIGURE_ENDINGS, check_outputs, write_file
+from .files import FIGURE_ENDINGS, check_outputs, write_figure
 from .look import cmap_option, look_of, percentile_option, width_option
 from .options import atlas_layer_option, class_named, overwrite_option
 from .provenance import options_of_atlas
-from .studies import study_of
+from .studies import is_untrained, study_of
 from .study_options import atlas_study_options_without_concept
 from .target_options import conditioned_on_option, target_of, target_options
 
@@ -94,11 +93,11 @@ def references(*, file: Path, **options: Any) -> None:
     paths = [output] if single else [output / f"concept-{one}.png" for one in concepts]
     check_outputs(paths, overwrite=options["overwrite"])
     look = {**({"style": "crop"} if options["receptive_field"] else {}), **look_of(options)}
-    found = _found(file, concepts, options)
+    found, untrained = _found(file, concepts, options)
     groups = [found] if single else [[one] for one in found]
     for path, group in zip(paths, groups, strict=True):
         figure = _figure([view for several in group for view in several], look)
-        write_file(path, partial(figure.savefig, dpi=110), overwrite=options["overwrite"])
+        write_figure(path, figure, untrained=untrained, overwrite=options["overwrite"], dpi=110)
     if options["as_json"]:
         rows = [
             {"layer": one.layer, "concept": one.concept, "mode": one.mode, "name": name, **row}
@@ -112,8 +111,8 @@ def references(*, file: Path, **options: Any) -> None:
         click.echo(path)
 
 
-def _found(file: Path, concepts: Sequence[int], options: dict[str, Any]) -> list[list[References]]:
-    """Return, for every concept, its references by one ranking or by both."""
+def _found(file: Path, concepts: Sequence[int], options: dict[str, Any]) -> tuple[list[list[References]], bool]:
+    """Return, for every concept, its references by one ranking or by both; and whether the model is untrained."""
     from ..atlas import ConceptAtlas
 
     modes: tuple[Any, ...] = ("relevance", "activation") if options["mode"] == "both" else (options["mode"],)
@@ -124,13 +123,14 @@ def _found(file: Path, concepts: Sequence[int], options: dict[str, Any]) -> list
         asked = {name: options[name] for name in ("k", "receptive_field")}
         asked["conditioned_on"] = target_of(options) or options["conditioned_on"]
         bar = Progress(len(concepts), "references", unit="concept", verbose=len(concepts) > 1)
-        return [
+        found = [
             [
                 study.references(atlas, options["layer"], concept, mode=mode, cls=cls, check=False, **asked)
                 for mode in modes
             ]
             for concept in bar.over(concepts)
         ]
+        return found, is_untrained(study)
 
 
 def _figure(several: Sequence[References], look: dict[str, Any]) -> Figure:

@@ -5,14 +5,20 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..errors import InputError
 from ..files import atomic_file
 
-__all__ = ["FIGURE_ENDINGS", "check_figure", "check_figure_and_array", "check_outputs", "write_file"]
+if TYPE_CHECKING:
+    from ..drawing import Figure
+
+__all__ = ["FIGURE_ENDINGS", "check_figure", "check_figure_and_array", "check_outputs", "write_figure", "write_file"]
 
 
 FIGURE_ENDINGS = (".png", ".pdf", ".svg", ".jpg")
+_STRIP = 0.2
+"""Inches of the note below the figure of an untrained model."""
 
 
 def check_figure(path: Path) -> None:
@@ -73,3 +79,15 @@ def write_file(path: Path, write: Callable[[Path], object], *, overwrite: bool) 
             write(beside)
     except OSError as error:
         raise InputError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def write_figure(path: Path, figure: Figure, *, untrained: bool, overwrite: bool, dpi: int = 150) -> None:
+    """Write a figure as `write_file` does; a strip below it says that the model is untrained, if it is."""
+    page = None
+    if untrained:
+        from matplotlib.transforms import Bbox
+
+        width, height = figure.get_size_inches()
+        figure.text(0.08 / width, -0.04 / height, "untrained model: its weights are random", fontsize=7, va="top")
+        page = Bbox([[0, -_STRIP], [width, height]])
+    write_file(path, lambda beside: figure.savefig(beside, dpi=dpi, bbox_inches=page), overwrite=overwrite)

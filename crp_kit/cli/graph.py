@@ -12,12 +12,12 @@ import click
 from ..conditions import OUTPUT, parse_condition_text
 from ..errors import InputError
 from ..files import check_sample
-from .files import check_outputs, write_file
+from .files import check_outputs, write_figure, write_file
 from .group import say
 from .look import look_of, look_options
 from .options import class_named, layer_names, overwrite_option
 from .provenance import with_atlas
-from .studies import study_of
+from .studies import is_untrained, study_of
 from .study_options import atlas_study_options
 from .target_options import target_of, target_options
 
@@ -184,13 +184,9 @@ def _figure(study: Study, found: ConceptGraph, view: torch.Tensor, options: dict
 
 
 def _write(path: Path, found: ConceptGraph, figure: Any, study: Study, *, overwrite: bool) -> None:
-    def write(beside: Path) -> None:
-        ending = path.suffix.lower()
-        if ending == ".json":
-            beside.write_text(json.dumps(found.to_json(), indent=1) + "\n")
-        elif ending == ".dot":
-            beside.write_text(found.to_dot(classes=study.classes))
-        else:
-            figure.savefig(beside, dpi=150)
-
-    write_file(path, write, overwrite=overwrite)
+    ending = path.suffix.lower()
+    if ending not in (".json", ".dot"):
+        write_figure(path, figure, untrained=is_untrained(study), overwrite=overwrite)
+        return
+    text = json.dumps(found.to_json(), indent=1) + "\n" if ending == ".json" else found.to_dot(classes=study.classes)
+    write_file(path, lambda beside: beside.write_text(text), overwrite=overwrite)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import textwrap
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,11 +14,11 @@ from ..conditions import OUTPUT, parse_condition_text
 from ..errors import ConditionError, InputError
 from ..files import check_sample
 from ..progress import Progress
-from .files import check_figure_and_array, check_outputs, write_file
+from .files import check_figure_and_array, check_outputs, write_figure, write_file
 from .group import say
 from .look import look_of, look_options
 from .options import class_named, overwrite_option
-from .studies import study_of
+from .studies import is_untrained, study_of
 from .study_options import study_options
 from .target_options import target_of, target_options
 
@@ -32,7 +31,8 @@ if TYPE_CHECKING:
 
 __all__ = ["heatmap"]
 
-_LINE = 27  # characters above a panel
+_LONGEST = 160
+"""Letters of a line of a title, which figures break to the width of their panels."""
 _Set = dict[str, list[Any]]
 
 
@@ -118,7 +118,7 @@ def heatmap(images: tuple[Path, ...], **options: Any) -> None:
     study, found = _computed(images, asked, options)
     if output is not None:
         figure = _figure(study, found, look)
-        write_file(output, lambda path: figure.savefig(path, dpi=150), overwrite=options["overwrite"])
+        write_figure(output, figure, untrained=is_untrained(study), overwrite=options["overwrite"])
     if array is not None:
         write_file(array, lambda path: _save_array(path, found), overwrite=options["overwrite"])
     if options["as_json"]:
@@ -319,9 +319,7 @@ def _listed(ids: list[Any]) -> str:
 
 
 def _shortened(text: str) -> str:
-    """Break a long line, and cut what would take a third one."""
-    lines = textwrap.wrap(text, _LINE) or [""]
-    return "\n".join(lines) if len(lines) <= 2 else f"{lines[0]}\n{lines[1][: _LINE - 1]}…"
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
 
 
 def _save_array(path: Path, found: list[_Maps]) -> None:

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import InputError
-from .files import check_figure_and_array, check_outputs, write_file
+from .files import check_figure_and_array, check_outputs, write_figure, write_file
 from .look import look_of, percentile_option, width_option
 from .options import class_named, layer_option, overwrite_option
 from .provenance import with_atlas
-from .studies import study_of
+from .studies import is_untrained, study_of
 from .study_options import atlas_study_options
 from .target_options import target_of, target_options
 
@@ -88,7 +88,7 @@ def regions(*, image: Path, **options: Any) -> None:
     study, found = _computed(image, options)
     if output is not None:
         figure = _figure(study, found, options)
-        write_file(output, lambda path: figure.savefig(path, dpi=150), overwrite=options["overwrite"])
+        write_figure(output, figure, untrained=is_untrained(study), overwrite=options["overwrite"])
     if array is not None:
         write_file(array, lambda path: _save_array(path, found), overwrite=options["overwrite"])
     if options["as_json"]:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ..models import LoadedModel
     from ..study import Study
 
-__all__ = ["module_types", "sample_of", "selector_of", "study_of"]
+__all__ = ["is_untrained", "module_types", "sample_of", "selector_of", "study_of"]
 
 
 def study_of(options: Mapping[str, Any], *, needs_data: bool = False, needs_weights: bool = True) -> Study:
@@ -100,6 +100,11 @@ def _described(loaded: LoadedModel, options: Mapping[str, Any]) -> LoadedModel:
         except InputError as error:  # which begins with the name of the parameter
             raise InputError(f"--{error}") from error
     return loaded if options["classes"] is None else replace(loaded, classes=read_classes(options["classes"]))
+
+
+def is_untrained(study: Study) -> bool:
+    """Return whether the weights of the model that options named are random, since they say none."""
+    return study.origin is not None and (study.origin.model or "").lower().endswith(" none")
 
 
 def sample_of(study: Study) -> torch.Tensor:

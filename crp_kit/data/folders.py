@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 from torch.utils.data import Dataset
 
-from ..errors import InputError
+from ..errors import CrpKitWarning, InputError
 from .class_map_file import ClassMap, as_class_map
+from .folder_mistakes import content_words, no_folder, other_images
 from .preprocess import Preprocess
 
 __all__ = ["ArrayFiles", "ImageFiles"]
@@ -59,19 +61,25 @@ class ImageFiles(Dataset[tuple[torch.Tensor, int | None]]):
         self.root, self.preprocess = Path(root).expanduser(), preprocess
         self.class_map = None if class_map is None else as_class_map(class_map)
         if not self.root.is_dir():
-            raise InputError(f"no folder {str(root)!r}" + (": it is a file" if self.root.exists() else ""))
+            raise InputError(no_folder(str(root), self.scheme))
         try:
             folders = self._class_folders()
-            labelled = [(path, number) for number, name in enumerate(folders) for path in self._files(self.root / name)]
-            alone = [] if labelled else self._files(self.root)
+            found = [(path, number) for number, name in enumerate(folders) for path in _files(self.root / name)]
+            labelled = [(path, number) for path, number in found if self._is_sample(path)]
+            every = [path for path, _ in found] if labelled else _files(self.root)
         except OSError as error:
             raise InputError(f"cannot read the folder {error.filename!r}: {error.strerror or error}") from error
         self.classes = folders if labelled else []
+        alone = [] if labelled else [path for path in every if self._is_sample(path)]
         self.samples: list[tuple[str, int | None]] = [*labelled] or [(path, None) for path in alone]
         if not self.samples:
             raise InputError(
-                f"no {self.noun} in {str(root)!r}, nor in folders in it; looked for {', '.join(self.suffixes)}"
+                f"no {self.noun} in {str(root)!r}, nor in folders in it; {content_words(every)}; looked for "
+                f"{', '.join(self.suffixes)}"
             )
+        others = other_images(every)
+        if others:
+            warnings.warn(f"of {str(root)!r} {others} are left out", CrpKitWarning, stacklevel=2)
         nested = all(Path(path).parent.parent != self.root for path, _ in labelled)
         if labelled and nested and _PARTS.issuperset(folders):
             raise InputError(
@@ -108,14 +116,10 @@ class ImageFiles(Dataset[tuple[torch.Tensor, int | None]]):
         folders = [path for path in self.root.iterdir() if path.is_dir() and not path.name.startswith(".")]
         return sorted(path.name for path in folders if not whole.is_relative_to(path.resolve()))
 
-    def _files(self, folder: Path) -> list[str]:
-        """Return the paths of all samples in a folder and the folders in it, links followed."""
-        return [
-            str(Path(parent, name))
-            for parent, names in sorted(_walk(folder))
-            for name in names
-            if name.lower().endswith(self.suffixes) and not name.startswith(".")
-        ]
+    def _is_sample(self, path: str) -> bool:
+        """Return whether a file is a sample by its name."""
+        name = os.path.basename(path).lower()
+        return name.endswith(self.suffixes) and not name.startswith(".")
 
 
 class ArrayFiles(ImageFiles):
@@ -127,6 +131,11 @@ class ArrayFiles(ImageFiles):
 
     scheme, noun = "npyfolder", "array"
     suffixes = (".npy",)
+
+
+def _files(folder: Path) -> list[str]:
+    """Return the paths of all files in a folder and the folders in it, links followed."""
+    return [str(Path(parent, name)) for parent, names in sorted(_walk(folder)) for name in names]
 
 
 def _walk(folder: Path) -> Iterator[tuple[str, list[str]]]:

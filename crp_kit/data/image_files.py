@@ -32,7 +32,8 @@ def open_image(path: str | Path, *, channels: int = 3) -> Image.Image:
             file.load()
             image = ImageOps.exif_transpose(file)
     except UnidentifiedImageError as error:
-        raise InputError(f"{str(path)!r} is no image that Pillow can read") from error
+        advice = "save it as .png or .jpg" if path.stat().st_size else "the file is empty"
+        raise InputError(f"{str(path)!r} is no image that Pillow can read; {advice}") from error
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise InputError(f"the image {str(path)!r} cannot be read: {error}") from error
     return in_channels(image, channels, f"the image {str(path)!r}")

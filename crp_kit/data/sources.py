@@ -12,6 +12,7 @@ from ..errors import InputError, ModelError
 from ..factory_spec import call_factory
 from .class_map_file import ClassMap, as_class_map
 from .dataset_names import class_names, inner_dataset
+from .folder_mistakes import as_folder
 from .folders import ArrayFiles, ImageFiles
 from .photographs import Photographs
 from .preprocess import Preprocess
@@ -72,6 +73,9 @@ def load_data(spec: str, preprocess: Preprocess | None = None, class_map: ClassM
 def _opened(spec: str, preprocess: Preprocess) -> Any:
     """Return the dataset of a spec."""
     scheme, _, rest = spec.partition(":")
+    meant = None if scheme in _SCHEMES else as_folder(spec)
+    if meant:
+        raise InputError(meant)
     if not rest:
         raise InputError(f"data is named {_FORMS}; got {spec!r}")
     if scheme == "imagefolder":

@@ -10,6 +10,7 @@ from PIL import Image
 
 from crp_kit.errors import ConditionError, CrpKitError, InputError
 from crp_kit.targets import Binary, Box, Class, Contrast, Region, Target, Value, parse_target
+from crp_kit.views.plot.sheet import Sheet
 
 
 @pytest.mark.parametrize(
@@ -115,3 +116,17 @@ def test_two_starts_or_a_mask_that_is_no_picture_are_a_sentence(picture: Path, t
     assert "cannot read the mask" in wrong
     flat = refused(*HEATMAP, picture, "--target", "region:1", "--mask", picture, "--json")
     assert "a region needs an output with positions" in flat
+
+
+def test_titles_have_the_whole_names_of_a_contrast(
+    picture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ["Egyptian cat, a domestic breed with large ears", "tiger cat, the tabby of the North", *"cdefgh"]
+    (tmp_path / "names.txt").write_text("\n".join(names))
+    drawn: list[Sheet] = []
+    monkeypatch.setattr(Sheet, "savefig", lambda figure, path, **_: (drawn.append(figure), path.touch()))
+    options = ("--classes", tmp_path / "names.txt", "--target", "contrast:0,1", "-o", tmp_path / "map.png")
+    made = invoke(*HEATMAP, picture, *options)
+    assert made.exit_code == 0, made.output
+    words = " ".join(drawn[0].axes[1].get_title().split())
+    assert words.replace(", ", ",") == f"contrast:{names[0]},{names[1]}".replace(", ", ",")

@@ -18,7 +18,7 @@ from crp_kit.data.folders import ImageFiles
 from crp_kit.data.preprocess import Preprocess, open_image
 from crp_kit.data.samples import Failure, NumberedSamples
 from crp_kit.data.sources import load_data
-from crp_kit.errors import InputError
+from crp_kit.errors import CrpKitWarning, InputError
 
 SMALL = Preprocess(resize=8, crop=8)
 GREY = Preprocess(resize=None, crop=None, mean=(0.5,), std=(0.5,))
@@ -161,14 +161,22 @@ def test_image_files_travel_to_the_workers_of_a_loader(photos: Path) -> None:
 
 
 def test_folders_that_cannot_be_data_are_refused(photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "all.tar.gz").touch()
+    (tmp_path / "camera").mkdir()
+    for name in ("1.HEIC", "2.heic", "notes.txt"):
+        (tmp_path / "camera" / name).touch()
     (tmp_path / "empty").mkdir()
     for split in ("train", "val"):
         (tmp_path / "parted" / split).mkdir(parents=True)
         (tmp_path / "parted" / split / "temple").symlink_to(photos / "temple")
     for place, message in (
-        (tmp_path / "none", "no folder '.*none'$"),
-        (photos / "stray.png", "no folder '.*stray.png': it is a file"),
-        (tmp_path / "empty", "no image in '.*empty', nor in folders in it; looked for .jpg, .jpeg, .png"),
+        (tmp_path / "none", "no folder '.*/none'(; did you mean .*)?$"),
+        (tmp_path / "photo", r"no folder '.*photo'; did you mean 'photos'\?"),
+        (photos / "stray.png", "no folder '.*stray.png': it is a file; name the folder .*, imagefolder:.*photos"),
+        (tmp_path / "all.tar.gz", "'.*all.tar.gz' is an archive: unpack it and name the folder, imagefolder:DIR"),
+        ("https://a.org/photos", "the data is an address, 'https://a.org/photos': fetch it by other means and name"),
+        (tmp_path / "empty", "no image in '.*empty', nor in folders in it; it has no files; looked for .jpg, .jpeg"),
+        (tmp_path / "camera", r"no image in '.*camera', .*; of its files 2 with \.heic, 1 with \.txt; looked for"),
         (
             tmp_path / "parted",
             "folders in '.*parted' are parts of a dataset, not classes: train, val; .* such as imagefolder:.*parted",
@@ -177,6 +185,28 @@ def test_folders_that_cannot_be_data_are_refused(photos: Path, tmp_path: Path) -
         with pytest.raises(InputError, match=message):
             load_data(f"imagefolder:{place}")
     assert load_data(f"imagefolder:{tmp_path / 'parted' / 'val'}").classes == ["temple"]
+
+
+def test_a_path_without_a_scheme_is_answered_with_the_one_that_it_needs(photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "all.zip").touch()
+    for place, message in (
+        (photos, "data of a folder is named imagefolder:.*photos, or npyfolder:"),
+        (photos / "stray.png", "name the folder that it is in, imagefolder:.*photos"),
+        (tmp_path / "all.zip", "is an archive: unpack it and name the folder, imagefolder:DIR"),
+        ("s3://bucket/photos", "the data is an address, 's3://bucket/photos': fetch it"),
+    ):
+        with pytest.raises(InputError, match=message):
+            load_data(str(place))
+
+
+def test_images_that_are_left_out_are_counted(tmp_path: Path) -> None:
+    for folder in (tmp_path, tmp_path / "cats"):
+        folder.mkdir(exist_ok=True)
+        (folder / "b.heic").touch()
+        (folder / "c.gif").touch()
+        Image.new("RGB", (8, 8)).save(folder / "a.png")
+        with pytest.warns(CrpKitWarning, match=r"2 images \(\.gif, \.heic; convert them to \.png or \.jpg\) are left"):
+            assert len(ImageFiles(tmp_path, SMALL)) == 1
 
 
 def test_a_class_whose_folder_cannot_be_read_is_not_left_out(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ __all__ = ["literal", "one_line", "percent", "scale_label", "shortened", "signif
 
 _LETTERS_PER_INCH = 13.5
 """In titles of panels."""
-_BREAKS = re.compile(r"(?<=\s)|(?<=[^\W\d][.,])(?=\w)|(?<=\d\.)(?=[^\W\d])|(?<=_)(?=[^\W_])")
+_BREAKS = re.compile(r"(?<=\s)|(?<=[^\W\d][.,:])(?=\w)|(?<=\d\.)(?=[^\W\d])|(?<=_)(?=[^\W_])")
 """Where a line may be broken."""
 
 
@@ -64,7 +64,7 @@ def wrapped_titles(titles: Sequence[str] | None, width: float) -> list[str] | No
 
 
 def wrapped(line: str, letters: int) -> list[str]:
-    """Break a line at its spaces, at dots, underscores and commas inside of names, and within longer words.
+    """Break a line at its spaces, at dots, commas, colons and underscores inside of names, and within longer words.
 
     Each part has so many letters at most.
     """
