@@ -5,6 +5,7 @@ when they are first used, so that ``import crp_kit`` itself is quick.
 """
 
 import importlib
+import sys
 from typing import TYPE_CHECKING, Any
 
 from .version import __version__
@@ -156,7 +157,7 @@ def __getattr__(name: str) -> Any:
         return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
     if name in __all__:
         return importlib.import_module(f"{__name__}.{_MODULES[name]}")
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}", name=name, obj=sys.modules[__name__])
 
 
 def __dir__() -> list[str]:

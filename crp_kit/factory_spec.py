@@ -78,8 +78,11 @@ def _named_module(source: str, spec: str, known: tuple[str, Sequence[str]]) -> M
         if not source.startswith(error.name or "\0"):
             raise ModelError(f"importing {source} failed: it needs {error.name!r}, which is not installed") from error
         forms, schemes = known
+        function = spec.rpartition(":")[2]
+        if Path(f"{source}.py").is_file():
+            raise InputError(f"no Python module named {source!r}; did you mean {source}.py:{function}?") from error
         matches = difflib.get_close_matches(source, schemes, n=1)
-        hint = f"did you mean {matches[0]}:{spec.rpartition(':')[2]}?" if matches else forms
+        hint = f"did you mean {matches[0]}:{function}?" if matches else forms
         raise InputError(f"no Python module named {source!r}; {hint}") from error
     except (Exception, SystemExit) as error:
         raise ModelError(f"importing {source} failed: {type(error).__name__}: {error}") from error
@@ -88,7 +91,8 @@ def _named_module(source: str, spec: str, known: tuple[str, Sequence[str]]) -> M
 def _file_module(path: Path) -> ModuleType:
     """Return the module of a file: the one that has run already, unless the file has changed since."""
     if not path.is_file():
-        raise InputError(f"no file {str(path)!r}")
+        near = suggestion(path.name, [one.name for one in path.parent.glob("*.py")], "name a file that exists")
+        raise InputError(f"no file {str(path)!r}; {near}")
     state, absolute = path.stat(), path.resolve()
     # Copying or pickling an object looks its class up by the name of its module, which has to be one for each file.
     name = f"{_MODULES}{path.stem}_{hashlib.sha256(os.fsencode(absolute)).hexdigest()[:12]}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import errno
 import os
 import re
@@ -10,6 +11,7 @@ import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import IO
 
@@ -29,6 +31,8 @@ __all__ = [
 _NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
 """Errors of file systems on which a file has one name only."""
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_LISTED = 1000
+"""Names of a folder among which a missing one is looked for."""
 _ZEROS = bytes(1 << 20)
 _OTHERS = {
     stat.S_IFIFO: "a named pipe",
@@ -61,7 +65,7 @@ def check_file(path: Path, noun: str) -> None:
                 f"the {noun} is an address, {str(path)!r}: fetch it by other means and name the file"
             ) from error
         dangling = ": it is a link to what is not there" if path.is_symlink() else ""
-        raise InputError(f"no {noun} file {str(path)!r}{dangling}") from error
+        raise InputError(f"no {noun} file {str(path)!r}{dangling or _near(path)}") from error
     except OSError as error:
         raise InputError(f"the {noun} file {str(path)!r} cannot be read: {error.strerror or error}") from error
     except ValueError as error:
@@ -74,6 +78,16 @@ def check_file(path: Path, noun: str) -> None:
             f"{str(path)!r} is {_OTHERS.get(stat.S_IFMT(mode), 'something else')} and no file; reading it might never "
             f"end: write the {noun} into a file and name that"
         )
+
+
+def _near(path: Path) -> str:
+    """Return the end of an error message: the names in the folder that are nearest to the one of a missing file."""
+    try:
+        names = [one.name for one in islice(path.parent.iterdir(), _LISTED)]
+    except OSError:
+        return ""
+    matches = difflib.get_close_matches(path.name, names, n=3)
+    return f"; did you mean {' or '.join(repr(str(path.with_name(name))) for name in matches)}?" if matches else ""
 
 
 def check_sample(path: Path) -> None:

@@ -205,6 +205,8 @@ MISTAKES: dict[str, Mistake] = {
     "empty batch": Mistake(InputError, r"data is empty: its shape is \(0, 2, 5, 5\)", spoil=lambda x: x[:0]),
     "another precision": Mistake(ModelError, "forward failed for input of shape .*double", spoil=lambda x: x.double()),
     "wrong channels": Mistake(
-        ModelError, r"forward failed for input of shape \(2, 1, 5, 5\)", spoil=lambda x: x[:, :1]
+        ModelError,
+        r"forward failed for input of shape \(2, 1, 5, 5\): .*takes inputs of 2 channels, .*--channels 2",
+        spoil=lambda x: x[:, :1],
     ),
 }

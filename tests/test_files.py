@@ -9,7 +9,8 @@ import pytest
 from processes import limited
 
 from crp_kit import files
-from crp_kit.files import atomic_file, reserved_file
+from crp_kit.errors import InputError
+from crp_kit.files import atomic_file, check_file, reserved_file
 
 
 def test_a_signal_takes_its_effect_when_the_file_has_its_name(tmp_path: Path) -> None:
@@ -129,3 +130,10 @@ def test_a_file_is_replaced_in_the_state_in_which_it_was_read_alone(tmp_path: Pa
         os.replace(other, path)
     assert path.read_text() == "theirs"
     assert os.listdir(tmp_path) == ["a.txt"]
+
+
+def test_a_missing_file_is_answered_with_the_names_that_are_near(tmp_path: Path) -> None:
+    (tmp_path / "chelsea 0.jpg").touch()
+    for name, said in (("chelsea0.jpg", r"; did you mean '.*/chelsea 0\.jpg'\?$"), ("x", "no image file '.*/x'$")):
+        with pytest.raises(InputError, match=said):
+            check_file(tmp_path / name, "image")

@@ -24,6 +24,7 @@ from .conservation import ConservationReport, conservation
 from .layer_values import find_layer, main_input, per_sample, recordable, rows_per_sample
 from .masks import ConditionMasks, MaskMap
 from .mixed_layers import apart_at, concept_relevance
+from .recorded import Recorded
 from .result import Attribution
 from .rows import RowBlock, Rows
 from .start_relevance import InitialRelevance, StartRelevance, initial_relevance
@@ -115,8 +116,8 @@ class _Block:
         result = Attribution(
             heatmap=relevance if self.summed is None else relevance.sum(self.summed),
             input_relevance=relevance,
-            relevances=relevances,
-            activations={name: self._forward_values(ref) for name, ref in self.recorded.items()},
+            relevances=Recorded(relevances),
+            activations=Recorded({name: self._forward_values(ref) for name, ref in self.recorded.items()}),
             prediction=self._forward_values(self.graph.output),
             conditions=self.block.row_conditions(),
             samples=self.block.row_samples(),

@@ -19,6 +19,7 @@ from ..errors import InputError
 from ..tables import html_table
 from .conservation import ConservationReport, join_reports
 from .display import Display
+from .recorded import Recorded
 
 if TYPE_CHECKING:
     from ..drawing import Figure
@@ -337,8 +338,12 @@ def join(parts: list[Attribution]) -> Attribution:
     return Attribution(
         heatmap=torch.cat([part.heatmap for part in parts]),
         input_relevance=torch.cat([part.input_relevance for part in parts]),
-        relevances={name: torch.cat([part.relevances[name] for part in parts]) for name in parts[0].relevances},
-        activations={name: torch.cat([part.activations[name] for part in parts]) for name in parts[0].activations},
+        relevances=Recorded(
+            {name: torch.cat([part.relevances[name] for part in parts]) for name in parts[0].relevances}
+        ),
+        activations=Recorded(
+            {name: torch.cat([part.activations[name] for part in parts]) for name in parts[0].activations}
+        ),
         prediction=torch.cat([part.prediction for part in parts]),
         conditions=tuple(condition for part in parts for condition in part.conditions),
         samples=tuple(sample for part in parts for sample in part.samples),

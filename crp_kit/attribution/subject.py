@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -19,7 +20,7 @@ from ..data.labels import label_or_none
 from ..data.pixels import refuse_file_name
 from ..data.preprocess import Normalise, Preprocess, preprocessing
 from ..data.samples import Failure, NumberedSamples
-from ..errors import InputError
+from ..errors import CrpKitWarning, InputError
 from ..models.weights import device_and_dtype
 from ..rules.presets import BOX, GRADIENT, Composite
 from ..targets import Target
@@ -28,6 +29,8 @@ from .cond_attribution import CondAttribution
 __all__ = ["Subject", "rules_name", "rules_of"]
 
 Concepts = Concept | Mapping[str, Concept] | None
+_FARTHEST = 100.0
+"""Standard deviations from the mean that no picture with values in [0, 1] reaches."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,7 +146,21 @@ class Subject:
         batch = self.images(images)
         if self.preprocess is None or not isinstance(batch, torch.Tensor):
             return batch
-        return self.normalised(batch)
+        inputs = self.normalised(batch)
+        self._warn_of_range(inputs)
+        return inputs
+
+    def _warn_of_range(self, inputs: torch.Tensor) -> None:
+        """Warn of inputs so far from the mean that the images were hardly values in [0, 1]."""
+        scaled = isinstance(self.preprocess, Preprocess) and self.preprocess.axes == 2 and max(self.preprocess.std) < 1
+        farthest = float(inputs.abs().max()) if scaled and inputs.numel() else 0.0
+        if farthest > _FARTHEST:
+            warnings.warn(
+                f"images are up to {farthest:.0f} standard deviations from the mean of the Preprocess, "
+                f"whose mean and std are for values in [0, 1]: divide images of 0 to 255 by 255",
+                CrpKitWarning,
+                stacklevel=3,
+            )
 
     def normalised(self, batch: torch.Tensor) -> torch.Tensor:
         """Return model inputs of a batch of images, as the dataset gives them, of the model's device and dtype.

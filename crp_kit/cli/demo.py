@@ -127,7 +127,8 @@ def _make(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(f"cannot make the folder {folder}: {error.strerror or error}") from error
+        reason = "it is a file; choose another name" if folder.is_file() else error.strerror or error
+        raise InputError(f"cannot make the folder {folder}: {reason}") from error
 
 
 def _write(paths: list[Path], result: DemoResult, *, width: float | None, overwrite: bool) -> None:

@@ -17,8 +17,6 @@ __all__ = ["FIGURE_ENDINGS", "check_figure", "check_figure_and_array", "check_ou
 
 
 FIGURE_ENDINGS = (".png", ".pdf", ".svg", ".jpg")
-_STRIP = 0.2
-"""Inches of the note below the figure of an untrained model."""
 
 
 def check_figure(path: Path) -> None:
@@ -85,9 +83,7 @@ def write_figure(path: Path, figure: Figure, *, untrained: bool, overwrite: bool
     """Write a figure as `write_file` does; a strip below it says that the model is untrained, if it is."""
     page = None
     if untrained:
-        from matplotlib.transforms import Bbox
+        from ..views.plot.sheet import add_strip
 
-        width, height = figure.get_size_inches()
-        figure.text(0.08 / width, -0.04 / height, "untrained model: its weights are random", fontsize=7, va="top")
-        page = Bbox([[0, -_STRIP], [width, height]])
+        page = add_strip(figure, "untrained model: its weights are random")
     write_file(path, lambda beside: figure.savefig(beside, dpi=dpi, bbox_inches=page), overwrite=overwrite)

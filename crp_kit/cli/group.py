@@ -16,7 +16,7 @@ from ..printable import printable
 if TYPE_CHECKING:
     from ..views.report import BuiltReport
 
-__all__ = ["MISTAKE", "CrpGroup", "say", "say_report"]
+__all__ = ["MISTAKE", "CrpGroup", "in_options", "say", "say_report"]
 
 MISTAKE = 2
 _INTERRUPTED = 130  # 128 + SIGINT, as shells report it
@@ -58,12 +58,12 @@ class CrpGroup(click.Group):
             except click.ClickException as error:
                 _fail(error.format_message())
             except click.Abort as error:
-                say(f"crp-kit: {_in_options(str(error.__cause__ or '')) or 'interrupted'}")
+                say(f"crp-kit: {in_options(str(error.__cause__ or '')) or 'interrupted'}")
                 sys.exit(_INTERRUPTED)
             except ConditionError as error:  # may show below a condition where it is wrong
-                _fail(_in_options(str(error)))
+                _fail(in_options(str(error)))
             except CrpKitError as error:
-                _fail(" ".join(_in_options(str(error)).split("\n")))
+                _fail(" ".join(in_options(str(error)).split("\n")))
             except OSError as error:
                 _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
         sys.exit(result if isinstance(result, int) else 0)
@@ -93,12 +93,14 @@ _OPTIONS = {
     "as in {layer: concept}": "as in --concept LAYER=FILE",
     "by class_map": "with --class-map FILE",
     "CondAttribution(model, class_axis=...)": "--class-axis",
-    "CondAttribution(model, output=...)": "a factory that returns crp_kit.LoadedModel(model, output=...)",
+    "CondAttribution(model, output=...)": "--model-output, such as --model-output logits, or a factory that returns "
+    "crp_kit.LoadedModel(model, output=...)",
 }
 """How the library's advice is said on the command line."""
 
 
-def _in_options(message: str) -> str:
+def in_options(message: str) -> str:
+    """Return a message whose advice is said in the words of the command line."""
     for ours, theirs in _OPTIONS.items():
         message = message.replace(ours, theirs)
     return message

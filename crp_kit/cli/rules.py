@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from .group import say
+from .group import in_options, say
 from .studies import sample_of, study_of
 from .study_options import study_options
 
@@ -60,6 +60,6 @@ def check(context: click.Context, /, *, as_json: bool, **options: Any) -> None:
     """  # noqa: D301
     study = study_of(options, needs_weights=False)
     found = study.check(sample_of(study))
-    click.echo(json.dumps(found.as_dicts(), indent=1) if as_json else repr(found))
+    click.echo(json.dumps(found.as_dicts(), indent=1) if as_json else in_options(repr(found)))
     if not found.ok:
         context.exit(_FOUND)

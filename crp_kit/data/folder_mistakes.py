@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterable
+from itertools import islice
 from pathlib import Path
 
 from ..factory_spec import suggestion
@@ -15,7 +16,8 @@ __all__ = ["as_folder", "content_words", "no_folder", "other_images"]
 _ARCHIVES = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".zst", ".7z", ".rar")
 _OTHER_IMAGES = frozenset({".avif", ".gif", ".heic", ".heif", ".jfif", ".jp2", ".jxl", ".svg"})
 """Endings of images that are not taken from folders: animations, drawings, and what Pillow may not read."""
-_SHOWN = 5
+_SHOWN, _LISTED = 5, 1000
+"""Endings that are named; names of a folder among which a missing one is looked for."""
 
 
 def no_folder(root: str, scheme: str) -> str:
@@ -28,7 +30,7 @@ def no_folder(root: str, scheme: str) -> str:
     if path.exists():
         return f"no folder {root!r}: it is a file; name the folder that it is in, {scheme}:{path.parent}"
     try:
-        beside = [one.name for one in path.parent.iterdir() if one.is_dir()]
+        beside = [one.name for one in islice(path.parent.iterdir(), _LISTED) if one.is_dir()]
     except OSError:
         beside = []
     hint = suggestion(path.name, beside, "")

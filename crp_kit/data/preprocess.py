@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from numbers import Real
+from operator import gt
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,7 @@ class Preprocess:
     Raises
     ------
     InputError
-        If `mean` and `std` differ in length, or a value is out of range.
+        If `mean` and `std` differ in length, a value is out of range, or `crop` is larger than what `resize` makes.
 
     Examples
     --------
@@ -85,12 +86,23 @@ class Preprocess:
         if self.crop is not None:
             sides = _sizes("crop", self.crop, "one side length in pixels, or height and width", most=2)
             object.__setattr__(self, "crop", sides if isinstance(self.crop, Sequence) else sides[0])
+            self._check_crop()
         if self.shape is not None:
             shape = _sizes("shape", self.shape, "(time,) or (depth, height, width)", most=3)
             object.__setattr__(self, "shape", shape)
         if self.interpolation not in [mode.value for mode in InterpolationMode]:
             known = ", ".join(mode.value for mode in InterpolationMode)
             raise InputError(f"interpolation is one of {known}; got {self.interpolation!r}")
+
+    def _check_crop(self) -> None:
+        """Make sure that the crop is no larger than every resized image."""
+        crop = [self.crop] * 2 if isinstance(self.crop, int) else list(self.crop or ())
+        resize = [self.resize] * 2 if isinstance(self.resize, int) else list(self.resize or ())
+        short = isinstance(self.resize, int)
+        if crop and resize and (min(crop) > min(resize) if short else any(map(gt, crop, resize))):
+            raise InputError(
+                f"crop is cut out of what resize makes, {self.resize}, so it is no larger; got {self.crop}"
+            )
 
     def __call__(self, image: Image.Image) -> torch.Tensor:
         """Return the model input of an image.
@@ -157,7 +169,16 @@ class Preprocess:
         -------
         torch.Tensor
             Values in [0, 1]: (channel, height, width).
+
+        Raises
+        ------
+        InputError
+            If `mean` is that of values from 0 to 255.
         """
+        if max(self.mean) > 1:
+            raise InputError(
+                f"mean and std are for pictures with values in [0, 1]; got mean {self.mean}: divide by 255"
+            )
         image = in_channels(image, self.channels, "the image")
         if self.resize is not None:
             sides = [self.resize] if isinstance(self.resize, int) else list(self.resize)
@@ -186,9 +207,13 @@ class Preprocess:
             If there are more or fewer channels than `mean` has numbers.
         """
         if views.ndim <= self.axes or views.shape[-1 - self.axes] != self.channels:
+            last = views.ndim > self.axes and views.shape[-1] == self.channels
+            advice = (
+                "move channels to the front" if last else "give the Preprocess as many numbers as there are channels"
+            )
             raise InputError(
                 f"mean and std are for {AXES[self.axes]} with {self.channels} channel{'s' * (self.channels > 1)}; got "
-                f"shape {tuple(views.shape)}: give the Preprocess as many numbers as there are channels"
+                f"shape {tuple(views.shape)}: {advice}"
             )
         mean, std = (views.new_tensor(values).reshape(-1, *[1] * self.axes) for values in (self.mean, self.std))
         return (views - mean) / std

@@ -62,6 +62,10 @@ def load_data(spec: str, preprocess: Preprocess | None = None, class_map: ClassM
     >>> load_data("demo:shapes:100")
     ShapesDataset(100, seed=0, split='test')
     """
+    if not isinstance(spec, str):
+        raise InputError(f"data is named {_FORMS}; got {type(spec).__name__}, and a Study takes a dataset as it is")
+    if not isinstance(preprocess, Preprocess | None):
+        raise InputError(f"preprocess is a crp_kit.Preprocess, such as that of a loaded model; got {preprocess!r:.60}")
     dataset = _opened(spec, preprocess or Preprocess())
     if class_map is not None:
         if not class_names(dataset):

@@ -63,6 +63,8 @@ def load_model(spec: str, weights: str | None = None) -> LoadedModel:
     >>> load_model("demo:resnet").class_name(0)
     '0 red circle above striped square'
     """
+    if not isinstance(spec, str):
+        raise InputError(f"a model is named {_FORMS}; got {type(spec).__name__}; a Study takes a module as it is")
     scheme, colon, name = spec.partition(":")
     if not colon or not scheme or not name:
         raise InputError(f"a model is named {_FORMS}; got {spec!r}{_meant(spec)}")

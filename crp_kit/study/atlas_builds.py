@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..data.random_state import random_state_kept
+from .arguments import check_atlas_argument
 from .base import StudyBase
 
 if TYPE_CHECKING:
@@ -210,4 +211,5 @@ class AtlasBuilds(StudyBase):
         """
         from ..atlas.query.reference_maps import check_origin
 
+        check_atlas_argument(atlas)
         check_origin(atlas, self.subject)

@@ -26,6 +26,7 @@ from ..data.preprocess import Normalise, Preprocess, load_views
 from ..errors import InputError
 from ..models import LoadedModel
 from ..rules.presets import Biases, Composite
+from .arguments import check_data, check_preprocess
 from .concept_origin import check_concepts
 from .stored_options import origin_of
 
@@ -59,6 +60,8 @@ class StudyBase:
         biases: Biases = "absorb",
         origin: Origin | None = None,
     ) -> None:
+        check_data(data)
+        check_preprocess(preprocess)
         if isinstance(model, LoadedModel):
             if origin is None and preprocess is None and output is None:
                 said = {"composite": composite if isinstance(composite, str) else None, "biases": biases}

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from .arguments import check_atlas_argument
 from .exports import Exports
 
 if TYPE_CHECKING:
@@ -106,6 +107,7 @@ class DatasetAnalyses(Exports):
         """
         from ..atlas.query.references import find_references
 
+        check_atlas_argument(atlas)
         return find_references(
             self.subject,
             atlas[layer],
@@ -158,6 +160,7 @@ class DatasetAnalyses(Exports):
         from ..concept_graph.pictures import graph_references
         from ..region_map.references import region_references
 
+        check_atlas_argument(atlas)
         if isinstance(result, ConceptGraph):
             return dict(graph_references(self.subject, result, atlas, k=k, receptive_field=receptive_field))
         return dict(region_references(self.subject, result, atlas, k=k, most=most))
@@ -227,6 +230,7 @@ class DatasetAnalyses(Exports):
         """
         from ..views.report import ReportOptions, build_report
 
+        check_atlas_argument(atlas)
         return build_report(
             self.subject,
             atlas,

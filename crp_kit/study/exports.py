@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from .arguments import check_atlas_argument
 from .atlas_builds import AtlasBuilds
 
 if TYPE_CHECKING:
@@ -84,6 +85,7 @@ class Exports(AtlasBuilds):
         """
         from ..views.virelay import ProjectOptions, export_virelay
 
+        check_atlas_argument(atlas)
         return export_virelay(
             self.subject,
             atlas,

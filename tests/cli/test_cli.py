@@ -348,6 +348,7 @@ def test_the_demo_refuses_layers_that_it_cannot_show(folder: Path) -> None:
     assert "'fc' has no channels of height and width" in mistake("demo", "--layer", "fc", "-o", "x")
     (folder / "file").touch()
     assert "cannot make the folder file/x" in mistake("demo", "-o", "file/x")
+    assert "cannot make the folder file: it is a file; choose another name" in mistake("demo", "-o", "file")
 
 
 @pytest.fixture

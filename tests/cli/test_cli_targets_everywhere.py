@@ -109,6 +109,7 @@ def test_a_part_of_the_output_is_chosen(picture: Path, tmp_path: Path) -> None:
         "        return {'loss': x.sum(), 'logits': self.head(x.mean((2, 3)))}\n"
     )
     model = ("heatmap", picture, "--model", f"{tmp_path / 'nets.py'}:Net", "--json")
-    assert "choose the part to attribute" in refused(*model)
+    assert "choose the part to attribute with --model-output" in refused(*model)
+    assert "choose the part to attribute with --model-output" in invoke("check", *model[2:4]).stdout
     assert invoke(*model, "--model-output", "logits").exit_code == 0
     assert "has no part 'scores'" in refused(*model, "--model-output", "scores")

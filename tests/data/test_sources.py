@@ -152,7 +152,7 @@ def test_a_file_that_is_no_image_is_the_error_of_its_sample_only(photos: Path) -
     read = [NumberedSamples(data)[number] for number in range(5)]
     assert [isinstance(one, Failure) for one in read] == [False, False, True, False, False]
     assert isinstance(read[2], Failure)
-    assert read[2].reason.endswith("b.png' is no image that Pillow can read")
+    assert read[2].reason.endswith("b.png' is no image that Pillow can read; save it as .png or .jpg")
 
 
 def test_image_files_travel_to_the_workers_of_a_loader(photos: Path) -> None:

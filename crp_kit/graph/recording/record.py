@@ -26,9 +26,10 @@ from .hidden_dependence import Probe, UnseenDependenceError
 from .inputs import Inputs
 from .shadow import ScriptedModule, attributes_kept, modules_by_path
 
+_CHANNELS = re.compile(r"expected input\[[\d, ]*\] to have (\d+) channels?, but got")
 _SIZES = re.compile(
     r"shapes cannot be multiplied|must match the size|Kernel size can't be greater|size mismatch"
-    r"|Output size is too small|is invalid for input of size"
+    r"|Output size is too small|is invalid for input of size|doesn't match model"
 )
 """What torch says of tensors whose sizes do not fit."""
 
@@ -169,7 +170,14 @@ def _calling_hint(shadow: torch.nn.Module, inputs: Inputs, arguments: tuple[tupl
 
 
 def _size_hint(error: Exception) -> str:
-    """Return what to try after an error of torch about sizes."""
+    """Return what to try after an error of torch about channels or sizes."""
+    channels = _CHANNELS.search(str(error))
+    if channels:
+        many = f"{channels[1]} channel{'s' * (channels[1] != '1')}"
+        return (
+            f". The model takes inputs of {many}, which a Preprocess with as many numbers in mean and std makes, or "
+            f"--channels {channels[1]}"
+        )
     if not _SIZES.search(str(error)):
         return ""
     return ". The model may be made for inputs of another size, which Preprocess(resize=, crop=) or --size chooses"

@@ -6,15 +6,16 @@ from typing import Any
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
+from matplotlib.transforms import Bbox
 
 from ...checks import is_real
 from ...errors import InputError
 
-__all__ = ["NARROW", "Sheet", "check_width"]
+__all__ = ["NARROW", "Sheet", "add_strip", "check_width"]
 
 NARROW = 5.0
 """Inches: in narrower figures the colour bar stands below the panels, not beside them."""
-_NARROWEST, _WIDEST = 2.4, 100.0
+_NARROWEST, _WIDEST, _STRIP = 2.4, 100.0, 0.2
 _VECTORS: Any = {"pdf.fonttype": 42, "ps.fonttype": 42, "svg.fonttype": "path"}
 """TrueType fonts inside of PDF and PostScript files; in SVG letters are shapes, which need no font of the reader's."""
 
@@ -41,6 +42,13 @@ class Sheet(Figure):
         """Save the figure; parameters as for `matplotlib.figure.Figure.savefig`."""
         with mpl.rc_context(_VECTORS):
             super().savefig(fname, **options)
+
+
+def add_strip(figure: Figure, text: str) -> Bbox:
+    """Write a line below a figure, and return the page with it, as ``savefig(bbox_inches=…)`` takes it."""
+    width, height = figure.get_size_inches()
+    figure.text(0.08 / width, -0.04 / height, text, fontsize=7, va="top")
+    return Bbox([[0, -_STRIP], [width, height]])
 
 
 def check_width(width: float | None) -> None:
