@@ -101,6 +101,13 @@ class StudyBase:
             classes is None,
         )
 
+    def __repr__(self) -> str:
+        subject = self.subject
+        parts = [type(subject.model).__name__, f"{len(subject.classes)} classes" if subject.classes else ""]
+        if subject.dataset is not None:
+            parts.append(f"{len(subject.dataset)} samples of {type(subject.dataset).__name__}")
+        return f"Study of {', '.join(filter(None, [*parts, f'rules {subject.rules_name}']))}"
+
     @property
     def model(self) -> torch.nn.Module:
         """The model."""

@@ -53,6 +53,11 @@ def test_what_is_wrong_is_answered_with_what_to_give(number: int, study: crp.Stu
         call(study)
 
 
+def test_a_study_shows_what_it_binds(study: crp.Study) -> None:
+    assert repr(study) == "Study of _DemoResNet, 8 classes, 2 samples of ShapesDataset, rules epsilon_plus_flat"
+    assert repr(crp.Study(study.model, composite=None)) == "Study of _DemoResNet, rules gradient"
+
+
 def test_a_crop_may_be_longer_than_the_shorter_side() -> None:
     assert crp.Preprocess(resize=224, crop=(224, 300)).crop == (224, 300)
 
