@@ -93,6 +93,16 @@ def test_bands_that_meet_one_box_are_further_apart_than_the_widest_is_wide() -> 
     assert min(np.diff(sorted(heights)).min() for heights in ends.values()) > 11 / 72
 
 
+def test_a_negative_start_says_what_the_signs_of_shares_are() -> None:
+    plain = SHAPES["one child"].to_json()
+    for relevance in (1.0, -1.0):
+        plain["nodes"][0].update(relevance=relevance)
+        for width in (None, 2.4):
+            figure = plot.concept_graph(ConceptGraph.from_json(plain), width=width)
+            words = " ".join(" ".join(one.get_text() for one in figure.axes[0].texts).split())
+            assert ("the start is negative: shares are positive for what speaks against it" in words) == (relevance < 0)
+
+
 def test_names_of_both_classes_of_a_contrast_are_whole() -> None:
     for width in (None, 3.4):
         figure = plot.concept_graph(SHAPES["a contrast"], width=width, classes=NAMES)

@@ -96,7 +96,9 @@ def concept_graph(
         pictures[graph.root.key].append(np.asarray(picture(image)))
     for key, heatmap in (heatmaps or {}).items():
         pictures.setdefault(key, []).append(_own_map(image, heatmap, replace(look, style=style or "overlay"), style))
-    note = _note(look, style, references=bool(references), heatmaps=bool(heatmaps))
+    negative = graph.root.relevance < 0
+    note = ["the start is negative: shares are positive for what speaks against it"] * negative
+    note += _note(look, style, references=bool(references), heatmaps=bool(heatmaps))
     drawing = ConceptColumns(graph, pictures, (dict(classes or {}), dict(names or {})), cmap, least=least, note=note)
     if ax is not None:
         drawing.draw(ax)
