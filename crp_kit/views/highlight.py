@@ -7,18 +7,22 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
+from PIL import Image
 from scipy import ndimage
 
 from ..data.pixels import plane
 from ..errors import InputError
 from .image import PERCENTILE, picture, scale_of
 
-__all__ = ["LEGENDS", "check_same_size", "masked_image", "opaque_image"]
+__all__ = ["LEGENDS", "check_same_size", "masked_image", "opaque_image", "outlined"]
 
 _RELEVANT = 0.35
 """Positive relevance, smoothed, from this share of its scale on leaves an image as it is."""
 _DARKEST, _PALEST = 0.12, 0.22
 """Remaining brightness, or colour, where nothing is relevant."""
+_DARK, _LINE = 26, 200
+"""Grey value of an outline; pixels of an image for each further pixel of its width."""
 LEGENDS = {
     "masked": f"dark: positive relevance, smoothed, is below {_RELEVANT:.0%} of its highest values in the image",
     "opaque": f"inside the line: positive relevance, smoothed, is above {_RELEVANT:.0%} of its highest values in the "
@@ -40,6 +44,16 @@ def opaque_image(
     pixels, relevance = _pixels_and_relevance(image, heatmap, percentile)
     region: npt.NDArray[np.bool_] = relevance > _RELEVANT
     return np.where(region[..., None], pixels, 1 - _PALEST * (1 - pixels)), region
+
+
+def outlined(image: Image.Image, area: torch.Tensor | None) -> Image.Image:
+    """Return an image with a dark line along the inside of an area, (height, width); as it is for one of other size."""
+    if area is None or tuple(area.shape) != image.size[::-1]:
+        return image
+    inside = area.detach().cpu().numpy().astype(bool)
+    pixels = np.array(image.convert("RGB"))
+    pixels[inside & ~ndimage.binary_erosion(inside, iterations=1 + max(inside.shape) // _LINE)] = _DARK
+    return Image.fromarray(pixels)
 
 
 def check_same_size(image: Sequence[int], heatmap: Sequence[int]) -> None:

@@ -98,6 +98,22 @@ class ReferenceLayer:
     rules: str
 
 
+def start_areas(
+    attr: Attribution, starts: Sequence[int | Target | None], class_axis: int | None
+) -> list[torch.Tensor | None]:
+    """Return where the relevance of each row starts, bool (*place); None where that is nowhere in particular.
+
+    `class_axis` is that of the model's output, counted with the batch axis.
+    """
+    own = None if class_axis is None else class_axis - 1
+    return [
+        start.area(attr.prediction[sample], class_axis=own, size=attr.heatmap.shape[1:])
+        if isinstance(start, Target)
+        else None
+        for start, sample in zip(starts, attr.samples, strict=True)
+    ]
+
+
 @dataclass(frozen=True, eq=False)
 class ReferenceMaps:
     """Makes the heatmaps of one concept."""
@@ -166,13 +182,7 @@ class ReferenceMaps:
             raise InputError(
                 f"references show images, signals and volumes; heatmaps of this model are of {attr.layout}"
             )
-        areas = [
-            start.area(output, class_axis=None if axis is None else axis - 1, size=attr.heatmap.shape[1:])
-            if isinstance(start, Target)
-            else None
-            for start, output in zip(starts, attr.prediction, strict=True)
-        ]
-        return attr.heatmap.detach(), boxes, areas
+        return attr.heatmap.detach(), boxes, start_areas(attr, starts, axis)
 
     def run(self, like: torch.Tensor) -> Run:
         """Return the forward of one sample."""

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from ...atlas.query.reference_maps import Box
-from ..highlight import masked_image
+from ..highlight import masked_image, outlined
 from ..image import drawn, picture
 from ..look import Look
 from .sprite_sheets import thumbnail
@@ -86,6 +86,8 @@ class ReferencePictures:
         Heatmaps, (height, width), by row.
     boxes : dict
         Receptive fields by neuron.
+    areas : dict
+        Where relevance starts, (height, width), by row; None where that is nowhere in particular.
     """
 
     read: Callable[[int], torch.Tensor]
@@ -94,6 +96,7 @@ class ReferencePictures:
     size: int
     maps: Mapping[Row, torch.Tensor]
     boxes: Mapping[tuple[int, int, int], Box]
+    areas: Mapping[Row, torch.Tensor | None]
     changed: set[int] = field(default_factory=set)
     """Samples whose values or channels are not shown as they are."""
     _once: dict[Hashable, Image.Image] = field(default_factory=dict)
@@ -105,7 +108,7 @@ class ReferencePictures:
         fits = image.size == (heatmap.shape[1], heatmap.shape[0])
         box = self.boxes.get(entry.neuron) if fits else None
         small = self._drawn((number, "small"), lambda: thumbnail(image, self.size))
-        over = self._drawn(entry.row, lambda: thumbnail(self.look.draw_fitting(image, heatmap), self.size))
+        over = self._drawn(entry.row, lambda: thumbnail(self._over(image, entry.row), self.size))
         crop = None if box is None else self._drawn((number, box), lambda: self._cut(image, box))
         masked = self._masked(image, heatmap, box) if best and fits else None
         return ReferenceSample(number, entry.label, entry.score, self.name_of(number), small, over, masked, crop, box)
@@ -114,6 +117,9 @@ class ReferencePictures:
         if key not in self._once:
             self._once[key] = draw()
         return self._once[key]
+
+    def _over(self, image: Image.Image, row: Row) -> Image.Image:
+        return outlined(self.look.draw_fitting(image, self.maps[row]), self.areas[row])
 
     def _image(self, sample: int) -> Image.Image:
         image, changed = drawn(self.read(sample))

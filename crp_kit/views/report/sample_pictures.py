@@ -8,8 +8,10 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ...atlas.query.reference_maps import of_one_shape
+from ...atlas.query.reference_maps import of_one_shape, start_areas
 from ...atlas.query.reference_starts import known_labels, reference_starts
+from ...attribution.axes import known_class_axis
+from ..highlight import outlined
 from ..image import drawn
 from .samples import SampleSource
 from .sprite_sheets import thumbnail
@@ -23,13 +25,19 @@ def sample_pictures(
     """Yield each sample as a picture, with the heatmap of its class over it; None where it has no class."""
     heatmaps = _class_heatmaps(source, samples)
     for sample in samples:
-        (image, _), heatmap = drawn(source.read(sample)), heatmaps.get(sample)
-        covered = None if heatmap is None else thumbnail(source.look.draw_fitting(image, heatmap), source.size)
+        (image, _), (heatmap, area) = drawn(source.read(sample)), heatmaps.get(sample, (None, None))
+        over = None if heatmap is None else outlined(source.look.draw_fitting(image, heatmap), area)
+        covered = None if over is None else thumbnail(over, source.size)
         yield sample, thumbnail(image, source.size), covered
 
 
-def _class_heatmaps(source: SampleSource, samples: Sequence[int]) -> dict[int, torch.Tensor]:
-    """Return heatmaps (height, width), with relevance from the class or target that a sample stands for."""
+def _class_heatmaps(
+    source: SampleSource, samples: Sequence[int]
+) -> dict[int, tuple[torch.Tensor, torch.Tensor | None]]:
+    """Return heatmaps (height, width), with relevance from the class or target that a sample stands for, and where.
+
+    The second is where relevance starts, (height, width), if that is somewhere in particular.
+    """
     if source.conditioned_on == "layer":
         return {}
     numbers = np.array(samples)
@@ -40,20 +48,23 @@ def _class_heatmaps(source: SampleSource, samples: Sequence[int]) -> dict[int, t
         return {}
     maps = source.reference_maps(next(iter(source.atlas)))
     images = [source.read(sample) for sample, _ in known]
-    heatmaps: dict[int, torch.Tensor] = {}
+    heatmaps: dict[int, tuple[torch.Tensor, torch.Tensor | None]] = {}
     for indices in of_one_shape(images):
         inputs = maps.inputs([images[index] for index in indices])
         shown, stated = zip(*(known[index] for index in indices), strict=True)
         starts = reference_starts(
             source.atlas, stated, source.conditioned_on, samples=source.subject.samples, numbers=shown
         )
+        run = maps.run(inputs[:1])
         attr = source.subject.attribution(
             inputs,
             [{"y": [start]} for start in starts],
             source.subject.composite,
             pairing="zip",
-            batch_size=min(source.batch_size, maps.run(inputs[:1]).samples_at_once),
+            batch_size=min(source.batch_size, run.samples_at_once),
             on_device="cpu",
         )
-        heatmaps |= {known[index][0]: row for index, row in zip(indices, attr.heatmap.detach(), strict=True)}
+        areas = start_areas(attr, starts, known_class_axis(run))
+        rows = zip(indices, attr.heatmap.detach(), areas, strict=True)
+        heatmaps |= {known[index][0]: (row, area) for index, row, area in rows}
     return heatmaps

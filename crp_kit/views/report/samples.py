@@ -17,8 +17,10 @@ from ...atlas.query.reference_maps import (
     neurons_at,
     of_one_shape,
     reference_image,
+    start_areas,
 )
 from ...atlas.query.reference_starts import ConditionedOn, reference_labels, reference_starts
+from ...attribution.axes import known_class_axis
 from ...errors import InputError
 from ..look import Look
 from .image_cache import ImageCache
@@ -27,7 +29,9 @@ from .reference_pictures import RankedSample, ReferencePictures, ReferenceSample
 if TYPE_CHECKING:
     from ...atlas import ConceptAtlas
     from ...atlas.query.rankings import SampleRanking
+    from ...attribution.result import Attribution
     from ...attribution.subject import Subject
+    from ...targets import Target
 
 __all__ = ["ReferenceSample", "ReferenceSamples", "SampleSource"]
 
@@ -123,8 +127,8 @@ class SampleSource:
     def _of(self, layer: str, ranked: Ranked, between: Callable[[], None]) -> ReferenceSamples:
         distinct = dict.fromkeys(entry for entries in ranked.values() for entry in entries)
         rows = list(dict.fromkeys(entry.row for entry in distinct))
-        maps, boxes = self._maps(layer, rows, list(distinct) if self.receptive_field else [], between)
-        pictures = ReferencePictures(self.read, self.name_of, self.look, self.size, maps, boxes)
+        maps, boxes, areas = self._maps(layer, rows, list(distinct) if self.receptive_field else [], between)
+        pictures = ReferencePictures(self.read, self.name_of, self.look, self.size, maps, boxes, areas)
         shown = {
             (concept, mode): [
                 pictures.sample(entry, best=mode == "relevance" and not rank) for rank, entry in enumerate(entries)
@@ -154,40 +158,48 @@ class SampleSource:
 
     def _maps(
         self, layer: str, rows: Sequence[Row], entries: Sequence[RankedSample], between: Callable[[], None]
-    ) -> tuple[dict[Row, torch.Tensor], dict[tuple[int, int, int], Box]]:
-        """Return heatmaps (height, width) by row, and boxes by neuron."""
+    ) -> tuple[dict[Row, torch.Tensor], dict[tuple[int, int, int], Box], dict[Row, torch.Tensor | None]]:
+        """Return heatmaps (height, width) by row, boxes by neuron, and by row where relevance starts."""
         maps = self.reference_maps(layer)
         heatmaps: dict[Row, torch.Tensor] = {}
         boxes: dict[tuple[int, int, int], Box] = {}
+        areas: dict[Row, torch.Tensor | None] = {}
         images = [self.read(sample) for sample, _, _ in rows]
         for indices in of_one_shape(images):
             example = maps.inputs([images[indices[0]]])
-            model_layer = maps.layer(maps.run(example))
+            run = maps.run(example)
+            model_layer, axis = maps.layer(run), known_class_axis(run)
+            del run
             self.same_rules &= model_layer.rules == self.atlas.header.composite
             for part in _together([rows[index] for index in indices], model_layer.samples_at_once):
                 between()
-                heatmaps |= dict(zip(part, self._heatmaps(maps, model_layer, part), strict=True))
+                shown, starts = self._heatmaps(maps, model_layer, part)
+                heatmaps |= dict(zip(part, shown.heatmap.detach(), strict=True))
+                areas |= dict(zip(part, start_areas(shown, starts, axis), strict=True))
             samples = {rows[index][0] for index in indices}
             seen = [entry for entry in entries if entry.sample in samples]
             boxes |= self._boxes(maps, model_layer, example, seen)
-        return heatmaps, boxes
+        return heatmaps, boxes, areas
 
-    def _heatmaps(self, maps: ReferenceMaps, model_layer: ReferenceLayer, rows: Sequence[Row]) -> torch.Tensor:
-        """Return conditional heatmaps, (row, height, width); all of one sample share a forward."""
+    def _heatmaps(
+        self, maps: ReferenceMaps, model_layer: ReferenceLayer, rows: Sequence[Row]
+    ) -> tuple[Attribution, Sequence[int | Target | None]]:
+        """Return conditional heatmaps, (row, height, width), and their starts; all of one sample share a forward."""
         samples, ids, labels = zip(*rows, strict=True)
         shown = samples[:1] if len(set(samples)) == 1 else samples
+        starts = reference_starts(
+            self.atlas, labels, self.conditioned_on, samples=self.subject.samples, numbers=samples
+        )
         attr = attribute_references(
             self.subject,
             maps.inputs([self.read(sample) for sample in shown]),
             maps.info.name,
             ids=ids,
             concept=model_layer.concept,
-            starts=reference_starts(
-                self.atlas, labels, self.conditioned_on, samples=self.subject.samples, numbers=samples
-            ),
+            starts=starts,
             batch_size=len(rows),
         )
-        return attr.heatmap.detach()
+        return attr, starts
 
     def _boxes(
         self,
