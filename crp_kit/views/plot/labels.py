@@ -33,7 +33,15 @@ def shortened(text: str, letters: int) -> str:
 
 
 def percent(share: float) -> str:
-    """Return a share in percent, with one decimal where it would else be 0."""
+    """Return a share in percent, with one decimal where it would else be 0; smaller ones are below 0.1 %.
+
+    Examples
+    --------
+    >>> percent(0.126), percent(-0.004), percent(2e-4), percent(-2e-4), percent(0.0)
+    ('13 %', '-0.4 %', '<0.1 %', '-<0.1 %', '0.0 %')
+    """
+    if 0 < abs(share) < 5e-4:
+        return "-" * (share < 0) + "<0.1 %"
     return f"{100 * share:.0f} %" if abs(share) >= 0.01 else f"{100 * share:.1f} %"
 
 
