@@ -3,7 +3,6 @@
 import importlib
 import json
 import os
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -15,8 +14,10 @@ import pytest
 import torch
 import torchvision
 from matplotlib.figure import Figure
+from processes import run_python
 
 SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
+PYTHONPATH = os.pathsep.join(map(str, (SCRIPTS, SCRIPTS.parent)))  # this checkout, wherever crp-kit is installed from
 TINY = ["--quick", "--models", "small_cnn", "--size", "16", "--least", "0"]
 KINDS = {"heatmaps", "saliency", "atlas", "graph", "trace", "plan", "open", "top", "class_top"}
 
@@ -27,19 +28,42 @@ def part(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], ModuleType]:
     return lambda name: importlib.import_module(f"benchmarks.{name}")
 
 
+class HereOrThere:
+    """A side that answers in this process; one of another Python is a process of its own."""
+
+    alive = True
+
+    def __init__(self, part: Any, process: Any, side: str, python: str, device: str) -> None:
+        self.side = side
+        self._process = None if python == sys.executable else process(side, python, device)
+        self._here = None if self._process else part("worker").Side(side, device)
+
+    def ask(self, do: str, **arguments: Any) -> Any:
+        return self._process.ask(do, **arguments) if self._process else getattr(self._here, do)(**arguments)
+
+    def close(self) -> None:
+        if self._process:
+            self._process.close()
+
+
+@pytest.fixture
+def sides_here(part: Callable[[str], ModuleType], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Start no process for sides of this Python: `ran` measures in processes, whose imports take seconds each."""
+    workers = part("workers")
+    process = workers.Worker
+    monkeypatch.setattr(workers, "Worker", lambda *options: HereOrThere(part, process, *options))
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", torch.backends.cudnn.allow_tf32)  # which a side changes
+
+
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     """A run of everything on a small model and small images, without zennit-crp."""
     folder = tmp_path_factory.mktemp("benchmark")
-    options = ["--markdown", "table.md", "--json", "all.json", "--figure", "growth.png", "--rounds", "2", "--no-peers"]
-    ended = subprocess.run(
-        [sys.executable, "-m", "benchmarks", *TINY, *options],
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(SCRIPTS)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    files = {"--markdown": "table.md", "--json": "all.json", "--figure": "growth.png"}
+    options = [word for option, name in files.items() for word in (option, folder / name)]
+    code = "import runpy, sys\nsys.path.insert(0, sys.argv.pop(1))\nrunpy.run_module('benchmarks', None, '__main__')"
+    paths = {"PYTHONPATH": PYTHONPATH}
+    ended = run_python(code, SCRIPTS, *TINY, *options, "--rounds", 2, "--no-peers", environment=paths, seconds=600)
     assert ended.returncode == 0, ended.stderr
     return SimpleNamespace(folder=folder, report=json.loads((folder / "all.json").read_text()), said=ended)
 
@@ -132,6 +156,7 @@ def half(ran: SimpleNamespace, tmp_path: Path) -> Path:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("sides_here")
 def test_a_run_continues_an_unfinished_one(
     part: Any, ran: SimpleNamespace, half: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -142,7 +167,7 @@ def test_a_run_continues_an_unfinished_one(
         return ran.report["cases"][0]
 
     monkeypatch.setattr(part("__main__"), "record_of", record_of)
-    monkeypatch.setenv("PYTHONPATH", str(SCRIPTS))
+    monkeypatch.setenv("PYTHONPATH", PYTHONPATH)
     assert part("__main__").main([*TINY, "--no-peers", "--json", str(half), "--resume"]) == 0
     assert names == [ran.report["cases"][0]["name"]]
     found, said = json.loads(half.read_text()), capsys.readouterr().out
@@ -155,7 +180,7 @@ def test_a_run_continues_an_unfinished_one(
 def test_measurements_are_shown_again_without_measuring(
     part: Any, ran: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("PYTHONPATH", str(SCRIPTS))
+    monkeypatch.setenv("PYTHONPATH", PYTHONPATH)
     measured = str(ran.folder / "all.json")
     assert part("__main__").main([*TINY, "--no-peers", "--json", measured, "--resume"]) == 0
     assert capsys.readouterr().out == (ran.folder / "table.md").read_text() + "\n"
@@ -230,10 +255,11 @@ def test_the_figure_shows_the_parts_that_were_measured(
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("sides_here")
 def test_results_that_disagree_fail_the_run_and_a_side_that_fails_is_named(
     part: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    workers, asked = part("workers"), part("workers").Worker.ask
+    asked = HereOrThere.ask
 
     def ask(worker: Any, do: str, **given: Any) -> Any:
         found = asked(worker, do, **given)
@@ -246,7 +272,7 @@ def test_results_that_disagree_fail_the_run_and_a_side_that_fails_is_named(
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin" / "python").write_text("#!/bin/sh\necho no zennit-crp >&2; exit 3\n")
     (tmp_path / "bin" / "python").chmod(0o755)
-    monkeypatch.setattr(workers.Worker, "ask", ask)
+    monkeypatch.setattr(HereOrThere, "ask", ask)
     monkeypatch.setattr(part("__main__"), "quick_cases", lambda: part("cases").quick_cases()[:1])
     assert part("__main__").main([*TINY, "--rounds", "1", "--peers", str(tmp_path)]) == 1
     out, said = capsys.readouterr()
