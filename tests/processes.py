@@ -13,7 +13,8 @@ import subprocess
 import sys
 import tempfile
 import textwrap
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from multiprocessing import forkserver
 from pathlib import Path
@@ -27,24 +28,60 @@ if METHOD == "forkserver":
 COMMAND = "from crp_kit.cli import main\nmain(prog_name='crp-kit')"
 
 
-def run_python(
-    code: str, *arguments: object, environment: Mapping[str, str] | None = None, seconds: float = 180
-) -> subprocess.CompletedProcess[str]:
+class Running:
+    """Code that runs in a process of its own, as ``python -c`` runs it, with variables added to the environment."""
+
+    def __init__(self, code: str, *arguments: object, environment: Mapping[str, str] | None = None) -> None:
+        self._folder = tempfile.TemporaryDirectory()
+        self._streams = [os.path.join(self._folder.name, name) for name in ("stdout", "stderr")]
+        self._command = [*map(str, arguments)]
+        options = (textwrap.dedent(code), self._command, dict(environment or {}), os.getcwd(), self._streams)
+        self._process = CONTEXT.Process(target=_execute, args=options)
+        self._process.start()
+        self.pid = self._process.pid
+
+    def wait_for(self, condition: Callable[[], object], seconds: float = 180) -> None:
+        """Return when something has happened that the process does.
+
+        Raises
+        ------
+        AssertionError
+            If the process ends before, or it takes too long.
+        """
+        end = time.monotonic() + seconds
+        while not condition():
+            if not self._process.is_alive() or time.monotonic() > end:
+                self._process.kill()
+                raise AssertionError(f"it never happened: {self.ended()}")
+            time.sleep(0.01)
+
+    def ended(self, seconds: float = 180) -> subprocess.CompletedProcess[str]:
+        """Return the exit code, which is negative after a signal, and what it has printed, once the process has ended.
+
+        Raises
+        ------
+        subprocess.TimeoutExpired
+            If that takes too long; the process is killed.
+        """
+        with self._folder:
+            self._process.join(seconds)
+            if self._process.exitcode is None:
+                self._process.kill()
+                self._process.join()
+                raise subprocess.TimeoutExpired(self._command, seconds)
+            output, error = (Path(stream).read_text(encoding="utf-8") for stream in self._streams)
+            return subprocess.CompletedProcess(self._command, self._process.exitcode, output, error)
+
+
+def run_python(code: str, *arguments: object, seconds: float = 180, **options: Any) -> subprocess.CompletedProcess[str]:
     """Run code in a process of its own, as ``python -c`` does, with variables added to the environment."""
-    with tempfile.TemporaryDirectory() as folder:
-        streams = [os.path.join(folder, name) for name in ("stdout", "stderr")]
-        command = [*map(str, arguments)]
-        process = CONTEXT.Process(
-            target=_execute, args=(textwrap.dedent(code), command, dict(environment or {}), os.getcwd(), streams)
-        )
-        process.start()
-        process.join(seconds)
-        if process.exitcode is None:
-            process.kill()
-            process.join()
-            raise subprocess.TimeoutExpired(command, seconds)
-        output, error = (Path(stream).read_text(encoding="utf-8") for stream in streams)
-        return subprocess.CompletedProcess(command, process.exitcode, output, error)
+    return Running(code, *arguments, **options).ended(seconds)
+
+
+def run_script(path: Path, *arguments: object, **options: Any) -> subprocess.CompletedProcess[str]:
+    """Run a script in a process of its own."""
+    code = "import runpy, sys; sys.argv.pop(0); runpy.run_path(sys.argv[0], run_name='__main__')"
+    return run_python(code, path, *arguments, **options)
 
 
 def run_command(*arguments: object, **options: Any) -> subprocess.CompletedProcess[str]:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import re
 import runpy
 import shlex
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -17,6 +14,7 @@ import click
 import pytest
 from command_line import invoke
 from PIL import Image
+from processes import run_script
 from test_imports import MODULES, PACKAGE, PARTS, module_of, part_of
 
 import crp_kit as crp
@@ -204,8 +202,7 @@ def test_files_and_folders_that_the_architecture_mentions_exist() -> None:
 @pytest.mark.slow
 def test_the_script_of_the_pictures_fails_in_one_line_without_a_browser(tmp_path: Path) -> None:
     nowhere = {"PATH": str(tmp_path), "PLAYWRIGHT_BROWSERS_PATH": str(tmp_path / "none")}
-    command = [sys.executable, FIGURES, "-o", tmp_path / "made"]
-    ran = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, **nowhere})
+    ran = run_script(FIGURES, "-o", tmp_path / "made", environment=nowhere)
     assert ran.returncode == 1
     assert ran.stderr.startswith("make_readme_figures: error: no Chromium starts")
     assert ran.stderr.count("\n") == 1

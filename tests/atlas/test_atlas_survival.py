@@ -15,7 +15,7 @@ import h5py
 import numpy as np
 import pytest
 from atlas_case import build, same_bits
-from processes import limited, run_command, run_python
+from processes import COMMAND, Running, limited, run_command, run_python
 
 import crp_kit as crp
 from crp_kit import files, interrupts
@@ -114,34 +114,21 @@ def test_after_any_number_of_kills_it_goes_on_and_has_the_same_bits(tmp_path: Pa
 @pytest.mark.slow
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["ctrl-c", "sigterm"])
 def test_a_signal_saves_and_stops(tmp_path: Path, undisturbed: Path, number: int, status: int) -> None:
-    command = [
-        *(sys.executable, "-m", "crp_kit", "atlas", "build", "--model", "demo:resnet", "--data", "demo:shapes:2000"),
-        *("--layers", "layer2.1.conv2", "--batch-size", "4", "--workers", "2", "-o", str(tmp_path / "atlas.h5")),
-    ]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment())
+    process = Running(COMMAND, *build_command("demo:shapes:2000"), "--workers", 2, "-o", tmp_path / "atlas.h5")
     folder = tmp_path / "atlas.h5.partial"
-    wait_for(lambda: folder.exists(), process)
-    time.sleep(1.5)
+    log = folder / "batches.log"
+    process.wait_for(lambda: log.exists() and (logged_batches(log) or 0) > 1)
     os.kill(process.pid, number)
-    _, said = process.communicate(timeout=60)
-    assert process.returncode == status, said
-    assert "Traceback" not in said
+    ended = process.ended(60)
+    assert ended.returncode == status, ended.stderr
+    assert "Traceback" not in ended.stderr
     if number == signal.SIGINT:
-        assert "interrupted after" in said
-        assert "--resume continues from there" in said
+        assert "interrupted after" in ended.stderr
+        assert "--resume continues from there" in ended.stderr
     assert not (tmp_path / "atlas.h5").exists()
     with crp.ConceptAtlas(folder / "checkpoint.h5", incomplete=True) as atlas:
         assert 0 < (atlas.predictions >= 0).sum() < 2000
     assert crp.verify_atlas(folder / "checkpoint.h5") == ()
-
-
-def wait_for(condition: Any, process: "subprocess.Popen[str]") -> None:
-    for _ in range(600):
-        if condition():
-            return
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.1)
-    raise AssertionError("it never began")
 
 
 SMALL: dict[str, Any] = {"layers": ["layer2.1.conv2"], "batch_size": 4, "matrix": True}
@@ -593,7 +580,7 @@ def test_the_memory_of_the_process_stays_small_when_the_state_is_on_disk(tmp_pat
         def anonymous():
             lines = open("/proc/self/status").read().splitlines()
             return max(int(line.split()[1]) for line in lines if line.startswith("RssAnon")) << 10
-        build(sys.argv[1] + ".small", limit=24, layers=["layer1.0.conv1"], concepts=crp.NeuronConcept(), k=1, k_class=1)
+        build(sys.argv[1], limit=24, layers=["layer1.0.conv1"], concepts=crp.NeuronConcept(), k=1, k_class=1)
         before, most = anonymous(), [0]
         original = crp.atlas.build.pass_state.PassState.add
         def watched(self, batch):
@@ -601,17 +588,18 @@ def test_the_memory_of_the_process_stays_small_when_the_state_is_on_disk(tmp_pat
             most[0] = max(most[0], anonymous())
         crp.atlas.build.pass_state.PassState.add = watched
         job = dict(layers=["layer1.0.conv1"], concepts=crp.NeuronConcept(), matrix=False, limit=24, checkpoint=60.0)
-        build(sys.argv[1], max_memory=int(sys.argv[2]), k_class=24, **job).close()
-        print(most[0] - before)
+        for limit in (0, 1 << 32):  # each in a fork, which begins with the same memory
+            if not os.fork():
+                build(f"{sys.argv[1]}.{limit}", max_memory=limit, k_class=24, **job).close()
+                print(limit, most[0] - before, flush=True)
+                os._exit(0)
+            assert os.wait()[1] == 0
     """
-    grown = {}
-    for limit in (0, 1 << 32):
-        path = tmp_path / f"{limit}.h5"
-        ran = subprocess.run(
-            [sys.executable, "-c", build_code(code), str(path), str(limit)],
-            capture_output=True, text=True, check=True, env=environment(),
-        )  # fmt: skip
-        grown[limit] = int(ran.stdout)
+    ran = subprocess.run(
+        [sys.executable, "-c", build_code(code), str(tmp_path / "a.h5")],
+        capture_output=True, text=True, check=True, env=environment(),
+    )  # fmt: skip
+    grown = {int(limit): int(size) for limit, size in map(str.split, ran.stdout.splitlines())}
     neurons, classes = 16 * 32 * 32, 8
     state = 2 * neurons * (24 * 20 + classes * (24 * 16 + 2 * 4 + 6 * 8))
     assert grown[1 << 32] > 0.6 * state  # some of it lies where freed memory was
@@ -623,16 +611,18 @@ def build_command(data: str) -> tuple[str, ...]:
     return ("atlas", "build", *model, "--data", data)
 
 
+def torchrun(*arguments: object) -> "subprocess.CompletedProcess[str]":
+    """Run crp-kit in two processes of torchrun, which runs in a process of its own."""
+    code = "from torch.distributed.run import main; main()"
+    return run_python(code, "--standalone", "--nproc-per-node=2", *arguments, environment=environment(), seconds=300)
+
+
 @pytest.mark.slow
 def test_torchrun_gives_the_same_bits(tmp_path: Path) -> None:
-    arguments = (*build_command("demo:shapes:48"), "--workers", "0", "-o")
+    arguments = (*build_command("demo:shapes:44"), "--workers", "0", "-o")  # an odd number of batches
     alone = run_command(*arguments, tmp_path / "one.h5")
     assert alone.returncode == 0, alone.stderr
-    run = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=3", "-m"]
-    together = subprocess.run(
-        [*run, "crp_kit", *arguments, str(tmp_path / "many.h5")],
-        capture_output=True, text=True, env=environment(), timeout=180, check=False,
-    )  # fmt: skip
+    together = torchrun("-m", "crp_kit", *arguments, tmp_path / "many.h5")
     assert together.returncode == 0, together.stderr
     assert same_bits(tmp_path / "one.h5", tmp_path / "many.h5")
     assert sorted(one.name for one in tmp_path.iterdir()) == ["many.h5", "one.h5"]
@@ -659,12 +649,8 @@ def test_a_process_of_torchrun_that_dies_is_started_again_and_resumes(tmp_path: 
                 return Deadly(48, split="test")
         """)
     )
-    command = [
-        *(sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--max-restarts=3", "--standalone"),
-        *("-m", "crp_kit", *build_command(f"{factory}:data"), "--workers", "0", "--checkpoint", "0"),
-        *("-o", str(tmp_path / "many.h5")),
-    ]
-    ran = subprocess.run(command, capture_output=True, text=True, env=environment(), timeout=180, check=False)
+    options = ("--workers", 0, "--checkpoint", 0, "-o", tmp_path / "many.h5")
+    ran = torchrun("--max-restarts=3", "-m", "crp_kit", *build_command(f"{factory}:data"), *options)
     assert ran.returncode == 0, ran.stderr
     assert (tmp_path / "died").exists()
     alone = run_command(*build_command("demo:shapes:48"), "--workers", "0", "-o", tmp_path / "one.h5")

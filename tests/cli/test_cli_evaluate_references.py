@@ -1,16 +1,15 @@
 """``crp-kit evaluate`` of an atlas' concepts, and results in files: saved, resumed, shown, and what is refused."""
 
 import json
+import os
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from command_line import invoke, refused
+from processes import COMMAND, Running
 
 LAYER = "layer3.1.conv2"
 MODEL = ("--model", "demo:resnet", "--data", "demo:shapes:12")
@@ -94,16 +93,14 @@ def test_a_saved_result_is_shown_and_resumed_runs_are_the_same(tmp_path: Path) -
 def test_ctrl_c_keeps_what_is_done_and_resume_goes_on(tmp_path: Path) -> None:
     saved = tmp_path / "impact.npz"
     data = ("--model", "demo:resnet", "--data", "demo:shapes:48", "--layer", LAYER, "--batch-size", 2)
-    command = [sys.executable, "-m", "crp_kit", "evaluate", "impact", *map(str, data), "--save", str(saved)]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    process = Running(COMMAND, "evaluate", "impact", *data, "--save", saved)
     partial = tmp_path / "impact.npz.partial"
-    while process.poll() is None and (not partial.exists() or partial.read_bytes().count(b"impact.npy") < 2):
-        time.sleep(0.02)
-    process.send_signal(signal.SIGINT)
-    _, said = process.communicate()
-    assert process.returncode == 130, said
-    assert "kept in" in said
-    assert "--resume continues from there" in said
+    process.wait_for(lambda: partial.exists() and partial.read_bytes().count(b"impact.npy") >= 2)
+    os.kill(process.pid, signal.SIGINT)
+    ended = process.ended()
+    assert ended.returncode == 130, ended.stderr
+    assert "kept in" in ended.stderr
+    assert "--resume continues from there" in ended.stderr
     assert partial.exists()
     assert "--resume continues it" in refused("evaluate", "impact", *data, "--save", saved)
     other = refused("evaluate", "impact", *data, "--baseline", "zero", "--save", saved, "--resume")

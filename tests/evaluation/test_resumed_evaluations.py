@@ -1,9 +1,7 @@
 """Evaluations that were interrupted go on from what is done, to the same bits; other checkpoints are refused."""
 
+import os
 import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from processes import Running
 from shortcut_net import shortcut_study
 from torch.utils.data import TensorDataset
 
@@ -186,11 +185,10 @@ study.evaluate.resumable(sys.argv[1]).impact("layer3.1.conv2", batch_size=2)
 @pytest.mark.slow
 def test_a_process_that_is_killed_leaves_what_is_done(tmp_path: Path) -> None:
     path = tmp_path / "run.partial"
-    process = subprocess.Popen([sys.executable, "-c", _RUN, str(path)])
-    while process.poll() is None and (not path.exists() or path.read_bytes().count(b"impact.npy") < 2):
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
+    process = Running(_RUN, path)
+    process.wait_for(lambda: path.exists() and path.read_bytes().count(b"impact.npy") >= 2)
+    os.kill(process.pid, signal.SIGKILL)
+    assert process.ended().returncode == -signal.SIGKILL
     study = crp.Study(demo_resnet(), ShapesDataset(60), preprocess=demo_preprocess)
     resumed = study.evaluate.resumable(path).impact("layer3.1.conv2", batch_size=2)
     whole = study.evaluate.impact("layer3.1.conv2", batch_size=2)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from processes import run_script
 
 from crp_kit.graph.operation_names import canonical_name
 from crp_kit.graph.registry import operations
@@ -37,8 +36,7 @@ def test_spellings_of_one_operation_have_one_entry(raw: str, name: str) -> None:
 
 @pytest.mark.slow
 def test_the_documented_list_of_operations_is_made_from_the_table() -> None:
-    command = [sys.executable, "-W", "ignore", str(ROOT / "scripts" / "list_operations")]
-    made = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT).stdout.strip()
+    made = run_script(ROOT / "scripts" / "list_operations").stdout.strip()
     page = (ROOT / "tutorials" / "coverage.md").read_text()
     written = page.partition("<!-- operations -->")[2].partition("<!-- end of operations -->")[0].strip()
     # what is unknown depends on torch's release; what has a rule does not
