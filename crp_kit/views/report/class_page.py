@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
-
 from .context import ReportContext
 
 __all__ = ["CLASSES_PER_FILE", "class_data"]
@@ -33,8 +31,8 @@ def class_data(report: ReportContext) -> Iterator[tuple[str, Any]]:
 
 def _samples(report: ReportContext, cls: int) -> list[int]:
     """Return samples of a class: those that pages of concepts show, lest more heatmaps are needed; else one."""
-    of_class = report.atlas.samples[report.atlas.targets == cls]
-    chosen: list[int] = of_class[np.isin(of_class, list(report.shown))][:_SAMPLES].tolist() or of_class[:1].tolist()
+    shown, others = report.samples_of(cls)
+    chosen = shown[:_SAMPLES] or others[:1]
     report.show(chosen)
     return chosen
 

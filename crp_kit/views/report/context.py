@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from ...atlas.file.header import MODES
 from ...interrupts import Interrupts
 from ...progress import Progress
@@ -90,6 +92,12 @@ class ReportContext:
     def top_predictions(self) -> tuple[Any, Any]:
         """The most probable classes of every sample of the atlas, and their probabilities."""
         return self.atlas.top_predictions
+
+    def samples_of(self, cls: int) -> tuple[list[int], list[int]]:
+        """Return the samples of a class that pages show so far, whose heatmaps are there anyway, and its others."""
+        of_class = self.atlas.samples[self.atlas.targets == cls]
+        is_shown = np.isin(of_class, list(self.shown))
+        return of_class[is_shown].tolist(), of_class[~is_shown].tolist()
 
     def show(self, samples: Iterable[int]) -> None:
         """Note that a page shows these samples."""

@@ -55,10 +55,8 @@ def _largest(report: ReportContext) -> list[int]:
 
 def _samples(report: ReportContext, cls: int) -> list[int]:
     """Return samples of a class, those that other pages show first, and note that its graph shows them."""
-    of_class = report.atlas.samples[report.atlas.targets == cls]
-    order = np.argsort(~np.isin(of_class, list(report.shown)), kind="stable")
-    chosen: list[int] = of_class[order][:_SAMPLES].tolist()
-    images = report.source.of_first_shape(chosen)
+    shown, others = report.samples_of(cls)
+    images = report.source.of_first_shape([*shown, *others][:_SAMPLES])
     report.show(images)
     return images
 
