@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +15,7 @@ from ..files import check_sample
 from ..progress import Progress
 from .files import check_figure_and_array, check_outputs, write_figure, write_file
 from .group import say
+from .heatmap_output import ImageMaps, heatmap_figure, predicted_class_name, save_arrays, summary
 from .look import look_of, look_options
 from .options import class_named, overwrite_option
 from .studies import is_untrained, study_of
@@ -25,14 +25,11 @@ from .target_options import target_of, target_options
 if TYPE_CHECKING:
     import torch
 
-    from ..attribution.result import Attribution
     from ..propagation.run import Run
     from ..study import Study
 
 __all__ = ["heatmap"]
 
-_LONGEST = 160
-"""Letters of a line of a title, which figures break to the width of their panels."""
 _Set = dict[str, list[Any]]
 
 
@@ -46,16 +43,6 @@ class _Asked:
     top: int
     options: dict[str, Any]
     """What the study is called with."""
-
-
-@dataclass(frozen=True)
-class _Maps:
-    """The heatmaps of one image."""
-
-    path: Path
-    view: torch.Tensor
-    attr: Attribution
-    shares: tuple[float | None, ...]
 
 
 @click.command(short_help="Draw conditional heatmaps of images.")
@@ -111,23 +98,23 @@ def heatmap(images: tuple[Path, ...], **options: Any) -> None:
     if output is None and array is None and not options["as_json"]:
         output = Path("heatmap.png")
     check_figure_and_array(output, array)
-    files = [one for one in (output, array) if one is not None]
+    files = [path for path in (output, array) if path is not None]
     check_outputs(files, overwrite=options["overwrite"])
     look = {"shared_scale": options["shared_scale"], **look_of(options)}
     asked = _parsed(options)
-    study, found = _computed(images, asked, options)
+    study, results = _computed(images, asked, options)
     if output is not None:
-        figure = _figure(study, found, look)
+        figure = heatmap_figure(study, results, look)
         write_figure(output, figure, untrained=is_untrained(study), overwrite=options["overwrite"])
     if array is not None:
-        write_file(array, lambda path: _save_array(path, found), overwrite=options["overwrite"])
+        write_file(array, lambda path: save_arrays(path, results), overwrite=options["overwrite"])
     if options["as_json"]:
-        click.echo(json.dumps(_summary(study, found, files), indent=1, default=str))
+        click.echo(json.dumps(summary(study, results, files), indent=1, default=str))
         return
-    for one in found:
-        say(f"{one.path}: predicted {_predicted(study, one) or 'no class'}")
-        if one.attr.remark:
-            say(f"{one.path}: {_advised(one.attr.remark)}")
+    for maps in results:
+        say(f"{maps.path}: predicted {predicted_class_name(study, maps) or 'no class'}")
+        if maps.attr.remark:
+            say(f"{maps.path}: {_advised(maps.attr.remark)}")
     for file in files:
         click.echo(file)
 
@@ -137,13 +124,13 @@ def _parsed(options: dict[str, Any]) -> _Asked:
     for text in options["conditions"]:
         layer, ids = parse_condition_text(text)
         known = base.setdefault(layer, [])
-        known += [one for one in ids if one not in known]
+        known += [concept for concept in ids if concept not in known]
     each: list[tuple[str, int | str]] = []
     for text in options["each"]:
         layer, ids = parse_condition_text(text)
         if not ids:
             raise ConditionError(f"--each {text} names no id; write for example --each {layer}:0-3")
-        each += [(layer, one) for one in ids]
+        each += [(layer, concept) for concept in ids]
     layer = options["layer"]
     if layer is None and options["top"] is not None:
         raise InputError("--top needs --layer, the layer whose channels are ranked")
@@ -180,20 +167,20 @@ def _add_start(asked: _Set, options: dict[str, Any], *, varied: set[str | None])
         asked[OUTPUT] = [cls]
 
 
-def _computed(images: tuple[Path, ...], asked: _Asked, options: dict[str, Any]) -> tuple[Study, list[_Maps]]:
+def _computed(images: tuple[Path, ...], asked: _Asked, options: dict[str, Any]) -> tuple[Study, list[ImageMaps]]:
     for path in images:
         check_sample(path)
     study = study_of(options)
     asked = _with_numbers(asked, study)
-    found: list[_Maps] = []
+    results: list[ImageMaps] = []
     for path in Progress(len(images), "heatmap", unit="image", verbose=len(images) > 1).over(images):
         views = study.read([path])
-        if found and views[0].shape != found[0].view.shape:
+        if results and views[0].shape != results[0].view.shape:
             raise InputError(
                 "this model keeps the shape of an image, and these differ in shape: give one image at a time"
             )
-        found.append(_maps(study, path, views, asked))
-    return study, found
+        results.append(_maps(study, path, views, asked))
+    return study, results
 
 
 def _with_numbers(asked: _Asked, study: Study) -> _Asked:
@@ -202,13 +189,13 @@ def _with_numbers(asked: _Asked, study: Study) -> _Asked:
 
     base = dict(asked.base)
     if OUTPUT in base:
-        ids = (one if isinstance(one, Target) else class_named(str(one), study.classes) for one in base[OUTPUT])
+        ids = (start if isinstance(start, Target) else class_named(str(start), study.classes) for start in base[OUTPUT])
         base[OUTPUT] = list(dict.fromkeys(ids))
-    each = [(layer, class_named(str(one), study.classes) if layer == OUTPUT else one) for layer, one in asked.each]
+    each = [(layer, class_named(str(id_), study.classes) if layer == OUTPUT else id_) for layer, id_ in asked.each]
     return replace(asked, base=base, each=tuple(each))
 
 
-def _maps(study: Study, path: Path, views: torch.Tensor, asked: _Asked) -> _Maps:
+def _maps(study: Study, path: Path, views: torch.Tensor, asked: _Asked) -> ImageMaps:
     base = asked.base if OUTPUT in asked.base else {**asked.base, OUTPUT: [_predicted_class(study, views)]}
     shares: list[float | None] = [None]
     sets = [base]
@@ -218,7 +205,7 @@ def _maps(study: Study, path: Path, views: torch.Tensor, asked: _Asked) -> _Maps
     elif asked.layer is not None:
         ranked = _ranked(study, views, (asked.layer, base), asked)
         sets, shares = [{**base, asked.layer: [concept]} for concept, _ in ranked], [share for _, share in ranked]
-    return _Maps(path, views[0], study(views, sets, pairing="product", **asked.options), tuple(shares))
+    return ImageMaps(path, views[0], study(views, sets, pairing="product", **asked.options), tuple(shares))
 
 
 def _ranked(study: Study, views: torch.Tensor, where: tuple[str, _Set], asked: _Asked) -> list[tuple[int, float]]:
@@ -251,122 +238,6 @@ def _run(study: Study, views: torch.Tensor) -> Run:
     return study.attribution.engine.run(study.inputs(views), study.subject.composite)
 
 
-def _predicted(study: Study, found: _Maps) -> str | None:
-    """The predicted class, or ``None`` for a model that does not classify images."""
-    value = found.attr.prediction[0]
-    return study.class_name(int(value.argmax())) if value.ndim == 1 else None
-
-
-def _image_title(study: Study, found: _Maps) -> str:
-    predicted = _predicted(study, found)
-    return "\n".join(_shortened(line) for line in [found.path.name] + [f"predicted {predicted}"] * bool(predicted))
-
-
-def _figure(study: Study, found: list[_Maps], look: dict[str, Any]) -> Any:
-    import torch
-
-    from ..attribution.result import draw
-    from ..data.pixels import drawable
-
-    layout = found[0].attr.layout
-    if layout is None:
-        raise InputError("there is no figure of such inputs; leave --output out and take --save-array")
-    titles = [
-        (one, _title(study, condition.as_dict(), share))
-        for one in found
-        for condition, share in zip(one.attr.conditions, one.shares, strict=True)
-    ]
-    maps = torch.cat([one.attr.heatmap.detach().cpu() for one in found])
-    views = [drawable(one.view) for one in found]
-    if layout == "image":
-        return draw(
-            maps, layout, None if None in views else views, titles=[title for _, title in titles],
-            image_titles=[_image_title(study, one) for one in found], **look,
-        )  # fmt: skip
-    data = torch.stack([one.view for one in found]) if layout in ("signal", "volume") else None
-    said = [f"{_image_title(study, one)}\n{title}" for one, title in titles]
-    return draw(maps, layout, data, titles=said, **_taken(layout, look))
-
-
-def _taken(layout: str, look: dict[str, Any]) -> dict[str, Any]:
-    """Return what figures of a layout take of a look: curves and bars have neither images nor a percentile.
-
-    Raises
-    ------
-    InputError
-        If a style is named, which they do not have.
-    """
-    if layout == "volume":
-        return look
-    if "style" in look:
-        raise InputError(f"--style is for figures of images and volumes, and these are of a {layout}")
-    return {name: value for name, value in look.items() if name != "percentile"}
-
-
-def _title(study: Study, condition: dict[str, list[Any]], share: float | None) -> str:
-    from ..targets.text import target_words
-
-    lines = [f"{name}: {_listed(ids)}" for name, ids in condition.items() if name != OUTPUT]
-    if share is not None:
-        lines[-1] += f" ({share:+.1%})"
-    targets = condition.get(OUTPUT, [])
-    named = _listed(targets) if len(targets) != 1 else target_words(targets[0], study.classes)
-    return "\n".join(_shortened(line) for line in [*lines, named])
-
-
-def _listed(ids: list[Any]) -> str:
-    return ", ".join(map(str, ids[:6])) + (", …" if len(ids) > 6 else "") or "nothing"
-
-
-def _shortened(text: str) -> str:
-    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
-
-
-def _save_array(path: Path, found: list[_Maps]) -> None:
-    """Write the rows of all images: heatmap, image, conditions (JSON), prediction."""
-    import numpy as np
-
-    np.savez_compressed(
-        path,
-        heatmap=np.concatenate([one.attr.heatmap.detach().cpu().numpy() for one in found]),
-        image=np.array([str(one.path) for one in found for _ in one.shares]),
-        conditions=np.array([json.dumps(row.as_dict(), default=str) for one in found for row in one.attr.conditions]),
-        prediction=np.concatenate([one.attr.prediction.detach().cpu().numpy() for one in found]),
-    )
-
-
-def _reached(attr: Attribution) -> list[float | None]:
-    """Return by row the share of the start that reaches the input, None where that has no meaning."""
-    if attr.reached is None:
-        return [None] * len(attr)
-    return [None if math.isnan(share) else share for share in attr.reached.tolist()]
-
-
 def _advised(remark: str) -> str:
     """Return what is said of little relevance, with the option that changes it."""
     return remark.replace("diagnose=True shows where", "--biases distribute hands their share on")
-
-
-def _summary(study: Study, found: list[_Maps], files: list[Path]) -> dict[str, Any]:
-    return {
-        "images": [
-            {
-                "image": str(one.path),
-                "prediction": _predicted(study, one),
-                "heatmaps": [
-                    {
-                        "condition": condition.as_dict(),
-                        "share": share,
-                        "relevance": float(row.sum()),
-                        "reached": None if reached is None else float(reached),
-                        "strongest": float(row.abs().max()),
-                    }
-                    for condition, share, row, reached in zip(
-                        one.attr.conditions, one.shares, one.attr.heatmap, _reached(one.attr), strict=True
-                    )
-                ],
-            }
-            for one in found
-        ],
-        "files": list(map(str, files)),
-    }
