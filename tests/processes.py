@@ -20,10 +20,14 @@ from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
 
+PRELOADED = [
+    *("crp_kit", "crp_kit.cli", "crp_kit.atlas", "crp_kit.data", "crp_kit.evaluation", "crp_kit.views.report"),
+    *("torchvision", "pytest", "scipy.stats", "sklearn.decomposition", "IPython", "nbformat"),
+]
 METHOD = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
 CONTEXT: Any = multiprocessing.get_context(METHOD)
 if METHOD == "forkserver":
-    CONTEXT.set_forkserver_preload(["crp_kit", "crp_kit.cli", "crp_kit.atlas", "crp_kit.data", "torchvision", "pytest"])
+    CONTEXT.set_forkserver_preload(PRELOADED)
 
 COMMAND = "from crp_kit.cli import main\nmain(prog_name='crp-kit')"
 
