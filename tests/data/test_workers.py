@@ -217,8 +217,9 @@ def test_the_end_of_another_child_process_changes_nothing() -> None:
         signal.signal(signal.SIGCHLD, before)
 
 
-@pytest.mark.slow  # torch looks every five seconds
-def test_a_worker_that_ends_is_noticed_outside_of_the_main_thread_too() -> None:
+def test_a_worker_that_ends_is_noticed_outside_of_the_main_thread_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    look = torch.utils.data.dataloader._MultiProcessingDataLoaderIter._try_get_data
+    monkeypatch.setattr(look, "__defaults__", (0.1,))  # seconds between two looks of torch at its workers, else five
     errors: list[str] = []
 
     def consume() -> None:
