@@ -6,7 +6,7 @@ depend on the other images of the chunk, nor on the processor.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from crp_kit.data.seeded_random import Draws, Floats, Integers, Words
+from crp_kit.data.shape_fields import PATTERNS, SHAPES, Field, pixel_coverage
 
 __all__ = ["PARTS", "SIZE", "TAG", "Bools", "Scene", "drawn_tags"]
 
@@ -151,7 +152,7 @@ class Scene:
         radius, thickness = _spread(placement.radius), _spread(draws.uniform(1, 1.6))
         ring = np.abs(np.sqrt(right * right + down * down) - radius) - thickness
         bar = np.maximum(np.abs(right) - 1.3 * radius, np.abs(down) - thickness)
-        coverage = _coverage(np.where(_spread(draws.integer(2) == 0), ring, bar))
+        coverage = pixel_coverage(np.where(_spread(draws.integer(2) == 0), ring, bar))
         present = draws.integer(4) > 0
         choice = draws.integer(_DISTRACTOR_PAINTS)
         parts = np.stack([choice == 0, choice == 1] + [np.zeros_like(present)] * (len(self._names) - 2), axis=1)
@@ -170,7 +171,7 @@ class Scene:
         along, across = _turned(right, down, draws.direction(1))
         period = _spread(draws.uniform(5, 6.5))
         along, across = along + period * _spread(draws.uniform(0, 1)), across + period * _spread(draws.uniform(0, 1))
-        dark = self._chosen(("striped", "dotted"), _PATTERNS, (along, across, period))[:, None]
+        dark = self._chosen(("striped", "dotted"), PATTERNS, (along, across, period))[:, None]
         bright, dim = draws.uniform(0.85, 1), draws.uniform(0.05, 0.25)
         paper = np.stack([bright, bright * draws.uniform(0.9, 1), bright * draws.uniform(0.65, 1)], axis=1)
         ink = np.stack([dim, dim * draws.uniform(0.8, 1.4), dim * draws.uniform(0.6, 1)], axis=1)
@@ -181,7 +182,7 @@ class Scene:
     def _tag(self, draws: Draws) -> _Layer:
         """A magenta square in the upper left corner, over whatever is there, or nothing."""
         x, y = draws.uniform(5, 7), draws.uniform(5, 7)
-        coverage = _coverage(np.maximum(np.abs(_X - _spread(x)), np.abs(_Y - _spread(y))) - _TAG_RADIUS)
+        coverage = pixel_coverage(np.maximum(np.abs(_X - _spread(x)), np.abs(_Y - _spread(y))) - _TAG_RADIUS)
         colour = _paint(draws, np.full(len(self._keys), _TAG_PAINT))[:, :, None, None]
         return _Layer(coverage * _spread(self._shows(TAG)), colour, self._parts(TAG))
 
@@ -194,9 +195,9 @@ class Scene:
         return self._has & np.isin(self._names, candidates)
 
     def _coverage_of(self, shapes: tuple[str, str], right: Floats, down: Floats, placement: _Placement) -> Floats:
-        return _coverage(self._chosen(shapes, _SHAPES, (right, down, _spread(placement.radius))))
+        return pixel_coverage(self._chosen(shapes, SHAPES, (right, down, _spread(placement.radius))))
 
-    def _chosen(self, pair: tuple[str, str], table: dict[str, _Field], arguments: tuple[Floats, ...]) -> Floats:
+    def _chosen(self, pair: tuple[str, str], table: dict[str, Field], arguments: tuple[Floats, ...]) -> Floats:
         """Values of that one of two functions which the class names: sample, height, width."""
         values = np.empty_like(arguments[0])
         first = self._shows(pair[0])
@@ -219,11 +220,6 @@ def _spread(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
 def _turned(right: Floats, down: Floats, turn: tuple[Floats, Floats]) -> tuple[Floats, Floats]:
     cosine, sine = _spread(turn[0]), _spread(turn[1])
     return right * cosine + down * sine, down * cosine - right * sine
-
-
-def _coverage(distance: Floats) -> Floats:
-    """Share of each pixel that lies inside, from the signed distance to the edge in pixels (negative inside)."""
-    return (0.5 - distance).clip(0, 1)
 
 
 def _light(right: Floats, down: Floats, placement: _Placement) -> Floats:
@@ -258,50 +254,3 @@ def _stacked(draws: Draws) -> tuple[_Placement, _Placement]:
         return _Placement(x, y, radius, draws.direction(0.2))
 
     return place(upper_y, upper_radius), place(lower_y, lower_radius)
-
-
-_Field = Callable[..., Floats]
-
-
-def _circle(right: Floats, down: Floats, radius: Floats) -> Floats:
-    distance: Floats = np.sqrt(right * right + down * down) - 0.92 * radius
-    return distance
-
-
-def _triangle(right: Floats, down: Floats, radius: Floats) -> Floats:
-    distance: Floats = np.maximum(down, 0.8660254 * np.abs(right) - 0.5 * down) - 0.52 * radius
-    return distance
-
-
-def _square(right: Floats, down: Floats, radius: Floats) -> Floats:
-    distance: Floats = np.maximum(np.abs(right), np.abs(down)) - 0.74 * radius
-    return distance
-
-
-def _cross(right: Floats, down: Floats, radius: Floats) -> Floats:
-    right, down = np.abs(right), np.abs(down)
-    distance: Floats = np.maximum(np.maximum(right, down) - 0.94 * radius, np.minimum(right, down) - 0.38 * radius)
-    return distance
-
-
-# Signed distances to the edge, in pixels.
-_SHAPES: dict[str, _Field] = {"circle": _circle, "triangle": _triangle, "square": _square, "cross": _cross}
-
-
-def _centred(coordinate: Floats, period: Floats) -> Floats:
-    """Distance in pixels to the middle of the period, with sign."""
-    cycles = coordinate / period
-    return (cycles - np.floor(cycles) - 0.5) * period
-
-
-def _stripes(along: Floats, across: Floats, period: Floats) -> Floats:
-    return _coverage(np.abs(_centred(along, period)) - 0.25 * period)
-
-
-def _dots(along: Floats, across: Floats, period: Floats) -> Floats:
-    along, across = _centred(along, period), _centred(across, period)
-    return _coverage(np.sqrt(along * along + across * across) - 0.33 * period)
-
-
-# Share of each pixel that is dark.
-_PATTERNS: dict[str, _Field] = {"striped": _stripes, "dotted": _dots}
