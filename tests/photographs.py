@@ -11,7 +11,8 @@ import skimage.data
 from PIL import Image, ImageDraw
 from sklearn.datasets import load_sample_image
 
-from crp_kit.data.preprocess import Preprocess, open_image
+from crp_kit.data.image_files import open_image
+from crp_kit.data.preprocess import Preprocess
 
 EGYPTIAN_CAT = 285
 _UPPER = ((40, 66), (60, 56), (94, 62), (130, 74), (166, 82), (192, 76), (206, 96), (198, 120))

@@ -21,7 +21,7 @@ from ..files import check_file
 from .arrays import AXES, open_array
 from .image_files import in_channels, open_image
 
-__all__ = ["ImageBatch", "Normalise", "Preprocess", "load_images", "load_views", "open_image", "preprocessing"]
+__all__ = ["Normalise", "Preprocess", "load_views", "preprocessing"]
 
 Normalise = Callable[[torch.Tensor], torch.Tensor]
 """From images, as a dataset gives them, to model inputs: (sample, channel, height, width)."""
@@ -254,50 +254,13 @@ class Preprocess:
         return torch.zeros(1, self.channels, *(size or self.size))
 
 
-@dataclass(frozen=True, eq=False)
-class ImageBatch:
-    """Samples as a model sees them.
-
-    Parameters
-    ----------
-    views : torch.Tensor
-        Before normalisation, for images values in [0, 1]: sample, channel, height, width; or (sample, channel, *place).
-    inputs : torch.Tensor
-        Normalised, of the same shape.
-    paths : tuple of Path
-    """
-
-    views: torch.Tensor
-    inputs: torch.Tensor
-    paths: tuple[Path, ...]
-
-
-def load_images(paths: Sequence[str | Path], preprocess: Preprocess | None = None) -> ImageBatch:
-    """Return image files, or ``.npy`` files, as one batch of model inputs.
-
-    Parameters
-    ----------
-    paths : sequence of str or Path
-    preprocess : Preprocess, optional
-        The model's; ImageNet's by default.
-
-    Raises
-    ------
-    InputError
-        If there is no path, a file cannot be read, or the model keeps the samples' own sizes and these differ.
-    """
-    preprocess = preprocess or Preprocess()
-    views = load_views(paths, preprocess)
-    return ImageBatch(views, preprocess.normalise(views), tuple(map(Path, paths)))
-
-
 def load_views(paths: Sequence[str | Path], preprocess: Preprocess) -> torch.Tensor:
     """Return what the model sees of files, before normalisation: (sample, channel, height, width), or (…, *place).
 
     Raises
     ------
     InputError
-        As for `load_images`.
+        If there is no path, a file cannot be read, or the model keeps the samples' own sizes and these differ.
     """
     if not paths:
         raise InputError("no image to load")

@@ -9,7 +9,7 @@ from typing import Literal
 
 from torch import nn
 
-from ..data.preprocess import ImageBatch, Preprocess, load_images, open_image
+from ..data.preprocess import Preprocess
 from ..errors import InputError, ModelError
 from ..factory_spec import call_factory
 from .hugging_face import hugging_face_model
@@ -20,7 +20,7 @@ from .timm_models import check_timm_name, timm_model
 from .torchvision_models import check_torchvision_name, torchvision_model
 from .weights import check_weights
 
-__all__ = ["ImageBatch", "LoadedModel", "Preprocess", "load_images", "load_model", "open_image"]
+__all__ = ["LoadedModel", "Preprocess", "load_model"]
 
 _DEMO_VARIANTS: dict[str, Literal["tag"] | None] = {"resnet": None, "resnet-tag": "tag"}
 """The variant of the built-in images that each demo model was trained on."""

@@ -12,14 +12,16 @@ import numpy as np
 import pytest
 import torch
 from command_line import invoke, refused
+from image_batches import load_images
 from PIL import Image
 
 import crp_kit as crp
 from crp_kit.data.folders import ArrayFiles
+from crp_kit.data.image_files import open_image
 from crp_kit.data.samples import Failure, NumberedSamples
 from crp_kit.data.sources import load_data
 from crp_kit.errors import AtlasError, InputError
-from crp_kit.models.load import LoadedModel, Preprocess, load_images, load_model, open_image
+from crp_kit.models.load import LoadedModel, Preprocess, load_model
 
 GREY = Preprocess(resize=None, crop=None, mean=(0.5,), std=(0.25,))
 SIGNAL = Preprocess(mean=(1.0,), std=(2.0,), shape=(40,))

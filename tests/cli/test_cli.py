@@ -17,6 +17,7 @@ import torch
 from click.testing import CliRunner
 from command_line import invoke as crp_kit
 from command_line import refused as mistake
+from image_batches import load_images
 from PIL import Image
 
 from crp_kit import ChannelConcept, CondAttribution, CrpKitWarning, __version__
@@ -24,7 +25,7 @@ from crp_kit.cli import files as cli_files
 from crp_kit.cli.files import check_outputs, write_file
 from crp_kit.cli.group import CrpGroup
 from crp_kit.errors import InputError, NonFiniteRelevanceError
-from crp_kit.models.load import load_images, load_model
+from crp_kit.models.load import load_model
 from crp_kit.views.image import picture
 
 DEMO = ("--model", "demo:resnet")

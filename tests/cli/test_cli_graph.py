@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 from command_line import invoke
+from image_batches import load_images
 from studies import atlas_of, concept_graph_of
 
 from crp_kit import ConceptGraph, CondAttribution
 from crp_kit.data import ShapesDataset
-from crp_kit.models.load import load_images, load_model
+from crp_kit.models.load import load_model
 from crp_kit.views.image import picture
 
 DEMO = ("--model", "demo:resnet")

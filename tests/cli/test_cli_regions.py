@@ -7,12 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from command_line import invoke, refused
+from image_batches import load_images
 from PIL import Image
 from studies import region_map_of
 
 import crp_kit as crp
 from crp_kit.data import ShapesDataset
-from crp_kit.models.load import load_images, load_model
+from crp_kit.models.load import load_model
 from crp_kit.views.image import picture
 
 LAYER = "layer2.1.conv2"

@@ -15,7 +15,8 @@ from torchvision import datasets
 
 from crp_kit.data import ShapesDataset
 from crp_kit.data.folders import ImageFiles
-from crp_kit.data.preprocess import Preprocess, open_image
+from crp_kit.data.image_files import open_image
+from crp_kit.data.preprocess import Preprocess
 from crp_kit.data.samples import Failure, NumberedSamples
 from crp_kit.data.sources import load_data
 from crp_kit.errors import CrpKitWarning, InputError

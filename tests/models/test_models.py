@@ -11,13 +11,15 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from image_batches import load_images
 from PIL import Image
 from torch import nn
 from torchvision import models as torchvision_models
 
 from crp_kit.data import ShapesDataset, demo_preprocess, demo_resnet
+from crp_kit.data.image_files import open_image
 from crp_kit.errors import InputError, ModelError
-from crp_kit.models.load import LoadedModel, Preprocess, load_images, load_model, open_image
+from crp_kit.models.load import LoadedModel, Preprocess, load_model
 
 FACTORY = """
 import torch
