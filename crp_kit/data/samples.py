@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -239,10 +239,6 @@ class NumberedSamples(Dataset[Any]):
                 return sample
             reason = reason or f"; sample {sample.sample}: {sample.reason}"
         raise InputError(f"no sample can be read{reason}")
-
-    def with_form(self, form: Form) -> NumberedSamples:
-        """Return the same samples, of which those in another form are failures."""
-        return replace(self, form=form)
 
     def identifiers(self) -> list[str] | None:
         """Return a name for every sample, such as a path in its folder, or ``None`` where the dataset has none."""

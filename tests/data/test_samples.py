@@ -325,7 +325,7 @@ def test_an_answer_of_another_length_is_not_paired_with_the_wrong_samples(answer
 
 def test_an_image_of_another_shape_than_its_batch_is_a_fact() -> None:
     samples = NumberedSamples(Listed([(NAN, 0), (TENSOR, 1), (TENSOR[:, :1], 2), (TENSOR[:1], 3), (TENSOR, None)]))
-    (batch,) = batches(samples.with_form(Form((3, 2, 4), torch.float32)), [range(5)])
+    (batch,) = batches(replace(samples, form=Form((3, 2, 4), torch.float32)), [range(5)])
     assert batch.samples == (1, 4)
     assert batch.labels == ((1,), None)
     assert batch.images is not None
@@ -363,7 +363,7 @@ def test_batches_come_in_the_order_of_the_grid_for_any_number_of_workers(several
     given[7], given[11], given[12] = OSError("gone"), (given[11][0][:, :5], 1), (given[12][0] / 0, 2)
     dataset = Awkward(given) if several else Listed(given)
     grid = [[29, 3, 4], [7], [0, 1, 2, 11, 12, 13], [5], [28, 27], [11, 12], [6, 6]]
-    samples = NumberedSamples(dataset).with_form(Form((3, 64, 64), torch.float32))
+    samples = NumberedSamples(dataset, form=Form((3, 64, 64), torch.float32))
     found = {workers: list(batches(samples, grid, workers=workers)) for workers in (0, 1, 2)}
     for number, wanted in enumerate(grid):
         batch = found[0][number]
