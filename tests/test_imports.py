@@ -4,6 +4,7 @@ import ast
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 PACKAGE = Path(__file__).parent.parent / "crp_kit"
@@ -98,16 +99,19 @@ def is_module(module: str) -> bool:
     return (PACKAGE / f"{module}.py").exists() or (PACKAGE / module).is_dir()
 
 
-IMPORTS = {module_of(path): [*imports(path)] for path in MODULES}
+@cache
+def all_imports() -> dict[str, list[tuple[str, str]]]:
+    """The imports of every module, read when the first test needs them: each process of a run collects these tests."""
+    return {module_of(path): [*imports(path)] for path in MODULES}
 
 
 def test_each_module_belongs_to_a_row() -> None:
-    assert [module for module in IMPORTS if part_of(module) not in PARTS] == []
+    assert [module for module in all_imports() if part_of(module) not in PARTS] == []
 
 
 def test_modules_import_only_their_own_part_and_what_is_below_it() -> None:
     upward = []
-    for module, imported in IMPORTS.items():
+    for module, imported in all_imports().items():
         part = part_of(module)
         reached = {other: part_of(other) for library, other in imported if library == "crp_kit"}
         upward += [(module, other) for other, row in reached.items() if row != part and PARTS[row] >= PARTS[part]]
@@ -118,12 +122,13 @@ def test_modules_import_only_the_libraries_they_may() -> None:
     def allowed(module: str, library: str) -> bool:
         return any(module == part or module.startswith(f"{part}/") for part in LIBRARIES[library])
 
-    used = [(module, library) for module, imported in IMPORTS.items() for library, _ in imported]
+    used = [(module, library) for module, imported in all_imports().items() for library, _ in imported]
     assert [use for use in used if use[1] in LIBRARIES and not allowed(*use)] == []
 
 
 def test_files_do_not_import_each_other_in_a_circle() -> None:
-    edges = {module: {other for library, other in used if library == "crp_kit"} for module, used in IMPORTS.items()}
+    imported = all_imports().items()
+    edges = {module: {other for library, other in used if library == "crp_kit"} for module, used in imported}
     left = {module: reached - {module} for module, reached in edges.items()}
     while left:
         free = {module for module, reached in left.items() if not reached & set(left)}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import crp_kit
@@ -87,24 +88,30 @@ def test_public_names_of_the_package_hold_no_banned_word() -> None:
     assert {name: words_of(name) & WORDS for name in crp_kit.__all__ if words_of(name) & WORDS} == {}
 
 
-TREES = {module_of(path): ast.parse(path.read_text()) for path in MODULES}
-DOCSTRINGS = {module: ast.get_docstring(tree) or "" for module, tree in TREES.items()}
+@cache
+def trees() -> dict[str, ast.Module]:
+    """Every module, parsed when the first test needs it: each process of a run collects these tests."""
+    return {module_of(path): ast.parse(path.read_text()) for path in MODULES}
+
+
+def docstrings() -> dict[str, str]:
+    return {module: ast.get_docstring(tree) or "" for module, tree in trees().items()}
 
 
 def test_each_module_has_a_docstring_that_begins_with_a_noun_or_a_verb() -> None:
-    first = {module: docstring.split()[:1] for module, docstring in DOCSTRINGS.items()}
+    first = {module: docstring.split()[:1] for module, docstring in docstrings().items()}
     assert [module for module, words in first.items() if not words or words[0].lower().rstrip(",:") in QUESTIONS] == []
 
 
 def test_no_module_has_a_banned_phrase_in_its_docstring() -> None:
-    phrases = {module: phrases_in(docstring) for module, docstring in DOCSTRINGS.items()}
+    phrases = {module: phrases_in(docstring) for module, docstring in docstrings().items()}
     assert {module: banned for module, banned in phrases.items() if banned} == {}
 
 
 def test_no_module_has_a_banned_word_in_its_public_names() -> None:
-    names = [(module, name) for module, tree in TREES.items() for name in names_in(tree)]
+    names = [(module, name) for module, tree in trees().items() for name in names_in(tree)]
     assert [(module, name) for module, name in names if words_of(name) & WORDS or name in NAMES] == []
 
 
 def test_each_module_has_a_name_that_says_what_it_is() -> None:
-    assert [module for module in TREES if FILES & set(module.split("/"))] == []
+    assert [module for module in trees() if FILES & set(module.split("/"))] == []

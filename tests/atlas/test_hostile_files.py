@@ -246,18 +246,19 @@ def zipped(size: int, value: bytes = b"\0") -> bytes:
     return b"".join([*(packing.compress(block) for _ in range(size >> 20)), packing.flush()])
 
 
-def direct(content: bytes, left_out: int = 0, path: str = SAMPLE) -> Callable[[Path], None]:
-    """Replace the only chunk of an array by other bytes."""
+def direct(content: bytes | Callable[[], bytes], left_out: int = 0, path: str = SAMPLE) -> Callable[[Path], None]:
+    """Replace the only chunk of an array by other bytes, or by those that a function makes when they are needed."""
 
     def change(file: Any) -> None:
         values = file[path][()]
         replace(file, path, data=values, chunks=values.shape, compression="gzip")
-        file[path].id.write_direct_chunk((0,) * values.ndim, content, filter_mask=left_out)
+        packed = content if isinstance(content, bytes) else content()
+        file[path].id.write_direct_chunk((0,) * values.ndim, packed, filter_mask=left_out)
 
     return inside(change)
 
 
-case("a chunk of 512 MB in 512 KB", BOMBS)(direct(zipped(1 << 29)))
+case("a chunk of 512 MB in 512 KB", BOMBS)(direct(lambda: zipped(1 << 29)))
 case("a chunk with a byte too many", BOMBS)(direct(zlib.compress(bytes(32 * 3 * 8 + 1))))
 case("a chunk with a byte too few", BOMBS)(direct(zlib.compress(bytes(32 * 3 * 8 - 1))))
 case("a chunk of next to nothing", BOMBS)(direct(b"x"))
