@@ -4,7 +4,7 @@ import importlib
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -22,37 +22,54 @@ TINY = ["--quick", "--models", "small_cnn", "--size", "16", "--least", "0"]
 KINDS = {"heatmaps", "saliency", "atlas", "graph", "trace", "plan", "open", "top", "class_top"}
 
 
+def benchmarks_part(name: str) -> ModuleType:
+    return importlib.import_module(f"benchmarks.{name}")
+
+
 @pytest.fixture
 def part(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], ModuleType]:
     monkeypatch.syspath_prepend(str(SCRIPTS))
-    return lambda name: importlib.import_module(f"benchmarks.{name}")
+    return benchmarks_part
 
 
-class HereOrThere:
-    """A side that answers in this process; one of another Python is a process of its own."""
+class SideHere:
+    """A side that answers in this process: starting one of its own takes seconds for its imports."""
 
     alive = True
 
-    def __init__(self, part: Any, process: Any, side: str, python: str, device: str) -> None:
-        self.side = side
-        self._process = None if python == sys.executable else process(side, python, device)
-        self._here = None if self._process else part("worker").Side(side, device)
+    def __init__(self, side: str, device: str) -> None:
+        self.side, self._answers = side, benchmarks_part("worker").Side(side, device)
 
     def ask(self, do: str, **arguments: Any) -> Any:
-        return self._process.ask(do, **arguments) if self._process else getattr(self._here, do)(**arguments)
+        return getattr(self._answers, do)(**arguments)
 
     def close(self) -> None:
-        if self._process:
-            self._process.close()
+        """Nothing ends."""
+
+
+def some_here(process: Any, apart: Sequence[str] = ()) -> Callable[[str, str, str], Any]:
+    """Return how sides are started: of another Python, or named, as processes, all others in this process."""
+
+    def started(side: str, python: str, device: str) -> Any:
+        is_apart = side in apart or python != sys.executable
+        return process(side, python, device) if is_apart else SideHere(side, device)
+
+    return started
 
 
 @pytest.fixture
 def sides_here(part: Callable[[str], ModuleType], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Start no process for sides of this Python: `ran` measures in processes, whose imports take seconds each."""
     workers = part("workers")
-    process = workers.Worker
-    monkeypatch.setattr(workers, "Worker", lambda *options: HereOrThere(part, process, *options))
+    monkeypatch.setattr(workers, "Worker", some_here(workers.Worker))
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", torch.backends.cudnn.allow_tf32)  # which a side changes
+
+
+def benchmark(*arguments: str) -> int:
+    """Run the benchmark in this process, and crp-kit's side in one of its own."""
+    sys.path.insert(0, str(SCRIPTS))
+    workers = benchmarks_part("workers")
+    workers.Worker = some_here(workers.Worker, apart=["ours"])
+    return int(benchmarks_part("__main__").main(list(arguments)))
 
 
 @pytest.fixture(scope="module")
@@ -61,9 +78,9 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     folder = tmp_path_factory.mktemp("benchmark")
     files = {"--markdown": "table.md", "--json": "all.json", "--figure": "growth.png"}
     options = [word for option, name in files.items() for word in (option, folder / name)]
-    code = "import runpy, sys\nsys.path.insert(0, sys.argv.pop(1))\nrunpy.run_module('benchmarks', None, '__main__')"
+    code = "import sys, test_benchmark\nsys.exit(test_benchmark.benchmark(*sys.argv[1:]))"
     paths = {"PYTHONPATH": PYTHONPATH}
-    ended = run_python(code, SCRIPTS, *TINY, *options, "--rounds", 2, "--no-peers", environment=paths, seconds=600)
+    ended = run_python(code, *TINY, *options, "--rounds", 2, "--no-peers", environment=paths, seconds=600)
     assert ended.returncode == 0, ended.stderr
     return SimpleNamespace(folder=folder, report=json.loads((folder / "all.json").read_text()), said=ended)
 
@@ -259,7 +276,7 @@ def test_the_figure_shows_the_parts_that_were_measured(
 def test_results_that_disagree_fail_the_run_and_a_side_that_fails_is_named(
     part: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    asked = HereOrThere.ask
+    asked = SideHere.ask
 
     def ask(worker: Any, do: str, **given: Any) -> Any:
         found = asked(worker, do, **given)
@@ -272,7 +289,7 @@ def test_results_that_disagree_fail_the_run_and_a_side_that_fails_is_named(
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin" / "python").write_text("#!/bin/sh\necho no zennit-crp >&2; exit 3\n")
     (tmp_path / "bin" / "python").chmod(0o755)
-    monkeypatch.setattr(HereOrThere, "ask", ask)
+    monkeypatch.setattr(SideHere, "ask", ask)
     monkeypatch.setattr(part("__main__"), "quick_cases", lambda: part("cases").quick_cases()[:1])
     assert part("__main__").main([*TINY, "--rounds", "1", "--peers", str(tmp_path)]) == 1
     out, said = capsys.readouterr()
