@@ -112,25 +112,25 @@ def build(*, output: Path, **options: Any) -> None:
     resume, overwrite, quiet = options["resume"], options["overwrite"], options["quiet"]
     began = time.monotonic()
     if is_distributed() and options["shard"] is None:
-        made = build_in_processes(
+        atlas = build_in_processes(
             lambda path, shard, again: task(path, shard, resume=again),
             output,
             resume=resume,
             overwrite=overwrite,
             verbose=not quiet,
         )
-        if made is None:
+        if atlas is None:
             return
     else:
         shard = options["shard"]
         array = shard_of_job_array() if shard is None else None
         if array is not None:
             output, shard = shard_path(output, *array), array
-        made = task(output, shard, resume=resume)
-    with made:
+        atlas = task(output, shard, resume=resume)
+    with atlas:
         if not quiet:
-            _summary(made, time.monotonic() - began)
-    click.echo(made.path)
+            _summary(atlas, time.monotonic() - began)
+    click.echo(atlas.path)
 
 
 def _task(options: dict[str, Any]) -> Callable[..., ConceptAtlas]:
@@ -170,23 +170,23 @@ def _device(name: str) -> str:
 
 
 def _bytes(text: str) -> int:
-    found = _AMOUNT.fullmatch(text.strip())
-    if found is None:
+    amount = _AMOUNT.fullmatch(text.strip())
+    if amount is None:
         raise InputError(f"an amount of memory is written like 500M or 2G; got {text!r}")
-    return int(float(found[1]) * _SIZES[found[2].lower()])
+    return int(float(amount[1]) * _SIZES[amount[2].lower()])
 
 
-def _summary(made: ConceptAtlas, seconds: float) -> None:
+def _summary(atlas: ConceptAtlas, seconds: float) -> None:
     from ..atlas.file.activation_notes import activation_notes
 
-    concepts = sum(made[name].n_concepts for name in made.layers)
-    size = made.path.stat().st_size / (1 << 20)
-    seen = len(made.samples)
+    concepts = sum(atlas[name].n_concepts for name in atlas.layers)
+    size = atlas.path.stat().st_size / (1 << 20)
+    seen = len(atlas.samples)
     say(
-        f"{seen} samples, {len(made.layers)} layers, {concepts} concepts, {made.header.n_classes} classes; "
+        f"{seen} samples, {len(atlas.layers)} layers, {concepts} concepts, {atlas.header.n_classes} classes; "
         f"{size:.1f} MiB in {seconds:.0f} s ({rate_text(seen / max(seconds, 1e-9))} samples/s)"
     )
-    for note in activation_notes(made[name].info for name in made.layers):
+    for note in activation_notes(atlas[name].info for name in atlas.layers):
         say(f"note: {printable(note)}")
-    if made.skipped:
-        say(f"left out: {len(made.skipped)} samples that cannot be read; crp-kit atlas info lists them")
+    if atlas.skipped:
+        say(f"left out: {len(atlas.skipped)} samples that cannot be read; crp-kit atlas info lists them")

@@ -33,30 +33,30 @@ def concept_vector(
     groups = {}
     for what, samples in (("samples_a", a), ("samples_b", b)):
         groups[what] = _means(subject, layer, samples, what=what, batch_size=batch_size)
-    one, other = groups.values()
-    size = np.linalg.norm(np.concatenate([one, other]), axis=1).max()
-    if np.linalg.norm(one.mean(0) - other.mean(0)) <= _ALIKE * size:
+    first, second = groups.values()
+    size = np.linalg.norm(np.concatenate([first, second]), axis=1).max()
+    if np.linalg.norm(first.mean(0) - second.mean(0)) <= _ALIKE * size:
         raise InputError(f"both groups of samples are the same at {layer!r}, so that no direction leads to one of them")
-    direction = _direction(one, other, method)
+    direction = _direction(first, second, method)
     length = np.linalg.norm(direction)
-    concept = DirectionConcept(direction[None] / length, mean=(one.mean(0) + other.mean(0)) / 2, names=[name])
+    concept = DirectionConcept(direction[None] / length, mean=(first.mean(0) + second.mean(0)) / 2, names=[name])
     concept.provenance = {
-        **provenance_of(subject, layer, len(one) + len(other)),
+        **provenance_of(subject, layer, len(first) + len(second)),
         "method": method,
-        "samples_a": len(one),
-        "samples_b": len(other),
+        "samples_a": len(first),
+        "samples_b": len(second),
     }
     return concept
 
 
-def _direction(one: np.ndarray[Any, Any], other: np.ndarray[Any, Any], method: VectorMethod) -> np.ndarray[Any, Any]:
+def _direction(first: np.ndarray[Any, Any], second: np.ndarray[Any, Any], method: VectorMethod) -> np.ndarray[Any, Any]:
     """Return the direction, (channel,), of no length in particular."""
     if method == "logistic":
-        return separating_direction(one, other)
+        return separating_direction(first, second)
     if method == "difference":
-        difference: np.ndarray[Any, Any] = one.mean(0) - other.mean(0)
+        difference: np.ndarray[Any, Any] = first.mean(0) - second.mean(0)
         return difference
-    rows, target = np.concatenate([one, other]), np.repeat([1.0, 0.0], [len(one), len(other)])
+    rows, target = np.concatenate([first, second]), np.repeat([1.0, 0.0], [len(first), len(second)])
     target = target - target.mean()
     pattern: np.ndarray[Any, Any] = target @ (rows - rows.mean(0)) / (target @ target)
     return pattern
