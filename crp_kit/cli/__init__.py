@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
+
 import click
 
 from ..allocator import keep_freed_memory
@@ -33,6 +36,7 @@ def main() -> None:
     is 0, or 2 for a mistake in what was asked, or 130 when interrupted; 1 for a check that found something.
     """
     keep_freed_memory()
+    atexit.register(gc.freeze)  # else the last collections walk through all that torch has imported: a second
 
 
 for _command in (demo, layers, rules, check, heatmap, graph, regions, directions, atlas, report, evaluate, export):

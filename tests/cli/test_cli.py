@@ -422,6 +422,14 @@ def test_the_version_is_printed() -> None:
     assert crp_kit("--version").stdout == f"crp-kit {__version__}\n"
 
 
+def test_a_command_ends_without_a_collection_of_all_that_it_has_imported() -> None:
+    code = "import atexit, gc; from crp_kit.cli import main; atexit.register(lambda: print(gc.get_freeze_count() > 0))"
+    ran = subprocess.run(
+        [sys.executable, "-c", f"{code}; main(['layers', '--help'])"], capture_output=True, text=True, check=True
+    )
+    assert ran.stdout.splitlines()[-1] == "True"
+
+
 def test_a_reader_that_stops_early_ends_the_module_quietly() -> None:
     command = [sys.executable, "-m", "crp_kit", "layers", "--help"]  # which needs no torch
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
