@@ -44,8 +44,7 @@ def _cell(kind: str, x: torch.Tensor, state: list[torch.Tensor], weights: list[t
         r, z, n = one.chunk(3, -1)
         hr, hz, hn = two.chunk(3, -1)
         update = (z + hz).sigmoid().detach()
-        # a gate of a constant, the bias at the first step, is the only signal there
-        reset = (r + hr).sigmoid().detach() if state[0].requires_grad else _act(r + hr, torch.sigmoid)
+        reset = (r + hr).sigmoid().detach()
         return [(1 - update) * _act(n + reset * hn, torch.tanh) + update * state[0]]
     i, f, g, o = (one + two).chunk(4, -1)
     cell = f.sigmoid().detach() * state[1] + i.sigmoid().detach() * _act(g, torch.tanh)

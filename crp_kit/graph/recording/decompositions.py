@@ -74,6 +74,8 @@ def _gru_cell(x: torch.Tensor, state: Sequence[torch.Tensor], weights: Sequence[
     (hidden,) = state
     reset, update, candidate = functional.linear(x, of_input, bias).chunk(3, -1)
     hidden_reset, hidden_update, hidden_candidate = functional.linear(hidden, of_hidden, hidden_bias).chunk(3, -1)
+    # with a constant state, such as the first, the gate would be all in its product that depends on the input
+    hidden_candidate = torch.add(hidden_candidate, candidate, alpha=0)
     gate = (reset + hidden_reset).sigmoid()
     keep = (update + hidden_update).sigmoid()
     return ((1 - keep) * (candidate + gate * hidden_candidate).tanh() + keep * hidden,)
