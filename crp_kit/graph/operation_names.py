@@ -21,7 +21,7 @@ _SYNONYMS = {
     "upsample_nearest": "upsample", "upsample_bilinear": "upsample", "unsafe_chunk": "chunk",
     "unsafe_split": "split", "unsafe_split_with_sizes": "split_with_sizes", "narrow_copy": "narrow",
     "linalg_matmul": "matmul", "sparse_mm": "mm", "linalg_multi_dot": "multi_dot", "linalg_vecdot": "vecdot",
-    "cross": "linalg_cross",
+    "cross": "linalg_cross", "arctan": "atan", "arcsinh": "asinh",
     "special_expit": "sigmoid", "special_softmax": "softmax",
     "special_log_softmax": "log_softmax", "special_logsumexp": "logsumexp", "special_exp2": "exp2",
     "special_expm1": "expm1", "special_erf": "erf", "special_log1p": "log1p", "special_logit": "logit",

@@ -96,6 +96,7 @@ _enter(Kind.DEVIATION, "var std", "input dim unbiased keepdim correction", gate=
 _enter(Kind.DEVIATION, "norm", "input p dim keepdim out dtype", gate=True, deviation=True)
 _enter(Kind.DEVIATION, "vector_norm linalg_norm linalg_matrix_norm", "x ord dim keepdim", gate=True, deviation=True)
 _enter(Kind.DEVIATION, "cdist pairwise_distance", "x1 x2 p")
+_enter(Kind.DEVIATION, "dist", "input other p")
 
 _enter(Kind.SUM, "add sub", "input other")
 _enter(Kind.SUM, "addcmul", "input tensor1 tensor2", factors=("tensor1", "tensor2"))
@@ -114,6 +115,8 @@ _enter(Kind.AFFINE, "trapezoid trapz cumulative_trapezoid", "y x dx dim", fixed=
 _enter(Kind.AFFINE, "lerp", "input end weight", fixed=("weight",))
 _enter(Kind.AFFINE, "grid_sample", "input grid", fixed=("grid",))
 _enter(Kind.AFFINE, "roi_align ps_roi_align", "input boxes", fixed=("boxes",))
+_DEFORMABLE = "input weight offset mask bias"
+_enter(Kind.AFFINE, "deform_conv2d", _DEFORMABLE, factors=("input",), fixed=("weight", "offset", "mask"))
 _enter(Kind.AFFINE, "addmm", "input mat1 mat2", factors=("mat1", "mat2"))
 _enter(Kind.AFFINE, "addmv", "input mat vec", factors=("mat", "vec"))
 _enter(Kind.AFFINE, "addr", "input vec1 vec2", factors=("vec1", "vec2"))
@@ -146,13 +149,13 @@ _enter(
 
 _enter(
     Kind.ACTIVATION,
-    "relu relu6 hardtanh hardswish silu gelu elu celu selu leaky_relu rrelu mish "
-    "softplus softsign softshrink hardshrink tanhshrink tanh logsigmoid log_sigmoid threshold abs neg elementwise",
+    "relu relu6 hardtanh hardswish silu gelu elu celu selu leaky_relu rrelu mish softplus softsign softshrink "
+    "hardshrink tanhshrink tanh threshold abs neg elementwise atan sinh asinh erf expm1 log1p",
 )
 _enter(Kind.ACTIVATION, "prelu", "input weight", fixed=("weight",))
 _QUANTIZED = "fake_quantize_per_tensor_affine fake_quantize_per_channel_affine"
 _enter(Kind.ACTIVATION, _QUANTIZED, "input scale zero_point", fixed=("scale", "zero_point"))
-_enter(Kind.ACTIVATION, "sigmoid hardsigmoid", gate=True)
+_enter(Kind.ACTIVATION, "sigmoid hardsigmoid logsigmoid log_sigmoid", gate=True)
 _enter(Kind.ACTIVATION, "clamp clamp_min clamp_max", "input min max", kind_of_call=_routed_if_bounded_by_signals)
 _enter(
     Kind.STRUCTURAL,
@@ -184,7 +187,8 @@ _enter(Kind.STRUCTURAL, "max_pool2d", "input kernel_size stride padding dilation
 _enter(Kind.STRUCTURAL, "roi_pool ps_roi_pool", "input boxes", fixed=("boxes",))
 _enter(Kind.GRADIENT, "softmax log_softmax softmin", "input dim", gate=True)
 _enter(Kind.GRADIENT, "rsqrt reciprocal", gate=True, deviation=True)
-_enter(Kind.GRADIENT, "sqrt square exp logsumexp prod cumprod logcumsumexp")
+_enter(Kind.GRADIENT, "exp exp2", gate=True)
+_enter(Kind.GRADIENT, "sqrt square logsumexp prod cumprod logcumsumexp")
 _enter(Kind.GRADIENT, "pow float_power", "input exponent", deviation=_has_negative_exponent)
 _enter(Kind.DETACHED, "detach data sign sgn heaviside floor ceil round trunc floor_divide floordiv")
 _enter(
@@ -252,8 +256,8 @@ _TRAITS: dict[Trait, str] = {
     Trait.CONCATENATION: "cat",
     Trait.COPY: "copy",
     Trait.DROPOUT: _DROPOUTS,
-    Trait.ELEMENTWISE: "add sub mul div pow square erf exp",
-    Trait.EXPONENTIAL: "exp",
+    Trait.ELEMENTWISE: "add sub mul div pow square exp exp2",
+    Trait.EXPONENTIAL: "exp exp2",
     Trait.FLATTENING: "flatten reshape view squeeze",
     Trait.LOOKUP: "embedding getitem index_select",
     Trait.MATRIX_PRODUCT: "matmul mm bmm",
@@ -267,7 +271,7 @@ _TRAITS: dict[Trait, str] = {
     Trait.MODULE: "opaque elementwise",
     Trait.MEMORY_ORDER: "view view_as as_strided",
     Trait.ORDERING: "topk sort",
-    Trait.PASSED_ON: "neg abs pow float_power square sqrt exp",
+    Trait.PASSED_ON: "neg abs pow float_power square sqrt exp exp2",
     Trait.PROBABILITIES: "softmax log_softmax softmin",
     Trait.QUADRATIC: "var",
     Trait.REDUCTION: "mean sum amax amin nanmean max min std var norm vector_norm",

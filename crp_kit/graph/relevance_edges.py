@@ -79,12 +79,29 @@ class Flow:
     def _is_gate(self, node: Node) -> bool:
         """Return whether the value of a node multiplies other signals as a constant.
 
-        Sigmoid, softmax, deviations; softmax spelled out, and element-wise functions of gates.
+        Sigmoid, softmax, exponentials, deviations; values divided by their sum, and element-wise functions of gates.
         """
         return self._is_plain_gate(node) or node.index in self._shaped_gates
 
     def _is_plain_gate(self, node: Node) -> bool:
-        return node.spec.gate or _is_deviation(node) or node.index in self._numerators
+        return node.spec.gate or _is_deviation(node) or self._is_divided_by_its_sum(node)
+
+    def _is_divided_by_its_sum(self, node: Node) -> bool:
+        """Return whether a quotient makes shares of its numerator: its divisor is made of the numerator's sum."""
+        divisors = self._divisors(node)
+        if not divisors or _is_deviation(node):
+            return False
+        numerators = set(node.playing(node.spec.factors))
+        waiting = [(ref, False) for ref in divisors]
+        while waiting:
+            ref, summed = waiting.pop()
+            above = self.graph.node(ref)
+            if summed and ref in numerators:
+                return True
+            if above.kind in _MOVES or (above.kind is Kind.ACTIVATION and not summed):
+                summed = summed or (above.kind is Kind.AFFINE and above.spec.has(Trait.REDUCTION))
+                waiting += [(operand, summed) for operand in self._live[above.index]]
+        return False
 
     @cached_property
     def _shaped_gates(self) -> frozenset[int]:

@@ -20,6 +20,10 @@ ACTIVATIONS = (
     "torch.square",
     "F.mish",
     "F.relu6",
+    "torch.atan",
+    "torch.asinh",
+    "torch.erf",
+    "torch.expm1",
 )
 MODULES = {
     "nn.ReLU()": "torch.relu",

@@ -113,6 +113,7 @@ def gate(draft: Draft) -> None:
     axis = draft.random.randrange(1, len(draft.shape(operand)))
     form = draft.random.choice(
         ("{h}.sigmoid()", "torch.sigmoid({h})", "F.hardsigmoid({h})", "nn.Sigmoid()({h})", "1 - torch.sigmoid({h})",
+         "torch.exp(-F.softplus({h}))", "torch.exp(F.logsigmoid({h}) / 2)", "torch.exp2({h} / 4)",
          "2 * torch.sigmoid({h}) - 0.5", "1 / (1 + torch.exp(-{h}))", "torch.reciprocal(1 + {h}.abs())",
          f"{{h}}.softmax({axis})", f"F.softmax({{h}}, dim={axis - len(draft.shape(operand))})")
     )  # fmt: skip

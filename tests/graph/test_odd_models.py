@@ -64,6 +64,7 @@ def test_powers_pass_relevance_on_however_they_are_written(power: Any, x: torch.
 # Each is h times a factor that is detached, as in the definition of LRP for activations.
 ACTIVATIONS = {
     "exp": (lambda h: h.exp(), lambda h: h * (h.exp() / h).detach()),
+    "exp2": (torch.exp2, lambda h: h * (torch.exp2(h) / h).detach()),
     "sqrt": (lambda h: h.abs().sqrt(), lambda h: h * (h.abs().sqrt() / h).detach()),
     "hard swish": (lambda h: h * F.relu6(h + 3) / 6, lambda h: h * (F.relu6(h + 3) / 6).detach()),
     "tanh gelu": (

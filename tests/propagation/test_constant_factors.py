@@ -48,8 +48,8 @@ def bank(like: torch.Tensor) -> torch.Tensor:
     return BANK.to(like.dtype)
 
 
-def _shares(value: torch.Tensor) -> torch.Tensor:
-    return value / value.sum(-1, keepdim=True)
+def _shares(value: torch.Tensor, least: float = 0.0) -> torch.Tensor:
+    return value / (value.sum(-1, keepdim=True) + least / 2).clamp(min=least)
 
 
 CONSTANTS: dict[str, Factor] = {
@@ -77,6 +77,12 @@ GATES: dict[str, Factor] = {
     "softmax with a constant": lambda b: b.exp() / (1 + b.exp().sum(-1, keepdim=True)),
     "softmax by a reciprocal": lambda b: b.exp() * b.exp().sum(-1, keepdim=True).clamp(min=1e-3).reciprocal(),
     "masked softmax spelled out": lambda b: _shares(b.exp() * torch.ones(SIZE, SIZE).tril().to(b)),
+    "shares of what a ReLU leaves": lambda b: _shares(F.relu(b) + 0.1),
+    "shares with a stabilizer": lambda b: _shares(b.square(), least=1e-2),
+    "exponential": lambda b: (b / 2).exp(),
+    "power of two through a bank": lambda b: torch.exp2(b / 2) @ bank(b),
+    "decay": lambda b: torch.exp(-F.softplus(b)),
+    "exponential of logsigmoid": lambda b: (F.logsigmoid(b) / 2).exp(),
     "square of a sigmoid": lambda b: b.sigmoid() ** 2,
     "sigmoid above a threshold": lambda b: F.relu(b.sigmoid() - 0.3),
     "root of a softmax through a bank": lambda b: b.softmax(-1).sqrt() @ bank(b),

@@ -71,12 +71,20 @@ FORMS: dict[str, tuple[Form, Form]] = {
         lambda a: F.pairwise_distance(a[:, 0], a[:, 1], eps=0.0, keepdim=True),
         lambda a: _norm(a[:, 0] - a[:, 1])[:, None],
     ),
+    "distance of samples": (
+        lambda a: torch.stack([torch.dist(one[:1], one[1:]) for one in a])[:, None],
+        lambda a: _norm((a[:, 1:] - a[:, :1]).flatten(1))[:, None],
+    ),
     "cosine similarity": (
         lambda a: F.cosine_similarity(a[:, :1], a[:, 1:], dim=-1),
         lambda a: (
             a[:, :1] / _norm(a[:, :1])[..., None] * torch.ones_like(a[:, 1:]) * (a[:, 1:] / _norm(a[:, 1:])[..., None])
         ).sum(-1),
     ),
+    "arctan": (torch.arctan, lambda a: a * (a.atan() / a).detach()),
+    "inverse hyperbolic sine": (torch.asinh, lambda a: a * (a.asinh() / a).detach()),
+    "error function": (torch.special.erf, lambda a: a * (torch.erf(a) / a).detach()),
+    "logarithm from one": (lambda a: a.abs().log1p(), lambda a: a.abs() * (a.abs().log1p() / a.abs()).detach()),
     "interpolation": (lambda a: torch.lerp(a, a.flip(1), 0.3), lambda a: 0.7 * a + 0.3 * a.flip(1)),
     "gated interpolation": (
         lambda a: torch.lerp(a, a.flip(1), a.sigmoid()),
@@ -189,6 +197,29 @@ def test_pooling_of_regions_is_exact_and_conserves(pool: str) -> None:
     result = CondAttribution(model.eval())(x, [{"y": [1]}], lrp_0(), pairing="product")
     assert torch.allclose(result.input_relevance.flatten(1).sum(1), result.prediction[:, 1], rtol=1e-6)
     assert result.gradient_nodes == ()
+
+
+def test_a_deformable_convolution_is_one_whose_positions_and_mask_are_constants() -> None:
+    class Deformable(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.shift, self.mask, self.conv = nn.Conv2d(2, 18, 3), nn.Conv2d(2, 9, 3), nn.Conv2d(2, 4, 3)
+            self.head, self.constant = nn.Linear(4, 2), False
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            shift, mask = self.shift(x), self.mask(x).sigmoid()
+            if self.constant:
+                shift, mask = shift.detach(), mask.detach()
+            y = ops.deform_conv2d(x, shift, self.conv.weight, self.conv.bias, mask=mask)
+            return self.head(y.mean((2, 3)))
+
+    torch.manual_seed(0)
+    model, x = Deformable().double().eval(), torch.randn(2, 2, 6, 6).double()
+    found = CondAttribution(model)(x, [{"y": [1]}], lrp_0(), pairing="product")
+    model.constant, leaf = True, x.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(model(leaf)[:, 1].sum(), leaf)
+    assert torch.allclose(found.input_relevance, x * gradient, rtol=1e-7, atol=1e-10)
+    assert found.gradient_nodes == ()
 
 
 @pytest.mark.parametrize(
