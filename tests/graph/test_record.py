@@ -732,18 +732,32 @@ def test_a_scripted_module_is_one_node(whole: bool) -> None:
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
-@pytest.mark.parametrize("wrapper", ["compiled", "compiled part", "compiled in place", "data parallel"])
+@pytest.mark.parametrize(
+    "wrapper", ["compiled", "compiled part", "compiled in place", "compiled function", "data parallel"]
+)
 def test_wrappers_are_looked_through(wrapper: str) -> None:
     plain = nn.Sequential(nn.Sequential(linear(3, 4), nn.ReLU()), linear(4, 2, seed=1)).eval()
     model: Any = {
         "compiled": lambda: torch.compile(plain),
         "compiled part": lambda: nn.Sequential(torch.compile(plain[0]), plain[1]).eval(),
         "compiled in place": lambda: compiled_in_place(plain),
+        "compiled function": lambda: nn.Sequential(nn.Sequential(plain[0][0], Compiled()), plain[1]).eval(),
         "data parallel": lambda: nn.DataParallel(plain),
     }[wrapper]()
     ours = CondAttribution(model)(sample(2, 3), [{"0.0": [1], "y": [1]}], EpsilonPlusFlat())
     expected = CondAttribution(plain)(sample(2, 3), [{"0.0": [1], "y": [1]}], EpsilonPlusFlat())
     assert torch.equal(ours.input_relevance, expected.input_relevance)
+
+
+class Compiled(nn.Module):
+    """An activation that is a compiled function."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.run = torch.compile(lambda x: torch.relu(x) + 0)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.run(x)
 
 
 def compiled_in_place(model: nn.Module) -> nn.Module:

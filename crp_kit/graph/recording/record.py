@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import inspect
 import re
+import sys
 import warnings
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -125,6 +127,7 @@ def record(
         recorder.hooks(),
         recorder.tape.own.restored(),
         torch.set_grad_enabled(probe is not None),
+        _uncompiled(),
     ):
         inputs = Inputs.of(data)
         args, kwargs, batch = recorder.enter_inputs(inputs)
@@ -150,6 +153,15 @@ def record(
     graph = drafted_graph(recorder, ref, batch, gradients=probe is not None, known=known)
     notes = tuple(dict.fromkeys(recorder.notes))
     return Recording(graph, recorder.tape.values, notes, frozenset(recorder.read.refs))
+
+
+def _uncompiled() -> AbstractContextManager[object]:
+    """Let compiled parts of a model run as they are written: the compiler would compile the recorder into them."""
+    set_stance = getattr(torch.compiler, "set_stance", None)  # torch < 2.6 has none
+    if "torch._dynamo" not in sys.modules or set_stance is None:
+        return nullcontext()
+    stance: AbstractContextManager[object] = set_stance("force_eager")
+    return stance
 
 
 def _calling_hint(shadow: torch.nn.Module, inputs: Inputs, arguments: tuple[tuple[Any, ...], dict[str, Any]]) -> str:
@@ -205,7 +217,7 @@ def seen_through(
 ) -> tuple[frozenset[str], Graph | None]:
     """Return what forwards with gradients show and others do not.
 
-    Scripted modules are always opaque; others (custom autograd functions, complex numbers) show with gradients.
+    Scripted modules are always opaque; others (custom autograd functions, sparse tensors) show with gradients.
 
     Parameters
     ----------
