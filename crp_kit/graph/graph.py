@@ -200,7 +200,7 @@ class Graph:
             if node.is_module and (not node.owner or name.startswith(f"{node.owner}.")):
                 return (
                     f"{name!r} lies inside {node.name!r}, which is one node: its inside cannot be recorded (a scripted "
-                    f"module, a custom autograd function, complex numbers), the composite has one rule for it, or it "
+                    f"module, a custom autograd function, sparse tensors), the composite has one rule for it, or it "
                     f"is declared elementwise"
                 )
         return f"the forward never runs {name!r}, or makes no tensor there that depends on the input"

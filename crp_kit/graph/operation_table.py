@@ -179,6 +179,12 @@ _enter(Kind.STRUCTURAL, "index_put", "input indices values accumulate", kind_of_
 _enter(Kind.STRUCTURAL, "put", "input index source accumulate", kind_of_call=_sum_if_accumulated)
 _enter(Kind.GRADIENT, "scatter_reduce", "input dim index src reduce include_self", kind_of_call=_by_reduction)
 _enter(Kind.GRADIENT, "index_reduce", "input dim index source reduce include_self", kind_of_call=_by_reduction)
+_enter(Kind.STRUCTURAL, "view_as_complex view_as_real real imag conj")
+_enter(
+    Kind.AFFINE,
+    "complex complex_map fft_fft fft_ifft fft_rfft fft_irfft fft_hfft fft_ihfft fft_fft2 fft_ifft2 fft_rfft2 "
+    "fft_irfft2 fft_fftn fft_ifftn fft_rfftn fft_irfftn fft_fftshift fft_ifftshift stft istft",
+)
 _enter(Kind.STRUCTURAL, "view", "input dtype")
 _enter(Kind.STRUCTURAL, "as_strided", "input size stride storage_offset")
 _enter(Kind.STRUCTURAL, "to type type_as expand_as view_as reshape_as", "input other", like=("other",))
@@ -269,7 +275,7 @@ _TRAITS: dict[Trait, str] = {
         "fractional_max_pool3d_with_indices"
     ),
     Trait.MODULE: "opaque elementwise",
-    Trait.MEMORY_ORDER: "view view_as as_strided",
+    Trait.MEMORY_ORDER: "view view_as as_strided complex_map",
     Trait.ORDERING: "topk sort",
     Trait.PASSED_ON: "neg abs pow float_power square sqrt exp exp2",
     Trait.PROBABILITIES: "softmax log_softmax softmin",

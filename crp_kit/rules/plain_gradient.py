@@ -91,8 +91,9 @@ _REASONS = (
         lambda graph, node: node.kind is Kind.OPAQUE,
         "error",
         "modules that cannot be looked into and have no rule",
-        "scripted modules, custom autograd functions, complex numbers and sparse tensors hide what is computed: give "
-        "the composite a rule for the module, declare it with elementwise=..., or use a plain implementation",
+        "scripted modules, custom autograd functions, sparse tensors and writes to parts of complex ones hide what is "
+        "computed: give the composite a rule for the module, declare it with elementwise=..., or use a plain "
+        "implementation",
     ),
     _Reason(
         lambda graph, node: node.kind is Kind.GRADIENT and _is_softmax_at_the_end(graph, node),

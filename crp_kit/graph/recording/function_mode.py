@@ -19,9 +19,10 @@ from ..nested import leaves, mapped, tensors
 from ..operation_names import in_reading_order, is_quantised, raw_name
 from ..operations import Kind, OperationSpec, Trait
 from ..registry import operation_of, spec_of
+from .complex_values import ComplexValues
 from .decompositions import decomposition_of
 from .eval_mode import WITH_DROPOUT, takes_batch_statistics, without_dropout
-from .hidden_dependence import Detector, Probe
+from .hidden_dependence import Detector, Probe, UnseenDependenceError
 from .in_place import MOVING, RESHAPING, is_in_place, overwrite, rebind, value_after
 from .inputs import Inputs, is_token_ids
 from .live_values import Draft, Tape
@@ -92,7 +93,8 @@ class Recorder(TorchFunctionMode):
         self.read = ValuesRead()
         self._replaced = replaced
         self._ids, self._samples = TokenIds(), 1
-        self._detector = None if probe is None else Detector(probe, self.tape)
+        self._complex = ComplexValues(self.tape)
+        self._detector = None if probe is None else Detector(probe, self.tape, self._complex)
         self._frames: list[_Frame] = []
         self._path = ""  # of the innermost module that is running
         self._counts: dict[str, int] = {}
@@ -259,7 +261,16 @@ class Recorder(TorchFunctionMode):
         if not outputs:
             return result
         if live and self._detector is not None:
-            self._detector.check_real(outputs, self._path)
+            self._detector.check_dense(outputs, self._path)
+        is_hidden = self._complex.are_among(read)
+        if (live or is_hidden) and any(map(torch.is_complex, outputs)):
+            self.tape.notice(outputs)
+            self._complex.note(draft, result)
+            return result
+        if is_hidden and any(map(torch.is_floating_point, outputs)):
+            live, draft = True, self._complex.as_node(draft)
+            if self._detector is not None and not self._complex.is_right(draft, result):
+                raise UnseenDependenceError(self._path)
         if not live and self._ids:
             ids = self._ids.looked_up(draft, outputs)
             if ids is not None:
@@ -343,6 +354,7 @@ class Recorder(TorchFunctionMode):
         new = self._record(draft, new)
         if self._ids:
             self._ids.rename(target, new)
+        self._complex.rename(target, new)
         if raw not in RESHAPING:
             return self._write(target, new)
         rebind(self.tape, target, new)
@@ -363,6 +375,8 @@ class Recorder(TorchFunctionMode):
 
     def _write(self, target: torch.Tensor, new: torch.Tensor) -> torch.Tensor:
         """Let a tensor of the model be the new value; return it."""
+        if self._detector is not None and self._complex.share_memory_with(target):
+            raise UnseenDependenceError(self._path)
         written = overwrite(self.tape, target, new, owner=self._path)
         if self._detector is not None:
             self._detector.mark(written)

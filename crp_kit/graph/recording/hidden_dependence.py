@@ -9,6 +9,7 @@ import torch
 from torch.autograd.function import BackwardCFunction
 
 from ..nested import tensors
+from .complex_values import ComplexValues
 from .live_values import Tape
 
 Probe = Literal["dependence", "gradients"]
@@ -36,10 +37,12 @@ class Detector:
     probe : str
         What to look for.
     tape : Tape
+    hidden : ComplexValues
+        What is recorded as a part of later nodes.
     """
 
-    def __init__(self, probe: Probe, tape: Tape) -> None:
-        self._probe, self._tape = probe, tape
+    def __init__(self, probe: Probe, tape: Tape, hidden: ComplexValues) -> None:
+        self._probe, self._tape, self._hidden = probe, tape, hidden
         self._leaves: list[torch.Tensor] = []
 
     def entered(self, value: torch.Tensor) -> torch.Tensor:
@@ -59,13 +62,15 @@ class Detector:
             ref, custom = self._tape.ref(value), isinstance(value.grad_fn, BackwardCFunction)
             if value.grad_fn is None or value in self._tape.own or (ref is not None and not custom):
                 continue
+            if self._hidden.part(value) is not None and not custom:
+                continue
             looked_into = ref is not None and self._probe == "dependence" and self._tape.differentiate(ref)
             if not looked_into and self._depends(value):
                 raise UnseenDependenceError(path)
 
-    def check_real(self, outputs: Iterable[torch.Tensor], path: str) -> None:
-        """Make sure that nothing that depends on the input is complex or sparse, of which no relevance can be seen."""
-        if any(value.is_complex() or value.layout is not torch.strided for value in outputs):
+    def check_dense(self, outputs: Iterable[torch.Tensor], path: str) -> None:
+        """Make sure that nothing that depends on the input is sparse, of which no relevance can be seen."""
+        if any(value.layout is not torch.strided for value in outputs):
             raise UnseenDependenceError(path)
 
     def _depends(self, value: torch.Tensor) -> bool:
