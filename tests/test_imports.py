@@ -35,6 +35,7 @@ ROWS = (
     ("views/image",),
     ("views/highlight",),
     ("views/look",),
+    ("views/curve",),
     ("views/plot",),
     ("views/report", "views/virelay"),
     ("views",),

@@ -225,8 +225,8 @@ class DatasetAnalyses(Exports):
         UnknownLayerError, ConceptRangeError
             If the atlas has no such layer, or a layer no such concept.
         InputError
-            If nothing is chosen, a number is out of range, `links` is another word, a sample is no image, the folder
-            cannot be written or is not to be replaced, or another process is making it.
+            If nothing is chosen, a number is out of range, `links` is another word, a sample is neither image nor
+            signal, the folder cannot be written or is not to be replaced, or another process is making it.
         """
         from ..views.report import ReportOptions, build_report
 

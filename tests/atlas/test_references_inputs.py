@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from matplotlib.figure import Figure
+from PIL import Image
 from studies import atlas_of, references_of, report_of
 from torch import nn
 from torch.utils.data import Dataset
@@ -155,12 +156,21 @@ def test_samples_that_the_model_does_not_take_and_tokens_are_refused(tmp_path: P
         references_of(atlas, dataset, "mix", 1, attribution=tokens, **options)
 
 
-def test_a_report_of_signals_is_refused_in_a_sentence(tmp_path: Path) -> None:
-    attribution, dataset = crp.CondAttribution(net(1)), Samples(1)
-    with (
-        atlas_of(attribution, dataset, tmp_path / "a.h5", layers="0", composite=RULES, verbose=False) as atlas,
-        pytest.raises(
-            InputError, match=r"references show images \(channel, height, width\); sample \d has shape \(2, 30\)"
-        ),
-    ):
-        report_of(atlas, dataset, tmp_path / "r", attribution=attribution, composite=RULES, verbose=False)
+def test_a_report_of_signals_shows_curves_and_one_of_volumes_is_refused_in_a_sentence(tmp_path: Path) -> None:
+    options: dict[str, Any] = {"composite": RULES, "verbose": False}
+    for axes in (1, 3):
+        attribution, dataset, file = crp.CondAttribution(net(axes)), Samples(axes), tmp_path / f"{axes}.h5"
+        with atlas_of(attribution, dataset, file, layers="0", **options) as atlas:
+            options["attribution"] = attribution
+            if axes == 1:
+                report_of(atlas, dataset, tmp_path / "report", references=1, **options)
+            else:
+                message = r"reports show images .* and signals \(channel, time\); sample \d has shape \(1, 5, 6, 7\)"
+                with pytest.raises(InputError, match=message):
+                    report_of(atlas, dataset, tmp_path / "refused", **options)
+            del options["attribution"]
+    with Image.open(next((tmp_path / "report" / "pictures").glob("layer-0-*.webp"))) as sheet:
+        pixels = np.asarray(sheet.convert("RGB"), dtype=int)
+    ink, red, blue = pixels.max(2) < 80, pixels[..., 0] - pixels[..., 2] > 80, pixels[..., 2] - pixels[..., 0] > 80
+    assert ink.any()
+    assert red.any() or blue.any()

@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 
 from ...atlas.query.reference_maps import Box
+from ..curve import curve_picture
 from ..highlight import masked_image, outlined
 from ..image import drawn, picture
 from ..look import Look
@@ -55,7 +56,7 @@ class ReferenceSample:
     crop : PIL.Image.Image or None
         Receptive field of the neuron at the stored position.
     box : tuple of int or None
-        The receptive field in the image: top, left, bottom, right.
+        The receptive field in the image: top, left, bottom, right; of a signal: start, end.
     """
 
     sample: int
@@ -76,14 +77,14 @@ class ReferencePictures:
     Parameters
     ----------
     read : callable
-        From the number of a sample to its image, (channel, height, width).
+        From the number of a sample to its image, (channel, height, width), or its signal, (channel, time).
     name_of : callable
         From the number of a sample to its name.
     look : Look
     size : int
         Pixels of the longer side of each picture.
     maps : dict
-        Heatmaps, (height, width), by row.
+        Heatmaps, (height, width) or (time,), by row.
     boxes : dict
         Receptive fields by neuron.
     areas : dict
@@ -104,6 +105,8 @@ class ReferencePictures:
     def sample(self, entry: RankedSample, *, best: bool) -> ReferenceSample:
         """Return a ranked sample with its pictures; the best one of a concept has its picture for tables too."""
         number, heatmap = entry.sample, self.maps[entry.row]
+        if self.read(number).ndim == 2:
+            return self._signal(entry, self.read(number))
         image = self._drawn(number, lambda: self._image(number))
         fits = image.size == (heatmap.shape[1], heatmap.shape[0])
         box = self.boxes.get(entry.neuron) if fits else None
@@ -112,6 +115,18 @@ class ReferencePictures:
         crop = None if box is None else self._drawn((number, box), lambda: self._cut(image, box))
         masked = self._masked(image, heatmap, box) if best and fits else None
         return ReferenceSample(number, entry.label, entry.score, self.name_of(number), small, over, masked, crop, box)
+
+    def _signal(self, entry: RankedSample, signal: torch.Tensor) -> ReferenceSample:
+        """Return the same for a signal, (channel, time): curves, a ground of relevance, and what the neuron sees."""
+        number, heatmap, box = entry.sample, self.maps[entry.row], self.boxes.get(entry.neuron)
+
+        def curves(part: torch.Tensor, relevance: torch.Tensor | None = None) -> Image.Image:
+            return curve_picture(part, self.size, look=self.look, heatmap=relevance)
+
+        plain = self._drawn((number, "small"), lambda: curves(signal))
+        over = self._drawn(entry.row, lambda: curves(signal, heatmap))
+        crop = None if box is None else self._drawn((number, box), lambda: curves(signal[:, slice(*box)]))
+        return ReferenceSample(number, entry.label, entry.score, self.name_of(number), plain, over, None, crop, box)
 
     def _drawn(self, key: Hashable, draw: Callable[[], Image.Image]) -> Image.Image:
         if key not in self._once:

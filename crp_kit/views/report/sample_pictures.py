@@ -11,6 +11,7 @@ from PIL import Image
 from ...atlas.query.reference_maps import of_one_shape, start_areas
 from ...atlas.query.reference_starts import known_labels, reference_starts
 from ...attribution.axes import known_class_axis
+from ..curve import curve_picture
 from ..highlight import outlined
 from ..image import drawn
 from .samples import SampleSource
@@ -25,7 +26,13 @@ def sample_pictures(
     """Yield each sample as a picture, with the heatmap of its class over it; None where it has no class."""
     heatmaps = _class_heatmaps(source, samples)
     for sample in samples:
-        (image, _), (heatmap, area) = drawn(source.read(sample)), heatmaps.get(sample, (None, None))
+        values, (heatmap, area) = source.read(sample), heatmaps.get(sample, (None, None))
+        if values.ndim == 2:
+            plain = curve_picture(values, source.size, look=source.look)
+            over = None if heatmap is None else curve_picture(values, source.size, look=source.look, heatmap=heatmap)
+            yield sample, plain, over
+            continue
+        image, _ = drawn(values)
         over = None if heatmap is None else outlined(source.look.draw_fitting(image, heatmap), area)
         covered = None if over is None else thumbnail(over, source.size)
         yield sample, thumbnail(image, source.size), covered
@@ -34,9 +41,9 @@ def sample_pictures(
 def _class_heatmaps(
     source: SampleSource, samples: Sequence[int]
 ) -> dict[int, tuple[torch.Tensor, torch.Tensor | None]]:
-    """Return heatmaps (height, width), with relevance from the class or target that a sample stands for, and where.
+    """Return heatmaps (*place), with relevance from the class or target that a sample stands for, and where.
 
-    The second is where relevance starts, (height, width), if that is somewhere in particular.
+    The second is where relevance starts, (*place), if that is somewhere in particular.
     """
     if source.conditioned_on == "layer":
         return {}

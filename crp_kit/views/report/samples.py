@@ -16,7 +16,7 @@ from ...atlas.query.reference_maps import (
     attribute_references,
     neurons_at,
     of_one_shape,
-    reference_image,
+    reference_sample,
     start_areas,
 )
 from ...atlas.query.reference_starts import ConditionedOn, reference_labels, reference_starts
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from ...atlas.query.rankings import SampleRanking
     from ...attribution.result import Attribution
     from ...attribution.subject import Subject
+    from ...data.samples import NumberedSamples
     from ...targets import Target
 
 __all__ = ["ReferenceSample", "ReferenceSamples", "SampleSource"]
@@ -79,7 +80,7 @@ class SampleSource:
         """Layers with images whose values or channels are not shown as they are."""
         self.same_rules = True
         """Whether the heatmaps have the rules that the atlas was made with."""
-        self.read = ImageCache(lambda number: reference_image(subject.samples, number), _KEPT_IMAGES)
+        self.read = ImageCache(lambda number: _shown(subject.samples, number), _KEPT_IMAGES)
 
     def sheets(
         self, layer: str, ids: Sequence[int], *, per_sheet: int, between: Callable[[], None]
@@ -113,7 +114,7 @@ class SampleSource:
         """Return what images, heatmaps and pictures of reference samples take, if all images are as the first one."""
         entries = [entry for several in ranked.values() for entry in several]
         image = self.read(entries[0].sample) if entries else torch.empty(0, 0, 0)
-        maps = len({entry.row for entry in entries}) * image[0].numel() * 4
+        maps = len({entry.row for entry in entries}) * image[0].numel() * 4  # without the channels
         images = len({entry.sample for entry in entries}) * image.numel() * image.element_size()
         return maps + images + len(entries) * 4 * 3 * self.size**2
 
@@ -144,7 +145,7 @@ class SampleSource:
         return [samples[index] for index in next(of_one_shape([self.read(sample) for sample in samples]))]
 
     def inputs(self, layer: str, samples: Sequence[int]) -> torch.Tensor:
-        """Return model inputs, (sample, channel, height, width): of the samples that have the first one's shape."""
+        """Return model inputs, (sample, channel, *place): of the samples that have the first one's shape."""
         return self.reference_maps(layer).inputs([self.read(sample) for sample in self.of_first_shape(samples)])
 
     def reference_maps(self, layer: str) -> ReferenceMaps:
@@ -159,7 +160,7 @@ class SampleSource:
     def _maps(
         self, layer: str, rows: Sequence[Row], entries: Sequence[RankedSample], between: Callable[[], None]
     ) -> tuple[dict[Row, torch.Tensor], dict[tuple[int, int, int], Box], dict[Row, torch.Tensor | None]]:
-        """Return heatmaps (height, width) by row, boxes by neuron, and by row where relevance starts."""
+        """Return heatmaps (*place) by row, boxes by neuron, and by row where relevance starts."""
         maps = self.reference_maps(layer)
         heatmaps: dict[Row, torch.Tensor] = {}
         boxes: dict[tuple[int, int, int], Box] = {}
@@ -184,7 +185,7 @@ class SampleSource:
     def _heatmaps(
         self, maps: ReferenceMaps, model_layer: ReferenceLayer, rows: Sequence[Row]
     ) -> tuple[Attribution, Sequence[int | Target | None]]:
-        """Return conditional heatmaps, (row, height, width), and their starts; all of one sample share a forward."""
+        """Return conditional heatmaps, (row, *place), and their starts; all of one sample share a forward."""
         samples, ids, labels = zip(*rows, strict=True)
         shown = samples[:1] if len(set(samples)) == 1 else samples
         starts = reference_starts(
@@ -199,6 +200,8 @@ class SampleSource:
             starts=starts,
             batch_size=len(rows),
         )
+        if attr.heatmap.ndim == 2 and attr.layout != "signal":
+            raise InputError(f"reports show images and signals; heatmaps of this model are of {attr.layout}")
         return attr, starts
 
     def _boxes(
@@ -210,7 +213,7 @@ class SampleSource:
     ) -> dict[tuple[int, int, int], Box]:
         """Return receptive fields of neurons; none where the concept has no neurons, and a remark instead.
 
-        `example` is a model input, (1, channel, height, width).
+        `example` is a model input, (1, channel, *place).
         """
         by_concept: dict[int, list[RankedSample]] = {}
         for entry in entries:
@@ -230,6 +233,17 @@ class SampleSource:
         """Return the name of a sample; its number where the data have no names."""
         names = self.atlas.identifiers
         return f"sample\u00a0{sample}" if names is None else names[int(self.atlas.places(np.array([sample]))[0])]
+
+
+def _shown(samples: NumberedSamples, number: int) -> torch.Tensor:
+    """Return a sample that a report has pictures of: an image (channel, height, width) or a signal (channel, time)."""
+    sample = reference_sample(samples, number)
+    if sample.ndim > 3:
+        raise InputError(
+            f"reports show images (channel, height, width) and signals (channel, time); sample {number} has shape "
+            f"{tuple(sample.shape)}: study.references(atlas, layer, concept).plot() draws volumes"
+        )
+    return sample
 
 
 def _together(rows: Sequence[Row], at_once: int) -> Iterator[list[Row]]:

@@ -42,7 +42,7 @@
       }),
     );
     const where = about.look.style === "masked" ? "the same, dark where little of the class's relevance comes from" : "where in it the class's relevance comes from";
-    return el("section", {}, el("h2", {}, "Samples"), el("p", { class: "hint" }, `Each image, and ${where}.`), scale(), el("ul", { class: "pictures pairs" }, items));
+    return el("section", {}, el("h2", {}, "Samples"), el("p", { class: "hint" }, `Each sample, and ${where}.`), scale(), el("ul", { class: "pictures pairs" }, items));
   }
 
   /** What a layer says of the class; the tiles of its concepts are noted in `listed`. */

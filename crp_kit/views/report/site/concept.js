@@ -34,7 +34,7 @@
         el("div", { class: "columns" }, histogram(data.histogram), el("div", {}, similar(data.similar, number, layer))),
         el("h2", {}, "Links"),
         el("p", { class: about.linked ? "hint" : "note" }, about.links),
-        about.linked ? el("div", { class: "columns" }, links("Up, towards the output", data.up, layers), links("Down, towards the image", data.down, layers)) : null,
+        about.linked ? el("div", { class: "columns" }, links("Up, towards the output", data.up, layers), links("Down, towards the input", data.down, layers)) : null,
       ],
     };
   }
@@ -65,7 +65,7 @@
     return el(
       "div",
       { class: "legend" },
-      el("p", { class: "hint" }, `Each sample: the image; ${where}, starting from ${about.start}${about.field ? "; what its strongest neuron sees" : ""}.`),
+      el("p", { class: "hint" }, `Each sample: as it is; ${where}, starting from ${about.start}${about.field ? "; what its strongest neuron sees" : ""}.`),
       scale(),
     );
   }
