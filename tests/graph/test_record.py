@@ -706,6 +706,29 @@ def test_a_custom_function_behind_written_memory_is_found() -> None:
     assert torch.equal(attr.input_relevance, torch.tensor([[0.0, 10, 0]] * 2).double())
 
 
+def test_an_expanded_view_of_memory_that_is_written_has_its_relevance_once() -> None:
+    class Written(nn.Module):
+        def __init__(self, in_place: bool) -> None:
+            super().__init__()
+            self.first, self.head, self.in_place = linear(3, 4), linear(8, 2, seed=1), in_place
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            h = self.first(x)
+            if not self.in_place:
+                h = torch.cat([torch.zeros_like(h[:, :1]), h[:, 1:]], 1)
+            wide = h.unsqueeze(1).expand(-1, 2, -1)
+            if self.in_place:
+                h[:, 0].zero_()
+            return self.head(wide.flatten(1))
+
+    for rules in (lrp0(), None):
+        found, expected = (
+            CondAttribution(Written(one))(sample(2, 3), [{"y": [1]}], rules, init_rel=1) for one in (True, False)
+        )
+        assert torch.allclose(found.input_relevance, expected.input_relevance, rtol=1e-9)
+        assert torch.equal(found.prediction, expected.prediction)
+
+
 def test_complex_numbers_inside_a_module_are_differentiated() -> None:
     class Fourier(nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:

@@ -55,10 +55,10 @@ def write_through(view: torch.Tensor, written: torch.Tensor) -> Callable[[torch.
     def merged(old: torch.Tensor, new: torch.Tensor) -> torch.Tensor:
         positions = torch.arange(size, device=old.device)
         of_view, of_written = (positions.as_strided(*shape) for shape in shapes)
-        memory = old.new_zeros(size)
-        memory = memory.index_copy(0, of_view.flatten(), old.flatten())
-        memory = memory.index_copy(0, of_written.flatten(), new.flatten().to(old.dtype))
-        return memory[of_view]
+        source = torch.full_like(positions, -1)
+        source[of_written.flatten()] = torch.arange(new.numel(), device=old.device)
+        read = source[of_view]  # several elements of an expanded view may be one in memory
+        return torch.where(read < 0, old, new.flatten().to(old.dtype)[read.clamp(min=0)])
 
     return merged
 
