@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from ..conditions import ConditionSet, OutputSelector, parse_conditions
+from ..errors import InputError
 from ..tables import text_table
 from .graph import Graph, Ref
 from .operations import Kind
@@ -264,12 +265,22 @@ def get_layer_names(
     list of str
         In the order of registration. Names of functional nodes (``layer1.0.add``) are in ``trace_model_graph(...)``.
 
+    Raises
+    ------
+    InputError
+        If `types` is something else, such as a sample.
+
     Examples
     --------
     >>> get_layer_names(torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.ReLU()), torch.nn.Conv2d)
     ['0']
     """
-    chosen = tuple(types) if isinstance(types, Sequence) else types
+    chosen = None if types is None else tuple(types) if isinstance(types, Sequence) else (types,)
+    if chosen is not None and not all(isinstance(kind, type) for kind in chosen):
+        raise InputError(
+            f"types is one type of modules or several, such as torch.nn.Conv2d; got {type(types).__name__}. Names of "
+            f"all nodes for a sample are in trace_model_graph(model, sample).layer_names"
+        )
     return [
         name
         for name, module in model.named_modules()

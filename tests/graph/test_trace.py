@@ -12,7 +12,7 @@ from torch import nn
 from torchvision.models import resnet152
 
 import crp_kit
-from crp_kit.errors import UnknownLayerError
+from crp_kit.errors import InputError, UnknownLayerError
 from crp_kit.graph.model_graph import record_once
 from crp_kit.graph.path_exclusion import nearest_upstream
 from crp_kit.graph.relevance_edges import Flow
@@ -122,5 +122,7 @@ class TestResNet:
 def test_layers_are_listed_by_type_and_pattern() -> None:
     model, _ = build("resnet18")
     assert crp_kit.get_layer_names(model, nn.Linear) == ["fc"]
+    with pytest.raises(InputError, match="types is one type of modules or several.*got Tensor"):
+        crp_kit.get_layer_names(model, torch.zeros(1, 3, 8, 8))  # type: ignore[arg-type]
     assert crp_kit.get_layer_names(model, [nn.Linear, nn.MaxPool2d]) == ["maxpool", "fc"]
     assert crp_kit.get_layer_names(model, nn.Conv2d, pattern=r"layer4\..*conv2") == ["layer4.0.conv2", "layer4.1.conv2"]
