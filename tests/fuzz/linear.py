@@ -168,7 +168,26 @@ def pooled(draft: Draft) -> None:
     draft.add(f"{{o}} = {draft.random.choice(forms)}", reads=[operand])
 
 
+def complex_map(draft: Draft) -> None:
+    """A linear map by complex numbers: filters of a spectrum, rotations of pairs."""
+    operand = draft.take(lambda v: v.shape[-1] > 1)
+    last = draft.shape(operand)[-1]
+    spectrum = f"torch.fft.rfft({operand})"
+    forms = [
+        f"torch.fft.irfft({spectrum} * 0.7, n={last})",
+        f"torch.fft.irfft({spectrum} * torch.fft.rfft({draft.parameter(last)}), n={last})",
+        f"torch.fft.fft({operand}).real",
+        f"torch.fft.irfft(torch.cat([{spectrum}[..., :1] * 2, {spectrum}[..., 1:]], -1), n={last})",
+    ]
+    if last % 2 == 0:
+        pairs = f"torch.view_as_complex({operand}.reshape(*{operand}.shape[:-1], -1, 2))"
+        turns = f"torch.view_as_complex({draft.parameter(last // 2, 2)})"
+        forms += [f"torch.view_as_real({pairs} * {by}).flatten(-2)" for by in ("(0.6 + 0.8j)", turns)]
+    draft.add(f"{{o}} = {draft.random.choice(forms)}", reads=[operand])
+
+
 OPERATIONS = {
     again: 2, linear: 5, residual: 1, convolution: 5, batch_norm: 1, convolution_and_norm: 3, norm_and_layer: 2,
     stacked: 2, matrix: 3, matrix_from_the_left: 1, linear_map_of_a_gate: 1, pooled: 2,
+    complex_map: 1,
 }  # fmt: skip

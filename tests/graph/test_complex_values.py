@@ -49,6 +49,7 @@ LINEAR: dict[str, Function] = {
     "mask of like zeros": lambda x: fft.ifft(torch.where(KERNEL > 0, f := fft.fft(x), torch.zeros_like(f))).real,
     "parts": lambda x: torch.cat([(z := torch.complex(x[..., :4], x[..., 4:]) * (1 + 2j)).real, z.imag], -1),
     "two spectra": lambda x: fft.irfft(fft.rfft(x) + 1j * fft.rfft(x.flip(1)) / 2, n=LENGTH),
+    "scaled in place behind": lambda x: rotated(x).mul_(2),
     "axes of an image": lambda x: fft.irfft2(fft.rfft2(x[:, None], norm="ortho") * 0.5, s=x.shape[1:])[:, 0],
 }
 NAMED: dict[str, tuple[Function, str]] = {

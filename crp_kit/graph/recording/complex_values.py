@@ -113,11 +113,12 @@ class ComplexValues:
         """Return whether any of some tensors is one of these."""
         return bool(self._known) and any(self.part(value) is not None for value in values)
 
-    def share_memory_with(self, written: torch.Tensor) -> bool:
-        """Return whether one of these, other than a tensor that is written to, may change with it."""
-        alive = [known[0]() for known in self._known.values()]
-        others = [value for value in alive if value is not None and value is not written]
-        return any(memory_of(value) == memory_of(written) for value in others)
+    def forget_others_of(self, written: torch.Tensor) -> None:
+        """Forget those that change with a tensor that is written to, so that reading them is an unseen dependence."""
+        for key, (reference, _) in list(self._known.items()):
+            value = reference()
+            if value is not None and value is not written and memory_of(value) == memory_of(written):
+                del self._known[key]
 
     def note(self, draft: Draft, result: Any) -> None:
         """Keep the call that made complex tensors."""

@@ -375,8 +375,7 @@ class Recorder(TorchFunctionMode):
 
     def _write(self, target: torch.Tensor, new: torch.Tensor) -> torch.Tensor:
         """Let a tensor of the model be the new value; return it."""
-        if self._detector is not None and self._complex.share_memory_with(target):
-            raise UnseenDependenceError(self._path)
+        self._complex.forget_others_of(target)
         written = overwrite(self.tape, target, new, owner=self._path)
         if self._detector is not None:
             self._detector.mark(written)
