@@ -5,14 +5,37 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from .checks import is_integer
 from .errors import ConceptRangeError, InputError
+from .escapes import escaped
 from .printable import printable
 
-__all__ = ["class_label", "class_name", "class_number", "class_words"]
+__all__ = ["checked_names", "class_label", "class_name", "class_number", "class_words"]
 
 _SHOWN, _CANDIDATES = 5, 8
+
+
+def checked_names(names: Any) -> tuple[str, ...]:
+    """Return names of classes, from any sequence or array of strings, as a file can keep them.
+
+    Raises
+    ------
+    InputError
+        If they are something else.
+
+    Examples
+    --------
+    >>> checked_names(["cat", "dog"])
+    ('cat', 'dog')
+    """
+    import numpy as np
+
+    listed = isinstance(names, (Sequence, np.ndarray)) and not isinstance(names, (str, bytes))
+    if not listed or not all(isinstance(name, str) for name in names):
+        raise InputError(f"classes is the name of each class, a sequence of strings; got {names!r:.80}")
+    return tuple(escaped(str(name)) for name in names)
 
 
 def class_label(number: int, names: Sequence[str]) -> str:

@@ -103,6 +103,10 @@ def annotate(*, file: Path, table: Path, id_column: str | None, overwrite: bool)
 
 
 def _fingerprints(model: str | None, weights: str | None, data: str | None) -> dict[str, str]:
+    if model is None:
+        if data is not None or weights is not None:
+            raise InputError("--data and --weights need --model, whose preprocessing the images went through")
+        return {}
     from ..data.fingerprints import fingerprint
     from ..data.labels import label_or_none
     from ..data.samples import NumberedSamples
@@ -110,10 +114,6 @@ def _fingerprints(model: str | None, weights: str | None, data: str | None) -> d
     from ..models import load_model
     from ..models.state_dict import state_digest
 
-    if model is None:
-        if data is not None or weights is not None:
-            raise InputError("--data and --weights need --model, whose preprocessing the images went through")
-        return {}
     loaded = load_model(model, weights)
     known = {"model_sha256": state_digest(loaded.model)}
     if data is not None:

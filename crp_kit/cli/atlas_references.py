@@ -92,8 +92,8 @@ def references(*, file: Path, **options: Any) -> None:
         output.mkdir(parents=True, exist_ok=True)
     paths = [output] if single else [output / f"concept-{one}.png" for one in concepts]
     check_outputs(paths, overwrite=options["overwrite"])
-    look = {**({"style": "crop"} if options["receptive_field"] else {}), **look_of(options)}
     found, untrained = _found(file, concepts, options)
+    look = {**({"style": "crop"} if options["receptive_field"] else {}), **look_of(options)}
     groups = [found] if single else [[one] for one in found]
     for path, group in zip(paths, groups, strict=True):
         figure = _figure([view for several in group for view in several], look)
@@ -117,6 +117,7 @@ def _found(file: Path, concepts: Sequence[int], options: dict[str, Any]) -> tupl
 
     modes: tuple[Any, ...] = ("relevance", "activation") if options["mode"] == "both" else (options["mode"],)
     with ConceptAtlas(file) as atlas:
+        look_of(options)  # a mistake in it is said before any work
         study = study_of(options_of_atlas(options, atlas), needs_data=True)
         study.check_atlas(atlas)
         cls = None if options["cls"] is None else class_named(options["cls"], atlas.classes)

@@ -73,12 +73,13 @@ def virelay(*, file: Path, **options: Any) -> None:
     environment of its own.
     """  # noqa: D301
     from ..atlas import ConceptAtlas
-    from ..views.virelay.files import FILES, check_folder
 
     output = options["output"]
     concept_ids = concept_ids_of(options) or None
-    check_folder(output, overwrite=options["overwrite"])
     with ConceptAtlas(file) as atlas:
+        from ..views.virelay.files import FILES, check_folder  # with torch, as in a report
+
+        check_folder(output, overwrite=options["overwrite"])
         project = study_of(options_of_atlas(options, atlas), needs_data=True).export_virelay(
             atlas,
             output,

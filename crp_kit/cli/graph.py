@@ -98,6 +98,7 @@ def graph(images: tuple[Path, ...], **options: Any) -> None:
         raise InputError("--data is for the references of an atlas: say --atlas too")
     if options["atlas"] is not None and not any(path.suffix.lower() in _PICTURES for path in outputs):
         raise InputError(f"--atlas shows references in a figure: add -o with one of {', '.join(_PICTURES)}")
+    options = with_atlas(options)
     look_of(options)
     asked = {
         "layers": [_layer(one) for one in layer_names(options["layers"])] or None,
@@ -154,7 +155,7 @@ def _computed(
 ) -> tuple[Study, ConceptGraph, torch.Tensor]:
     for path in images:
         check_sample(path)
-    study = study_of(with_atlas(options))
+    study = study_of(options)
     start = _start(options, study)
     if len(images) > 1 and start is None:
         raise InputError(

@@ -100,11 +100,12 @@ def regions(*, image: Path, **options: Any) -> None:
 
 
 def _computed(image: Path, options: dict[str, Any]) -> tuple[Study, RegionMap]:
+    options = with_atlas(options)
     from ..targets import Target
 
     count, cell = (_size(f"--{name}", options[name]) for name in ("count", "cell"))
     target = target_of(options, words=("prediction",))
-    study = study_of(with_atlas(options))
+    study = study_of(options)
     views = study.read([image])
     if options["atlas"] is not None:
         _check_atlas(study, options)

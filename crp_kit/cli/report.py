@@ -90,20 +90,21 @@ def report(*, file: Path, **options: Any) -> None:
     an earlier report is ever replaced.
     """  # noqa: D301
     from ..atlas import ConceptAtlas
-    from ..views.report import ReportOptions
 
     ids = _concept_ids(options["concepts"])
     rare = {name: options[name] for name in ("title", "picture_size", "batch_size", "graphs")}
-    look = look_of(options)
     names = ("references", "conditioned_on", "receptive_field", "links", "overwrite")
     with ConceptAtlas(file) as atlas:
+        from ..views.report import ReportOptions  # with torch: a file that is no atlas is refused without
+
+        rare |= look_of(options)
         made = study_of(options_of_atlas(options, atlas), needs_data=True).report(
             atlas,
             options["output"],
             layers=layer_names(options["layers"]) or None,
             concept_ids=ids,
             verbose=not options["quiet"],
-            options=ReportOptions(**rare, **look),
+            options=ReportOptions(**rare),
             **{name: options[name] for name in names},
         )
     if not options["quiet"]:

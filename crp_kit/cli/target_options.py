@@ -57,13 +57,13 @@ def target_of(options: Mapping[str, Any], *, words: Sequence[str] = ()) -> Targe
     InputError
         If there is no such target, or the mask cannot be read or belongs to none.
     """
-    from ..targets import parse_target
-
     text, mask = options["target"], options["mask"]
     if mask is not None and (text is None or not text.startswith("region:")):
         raise InputError("--mask needs --target region:ID")
     if text is None or text in words:
         return None if text is None else str(text)
+    from ..targets import parse_target
+
     return parse_target(text, mask=None if mask is None else _mask(mask))
 
 

@@ -12,11 +12,9 @@ from torch.utils.data import ConcatDataset, Subset
 from torchvision.datasets import DatasetFolder
 
 from ..checks import is_integer
-from ..errors import InputError
 from ..escapes import escaped
 
 __all__ = [
-    "checked_names",
     "class_names",
     "inner_dataset",
     "is_of_folders",
@@ -26,25 +24,6 @@ __all__ = [
 ]
 
 _LABEL_KEYS = ("label", "labels", "target", "targets")
-
-
-def checked_names(names: Any) -> tuple[str, ...]:
-    """Return names of classes, from any sequence or array of strings, as a file can keep them.
-
-    Raises
-    ------
-    InputError
-        If they are something else.
-
-    Examples
-    --------
-    >>> checked_names(np.array(["cat", "dog"]))
-    ('cat', 'dog')
-    """
-    listed = isinstance(names, (Sequence, np.ndarray)) and not isinstance(names, (str, bytes))
-    if not listed or not all(isinstance(name, str) for name in names):
-        raise InputError(f"classes is the name of each class, a sequence of strings; got {names!r:.80}")
-    return tuple(escaped(str(name)) for name in names)
 
 
 def inner_dataset(dataset: Any) -> Any:

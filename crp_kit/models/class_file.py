@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..data.dataset_names import checked_names
+from ..class_names import checked_names
 from ..errors import InputError
 from ..files import check_file
 from .torchvision_models import imagenet_classes

@@ -17,11 +17,10 @@ from ..attribution.cond_attribution import CondAttribution
 from ..attribution.display import Display, compare_names
 from ..attribution.result import Attribution, join
 from ..attribution.subject import Subject, rules_name, rules_of
-from ..class_names import class_label
+from ..class_names import checked_names, class_label
 from ..concepts import Concept
 from ..conditions import OutputSelector, Pairing
 from ..data.class_map import positional_names
-from ..data.dataset_names import checked_names
 from ..data.preprocess import Normalise, Preprocess, load_views
 from ..errors import InputError
 from ..models import LoadedModel

@@ -10,7 +10,7 @@ import pytest
 
 import crp_kit as crp
 from crp_kit.atlas.build.batch_log import BatchLog, LoggedBatch, logged_batches
-from crp_kit.atlas.build.scores import Seen, batch_scores
+from crp_kit.atlas.build.seen import Seen, batch_scores
 from crp_kit.atlas.file.header import LayerInfo
 from crp_kit.atlas.statistics.scores import SampleFacts
 from crp_kit.errors import AtlasError

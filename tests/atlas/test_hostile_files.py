@@ -2,6 +2,8 @@
 
 import os
 import shutil
+import subprocess
+import sys
 import time
 import tracemalloc
 import zlib
@@ -554,6 +556,19 @@ def test_every_command_refuses_hostile_files_in_a_line(
         assert len(result.stderr.splitlines()) == 1, (name, result.output)
         assert len(result.stdout.splitlines()) == ("verify" in command), (name, result.output)
         assert not Path("out.h5").exists()
+
+
+def test_commands_refuse_files_before_they_take_time_and_memory_for_torch(tmp_path: Path) -> None:
+    h5py.File(tmp_path / "copy.h5", "w").close()
+    commands = [command for name, command in COMMANDS.items() if name != "resume"]
+    code = f"""
+import sys
+from click.testing import CliRunner
+from crp_kit.cli import main
+print([CliRunner().invoke(main, command).exit_code for command in {commands}], "torch" in sys.modules)
+"""
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert ran.stdout.strip() == f"{[2] * len(commands)} False"
 
 
 def test_a_file_that_changes_while_it_is_read_is_refused(copy: Path) -> None:

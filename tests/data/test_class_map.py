@@ -14,9 +14,9 @@ from torch.utils.data import ConcatDataset, Subset, random_split
 from torchvision.datasets import ImageFolder
 from torchvision.models._meta import _IMAGENET_CATEGORIES
 
+from crp_kit.class_names import checked_names
 from crp_kit.data.class_map import ClassLabels, ModelClasses, class_labels, positional_names
 from crp_kit.data.class_map_file import read_class_map
-from crp_kit.data.dataset_names import checked_names
 from crp_kit.data.folders import ImageFiles
 from crp_kit.data.preprocess import Preprocess
 from crp_kit.data.sources import load_data

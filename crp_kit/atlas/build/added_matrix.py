@@ -24,7 +24,7 @@ from ..statistics.matrix import Matrix
 from .array_storage import ArrayStorage
 from .matrix_choice import MatrixChoice
 from .preparation import PreparedPass, prepare
-from .scores import batch_scores
+from .seen import batch_scores
 from .settings import BuildOptions, Origin, Settings
 from .target_policy import TargetRule
 

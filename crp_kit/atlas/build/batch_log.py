@@ -23,7 +23,7 @@ from ...errors import AtlasError
 from ...files import error_reason
 from ..file.header import Array, Header, LayerInfo, Progress
 from ..statistics.scores import SampleFacts
-from .scores import Seen
+from .seen import Seen
 
 __all__ = ["BatchLog", "LoggedBatch", "logged_batches", "pass_digest"]
 

@@ -26,7 +26,8 @@ from .build_folder import BuildFolder
 from .estimate import say_estimate
 from .pass_state import PassState
 from .preparation import PreparedPass, prepare
-from .scores import Collector, batch_scores
+from .scores import Collector
+from .seen import batch_scores
 from .settings import Settings, origin_attributes
 
 __all__ = ["build_atlas"]

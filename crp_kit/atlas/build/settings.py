@@ -6,18 +6,20 @@ import datetime as dt
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ...attribution.layer_choice import LayerChoice
 from ...checks import check_integer
-from ...concepts import Aggregate
-from ...data.dataset_names import checked_names
+from ...class_names import checked_names
 from ...errors import InputError
 from ...escapes import escaped
-from ...targets import Target
 from ...version import __version__
 from .matrix_choice import MatrixChoice, check_matrix
-from .target_policy import TargetRule
+
+if TYPE_CHECKING:
+    from ...attribution.layer_choice import LayerChoice
+    from ...concepts import Aggregate
+    from ...targets import Target
+    from .target_policy import TargetRule
 
 __all__ = ["OPTIONS", "BuildOptions", "Origin", "Settings", "origin_attributes", "parse_shard"]
 

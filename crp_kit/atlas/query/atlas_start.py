@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from ...errors import AtlasError, CrpKitError
-from ...targets import Target, parse_target, target_by_class
-from ...targets.by_class import ByClass
-from ...targets.text import target_words
 from ..file.atlas_file import AtlasFile
+
+if TYPE_CHECKING:
+    from ...targets import Target
+    from ...targets.by_class import ByClass
 
 __all__ = ["own_target", "start_words", "starts_by_class"]
 
@@ -19,6 +22,8 @@ def own_target(atlas: AtlasFile) -> Target | None:
     AtlasError
         If the file does not say all of it: a function, a vector or a mask.
     """
+    from ...targets import parse_target
+
     words = atlas.header.target
     if ":" not in words or words.startswith("top:") or starts_by_class(atlas):
         return None
@@ -33,6 +38,8 @@ def own_target(atlas: AtlasFile) -> Target | None:
 
 def starts_by_class(atlas: AtlasFile) -> ByClass | None:
     """Return the target of each class, where relevance started from regions, boxes or signs, not classes themselves."""
+    from ...targets import target_by_class
+
     words = atlas.header.target
     return None if words.startswith("binary:") and words != "binary:prediction" else target_by_class(words)
 
@@ -45,5 +52,7 @@ def start_words(atlas: AtlasFile) -> str:
     try:
         target = own_target(atlas)
     except AtlasError:
+        from ...targets.text import target_words
+
         return target_words(atlas.header.target, atlas.classes)
     return "" if target is None else target.words(atlas.classes)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
-from ...concepts import Aggregate, ChannelConcept
 from ...errors import InputError
 from ...statistics.arrays import Bools, Floats, finite_rows
 from ..query.stored_scores import StoredScores
+
+if TYPE_CHECKING:
+    from ...concepts import Aggregate, ChannelConcept
 
 __all__ = ["right_samples", "vectors_of"]
 
@@ -35,11 +37,11 @@ def vectors_of(scores: StoredScores, vectors: Any) -> Floats:
             f"the result has no {scores.mode} of {scores.layer!r}; record_layer=[{scores.layer!r}] records"
         )
     values, header = recorded[scores.layer], scores.file.header
-    concept = ChannelConcept(_channel_axis(scores))
+    concept = _channels(scores)
     if tuple(values.shape[1:]) != tuple(scores.info.output_shape):
         sizes = f"{tuple(values.shape[1:])}, and in the atlas {tuple(scores.info.output_shape)}"
         raise InputError(f"the output of {scores.layer!r} has the shape {sizes}: give inputs as the atlas had them")
-    aggregate = cast(Aggregate, header.aggregate)
+    aggregate = cast("Aggregate", header.aggregate)
     score = concept.reference(values.detach().cpu().double(), aggregate=aggregate).score
     if header.abs_norm:
         total = score.abs().sum(1, keepdim=True)
@@ -47,12 +49,14 @@ def vectors_of(scores: StoredScores, vectors: Any) -> Floats:
     return finite_rows("vectors", score.numpy(), columns=scores.n_concepts)
 
 
-def _channel_axis(scores: StoredScores) -> int:
-    """Return the channel axis of a layer whose concepts are channels."""
+def _channels(scores: StoredScores) -> ChannelConcept:
+    """Return what a concept is in a layer whose concepts are channels."""
+    from ...concepts import ChannelConcept
+
     ndim = len(scores.info.output_shape) + 1
-    axes = [axis for axis in range(1 - ndim, ndim) if scores.info.concept == ChannelConcept(axis).identity]
-    if axes:
-        return axes[0]
+    for concept in map(ChannelConcept, range(1 - ndim, ndim)):
+        if scores.info.concept == concept.identity:
+            return concept
     raise InputError(
         f"the concepts of {scores.layer!r} are {scores.info.concept}, of which a result has no scores: give an array "
         f"(row, {scores.n_concepts} concepts), such as the concept's attribute() of the recorded relevance"
