@@ -227,6 +227,17 @@ class Interrupts:
         if self.noted is not None and (_HANDLERS.count > 1 or time.monotonic() > began + _PATIENCE):
             self.end("interrupted before the file was written")
 
+    def stop(self, message: str) -> None:
+        """End the work if a signal has come.
+
+        Raises
+        ------
+        KeyboardInterrupt, SystemExit
+            As for `end`.
+        """
+        if self.noted is not None:
+            self.end(message)
+
     def end(self, message: str) -> NoReturn:
         """Raise the exception that the noted signal stands for.
 

@@ -133,8 +133,7 @@ def _write(path: Path, table: _Table, bar: Progress) -> None:
         for values, columns in table.blocks:
             rows.write(columns)
             bar.update(values)
-            if interrupts.noted is not None:
-                interrupts.end("interrupted; no table was written")
+            interrupts.stop("interrupted; no table was written")
         rows.finish()
 
 

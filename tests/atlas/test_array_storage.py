@@ -118,6 +118,29 @@ def test_an_array_grows_by_groups_wherever_it_lies(tmp_path: Path, limit: int) -
     assert len(array.values) == 51, "it never gets smaller"
 
 
+def test_an_array_in_a_file_has_room_to_grow_without_being_copied(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    array = GroupArray((0, 100), "i8", -1, ArrayStorage(0, tmp_path, groups=100))
+    array.grow(20)
+    place = array.values.ctypes.data
+    for groups in range(30, 101, 10):
+        array.grow(groups)
+        assert array.values.ctypes.data == place
+    assert len(array._room) == 100, "no more than there can be"
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    array = GroupArray((0, 1 << 14), "i8", -1, ArrayStorage(0, tmp_path, groups=1 << 20))
+    reserve = array_storage.reserved_file
+    monkeypatch.setattr(
+        array_storage, "reserved_file", lambda folder, size: reserve(folder, size) if size < 4 << 20 else full()
+    )
+    array.grow(20)
+    assert len(array._room) == 20, "no more than the disk has"
+
+
 @pytest.mark.skipif(not Path("/proc/self/smaps_rollup").exists(), reason="needs /proc")
 def test_room_for_groups_that_never_come_takes_no_memory(tmp_path: Path) -> None:
     def resident() -> int:

@@ -1,12 +1,16 @@
 """A merge says how far it is: a line at the start, at the end, and none where nobody asked for it or it is refused."""
 
+import os
 import re
+import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 from synthetic_pass import SyntheticPass
 
 import crp_kit as crp
+from crp_kit.atlas.build.pass_state import PassState
 from crp_kit.errors import AtlasError
 
 JOB = SyntheticPass([3, 1, 4, 1, 5, 9], concepts=(3, 4, 2))
@@ -40,3 +44,19 @@ def test_what_is_refused_shows_none(shards: list[Path], tmp_path: Path, capsys: 
 def test_a_part_without_batches_counts_as_well(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     crp.merge_atlases([*JOB.shards(tmp_path, JOB.n_batches)], tmp_path / "all.h5").close()
     assert capsys.readouterr().err.splitlines()[-1].startswith("merge: 6 of 6 shard layers after ")
+
+
+def test_sigterm_ends_a_merge_and_leaves_nothing(
+    shards: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    merge = PassState.merge
+
+    def disturbed(*arguments: Any, **named: Any) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        merge(*arguments, **named)
+
+    monkeypatch.setattr(PassState, "merge", disturbed)
+    with pytest.raises(SystemExit) as caught:
+        crp.merge_atlases(shards, tmp_path / "all.h5", verbose=False)
+    assert caught.value.code == 128 + signal.SIGTERM
+    assert sorted(tmp_path.iterdir()) == sorted(shards)

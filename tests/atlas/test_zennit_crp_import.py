@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -302,3 +304,19 @@ def test_a_folder_that_is_none_of_zennit_crp_is_said(folder: Path, tmp_path: Pat
     for wrong in (tmp_path, folder / "RelMax_sum_normed"):
         with pytest.raises(AtlasError, match=said):
             import_zennit_crp(wrong, tmp_path / "a.h5")
+
+
+def test_sigterm_ends_an_import_and_leaves_nothing(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = zennit_crp._state
+
+    def disturbed(*arguments: Any) -> Any:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return state(*arguments)
+
+    monkeypatch.setattr(zennit_crp, "_state", disturbed)
+    with pytest.raises(SystemExit) as caught:
+        import_zennit_crp(folder, tmp_path / "a.h5")
+    assert caught.value.code == 128 + signal.SIGTERM
+    assert list(tmp_path.iterdir()) == [folder]

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import errno
+import math
 import mmap
 import os
 import weakref
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +22,8 @@ _OWN_PAGES = 1 << 20
 """Bytes from which on an array has pages of its own, which go back to the system with it."""
 _SMALLEST_FILE, _LARGEST_FILE = 1 << 20, 1 << 28
 _ALIGNED = 64
+_GROWTH = 8
+"""How many times as long as needed an array in a file may be: room takes disk, copies into more are written again."""
 
 
 class ArrayStorage:
@@ -31,10 +35,12 @@ class ArrayStorage:
         Bytes that arrays may take in memory.
     folder : Path
         Where files are made. They have no names and vanish with the process.
+    groups : int, optional
+        Groups that arrays which grow may have in the end.
     """
 
-    def __init__(self, limit: int, folder: Path) -> None:
-        self._limit, self._folder = limit, folder
+    def __init__(self, limit: int, folder: Path, groups: int = 0) -> None:
+        self._limit, self._folder, self._groups = limit, folder, groups
         self._in_memory = self._in_files = 0
         self._free = memoryview(b"")
         """What is left of the last file."""
@@ -47,14 +53,31 @@ class ArrayStorage:
         AtlasError
             If memory or disk are full.
         """
-        size = int(np.prod(shape, dtype="i8")) * np.dtype(dtype).itemsize
-        if self._in_memory + size <= self._limit:
-            array = self._memory(shape, dtype, size)
-        else:
-            array = np.frombuffer(self._file(size), dtype, size // np.dtype(dtype).itemsize).reshape(shape)
+        size = _bytes(shape, dtype)
+        array = self._memory(shape, dtype, size) if self._fits(size) else self._array_in_file(shape, dtype)
         if fill:
             array[...] = fill
         return array
+
+    def room(self, shape: tuple[int, ...], dtype: str, fill: float) -> Array:
+        """Return a new array (group, …) that has room for more groups where it lies in a file and the disk has it.
+
+        Raises
+        ------
+        AtlasError
+            If memory or disk are full.
+        """
+        groups = min(self._groups, _GROWTH * shape[0])
+        if groups > shape[0] and not self._fits(_bytes(shape, dtype)):
+            with suppress(AtlasError):
+                return self._array_in_file((groups, *shape[1:]), dtype)
+        return self(shape, dtype, fill)
+
+    def _fits(self, size: int) -> bool:
+        return self._in_memory + size <= self._limit
+
+    def _array_in_file(self, shape: tuple[int, ...], dtype: str) -> Array:
+        return np.frombuffer(self._file(_bytes(shape, dtype)), dtype, math.prod(shape)).reshape(shape)
 
     def _memory(self, shape: tuple[int, ...], dtype: str, size: int) -> Array:
         # Pages of zeros take memory when they are first written to, and a freed array leaves no hole in the heap.
@@ -98,6 +121,10 @@ class ArrayStorage:
                 f"no room for {size >> 20} MiB more of rankings and moments in {self._folder}: {reason}; free some, "
                 f"let more stay in memory by max_memory, or ask for a smaller k_class"
             ) from error
+
+
+def _bytes(shape: tuple[int, ...], dtype: str) -> int:
+    return math.prod(shape) * np.dtype(dtype).itemsize
 
 
 def _pages(size: int) -> mmap.mmap:

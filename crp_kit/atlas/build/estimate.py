@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ..file.header import MODES, Header, LayerInfo
 from ..statistics.table import statistics_of
-from .pass_state import state_bytes
+from .pass_state import most_classes, state_bytes
 
 __all__ = ["say_estimate"]
 
@@ -20,7 +20,7 @@ _LARGE = 10**9
 def say_estimate(header: Header, layers: Sequence[LayerInfo], target: Path, max_memory: int) -> None:
     """Log what is left out of large layers, how much a build takes at most, and what lowers it, if that is much.
 
-    The number of classes that occur is not known before: there are no more than samples, where each has one class.
+    The number of classes that occur is not known before.
     """
     for layer in layers:
         for statistic in statistics_of(header, MODES[0]):
@@ -29,8 +29,7 @@ def say_estimate(header: Header, layers: Sequence[LayerInfo], target: Path, max_
                     "%s has %d concepts: there is no statistic %r of layers with more than %d",
                     layer.name, layer.n_concepts, statistic.name, statistic.most_concepts,
                 )  # fmt: skip
-    classes = min(header.n_classes, header.n_samples)
-    state = state_bytes(header, tuple(layers), header.n_samples, classes)
+    state = state_bytes(header, tuple(layers), header.n_samples, most_classes(header))
     scores = _score_bytes(header, layers)
     disk = state + min(scores, 2 * state)
     if max(state, disk) < _LARGE:

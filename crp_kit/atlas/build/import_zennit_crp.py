@@ -14,6 +14,7 @@ import numpy as np
 from ...atlas.file.header import Array, Integers
 from ...concepts import Aggregate, ChannelConcept
 from ...errors import AtlasError, CrpKitWarning
+from ...interrupts import Interrupts
 from ..file.header import MODES, Header, LayerInfo, Mode, Progress
 from ..query.concept_atlas import ConceptAtlas
 from .array_storage import ArrayStorage
@@ -152,13 +153,15 @@ def import_zennit_crp(
         )
     survey = _survey(sources)
     header = _header(survey, suffix, origin)
-    with workspace:
-        state = _state(survey, header, origin, workspace.path)
-        for source in sources:
-            top = _widened(_ranking(source.top), header.k)
-            top["target"] = _target(state, top["sample"])
-            by_class = ((cls, _widened(_ranking(stem), header.k_class)) for cls, stem in source.by_class.items())
-            state.take_rankings(source.layer, source.mode, top, by_class)
+    with workspace, Interrupts() as interrupts:  # the folder is left empty, by SIGTERM too
+        with interrupts.hurried():
+            state = _state(survey, header, origin, workspace.path)
+            for source in sources:
+                top = _widened(_ranking(source.top), header.k)
+                top["target"] = _target(state, top["sample"])
+                by_class = ((cls, _widened(_ranking(stem), header.k_class)) for cls, stem in source.by_class.items())
+                state.take_rankings(source.layer, source.mode, top, by_class)
+                interrupts.stop("interrupted; no atlas was written")
         workspace.write(state.tree(origin_attributes(origin), complete=True), compress=True)
     return ConceptAtlas(workspace.target)
 

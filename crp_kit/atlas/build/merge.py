@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from ...errors import AtlasError
+from ...interrupts import Interrupts
 from ...progress import Progress as ProgressShown
 from ..file.attribute_columns import AttributeColumn, StoredAttributes, joined_attributes
 from ..file.hdf5_reader import H5File
@@ -24,7 +25,7 @@ from ..file.reader import (
 from ..query.concept_atlas import ConceptAtlas
 from .array_storage import ArrayStorage
 from .build_folder import BuildFolder
-from .pass_state import PassState
+from .pass_state import PassState, most_classes
 from .settings import OPTIONS, Origin, origin_attributes
 
 __all__ = ["merge_atlases"]
@@ -74,7 +75,7 @@ def merge_atlases(
         index = np.concatenate([file.array("/samples/index")[:] for file in files])
         if len(index) != header.n_samples or (np.diff(index) <= 0).any():
             raise AtlasError(f"the shards hold {len(index)} samples, in part the same, instead of {header.n_samples}")
-        with workspace:
+        with workspace, Interrupts() as interrupts:  # the folder is left empty, by SIGTERM too
             batches = read_progress(files[0]).batches
             state = PassState(
                 header,
@@ -83,14 +84,19 @@ def merge_atlases(
                 index,
                 _identifiers(files),
                 read_classes(files[0]),
-                ArrayStorage(max_memory, workspace.path),
+                ArrayStorage(max_memory, workspace.path, most_classes(header)),
                 attributes=_attributes(files),
             )
             # The last line comes when the file is there.
             with ProgressShown(len(files) * len(layers), "merge", unit="shard layer", verbose=verbose) as bar:
+
+                def note() -> None:
+                    bar.update()
+                    interrupts.stop("interrupted; no atlas was written")
+
                 for file in files:
-                    with file.explained():
-                        state.merge(file, bar.update)
+                    with file.explained(), interrupts.hurried():
+                        state.merge(file, note)
                 kept = {name: value for name, value in files[0].attributes("/").items() if name == OPTIONS}
                 attributes = {**origin_attributes(Origin(command=command)), **kept}
                 workspace.write(state.tree(attributes, complete=True), compress=True)

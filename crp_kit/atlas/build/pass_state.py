@@ -35,7 +35,7 @@ from ..statistics.seen import SeenClasses
 from ..statistics.table import statistics_of
 from .sample_columns import SampleColumns
 
-__all__ = ["PassState", "state_bytes"]
+__all__ = ["PassState", "most_classes", "state_bytes"]
 
 
 @dataclass(eq=False)
@@ -274,6 +274,11 @@ def _classes_of_rows(file: H5File) -> Integers:
         return classes
     counts = file.array(f"{layer_path(0, MODES[0])}/moments/count")[:]
     return np.where(counts > 0, classes, -1)
+
+
+def most_classes(header: Header) -> int:
+    """Return how many classes have samples at most, where each sample has one class."""
+    return min(header.n_classes, header.n_samples)
 
 
 def state_bytes(header: Header, layers: tuple[LayerInfo, ...], samples: int, classes: int) -> int:

@@ -36,7 +36,7 @@ from .array_storage import ArrayStorage
 from .first_look import check_names, first_look, input_digests, label_reader, labels_fingerprint, needs_labels
 from .function_fingerprint import function_fingerprint
 from .matrix_choice import chosen_matrix
-from .pass_state import PassState
+from .pass_state import PassState, most_classes
 from .sample_facts import class_count
 from .scores import Collector
 from .settings import Origin, Settings
@@ -100,7 +100,7 @@ class PreparedPass:
             own,
             None if names is None else tuple(names[number] for number in own),
             self.classes,
-            ArrayStorage(max_memory, folder),
+            ArrayStorage(max_memory, folder, most_classes(self.header)),
             attributes={name: column.taken(part) for name, column in self.attributes.items()},
         )
 

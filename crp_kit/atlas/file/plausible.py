@@ -37,6 +37,8 @@ def check_header(header: Header) -> None:
         _check_number(name, getattr(header, name), 1 if name == "batch_size" else 0, bound)
     if header.matrix_dtype not in ("", HALF):
         raise AtlasError(f"its attribute 'matrix_dtype' is {header.matrix_dtype!r:.40}, and not {HALF!r}")
+    if header.aggregate not in ("sum", "max"):
+        raise AtlasError(f"its attribute 'aggregate' is {header.aggregate!r:.40}, and not 'sum' or 'max'")
     if header.composite.startswith("{"):
         _check_rules(header.composite)
 

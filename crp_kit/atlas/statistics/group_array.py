@@ -26,6 +26,7 @@ class GroupArray:
     fill : float
         Value of a new group.
     allocate : callable
+        Its method `room`, if it has one, says how many groups an array that grows gets room for.
     """
 
     def __init__(self, shape: Sequence[int], dtype: str, fill: float, allocate: Allocate) -> None:
@@ -38,7 +39,8 @@ class GroupArray:
         """Append groups, up to so many. The array is copied a number of times that is logarithmic in their number."""
         held = len(self.values)
         if groups > len(self._room):
-            room = self._allocate((max(groups, held + held // 2), *self._room.shape[1:]), str(self._room.dtype), 0)
+            wanted = (max(groups, held + held // 2), *self._room.shape[1:])
+            room = getattr(self._allocate, "room", self._allocate)(wanted, str(self._room.dtype), 0)
             room[:held] = self.values
             self._room = room
         self.values = self._room[: max(groups, held)]

@@ -111,5 +111,4 @@ class ReportContext:
 
     def end_if_interrupted(self) -> None:
         """Raise the exception of a signal that has arrived."""
-        if self.interrupts.noted is not None:
-            self.interrupts.end("interrupted; no report was written")
+        self.interrupts.stop("interrupted; no report was written")
