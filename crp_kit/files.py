@@ -140,7 +140,9 @@ def error_reason(error: Exception) -> str:
     if number in _FULL:
         return "the disk, or what you may use of it, is full"
     if number == errno.ENOENT:
-        return f"the folder {getattr(error, 'filename', '') or ''} is gone".replace("  ", " ")
+        name = os.path.abspath(getattr(error, "filename", None) or ".")
+        folder = os.path.dirname(name)
+        return f"there is no folder {name if os.path.isdir(folder) else folder}"
     return getattr(error, "strerror", None) or next(iter(str(error).splitlines()), type(error).__name__)
 
 

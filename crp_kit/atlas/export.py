@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import InputError
-from ..files import atomic_file
+from ..files import atomic_file, error_reason
 from ..interrupts import Interrupts
 from ..progress import Progress
 from .file.atlas_file import AtlasFile
@@ -113,7 +113,7 @@ def export_atlas(
         with atomic_file(path, replace=overwrite) as beside, bar:
             _write(beside, table, bar)
     except OSError as error:
-        raise InputError(f"cannot write {path}: {error.strerror or error}") from error
+        raise InputError(f"cannot write {path}: {error_reason(error)}") from error
     return path
 
 

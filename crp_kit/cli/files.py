@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import InputError
-from ..files import atomic_file
+from ..files import atomic_file, error_reason
 
 if TYPE_CHECKING:
     from ..drawing import Figure
@@ -76,7 +76,7 @@ def write_file(path: Path, write: Callable[[Path], object], *, overwrite: bool) 
         with atomic_file(path, replace=overwrite) as beside:
             write(beside)
     except OSError as error:
-        raise InputError(f"cannot write {path}: {error.strerror or error}") from error
+        raise InputError(f"cannot write {path}: {error_reason(error)}") from error
 
 
 def write_figure(path: Path, figure: Figure, *, untrained: bool, overwrite: bool, dpi: int = 150) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 from ..attribution.subject import Subject
 from ..data.fingerprints import fingerprint
 from ..errors import InputError
-from ..files import atomic_file, check_file
+from ..files import atomic_file, check_file, error_reason
 from ..models.state_dict import state_digest
 from ..statistics.localisation import LocalisationScores
 from ..version import __version__
@@ -94,7 +94,7 @@ def save_result(result: Result, subject: Subject, path: Path, *, overwrite: bool
         with atomic_file(path, replace=overwrite) as beside, beside.open("wb") as file:
             np.savez_compressed(file, **arrays)
     except OSError as error:
-        raise InputError(f"cannot write {path}: {error.strerror or error}") from error
+        raise InputError(f"cannot write {path}: {error_reason(error)}") from error
 
 
 def load_result(path: str | Path) -> StoredResult:

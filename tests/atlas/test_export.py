@@ -147,7 +147,7 @@ def test_a_table_without_rows_has_its_head(tmp_path: Path) -> None:
         ({"modes": ["both"]}, "mode is 'relevance' or 'activation'; got 'both'"),
         ({"layers": ["layer9"]}, "has no layer 'layer9'"),
         ({"name": "t.txt"}, "needs the ending .csv or .json"),
-        ({"name": "missing/t.csv"}, "cannot write .*No such file or directory"),
+        ({"name": "missing/t.csv"}, "cannot write .*: there is no folder .*missing$"),
         ({"name": "there.csv"}, "exists; overwrite replaces it"),
     ],
 )

@@ -244,7 +244,7 @@ def test_an_output_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
         beside.write_text("half", encoding="utf-8")
         raise OSError(28, "No space left on device")
 
-    with pytest.raises(InputError, match=r"cannot write .*result.txt: No space left on device"):
+    with pytest.raises(InputError, match=r"cannot write .*result.txt: the disk, or what you may use of it, is full"):
         write_file(path, fails, overwrite=False)
     assert list(tmp_path.iterdir()) == []
     write_file(path, lambda beside: beside.write_text("all", encoding="utf-8"), overwrite=False)

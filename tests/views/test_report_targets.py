@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -46,3 +47,17 @@ def test_a_report_says_in_words_what_relevance_started_from(kind: str, tmp_path:
     assert ("so that there are no classes" in page) != has_classes
     assert ('id="classes"' in page) == has_classes
     assert "the class that is named below" not in page
+
+
+@pytest.mark.slow
+def test_a_sample_is_on_the_pages_of_each_of_its_classes(tmp_path: Path) -> None:
+    data: list[Any] = [(image, None) for image in normal(3, 3, 8, 8, dtype=torch.float32)]
+    study = crp.Study(small_convnet(), data)
+    with study.build_atlas(tmp_path / "a.h5", layers=["1"], target="top:0.01", verbose=False) as atlas:
+        report = study.report(atlas, tmp_path / "report", verbose=False)
+        second = set(atlas.seen.tolist()) - set(atlas.targets.tolist())
+    assert second, "a class that is no sample's first target"
+    pages = (report.path / "data" / "classes-0.js").read_text(encoding="utf-8")
+    classes = json.loads(pages[pages.index("[") : pages.rindex("]") + 1])
+    assert all(classes[cls]["samples"] for cls in second)
+    assert all((report.path / "data" / f"graph-{cls}.js").exists() for cls in second)

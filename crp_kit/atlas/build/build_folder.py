@@ -45,7 +45,7 @@ class BuildFolder:
         try:
             self._check_names()
         except OSError as error:
-            raise AtlasError(f"cannot write {target}: {error.strerror or error}") from error
+            raise AtlasError(f"cannot write {target}: {error_reason(error)}") from error
         self._folder = WorkingFolder(self.path, (CHECKPOINT, LOG, _NEW_CHECKPOINT, _NEW_FILE))
 
     def _check_names(self) -> None:
@@ -76,7 +76,7 @@ class BuildFolder:
         except InputError as error:
             raise AtlasError(f"cannot build {self.target}: {error}") from error
         except OSError as error:
-            raise AtlasError(f"cannot write into {self.target.parent}: {error.strerror or error}") from error
+            raise AtlasError(f"cannot write into {self.target.parent}: {error_reason(error)}") from error
         if self._overwrite and not self._resume:
             self.discard()
         return self

@@ -153,7 +153,7 @@ def import_zennit_crp(
         )
     survey = _survey(sources)
     header = _header(survey, suffix, origin)
-    with workspace, Interrupts() as interrupts:  # the folder is left empty, by SIGTERM too
+    with Interrupts() as interrupts, workspace:  # a signal leaves nothing behind
         with interrupts.hurried():
             state = _state(survey, header, origin, workspace.path)
             for source in sources:

@@ -75,7 +75,7 @@ def merge_atlases(
         index = np.concatenate([file.array("/samples/index")[:] for file in files])
         if len(index) != header.n_samples or (np.diff(index) <= 0).any():
             raise AtlasError(f"the shards hold {len(index)} samples, in part the same, instead of {header.n_samples}")
-        with workspace, Interrupts() as interrupts:  # the folder is left empty, by SIGTERM too
+        with Interrupts() as interrupts, workspace:  # a signal leaves nothing behind
             batches = read_progress(files[0]).batches
             state = PassState(
                 header,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ...atlas.file.header import MODES
+from ...atlas.file.header import MODES, Integers
 from ...interrupts import Interrupts
 from ...progress import Progress
 from .choice import Chosen
@@ -27,6 +27,8 @@ __all__ = ["ReportContext"]
 
 _CELLS = 256
 """Pictures on one sheet, at most, where one concept does not have more."""
+_RANKED = 64
+"""Concepts whose rankings are looked at for the samples of classes."""
 
 
 @dataclass(eq=False)
@@ -94,10 +96,33 @@ class ReportContext:
         return self.atlas.top_predictions
 
     def samples_of(self, cls: int) -> tuple[list[int], list[int]]:
-        """Return the samples of a class that pages show so far, whose heatmaps are there anyway, and its others."""
+        """Return samples of a class: those that pages show so far, whose heatmaps are there anyway, and others.
+
+        Of each, those whose first target it is come before others from its rankings.
+        """
         of_class = self.atlas.samples[self.atlas.targets == cls]
+        ranked = self._ranked.get(cls)
+        if ranked is not None:
+            of_class = np.concatenate([of_class, ranked[~np.isin(ranked, of_class)]])
         is_shown = np.isin(of_class, list(self.shown))
         return of_class[is_shown].tolist(), of_class[~is_shown].tolist()
+
+    @property
+    def class_counts(self) -> tuple[Integers, Integers]:
+        """Classes that have samples, and how many: a sample counts for each of its targets."""
+        groups = self.groups[next(iter(self.chosen))]
+        return groups.classes, groups.moments.count
+
+    @cached_property
+    def _ranked(self) -> Mapping[int, Integers]:
+        """Samples in the rankings of each class by some concepts; empty where no sample has several targets."""
+        scores = self.atlas[next(iter(self.chosen))].relevance
+        several = self.class_counts[1].sum() > (self.atlas.targets >= 0).sum()
+        if not several or not scores.has("class_top"):
+            return {}
+        ranked = scores.arrays("class_top")["sample"][:_RANKED]
+        groups = (np.unique(ranked[:, row]) for row in range(ranked.shape[1]))
+        return {cls: group[group >= 0] for cls, group in zip(self.atlas.seen.tolist(), groups, strict=True)}
 
     def show(self, samples: Iterable[int]) -> None:
         """Note that a page shows these samples."""

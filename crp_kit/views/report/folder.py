@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import InputError
+from ...files import error_reason
 from ...folders import atomic_folder
 
 __all__ = ["Site", "check_folder", "made_whole"]
@@ -126,4 +127,4 @@ def made_whole(path: Path, *, overwrite: bool) -> Iterator[Path]:
     except BlockingIOError as error:
         raise InputError(f"another process is making {os.path.abspath(path)}") from error
     except OSError as error:
-        raise InputError(f"cannot write {path}: {error.strerror or error}") from error
+        raise InputError(f"cannot write {path}: {error_reason(error)}") from error

@@ -45,12 +45,12 @@ def _graph(report: ReportContext, cls: int, samples: Sequence[int]) -> ConceptGr
 
 
 def _largest(report: ReportContext) -> list[int]:
-    """Return the classes that the most samples have; of several that one was explained for, a sample has one."""
+    """Return the classes that the most samples have."""
     if not report.atlas.has_classes:
         return []
-    counts = np.bincount(report.atlas.targets[report.atlas.targets >= 0])
-    order = np.argsort(-counts, kind="stable")[: report.most_graphs]
-    return [int(cls) for cls in order if counts[cls]]
+    classes, counts = report.class_counts
+    largest: list[int] = classes[np.argsort(-counts, kind="stable")][: report.most_graphs].tolist()
+    return largest
 
 
 def _samples(report: ReportContext, cls: int) -> list[int]:

@@ -15,7 +15,7 @@ import numpy as np
 from ...atlas.file.file_tree import ArraySpec, Tree, array_spec
 from ...atlas.file.hdf5_writer import write_tree
 from ...errors import AtlasError, InputError
-from ...files import atomic_file
+from ...files import atomic_file, error_reason
 from ...statistics.spectral import clusters, spectral
 from ...version import __version__
 from .embeddings import cluster_counts, principal
@@ -78,7 +78,7 @@ def write_project(
             if overwrite:
                 (folder / PROJECT).unlink(missing_ok=True)
     except OSError as error:
-        raise AtlasError(f"cannot write {folder}: {error.strerror or error}") from error
+        raise AtlasError(f"cannot write {folder}: {error_reason(error)}") from error
 
 
 def _dataset(rows: ProjectRows, contents: RowContents) -> Tree:
