@@ -69,6 +69,13 @@ class Progress:
         if self._lines is not None:
             self._lines.saved()
 
+    def ending(self, words: str) -> None:
+        """Say what is done when everything has been counted, if it takes long."""
+        if self._bar is not None:
+            self._bar.set_postfix_str(words)
+        if self._lines is not None:
+            self._lines.ending(words)
+
     def over(self, items: Iterable[Item]) -> Iterator[Item]:
         """Yield items, each of which is one unit, inside of this context."""
         with self:
@@ -119,6 +126,9 @@ class _Lines:
 
     def saved(self) -> None:
         self._last_save = self._clock()
+
+    def ending(self, words: str) -> None:
+        self._print(f"{self._count()}, {words}")
 
     def end(self, *, stopped: bool) -> None:
         seconds = self._clock() - self._began

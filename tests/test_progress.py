@@ -102,6 +102,21 @@ def test_after_a_signal_the_last_line_says_where_the_work_stopped(
     assert shown()[-1] == "atlas: 20 of 100 images (20.0%) (stopped) after 0:00:05, 4 images/s"
 
 
+def test_what_follows_the_last_unit_is_said_before_it_is_done(
+    shown: Shown, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Progress(3, "atlas", unit="image", clock=clock) as bar:
+        bar.update(3)
+        shown()
+        bar.ending("writing a.h5")
+        assert shown() == ["atlas: 3 of 3 images, writing a.h5"]
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    with Progress(3, "atlas", unit="image") as bar:
+        bar.ending("writing a.h5")
+    assert "writing a.h5" in terminal.getvalue()
+
+
 def test_an_error_speaks_for_itself(shown: Shown, clock: Clock) -> None:
     with pytest.raises(ValueError, match="wrong"), Progress(100, "atlas", unit="image", clock=clock):
         raise ValueError("wrong")

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -524,6 +525,15 @@ def test_a_large_build_says_what_it_takes_before_it_begins(
     build(tmp_path / "b.h5", ShapesDataset(4), **SMALL).close()
     assert "this build takes at most about 0.0 GB in memory" in caplog.text
     assert "less with fewer or smaller layers, k, k_class, matrix" in caplog.text
+
+
+def test_a_large_file_is_announced_before_it_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(dataset_pass, "_SMALL", 0)
+    build(tmp_path / "a.h5", ShapesDataset(4), verbose=True).close()
+    line = capsys.readouterr().err.splitlines()[-2]
+    assert re.fullmatch(r"atlas: 4 of 4 images, writing .*a\.h5 \(0\.0 GB before compression\)", line)
 
 
 def test_errors_of_the_disk_are_said_in_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

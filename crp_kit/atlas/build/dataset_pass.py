@@ -36,7 +36,7 @@ _log = logging.getLogger(__name__)
 _SHARE_OF_CHECKPOINTS = 20
 """Seconds without a checkpoint for each second that the last one took."""
 _SMALL = 1 << 26
-"""Bytes of a state that is written at a signal: about a second."""
+"""Bytes of a state that is written at a signal, and at the end without a word: about a second."""
 
 
 def build_atlas(
@@ -58,6 +58,8 @@ def build_atlas(
             grid = prepared.batches_from(state.progress.done)
             with closing(batches(prepared.samples, grid, workers=settings.num_workers)) as source:
                 running.run(source, interrupts, bar)
+            if state.nbytes >= _SMALL:
+                bar.ending(f"writing {folder.target} ({state.nbytes / 1e9:.1f} GB before compression)")
             running.finish()
     return ConceptAtlas(folder.target, incomplete=prepared.progress.shards > 1)
 
