@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -197,7 +198,7 @@ def _rows(path: Path, file: Iterable[str]) -> Iterator[list[str]]:
 
 
 def _check_names(names: Sequence[str], what: str, id_column: str | None) -> None:
-    twice = next((name for name in names if names.count(name) > 1), None)
+    twice = next((name for name, count in Counter(names).items() if count > 1), None)
     if twice is not None:
         raise InputError(f"{what} has two columns that are named {twice!r}")
     if id_column is not None and id_column not in names:

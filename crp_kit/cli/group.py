@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 import warnings
@@ -44,6 +45,7 @@ class CrpGroup(click.Group):
         run: Callable[..., Any] = super().main
         if not standalone_mode:
             return run(*args, standalone_mode=False, **extra)
+        _let_names_through()
         with warnings.catch_warnings():
             _show_own_warnings()
             try:
@@ -109,6 +111,12 @@ def in_options(message: str) -> str:
 def _fail(message: str) -> NoReturn:
     say(f"crp-kit: error: {message}")
     sys.exit(MISTAKE)
+
+
+def _let_names_through() -> None:
+    """Let names of files that are no UTF-8 be printed as the bytes that they are, whatever the locale."""
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="surrogateescape")
 
 
 def _show_own_warnings() -> None:

@@ -436,6 +436,15 @@ def test_a_damaged_log_is_said_and_computed_again(
     assert same_bits(path, small)
 
 
+def test_resuming_from_what_is_no_checkpoint_leaves_the_folder_alone(tmp_path: Path) -> None:
+    theirs = tmp_path / "atlas.h5.partial" / "checkpoint.h5"
+    theirs.parent.mkdir()
+    theirs.write_text("theirs")
+    with pytest.raises(crp.CrpKitError, match=r"checkpoint.h5' is no atlas file"):
+        build(tmp_path / "atlas.h5", ShapesDataset(4), resume=True)
+    assert os.listdir(theirs.parent) == ["checkpoint.h5"], "no mark that it is crp-kit's, which would let it be removed"
+
+
 @pytest.mark.parametrize("kind", ["link", "dangling link", "folder", "fifo"])
 @pytest.mark.parametrize("overwrite", [False, True])
 def test_nothing_but_a_file_is_overwritten(tmp_path: Path, kind: str, overwrite: bool) -> None:

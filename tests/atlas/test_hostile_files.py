@@ -106,6 +106,7 @@ for place in ("/", "/layers", "/layers/0", "/layers/0/relevance"):
     )
 case("a root that is in itself")(inside(lambda file: file.__setitem__("again", file["/"])))
 case("a layer that is in itself")(inside(lambda file: file.__setitem__("layers/0/again", file["layers/0"])))
+case("of an unknown aggregate")(inside(lambda file: file.attrs.__setitem__("aggregate", "mean")))
 case("one array by two names")(inside(lambda file: swap_for(file, SCORE, file["/layers/0/activation/top/score"])))
 case("one group by two names")(inside(lambda file: swap_for(file, TOP, file["/layers/0/activation/top"])))
 

@@ -3,6 +3,9 @@
 import csv
 import io
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +21,7 @@ from crp_kit.printable import printable
 from crp_kit.tables import html_table, text_table
 
 EVIL = "\x1b]0;owned\x07\x1b[2J\r\n\x7f\x9b31m\u202etxt.exe\u2066\u2028\ufeff\U000e0041"
-WORDS = ("model", "dataset", "command", "created", "crp_kit_version", "target", "aggregate", "composite", "subset")
+WORDS = ("model", "dataset", "command", "created", "crp_kit_version", "target", "composite", "subset")
 
 
 @pytest.fixture(scope="module")
@@ -120,3 +123,14 @@ def test_writing_of_any_language_stays(text: str) -> None:
 def test_halves_of_surrogates_are_shown() -> None:
     assert printable("caf\udce9") == "caf\\udce9"
     printable("caf\udce9").encode()
+
+
+def test_names_of_files_that_are_no_utf_8_are_printed_as_they_are(tmp_path: Path) -> None:
+    name = b"caf\xe9.h5"
+    (tmp_path / os.fsdecode(name)).write_bytes(b"no atlas")
+    strict = {**os.environ, "PYTHONIOENCODING": "utf-8:strict"}
+    command = [sys.executable, "-m", "crp_kit", "atlas", "verify", name]
+    ran = subprocess.run(command, capture_output=True, cwd=tmp_path, env=strict, check=False)
+    assert ran.returncode == 2
+    assert ran.stdout.startswith(name + b": ")
+    assert b"Traceback" not in ran.stderr

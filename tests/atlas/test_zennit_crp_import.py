@@ -297,6 +297,14 @@ def test_damage_is_said(folder: Path, tmp_path: Path, how: str, message: str) ->
     assert list(tmp_path.iterdir()) == [folder]
 
 
+def test_an_array_that_says_it_is_larger_than_its_file_is_refused(folder: Path, tmp_path: Path) -> None:
+    with (folder / "RelMax_sum_normed" / "layer_1_2_data.npy").open("wb") as file:
+        header = {"descr": "<i8", "fortran_order": False, "shape": (10**9, 10**6)}
+        np.lib.format.write_array_header_1_0(file, header)
+    with pytest.raises(AtlasError, match=r"layer_1_2_data.npy is missing or no array"):
+        import_zennit_crp(folder, tmp_path / "a.h5")
+
+
 def test_a_folder_that_is_none_of_zennit_crp_is_said(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(AtlasError, match="no folder '.*no'"):
         import_zennit_crp(tmp_path / "no", tmp_path / "a.h5")

@@ -7,10 +7,11 @@ from types import TracebackType
 
 from ...errors import AtlasError, InputError
 from ...files import check_free, error_reason
-from ...folders import WorkingFolder
+from ...folders import WorkingFolder, is_working_folder
 from ...interrupts import Interrupts
 from ..file.file_tree import Tree
 from ..file.hdf5_writer import write_tree
+from ..file.reader import open_atlas
 
 __all__ = ["CHECKPOINT", "LOG", "SUFFIX", "BuildFolder"]
 
@@ -69,8 +70,11 @@ class BuildFolder:
         check_free(self.target, replace=self._overwrite)
 
     def __enter__(self) -> BuildFolder:
+        adopt = self._resume and self.checkpoint.is_file()
+        if adopt and not is_working_folder(self.path):  # copied without its mark, or somebody else's
+            open_atlas(self.checkpoint, incomplete=True).close()
         try:
-            self._folder.acquire(adopt=self._resume and self.checkpoint.is_file())
+            self._folder.acquire(adopt=adopt)
         except BlockingIOError as error:
             raise AtlasError(f"another process is building {self.target}") from error
         except InputError as error:

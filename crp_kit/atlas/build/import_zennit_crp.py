@@ -267,8 +267,9 @@ def _ranking(stem: Path) -> Ranking:
 
 def _read(file: Path) -> Array:
     try:
-        array: Array = np.load(file, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+        # Mapped, so that a header of a size that the file does not have takes no memory.
+        array: Array = np.load(file, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError, OverflowError) as error:
         raise AtlasError(f"{file} is missing or no array: {error}") from error
     return array
 
