@@ -468,7 +468,11 @@ def test_a_shard_alone_is_refused_as_an_atlas(shards: list[Path]) -> None:
         (None, {"shard": (2, 2)}, "shards are counted from 0: of 2 there are 0 to 1; got 2"),
         (None, {"shard": "a/b"}, "a shard is 'i/n' or"),
         (None, {"shard": (0, 9)}, "9 shards for 4 batches leave some empty; use at most 4"),
-        (None, {"preprocess": "norm"}, "preprocess is a function of a batch of images; got str"),
+        (
+            None,
+            {"preprocess": "norm"},
+            "preprocess is a crp_kit.Preprocess, or a function of a batch of images; got",
+        ),
         (None, {"preprocess": lambda x: x[0]}, "preprocess takes a batch of images and returns a batch; 1 gave"),
         (
             None,

@@ -36,7 +36,7 @@ ROOT = Path(__file__).parents[2]
 COUNT = 96
 
 SETUP = f"""
-    import json, os, random, signal, sys, time
+    import itertools, json, os, random, signal, sys, time
     import crp_kit as crp
     import crp_kit.atlas.build.dataset_pass
     from crp_kit.data import ShapesDataset, demo_preprocess, demo_resnet
@@ -73,23 +73,27 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.slow
 def test_after_any_number_of_kills_it_goes_on_and_has_the_same_bits(tmp_path: Path, undisturbed: Path) -> None:
     # Each try is a fork of a process that has imported everything. It says when it has logged a new batch, and is
-    # killed some batches later, or while it starts, after a random time: in a batch, in a checkpoint, or between.
+    # killed after some batches, or while it starts, after a random time: in a batch, in a checkpoint, or between. After
+    # one batch more it waits for that, however fast it is.
     code = """
         draw = random.Random(7)
         path, kills = sys.argv[1], 0
         append = crp.atlas.build.batch_log.BatchLog.append
         while not os.path.exists(path):
             reading, writing = os.pipe()
+            batches = draw.randrange(3)
             child = os.fork()
             if child == 0:
+                logged = itertools.count(1)
                 def announced(self, batch):
                     append(self, batch)
                     os.write(writing, b"x")
+                    if next(logged) > batches:
+                        signal.pause()
                 crp.atlas.build.batch_log.BatchLog.append = announced
                 build(path, resume=True).close()
                 os._exit(0)
             os.close(writing)
-            batches = draw.randrange(4)
             if batches:
                 heard = b"x"
                 while heard and batches:
