@@ -5,9 +5,9 @@ when they are first used, so that ``import crp_kit`` itself is quick.
 """
 
 import importlib
-import sys
 from typing import TYPE_CHECKING, Any
 
+from .lazy_names import lazy_name
 from .version import __version__
 
 if TYPE_CHECKING:
@@ -153,11 +153,9 @@ _MODULES = {"atlas": "atlas", "data": "data", "image": "views.image", "plot": "v
 
 def __getattr__(name: str) -> Any:
     """Import a public name, or a public module, when it is first used."""
-    if name in _HOME:
-        return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
-    if name in __all__:
+    if name in _MODULES:
         return importlib.import_module(f"{__name__}.{_MODULES[name]}")
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}", name=name, obj=sys.modules[__name__])
+    return lazy_name(__name__, _HOME, name)
 
 
 def __dir__() -> list[str]:

@@ -3,8 +3,9 @@
 Names are imported when they are first used: a file is read, and a damaged one refused, without torch.
 """
 
-import importlib
 from typing import TYPE_CHECKING, Any
+
+from ..lazy_names import lazy_name
 
 if TYPE_CHECKING:
     from .annotate import annotate_atlas
@@ -43,9 +44,7 @@ _HOME = {
 
 def __getattr__(name: str) -> Any:
     """Import a public name when it is first used."""
-    if name in _HOME:
-        return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return lazy_name(__name__, _HOME, name)
 
 
 def __dir__() -> list[str]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from ..lazy_names import lazy_name
+
 if TYPE_CHECKING:
     from .study import Study
 
@@ -12,8 +14,4 @@ __all__ = ["Study"]
 
 def __getattr__(name: str) -> Any:
     """Import the study when it is first used: the command line reads its options without torch."""
-    if name == "Study":
-        from .study import Study
-
-        return Study
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return lazy_name(__name__, {"Study": "study"}, name)
