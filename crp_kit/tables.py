@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import html
 import importlib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 from .errors import CrpKitError
 from .printable import printable
 
-__all__ = ["data_frame", "html_table", "more_rows", "text_table"]
+__all__ = ["data_frame", "html_table", "more_rows", "shape_text", "text_table"]
 
 Tone = Literal["quiet", "loud"]
 
@@ -49,6 +49,11 @@ def data_frame(data: Any, **options: Any) -> Any:
     except ImportError as error:
         raise CrpKitError("a data frame needs pandas: pip install 'crp-kit[statistics]'") from error
     return pandas.DataFrame(data, **options)
+
+
+def shape_text(shape: Iterable[int]) -> str:
+    """Return a shape such as 1x16x32x32; that of one number is 1."""
+    return "x".join(map(str, shape)) or "1"
 
 
 def text_table(rows: Sequence[Sequence[str]], *, left: int | None = None) -> list[str]:

@@ -118,6 +118,9 @@ class CondAttribution:
         self.biases = biases
         self._presets = Presets(biases)
 
+    def __repr__(self) -> str:
+        return f"CondAttribution of {type(self.model).__name__}"
+
     def generate(
         self,
         data: Any,

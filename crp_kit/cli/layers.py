@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 from ..errors import InputError
-from ..tables import text_table
+from ..tables import shape_text, text_table
 from .studies import sample_of, study_of
 from .study_options import study_options
 
@@ -114,7 +114,7 @@ def _print(layers: list[_Layer], facts: list[dict[str, Any]], *, as_json: bool) 
         ]
         click.echo(json.dumps(rows, indent=1))
         return
-    shapes = ("-" if layer.shape is None else "x".join(map(str, layer.shape)) or "1" for layer in layers)
+    shapes = ("-" if layer.shape is None else shape_text(layer.shape) for layer in layers)
     cells = [
         (layer.name, layer.type, shape, *map(_cell, row.values()))
         for layer, shape, row in zip(layers, shapes, facts, strict=True)

@@ -18,6 +18,7 @@ from torchvision.transforms import functional as geometry
 from ..checks import is_integer
 from ..errors import InputError
 from ..files import check_file
+from ..tables import shape_text
 from .arrays import AXES, open_array
 from .image_files import in_channels, open_image
 
@@ -277,7 +278,7 @@ def load_views(paths: Sequence[str | Path], preprocess: Preprocess) -> torch.Ten
 
 def _size(view: torch.Tensor) -> str:
     sizes = view.shape[1:]
-    return f"{sizes[1]}x{sizes[0]}" if len(sizes) == 2 else "x".join(map(str, sizes))
+    return f"{sizes[1]}x{sizes[0]}" if len(sizes) == 2 else shape_text(sizes)
 
 
 def _numbers(name: str, values: Any) -> tuple[float, ...]:

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import torch
 
 from ..errors import ConditionError, UnknownLayerError
+from ..tables import shape_text, text_table
 from .nested import Ref, leaves, mapped
 from .operations import Kind, OperationSpec, Trait
 
@@ -32,7 +33,7 @@ def kept_on_graph(func: Callable[[Graph], _Result]) -> Callable[[Graph], _Result
     return kept
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Node:
     """One torch call that the forward made with something that depends on the input.
 
@@ -65,6 +66,13 @@ class Node:
     shapes: tuple[torch.Size | None, ...]
     module: torch.nn.Module | None = None
     name: str = ""
+
+    def __repr__(self) -> str:
+        return f"Node({self.index}, {', '.join(self.summary())})"
+
+    def summary(self) -> tuple[str, str, str]:
+        """Return the name, the operation and the shapes of the outputs, as tables have them."""
+        return self.name, self.op, ", ".join(shape_text(shape) for shape in self.shapes if shape is not None)
 
     @property
     def op(self) -> str:
@@ -115,7 +123,7 @@ class Node:
         return leaves(self.func(*args, **kwargs))
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Graph:
     """A recorded graph.
 
@@ -145,6 +153,10 @@ class Graph:
     batch: int = 1
     detached: frozenset[int] = frozenset()
     named_after: Any = ()
+
+    def __repr__(self) -> str:
+        rows = [node.summary() for node in self.nodes]
+        return "\n".join([f"Graph of {len(rows)} nodes (name, operation, shape)", *text_table(rows)])
 
     def __len__(self) -> int:
         return len(self.nodes)

@@ -11,7 +11,7 @@ import torch
 
 from ..conditions import ConditionSet, OutputSelector, parse_conditions
 from ..errors import InputError
-from ..tables import text_table
+from ..tables import shape_text, text_table
 from .graph import Graph, Ref
 from .operations import Kind
 from .path_exclusion import Walk, nearest_upstream, parallel_edges
@@ -182,14 +182,10 @@ class ModelGraph:
     def __repr__(self) -> str:
         graph = self._graph
         rows = [
-            (self._label(ref), graph.node(ref).op, _shape_text(graph.shape(ref)), f"<- {_joined(map(self._label, up))}")
+            (self._label(ref), graph.node(ref).op, shape_text(graph.shape(ref)), f"<- {_joined(map(self._label, up))}")
             for ref, up in self._nearest.items()
         ]
         return "\n".join([f"ModelGraph of {len(rows)} layers (name, operation, shape, fed by)", *text_table(rows)])
-
-
-def _shape_text(shape: torch.Size) -> str:
-    return "x".join(map(str, shape))
 
 
 def _joined(names: Iterable[str]) -> str:

@@ -17,7 +17,7 @@ from ..propagation.run import Run
 from ..result_table import Framed
 from ..rules.maps.layer_index import Layers
 from ..rules.presets import Composite
-from ..tables import Tone, html_table, text_table
+from ..tables import Tone, html_table, shape_text, text_table
 from .layers import attribution_of
 
 __all__ = ["RuleRow", "RuleTable", "rule_table"]
@@ -71,7 +71,7 @@ class RuleRow:
         path = self.name.rpartition(".")[0]
         others = self.canonization.replace("BatchNorm ", "") if relative else self.canonization
         others = others.replace(f"{path}.", "…") if relative and path else others
-        return (index, self.name, self.type, _shape_text(self.shape), self.rule, others, self.quality)
+        return (index, self.name, self.type, shape_text(self.shape), self.rule, others, self.quality)
 
 
 @dataclass(frozen=True, repr=False)
@@ -240,10 +240,6 @@ def _shape(graph: Graph, node: Node) -> tuple[int, ...]:
         return tuple(graph.sample_shape(Ref(node.index, output)))
     except ConditionError:  # the batch is not the first axis: nothing can be left out
         return tuple(node.shape)
-
-
-def _shape_text(shape: Sequence[int]) -> str:
-    return "x".join(map(str, shape)) or "1"
 
 
 def _narrowed(rows: Sequence[Sequence[str]], width: int) -> list[list[str]]:

@@ -51,6 +51,11 @@ class LoadedModel:
     spec: str | None = None
     weights: str | None = None
 
+    def __repr__(self) -> str:
+        classes = f", {len(self.classes)} classes" if self.classes else ""
+        spec = f" {self.spec!r}" if self.spec else ""
+        return f"LoadedModel{spec}: {type(self.model).__name__}{classes}, {self.preprocess!r}"
+
     def __post_init__(self) -> None:
         if not isinstance(self.model, nn.Module):
             raise InputError(f"model is a torch.nn.Module; got {type(self.model).__name__}")

@@ -13,6 +13,7 @@ import torch
 from ..drawing import plots, png_of
 from ..errors import InputError
 from ..result_table import Framed
+from ..tables import shape_text
 from .segments import Integers
 
 if TYPE_CHECKING:
@@ -119,7 +120,7 @@ class RegionMap(Framed):
         shape = self.labels.shape
         inside = len(position) == len(shape) and all(0 <= index < n for index, n in zip(position, shape, strict=True))
         if not inside:
-            size = "x".join(map(str, shape))
+            size = shape_text(shape)
             raise InputError(f"pixel {position} lies outside of the {self.noun} of {size} pixels")
         concept = int(self.dominant[self.labels[position]])
         return None if concept == NONE else concept

@@ -255,3 +255,18 @@ def test_a_long_report_of_conservation_is_one_table_and_names_what_is_not_finite
     assert good[0] == "last: 0; class 0"
     assert bad[0] == f"last: 1; class 1 (not finite from {first.name!r} on)"
     assert bad[3] == "nan"
+
+
+def test_models_and_recorded_graphs_print_what_they_are_and_not_their_weights() -> None:
+    study = crp.Study(crp.load_model("demo:resnet"), DATA)
+    graph = study.graph()
+    assert repr(graph).splitlines()[:2] == [
+        "Graph of 53 nodes (name, operation, shape)",
+        f"input{'':18}input{'':16}1x3x64x64",
+    ]
+    assert len(repr(graph).splitlines()) == 54
+    assert repr(graph.nodes[1]) == "Node(1, conv1, conv2d, 1x16x32x32)"
+    assert repr(study.attribution) == "CondAttribution of _DemoResNet"
+    assert repr(crp.load_model("demo:resnet")).startswith(
+        "LoadedModel 'demo:resnet': _DemoResNet, 8 classes, Preprocess("
+    )

@@ -7,7 +7,7 @@ from typing import Any
 
 from ...errors import InputError, UnknownLayerError
 from ...printable import printable
-from ...tables import html_table
+from ...tables import html_table, shape_text
 from ..file.atlas_file import AtlasFile
 from .layer_atlas import LayerAtlas
 from .selection import AttributeQuery, ClassQuery, Selection, select
@@ -114,7 +114,7 @@ class ConceptAtlas(AtlasFile):
 
     def _repr_html_(self) -> str:
         rows = [
-            (name, info.concept, str(info.n_concepts), "x".join(map(str, info.output_shape)))
+            (name, info.concept, str(info.n_concepts), shape_text(info.output_shape))
             for name, (_, info) in self._infos.items()
         ]
         heads = ("layer", "concept", "concepts", "shape")
