@@ -32,6 +32,14 @@ LARGEST_README = 6000
 _BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _PICTURE = re.compile(r"!\[([^\]]*)\]\(([^)\s]+)\)\n\n(\S?)")
 """Alternative text, file, and how the paragraph below it begins."""
+_EMBEDDING = """
+def images():
+    return lambda images: [image.mean((1, 2)).tolist() for image in images]
+
+def words():
+    vectors = {"red": [1, 0, 0], "green": [0, 1, 0], "blue": [0, 0, 1]}
+    return lambda words: [vectors[word] for word in words]
+"""
 _LINK = re.compile(r"\]\(([^)#\s]+)[^)]*\)")
 
 
@@ -96,8 +104,10 @@ def test_commands_and_options_that_a_page_shows_exist(page: Path) -> None:
 
 @pytest.fixture(scope="module")
 def demo_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder in which `crp-kit demo -o my-demo` seems to have run: images and an atlas of a few samples."""
+    """A folder in which `crp-kit demo -o my-demo` seems to have run: images, a small atlas; an embedding."""
     folder = tmp_path_factory.mktemp("commands")
+    (folder / "clip.py").write_text(_EMBEDDING)
+    (folder / "words.txt").write_text("red\ngreen\nblue\n")
     (folder / "my-demo").mkdir()
     data = ShapesDataset(16, split="test")
     Image.fromarray((data[0][0] * 255).byte().permute(1, 2, 0).numpy()).save(folder / "my-demo" / "image-0.png")

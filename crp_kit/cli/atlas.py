@@ -10,6 +10,7 @@ from .atlas_compare import compare
 from .atlas_files import annotate, import_, merge, verify
 from .atlas_questions import contrast, markers, mistakes, names, outliers, prototypes, similar, strategies
 from .atlas_references import references
+from .atlas_words import names_by_words
 
 __all__ = ["atlas"]
 
@@ -23,7 +24,7 @@ def atlas() -> None:
     """
 
 
-_QUESTIONS = (markers, contrast, mistakes, similar, prototypes, outliers, strategies, names, compare)
+_QUESTIONS = (markers, contrast, mistakes, similar, prototypes, outliers, strategies, names, names_by_words, compare)
 
 for _command in (build, merge, verify, info, stats, references, export, annotate, import_, *_QUESTIONS):
     atlas.add_command(_command)

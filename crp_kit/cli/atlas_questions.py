@@ -303,9 +303,12 @@ def names(*, file: Path, length: int, seed: int, save: bool, **options: Any) -> 
       crp-kit atlas names atlas.h5 --layer layer2.1.conv2 --mode activation --length 2
     """  # noqa: D301
     from ..atlas import ConceptAtlas
+    from ..atlas.file.names import check_replaceable
 
     check_table_output(options)
     with ConceptAtlas(file) as atlas:
+        if save:
+            check_replaceable(atlas, options["layer"], overwrite=options["overwrite"])
         table = atlas[options["layer"]].name_concepts(length=length, mode=options["mode"], seed=seed)
         if save:
             table.save(overwrite=options["overwrite"])

@@ -10,6 +10,7 @@ import click
 
 from ..errors import InputError
 from .concepts import concept_ids_of
+from .embeddings import embed_option, function_of_factory
 from .evaluate_files import check_saving, evaluated, result_options
 from .evaluate_options import seed_option
 from .provenance import options_of_atlas
@@ -132,13 +133,7 @@ def split_concept(*, file: Path, **options: Any) -> None:
 @atlas_study_options_without_concept
 @_layer
 @_concept
-@click.option(
-    "--embed",
-    required=True,
-    metavar="SPEC",
-    help="package.module:factory or file.py:factory, a function without arguments that returns the embedding: a "
-    "function from a list of images, (channel, height, width) each, to vectors (image, feature).",
-)
+@embed_option
 @click.option("-k", "k", type=click.IntRange(min=2), default=20, show_default=True, help="Samples of each concept.")
 @seed_option
 @table_options
@@ -149,16 +144,9 @@ def clarity(*, file: Path, **options: Any) -> None:
     Example:
       crp-kit evaluate clarity atlas.h5 --layer layer2.1.conv2 --embed clip.py:make -k 12
     """  # noqa: D301
-    from ..factory_spec import call_factory
-
     check_table_output(options)
     ids = concept_ids_of(options) or None
-    if ":" not in options["embed"]:
-        raise InputError(f"--embed is written like file.py:factory; got {options['embed']!r}")
-    forms = "an embedding is named package.module:factory or file.py:factory"
-    embed = call_factory(options["embed"], forms=forms, schemes=())
-    if not callable(embed):
-        raise InputError(f"{options['embed']} has to return a function of images; got {type(embed).__name__}")
+    embed = function_of_factory("--embed", options["embed"], "images")
     settings = {"concept_ids": ids, "k": options["k"], "seed": options["seed"]}
     table = _asked(file, options, lambda evaluate, atlas: evaluate.clarity(atlas, options["layer"], embed, **settings))
     print_table(table, options)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from ..atlas.query.embeddings import EmbeddingFunction
 from ..atlas.query.references import find_references
 from ..errors import InputError
 from .base import EvaluationBase, layer_of
-from .clarity_table import ClarityOptions, ClarityTable, EmbeddingFunction, concept_clarity
+from .clarity_table import ClarityOptions, ClarityTable, concept_clarity
 from .split_concept import SplitConcept, split_concept
 
 if TYPE_CHECKING:
@@ -121,7 +122,7 @@ class ReferenceEvaluations(EvaluationBase):
             Name of a layer of the atlas.
         embed : callable
             From a list of images as the data gives them, (channel, height, width) each, to embeddings (image, feature),
-            such as of CLIP's image encoder.
+            such as of CLIP's image encoder. It is called with at most 64 images at once.
         concept_ids : sequence of int, optional
             These concepts only.
         k : int, optional

@@ -19,7 +19,7 @@ Floats: TypeAlias = npt.NDArray[np.float64]
 Integers: TypeAlias = npt.NDArray[np.int64]
 
 
-def finite_rows(name: str, values: Any, *, columns: int | None = None) -> Floats:
+def finite_rows(name: str, values: Any, *, columns: int | None = None, axis: str = "concept") -> Floats:
     """Return an array (row, concept) of finite numbers.
 
     Parameters
@@ -30,6 +30,8 @@ def finite_rows(name: str, values: Any, *, columns: int | None = None) -> Floats
         (row, concept).
     columns : int, optional
         How many concepts it has to have.
+    axis : str, optional
+        What its columns are.
 
     Raises
     ------
@@ -45,11 +47,11 @@ def finite_rows(name: str, values: Any, *, columns: int | None = None) -> Floats
         array = np.asarray(values)
         array = array if np.iscomplexobj(array) else np.asarray(array, np.float64)
     except (TypeError, ValueError) as error:
-        raise InputError(f"{name} is an array of numbers, (row, concept); got {type(values).__name__}") from error
+        raise InputError(f"{name} is an array of numbers, (row, {axis}); got {type(values).__name__}") from error
     if np.iscomplexobj(array):
-        raise InputError(f"{name} is an array of real numbers, (row, concept); got complex ones")
+        raise InputError(f"{name} is an array of real numbers, (row, {axis}); got complex ones")
     if array.ndim != 2 or not array.shape[1] or columns not in (None, array.shape[1]):
-        wanted = "concept" if columns is None else f"{columns} concepts"
+        wanted = axis if columns is None else f"{columns} {axis}s"
         raise InputError(f"{name} is an array (row, {wanted}); got the shape {array.shape}")
     size = np.abs(array).max(1)
     bad = np.flatnonzero(~np.isfinite(size))

@@ -6,7 +6,7 @@ chance is measured by the same search for permutations of the samples.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +19,7 @@ from .formula_search import Formula, SearchRules, formula_truth, search
 from .multiple_testing import q_values
 from .ranks import auc_of_sums, mid_ranks
 
-__all__ = ["ConceptNames", "name_concepts", "name_concepts_by_embedding"]
+__all__ = ["ConceptNames", "name_concepts"]
 
 _CONCEPTS_AT_ONCE = 64
 _PERMUTATIONS = 64
@@ -161,63 +161,3 @@ def _checked(values: Any, held: Bools) -> tuple[Floats, Floats]:
         deviations.append((area - 0.5) / np.sqrt(np.where(variance > 0, variance, np.nan)))
     deviation = np.concatenate(deviations)
     return np.concatenate(areas), np.where(np.isfinite(deviation), ndtr(-np.nan_to_num(deviation)), 1.0)
-
-
-def name_concepts_by_embedding(embeddings: Any, vectors: Mapping[str, Any]) -> tuple[list[str], Floats]:
-    """Return the word nearest to the mean embedding of each concept's references, and the cosines of all words.
-
-    Parameters
-    ----------
-    embeddings : array
-        (concept, reference, feature), embeddings of reference images by any model of images and words.
-    vectors : dict
-        By word its embedding by the same model, (feature,).
-
-    Returns
-    -------
-    names : list of str
-        By concept.
-    similarity : array
-        (concept, word), cosine of the mean embedding and the word's vector, in the order of `vectors`.
-
-    Raises
-    ------
-    InputError
-        If there are no words, sizes differ, values are not finite, or a mean or a vector is zero.
-
-    References
-    ----------
-    Dreyer et al., "Mechanistic understanding and validation of large AI models with SemanticLens", Nature Machine
-    Intelligence 7, 2025.
-
-    Examples
-    --------
-    >>> embeddings = [[[1.0, 0.1], [0.9, 0.0]], [[0.0, 2.0], [0.1, 1.0]]]
-    >>> names, similarity = name_concepts_by_embedding(embeddings, {"cat": [1.0, 0.0], "dog": [0.0, 1.0]})
-    >>> names, similarity.shape
-    (['cat', 'dog'], (2, 2))
-    """
-    images = np.asarray(embeddings, np.float64)
-    if images.ndim != 3 or 0 in images.shape or not vectors:
-        raise InputError(
-            f"embeddings are (concept, reference, feature), and there is at least one word; got the shape "
-            f"{images.shape} and {len(vectors)} words"
-        )
-    directions = _directions("the mean embedding of concept", images.mean(1), range(len(images)))
-    sizes = [np.size(vector) for vector in vectors.values()]
-    if set(sizes) != {images.shape[2]}:
-        raise InputError(f"embeddings have {images.shape[2]} features, and vectors of words {sorted(set(sizes))}")
-    words = np.stack([np.asarray(vector, np.float64).ravel() for vector in vectors.values()])
-    similarity = directions @ _directions("the vector of", words, list(vectors)).T
-    names = list(vectors)
-    return [names[number] for number in similarity.argmax(1).tolist()], similarity
-
-
-def _directions(noun: str, rows: Floats, names: Sequence[Any]) -> Floats:
-    """Return rows divided by their lengths."""
-    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
-    bad = np.flatnonzero(~(np.isfinite(lengths[:, 0]) & (lengths[:, 0] > 0)))
-    if len(bad):
-        raise InputError(f"{noun} {names[bad[0]]!r} is zero or not finite: it has no direction")
-    directions: Floats = rows / lengths
-    return directions

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -12,7 +12,9 @@ from .exports import Exports
 if TYPE_CHECKING:
     from ..atlas import ConceptAtlas
     from ..atlas.file.header import Mode
+    from ..atlas.query.embeddings import EmbeddingFunction, WordEmbedding
     from ..atlas.query.references import ConditionedOn, References
+    from ..atlas.questions.embedding_naming import WordNames
     from ..concept_graph import ConceptGraph
     from ..evaluation import Evaluation
     from ..region_map import RegionMap
@@ -120,6 +122,93 @@ class DatasetAnalyses(Exports):
             batch_size=batch_size,
             check=check,
         )
+
+    def name_concepts(
+        self,
+        atlas: ConceptAtlas,
+        layer: str,
+        embed: EmbeddingFunction,
+        words: Mapping[str, Any] | Sequence[str],
+        *,
+        vectors: Any | WordEmbedding = None,
+        mode: Mode = "relevance",
+        k: int = 20,
+        seed: int = 0,
+    ) -> WordNames:
+        """Return a name for each concept of a layer: the word that its references are nearest to in your embedding.
+
+        A model of images and words, such as CLIP, embeds both. A concept's similarity to a word is the mean cosine of
+        its references with it. As some words are near to all images, it is compared with that of the references of all
+        concepts together, and the word of the largest difference is the name. It is distinguishable from chance if as
+        many random ones of these references rarely exceed what is expected of any word by as much, at a false discovery
+        rate of 5 % over the concepts. So what all concepts of the layer have in common names none of them.
+        `LayerAtlas.name_concepts` names concepts by attributes of the samples.
+
+        Parameters
+        ----------
+        atlas : ConceptAtlas
+            Made from this model and data.
+        layer : str
+            Name of a layer of the atlas.
+        embed : callable
+            From a list of images as the data gives them, (channel, height, width) each, to embeddings (image, feature).
+            It is called with at most 64 images at once.
+        words : dict of str to array, or sequence of str
+            Words to choose from, at least two, with their embeddings (feature,) or without.
+        vectors : array or callable, optional
+            Embeddings of words without: (word, feature), or a function that returns it for a list of words.
+        mode : {"relevance", "activation"}, optional
+            What ranks the references.
+        k : int, optional
+            References of each concept, at most as many as the atlas holds.
+        seed : int, optional
+            Of the random references.
+
+        Returns
+        -------
+        WordNames
+            A row for each concept; its `save` keeps the names beside the atlas.
+
+        Raises
+        ------
+        AtlasError
+            If model or data are not those that the atlas was made from.
+        UnknownLayerError
+            If the atlas has no such layer.
+        InputError
+            If an embedding function fails or returns something else, words repeat or are fewer than two, or the atlas
+            has no reference of a concept, or fewer than `k`.
+
+        References
+        ----------
+        Oikarinen and Weng, "CLIP-Dissect: automatic description of neuron representations in deep vision networks",
+        ICLR 2023.
+
+        Dreyer et al., "Mechanistic understanding and validation of large AI models with SemanticLens", Nature Machine
+        Intelligence 7, 2025.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> import crp_kit as crp
+        >>> from crp_kit.data import ShapesDataset, demo_preprocess, demo_resnet
+        >>> study, folder = crp.Study(demo_resnet(), ShapesDataset(64), preprocess=demo_preprocess), tempfile.mkdtemp()
+        >>> atlas = study.build_atlas(f"{folder}/atlas.h5", layers="layer2.1.conv2", verbose=False)
+        >>> colours = {"red": [1, 0, 0], "green": [0, 1, 0], "blue": [0, 0, 1]}
+        >>> def embed(images):
+        ...     return [image.mean((1, 2)).tolist() for image in images]
+        >>> names = study.name_concepts(atlas, "layer2.1.conv2", embed, colours)
+        >>> list(names.columns())
+        ['concept', 'name', 'n', 'similarity', 'low', 'high', 'expected', 'p', 'q']
+        >>> str(names.name[0]) in colours
+        True
+        >>> atlas.close()
+        """
+        from ..atlas.query.embeddings import concepts_named_by_words, word_vectors
+
+        check_atlas_argument(atlas)
+        known = word_vectors(words, vectors)
+        return concepts_named_by_words(self.subject, atlas[layer], embed, known, mode=mode, k=k, seed=seed)
 
     def reference_pictures(
         self,

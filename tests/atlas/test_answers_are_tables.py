@@ -12,6 +12,7 @@ from score_atlas import score_atlas
 
 import crp_kit as crp
 from crp_kit.atlas.query.layer_atlas import ScoreAtlas
+from crp_kit.atlas.questions.embedding_naming import word_names
 from crp_kit.result_table import Table
 
 DRAW = np.random.default_rng(0)
@@ -37,6 +38,7 @@ ANSWERS: dict[str, Callable[[ScoreAtlas], Table]] = {
     "strategies": lambda s: s.strategies(0, 2),
     "strategy": lambda s: s.strategies(0, 2).concepts(1),
     "names": lambda s: s.file[LAYER].name_concepts({"b": LABELS == 1}, 1),  # type: ignore[index]
+    "names by words": lambda s: word_names(s, VALUES, [np.arange(9)] * 5, (["a", "b"], np.eye(2, 5)), seed=0),
     "complexity": lambda s: s.complexity(),
     "complexity by class": lambda s: s.complexity().by_class(),
     "stability": lambda s: s.stability(k=2),
@@ -97,4 +99,4 @@ def _subclasses(cls: type) -> Iterator[type]:
 
 
 def _is_base(cls: type) -> bool:
-    return cls.__name__ in {"ConceptRows", "ClassConceptRows", "_ConceptTable"}
+    return cls.__name__ in {"ConceptRows", "ClassConceptRows", "NamedRows", "_ConceptTable"}

@@ -1,4 +1,4 @@
-"""Names from attributes and embeddings: searches against all formulas, AUCs against scikit-learn's, chance, errors."""
+"""Names from attributes: searches against all formulas, AUCs against scikit-learn's, chance, errors."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sklearn.metrics import roc_auc_score
 from crp_kit.errors import InputError
 from crp_kit.statistics import naming
 from crp_kit.statistics.formula_search import Formula, SearchRules, formula_truth, search
-from crp_kit.statistics.naming import name_concepts, name_concepts_by_embedding
+from crp_kit.statistics.naming import name_concepts
 from crp_kit.statistics.ranks import mid_ranks
 
 
@@ -182,30 +182,3 @@ def test_a_length_of_nothing_is_refused() -> None:
     for options in ({"length": 0}, {"beam": 0}, {"length": 1.5}):
         with pytest.raises(InputError, match="whole number of at least 1"):
             name_concepts(scores, truth, **options)
-
-
-def test_names_by_embedding_are_the_words_of_the_highest_cosine() -> None:
-    generator = np.random.default_rng(9)
-    embeddings = generator.normal(size=(6, 5, 12))
-    words = {f"word {number}": generator.normal(size=12) for number in range(9)}
-    names, similarity = name_concepts_by_embedding(embeddings, words)
-    for concept, references in enumerate(embeddings):
-        mean = references.mean(0)
-        cosines = [mean @ word / np.linalg.norm(mean) / np.linalg.norm(word) for word in words.values()]
-        assert np.allclose(similarity[concept], cosines)
-        assert names[concept] == f"word {int(np.argmax(cosines))}"
-
-
-@pytest.mark.parametrize(
-    ("embeddings", "words", "message"),
-    [
-        (np.zeros((2, 3)), {"a": [1.0]}, r"\(concept, reference, feature\)"),
-        (np.ones((2, 3, 4)), {}, "0 words"),
-        (np.ones((2, 3, 4)), {"a": [1.0]}, r"4 features, and vectors of words \[1\]"),
-        (np.zeros((1, 3, 2)), {"a": [1.0, 0]}, "the mean embedding of concept 0 is zero"),
-        (np.ones((1, 3, 2)), {"a": [np.nan, 0]}, "the vector of 'a' is zero or not finite"),
-    ],
-)
-def test_embeddings_without_direction_or_of_other_sizes_are_refused(embeddings: Any, words: Any, message: str) -> None:
-    with pytest.raises(InputError, match=message):
-        name_concepts_by_embedding(embeddings, words)

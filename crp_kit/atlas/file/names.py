@@ -11,7 +11,7 @@ from ...errors import AtlasError, InputError
 from ...files import atomic_file, check_file, error_reason
 from .atlas_file import AtlasFile
 
-__all__ = ["names_path", "read_names", "write_names"]
+__all__ = ["check_replaceable", "names_path", "read_names", "write_names"]
 
 _ENCODING = "crp-kit-names"
 _VERSION = "1"
@@ -45,9 +45,7 @@ def write_names(file: AtlasFile, layer: str, names: Mapping[int, str], *, overwr
     AtlasError
         If the layer has names and they may not be replaced, or the file is damaged or cannot be written.
     """
-    path, layers = names_path(file), _layers(file)
-    if layers.get(layer) and not overwrite:
-        raise AtlasError(f"{path} has names for {layer!r}; overwrite=True (--overwrite) replaces them")
+    path, layers = names_path(file), check_replaceable(file, layer, overwrite=overwrite)
     layers[layer] = dict(sorted(names.items()))
     content = {
         "encoding-type": _ENCODING,
@@ -62,6 +60,20 @@ def write_names(file: AtlasFile, layer: str, names: Mapping[int, str], *, overwr
     except OSError as error:
         raise AtlasError(f"cannot write {path}: {error_reason(error)}") from error
     return path
+
+
+def check_replaceable(file: AtlasFile, layer: str, *, overwrite: bool) -> dict[str, dict[int, str]]:
+    """Make sure that names of a layer may be written, and return all that the file has, by layer.
+
+    Raises
+    ------
+    AtlasError
+        If the layer has names and they may not be replaced, or the file is damaged.
+    """
+    layers = _layers(file)
+    if layers.get(layer) and not overwrite:
+        raise AtlasError(f"{names_path(file)} has names for {layer!r}; overwrite=True (--overwrite) replaces them")
+    return layers
 
 
 def _layers(file: AtlasFile) -> dict[str, dict[int, str]]:

@@ -53,22 +53,24 @@ def check_origin(atlas: AtlasFile, subject: Subject) -> None:
 
 def reference_image(samples: NumberedSamples, number: int) -> torch.Tensor:
     """Return a sample as its dataset gives it: an image (channel, height, width)."""
-    read = samples[number]
-    if isinstance(read, Failure):
-        raise InputError(f"sample {number} cannot be read: {read.reason}")
-    if read[1].ndim != 3:
-        raise InputError(
-            f"references show images (channel, height, width); sample {number} has shape {tuple(read[1].shape)}"
-        )
-    return read[1]
+    return _read(samples, number, axes=(3,))
 
 
 def reference_sample(samples: NumberedSamples, number: int) -> torch.Tensor:
     """Return a sample as its dataset gives it: an image, a signal (channel, time), or a volume with a channel axis."""
+    return _read(samples, number, axes=(2, 3, 4))
+
+
+def _read(samples: NumberedSamples, number: int, *, axes: tuple[int, ...]) -> torch.Tensor:
+    """Return a sample that has one of these numbers of axes; it is read once."""
     read = samples[number]
-    if not isinstance(read, Failure) and read[1].ndim in (2, 4):
-        return read[1]
-    return reference_image(samples, number)
+    if isinstance(read, Failure):
+        raise InputError(f"sample {number} cannot be read: {read.reason}")
+    if read[1].ndim not in axes:
+        raise InputError(
+            f"references show images (channel, height, width); sample {number} has shape {tuple(read[1].shape)}"
+        )
+    return read[1]
 
 
 def of_one_shape(images: Sequence[torch.Tensor]) -> Iterator[list[int]]:

@@ -26,13 +26,40 @@ from .matrix_rows import score_rows, scored
 if TYPE_CHECKING:
     from ...drawing import Figure
 
-__all__ = ["NO_NAME", "NamedConcepts", "named_concepts"]
+__all__ = ["NO_NAME", "NamedConcepts", "NamedRows", "named_concepts"]
 
 NO_NAME = "not distinguishable from chance"
 
 
+class NamedRows(ConceptRows):
+    """A table with a concept and its name, or `NO_NAME`, in each row."""
+
+    name: Column
+
+    @property
+    def names(self) -> dict[int, str]:
+        """The names that are distinguishable from chance, by concept."""
+        pairs = zip(self.concept.tolist(), self.name.tolist(), strict=True)
+        return {concept: name for concept, name in pairs if name != NO_NAME}
+
+    def save(self, *, overwrite: bool = False) -> Path:
+        """Save the distinguishable names beside the atlas, where `LayerAtlas.names` reads them; return the file.
+
+        Parameters
+        ----------
+        overwrite : bool, optional
+            Replace names that the layer has.
+
+        Raises
+        ------
+        AtlasError
+            If the layer has names that may not be replaced, or the file cannot be written.
+        """
+        return write_names(self.scores.file, self.scores.layer, self.names, overwrite=overwrite)
+
+
 @dataclass(frozen=True, eq=False, repr=False)
-class NamedConcepts(ConceptRows):
+class NamedConcepts(NamedRows):
     """Concepts with names, those that follow their name best on the other half first, and those without one last.
 
     Parameters
@@ -65,27 +92,6 @@ class NamedConcepts(ConceptRows):
     def caption(self) -> str:
         """What the names follow, in one line."""
         return f"names by attributes of samples: {origin_words(self.scores)}"
-
-    @property
-    def names(self) -> dict[int, str]:
-        """The names that are distinguishable from chance, by concept."""
-        pairs = zip(self.concept.tolist(), self.name.tolist(), strict=True)
-        return {concept: name for concept, name in pairs if name != NO_NAME}
-
-    def save(self, *, overwrite: bool = False) -> Path:
-        """Save the distinguishable names beside the atlas, where `LayerAtlas.names` reads them; return the file.
-
-        Parameters
-        ----------
-        overwrite : bool, optional
-            Replace names that the layer has.
-
-        Raises
-        ------
-        AtlasError
-            If the layer has names that may not be replaced, or the file cannot be written.
-        """
-        return write_names(self.scores.file, self.scores.layer, self.names, overwrite=overwrite)
 
     def plot(self) -> Figure:
         """Return a matplotlib Figure: for each concept the AUC of its name on both halves, and by chance."""

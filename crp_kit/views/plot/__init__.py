@@ -22,7 +22,7 @@ from .robustness import randomisation, sensitivity
 from .signals import signals
 from .similarities import cross_similarities, similarities
 from .split_concept import split_concept
-from .statistics import named_concepts, percentiles, strategies
+from .statistics import named_concepts, percentiles, strategies, word_names
 from .value_bars import value_bars
 from .volumes import volumes
 
@@ -64,4 +64,5 @@ __all__ = [
     "to_png",
     "value_bars",
     "volumes",
+    "word_names",
 ]

@@ -13,7 +13,7 @@ from .labels import one_line, wrapped_titles
 from .panels import OUTLINE
 from .sheet import Sheet
 
-__all__ = ["named_concepts", "percentiles", "strategies"]
+__all__ = ["named_concepts", "percentiles", "strategies", "word_names"]
 
 Floats = npt.NDArray[np.float64]
 
@@ -113,6 +113,42 @@ def named_concepts(names: Sequence[str], auc: Floats, other_half: Floats, null: 
     ax.plot(other_half[:shown], rows, "o", color=_COLOURS[4], markersize=4, label="other half")
     ax.set_xlim(min(0.48, float(other_half[:shown].min(initial=1)) - 0.02), 1.01)
     ax.set_xlabel("AUC of the concept's scores for the name", fontsize="small")
+    ax.legend(fontsize="x-small", frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
+    return figure
+
+
+def word_names(
+    names: Sequence[str], similarity: Floats, interval: tuple[Floats, Floats], expected: Floats, *, title: str = ""
+) -> Figure:
+    """Return a figure of the first 40 concepts named by words: similarity with its interval, and what is expected.
+
+    Parameters
+    ----------
+    names : sequence of str
+        Concept and word, one for each row.
+    similarity : array
+        (row,).
+    interval : (array, array)
+        Low and high end for each row; NaN for none.
+    expected : array
+        (row,).
+    title : str, optional
+
+    Examples
+    --------
+    >>> ends = (np.array([0.2]), np.array([0.4]))
+    >>> figure = word_names(["3: dog"], np.array([0.3]), ends, np.array([0.1]))
+    >>> figure.axes[0].get_xlabel()
+    'mean cosine of references with the word'
+    """
+    shown = min(len(names), _LINES)
+    rows = np.arange(shown)
+    figure, ax = _lines(shown, [one_line(name) for name in names[:shown]], title)
+    low, high = (end[:shown] for end in interval)
+    ax.hlines(rows, low, high, color=_COLOURS[0], linewidth=1.2)
+    ax.plot(expected[:shown], rows, "|", color=OUTLINE, markersize=9, label="references of all concepts")
+    ax.plot(similarity[:shown], rows, "o", color=_COLOURS[0], markersize=4, label="references of the concept")
+    ax.set_xlabel("mean cosine of references with the word", fontsize="small")
     ax.legend(fontsize="x-small", frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
     return figure
 
