@@ -190,6 +190,7 @@ def _drift(classes: Array, tests: list[_ClassTests], both: tuple[ScoreAtlas, Sco
         overall=largest_of_all(variations),
         scores_a=both[0],
         scores_b=both[1],
+        errors=np.stack([test.welch.error for test in tests]),
         **welch,
     )
     return table.taken(np.argsort(-np.nan_to_num(np.abs(table.t), posinf=np.inf), kind="stable"))

@@ -12,6 +12,7 @@ from ..checks import is_real
 from ..drawing import plots
 from ..errors import InputError
 from ..result_table import Column, Table, not_a_column
+from ..statistics.intervals import correlation_interval
 from ..statistics.matching import one_to_one, reference_overlap
 from ..statistics.similarity import cross_correlation
 from .common_samples import CommonSamples, common_samples
@@ -49,6 +50,8 @@ class AtlasComparison(Table):
         Whether it is the correlation of scores over the common samples, or the overlap of reference samples.
     n_samples : int
         Samples that both atlases have.
+    n_groups : int
+        Classes whose means were removed from a correlation; 1 for the mean of all.
     threshold : float
     scores_a, scores_b : ScoreAtlas
         The layers that were asked.
@@ -60,6 +63,7 @@ class AtlasComparison(Table):
     values: Array = field(metadata=not_a_column)
     by: Literal["scores", "references"] = field(metadata=not_a_column)
     n_samples: int = field(metadata=not_a_column)
+    n_groups: int = field(metadata=not_a_column)
     threshold: float = field(metadata=not_a_column)
     scores_a: ScoreAtlas = field(metadata=not_a_column)
     scores_b: ScoreAtlas = field(metadata=not_a_column)
@@ -83,6 +87,23 @@ class AtlasComparison(Table):
             f"concepts of {self.scores_a.layer!r} and {len(self.unique_b)} of {self.scores_b.layer!r} are unique; "
             f"{measure} by {self.scores_a.mode}, {self.n_samples:,} common samples"
         )
+
+    def interval(self, confidence: float = 0.95) -> tuple[Column, Column]:
+        """Return the confidence interval of each correlation, as one that was not chosen, low and high.
+
+        Parameters
+        ----------
+        confidence : float, optional
+            Between 0 and 1.
+
+        Raises
+        ------
+        InputError
+            If it is not, or similarities are overlaps of reference samples.
+        """
+        if self.by != "scores":
+            raise InputError("intervals are of correlations; these are overlaps of reference samples")
+        return correlation_interval(self.similarity, self.n_samples - self.n_groups + 1, confidence=confidence)
 
     def references(self, row: int, k: int = 8) -> tuple[SampleRanking, SampleRanking]:
         """Return the samples in which the concepts of a row are strongest, in each atlas.
@@ -201,10 +222,11 @@ def compare_atlases(
         by: Literal["scores", "references"] = "scores"
     else:
         values, by = _overlap(scores_a, scores_b, common), "references"
+    groups = len(np.unique(a.targets[common.rows_a])) if by == "scores" and metric == "pearson-within" else 1
     concept_a, concept_b = one_to_one(values, threshold)
     similarity = values[concept_a, concept_b]
     return AtlasComparison(
-        concept_a, concept_b, similarity, values, by, len(common), float(threshold), scores_a, scores_b
+        concept_a, concept_b, similarity, values, by, len(common), groups, float(threshold), scores_a, scores_b
     )
 
 

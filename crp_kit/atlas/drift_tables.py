@@ -10,6 +10,7 @@ import numpy as np
 from ..drawing import plots
 from ..errors import InputError
 from ..result_table import Column, Table, column_named, first_rows, not_a_column
+from ..statistics.intervals import t_quantile
 from .query.layer_atlas import ScoreAtlas
 from .query.rankings import SampleRanking
 from .questions.groups import class_words, origin_words
@@ -107,6 +108,8 @@ class Drift(Table):
         p-value of the class that has moved farthest, among as many classes.
     scores_a, scores_b : ScoreAtlas
         The layers that were asked.
+    errors : numpy.ndarray
+        Standard error of the difference of every concept of each of these classes: (class, concept).
     """
 
     cls: Column = field(metadata=column_named("class"))
@@ -126,12 +129,30 @@ class Drift(Table):
     overall: float = field(metadata=not_a_column)
     scores_a: ScoreAtlas = field(metadata=not_a_column)
     scores_b: ScoreAtlas = field(metadata=not_a_column)
+    errors: Column = field(metadata=not_a_column)
 
     @property
     def caption(self) -> str:
         """What was compared, and whether it has drifted, in one line."""
         where = f"{self.scores_a.mode} of {self.scores_a.layer!r}, {len(self.classes)} classes"
         return f"{where}: {'' if self.drifted() else 'no '}drift at the level 0.05 (p = {self.overall:.3g})"
+
+    def interval(self, confidence: float = 0.95) -> tuple[Column, Column]:
+        """Return the confidence interval of each difference, low and high.
+
+        Parameters
+        ----------
+        confidence : float, optional
+            Between 0 and 1.
+
+        Raises
+        ------
+        InputError
+            If it is not.
+        """
+        error = self.errors[np.searchsorted(self.classes.cls, self.cls), self.concept]
+        reach = t_quantile(self.df, confidence) * error
+        return self.difference - reach, self.difference + reach
 
     def drifted(self, level: float = 0.05) -> bool:
         """Return whether the scores of any class have moved farther than random divisions of its samples do.

@@ -17,7 +17,7 @@ from ..errors import InputError
 from .arrays import Bools, Floats, Integers, finite_rows, truth_columns
 from .formula_search import Formula, SearchRules, formula_truth, search
 from .multiple_testing import q_values
-from .ranks import auc_of_sums, mid_ranks
+from .ranks import auc_deviations, auc_of_sums, mid_ranks
 
 __all__ = ["ConceptNames", "name_concepts"]
 
@@ -43,6 +43,12 @@ class ConceptNames:
         What a search reaches by chance: the 95th percentile of the best AUC over permutations of the samples.
     support : array of int
         (concept,), samples of both halves in which the formula holds.
+    held_other_half : array of int
+        (concept,), samples of the other half in which the formula holds.
+    n_other_half : int
+        Samples of the other half.
+    q : array
+        (concept,), false discovery rate of an AUC on the other half that is above 0.5.
     distinguishable : array of bool
         (concept,), whether the AUC is above `null` and, on the other half, above 0.5 at a false discovery rate of 5 %.
     """
@@ -52,6 +58,9 @@ class ConceptNames:
     auc_other_half: Floats
     null: float
     support: Integers
+    held_other_half: Integers
+    n_other_half: int
+    q: Floats
     distinguishable: Bools
 
 
@@ -113,8 +122,9 @@ def name_concepts(scores: Any, attributes: Any, *, length: int = 3, beam: int = 
     null = _chance(len(first), truth[first], rules, seed)
     held = np.stack([formula_truth(formula, truth) for formula in formulas], 1)
     other, p = _checked(values[second], held[second])
-    area = np.concatenate(auc)
-    return ConceptNames(tuple(formulas), area, other, null, held.sum(0), (area > null) & (q_values(p) <= _LEVEL))
+    area, q = np.concatenate(auc), q_values(p)
+    checked = held[second].sum(0), len(second), q
+    return ConceptNames(tuple(formulas), area, other, null, held.sum(0), *checked, (area > null) & (q <= _LEVEL))
 
 
 def _check_scores(values: Any) -> None:
@@ -153,11 +163,7 @@ def _checked(values: Any, held: Bools) -> tuple[Floats, Floats]:
         start = number * _CONCEPTS_AT_ONCE
         chosen = held[:, start : start + ranks.shape[1]]
         count = chosen.sum(0).astype(np.float64)
-        area = auc_of_sums((ranks * chosen).sum(0), count, rows)
-        # The variance of the ranks themselves holds the correction for ties.
-        pairs = count * (rows - count)
-        variance = ranks.var(0, ddof=1) / np.where(pairs > 0, rows * pairs, np.nan)
-        areas.append(area)
-        deviations.append((area - 0.5) / np.sqrt(np.where(variance > 0, variance, np.nan)))
+        areas.append(auc_of_sums((ranks * chosen).sum(0), count, rows))
+        deviations.append(auc_deviations(areas[-1], ranks, count))
     deviation = np.concatenate(deviations)
     return np.concatenate(areas), np.where(np.isfinite(deviation), ndtr(-np.nan_to_num(deviation)), 1.0)

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import gammaln
 
 from ..errors import InputError
 from .moments import GroupMoments, pooled_moments
@@ -78,10 +79,12 @@ def rank_agreement(scores: Floats) -> Floats:
     return np.where(missing, np.nan, np.clip(np.mean(pairs, 0), -1, 1))
 
 
-def top_agreement(scores: Floats, k: int) -> Floats:
-    """Return the share of the `k` first concepts that two folds have in common, averaged over pairs of folds: (group,).
+def top_agreement(scores: Floats, k: int) -> tuple[Floats, Floats]:
+    """Return the share of the `k` first concepts that two folds have in common, and its p-value: (group,) each.
 
-    By chance it is k by the number of concepts.
+    The share is averaged over pairs of folds. By chance it is k by the number of concepts, and the number in common has
+    a hypergeometric distribution. Of a single pair, p is how probable as many are; of more pairs, which depend on each
+    other, twice the mean of those, which holds for any dependence.
 
     Parameters
     ----------
@@ -93,6 +96,10 @@ def top_agreement(scores: Floats, k: int) -> Floats:
     ------
     InputError
         If there are not as many concepts.
+
+    References
+    ----------
+    Vovk and Wang, "Combining p-values via averaging", Biometrika 107, 2020.
     """
     folds, _, concepts = scores.shape
     if not 1 <= k <= concepts:
@@ -103,8 +110,23 @@ def top_agreement(scores: Floats, k: int) -> Floats:
         tied = np.flatnonzero(equal[fold, group])
         equal[fold, group, tied[k - int(member[fold, group].sum()) :]] = False
     member |= equal
-    pairs = [(member[one] & member[other]).sum(-1) / k for one, other in combinations(range(folds), 2)]
-    return np.where(np.isnan(scores).any(axis=(0, 2)), np.nan, np.mean(pairs, 0))
+    shared = np.array([(member[one] & member[other]).sum(-1) for one, other in combinations(range(folds), 2)])
+    missing = np.isnan(scores).any(axis=(0, 2))
+    p = _as_many_by_chance(k, concepts)[shared].mean(0) * (1 if len(shared) == 1 else 2)
+    return np.where(missing, np.nan, shared.mean(0) / k), np.where(missing, np.nan, np.minimum(p, 1))
+
+
+def _as_many_by_chance(k: int, concepts: int) -> Floats:
+    """Return how probable it is that two random sets of `k` concepts share so many, or more: (number from 0,)."""
+
+    def log_choices(size: int, of: Floats) -> Floats:
+        values: Floats = gammaln(size + 1) - gammaln(of + 1) - gammaln(size - of + 1)
+        return values
+
+    shared = np.arange(max(2 * k - concepts, 0), k + 1.0)
+    log_p = log_choices(k, shared) + log_choices(concepts - k, k - shared) - log_choices(concepts, np.array(float(k)))
+    tails = np.minimum(np.cumsum(np.exp(log_p)[::-1])[::-1], 1)
+    return np.concatenate([np.ones(int(shared[0])), tails])
 
 
 def _of_group(moments: GroupMoments, group: int) -> GroupMoments:

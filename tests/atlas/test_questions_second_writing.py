@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import pytest
-from scipy.stats import multivariate_normal, spearmanr
+from scipy.stats import mannwhitneyu, multivariate_normal, spearmanr
 from score_atlas import score_atlas
 from sklearn.covariance import ledoit_wolf_shrinkage
 from sklearn.metrics import roc_auc_score
@@ -23,6 +23,7 @@ from crp_kit.atlas.query.layer_atlas import ScoreAtlas
 from crp_kit.atlas.query.selection import Selection
 from crp_kit.atlas.questions.naming import NO_NAME
 from crp_kit.errors import InputError
+from crp_kit.statistics.intervals import auc_interval
 from crp_kit.statistics.stability import fold_numbers
 
 Array = npt.NDArray[Any]
@@ -166,6 +167,10 @@ def test_strategies_are_of_all_samples_of_a_class_and_their_concepts_by_pairs(ca
         assert row["mean"] == pytest.approx(inside[:, row["concept"]].mean(), abs=1e-12)
         assert row["mean_elsewhere"] == pytest.approx(outside[:, row["concept"]].mean(), abs=1e-12)
         assert (row["n"], row["n_elsewhere"]) == (len(inside), len(outside))
+        ends = tuple(map(float, auc_interval(row["auc"], len(inside), len(outside))))
+        assert (row["low"], row["high"]) == pytest.approx(ends, abs=1e-12)
+    p = mannwhitneyu(inside, outside, method="asymptotic", use_continuity=False).pvalue[concepts.concept]
+    np.testing.assert_allclose(concepts.p, p, rtol=1e-9)
 
 
 @pytest.mark.parametrize(("ranking", "least"), [("markers", 2), ("means", 1)])

@@ -6,9 +6,18 @@ from typing import Any
 import numpy as np
 import pytest
 from scipy import stats
+from scipy.optimize import brentq
 
 from crp_kit.errors import InputError
-from crp_kit.statistics.intervals import check_confidence, mean_interval, t_quantile, wilson_interval
+from crp_kit.statistics.intervals import (
+    auc_interval,
+    check_confidence,
+    correlation_interval,
+    mean_interval,
+    percentile_interval,
+    t_quantile,
+    wilson_interval,
+)
 
 getcontext().prec = 40
 
@@ -91,3 +100,87 @@ def test_more_successes_than_samples_are_refused(successes: Any, count: Any) -> 
 def test_a_confidence_that_is_none_is_refused(confidence: Any) -> None:
     with pytest.raises(InputError, match="confidence is between 0 and 1, such as 0.95; got"):
         check_confidence(confidence)
+
+
+def standard_error(value: float, n_a: int, n_b: int) -> float:
+    """Newcombe's method 5: Hanley and McNeil's variance, both sizes less one in it replaced by their mean less one."""
+    more = (n_a + n_b) / 2 - 1
+    spread = 1 + more * (1 - value) / (2 - value) + more * value / (1 + value)
+    return float(np.sqrt(value * (1 - value) * spread / n_a / n_b))
+
+
+@pytest.mark.parametrize("confidence", [0.5, 0.95, 0.999])
+@pytest.mark.parametrize(("n_a", "n_b"), [(1, 1), (3, 40), (200, 5), (5000, 20_000)])
+def test_the_interval_of_an_auc_ends_where_it_is_so_many_standard_errors_away(
+    n_a: int, n_b: int, confidence: float
+) -> None:
+    areas = np.array([0.0, 1e-6, 0.2, 0.5, 0.8, 1 - 1e-6, 1.0])
+    low, high = auc_interval(areas, n_a, n_b, confidence=confidence)
+    z = stats.norm.ppf((1 + confidence) / 2)
+    for area, below, above in zip(areas.tolist(), low.tolist(), high.tolist(), strict=True):
+
+        def distance(value: float, area: float = area) -> float:
+            return abs(area - value) - z * standard_error(value, n_a, n_b)
+
+        expected = [0.0 if area == 0 else brentq(distance, 0, area - 1e-12, xtol=1e-15)]
+        expected.append(1.0 if area == 1 else brentq(distance, area + 1e-12, 1, xtol=1e-15))
+        assert [below, above] == pytest.approx(expected, abs=1e-9)
+    np.testing.assert_allclose(low, 1 - high[::-1], atol=1e-9)
+
+
+def test_the_interval_of_an_auc_is_near_that_of_delong_in_large_samples() -> None:
+    generator = np.random.default_rng(0)
+    a, b = generator.normal(0.8, 1, 900), generator.normal(0, 1, 1100)
+    higher = (a[:, None] > b) + 0.5 * (a[:, None] == b)
+    delong = np.sqrt(higher.mean(1).var(ddof=1) / len(a) + higher.mean(0).var(ddof=1) / len(b))
+    low, high = auc_interval(higher.mean(), len(a), len(b))
+    assert float(high - low) == pytest.approx(2 * 1.96 * delong, rel=0.08)
+
+
+@pytest.mark.parametrize(("shift", "n_a", "n_b"), [(0.0, 8, 30), (1.0, 20, 20), (2.2, 15, 40)])
+def test_the_interval_of_an_auc_holds_the_true_one_as_often_as_it_says(shift: float, n_a: int, n_b: int) -> None:
+    generator = np.random.default_rng(1)
+    a, b = generator.normal(shift, 1, (600, n_a, 1)), generator.normal(0, 1, (600, 1, n_b))
+    low, high = auc_interval((a > b).mean((1, 2)), n_a, n_b)
+    true = stats.norm.cdf(shift / np.sqrt(2))
+    assert 0.925 <= np.mean((low <= true) & (true <= high)) <= 0.985
+
+
+def test_an_auc_that_is_not_known_has_no_interval() -> None:
+    low, high = auc_interval([np.nan, 0.5], [3, 4], 5)
+    assert np.isnan(low).tolist() == np.isnan(high).tolist() == [True, False]
+
+
+@pytest.mark.parametrize("confidence", [0.8, 0.95])
+def test_the_interval_of_a_correlation_is_the_one_of_scipy(confidence: float) -> None:
+    generator = np.random.default_rng(2)
+    for count in (4, 9, 500):
+        x = generator.normal(size=count)
+        result = stats.pearsonr(x, x + generator.normal(size=count))
+        expected = result.confidence_interval(confidence)
+        ends = correlation_interval(result.statistic, count, confidence=confidence)
+        np.testing.assert_allclose(ends, expected, rtol=1e-10)
+
+
+def test_the_interval_of_a_rank_correlation_is_wider_and_holds_the_true_one() -> None:
+    low, high = correlation_interval(0.6, 30, ranks=True)
+    plain = correlation_interval(0.6, 30)
+    assert low < plain[0] < plain[1] < high
+    generator, hits = np.random.default_rng(3), []
+    true = 6 / np.pi * np.arcsin(0.6 / 2)
+    for _ in range(400):
+        x, y = generator.multivariate_normal([0, 0], [[1, 0.6], [0.6, 1]], 25).T
+        ends = correlation_interval(stats.spearmanr(x, y).statistic, 25, ranks=True)
+        hits.append(ends[0] <= true <= ends[1])
+    assert 0.92 <= np.mean(hits) <= 0.98
+
+
+def test_correlations_of_few_values_have_no_interval_and_full_ones_are_their_own() -> None:
+    low, high = correlation_interval([0.5, np.nan, 1.0, -1.0], [3, 9, 9, 9])
+    np.testing.assert_array_equal(low, [np.nan, np.nan, 1, -1])
+    np.testing.assert_array_equal(high, [np.nan, np.nan, 1, -1])
+
+
+def test_the_interval_of_a_percentile_is_that_of_the_share_below_it() -> None:
+    low, high = percentile_interval([12.5, 50.0], [8, 20])
+    np.testing.assert_allclose([low, high], 100 * np.array(wilson_interval([1, 10], [8, 20])))

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy.stats import rankdata
+from scipy.stats import mannwhitneyu, rankdata
 from sklearn.metrics import roc_auc_score
 
 from crp_kit.errors import InputError
 from crp_kit.statistics.arrays import finite_rows, truth_columns
-from crp_kit.statistics.ranks import auc_of_sums, mid_ranks
+from crp_kit.statistics.ranks import auc_of_sums, mid_ranks, rank_sum_p
 
 
 @pytest.mark.parametrize("levels", [2, 5, 100000])
@@ -51,3 +51,15 @@ def test_ranks_are_those_of_scipy_with_ties_along_either_axis(shape: tuple[int, 
         np.testing.assert_array_equal(ranks, rankdata(values, axis=axis).reshape(shape))
     zeros = np.array([[0.0], [-0.0], [1.0]])
     assert mid_ranks(zeros).ravel().tolist() == [1.5, 1.5, 3]
+
+
+@pytest.mark.parametrize("levels", [2, 5, 100000])
+def test_the_p_value_of_an_area_is_that_of_mann_and_whitney(levels: int) -> None:
+    generator = np.random.default_rng(levels)
+    values = generator.integers(0, levels, (40, 6)) / levels
+    group = np.arange(40) < 12
+    ranks = mid_ranks(values)
+    areas = auc_of_sums(ranks[group].sum(0), np.array(12.0), 40)
+    expected = mannwhitneyu(values[group], values[~group], method="asymptotic", use_continuity=False).pvalue
+    np.testing.assert_allclose(rank_sum_p(areas, ranks, 12), expected, rtol=1e-10)
+    assert np.isnan(rank_sum_p(np.array([0.5]), np.full((40, 1), 20.5), 12)).all()

@@ -147,7 +147,7 @@ class StructureQuestions(StoredScores):
         >>> atlas = study.build_atlas(f"{folder}/atlas.h5", layers="layer2.1.conv2", matrix=True, verbose=False)
         >>> stability = atlas["layer2.1.conv2"].relevance.stability(k=8)
         >>> list(stability.columns()), stability.expected[0]
-        (['class', 'n', 'rank_correlation', 'overlap', 'expected'], np.float64(0.25))
+        (['class', 'n', 'rank_correlation', 'low', 'high', 'overlap', 'expected', 'p', 'q'], np.float64(0.25))
         >>> atlas.close()
         """
         return stability(self, folds, k, seed=seed, ranking=ranking, where=where)

@@ -9,7 +9,10 @@ import numpy as np
 
 from ...checks import check_integer
 from ...drawing import plots
+from ...errors import InputError
 from ...result_table import Column, Table, first_rows, not_a_column
+from ...statistics.intervals import correlation_interval
+from ...statistics.similarity import Metric
 from ..query.rankings import SampleRanking
 from ..query.stored_scores import StoredScores
 from .concept_table import ConceptRows
@@ -17,12 +20,42 @@ from .concept_table import ConceptRows
 if TYPE_CHECKING:
     from ...drawing import Figure
 
-__all__ = ["ConceptClusters", "ConceptPairs", "Redundancy", "SimilarConcepts"]
+__all__ = ["ConceptClusters", "ConceptPairs", "Redundancy", "SimilarConcepts", "SimilarityBasis"]
 
 _BARS = 24
 """Bars of a figure."""
 _LISTED = 6
 """Concepts by which a cluster is named."""
+
+
+@dataclass(frozen=True)
+class SimilarityBasis:
+    """What similarities are, and of how many samples.
+
+    Parameters
+    ----------
+    metric : str
+    n_samples : int
+    n_groups : int
+        Classes whose means were removed; 1 for the mean of all.
+    """
+
+    metric: Metric
+    n_samples: int
+    n_groups: int = 1
+
+    def interval(self, similarity: Column, confidence: float) -> tuple[Column, Column]:
+        """Return the interval of similarities, low and high.
+
+        Raises
+        ------
+        InputError
+            If the confidence is out of range, or they are cosines.
+        """
+        if self.metric == "cosine":
+            raise InputError("intervals are of correlations, not of cosines: ask for another metric")
+        count = self.n_samples - self.n_groups + 1
+        return correlation_interval(similarity, count, ranks=self.metric == "spearman", confidence=confidence)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -38,6 +71,8 @@ class ConceptPairs(Table):
         The layer that was asked; no column.
     title : str
         The layer, the metric and the number of samples in words; no column.
+    basis : SimilarityBasis
+        The metric, and of how many samples it is; no column.
     """
 
     concept_a: Column
@@ -45,11 +80,27 @@ class ConceptPairs(Table):
     similarity: Column
     scores: StoredScores = field(metadata=not_a_column)
     title: str = field(metadata=not_a_column)
+    basis: SimilarityBasis = field(metadata=not_a_column)
 
     @property
     def caption(self) -> str:
         """The layer, the metric and the number of samples, in one line."""
         return self.title
+
+    def interval(self, confidence: float = 0.95) -> tuple[Column, Column]:
+        """Return the confidence interval of each similarity by Fisher's transformation, low and high.
+
+        Parameters
+        ----------
+        confidence : float, optional
+            Between 0 and 1.
+
+        Raises
+        ------
+        InputError
+            If it is not, or the similarity is a cosine.
+        """
+        return self.basis.interval(self.similarity, confidence)
 
     def references(self, row: int, k: int = 8) -> tuple[SampleRanking, SampleRanking]:
         """Return the samples in which each concept of a row is strongest.
@@ -108,9 +159,27 @@ class SimilarConcepts(_ConceptTable):
         The layer that was asked; no column.
     title : str
         The layer, the metric and the number of samples in words; no column.
+    basis : SimilarityBasis
+        The metric, and of how many samples it is; no column.
     """
 
     similarity: Column
+    basis: SimilarityBasis = field(metadata=not_a_column)
+
+    def interval(self, confidence: float = 0.95) -> tuple[Column, Column]:
+        """Return the confidence interval of each similarity by Fisher's transformation, low and high.
+
+        Parameters
+        ----------
+        confidence : float, optional
+            Between 0 and 1.
+
+        Raises
+        ------
+        InputError
+            If it is not, or the similarity is a cosine.
+        """
+        return self.basis.interval(self.similarity, confidence)
 
     def plot(self, **options: Any) -> Figure:
         """Return a figure with a bar for each row; see `crp_kit.views.plot.value_bars`."""
@@ -162,10 +231,28 @@ class Redundancy(_ConceptTable):
         The layer that was asked; no column.
     title : str
         The layer, the metric and the number of samples in words; no column.
+    basis : SimilarityBasis
+        The metric, and of how many samples it is; no column.
     """
 
     redundancy: Column
     nearest: Column
+    basis: SimilarityBasis = field(metadata=not_a_column)
+
+    def interval(self, confidence: float = 0.95) -> tuple[Column, Column]:
+        """Return the confidence interval of each similarity, as one that was not chosen, low and high.
+
+        Parameters
+        ----------
+        confidence : float, optional
+            Between 0 and 1.
+
+        Raises
+        ------
+        InputError
+            If it is not, or the similarity is a cosine.
+        """
+        return self.basis.interval(self.redundancy, confidence)
 
     def plot(self, k: int = _BARS, **options: Any) -> Figure:
         """Return a figure with a bar for each of the `k` first rows; see `crp_kit.views.plot.value_bars`."""

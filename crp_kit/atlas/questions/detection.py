@@ -13,6 +13,7 @@ from ...printable import printable
 from ...result_table import Column, Table, not_a_column
 from ...statistics.arrays import Floats
 from ...statistics.detection import auroc, fit_class_distances
+from ...statistics.intervals import auc_interval
 from ...statistics.prototypes import HeldOut
 from ...statistics.threads import single_blas_thread
 from ..query.selection import Selection
@@ -39,6 +40,8 @@ class Detection(Table):
         concepts.
     auroc : numpy.ndarray
         The chance that a sample of the other atlas has the higher score; 0.5 by chance.
+    low, high : numpy.ndarray
+        Its interval at 95 %, by `crp_kit.statistics.intervals.auc_interval` (Newcombe).
     n : numpy.ndarray
         Samples of this atlas, each scored by fits without it.
     n_other : numpy.ndarray
@@ -49,6 +52,8 @@ class Detection(Table):
 
     method: Column
     auroc: Column
+    low: Column
+    high: Column
     n: Column
     n_other: Column
     missing: str = field(metadata=not_a_column)
@@ -59,14 +64,19 @@ class Detection(Table):
         return self.missing
 
     def plot(self, **options: Any) -> Figure:
-        """Return a figure of the AUROC of each score beside chance; see `crp_kit.views.plot.value_bars`.
+        """Return a figure of AUROCs with intervals beside chance; see `crp_kit.views.plot.value_bars`.
 
         Parameters
         ----------
         **options
             Of that function.
         """
-        settings = {"names": self.method.tolist(), "label": "AUROC", "reference": (0.5, "by chance")}
+        settings = {
+            "names": self.method.tolist(),
+            "label": "AUROC",
+            "interval": (self.low, self.high),
+            "reference": (0.5, "by chance"),
+        }
         figure: Figure = plots().value_bars(self.auroc, **{**settings, **options})
         return figure
 
@@ -128,7 +138,8 @@ def detection(
             missing.append(f"{name} is not compared: {error}")
     areas = np.array([auroc(*pair) for pair in pairs.values()])
     sizes = np.array([[len(scored_here), len(scored_there)] for scored_here, scored_there in pairs.values()])
-    return Detection(np.array(list(pairs)), areas, sizes[:, 0], sizes[:, 1], "; ".join(missing))
+    ends = auc_interval(areas, *sizes.T)
+    return Detection(np.array(list(pairs)), areas, *ends, sizes[:, 0], sizes[:, 1], "; ".join(missing))
 
 
 def _deviations(own: list[_OwnClass], others: list[_OtherClass]) -> tuple[Floats, Floats]:

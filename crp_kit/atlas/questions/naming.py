@@ -15,7 +15,8 @@ from ...errors import InputError
 from ...printable import printable
 from ...result_table import Column, not_a_column
 from ...statistics.arrays import Bools
-from ...statistics.naming import name_concepts
+from ...statistics.intervals import auc_interval
+from ...statistics.naming import ConceptNames, name_concepts
 from ..file.names import write_names
 from ..query.selection import Selection
 from ..query.stored_scores import StoredScores
@@ -78,6 +79,8 @@ class NamedConcepts(NamedRows):
         Samples of which the formula holds.
     scores : StoredScores
         No column.
+    searched : ConceptNames
+        What the search has found for every concept, by number; no column.
     """
 
     concept: Column
@@ -87,6 +90,29 @@ class NamedConcepts(NamedRows):
     null: Column
     support: Column
     scores: StoredScores = field(metadata=not_a_column)
+    searched: ConceptNames = field(metadata=not_a_column)
+
+    @property
+    def q(self) -> Column:
+        """False discovery rate of the check on the other half, that the AUC is above 0.5: (row,)."""
+        return self.searched.q[self.concept]
+
+    def interval(self, confidence: float = 0.95) -> tuple[Column, Column]:
+        """Return the confidence interval of each AUC on the other half, low and high.
+
+        Parameters
+        ----------
+        confidence : float, optional
+            Between 0 and 1.
+
+        Raises
+        ------
+        InputError
+            If it is not.
+        """
+        held = self.searched.held_other_half[self.concept]
+        others = self.searched.n_other_half - held
+        return auc_interval(self.auc_other_half, np.maximum(held, 1), np.maximum(others, 1), confidence=confidence)
 
     @property
     def caption(self) -> str:
@@ -126,6 +152,7 @@ def named_concepts(
         np.full(len(order), best.null),
         best.support[order],
         scores,
+        best,
     )
 
 

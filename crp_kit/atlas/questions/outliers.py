@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from ...errors import InputError
 from ...result_table import Column, Table, column_named, not_a_column
 from ...statistics.arrays import Bools, Floats, Integers
 from ...statistics.gaussian_mixture import own_coordinates
+from ...statistics.intervals import percentile_interval
 from ...statistics.prototypes import LEAST_ROWS
 from ...statistics.threads import on_threads, single_blas_thread
 from ..query.selection import Selection, where_words
@@ -53,6 +55,8 @@ class Outliers(Table):
         The samples that took part; no column.
     seed : int
         No column.
+    sizes : dict of int to int
+        By class its rightly predicted samples; no column.
     """
 
     sample: Column
@@ -62,6 +66,27 @@ class Outliers(Table):
     left_out: tuple[int, ...] = field(default=(), metadata=not_a_column)
     where: Selection | None = field(default=None, metadata=not_a_column)
     seed: int = field(default=0, metadata=not_a_column)
+    sizes: Mapping[int, int] = field(default_factory=dict, metadata=not_a_column)
+
+    @property
+    def n(self) -> Column:
+        """Rightly predicted samples of each row's class, among which its percentile is: (row,)."""
+        return np.array([self.sizes[cls] for cls in self.cls.tolist()], np.int64)
+
+    def interval(self, confidence: float = 0.95) -> tuple[Column, Column]:
+        """Return the confidence interval of each percentile among all samples of the class (Wilson), low and high.
+
+        Parameters
+        ----------
+        confidence : float, optional
+            Between 0 and 1.
+
+        Raises
+        ------
+        InputError
+            If it is not.
+        """
+        return percentile_interval(self.percentile, self.n, confidence=confidence)
 
     @property
     def caption(self) -> str:
@@ -115,11 +140,13 @@ def outliers(
     chosen = where if cls is None else _of_class(scores, cls, where)
     mask = scored(scores, chosen)
     samples, classes, percentiles, deviations, left_out = [], [], [], [], []
+    sizes: dict[int, int] = {}
     for number, rows, right, coordinates in on_threads(_located, rows_by_class(scores, mask)):
         held = held_out_of(coordinates[right], scores.n_concepts, seed)
         if held is None:
             left_out.append(number)
             continue
+        sizes[number] = int(right.sum())
         percentile, deviation = np.empty(len(rows)), np.empty(len(rows))
         percentile[right], deviation[right] = held.own_percentiles(), held.deviations
         if not right.all():
@@ -135,7 +162,7 @@ def outliers(
     percentile = np.concatenate(percentiles)
     order = np.lexsort((-np.concatenate(deviations), -percentile))[:k]
     numbers, kept = np.concatenate(samples)[order], np.concatenate(classes)[order]
-    return Outliers(numbers, kept, percentile[order], scores, tuple(left_out), chosen, seed)
+    return Outliers(numbers, kept, percentile[order], scores, tuple(left_out), chosen, seed, sizes)
 
 
 def _of_class(scores: StoredScores, cls: int | str, where: Selection | None) -> Selection:

@@ -12,6 +12,7 @@ from ...drawing import plots
 from ...errors import InputError
 from ...result_table import Column, Table, first_rows, not_a_column
 from ...statistics.arrays import Bools, Floats
+from ...statistics.intervals import percentile_interval
 from ...statistics.prototypes import LEAST_ROWS, PrototypeFit, fit_prototypes
 from ..query.selection import Selection, where_words
 from ..query.stored_scores import StoredScores
@@ -94,6 +95,21 @@ class Judgement(Table):
     def caption(self) -> str:
         """The samples that vectors are judged by, in one line."""
         return f"percentiles among {len(self.judge.fit.labels)} rightly predicted samples of {self.judge.title}"
+
+    def interval(self, confidence: float = 0.95) -> tuple[Column, Column]:
+        """Return the confidence interval of each percentile among all samples of the class (Wilson), low and high.
+
+        Parameters
+        ----------
+        confidence : float, optional
+            Between 0 and 1.
+
+        Raises
+        ------
+        InputError
+            If it is not.
+        """
+        return percentile_interval(self.percentile, len(self.judge.fit.labels), confidence=confidence)
 
     def differences(self, row: int, k: int | None = 8) -> ConceptDifferences:
         """Return the concepts that a vector uses more, or less, than its prototype, the largest difference first.

@@ -24,7 +24,7 @@ from ...statistics.similarity import (
 from ...tables import data_frame
 from ..query.selection import Mask, Selection, where_words
 from ..query.stored_scores import StoredScores
-from .concept_relations import ConceptClusters, ConceptPairs, Redundancy, SimilarConcepts
+from .concept_relations import ConceptClusters, ConceptPairs, Redundancy, SimilarConcepts, SimilarityBasis
 from .matrix_rows import column_blocks, row_blocks, score_matrix, scored
 
 if TYPE_CHECKING:
@@ -54,12 +54,20 @@ class Similarity:
         Samples that it was taken over.
     scores : StoredScores
         The layer that was asked.
+    n_groups : int
+        Classes whose means were removed; 1 for the mean of all.
     """
 
     values: Floats
     metric: Metric
     n_samples: int
     scores: StoredScores
+    n_groups: int = 1
+
+    @property
+    def basis(self) -> SimilarityBasis:
+        """What the similarities are, and of how many samples; its `interval` has theirs."""
+        return SimilarityBasis(self.metric, self.n_samples, self.n_groups)
 
     @property
     def title(self) -> str:
@@ -69,7 +77,9 @@ class Similarity:
     def pairs(self) -> ConceptPairs:
         """Return each pair of different concepts once."""
         concept_a, concept_b = np.triu_indices(len(self.values), 1)
-        return ConceptPairs(concept_a, concept_b, self.values[concept_a, concept_b], self.scores, self.title)
+        return ConceptPairs(
+            concept_a, concept_b, self.values[concept_a, concept_b], self.scores, self.title, self.basis
+        )
 
     def to_frame(self, *, square: bool = False) -> Any:
         """Return a data frame with a row for each pair of concepts, or one that is square.
@@ -118,7 +128,7 @@ class Similarity:
         order = np.argsort(-similar, kind="stable")
         order = order[~np.isnan(similar[order])][:k]
         title = f"nearest to concept {concept} in {self.title}"
-        return SimilarConcepts(others[order], self.scores, title, similar[order])
+        return SimilarConcepts(others[order], self.scores, title, similar[order], self.basis)
 
     def clusters(self, n: int | None = None, threshold: float | None = None) -> ConceptClusters:
         """Return clusters of similar concepts, by average linkage on 1 - similarity.
@@ -165,7 +175,7 @@ class Similarity:
         nearest = np.where(without, -1, others.argmax(1))
         highest = np.where(without, np.nan, others.max(1))
         order = np.argsort(-highest, kind="stable")
-        return Redundancy(order, self.scores, self.title, highest[order], nearest[order])
+        return Redundancy(order, self.scores, self.title, highest[order], nearest[order], self.basis)
 
     def plot(self, **options: Any) -> Figure:
         """Return a figure of the similarities in the order of the dendrogram; see `crp_kit.views.plot.similarities`.
@@ -198,7 +208,8 @@ def similarity(scores: StoredScores, metric: Metric = "pearson-within", where: S
         rows = rows & (file.targets >= 0)
     if not rows.any():
         raise InputError(f"similarity is taken over samples, and {file.path} has none that count{where_words(where)}")
-    return Similarity(_from_matrix(scores, metric, rows), metric, int(rows.sum()), scores)
+    groups = len(np.unique(file.targets[rows])) if metric == "pearson-within" else 1
+    return Similarity(_from_matrix(scores, metric, rows), metric, int(rows.sum()), scores, groups)
 
 
 def _from_matrix(scores: StoredScores, metric: Metric, rows: Mask) -> Floats:
@@ -228,14 +239,15 @@ def _from_gram(scores: StoredScores, metric: Metric) -> Similarity | None:
     gram, count, total = (np.asarray(arrays[name][:], "f8") for name in ("gram", "count", "sum"))
     if not count.any():
         return None
-    answer = partial(gram_similarity, gram, count, total, metric)
+    answer, samples = partial(gram_similarity, gram, count, total, metric), int(count.sum())
+    groups = int((count > 0).sum()) if metric == "pearson-within" else 1
     error = _gram_error(scores, count)
     if not scores.has("matrix"):
-        return Similarity(answer(least=_KNOWN * error), metric, int(count.sum()), scores)
+        return Similarity(answer(least=_KNOWN * error), metric, samples, scores, groups)
     values = answer(least=_EXACT * error)
     lost = np.isnan(np.diag(values)) & (np.diag(gram) > 0)
-    missing = metric != "pearson-within" and int(count.sum()) < int(scored(scores).sum())
-    return None if missing or lost.any() else Similarity(values, metric, int(count.sum()), scores)
+    missing = metric != "pearson-within" and samples < int(scored(scores).sum())
+    return None if missing or lost.any() else Similarity(values, metric, samples, scores, groups)
 
 
 def _gram_error(scores: StoredScores, count: Floats) -> Floats:

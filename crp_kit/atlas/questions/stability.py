@@ -11,7 +11,9 @@ from ...checks import check_integer, check_seed
 from ...drawing import plots
 from ...errors import InputError
 from ...result_table import Column, Table, column_named, first_rows, not_a_column
+from ...statistics.intervals import correlation_interval
 from ...statistics.moments import GroupMoments, moments_by_group
+from ...statistics.multiple_testing import q_values
 from ...statistics.stability import fold_numbers, marker_scores, rank_agreement, top_agreement
 from ..query.selection import Selection, where_words
 from ..query.stored_scores import StoredScores
@@ -39,10 +41,17 @@ class Stability(Table):
         Samples of the class, in all folds.
     rank_correlation : numpy.ndarray
         Spearman's rank correlation of all concepts, mean over pairs of folds; 0 by chance.
+    low, high : numpy.ndarray
+        Its interval at 95 % by Fisher's transformation, over concepts, as wide as of a single pair of folds;
+        not-a-number below 4 concepts.
     overlap : numpy.ndarray
         Share of the first `k` concepts that two folds have in common, mean over pairs of folds.
     expected : numpy.ndarray
         The overlap that is expected by chance: `k` by the number of concepts.
+    p : numpy.ndarray
+        How probable such an overlap is by chance (hypergeometric).
+    q : numpy.ndarray
+        p corrected for the number of classes: the false discovery rate by Benjamini and Hochberg.
     scores : StoredScores
         The layer that was asked.
     folds, k : int
@@ -55,8 +64,12 @@ class Stability(Table):
     cls: Column = field(metadata=column_named("class"))
     n: Column
     rank_correlation: Column
+    low: Column
+    high: Column
     overlap: Column
     expected: Column
+    p: Column
+    q: Column
     scores: StoredScores = field(metadata=not_a_column)
     folds: int = field(metadata=not_a_column)
     k: int = field(metadata=not_a_column)
@@ -118,12 +131,16 @@ def stability(
         ranked = np.stack([marker_scores(GroupMoments(*fold)) for fold in zip(count, mean, std, strict=True)])
     else:
         ranked = mean
+    agreement, (overlap, p) = rank_agreement(ranked), top_agreement(ranked, k)
     return Stability(
         classes,
         count.sum(0),
-        rank_agreement(ranked),
-        top_agreement(ranked, k),
+        agreement,
+        *correlation_interval(agreement, scores.n_concepts, ranks=True),
+        overlap,
         np.full(len(classes), k / scores.n_concepts),
+        p,
+        q_values(p),
         scores,
         folds,
         k,

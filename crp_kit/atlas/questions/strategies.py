@@ -12,6 +12,9 @@ from ...class_names import class_label
 from ...drawing import plots
 from ...errors import InputError
 from ...result_table import Column, Table, first_rows, not_a_column
+from ...statistics.intervals import auc_interval
+from ...statistics.multiple_testing import q_values
+from ...statistics.ranks import mid_ranks, rank_sum_p
 from ...statistics.strategies import spectral_clusters
 from ...statistics.two_groups import auc
 from ..query.selection import Selection, where_words
@@ -39,6 +42,13 @@ class StrategyConcepts(ConceptRows):
         Mean score in the strategy, and in the other strategies.
     auc : numpy.ndarray
         The chance that a sample of the strategy has the higher score; below 0.5 where the strategy uses it less.
+    low, high : numpy.ndarray
+        Its interval at 95 %, by `crp_kit.statistics.intervals.auc_interval` (Newcombe).
+    p : numpy.ndarray
+        Two-sided, that the AUC is 0.5, by the test of Mann and Whitney; not-a-number where all scores are equal.
+    q : numpy.ndarray
+        p corrected for the number of concepts: the false discovery rate by Benjamini and Hochberg. Strategies are found
+        in the same scores, so that it says which concepts tell them apart, and not whether there are strategies.
     n, n_elsewhere : numpy.ndarray
         Samples of the strategy, and of the others.
     scores : StoredScores
@@ -49,6 +59,10 @@ class StrategyConcepts(ConceptRows):
     mean: Column
     mean_elsewhere: Column
     auc: Column
+    low: Column
+    high: Column
+    p: Column
+    q: Column
     n: Column
     n_elsewhere: Column
     scores: StoredScores = field(metadata=not_a_column)
@@ -104,7 +118,8 @@ class Strategies(Table):
     def caption(self) -> str:
         """The class, and how many strategies it has."""
         name = class_label(self.cls, self.scores.file.classes)
-        return f"class {name}: {len(self.sizes)} strateg{'y' if len(self.sizes) == 1 else 'ies'}"
+        count = f"{len(self.sizes)} strateg{'y' if len(self.sizes) == 1 else 'ies'}"
+        return f"class {name}: {count} of {len(self)} samples"
 
     def concepts(self, strategy: int, k: int | None = 10) -> StrategyConcepts:
         """Return the concepts that tell a strategy from the other samples of the class, the clearest first.
@@ -127,11 +142,15 @@ class Strategies(Table):
         mask = np.isin(self.scores.file.samples, self.sample)
         inside = (self.strategy == strategy)[order]
         rows = score_rows(self.scores, mask).astype(np.float64)
-        areas = auc(rows[inside], rows[~inside])
+        areas, ranks = auc(rows[inside], rows[~inside]), mid_ranks(rows)
+        p = rank_sum_p(areas, ranks, inside.sum())
         best = np.argsort(-np.abs(areas - 0.5), kind="stable")[: first_rows(k)]
         mean, elsewhere = rows[inside].mean(0)[best], rows[~inside].mean(0)[best]
         count = np.full(len(best), int(inside.sum()))
-        return StrategyConcepts(best, mean, elsewhere, areas[best], count, len(rows) - count, self.scores)
+        others = len(rows) - count
+        ends = auc_interval(areas[best], count, others)
+        tests = p[best], q_values(p)[best]
+        return StrategyConcepts(best, mean, elsewhere, areas[best], *ends, *tests, count, others, self.scores)
 
     def plot(self) -> Figure:
         """Return a matplotlib Figure: the samples in two spectral coordinates, coloured by strategy."""
