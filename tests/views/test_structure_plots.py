@@ -35,7 +35,7 @@ def test_bars_have_names_intervals_and_a_reference() -> None:
         reference=(0.2, "by chance"),
     )  # fmt: skip
     ax = figure.axes[0]
-    assert [tick.get_text() for tick in ax.get_yticklabels()] == ["a", r"\$b\$", "c" * 59 + "…"]
+    assert [tick.get_text() for tick in ax.get_yticklabels()] == ["a", r"\$b\$", "c" * 60 + "\n" + "c" * 10]
     assert len(ax.collections[0].get_segments()) == 2
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["by chance"]
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -30,10 +32,17 @@ def demo(width: float | None = None) -> Figure:
     return plot.demo_figure(samples, title=LONG, width=width)
 
 
+def _words(rows: int) -> tuple[Any, ...]:
+    """Similarities, their intervals, and what is expected."""
+    similarity = NOISE.uniform(0.5, 1, rows)
+    return similarity, (similarity - 0.1, similarity + 0.1), similarity - 0.3
+
+
 FIGURES: dict[str, Callable[[], Figure]] = {
     "percentiles": lambda: plot.percentiles(NOISE.uniform(0, 100, 6), PATHS, title=LONG),
     "strategies": lambda: plot.strategies(NOISE.normal(size=(20, 2)), np.arange(20) % 3, title=LONG),
     "names": lambda: plot.named_concepts(PATHS, *NOISE.uniform(0.5, 1, (3, 6)), title=LONG),
+    "words": lambda: plot.word_names(PATHS, *_words(6), title=LONG),
     "values": lambda: plot.value_bars(
         NOISE.normal(size=6), names=PATHS, label="similarity", reference=(0.3, "by chance"), title=LONG
     ),
@@ -74,6 +83,39 @@ def test_narrow_panels_stand_below_each_other_and_all_have_their_numbers() -> No
     assert [one[0] for one in middles[:2]] == [one[0] for one in middles[2:]]
     assert middles[0][1] == middles[1][1] > middles[2][1] == middles[3][1]
     assert [panel.yaxis.get_tick_params()["labelleft"] for panel in panels] == [True, False, True, False]
+
+
+BREEDS = [
+    "24: Staffordshire bullterrier, Staffordshire bull terrier",
+    "3: cat",
+    "7: $a$ or not round and not square",
+] * 3
+ROWS: dict[str, Callable[[], Figure]] = {
+    "percentiles": lambda: plot.percentiles(NOISE.uniform(0, 100, 9), BREEDS),
+    "names": lambda: plot.named_concepts(BREEDS, *NOISE.uniform(0.5, 1, (3, 9))),
+    "words": lambda: plot.word_names(BREEDS, *_words(9)),
+    "values": lambda: plot.value_bars(NOISE.normal(size=9), names=BREEDS, label="similarity"),
+}
+
+
+@pytest.mark.parametrize("width", [None, 3.4])
+@pytest.mark.parametrize("name", ROWS)
+def test_long_names_of_rows_are_whole_in_several_lines_that_do_not_touch(name: str, width: float | None) -> None:
+    figure = ROWS[name]()
+    ax = (figure if width is None else plot.in_width(figure, width)).axes[0]
+    drawn_inches(figure)
+    labels = ax.get_yticklabels()
+    assert [" ".join(label.get_text().split()) for label in labels] == [one.replace("$", r"\$") for one in BREEDS]
+    boxes = [label.get_window_extent() for label in labels]
+    assert all(above.y0 >= below.y1 - 0.5 for above, below in pairwise(boxes))  # in pixels
+    assert ax.get_position().width * figure.get_figwidth() > 1
+
+
+def test_a_name_of_more_than_four_lines_ends_in_an_ellipsis() -> None:
+    figure = plot.in_width(plot.percentiles(np.array([50.0]), ["a formula of attributes " * 9]), 3.4)
+    (label,) = (label.get_text() for label in figure.axes[0].get_yticklabels())
+    assert label.count("\n") == 3
+    assert label.endswith("…")
 
 
 @pytest.mark.parametrize("draw", [plot.bars, plot.signals])

@@ -16,7 +16,7 @@ from ...checks import check_integer
 from ...class_names import class_label
 from ...errors import InputError
 from ..image import colour_table, colours, scale_of
-from .labels import literal, shortened
+from .labels import row_distance, row_names
 from .panels import OUTLINE, figure_of
 from .sheet import Sheet, check_width
 
@@ -131,14 +131,12 @@ def _grid(table: ClassMeans | ClassPresence, strength: Array, k: int, classes: i
 
 def _axes(table: ClassMeans | ClassPresence, grid: _Grid, width: float) -> tuple[Figure, Axes]:
     """Return axes with a line for each class and a column for each concept."""
-    figure = Sheet(figsize=(width, 0.8 + _LINE * max(len(grid.cls), 4)), layout="constrained")
-    ax = figure.add_subplot()
-    letters = max(6, round(width * _LETTERS_PER_INCH))
     names = table.names
-    labels = [
-        literal(shortened(str(cls) if names[cls] == str(cls) else class_label(cls, names), letters))
-        for cls in grid.cls.tolist()
-    ]
+    words = [str(cls) if names[cls] == str(cls) else class_label(cls, names) for cls in grid.cls.tolist()]
+    labels = row_names(words, max(6, round(width * _LETTERS_PER_INCH)))
+    distance = max(_LINE, row_distance(labels))
+    figure = Sheet(figsize=(width, 0.8 + distance * max(len(grid.cls), 4)), layout="constrained")
+    ax = figure.add_subplot()
     ax.set_yticks(range(len(labels)), labels)
     ax.set_xticks(range(len(grid.concept)), [str(concept) for concept in grid.concept], rotation=90)
     ax.set_xlim(-0.6, len(grid.concept) - 0.4)

@@ -5,14 +5,30 @@ from __future__ import annotations
 import re
 import textwrap
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy.typing as npt
 
-__all__ = ["literal", "one_line", "percent", "scale_label", "shortened", "significant", "wrapped", "wrapped_titles"]
+__all__ = [
+    "literal",
+    "one_line",
+    "percent",
+    "row_distance",
+    "row_names",
+    "scale_label",
+    "shortened",
+    "significant",
+    "wrapped",
+    "wrapped_titles",
+]
 
 _LETTERS_PER_INCH = 13.5
 """In titles of panels."""
+_MOST_LINES = 4
+"""Of the name of a row."""
+_NAME_LINE, _NAME_GAP = 0.125, 0.03
+"""Inches for a line of the name of a row, and between names."""
 _BREAKS = re.compile(r"(?<=\s)|(?<=[^\W\d][.,:])(?=\w)|(?<=\d\.)(?=[^\W\d])|(?<=_)(?=[^\W_])")
 """Where a line may be broken."""
 
@@ -30,6 +46,25 @@ def one_line(text: str) -> str:
 def shortened(text: str, letters: int) -> str:
     """Return a text of so many letters at most, its end cut."""
     return text if len(text) <= letters else f"{text[: letters - 1].rstrip()}…"
+
+
+def row_names(names: Sequence[str], letters: int) -> list[str]:
+    r"""Return names of rows without mathematics, broken into lines of so many letters; what four do not hold is cut.
+
+    Examples
+    --------
+    >>> row_names(["Staffordshire bullterrier", "cat"], 16)
+    ['Staffordshire\nbullterrier', 'cat']
+    """
+    broken = (textwrap.wrap(name, letters, max_lines=_MOST_LINES, placeholder="…") or [""] for name in names)
+    return [literal("\n".join(lines)) for lines in broken]
+
+
+def row_distance(names: Sequence[str]) -> float:
+    """Return how many inches rows are apart, so that their names, in one line or several, do not touch."""
+    lines = [1 + name.count("\n") for name in names]
+    # Half of the lines of two neighbours are between them.
+    return _NAME_GAP + _NAME_LINE * max(map(sum, pairwise(lines)), default=2 * max(lines, default=1)) / 2
 
 
 def percent(share: float) -> str:

@@ -14,6 +14,7 @@ from matplotlib.text import Text
 from matplotlib.ticker import FixedLocator, MaxNLocator
 
 from .colour_bars import BAR_BELOW, beside
+from .labels import row_distance, row_names
 from .sheet import Sheet, check_width
 
 __all__ = ["in_width", "with_bar_in_width"]
@@ -28,8 +29,6 @@ _NAMES = 0.42
 """Share of a panel's width that the names of its rows may take."""
 _PER_TICK = 0.5
 """Inches for each number on an axis."""
-_TWO_LINES = 0.27
-"""Inches for a row whose name has two lines."""
 _PER_NUMBER = 0.09
 """Inches for each row or column that has its number."""
 _LINE, _LEGEND_LINE, _LOWEST = 0.15, 0.18, 1.9
@@ -40,8 +39,8 @@ def in_width(figure: Figure, width: float) -> Figure:
     """Bring a figure of panels with axes to a width, and return it; the letters keep their size.
 
     Panels that would be too narrow go below the others, and the figure grows higher for them. Names of rows are broken
-    into two lines and cut behind them, titles and labels broken; legends beside a panel go below it. What is square
-    stays square.
+    into at most four lines, whose end is "…" where these do not hold a name; titles and labels are broken; legends
+    beside a panel go below it. What is square stays square.
 
     Parameters
     ----------
@@ -103,11 +102,11 @@ def _bring(figure: Figure, width: float, *, room: float) -> None:
 
 
 def _missing_height(figure: Figure, ax: Axes) -> float:
-    """Return how many inches names of rows in two lines need beyond what their panel has."""
+    """Return how many inches names of rows in several lines need beyond what their panel has."""
     names = [label.get_text() for label in ax.get_yticklabels()]
     if not any("\n" in name for name in names):
         return 0.0
-    return max(0.0, _TWO_LINES * len(names) - float(ax.get_position().height * figure.get_figheight()))
+    return max(0.0, row_distance(names) * len(names) - float(ax.get_position().height * figure.get_figheight()))
 
 
 def _lines(ax: Axes) -> int:
@@ -169,8 +168,8 @@ def _fit_rows(ax: Axes, width: float) -> None:
     ax.yaxis.label.set_text(_broken(ax.yaxis.label, max(width / 2, 1.2)))
     names = [label.get_text() for label in ax.get_yticklabels()]
     if any(len(name) > _NAMES * letters for name in names):
-        broken = [textwrap.wrap(name, int(_NAMES * letters), max_lines=2, placeholder="…") for name in names]
-        ax.set_yticks(ax.get_yticks(), ["\n".join(lines) for lines in broken])
+        whole = [name.replace("\n", " ").replace(r"\$", "$") for name in names]
+        ax.set_yticks(ax.get_yticks(), row_names(whole, int(_NAMES * letters)))
     locator = ax.xaxis.get_major_locator()
     if isinstance(locator, MaxNLocator):
         locator.set_params(nbins=max(2, int(width / _PER_TICK) - 1))

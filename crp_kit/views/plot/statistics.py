@@ -9,7 +9,7 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from .labels import one_line, wrapped_titles
+from .labels import one_line, row_distance, row_names, wrapped_titles
 from .panels import OUTLINE
 from .sheet import Sheet
 
@@ -22,6 +22,8 @@ _COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#d55e00", "#56b4e9", "#
 _MARKS = ("o", "s", "^", "D", "v", "P", "X", "*")
 _LINES = 40
 """Rows that a figure shows at most."""
+_LETTERS = 44
+"""In a line of the name of a row."""
 _TITLE = 4.0
 """Inches that a title takes beside names of rows."""
 
@@ -44,7 +46,7 @@ def percentiles(values: Floats, names: Sequence[str], *, title: str = "") -> Fig
     'two-sided percentile among held-out scores of the class'
     """
     shown = values[:_LINES]
-    figure, ax = _lines(len(shown), [one_line(name) for name in names[:_LINES]], title)
+    figure, ax = _lines(len(shown), names[:_LINES], title)
     ax.axvspan(95, 100, color="#d55e00", alpha=0.15, linewidth=0)
     ax.hlines(np.arange(len(shown)), 0, shown, color="#bbbbbb", linewidth=1)
     ax.plot(shown, np.arange(len(shown)), "o", color=_COLOURS[0], markeredgecolor=OUTLINE, markersize=5)
@@ -106,7 +108,7 @@ def named_concepts(names: Sequence[str], auc: Floats, other_half: Floats, null: 
     """
     shown = min(len(names), _LINES)
     rows = np.arange(shown)
-    figure, ax = _lines(shown, [one_line(name) for name in names[:shown]], title)
+    figure, ax = _lines(shown, names[:shown], title)
     ax.hlines(rows, null[:shown], other_half[:shown], color="#bbbbbb", linewidth=1)
     ax.plot(null[:shown], rows, "|", color=OUTLINE, markersize=9, label="by chance")
     ax.plot(auc[:shown], rows, "o", color="none", markeredgecolor=_COLOURS[0], markersize=6, label="where searched")
@@ -143,7 +145,7 @@ def word_names(
     """
     shown = min(len(names), _LINES)
     rows = np.arange(shown)
-    figure, ax = _lines(shown, [one_line(name) for name in names[:shown]], title)
+    figure, ax = _lines(shown, names[:shown], title)
     low, high = (end[:shown] for end in interval)
     ax.hlines(rows, low, high, color=_COLOURS[0], linewidth=1.2)
     ax.plot(expected[:shown], rows, "|", color=OUTLINE, markersize=9, label="references of all concepts")
@@ -155,9 +157,11 @@ def word_names(
 
 def _lines(count: int, names: Sequence[str], title: str) -> tuple[Figure, Axes]:
     """Return a figure with a named line for each row, the first at the top."""
-    figure = Sheet(figsize=(7.2, 1.2 + 0.22 * max(count, 1)), layout="constrained")
+    broken = row_names(names, _LETTERS)
+    distance = max(0.22, row_distance(broken))
+    figure = Sheet(figsize=(7.2, 1.2 + distance * max(count, 1)), layout="constrained")
     ax = figure.add_subplot()
-    ax.set_yticks(range(count), list(names), fontsize="x-small")
+    ax.set_yticks(range(count), broken, fontsize="x-small")
     ax.set_ylim(max(count, 1) - 0.4, -0.6)
     (above,) = wrapped_titles([title], _TITLE) or [""]
     ax.set_title(above, loc="left", fontsize="medium")

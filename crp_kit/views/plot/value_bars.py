@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator
 
 from ...errors import InputError
 from ..image import DEFAULT_CMAP, colours
-from .labels import one_line, shortened, wrapped_titles
+from .labels import one_line, row_distance, row_names, wrapped_titles
 from .panels import OUTLINE, ColourMap, check_count, sized_panel_axes
 
 __all__ = ["value_bars"]
@@ -22,7 +22,7 @@ _BAR = 0.2
 _WIDTH, _WITHOUT_NAMES = 4.2, 2.6
 """Width of a figure, and of its bars beside long names, in inches."""
 _LETTERS, _LETTERS_PER_INCH = 60, 14
-"""Of names."""
+"""Of a line of names."""
 _LINE = 0.15
 """Height of one more line of the title, in inches."""
 
@@ -73,10 +73,13 @@ def value_bars(
     if array.ndim != 1 or not array.size:
         raise InputError(f"bars need at least one value each, (bar,); got shape {array.shape}")
     check_count("names", names, len(array), "bars")
-    shown = [one_line(shortened(name, _LETTERS)) for name in names]
-    beside = max(map(len, shown)) / _LETTERS_PER_INCH
+    shown = row_names(names, _LETTERS)
+    beside = max(len(line) for name in shown for line in name.split("\n")) / _LETTERS_PER_INCH
     (above,) = wrapped_titles([title], _WIDTH) or [""] if axes is None else [one_line(title)]
-    size = max(_WIDTH, _WITHOUT_NAMES + beside), max(_BAR * len(array), 0.6) + 0.3 + _LINE * above.count("\n")
+    size = (
+        max(_WIDTH, _WITHOUT_NAMES + beside),
+        max(max(_BAR, row_distance(shown)) * len(array), 0.6) + 0.3 + _LINE * above.count("\n"),
+    )
     figure, (ax,) = sized_panel_axes(1, 1, None if axes is None else [axes], size=size)
     heights = np.arange(len(array))
     signs = colours(np.sign(np.nan_to_num(array)) * 0.75, cmap=cmap, vmax=1) / 255
