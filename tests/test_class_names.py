@@ -96,8 +96,8 @@ def test_names_that_are_not_as_many_as_outputs_are_warned_of() -> None:
     crp.Study(crp.LoadedModel(model, crp.Preprocess(64, 64), DATA.classes))(image, [{"y": [0]}])
 
 
-def test_the_name_of_a_file_is_no_picture() -> None:
-    study = crp.Study(crp.LoadedModel(demo_resnet(), crp.Preprocess(64, 64)))
+def test_the_name_of_a_file_is_no_picture_where_nothing_opens_files() -> None:
+    study = crp.Study(demo_resnet(), DATA, preprocess=demo_preprocess)
     attr = study(DATA[0][0], [{"y": [0]}])
     for name in ("cat.jpg", Path("cat.jpg")):
         for use in (lambda file: study(file, [{"y": [0]}]), study.view, attr.plot):

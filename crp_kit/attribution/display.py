@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -50,9 +51,9 @@ class Display:
 
         Parameters
         ----------
-        image : PIL image, torch.Tensor or array
+        image : PIL image, path, torch.Tensor or array
             A photo of any size, (height, width, channel) where it is an array; or what the model saw, before
-            normalisation: (channel, height, width), or of `size`.
+            normalisation: (channel, height, width), or of `size` where its values are no bytes (uint8).
         size : tuple of int, optional
             Height and width that the model saw, if known.
 
@@ -61,13 +62,8 @@ class Display:
         InputError
             If it is no image, or there is no geometry to bring it to the size.
         """
-        is_photo = isinstance(image, Image.Image)
-        pixels = picture(image)
-        if not is_photo:
-            channels_last = np.ndim(image) == 3 and np.shape(image)[-1] in (1, 3) and np.shape(image)[0] not in (1, 3)
-            is_photo = channels_last if size is None else pixels.size[::-1] != size
-        if is_photo and self.geometry is not None and self.geometry.axes == 2:
-            pixels = picture(self.geometry.view(image if isinstance(image, Image.Image) else pixels))
+        geometry = self.geometry
+        pixels = picture(image) if geometry is None or geometry.axes != 2 else _seen(image, size, geometry)
         if size is not None and pixels.size[::-1] != size:
             height, width = size
             raise InputError(
@@ -86,3 +82,16 @@ class Display:
     def target_words(self, targets: Sequence[Any]) -> str:
         """Return classes by name, in targets too, and other ids of the output as they are written."""
         return ", ".join(target_words(target, self.classes) for target in targets)
+
+
+def _seen(image: Any, size: tuple[int, ...] | None, geometry: Preprocess) -> Image.Image:
+    """Return an image as the model saw it: a photo resized and cropped, anything else as it is."""
+    if isinstance(image, (str, Path)):
+        return picture(geometry.read(image))
+    channels_last = np.ndim(image) == 3 and np.shape(image)[-1] in (1, 3, 4) and np.shape(image)[0] not in (1, 3)
+    is_bytes = isinstance(image, np.ndarray) and image.dtype == np.uint8 and (channels_last or image.ndim == 2)
+    if isinstance(image, Image.Image) or is_bytes:
+        return picture(geometry.view(image))
+    pixels = picture(image)
+    is_photo = channels_last if size is None else pixels.size[::-1] != size
+    return picture(geometry.view(pixels)) if is_photo else pixels

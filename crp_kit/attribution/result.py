@@ -128,8 +128,8 @@ class Attribution:
         ----------
         data : torch.Tensor, array, PIL image or sequence, optional
             What the model saw, as the call got it, with all of its samples; images before normalisation, with values in
-            [0, 1]. Photos of any size (PIL, or arrays (height, width, channel)) are resized and cropped as the study
-            does. Of tokens or features: their names, as a list, or a list for each sample.
+            [0, 1]. Photos of any size (PIL, names of files, or arrays (height, width, channel)) are resized and cropped
+            as the study does. Of tokens or features: their names, as a list, or a list for each sample.
         **options : Any
             As in `crp_kit.views.plot.heatmaps` for images, `crp_kit.views.plot.signals`, `crp_kit.views.plot.volumes`,
             and `crp_kit.views.plot.bars` for tokens and features.
@@ -242,7 +242,8 @@ class Attribution:
             If the data has fewer samples than the result.
         """
         batched = isinstance(data, (torch.Tensor, np.ndarray)) and data.ndim == self.input_relevance.ndim
-        listed = isinstance(data, Sequence) and not isinstance(data, str) and not all(isinstance(x, str) for x in data)
+        words = self.layout != "image" and isinstance(data, Sequence) and all(isinstance(x, str) for x in data)
+        listed = isinstance(data, Sequence) and not isinstance(data, str) and not words
         if not (batched or listed):
             return data
         if len(data) <= max(self.samples):

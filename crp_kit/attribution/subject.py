@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from PIL import Image
 from ..class_names import class_number
 from ..concepts import Concept
 from ..conditions import OUTPUT
+from ..data.image_files import warn_of_rotation
 from ..data.input_range import input_range
 from ..data.labels import label_or_none
 from ..data.pixels import refuse_file_name
@@ -105,25 +107,43 @@ class Subject:
 
         Parameters
         ----------
-        images : torch.Tensor, PIL image, array, sequence of PIL images, tuple or dict
+        images : torch.Tensor, PIL image, array, path, sequence of these, tuple or dict
             A batch; or one image, as the dataset gives it, where the number of axes of a sample is known (from
-            `Preprocess` or the dataset). Tuples and dictionaries are inputs of the model's forward and stay as they
-            are.
+            `Preprocess` or the dataset). A `Preprocess` opens files, and resizes and crops pictures and arrays of bytes
+            (uint8), (height, width, channel). Tuples and dictionaries are inputs of the model's forward and stay as
+            they are.
+
+        Raises
+        ------
+        InputError
+            If an image cannot be read, or there is no `Preprocess` that opens files.
         """
-        refuse_file_name(images)
-        several = isinstance(images, Sequence) and bool(images) and all(isinstance(x, Image.Image) for x in images)
-        if isinstance(images, (Image.Image, np.ndarray)) or several:
-            view = preprocessing(self.preprocess)[0]
-            read = [self._read(image, view) for image in (images if several else [images])]
-            images = torch.stack(read) if several or isinstance(images, Image.Image) else read[0]
+        is_photo = self._is_photo(images)
+        batch = is_photo and isinstance(images, np.ndarray) and images.ndim == 4
+        listed = isinstance(images, Sequence) and not isinstance(images, str) and bool(images)
+        if batch or (listed and all(map(self._is_photo, images))):
+            images = _stacked([self._read(image) for image in images])
+        elif is_photo or isinstance(images, np.ndarray):
+            image = self._read(images)
+            images = image[None] if is_photo else image
         if not isinstance(images, torch.Tensor):
             return images
+        if images.is_meta:
+            raise InputError("the image is a meta tensor, which has no values")
         images = images / 255 if images.dtype == torch.uint8 else images
         return images[None] if images.ndim == self._sample_axes else images
 
-    @staticmethod
-    def _read(image: Any, view: Any) -> torch.Tensor:
-        sample = NumberedSamples([(image, None)], view)[0]
+    def _is_photo(self, image: Any) -> bool:
+        """Return whether this is one picture for certain, whatever its size: its name, or what it holds."""
+        is_bytes = isinstance(image, np.ndarray) and image.dtype == np.uint8
+        return isinstance(image, (Image.Image, str, Path)) or (is_bytes and isinstance(self.preprocess, Preprocess))
+
+    def _read(self, image: Any) -> torch.Tensor:
+        if isinstance(image, (str, Path)) and isinstance(self.preprocess, Preprocess):
+            return self.preprocess.read(image)
+        refuse_file_name(image)
+        warn_of_rotation(image)
+        sample = NumberedSamples([(image, None)], preprocessing(self.preprocess)[0])[0]
         if isinstance(sample, Failure):
             raise InputError(sample.reason)
         return sample[1]
@@ -221,3 +241,11 @@ def _first_image(data: Any, preprocess: Any) -> torch.Tensor:
     if data is None:
         return torch.zeros(1, 3, 8, 8)
     return NumberedSamples(data, preprocessing(preprocess)[0]).first_image()
+
+
+def _stacked(images: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Return images as a batch, if they have one shape."""
+    shapes = list(dict.fromkeys(tuple(image.shape) for image in images))
+    if len(shapes) > 1:
+        raise InputError(f"the images of a batch have one shape; got {shapes[0]} and {shapes[1]}: give them one by one")
+    return torch.stack(list(images))

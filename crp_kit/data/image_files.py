@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageFile, ImageOps, UnidentifiedImageError
 
-from ..errors import InputError
+from ..errors import CrpKitWarning, InputError
 from ..files import check_file
 
-__all__ = ["in_channels", "open_image"]
+__all__ = ["in_channels", "open_image", "picture_of_bytes", "warn_of_rotation"]
 
 
 def open_image(path: str | Path, *, channels: int = 3) -> Image.Image:
@@ -37,6 +39,34 @@ def open_image(path: str | Path, *, channels: int = 3) -> Image.Image:
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise InputError(f"the image {str(path)!r} cannot be read: {error}") from error
     return in_channels(image, channels, f"the image {str(path)!r}")
+
+
+def picture_of_bytes(image: npt.NDArray[np.uint8]) -> Image.Image:
+    """Return the picture whose bytes an array has: (height, width, channel) of grey, RGB or RGBA, or (height, width).
+
+    Raises
+    ------
+    InputError
+        If it has another shape, or no value.
+    """
+    single = image[..., 0] if image.ndim == 3 and image.shape[2] == 1 else image
+    if not image.size or not (single.ndim == 2 or (single.ndim == 3 and single.shape[2] in (3, 4))):
+        raise InputError(
+            f"an array of bytes (uint8) is a photo, (height, width, channel) with 1, 3 or 4 channels; got shape "
+            f"{image.shape}; what the model is to see as it is, is a tensor (channel, height, width)"
+        )
+    return Image.fromarray(single)
+
+
+def warn_of_rotation(image: Any) -> None:
+    """Warn of a photo as ``PIL.Image.open`` returned it, if its camera noted a rotation that is not carried out."""
+    if isinstance(image, ImageFile.ImageFile) and image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
+        warnings.warn(
+            "the photo is not upright: its camera noted a rotation, which PIL.Image.open does not carry out; give the "
+            "name of the file, or PIL.ImageOps.exif_transpose(photo)",
+            CrpKitWarning,
+            stacklevel=2,
+        )
 
 
 def in_channels(image: Image.Image, channels: int, name: str) -> Image.Image:

@@ -10,6 +10,8 @@ from operator import gt
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from PIL import Image
 from torchvision.transforms import InterpolationMode
@@ -20,7 +22,7 @@ from ..errors import InputError
 from ..files import check_file
 from ..tables import shape_text
 from .arrays import AXES, open_array
-from .image_files import in_channels, open_image
+from .image_files import in_channels, open_image, picture_of_bytes
 
 __all__ = ["Normalise", "Preprocess", "load_views", "preprocessing"]
 
@@ -158,13 +160,14 @@ class Preprocess:
             )
         return self.view(open_image(path, channels=self.channels))
 
-    def view(self, image: Image.Image) -> torch.Tensor:
+    def view(self, image: Image.Image | npt.NDArray[np.uint8]) -> torch.Tensor:
         """Return what the model sees of an image.
 
         Parameters
         ----------
-        image : PIL.Image.Image
-            Of any size and mode.
+        image : PIL.Image.Image or array
+            A picture of any size and mode; or its bytes (uint8), (height, width, channel) or (height, width). Bytes of
+            other channels than those of grey, RGB and RGBA pictures keep their size.
 
         Returns
         -------
@@ -174,12 +177,16 @@ class Preprocess:
         Raises
         ------
         InputError
-            If `mean` is that of values from 0 to 255.
+            If `mean` is that of values from 0 to 255, or it is no image.
         """
         if max(self.mean) > 1:
             raise InputError(
                 f"mean and std are for pictures with values in [0, 1]; got mean {self.mean}: divide by 255"
             )
+        if isinstance(image, np.ndarray):
+            if self.axes != 2 or self.channels not in (1, 3):
+                return torch.as_tensor(geometry.to_tensor(image))
+            image = picture_of_bytes(image)
         image = in_channels(image, self.channels, "the image")
         if self.resize is not None:
             sides = [self.resize] if isinstance(self.resize, int) else list(self.resize)

@@ -28,7 +28,7 @@ _LABEL_KEYS = ("label", "labels", "target", "targets")
 
 Sample = tuple[int, torch.Tensor, LabelIds]
 """Number, image and label ids."""
-View = Callable[[Image.Image], torch.Tensor]
+View = Callable[[Any], torch.Tensor]
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ class NumberedSamples(Dataset[Any]):
         height, width), floating point or uint8; a picture of Pillow; or a NumPy array (height, width, channel) of
         uint8. A label is a class id, several of them, or a vector of zeros and ones.
     view : callable, optional
-        Makes a tensor with values in [0, 1] from a picture of Pillow.
+        Makes a tensor with values in [0, 1] from a picture of Pillow, and from an array of uint8.
     labels : callable, optional
         From a label, as the dataset gives it, to class ids.
     form : Form, optional
@@ -195,7 +195,10 @@ class NumberedSamples(Dataset[Any]):
         if isinstance(image, Image.Image):
             image = geometry.to_tensor(image) if self.view is None else self.view(image)
         elif isinstance(image, np.ndarray):
-            image = geometry.to_tensor(image) if image.dtype == np.uint8 else torch.from_numpy(_native(image))
+            if image.dtype == np.uint8:
+                image = geometry.to_tensor(image) if self.view is None else self.view(image)
+            else:
+                image = torch.from_numpy(_native(image))
         if not isinstance(image, torch.Tensor):
             raise InputError(f"an image is a tensor, a picture of Pillow or an array; got {type(image).__name__}")
         if image.layout != torch.strided or image.is_complex() or image.is_quantized or image.is_meta:

@@ -185,7 +185,7 @@ class StudyBase:
 
         Parameters
         ----------
-        images : torch.Tensor, PIL image, array, tuple or dict
+        images : torch.Tensor, PIL image, array, path, sequence of these, tuple or dict
             As the data gives them, (sample, channel, height, width) or one of them: see `Study`.
 
         Returns
@@ -215,7 +215,7 @@ class StudyBase:
 
         Parameters
         ----------
-        images : torch.Tensor, PIL image, array, tuple or dict
+        images : torch.Tensor, PIL image, array, path, sequence of these, tuple or dict
             As the data gives them, (sample, channel, height, width) or one of them: see `Study`.
         conditions : dict or list of dict
             Condition sets, as for `CondAttribution`; classes of ``"y"`` may be given by name.
@@ -285,7 +285,7 @@ class StudyBase:
 
         Parameters
         ----------
-        image : PIL image, torch.Tensor or array
+        image : PIL image, path, torch.Tensor or array
             A photo, (height, width, channel) where it is an array; or an image as the data gives it, (channel, height,
             width), which stays as it is.
 

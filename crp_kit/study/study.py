@@ -13,8 +13,9 @@ __all__ = ["Study"]
 class Study(ImageAnalyses, DirectionAnalyses, DatasetAnalyses, Inspections):
     """A model together with its data, preprocessing, rules, concepts and class names; analyses are its methods.
 
-    Images are given as the data gives them, before `preprocess`: a batch (sample, channel, height, width), one image,
-    or PIL images where `preprocess` is a `crp_kit.Preprocess`. Without `preprocess` they are the model's inputs.
+    Images are given as the data gives them, before `preprocess`: a batch (sample, channel, height, width) or one image.
+    Where `preprocess` is a `crp_kit.Preprocess`, also photos of any size: PIL images, names of files, and arrays of
+    uint8, (height, width, channel); tensors are never resized. Without `preprocess` they are the model's inputs.
 
     Parameters
     ----------

@@ -5,19 +5,20 @@ from __future__ import annotations
 import hashlib
 import json
 import pickle
+import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import ExifTags, Image
 from zennit.image import palette
 
 import crp_kit as crp
 from crp_kit.data import demo_resnet
 from crp_kit.data.preprocess import Preprocess
-from crp_kit.errors import InputError
+from crp_kit.errors import CrpKitWarning, InputError
 from crp_kit.targets import Contrast, Value
 from crp_kit.views.imgify import imgify
 
@@ -40,6 +41,70 @@ def test_photos_of_any_form_are_shown_as_the_model_saw_them() -> None:
         assert np.abs(first_panel(ATTR.plot(image)) - expected).max() <= 1
     for image in (PHOTO, np.array(PHOTO), VIEW):
         assert np.abs(np.asarray(STUDY.view(image)).astype(int) - expected).max() <= 1
+
+
+def test_a_photo_is_the_same_model_input_as_a_picture_an_array_of_bytes_or_a_file(tmp_path: Path) -> None:
+    PHOTO.save(tmp_path / "photo.png")
+    pixels, files = np.array(PHOTO), tmp_path / "photo.png"
+    expected = PREPROCESS(PHOTO)[None]
+    for image in (PHOTO, pixels, files, str(files)):
+        assert STUDY.inputs(image).equal(expected)
+        assert np.abs(first_panel(ATTR.plot(image)) - 255 * VIEW.movedim(0, -1).numpy()).max() <= 1
+    grey, alpha = pixels[..., :1], np.dstack([pixels, np.full_like(pixels[..., 0], 90)])
+    for image, picture in ((grey, Image.fromarray(grey[..., 0])), (alpha, Image.fromarray(alpha))):
+        assert STUDY.inputs(image).equal(PREPROCESS(picture)[None])
+    for batch in ([PHOTO, pixels], [str(files), files], np.stack([pixels, pixels])):
+        assert STUDY.inputs(batch).equal(expected.expand(2, -1, -1, -1))
+    data = [(PHOTO, 0), (pixels, 0)]
+    first, second = (crp.Study(demo_resnet(), data, preprocess=PREPROCESS).subject.samples[row][1] for row in (0, 1))
+    assert first.equal(second)
+
+
+def test_an_array_of_bytes_that_has_the_model_s_size_is_a_photo_all_the_same() -> None:
+    pixels = np.array(PHOTO)[:64, :64]
+    attr = STUDY(pixels, [{"y": [0]}])
+    assert np.abs(first_panel(attr.plot(pixels)) - np.asarray(STUDY.view(Image.fromarray(pixels)))).max() <= 1
+
+
+def test_files_by_name_belong_to_their_rows(tmp_path: Path) -> None:
+    names = [str(tmp_path / f"{number}.png") for number in range(2)]
+    for name, picture in zip(names, (PHOTO, PHOTO.rotate(180)), strict=True):
+        picture.save(name)
+    attr = STUDY(names, [{"y": [0]}, {"y": [1]}], pairing="product")
+    panels = [panel.get_images()[0].get_array() for panel in attr.plot(names).axes if panel.get_images()]
+    assert np.abs(np.asarray(panels[3]) - np.asarray(STUDY.view(names[1]), float)).max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("image", "match"),
+    [
+        (np.zeros((3, 64, 64), np.uint8), r"is a photo, \(height, width, channel\) .* got shape \(3, 64, 64\)"),
+        (np.zeros((64, 0, 3), np.uint8), r"got shape \(64, 0, 3\)"),
+        ("photo-that-is-not-there.png", "no image file 'photo-that-is-not-there.png'"),
+        (torch.zeros(3, 64, 64, device="meta"), "the image is a meta tensor, which has no values"),
+    ],
+)
+def test_what_is_no_photo_is_refused(image: Any, match: str) -> None:
+    with pytest.raises(InputError, match=match):
+        STUDY(image, [{"y": [0]}])
+
+
+def test_images_of_several_sizes_are_no_batch() -> None:
+    study = crp.Study(demo_resnet(), preprocess=Preprocess(None, None))
+    with pytest.raises(InputError, match=r"one shape; got \(3, 90, 140\) and \(3, 64, 64\): give them one by one"):
+        study([PHOTO, PHOTO.resize((64, 64))], [{"y": [0]}])
+
+
+def test_a_photo_whose_rotation_is_only_noted_is_warned_of_and_its_file_is_upright(tmp_path: Path) -> None:
+    noted = PHOTO.getexif()
+    noted[ExifTags.Base.Orientation] = 6
+    PHOTO.save(tmp_path / "photo.png", exif=noted)
+    with Image.open(tmp_path / "photo.png") as photo, pytest.warns(CrpKitWarning, match="the photo is not upright"):
+        STUDY.inputs(photo)
+    upright = PREPROCESS(PHOTO.transpose(Image.Transpose.ROTATE_270))[None]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert STUDY.inputs(tmp_path / "photo.png").equal(upright)
 
 
 def test_a_result_without_a_study_asks_for_the_image_as_the_model_saw_it() -> None:

@@ -106,12 +106,13 @@ def test_the_first_known_key_of_a_dictionary_counts() -> None:
     assert ids == (5,)
 
 
-def test_a_view_makes_tensors_of_pictures_and_of_nothing_else() -> None:
-    def view(picture: Image.Image) -> torch.Tensor:
-        return torch.full((1, 2, 2), picture.width / 10)
+def test_a_view_makes_tensors_of_pictures_and_of_arrays_of_bytes_and_of_nothing_else() -> None:
+    def view(picture: Any) -> torch.Tensor:
+        return torch.full((1, 2, 2), Image.fromarray(np.asarray(picture)).width / 10)
 
-    assert torch.equal(read((PICTURE, 0), view=view)[1], torch.full((1, 2, 2), 0.4))
-    for image in (TENSOR, PIXELS):
+    for image in (PICTURE, PIXELS):
+        assert torch.equal(read((image, 0), view=view)[1], torch.full((1, 2, 2), 0.4))
+    for image in (TENSOR, TENSOR.numpy()):
         assert torch.equal(read((image, 0), view=view)[1], TENSOR)
 
 
