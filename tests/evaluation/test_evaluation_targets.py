@@ -68,7 +68,13 @@ def test_a_class_for_all_samples_is_that_of_their_labels(study: crp.Study, tmp_p
     assert by_label[0].other_class is not None
     assert by_target[0].other_class is None
     assert (by_target[0].table.modules == by_label[0].table.modules[1:]).all()
-    assert by_target[0].plot().axes[0].get_legend() is None
+    legends = [result.plot().axes[0].get_legend() for result in (*by_label, by_target[0])]
+    texts = [[text.get_text() for text in legend.get_texts()] for legend in legends if legend is not None]
+    assert texts == [
+        ["another class, all weights", "95 % interval"],
+        ["share that goes to other concepts", "rank correlation", "95 % interval"],
+        ["95 % interval"],
+    ]
     labelled.evaluate.save(by_target[0], tmp_path / "randomisation.npz")
     assert repr(labelled.evaluate.load(tmp_path / "randomisation.npz")) == repr(by_target[0])
 
@@ -92,7 +98,7 @@ def test_composites_are_compared_for_a_target(study: crp.Study) -> None:
     assert np.isnan(table.other_class).all()
     assert np.isfinite(table.randomised).all()
     assert table.settings["target"] == TEXT
-    assert len(table.plot().axes) == 5
+    assert len(table.plot().axes) == 4
 
 
 def test_identity_directions_change_under_noise_as_channels_do_and_are_not_replaced(study: crp.Study) -> None:

@@ -166,7 +166,8 @@ def test_results_of_layers_and_composites_share_a_figure_and_a_table(study: crp.
     panels = crp.plot.flipping_curves(results).axes
     assert [panel.get_xlabel() for panel in panels] == ["flipped concepts of branch, %", "flipped concepts of stem, %"]
     labels = [text.get_text().partition(":")[0] for text in panels[0].get_legend().get_texts()]
-    assert labels == ["95 % of random orders", "relevance (epsilon_plus)", "activation", "relevance (gradient)"]
+    orders = ["relevance (epsilon_plus)", "activation", "relevance (gradient)"]
+    assert labels == ["95 % of random orders", *orders, "around a line"]
     areas = compared_areas(results)
     assert list(areas.columns())[:4] == ["layer", "composite", "order", "aoc"]
     assert len(areas) == 12

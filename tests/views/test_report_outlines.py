@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from matplotlib.text import Text
 from nets import normal
 from PIL import Image
 from scipy import ndimage
@@ -40,6 +41,7 @@ def test_a_line_is_along_the_inside_of_an_area_and_of_the_image() -> None:
 def test_references_and_samples_of_regions_have_their_outlines(tmp_path: Path) -> None:
     images = normal(3, 3, 16, 16, dtype=torch.float32)
     images[:, :, :, :8] += 3
+    images = images.sigmoid()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         net = nn.Sequential(nn.Conv2d(3, 4, 5, padding=2), nn.ReLU(), nn.Conv2d(4, 3, 1)).eval()
@@ -51,8 +53,14 @@ def test_references_and_samples_of_regions_have_their_outlines(tmp_path: Path) -
             study.subject, atlas, conditioned_on="class", references=3, receptive_field=False, batch_size=4, size=16,
             look=Look("overlay", 99.5, "coldnhot"),
         )  # fmt: skip
+        assert not source.outlined
         shown = {sample: picture for sample, _, picture in sample_pictures(source, [0, 1, 2])}
+        assert source.outlined
         shown |= {one.sample + 3: one.heatmap for one in source.of("1", [0])[0, "relevance"]}
+        texts = study.references(atlas, "1", 0, k=2).plot().findobj(Text)
+        study.report(atlas, tmp_path / "report", concept_ids=[0], references=2, verbose=False)
+    assert "line: around where relevance starts" in [text.get_text() for text in texts]
+    assert '"outlined":true' in (tmp_path / "report/data/report.js").read_text().replace(": ", ":")
     assert set(shown) == set(range(6))
     for number, picture in shown.items():
         area = (predicted[number % 3] == cls).numpy()

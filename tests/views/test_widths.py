@@ -132,3 +132,14 @@ def test_a_width_that_is_none_is_refused() -> None:
     for width in (0, 200, "wide"):
         with pytest.raises(InputError, match=r"width is the figure's in inches, from 2\.4 to 100"):
             plot.in_width(Figure(), width)  # type: ignore[arg-type]
+
+
+def test_panels_with_labels_of_their_own_stand_below_each_other_in_a_column() -> None:
+    figure = Figure(figsize=(8, 3.7), layout="constrained")
+    for panel in figure.subplots(1, 2):
+        panel.set(xlabel="mean share of relevance", ylabel="fall of the logit without it", ylim=(-0.75, 1.0))
+    plot.in_width(figure, 3.4)
+    figure.draw_without_rendering()
+    first, second = (panel.get_position() for panel in figure.axes)
+    assert first.y0 > second.y1
+    assert min(first.width, second.width) * 3.4 > 2

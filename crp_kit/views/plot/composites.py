@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -28,42 +29,71 @@ _LINE = 0.26
 def composites(table: CompositeTable, *, width: float = 10.0) -> Figure:
     """Return a figure of composites: flipping, localisation, randomisation, the share that reaches the input, time.
 
+    What no composite has a value of, such as localisation without masks, has no panel.
+
     Parameters
     ----------
     table : CompositeTable
     width : float, optional
         In inches.
     """
-    figure = Sheet(figsize=(width, 1.5 + _LINE * len(table)), layout="constrained")
-    flipped, located, randomised, reached, seconds = figure.subplots(1, 5, sharey=True)
-    at = np.arange(len(table))
-    flipped.hlines(at, table.better_low, table.better_high, color=OUTLINE, linewidth=1.2)
-    _dots(flipped, table.better, _BLUE, "")
-    flipped.axvline(0, color=OUTLINE, linewidth=0.6)
-    _dots(located, table.mass, _BLUE, "mass")
-    _dots(located, table.pointing, _ORANGE, "pointing", marker="s")
-    located.plot(table.mask_share, at, color=OUTLINE, linestyle="--", linewidth=1, label="chance")
-    _dots(randomised, table.randomised, _BLUE, "no weights")
-    if np.isfinite(table.other_class).any():
-        _dots(randomised, table.other_class, _ORANGE, "other class", marker="s")
-    randomised.axvline(0, color=OUTLINE, linewidth=0.6)
-    _dots(reached, 100 * table.reached, _BLUE, "")
-    _dots(seconds, 1000 * table.seconds, _BLUE, "")
-    titles = (
-        "flipping: area\nbeyond random", "localisation", "rank correlation\nof shares with",
-        "reaches the\ninput, %", "milliseconds\na heatmap",
-    )  # fmt: skip
-    for ax, title in zip((flipped, located, randomised, reached, seconds), titles, strict=True):
+    drawn = [(title, draw) for title, values, draw in _PANELS if np.isfinite(getattr(table, values)).any()]
+    figure = Sheet(figsize=(width * len(drawn) / len(_PANELS), 1.5 + _LINE * len(table)), layout="constrained")
+    panels = figure.subplots(1, len(drawn), sharey=True, squeeze=False)[0]
+    for ax, (title, draw) in zip(panels, drawn, strict=True):
+        draw(ax, table)
         _style(ax, title)
-    for ax in (located, randomised):
-        ax.legend(fontsize="x-small", frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.12))
-    located.set_xlim(-0.03, 1.03)
-    randomised.set_xlim(-1.05, 1.05)
-    for ax in (reached, seconds):
-        ax.set_xlim(left=0, right=1.08 * max(ax.get_xlim()[1], 1e-9))
-    flipped.set_yticks(at, [literal(shortened(str(name), _LETTERS)) for name in table.composite], fontsize="small")
-    flipped.set_ylim(len(table) - 0.5, -0.5)
+        if ax.get_legend_handles_labels()[1]:
+            ax.legend(fontsize="x-small", frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.12))
+    names = [literal(shortened(str(name), _LETTERS)) for name in table.composite]
+    panels[0].set_yticks(np.arange(len(table)), names, fontsize="small")
+    panels[0].set_ylim(len(table) - 0.5, -0.5)
     return figure
+
+
+def _flipped(ax: Axes, table: CompositeTable) -> None:
+    at = np.arange(len(table))
+    ax.hlines(at, table.better_low, table.better_high, color=OUTLINE, linewidth=1.2, label="interval")
+    _dots(ax, table.better, _BLUE, "")
+    ax.axvline(0, color=OUTLINE, linewidth=0.6)
+
+
+def _located(ax: Axes, table: CompositeTable) -> None:
+    _dots(ax, table.mass, _BLUE, "mass")
+    _dots(ax, table.pointing, _ORANGE, "pointing", marker="s")
+    ax.plot(table.mask_share, np.arange(len(table)), color=OUTLINE, linestyle="--", linewidth=1, label="chance")
+    ax.set_xlim(-0.03, 1.03)
+
+
+def _randomised(ax: Axes, table: CompositeTable) -> None:
+    _dots(ax, table.randomised, _BLUE, "no weights")
+    if np.isfinite(table.other_class).any():
+        _dots(ax, table.other_class, _ORANGE, "other class", marker="s")
+    ax.axvline(0, color=OUTLINE, linewidth=0.6)
+    ax.set_xlim(-1.05, 1.05)
+
+
+def _reached(ax: Axes, table: CompositeTable) -> None:
+    _from_zero(ax, 100 * table.reached)
+
+
+def _seconds(ax: Axes, table: CompositeTable) -> None:
+    _from_zero(ax, 1000 * table.seconds)
+
+
+_PANELS: tuple[tuple[str, str, Callable[[Axes, CompositeTable], None]], ...] = (
+    ("flipping: area\nbeyond random", "better", _flipped),
+    ("localisation", "mass", _located),
+    ("rank correlation\nof shares with", "randomised", _randomised),
+    ("reaches the\ninput, %", "reached", _reached),
+    ("milliseconds\na heatmap", "seconds", _seconds),
+)
+"""Title, the column without whose values there is no panel, and what draws it."""
+
+
+def _from_zero(ax: Axes, values: npt.NDArray[np.float64]) -> None:
+    _dots(ax, values, _BLUE, "")
+    ax.set_xlim(left=0, right=1.08 * max(ax.get_xlim()[1], 1e-9))
 
 
 def _dots(ax: Axes, values: npt.NDArray[np.float64], colour: str, label: str, *, marker: str = "o") -> None:

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ...errors import InputError
-from .labels import literal, shortened
+from .labels import interval_words, literal, shortened
 from .panels import OUTLINE, figure_of
 from .sheet import Sheet
 
@@ -85,6 +85,8 @@ def _draw_layer(ax: Axes, results: Sequence[FlippingCurves]) -> None:
         ax.fill_between(share, table.low[rows], table.high[rows], color=colour, alpha=0.15, linewidth=0)
     ax.axhline(0, color=OUTLINE, linewidth=0.6)
     ax.set(xlim=(0, 100), xlabel=literal(f"{_verb(results[0])} concepts of {shortened(results[0].layer, _LETTERS)}, %"))
+    label = f"around a line: {interval_words(results[0].confidence)}"
+    ax.fill_between([], [], color=OUTLINE, alpha=0.15, linewidth=0, label=label)
     if len(ax.get_lines()) > _INSIDE:
         ax.legend(fontsize="small", frameon=False, loc="upper left", bbox_to_anchor=(0, -0.2))
     else:

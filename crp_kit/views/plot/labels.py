@@ -11,6 +11,7 @@ from typing import Any
 import numpy.typing as npt
 
 __all__ = [
+    "interval_words",
     "literal",
     "one_line",
     "percent",
@@ -31,6 +32,17 @@ _NAME_LINE, _NAME_GAP = 0.125, 0.03
 """Inches for a line of the name of a row, and between names."""
 _BREAKS = re.compile(r"(?<=\s)|(?<=[^\W\d][.,:])(?=\w)|(?<=\d\.)(?=[^\W\d])|(?<=_)(?=[^\W_])")
 """Where a line may be broken."""
+
+
+def interval_words(confidence: float) -> str:
+    """Return what a legend calls intervals over the samples.
+
+    Examples
+    --------
+    >>> interval_words(0.95)
+    '95 % interval'
+    """
+    return f"{100 * confidence:g} % interval"
 
 
 def literal(text: str) -> str:

@@ -35,12 +35,12 @@ def localisation(table: LocalisationTable, *, width: float = 4.2) -> Figure:
     ax = figure.add_subplot()
     at, chance = np.arange(len(table)), table.mean - table.above
     ax.bar(at, table.mean, width=0.6, color=_BLUE)
-    ax.vlines(at, table.low, table.high, color=OUTLINE, linewidth=1.4)
+    ax.vlines(at, table.low, table.high, color=OUTLINE, linewidth=1.4, label="interval of the mean")
     ax.hlines(chance, at - 0.4, at + 0.4, color=OUTLINE, linestyle="--", linewidth=1.2, label="by chance")
     ax.set_xticks(at, [f"{row['score']}\n(n = {row['n']})" for row in table.rows()])
     ax.set_ylabel("mean over the samples")
     ax.set_ylim(0, max(1.0, float(np.nanmax(np.append(table.high, 1.0)))))
-    ax.legend(fontsize="small", frameon=False, loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0)
+    ax.legend(fontsize="small", frameon=False, loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0, ncols=2)
     ax.spines[["top", "right"]].set_visible(False)
     return figure
 

@@ -19,8 +19,9 @@ from .sheet import Sheet, check_width
 
 __all__ = ["in_width", "with_bar_in_width"]
 
-_PANEL, _PICTURE = 1.55, 1.05
-"""Narrowest panel in inches, with axes and where the figure has pictures: what is narrower goes below."""
+_PANEL, _LABELLED, _PICTURE = 1.55, 2.4, 1.05
+"""Narrowest panel in inches, with axes, with a label of its own beside other panels, and where the figure has pictures:
+what is narrower goes below."""
 _LETTERS_PER_INCH = 14
 """Of the smallest letters that figures have."""
 _LETTER = 0.6
@@ -79,7 +80,8 @@ def _bring(figure: Figure, width: float, *, room: float) -> None:
     before, height = (float(side) for side in figure.get_size_inches())
     panels = [ax for ax in figure.axes if ax.get_subplotspec() is not None]
     across = max((_columns(ax) for ax in panels), default=1)
-    narrowest = _PICTURE if len(panels) > 1 and any(ax.images for ax in panels) else _PANEL
+    labelled = any(ax.get_ylabel() and _column(ax) for ax in panels)
+    narrowest = _PICTURE if len(panels) > 1 and any(ax.images for ax in panels) else _LABELLED if labelled else _PANEL
     fitting = max(1, min(across, int(room / narrowest)))
     blocks = math.ceil(across / fitting)
     square = before > width and any(ax.get_aspect() != "auto" for ax in panels)
@@ -117,6 +119,11 @@ def _lines(ax: Axes) -> int:
 def _columns(ax: Axes) -> int:
     spec = ax.get_subplotspec()
     return 1 if spec is None else int(spec.get_gridspec().ncols)
+
+
+def _column(ax: Axes) -> int:
+    spec = ax.get_subplotspec()
+    return 0 if spec is None else int(spec.colspan.start)
 
 
 def _rearrange(figure: Figure, panels: list[Axes], grid: tuple[int, int]) -> None:

@@ -66,8 +66,7 @@ class ReferenceBlock:
         caption = max((text.count("\n") + 1 for text in self._captions), default=1)
         panel = self.cell * aspect_of(np.empty((1, *self.frame)))
         line = panel * (1 + self.with_maps) + _LINE * caption + (0.22 if self.with_maps else 0.1)
-        titles = self._wrapped(self.heading) + ([] if self.with_maps else self._wrapped(LEGENDS[self.style]))
-        return line * self.lines + _TITLE_LINE * (len(titles) + 1)
+        return line * self.lines + _TITLE_LINE * (len(self._wrapped(self.heading)) + len(self._legend) + 1)
 
     @property
     def with_maps(self) -> bool:
@@ -81,6 +80,14 @@ class ReferenceBlock:
         return [
             "\n".join(p for line in text.splitlines() for p in wrapped(line, letters)) for text in self.view.captions
         ]
+
+    @property
+    def _legend(self) -> list[str]:
+        """What darkness and lines in the pictures mean."""
+        texts = [] if self.with_maps else [LEGENDS[self.style]]
+        texts += ["line: around where relevance starts"] if any(map(_is_outlined, self.view.areas or ())) else []
+        texts += ["box: what the strongest neuron sees"] if self.view.boxes is not None else []
+        return [line for text in texts for line in self._wrapped(text)]
 
     @property
     def lines(self) -> int:
@@ -104,8 +111,8 @@ class ReferenceBlock:
         for number in range(self.lines * self.across):
             line, column = divmod(number, self.across)
             self._sample(axes[line * panels : (line + 1) * panels, column], number)
-        if not self.with_maps:
-            figure.supxlabel("\n".join(self._wrapped(LEGENDS[self.style])), fontsize="small", x=0.01, ha="left")
+        if self._legend:
+            figure.supxlabel("\n".join(self._legend), fontsize="small", x=0.01, ha="left")
 
     def _sample(self, axes: npt.NDArray[Any], number: int) -> None:
         """Draw one sample into its axes, (panel,), or nothing where there is none."""
@@ -123,9 +130,9 @@ class ReferenceBlock:
         if region is not None and region.any():
             _outline_region(axes[0], region)
         area = None if self.view.areas is None else self.view.areas[number]
-        if area is not None and np.ndim(area) == 2 and np.any(finite(area)):
+        if _is_outlined(area):
             _outline_region(axes[-1], finite(area))
-            if np.asarray(pixels).shape[:2] == tuple(area.shape) and self.with_maps:
+            if np.asarray(pixels).shape[:2] == finite(area).shape and self.with_maps:
                 _outline_region(axes[0], finite(area))
         for ax, size in zip(axes, (np.asarray(pixels).shape[:2], heatmap.shape), strict=False):
             if self.view.boxes is not None:
@@ -140,6 +147,11 @@ class ReferenceBlock:
         if self.style == "opaque":
             return opaque_image(image, heatmap, percentile=self.look.percentile)
         return picture(image), None
+
+
+def _is_outlined(area: Any) -> bool:
+    """Return whether relevance starts somewhere in particular in an image."""
+    return area is not None and np.ndim(area) == 2 and bool(np.any(finite(area)))
 
 
 def _outline_region(ax: Axes, region: npt.NDArray[Any]) -> None:

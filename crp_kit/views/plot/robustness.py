@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from .labels import literal, shortened
+from .labels import interval_words, literal, shortened
 from .panels import OUTLINE
 from .sheet import Sheet
 
@@ -40,12 +40,11 @@ def randomisation(result: Randomisation, *, width: float = 5.0) -> Figure:
     if first:
         ax.axhline(table.correlation[0], color=_ORANGE, linestyle="--", label="another class, all weights")
         ax.fill_between(at[[0, -1]], table.low[0], table.high[0], color=_ORANGE, alpha=0.2, linewidth=0)
-        ax.legend(fontsize="small", frameon=False)
+    _finish(ax, result.confidence)
     names = ["none", *(literal(shortened(str(name), _LETTERS)) for name in table.change[first:])]
     ax.set_xticks(at, names, rotation=40, ha="right", rotation_mode="anchor", fontsize="x-small")
     ax.set_xlabel("weights lost from the output down to")
     ax.set_ylabel("rank correlation of shares")
-    _finish(ax)
     return figure
 
 
@@ -70,11 +69,12 @@ def sensitivity(result: Sensitivity, *, width: float = 5.0) -> Figure:
         ax.fill_between(table.noise, low, high, color=colour, alpha=0.2, linewidth=0)
     ax.set_xlabel("noise, standard deviations of the input")
     ax.set_ylabel(f"shares at {literal(shortened(result.layer, _LETTERS))}")
-    ax.legend(fontsize="small", frameon=False)
-    _finish(ax)
+    _finish(ax, result.confidence)
     return figure
 
 
-def _finish(ax: Axes) -> None:
+def _finish(ax: Axes, confidence: float) -> None:
+    ax.fill_between([], [], color=OUTLINE, alpha=0.2, linewidth=0, label=interval_words(confidence))
+    ax.legend(fontsize="small", frameon=False)
     ax.axhline(0, color=OUTLINE, linewidth=0.6)
     ax.spines[["top", "right"]].set_visible(False)

@@ -81,6 +81,7 @@ def about(report: ReportContext) -> dict[str, Any]:
         "target": _target(atlas),
         "field": source.receptive_field,
         "look": _look(source.look),
+        "outlined": source.outlined,
         "similar": next(iter(report.facts.values())).similarity_of,
         "linked": links is not None,
         "links": report.links if links is None else links.meaning,

@@ -72,6 +72,7 @@ def _class_heatmaps(
             on_device="cpu",
         )
         areas = start_areas(attr, starts, known_class_axis(run))
+        source.outlined |= any(area is not None for area in areas)
         rows = zip(indices, attr.heatmap.detach(), areas, strict=True)
         heatmaps |= {known[index][0]: (row, area) for index, row, area in rows}
     return heatmaps

@@ -78,6 +78,8 @@ class SampleSource:
         """By layer: the reason why something is not shown."""
         self.changed_images: set[str] = set()
         """Layers with images whose values or channels are not shown as they are."""
+        self.outlined = False
+        """Whether a picture has a line around where relevance starts."""
         self.same_rules = True
         """Whether the heatmaps have the rules that the atlas was made with."""
         self.read = ImageCache(lambda number: _shown(subject.samples, number), _KEPT_IMAGES)
@@ -180,6 +182,7 @@ class SampleSource:
             samples = {rows[index][0] for index in indices}
             seen = [entry for entry in entries if entry.sample in samples]
             boxes |= self._boxes(maps, model_layer, example, seen)
+        self.outlined |= any(area is not None for area in areas.values())
         return heatmaps, boxes, areas
 
     def _heatmaps(

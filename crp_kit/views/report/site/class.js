@@ -5,7 +5,7 @@
 (() => {
   const {
     about, bdi, cell, className, classAddress, conceptAddress, conceptName, counted, cover, digits, el, filters,
-    heading, idsOf, layerAddress, load, missing, page, percent, relevance, sampleAddress, sampleData, sampleTile, scale,
+    heading, idsOf, layerAddress, load, missing, outlineWords, page, percent, relevance, sampleAddress, sampleData, sampleTile, scale,
     tile,
   } = crpKit;
 
@@ -42,7 +42,7 @@
       }),
     );
     const where = about.look.style === "masked" ? "the same, dark where little of the class's relevance comes from" : "where in it the class's relevance comes from";
-    return el("section", {}, el("h2", {}, "Samples"), el("p", { class: "hint" }, `Each sample, and ${where}.`), scale(), el("ul", { class: "pictures pairs" }, items));
+    return el("section", {}, el("h2", {}, "Samples"), el("p", { class: "hint" }, `Each sample, and ${where}.${outlineWords()}`), scale(), el("ul", { class: "pictures pairs" }, items));
   }
 
   /** What a layer says of the class; the tiles of its concepts are noted in `listed`. */

@@ -4,7 +4,7 @@
 (() => {
   const {
     about, bar, bdi, cell, className, classAddress, conceptAddress, conceptName, counted, digits, el, enlargeable,
-    heading, idsOf, layerAddress, layerNumber, load, missing, page, percent, relevance, sampleAddress, scale, tile,
+    heading, idsOf, layerAddress, layerNumber, load, missing, outlineWords, page, percent, relevance, sampleAddress, scale, tile,
   } = crpKit;
 
   async function conceptView({ number, index, concept }) {
@@ -65,7 +65,7 @@
     return el(
       "div",
       { class: "legend" },
-      el("p", { class: "hint" }, `Each sample: as it is; ${where}, starting from ${about.start}${about.field ? "; what its strongest neuron sees" : ""}.`),
+      el("p", { class: "hint" }, `Each sample: as it is; ${where}, starting from ${about.start}${about.field ? "; what its strongest neuron sees" : ""}.${outlineWords()}`),
       scale(),
     );
   }

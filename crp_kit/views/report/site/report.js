@@ -190,6 +190,9 @@ const crpKit = (() => {
     return el("button", { type: "button", class: "enlarge", "aria-label": `Enlarge ${label}`, on: { click: open } }, shown);
   }
 
+  /** What the line in a heatmap means; empty where there is none. */
+  const outlineWords = () => (about.outlined ? " A dark line is around where relevance starts." : "");
+
   /** The colours of heatmaps, from negative to positive; null where their style has none. */
   function scale() {
     if (about.look.style === "masked") return null;
@@ -422,6 +425,6 @@ const crpKit = (() => {
   return {
     about, article, bar, bdi, cell, className, classAddress, conceptAddress, conceptName, counted, cover, digits, drawn, el,
     enlargeable, heading, idsOf, integer, keep, layerAddress, layerNumber, load, missing, page, percent, put, relevance, sampleAddress,
-    sampleData, sampleTile, scale, tile,
+    outlineWords, sampleData, sampleTile, scale, tile,
   };
 })();

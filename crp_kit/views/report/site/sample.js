@@ -3,7 +3,7 @@
 
 (() => {
   const {
-    about, bdi, cell, className, classAddress, el, enlargeable, filters, heading, layerAddress, load, missing, page,
+    about, bdi, cell, className, classAddress, el, enlargeable, filters, heading, layerAddress, load, missing, outlineWords, page,
     percent, relevance, sampleAddress, sampleData, scale, tile,
   } = crpKit;
 
@@ -13,7 +13,7 @@
     const alts = [data.name, `Heatmap of ${about.target ?? className(data.start)} in ${data.name}`];
     const pictures = data.cells.map((number, index) => (number < 0 ? null : cell(data.sheet, number, about.cell, alts[index])));
     const where = about.look.style === "masked" ? "the same, dark where little of the relevance" : "where in it the relevance";
-    const hint = data.cells[1] < 0 ? null : el("p", { class: "hint" }, `The sample, and ${where} of ${about.target ?? "its class"} comes from.`);
+    const hint = data.cells[1] < 0 ? null : el("p", { class: "hint" }, `The sample, and ${where} of ${about.target ?? "its class"} comes from.${outlineWords()}`);
     const listed = [];
     const sections = about.layers.map((layer, number) => section([layer.name, number], data.layers[number], layers[number], listed));
     return {
