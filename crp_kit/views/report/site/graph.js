@@ -29,7 +29,7 @@
       parts: [
         heading("How the model comes to ", bdi(className(cls))),
         el("p", { class: "lead" }, `The concepts that relevance for `, el("a", { href: classAddress(cls) }, "this class"), ` passes on its way to the image, ${samples.length === 1 ? "in one sample" : `in the mean over ${counted(samples.length, "sample", "samples")}`}: `, links.flatMap((link, index) => (index ? [", ", link] : [link])), "."),
-        el("p", { class: "hint" }, "At a concept: its share of all relevance of the class. At a band: the share that the lower concept gets of what passes the upper one."),
+        el("p", { class: "hint" }, "At a concept: its share of all relevance of the class. At a band: the share that the lower concept gets of what passes the upper one. Pictures are of the samples in which a concept is most relevant, dark where little of its relevance is."),
         legend(graph),
         picture(graph),
         el("h2", {}, "In words"),

@@ -129,7 +129,7 @@
   function tableHint() {
     const share = about.share ? "a concept's share of all relevance in this layer, the mean over all samples" : "the mean over all samples";
     const seen = about.field ? "what the concept's strongest neuron sees in the most relevant sample" : "the most relevant sample";
-    return `Relevance is ${share}. The picture is ${seen}.`;
+    return `Relevance is ${share}. The picture is ${seen}, dark where little of its relevance is.`;
   }
 
   /** The column that a table is sorted by, and whether upwards: by relevance where the address names none. */
