@@ -181,7 +181,7 @@ def atomic_file(
             beside.unlink(missing_ok=True)
         # Not opened again by its name before it is known to be a new file of ours, and no link to something else.
         os.close(os.open(beside, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
-        with interrupts.leftover(beside):
+        with interrupts.leftover(beside.unlink):
             try:
                 yield beside
                 if instead_of is not None:

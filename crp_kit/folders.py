@@ -224,22 +224,27 @@ def atomic_folder(path: Path, check: Callable[[Path], object]) -> Iterator[Path]
     path = Path(os.path.abspath(path))
     work = WorkingFolder(path.with_name(f".{path.name}.partial"), folders=("new", "before"))
     new, before = work.path / "new", work.path / "before"
-    with Interrupts():
+
+    def end() -> None:
+        _settle(path, before)
+        work.release(remove=True)
+
+    with Interrupts() as interrupts:
         work.acquire()
-        try:
-            _settle(path, before)
-            work.clear()
-            check(path)
-            new.mkdir()
-            yield new
-            if os.path.lexists(path):
+        with interrupts.leftover(end):
+            try:
+                _settle(path, before)
+                work.clear()
                 check(path)
-                path.rename(before)
-                check(before)
-            new.rename(path)
-        finally:
-            _settle(path, before)
-            work.release(remove=True)
+                new.mkdir()
+                yield new
+                if os.path.lexists(path):
+                    check(path)
+                    path.rename(before)
+                    check(before)
+                new.rename(path)
+            finally:
+                end()
 
 
 def _settle(path: Path, before: Path) -> None:

@@ -7,10 +7,9 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, NoReturn
 
@@ -49,8 +48,8 @@ class _Handlers:
         Of these two.
     before : dict
         Handlers that were there before, by signal.
-    leftovers : list of Path
-        Files that a process which ends at once removes.
+    leftovers : list of callable
+        What a process which ends at once does before, the last one first: each removes something unfinished.
     """
 
     depth: int = 0
@@ -64,7 +63,7 @@ class _Handlers:
     overdue: bool = False
     lock: Any = field(default_factory=threading.RLock)
     before: dict[int, Any] = field(default_factory=dict)
-    leftovers: list[Path] = field(default_factory=list)
+    leftovers: list[Callable[[], object]] = field(default_factory=list)
 
     def install(self) -> None:
         self.noted, self.count, self.hurried, self.overdue = None, 0, 0, False
@@ -117,9 +116,9 @@ class _Handlers:
         """Hand a signal to the handler that was there before; a process that this ends runs no more Python."""
         before = self.before.get(number, signal.SIG_DFL)
         if self.careful or before == signal.SIG_DFL:
-            for path in self.leftovers:
+            for remove in reversed(self.leftovers):
                 with suppress(OSError):
-                    path.unlink()
+                    remove()
             before = signal.SIG_DFL
         self.restore()
         signal.signal(number, before)
@@ -204,16 +203,17 @@ class Interrupts:
             _HANDLERS.calm()
 
     @contextmanager
-    def leftover(self, path: Path) -> Iterator[None]:
-        """Have a file removed also where a second signal ends the process before the block can do it."""
+    def leftover(self, remove: Callable[[], object]) -> Iterator[None]:
+        """Have something unfinished removed also where a second signal ends the process before the block can do it."""
         if not self._entered:
             yield
             return
-        _HANDLERS.leftovers.append(path)
+        _HANDLERS.leftovers.append(remove)
         try:
             yield
         finally:
-            _HANDLERS.leftovers.remove(path)
+            with suppress(ValueError):  # in a child process that a fork has made
+                _HANDLERS.leftovers.remove(remove)
 
     def check(self) -> None:
         """Give up the work of a careful block: after a second signal, or some seconds after the first.

@@ -76,6 +76,14 @@ class Progress:
         if self._lines is not None:
             self._lines.ending(words)
 
+    def written(self, share: float) -> None:
+        """Say from time to time how much of the file that holds the result has been written and read again."""
+        words = f"{share:.0%} of the file written and read again"
+        if self._bar is not None:
+            self._bar.set_postfix_str(words)
+        if self._lines is not None and self._lines.is_due():
+            self._lines.ending(words)
+
     def over(self, items: Iterable[Item]) -> Iterator[Item]:
         """Yield items, each of which is one unit, inside of this context."""
         with self:
@@ -110,12 +118,17 @@ class _Lines:
         self._last_save: float | None = None
         self._print(self._count())
 
+    def is_due(self) -> bool:
+        """Return whether a minute is over; then the next one begins."""
+        over = (self._clock() - self._due) // _PAUSE + 1
+        self._due += _PAUSE * max(0, over)
+        return over > 0
+
     def update(self, count: int) -> None:
         self._done += count
-        now = self._clock()
-        if now < self._due or self._done >= self._total:
+        if self._done >= self._total or not self.is_due():
             return
-        self._due += _PAUSE * ((now - self._due) // _PAUSE + 1)
+        now = self._clock()
         rate = (self._done - self._initial) / (now - self._began)
         parts = [self._count(), f"{rate_text(rate)} {self._unit}s/s"]
         if rate:

@@ -32,6 +32,18 @@ if METHOD == "forkserver":
 COMMAND = "from crp_kit.cli import main\nmain(prog_name='crp-kit')"
 
 
+def end_of_child(work: Callable[[], object]) -> int:
+    """Do something in a forked process and return its exit status, 3 after an exception; negative for a signal."""
+    child = os.fork()
+    if child == 0:
+        try:
+            work()
+        except BaseException:  # noqa: BLE001 - the status says so
+            os._exit(3)
+        os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
 class Running:
     """Code that runs in a process of its own, as ``python -c`` runs it, with variables added to the environment."""
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from processes import end_of_child
 
 from crp_kit import folders
 from crp_kit.errors import InputError
@@ -188,3 +189,21 @@ def test_a_lock_of_a_folder_that_is_gone_is_no_lock(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(folders, "_lock", removed_before)
     with pytest.raises(BlockingIOError, match="another process has just removed it"):
         late.acquire()
+
+
+@pytest.mark.parametrize("there", [True, False], ids=["an earlier folder", "none"])
+def test_a_second_sigterm_leaves_the_earlier_folder_and_nothing_beside(tmp_path: Path, there: bool) -> None:
+    path = tmp_path / "report"
+    if there:
+        path.mkdir()
+        (path / "index.html").write_text("before")
+
+    def work() -> None:
+        with folders.atomic_folder(path, lambda _: None) as new:
+            (new / "index.html").write_text("half")
+            for _ in range(2):
+                signal.raise_signal(signal.SIGTERM)
+
+    assert end_of_child(work) == -signal.SIGTERM
+    assert [entry.name for entry in tmp_path.iterdir()] == ["report"] * there
+    assert not there or (path / "index.html").read_text() == "before"

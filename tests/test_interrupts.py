@@ -4,11 +4,12 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from processes import end_of_child
 
 from crp_kit import interrupts
 from crp_kit.interrupts import Interrupts
@@ -25,18 +26,6 @@ def handlers() -> Iterator[None]:
     for number, handler in zip(NUMBERS, before, strict=True):
         signal.signal(number, handler)
     assert after == before
-
-
-def in_child(work: Callable[[], object]) -> int:
-    """Do something in a forked process and return how it ended."""
-    child = os.fork()
-    if child == 0:
-        try:
-            work()
-        except BaseException:  # noqa: BLE001 - the status says so
-            os._exit(3)
-        os._exit(0)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
 def test_a_signal_takes_its_effect_at_the_end_of_the_outermost_context() -> None:
@@ -96,11 +85,11 @@ def test_a_process_that_a_second_one_ends_leaves_no_unfinished_file(tmp_path: Pa
 
     def work() -> None:
         unfinished.write_text("half")
-        with Interrupts() as noted, noted.leftover(unfinished):
+        with Interrupts() as noted, noted.leftover(unfinished.unlink):
             signal.raise_signal(signal.SIGTERM)
             signal.raise_signal(signal.SIGTERM)
 
-    assert in_child(work) == -signal.SIGTERM
+    assert end_of_child(work) == -signal.SIGTERM
     assert not unfinished.exists()
 
 
@@ -118,11 +107,11 @@ def test_a_third_one_ends_a_careful_block_too(tmp_path: Path) -> None:
 
     def work() -> None:
         unfinished.write_text("half")
-        with Interrupts() as noted, noted.leftover(unfinished), noted.careful():
+        with Interrupts() as noted, noted.leftover(unfinished.unlink), noted.careful():
             for _ in range(3):
                 signal.raise_signal(signal.SIGINT)
 
-    assert in_child(work) == -signal.SIGINT
+    assert end_of_child(work) == -signal.SIGINT
     assert not unfinished.exists()
 
 
@@ -136,8 +125,8 @@ def test_work_that_takes_long_after_a_signal_is_given_up(monkeypatch: pytest.Mon
 
 def test_a_forked_child_is_not_kept_from_ending() -> None:
     with Interrupts() as noted:
-        assert in_child(lambda: signal.raise_signal(signal.SIGTERM)) == -signal.SIGTERM
-        assert in_child(lambda: signal.raise_signal(signal.SIGINT)) == 3
+        assert end_of_child(lambda: signal.raise_signal(signal.SIGTERM)) == -signal.SIGTERM
+        assert end_of_child(lambda: signal.raise_signal(signal.SIGINT)) == 3
         assert noted.noted is None
 
 
@@ -148,7 +137,7 @@ def test_a_forked_child_may_note_signals_of_its_own() -> None:
             os._exit(7 if noted.noted == signal.SIGTERM else 8)
 
     with Interrupts():
-        assert in_child(work) == 7
+        assert end_of_child(work) == 7
 
 
 def test_other_threads_change_no_handlers() -> None:

@@ -117,6 +117,26 @@ def test_what_follows_the_last_unit_is_said_before_it_is_done(
     assert "writing a.h5" in terminal.getvalue()
 
 
+def test_a_large_file_has_a_line_each_minute_while_it_is_written(
+    shown: Shown, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Progress(3, "atlas", unit="image", clock=clock) as bar:
+        bar.update(3)
+        shown()
+        for step in range(1, 7):
+            clock.now += 25
+            bar.written(step / 6)
+        assert shown() == [
+            "atlas: 3 of 3 images, 50% of the file written and read again",
+            "atlas: 3 of 3 images, 83% of the file written and read again",
+        ]
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    with Progress(3, "atlas", unit="image") as bar:
+        bar.written(0.5)
+    assert "50% of the file" in terminal.getvalue()
+
+
 def test_an_error_speaks_for_itself(shown: Shown, clock: Clock) -> None:
     with pytest.raises(ValueError, match="wrong"), Progress(100, "atlas", unit="image", clock=clock):
         raise ValueError("wrong")

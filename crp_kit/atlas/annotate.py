@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
+from ..progress import Progress
 from .attribute_table import SampleNames, joined_columns
 from .file.attribute_columns import ATTRIBUTES, AttributeColumn, StoredAttributes, add_attributes
 from .file.copied_tree import check_rewritable, rewrite
@@ -16,6 +17,9 @@ from .file.reader import open_atlas
 from .query.concept_atlas import ConceptAtlas
 
 __all__ = ["annotate_atlas"]
+
+_LARGE = 1 << 28
+"""Bytes of a file that takes more than some seconds to write."""
 
 
 def annotate_atlas(
@@ -83,7 +87,9 @@ def annotate_atlas(
         twice = [name for name in added if name in known]
         if twice and not overwrite:
             raise InputError(f"{path} has the attribute {twice[0]!r} already; overwrite replaces it")
-        rewrite(file, lambda tree: _replace(tree, {**known, **added}))
+        with Progress(1, "annotate", unit="file", verbose=file.state.st_size >= _LARGE) as bar:
+            rewrite(file, lambda tree: _replace(tree, {**known, **added}), bar.written)
+            bar.update()
     return ConceptAtlas(path)
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..errors import CrpKitError
 from ..printable import printable
 from .files import check_outputs
 from .options import atlas_layer_option, class_named, overwrite_option
@@ -16,6 +17,7 @@ from .table_output import check_table_output, print_table, table_options
 
 if TYPE_CHECKING:
     from ..atlas import ConceptAtlas
+    from ..atlas.build.build_progress import BuildProgress
     from ..atlas.query.layer_atlas import ScoreAtlas
     from ..result_table import Table
 
@@ -37,22 +39,21 @@ mode_option = click.option(
 def info(*, file: Path, as_json: bool) -> None:
     """Say what an atlas, a shard, or what a build has kept so far was made from, and what is in it.
 
-    FILE may be one that is still being built, or the folder FILE.partial beside it: then this says first how far the
-    build is, when its last checkpoint was, and whether a process is at work.
+    FILE may be one that is still being built, or built anew with --overwrite, or the folder FILE.partial beside it:
+    then this says first how far the build is, when its last checkpoint was, and whether a process is at work.
 
     \b
     Example:
       crp-kit atlas info atlas.h5
     """  # noqa: D301
     from ..atlas import ConceptAtlas
-    from ..atlas.build.build_progress import build_progress
     from ..atlas.file.activation_notes import activation_notes
 
-    build = None if file.is_file() else build_progress(file)
+    build, there = _build_of(file), file.is_file()
     progress = {} if build is None else {"build": build.as_dict()}
     if build is not None and not as_json:
         click.echo(build.sentence(dt.datetime.now().astimezone()))
-    kept = file if build is None else build.checkpoint
+    kept = file if there or build is None else build.checkpoint
     if kept is None:
         if as_json:
             click.echo(json.dumps(progress, indent=1))
@@ -68,6 +69,20 @@ def info(*, file: Path, as_json: bool) -> None:
             click.echo(f"  note: {printable(note)}")
         for sample, reason in atlas.skipped.items():
             click.echo(f"  left out: sample {sample}: {printable(reason)}")
+
+
+def _build_of(file: Path) -> BuildProgress | None:
+    """Return how far the build of a file is; of one that is there, only if it is being built anew."""
+    from ..atlas.build.build_progress import build_progress
+
+    try:
+        build = build_progress(file)
+    except (CrpKitError, OSError):
+        if file.is_file():
+            return None
+        raise
+    is_rest = file.is_file() and build is not None and not build.running and build.checkpoint is None
+    return None if is_rest else build  # a process was killed when its file was finished
 
 
 def _described(atlas: ConceptAtlas) -> dict[str, Any]:

@@ -136,8 +136,9 @@ def _fingerprints(model: str | None, weights: str | None, data: str | None) -> d
 @click.option("--model", metavar="TEXT", help="What the file says of the model.")
 @click.option("--data", metavar="TEXT", help="What the file says of the dataset.")
 @overwrite_option
+@click.option("--quiet", is_flag=True, help="No progress.")
 @atlas_output_option
-def import_(*, folder: Path, output: Path, model: str | None, data: str | None, **options: Any) -> None:
+def import_(*, folder: Path, output: Path, model: str | None, data: str | None, quiet: bool, **options: Any) -> None:
     """Make an atlas of the folders RelMax_…, ActMax_…, RelStats_… and ActStats_… that zennit-crp has written.
 
     It has no moments, because zennit-crp keeps none, and does not know model and dataset.
@@ -149,5 +150,6 @@ def import_(*, folder: Path, output: Path, model: str | None, data: str | None, 
     from ..atlas import Origin
     from ..atlas.build.import_zennit_crp import import_zennit_crp
 
-    with import_zennit_crp(folder, output, origin=Origin(model, data, " ".join(sys.argv)), **options) as made:
+    origin = Origin(model, data, " ".join(sys.argv))
+    with import_zennit_crp(folder, output, origin=origin, verbose=not quiet, **options) as made:
         click.echo(made.path)

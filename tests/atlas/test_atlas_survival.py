@@ -340,8 +340,8 @@ def test_a_file_that_does_not_hold_what_was_written_gets_no_name(
 ) -> None:
     write_file = hdf5_writer._write_file
 
-    def damaged(path: Path, *arguments: Any) -> None:
-        write_file(path, *arguments)
+    def damaged(path: Path, *arguments: Any, **named: Any) -> None:
+        write_file(path, *arguments, **named)
         with h5py.File(path, "a") as file:
             if part == "values":
                 file["values"][1234] += 1
@@ -408,10 +408,10 @@ def test_a_kill_around_the_step_from_log_to_checkpoint_counts_no_batch_twice(
         saves = BuildFolder.save
         calls: list[int] = []
 
-        def killed(folder: BuildFolder, tree: Any, **options: Any) -> None:
+        def killed(*arguments: Any, **options: Any) -> None:
             calls.append(1)
             if step == "after" or len(calls) < 4:
-                saves(folder, tree, **options)
+                saves(*arguments, **options)
             if len(calls) == 4:
                 raise RuntimeError("killed")
 

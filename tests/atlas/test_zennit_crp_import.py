@@ -11,6 +11,7 @@ import h5py
 import numpy as np
 import pytest
 import torch
+from processes import end_of_child
 from studies import references_of
 from torch import nn
 
@@ -328,3 +329,20 @@ def test_sigterm_ends_an_import_and_leaves_nothing(
         import_zennit_crp(folder, tmp_path / "a.h5")
     assert caught.value.code == 128 + signal.SIGTERM
     assert list(tmp_path.iterdir()) == [folder]
+
+
+def test_a_second_sigterm_leaves_nothing_either(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(zennit_crp, "_state", lambda *_: [signal.raise_signal(signal.SIGTERM) for _ in range(2)])
+    assert end_of_child(lambda: import_zennit_crp(folder, tmp_path / "a.h5", verbose=False)) == -signal.SIGTERM
+    assert list(tmp_path.iterdir()) == [folder]
+
+
+def test_it_says_how_far_it_is_unless_asked_not_to(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import_zennit_crp(folder, tmp_path / "a.h5", verbose=False).close()
+    assert capsys.readouterr().err == ""
+    import_zennit_crp(folder, tmp_path / "b.h5").close()
+    first, last = capsys.readouterr().err.splitlines()
+    assert first == "import: 0 of 4 rankings"
+    assert last.startswith("import: 4 of 4 rankings after ")

@@ -133,6 +133,21 @@ def test_a_finished_file_is_said_whatever_is_beside_it(interrupted: Path, tmp_pa
     assert said.startswith("ConceptAtlas ")
 
 
+@pytest.mark.slow
+def test_a_file_that_is_built_anew_is_said_with_how_far_that_is(tmp_path: Path) -> None:
+    path = tmp_path / "a.h5"
+    build(path, Labelled(16), batch_size=4).close()
+    with pytest.raises(crp.CrpKitError, match="sample 9 cannot be used"):
+        build(path, Breaks(16), batch_size=4, overwrite=True)
+    first, second, *_ = invoke("atlas", "info", path).stdout.splitlines()
+    assert first.startswith(f"{path} was interrupted: 2 of 4 batches (50.0%) are kept")
+    assert second.startswith("ConceptAtlas ")
+    known = json.loads(invoke("atlas", "info", path, "--json").stdout)
+    assert (known["complete"], known["build"]["batches_done"]) == (True, 2)
+    (tmp_path / "a.h5.partial" / "checkpoint.h5").write_bytes(b"damaged")
+    assert invoke("atlas", "info", path).stdout.startswith("ConceptAtlas ")
+
+
 def test_neither_a_file_nor_a_build_is_one_sentence(tmp_path: Path) -> None:
     assert f"no file '{tmp_path / 'b.h5'}'" in refused("atlas", "info", tmp_path / "b.h5")
     (tmp_path / "b.h5.partial").mkdir()  # of somebody else

@@ -58,7 +58,7 @@ def add_matrix(
             )
         with Progress(len(atlas.samples), "matrix", unit="image", verbose=verbose) as bar:
             matrices = _filled(prepared, atlas, bar, num_workers)
-        rewrite(file, lambda tree: _add(tree, prepared, matrices))
+            rewrite(file, lambda tree: _add(tree, prepared, matrices), bar.written)
     return ConceptAtlas(atlas.path)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
@@ -10,7 +11,7 @@ from ...files import check_free, error_reason
 from ...folders import WorkingFolder, is_working_folder
 from ...interrupts import Interrupts
 from ..file.file_tree import Tree
-from ..file.hdf5_writer import write_tree
+from ..file.hdf5_writer import Note, write_tree
 from ..file.reader import open_atlas
 
 __all__ = ["CHECKPOINT", "LOG", "SUFFIX", "BuildFolder"]
@@ -43,11 +44,11 @@ class BuildFolder:
         self.target, self.path = target, target.with_name(f"{target.name}{SUFFIX}")
         self.checkpoint, self.log = self.path / CHECKPOINT, self.path / LOG
         self._resume, self._overwrite = resume, overwrite
+        self._folder = WorkingFolder(self.path, (CHECKPOINT, LOG, _NEW_CHECKPOINT, _NEW_FILE))
         try:
             self._check_names()
         except OSError as error:
             raise AtlasError(f"cannot write {target}: {error_reason(error)}") from error
-        self._folder = WorkingFolder(self.path, (CHECKPOINT, LOG, _NEW_CHECKPOINT, _NEW_FILE))
 
     def _check_names(self) -> None:
         """Look at the file's name and that of the checkpoint, which the system may refuse too, as one too long."""
@@ -66,8 +67,16 @@ class BuildFolder:
 
     def _check_target(self) -> None:
         if self.target.is_file() and not self.target.is_symlink() and not self._overwrite:
+            self._clear_rest()
             raise AtlasError(f"{self.target} exists; overwrite replaces it, or choose another name")
         check_free(self.target, replace=self._overwrite)
+
+    def _clear_rest(self) -> None:
+        """Clear away what a process has left that was killed when its file was finished."""
+        if is_working_folder(self.path) and not self.checkpoint.exists():
+            with suppress(OSError, InputError):  # in use, or somebody else's
+                self._folder.acquire()
+                self._folder.release(remove=True)
 
     def __enter__(self) -> BuildFolder:
         adopt = self._resume and self.checkpoint.is_file()
@@ -90,23 +99,29 @@ class BuildFolder:
     ) -> None:
         self._folder.release(remove=kind is None or not self.checkpoint.exists())
 
+    def abandon(self) -> None:
+        """Let go of the folder, and clear it away if there is nothing in it to resume from."""
+        self._folder.release(remove=not self.checkpoint.exists())
+
     def discard(self) -> None:
         """Remove what an earlier build has left: the log first, which is nothing without its checkpoint."""
         self.log.unlink(missing_ok=True)
         self._folder.clear()
 
-    def save(self, tree: Tree, *, compress: bool = False) -> None:
-        """Write a checkpoint.
+    def save(self, tree: Tree, note: Note = lambda _: None, *, compress: bool = False) -> None:
+        """Write a checkpoint; see `write_tree`.
 
         Raises
         ------
         AtlasError
             If it cannot be written; the one before is kept.
         """
-        write_tree(self.checkpoint, tree, compress=compress, beside=self.path / _NEW_CHECKPOINT)
+        write_tree(self.checkpoint, tree, compress=compress, beside=self.path / _NEW_CHECKPOINT, note=note)
 
-    def write(self, tree: Tree, *, compress: bool) -> None:
+    def write(self, tree: Tree, note: Note, *, compress: bool) -> None:
         """Write the file under its final name and clear the folder away, before a signal takes its effect.
+
+        See `write_tree`.
 
         Raises
         ------
@@ -114,9 +129,10 @@ class BuildFolder:
             If it cannot be written, or a file of this name has appeared meanwhile and may not be replaced.
         """
         beside = self.path / _NEW_FILE
-        with Interrupts():
-            write_tree(self.target, tree, compress=compress, beside=beside, replace=self._overwrite)
-            self._folder.release(remove=True)
+        with Interrupts() as interrupts:
+            write_tree(self.target, tree, compress=compress, beside=beside, replace=self._overwrite, note=note)
+            with interrupts.careful():  # a second signal does not leave the folder behind either
+                self._folder.release(remove=True)
 
     def checkpoint_size(self) -> int:
         """Return the bytes of the checkpoint.

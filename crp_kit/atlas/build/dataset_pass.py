@@ -19,6 +19,7 @@ from ...errors import AtlasError, InputError
 from ...interrupts import Interrupts
 from ...progress import Progress
 from ..file.file_tree import Tree
+from ..file.hdf5_writer import Note
 from ..file.reader import check_same, open_atlas, read_progress
 from ..query.concept_atlas import ConceptAtlas
 from .batch_log import BatchLog, LoggedBatch, pass_digest
@@ -60,7 +61,7 @@ def build_atlas(
                 running.run(source, interrupts, bar)
             if state.nbytes >= _SMALL:
                 bar.ending(f"writing {folder.target} ({state.nbytes / 1e9:.1f} GB before compression)")
-            running.finish()
+            running.finish(bar)
     return ConceptAtlas(folder.target, incomplete=prepared.progress.shards > 1)
 
 
@@ -129,7 +130,7 @@ class _Pass:
                     break
                 if time.monotonic() >= due:
                     began = time.monotonic()
-                    self._save()
+                    self._save(bar)
                     bar.saved()
                     took = time.monotonic() - began
                     due = began + (max(pause, _SHARE_OF_CHECKPOINTS * took) if pause else 0)
@@ -157,18 +158,18 @@ class _Pass:
         _take_in(self.state, record)
         self.consistent = True
 
-    def _save(self) -> None:
+    def _save(self, bar: Progress) -> None:
         """Make sure that all batches survive a loss of power; in a checkpoint, if their log has outgrown the state."""
         self.log.sync()
         state = self.state.nbytes
         if self.log.size > self.folder.checkpoint_size() and (state < _SMALL or self.log.size > state):
             tree = self.state.tree(self.origin, complete=False)
             if self.log.size > tree.nbytes:
-                self._compact(tree)
+                self._compact(tree, lambda _: bar.update(0))
 
-    def _compact(self, tree: Tree) -> None:
+    def _compact(self, tree: Tree, note: Note = lambda _: None) -> None:
         """Write a checkpoint and empty the log; a process that is killed between them leaves records of both."""
-        self.folder.save(tree)
+        self.folder.save(tree, note)
         self.log.clear()
 
     def _keep(self) -> None:
@@ -182,7 +183,7 @@ class _Pass:
             except (KeyboardInterrupt, SystemExit):
                 _log.info("the checkpoint was given up; the batches are kept in %s", self.log.path)
 
-    def finish(self) -> None:
+    def finish(self, bar: Progress) -> None:
         """Write the file under its final name: the atlas, or this shard of it.
 
         Raises
@@ -194,7 +195,7 @@ class _Pass:
         self.log.sync()
         self.log.close()
         try:
-            self.folder.write(self.state.tree(self.origin, complete=complete), compress=complete)
+            self.folder.write(self.state.tree(self.origin, complete=complete), bar.written, compress=complete)
         except KeyboardInterrupt as error:
             raise KeyboardInterrupt(
                 f"interrupted while {self.folder.target} was written; all batches are kept; resume continues from there"

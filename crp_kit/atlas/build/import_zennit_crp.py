@@ -15,6 +15,7 @@ from ...atlas.file.header import Array, Integers
 from ...concepts import Aggregate, ChannelConcept
 from ...errors import AtlasError, CrpKitWarning
 from ...interrupts import Interrupts
+from ...progress import Progress as ProgressShown
 from ..file.header import MODES, Header, LayerInfo, Mode, Progress
 from ..query.concept_atlas import ConceptAtlas
 from .array_storage import ArrayStorage
@@ -108,6 +109,7 @@ def import_zennit_crp(
     abs_norm: bool | None = None,
     overwrite: bool = False,
     origin: Origin | None = None,
+    verbose: bool = True,
 ) -> ConceptAtlas:
     """Make an atlas of what zennit-crp's ``FeatureVisualization.run`` has written, and return it.
 
@@ -130,6 +132,8 @@ def import_zennit_crp(
         Replace what is there.
     origin : Origin, optional
         Words for the file, and names of the classes.
+    verbose : bool, optional
+        Show progress on stderr.
 
     Raises
     ------
@@ -153,7 +157,8 @@ def import_zennit_crp(
         )
     survey = _survey(sources)
     header = _header(survey, suffix, origin)
-    with Interrupts() as interrupts, workspace:  # a signal leaves nothing behind
+    bar = ProgressShown(len(sources), "import", unit="ranking", verbose=verbose)
+    with Interrupts() as interrupts, workspace, interrupts.leftover(workspace.abandon), bar:
         with interrupts.hurried():
             state = _state(survey, header, origin, workspace.path)
             for source in sources:
@@ -161,8 +166,9 @@ def import_zennit_crp(
                 top["target"] = _target(state, top["sample"])
                 by_class = ((cls, _widened(_ranking(stem), header.k_class)) for cls, stem in source.by_class.items())
                 state.take_rankings(source.layer, source.mode, top, by_class)
+                bar.update()
                 interrupts.stop("interrupted; no atlas was written")
-        workspace.write(state.tree(origin_attributes(origin), complete=True), compress=True)
+        workspace.write(state.tree(origin_attributes(origin), complete=True), bar.written, compress=True)
     return ConceptAtlas(workspace.target)
 
 

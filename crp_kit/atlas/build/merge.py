@@ -75,7 +75,7 @@ def merge_atlases(
         index = np.concatenate([file.array("/samples/index")[:] for file in files])
         if len(index) != header.n_samples or (np.diff(index) <= 0).any():
             raise AtlasError(f"the shards hold {len(index)} samples, in part the same, instead of {header.n_samples}")
-        with Interrupts() as interrupts, workspace:  # a signal leaves nothing behind
+        with Interrupts() as interrupts, workspace, interrupts.leftover(workspace.abandon):
             batches = read_progress(files[0]).batches
             state = PassState(
                 header,
@@ -99,7 +99,7 @@ def merge_atlases(
                         state.merge(file, note)
                 kept = {name: value for name, value in files[0].attributes("/").items() if name == OPTIONS}
                 attributes = {**origin_attributes(Origin(command=command)), **kept}
-                workspace.write(state.tree(attributes, complete=True), compress=True)
+                workspace.write(state.tree(attributes, complete=True), bar.written, compress=True)
     return ConceptAtlas(workspace.target)
 
 

@@ -12,7 +12,7 @@ from .digests import DIGESTS, add_digests, noted_digests
 from .expected_groups import expected_groups
 from .file_tree import ArraySpec, Tree, checksum
 from .hdf5_reader import H5File
-from .hdf5_writer import write_tree
+from .hdf5_writer import Note, write_tree
 
 __all__ = ["check_rewritable", "rewrite"]
 
@@ -33,7 +33,7 @@ def check_rewritable(file: H5File) -> None:
         raise AtlasError(f"cannot write {file.path}: {error_reason(error)}") from error
 
 
-def rewrite(file: H5File, change: Callable[[Tree], object]) -> None:
+def rewrite(file: H5File, change: Callable[[Tree], object], note: Note) -> None:
     """Write what is in a file anew, changed, and let it take its place, which holds the one or the other at any moment.
 
     Parameters
@@ -43,6 +43,8 @@ def rewrite(file: H5File, change: Callable[[Tree], object]) -> None:
     change : callable
         Changes, adds or removes groups and arrays of the tree. Arrays that it leaves alone have to have the values
         whose digests the file has noted.
+    note : callable
+        See `write_tree`.
 
     Raises
     ------
@@ -56,7 +58,7 @@ def rewrite(file: H5File, change: Callable[[Tree], object]) -> None:
     kept = {name for name, spec in tree.arrays.items() if untouched.get(name) is spec}
     add_digests(tree, {name: digest for name, digest in noted.items() if name in kept})
     tree.groups["/"]["checksum"] = checksum(tree.groups)
-    write_tree(file.path, tree, compress=True, instead_of=file.state)
+    write_tree(file.path, tree, compress=True, instead_of=file.state, note=note)
 
 
 def _copied(file: H5File) -> Tree:

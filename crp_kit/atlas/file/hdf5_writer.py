@@ -8,7 +8,7 @@ import io
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import h5py
 import numpy as np
@@ -19,11 +19,13 @@ from ...interrupts import Interrupts
 from .file_tree import Tree, content_bytes
 from .hdf5_datasets import NewDatasets, attribute_at, dataset_at, read_part, write_part
 
-__all__ = ["write_tree"]
+__all__ = ["Note", "write_tree"]
 
 # Since HDF5 1.10 the format has checksums over all metadata.
 _FORMAT = ("v110", "v110")
 T = TypeVar("T")
+Count: TypeAlias = Callable[[int], None]
+Note: TypeAlias = Callable[[float], object]
 
 
 def write_tree(
@@ -34,6 +36,7 @@ def write_tree(
     beside: Path | None = None,
     replace: bool = True,
     instead_of: os.stat_result | None = None,
+    note: Note = lambda _: None,
 ) -> None:
     """Write a file beside its place and rename it, so that its place holds a whole file at any moment, or none.
 
@@ -52,6 +55,8 @@ def write_tree(
         Whether an earlier file may be replaced.
     instead_of : os.stat_result, optional
         The state of that file, whose permissions the new one gets; one that has changed meanwhile is kept.
+    note : callable, optional
+        Called, again and again, with the share of the bytes that has been written and read again, up to 1.
 
     Raises
     ------
@@ -59,25 +64,32 @@ def write_tree(
         If the disk is full, the folder is gone or cannot be written, a file may not be replaced, or it does not hold
         what was written. What was in the place stays there.
     """
+    handled = 0
+
+    def count(nbytes: int) -> None:
+        nonlocal handled
+        handled += nbytes
+        note(handled / (2 * tree.nbytes))
+
     try:
         with (
             atomic_file(path, beside=beside, replace=replace, instead_of=instead_of) as new,
             Interrupts() as interrupts,
         ):
-            _write_file(new, tree, compress, interrupts)
-            _check_read(new, tree, interrupts)
+            _write_file(new, tree, compress, interrupts, count=count)
+            _check_read(new, tree, interrupts, count=count)
     except (OSError, RuntimeError, ValueError) as error:
         raise AtlasError(f"cannot write {path}: {error_reason(error)}; what was there before is kept") from error
 
 
-def _write_file(path: Path, tree: Tree, compress: bool, interrupts: Interrupts) -> None:
+def _write_file(path: Path, tree: Tree, compress: bool, interrupts: Interrupts, *, count: Count) -> None:
     """Write a file; each array then knows the digest of its values."""
     with open(path, "r+b", buffering=0) as file:
         sink = _Sink(file, interrupts)
         with interrupts.careful():
             try:
                 with h5py.File(sink, "w", libver=_FORMAT) as h5:
-                    _write(h5, tree, compress, sink)
+                    _write(h5, tree, compress, sink, count=count)
             finally:
                 sink.check()  # the first error, of which others are consequences
 
@@ -170,7 +182,7 @@ class _Groups:
         return self.at(parent), name
 
 
-def _write(h5: Any, tree: Tree, compress: bool, sink: _Sink) -> None:
+def _write(h5: Any, tree: Tree, compress: bool, sink: _Sink, *, count: Count) -> None:
     groups, new_dataset = _Groups(h5, new=True), NewDatasets(compress=compress)
     for path, attributes in tree.groups.items():
         group = groups.at(path)
@@ -184,9 +196,10 @@ def _write(h5: Any, tree: Tree, compress: bool, sink: _Sink) -> None:
             write_part(dataset, spec, part, values)
             if sink.failed:
                 return
+            count(values.nbytes)
 
 
-def _check_read(path: Path, tree: Tree, interrupts: Interrupts) -> None:
+def _check_read(path: Path, tree: Tree, interrupts: Interrupts, *, count: Count) -> None:
     """Make sure that a file has all groups, and the values whose digests were noted as they were written.
 
     Raises
@@ -202,7 +215,9 @@ def _check_read(path: Path, tree: Tree, interrupts: Interrupts) -> None:
             whole = whole and dataset.shape == spec.shape
             for part in spec.parts() if whole else ():
                 interrupts.check()
-                content.update(content_bytes(read_part(dataset, spec, part), spec.dtype))
+                values = read_part(dataset, spec, part)
+                content.update(content_bytes(values, spec.dtype))
+                count(values.nbytes)
             whole = whole and content.hexdigest() == spec.digest
     if not whole:
         raise OSError(errno.EIO, "what was read again is not what was written; the disk may be failing")
