@@ -134,7 +134,7 @@ def _version(state: os.stat_result) -> tuple[int, ...]:
     return state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns
 
 
-def error_reason(error: Exception) -> str:
+def error_reason(error: BaseException) -> str:
     """Return in words why a file could not be written."""
     number = getattr(error, "errno", None)
     if number in _FULL:

@@ -1,4 +1,9 @@
-"""Ctrl-C, SIGTERM and SIGHUP noted during work that saves its results, or ends a file, before the process ends."""
+"""Ctrl-C, SIGTERM and SIGHUP noted during work that saves its results, or ends a file, before the process ends.
+
+A handler runs between any two steps of the main thread, also inside of `threading`, whose locks this thread may hold
+then: a timer, an event or a thread of that module would wait for itself for ever. Here a bare thread sleeps instead,
+and the only lock is one that its own thread may take twice.
+"""
 
 from __future__ import annotations
 
@@ -26,6 +31,8 @@ class _Handlers:
 
     Parameters
     ----------
+    epoch : int
+        Changes when the blocks that are entered have lost their say: in a child process, and after a second signal.
     depth : int
         Blocks that are entered, one in the other.
     noted : int or None
@@ -40,8 +47,8 @@ class _Handlers:
         When the last of them began.
     hurried : int
         Blocks that are given up some seconds after a signal.
-    timer : threading.Timer or None
-        What ends them.
+    timer : object or None
+        What ends them: a mark of the thread that does it, if it has not been called off.
     overdue : bool
         Whether it has.
     lock : threading.RLock
@@ -52,6 +59,7 @@ class _Handlers:
         What a process which ends at once does before, the last one first: each removes something unfinished.
     """
 
+    epoch: int = 0
     depth: int = 0
     noted: int | None = None
     count: int = 0
@@ -59,7 +67,7 @@ class _Handlers:
     careful: int = 0
     careful_since: float = 0.0
     hurried: int = 0
-    timer: threading.Timer | None = None
+    timer: object | None = None
     overdue: bool = False
     lock: Any = field(default_factory=threading.RLock)
     before: dict[int, Any] = field(default_factory=dict)
@@ -94,22 +102,21 @@ class _Handlers:
     def hurry(self) -> None:
         """Let a hurried block end some seconds after a signal that has come."""
         if self.hurried and self.noted is not None and self.timer is None:
-            self.timer = threading.Timer(_PATIENCE, self._interrupt, (self.noted,))
-            self.timer.daemon = True
-            self.timer.start()
+            self.timer = object()
+            with suppress(RuntimeError):  # no thread can be started; a second signal still ends the block
+                _thread.start_new_thread(self._interrupt_later, (self.timer, self.noted))
 
-    def _interrupt(self, number: int) -> None:
+    def _interrupt_later(self, timer: object, number: int) -> None:
         """Let the handler run in the main thread, from another one."""
+        time.sleep(_PATIENCE)
         with self.lock:
-            if self.timer is not None:
+            if self.timer is timer:
                 self.overdue = True
                 _thread.interrupt_main(signal.Signals(number))
 
     def calm(self) -> None:
         """Let the end of a block that has ended not come any more."""
         with self.lock:  # after it, no signal of the timer comes any more
-            if self.timer is not None:
-                self.timer.cancel()
             self.timer = None
 
     def _end_at_once(self, number: int) -> None:
@@ -117,18 +124,29 @@ class _Handlers:
         before = self.before.get(number, signal.SIG_DFL)
         if self.careful or before == signal.SIG_DFL:
             for remove in reversed(self.leftovers):
-                with suppress(OSError):
+                with suppress(Exception):  # it may be half done already
                     remove()
             before = signal.SIG_DFL
         self.restore()
         signal.signal(number, before)
-        signal.raise_signal(number)
+        try:
+            signal.raise_signal(number)
+        except BaseException:
+            self.dismiss()
+            raise
 
     def forget(self) -> None:
         """Leave signals to the handlers before, in a child process that a fork has made: the work is the parent's."""
+        self.lock = threading.RLock()  # a thread that is not in the child may have it
         self.restore()
+        self.dismiss()
+        self.noted = None
+
+    def dismiss(self) -> None:
+        """Count no block any more: an exception may end one between any two steps of its beginning or its end."""
+        self.epoch += 1
+        self.depth, self.careful, self.hurried = 0, 0, 0
         self.leftovers.clear()
-        self.depth, self.careful, self.hurried, self.noted = 0, 0, 0, None
 
 
 _HANDLERS = _Handlers()
@@ -144,35 +162,35 @@ class Interrupts:
     """
 
     def __init__(self) -> None:
-        self._process: int | None = None
+        self._epoch: int | None = None
 
     @property
     def _entered(self) -> bool:
-        return self._process == os.getpid()
+        return self._epoch == _HANDLERS.epoch
 
     @property
     def noted(self) -> int | None:
         """The signal that has come, if any."""
-        return _HANDLERS.noted if self._entered else None
+        return None if self._epoch is None else _HANDLERS.noted
 
     def __enter__(self) -> Interrupts:
         if threading.current_thread() is threading.main_thread():
             if _HANDLERS.depth == 0:
                 _HANDLERS.install()
             _HANDLERS.depth += 1
-            self._process = os.getpid()
+            self._epoch = _HANDLERS.epoch
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if not self._entered:
+        entered, self._epoch = self._entered, None
+        if not entered:
             return
-        self._process = None
         _HANDLERS.depth -= 1
         if _HANDLERS.depth == 0:
+            _HANDLERS.restore()  # before the last look: a signal that comes meanwhile is not lost
             noted, _HANDLERS.noted = _HANDLERS.noted, None
-            _HANDLERS.restore()
             if noted is not None and kind is None:
                 signal.raise_signal(noted)
 
@@ -186,7 +204,7 @@ class Interrupts:
         try:
             yield
         finally:
-            _HANDLERS.careful -= 1
+            _HANDLERS.careful -= self._entered
 
     @contextmanager
     def hurried(self) -> Iterator[None]:
@@ -199,7 +217,7 @@ class Interrupts:
             _HANDLERS.hurry()
             yield
         finally:
-            _HANDLERS.hurried -= 1
+            _HANDLERS.hurried -= self._entered
             _HANDLERS.calm()
 
     @contextmanager
@@ -212,7 +230,7 @@ class Interrupts:
         try:
             yield
         finally:
-            with suppress(ValueError):  # in a child process that a fork has made
+            if self._entered:
                 _HANDLERS.leftovers.remove(remove)
 
     def check(self) -> None:

@@ -2,10 +2,12 @@
 
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -91,6 +93,47 @@ def test_a_process_that_a_second_one_ends_leaves_no_unfinished_file(tmp_path: Pa
 
     assert end_of_child(work) == -signal.SIGTERM
     assert not unfinished.exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "ended"), [(signal.SIGTERM, -signal.SIGTERM), (signal.SIGINT, 3)])
+def test_a_second_one_ends_the_work_wherever_it_comes(number: int, ended: int) -> None:
+    """Between any two lines of the bookkeeping itself, also in the standard library."""
+
+    def work() -> None:
+        try:
+            disturbed()
+        except KeyboardInterrupt:
+            with pytest.raises(KeyboardInterrupt), Interrupts() as again:  # noqa: PT012
+                signal.raise_signal(number)
+                os._exit(3 if again.noted == number else 8)
+
+    def disturbed() -> None:
+        lines = 0
+
+        def at_line(frame: FrameType, event: str, _: Any) -> Any:
+            nonlocal lines
+            if event == "line" and frame.f_code.co_filename in files:
+                lines += 1
+                if lines == last:
+                    sys.settrace(None)
+                    signal.raise_signal(number)
+            return at_line
+
+        signal.setitimer(signal.ITIMER_REAL, 10)  # ends a process that waits for ever
+        with Interrupts() as noted:
+            sys.settrace(at_line)
+            with noted.hurried(), noted.leftover(list):
+                signal.raise_signal(number)
+            if lines < last:
+                os._exit(7)
+
+    files, last, status = {interrupts.__file__, threading.__file__}, 0, ended
+    while status == ended:
+        last += 1
+        status = end_of_child(work)
+    assert status == 7
+    assert last > 10
 
 
 def test_in_a_careful_block_nothing_is_raised_and_a_second_one_is_noticed_by_the_work() -> None:

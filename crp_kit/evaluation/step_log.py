@@ -91,8 +91,7 @@ class StepLog:
         records, end = _records(content)
         if not records:
             self._cut(0)
-            self._write(_MAGIC)
-            self._append({name: np.array(text) for name, text in identity.items()})
+            self._append({name: np.array(text) for name, text in identity.items()}, _MAGIC)
             return []
         self._check_same(records[0], identity)
         if end < len(content):
@@ -124,15 +123,18 @@ class StepLog:
         """
         self._append({**parts, _STEP: np.array(step)})
 
-    def _append(self, arrays: Parts) -> None:
+    def _append(self, arrays: Parts, before: bytes = b"") -> None:
+        """Add a record, and in a new file what is before it; one that cannot hold even that goes away."""
         buffer = io.BytesIO()
         np.savez(buffer, **arrays)  # type: ignore[arg-type]
         data, size = buffer.getvalue(), self._file.tell()
         try:
-            self._write(_PREFIX.pack(len(data), zlib.crc32(data)) + data)
+            self._write(before + _PREFIX.pack(len(data), zlib.crc32(data)) + data)
             os.fsync(self._file.fileno())
         except OSError as error:
             self._cut(size)
+            if not size:
+                self.path.unlink(missing_ok=True)
             raise self._failed(error) from error
 
     def _write(self, data: bytes) -> None:

@@ -172,6 +172,18 @@ def test_a_damaged_end_is_computed_again_and_foreign_files_are_kept(study: crp.S
     log.close()
 
 
+def test_a_disk_that_is_full_from_the_start_is_said_and_leaves_no_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(StepLog, "_write", full)
+    with pytest.raises(InputError, match="cannot write .*run.partial: the disk, or what you may use of it, is full"):
+        StepLog(tmp_path / "run.partial", {"evaluation": "other"})
+    assert list(tmp_path.iterdir()) == []
+
+
 _RUN = """
 import sys
 from pathlib import Path

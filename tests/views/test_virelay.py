@@ -227,14 +227,15 @@ def test_a_project_that_appears_meanwhile_is_kept(
     assert (tmp_path / FILES[-1]).read_text() == "theirs"
 
 
+@pytest.mark.parametrize("where", ["views.virelay.files._label_map", "atlas.file.hdf5_writer._write_file"])
 def test_a_failed_export_leaves_nothing(
-    atlas: crp.ConceptAtlas, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    atlas: crp.ConceptAtlas, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
     def full(*_: Any, **__: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("crp_kit.views.virelay.files._label_map", full)
-    with pytest.raises(AtlasError, match="cannot write .*: the disk, or what you may use of it, is full"):
+    monkeypatch.setattr(f"crp_kit.{where}", full)
+    with pytest.raises(AtlasError, match=f"cannot write {tmp_path}: the disk, or what you may use of it, is full"):
         export(atlas, tmp_path, k=3)
     assert not list(tmp_path.iterdir())
 

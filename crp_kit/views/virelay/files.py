@@ -77,8 +77,8 @@ def write_project(
             beside[PROJECT].write_text(_project(entries, contents.images.shape[2:]), encoding="utf-8")
             if overwrite:
                 (folder / PROJECT).unlink(missing_ok=True)
-    except OSError as error:
-        raise AtlasError(f"cannot write {folder}: {error_reason(error)}") from error
+    except (OSError, AtlasError) as error:
+        raise AtlasError(f"cannot write {folder}: {error_reason(error.__cause__ or error)}") from error
 
 
 def _dataset(rows: ProjectRows, contents: RowContents) -> Tree:
