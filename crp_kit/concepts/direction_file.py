@@ -58,13 +58,18 @@ def write_directions(path: str | Path, stored: StoredDirections, *, overwrite: b
     if not Path(path).parent.is_dir():
         raise InputError(f"cannot write {path}: there is no folder {Path(path).parent}; make it first")
     try:
-        with atomic_file(Path(path), replace=overwrite) as new, h5py.File(new, "w") as file:
-            file.attrs["format"], file.attrs["version"] = _FORMAT, _VERSION
-            file.attrs["settings"] = json.dumps(dict(stored.settings))
-            file.attrs["provenance"] = json.dumps(dict(stored.provenance), default=str)
-            file.attrs["sha256"] = _digest(stored.arrays)
-            for name, values in stored.arrays.items():
-                file.create_dataset(name, data=values)
+        with atomic_file(Path(path), replace=overwrite) as new:
+            # In memory, since h5py prints what HDF5 meets on a full disk, and goes on.
+            with h5py.File("directions", "w", driver="core", backing_store=False) as file:
+                file.attrs["format"], file.attrs["version"] = _FORMAT, _VERSION
+                file.attrs["settings"] = json.dumps(dict(stored.settings))
+                file.attrs["provenance"] = json.dumps(dict(stored.provenance), default=str)
+                file.attrs["sha256"] = _digest(stored.arrays)
+                for name, values in stored.arrays.items():
+                    file.create_dataset(name, data=values)
+                file.flush()
+                content = file.id.get_file_image()
+            new.write_bytes(content)
     except FileExistsError as error:
         raise InputError(f"{path} exists: say overwrite to replace it") from error
     except OSError as error:

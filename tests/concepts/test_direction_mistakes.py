@@ -13,6 +13,7 @@ import pytest
 import torch
 from dictionaries import Autoencoder
 from nets import lrp_0, normal, small_convnet
+from processes import limited
 from torch import nn
 
 from crp_kit import CondAttribution, Study, load_directions
@@ -212,6 +213,15 @@ def test_a_file_with_changed_arrays_is_damaged_and_one_without_a_checksum_is_rea
 def test_a_file_in_no_folder_is_not_written(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="there is no folder .*; make it first"):
         DirectionConcept(PAIR).save(tmp_path / "missing" / "pair.h5")
+
+
+@pytest.mark.filterwarnings("error::pytest.PytestUnraisableExceptionWarning")
+def test_a_full_disk_is_one_sentence_and_leaves_nothing(tmp_path: Path) -> None:
+    concept = DirectionConcept(np.eye(20, 40))
+    for size in (100, 3000, 7000):
+        with limited(size), pytest.raises(InputError, match="cannot write .*: the disk, or what you may use of it, is"):
+            concept.save(tmp_path / "pair.h5")
+        assert list(tmp_path.iterdir()) == []
 
 
 def test_a_study_warns_of_directions_of_another_layer_or_model() -> None:
