@@ -24,12 +24,13 @@ from crp_kit.atlas.build import dataset_pass, estimate
 from crp_kit.atlas.build.batch_log import BatchLog, logged_batches
 from crp_kit.atlas.build.build_folder import BuildFolder
 from crp_kit.atlas.build.dataset_pass import _Pass
+from crp_kit.atlas.build.distributed import shard_of_job_array
 from crp_kit.atlas.build.pass_state import PassState
 from crp_kit.atlas.build.scores import Collector
 from crp_kit.atlas.file import hdf5_writer
 from crp_kit.atlas.file.file_tree import Tree, array_spec
 from crp_kit.data import ShapesDataset
-from crp_kit.errors import AtlasError
+from crp_kit.errors import AtlasError, InputError
 from crp_kit.folders import WorkingFolder
 
 ROOT = Path(__file__).parents[2]
@@ -679,6 +680,44 @@ def test_a_process_of_torchrun_that_dies_is_started_again_and_resumes(tmp_path: 
     alone = run_command(*build_command("demo:shapes:48"), "--workers", "0", "-o", tmp_path / "one.h5")
     assert alone.returncode == 0, alone.stderr
     assert same_bits(tmp_path / "one.h5", tmp_path / "many.h5")
+
+
+def job(**variables: object) -> dict[str, str]:
+    """The variables of a task of a job array."""
+    return {f"SLURM_ARRAY_TASK_{name}": str(value) for name, value in variables.items()}
+
+
+@pytest.mark.parametrize(
+    ("variables", "shard"),
+    [
+        (job(ID=0, COUNT=3, MIN=0, MAX=2, STEP=1), (0, 3)),
+        (job(ID=20, COUNT=3, MIN=10, MAX=30, STEP=10), (1, 3)),
+        (job(ID=30, COUNT=3, MIN=10, MAX=30, STEP=10), (2, 3)),
+        (job(ID=5, COUNT=1, MIN=5, MAX=5, STEP=1), None),
+        (job(ID=5), None),
+        ({}, None),
+    ],
+)
+def test_a_task_of_a_job_array_has_the_shard_of_its_place(
+    variables: dict[str, str], shard: tuple[int, int] | None
+) -> None:
+    assert shard_of_job_array(variables) == shard
+
+
+@pytest.mark.parametrize(
+    ("variables", "message"),
+    [
+        (job(ID=3, COUNT=3, MIN=1, MAX=7, STEP=1), "are no series with equal steps: number them 0-2, or"),  # 1,3,7
+        (job(ID=7, COUNT=3, MIN=1, STEP=1), "no series"),
+        (job(ID=15, COUNT=3, MIN=10, MAX=30, STEP=10), "no series"),
+        (job(ID=1, COUNT=3, STEP=0), "no numbers of tasks"),
+        (job(ID=1, COUNT=0), "no numbers of tasks"),
+        (job(ID="x", COUNT=3), "no numbers of tasks"),
+    ],
+)
+def test_a_job_array_that_is_no_series_is_refused(variables: dict[str, str], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        shard_of_job_array(variables)
 
 
 @pytest.mark.slow

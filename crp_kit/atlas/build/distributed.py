@@ -31,7 +31,7 @@ def shard_of_job_array(environment: Mapping[str, str] = os.environ) -> tuple[int
     Raises
     ------
     InputError
-        If the variables are no numbers.
+        If the variables are no numbers, or the numbers of the tasks are no series with equal steps.
 
     Examples
     --------
@@ -45,9 +45,18 @@ def shard_of_job_array(environment: Mapping[str, str] = os.environ) -> tuple[int
         task, count, low, step = (
             int(environment.get(f"SLURM_ARRAY_TASK_{name}", "0" if name == "MIN" else "1")) for name in names
         )
-    except ValueError as error:
-        raise InputError(f"the variables SLURM_ARRAY_TASK_… are no numbers: {error}") from error
-    return ((task - low) // step, count) if count > 1 else None
+        tasks = range(low, low + count * step, step)
+        last = int(environment.get("SLURM_ARRAY_TASK_MAX", tasks[-1]))
+    except (ValueError, IndexError) as error:
+        raise InputError(f"the variables SLURM_ARRAY_TASK_… are no numbers of tasks: {error}") from error
+    if count == 1:
+        return None
+    if task not in tasks or last != tasks[-1]:
+        raise InputError(
+            f"the numbers of the {count} tasks of this job array, {low} to {last} with {task}, are no series with "
+            f"equal steps: number them 0-{count - 1}, or say each one's --shard"
+        )
+    return tasks.index(task), count
 
 
 def shard_path(path: Path, shard: int, shards: int) -> Path:
