@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import errno
+import logging
 import os
 import re
 import secrets
@@ -26,10 +27,15 @@ __all__ = [
     "error_reason",
     "is_address",
     "reserved_file",
+    "sync",
 ]
+
+_log = logging.getLogger(__name__)
 
 _NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
 """Errors of file systems on which a file has one name only."""
+_NO_SYNC = {errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP}
+"""Errors of file systems that cannot say when something has reached the disk, such as some of networks."""
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _LISTED = 1000
 """Names of a folder among which a missing one is looked for."""
@@ -186,11 +192,10 @@ def atomic_file(
                 yield beside
                 if instead_of is not None:
                     beside.chmod(stat.S_IMODE(instead_of.st_mode))
-                _sync(beside)
+                _sync(beside, os.O_RDWR)
                 check_free(path, replace=replace, instead_of=instead_of)
                 _take_name(beside, path, replace=replace)
-                if os.name == "posix":  # elsewhere a folder cannot be opened
-                    _sync(path.parent)
+                _sync_names(path.parent)
             finally:
                 beside.unlink(missing_ok=True)
 
@@ -244,10 +249,33 @@ def _reserve(handle: int, size: int) -> None:
     os.lseek(handle, 0, os.SEEK_SET)
 
 
-def _sync(path: Path) -> None:
-    """Make sure that what was written to a file, or the names in a folder, survive a loss of power."""
-    handle = os.open(path, os.O_RDWR if path.is_file() else os.O_RDONLY)
+def sync(handle: int) -> None:
+    """Make sure that what was written to an open file survives a loss of power, where the file system can say so.
+
+    Raises
+    ------
+    OSError
+        If it could not be written.
+    """
     try:
         os.fsync(handle)
+    except OSError as error:
+        if error.errno not in _NO_SYNC:
+            raise
+
+
+def _sync(path: Path, flags: int) -> None:
+    handle = os.open(path, flags)
+    try:
+        sync(handle)
     finally:
         os.close(handle)
+
+
+def _sync_names(folder: Path) -> None:
+    """Let the names in a folder survive a loss of power; the files are there, so that an error is no failure."""
+    if os.name == "posix":  # elsewhere a folder cannot be opened
+        try:
+            _sync(folder, os.O_RDONLY)
+        except OSError as error:
+            _log.warning("the names of new files in %s may not survive a loss of power: %s", folder, error.strerror)

@@ -1,5 +1,6 @@
 """Files that take their name when they are whole: signals, links, and files that appear meanwhile."""
 
+import errno
 import os
 import signal
 import stat
@@ -104,6 +105,42 @@ def test_space_is_taken_at_once_or_refused(tmp_path: Path, monkeypatch: pytest.M
     with limited(1 << 20), pytest.raises(OSError, match="File too large"):
         reserved_file(tmp_path, 3 << 20)
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOSYS, errno.EIO])
+def test_a_file_system_that_cannot_say_what_reached_the_disk_is_used_and_a_failing_one_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def no_sync(handle: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    def write() -> None:
+        with atomic_file(tmp_path / "a") as beside:
+            beside.write_text("new")
+
+    (tmp_path / "a").write_text("old")
+    monkeypatch.setattr(files.os, "fsync", no_sync)
+    if number == errno.EIO:
+        with pytest.raises(OSError, match="Input/output error"):
+            write()
+    else:
+        write()
+    assert (tmp_path / "a").read_text() == ("old" if number == errno.EIO else "new")
+    assert os.listdir(tmp_path) == ["a"]
+
+
+def test_a_folder_whose_names_do_not_reach_the_disk_has_the_file_and_a_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def no_sync(handle: int) -> None:
+        if stat.S_ISDIR(os.fstat(handle).st_mode):
+            raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(files.os, "fsync", no_sync)
+    with atomic_file(tmp_path / "a") as beside:
+        beside.write_text("new")
+    assert (tmp_path / "a").read_text() == "new"
+    assert "may not survive a loss of power: Input/output error" in caplog.text
 
 
 @pytest.mark.parametrize("how", ["edited", "replaced", "gone"])

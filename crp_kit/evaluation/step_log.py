@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import InputError
-from ..files import check_file, error_reason
+from ..files import check_file, error_reason, sync
 from ..locks import lock
 from ..printable import printable
 
@@ -130,7 +130,7 @@ class StepLog:
         data, size = buffer.getvalue(), self._file.tell()
         try:
             self._write(before + _PREFIX.pack(len(data), zlib.crc32(data)) + data)
-            os.fsync(self._file.fileno())
+            sync(self._file.fileno())
         except OSError as error:
             self._cut(size)
             if not size:

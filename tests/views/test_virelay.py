@@ -238,6 +238,9 @@ def test_a_failed_export_leaves_nothing(
     with pytest.raises(AtlasError, match=f"cannot write {tmp_path}: the disk, or what you may use of it, is full"):
         export(atlas, tmp_path, k=3)
     assert not list(tmp_path.iterdir())
+    with pytest.raises(AtlasError, match="cannot write .*new: the disk"):
+        export(atlas, tmp_path / "new", k=3)
+    assert not list(tmp_path.iterdir())
 
 
 class Wide(Dataset[Any]):

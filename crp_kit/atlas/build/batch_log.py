@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from ...errors import AtlasError
-from ...files import error_reason
+from ...files import error_reason, sync
 from ..file.header import Array, Header, LayerInfo, Progress
 from ..statistics.scores import SampleFacts
 from .seen import Seen
@@ -271,7 +271,7 @@ class BatchLog:
             If it cannot be written.
         """
         try:
-            os.fsync(self._file.fileno())
+            sync(self._file.fileno())
         except OSError as error:
             raise self._failed(error) from error
 

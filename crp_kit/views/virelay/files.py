@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -63,6 +63,7 @@ def write_project(
 
     Files are replaced with `overwrite` alone; one that has appeared since `check_folder` is else kept, with an error.
     """
+    new = not folder.exists()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with ExitStack() as stack:
@@ -79,6 +80,10 @@ def write_project(
                 (folder / PROJECT).unlink(missing_ok=True)
     except (OSError, AtlasError) as error:
         raise AtlasError(f"cannot write {folder}: {error_reason(error.__cause__ or error)}") from error
+    finally:
+        if new:
+            with suppress(OSError):  # it is not empty, as it should be
+                folder.rmdir()
 
 
 def _dataset(rows: ProjectRows, contents: RowContents) -> Tree:
