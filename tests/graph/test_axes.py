@@ -258,6 +258,20 @@ def test_axes_of_sizes_that_are_all_one_are_the_same_or_unknown() -> None:
     assert {name: pair for name, pair in unlike.items() if name not in OPEN_AT_ONES or None not in pair} == {}
 
 
+@pytest.mark.parametrize("weights", [False, True], ids=["values", "averaged weights"])
+@pytest.mark.parametrize("batch_first", [False, True])
+def test_flat_features_behind_attention_are_known_for_one_sample_as_for_two(batch_first: bool, weights: bool) -> None:
+    """Where a view of (token, sample, channel) puts a single sample cannot be seen, so that nothing follows from it."""
+    attention = nn.MultiheadAttention(4, 2, batch_first=batch_first).double()
+
+    def program(x: torch.Tensor) -> torch.Tensor:
+        tokens = x if batch_first else x.transpose(0, 1)
+        values, scores = attention(tokens, tokens, tokens)
+        return (scores if weights else values if batch_first else values.transpose(0, 1)).flatten(1)
+
+    assert [answers(program, (samples, 3, 4))[0] for samples in (1, 2)] == [1, 1]
+
+
 # ---------------------------------------------------------------------- chains of operations, against marked values
 
 

@@ -169,13 +169,14 @@ def _of_one(passage: Passage, factor: Factor) -> list[Factor] | None:
 
 
 def _one_sample(factor: Factor, before: torch.Size, after: torch.Size) -> list[Factor] | None:
-    """Return where a single sample begins: as many elements as before belong to it."""
+    """Return where a single sample begins, as many elements as before belong to it: unknown if two axes agree."""
     own = factor.stride * math.prod(before[factor.axis + 1 :])
+    begins = list[Factor]()
     for axis, size in enumerate(after):
         inner = math.prod(after[axis + 1 :])
         if inner and own and own % inner == 0 and inner * size % own == 0:
-            return [Factor(1, axis, own // inner)]
-    return None
+            begins.append(Factor(1, axis, own // inner))
+    return begins if len(begins) == 1 else None
 
 
 def merged(layout: Sequence[Factor], *, samples: bool) -> Layout:
