@@ -256,3 +256,13 @@ def test_wrong_values_are_found(path: Path, tmp_path: Path, name: str, place: An
     with h5py.File(copy, "r+", libver=("v110", "v110")) as file:
         file[f"layers/0/relevance/gram/{name}"][place] = value
     assert any(problem in one for one in crp.verify_atlas(copy))
+
+
+def test_a_total_is_its_sum_of_limbs_rounded_once() -> None:
+    made = ExactGram(1, in_memory)
+    half_of_the_last_bit, next_to_nothing = 1 << 11, 1
+    limbs = np.array([1 << 32, 0, half_of_the_last_bit, next_to_nothing], "i8").reshape(4, 1, 1)
+    made.merge({"limbs": limbs, "top": np.zeros(1, "i2")})
+    assert made.total(slice(None)) == 2.0**32 + 2.0**-20
+    made.merge({"limbs": -2 * limbs, "top": np.zeros(1, "i2")})
+    assert made.total(slice(None)) == -(2.0**32) - 2.0**-20

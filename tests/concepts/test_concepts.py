@@ -46,6 +46,17 @@ def test_references_of_channels() -> None:
     assert RELEVANCE[0, 1].flatten()[summed.position[0, 1]] == 0.0
 
 
+@pytest.mark.parametrize("shape", [(2, 3, 31, 17), (2, 3, 11, 12), (1, 5, 40, 40), (3, 2, 3, 3)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_the_position_is_the_first_of_the_highest_in_any_memory_format(shape: Any, dtype: torch.dtype) -> None:
+    maps = torch.randint(0, 7, shape, generator=torch.Generator().manual_seed(0)).to(dtype)
+    maps[0, 0], maps[0, 1] = 0, torch.arange(maps[0, 1].numel()).view(shape[2:])
+    expected = [[row.flatten().tolist().index(max(row.flatten())) for row in channels] for channels in maps]
+    for memory_format in (torch.contiguous_format, torch.channels_last):
+        reference = ChannelConcept().reference(maps.contiguous(memory_format=memory_format))
+        assert reference.position.tolist() == expected
+
+
 def test_neurons_by_flat_index_and_by_tuple() -> None:
     shape = torch.Size([2, 2, 3])
     by_tuple = NeuronConcept().mask([(1, 0, 2), (0, 1, 1)], shape, layer_name="conv")

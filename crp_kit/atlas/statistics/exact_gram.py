@@ -118,12 +118,15 @@ class ExactGram:
             self._limbs[:, part] += self._lowered(other["limbs"][:, part], shift[part, None] + shift)
 
     def total(self, part: slice) -> Floats:
-        """Return the sums of some concepts with all: (concept, concept) of float64."""
+        """Return the sums of some concepts with all, rounded once: (concept, concept) of float64."""
         self._multiply()
-        top = np.where(self._top == self._NONE, 0, self._top).astype("i4")
-        place = top[part, None] + top
-        terms = [
-            np.ldexp(self._limbs[limb, part].astype(np.longdouble), self._WIDTH * (place - limb))
-            for limb in reversed(range(self._LIMBS))
-        ]
-        return np.asarray(sum(terms[1:], terms[0]), "f8")
+        carry, low = np.zeros((), "i8"), np.zeros((), "i8")
+        for place, limb in enumerate(reversed(self._limbs[1:, part])):
+            value = limb + carry
+            low = low | (value & 0xFFFF) << (place * self._WIDTH)
+            carry = value >> self._WIDTH
+        total: Floats = self._limbs[0, part] + carry + low * 2.0 ** (-self._WIDTH * (self._LIMBS - 1))
+        scale = np.ldexp(1.0, self._WIDTH * np.where(self._top == self._NONE, 0, self._top).astype("i4"))
+        total *= scale[part, None]
+        total *= scale
+        return total
