@@ -133,9 +133,10 @@ class Drift(Table):
 
     @property
     def caption(self) -> str:
-        """What was compared, and whether it has drifted, in one line."""
-        where = f"{self.scores_a.mode} of {self.scores_a.layer!r}, {len(self.classes)} classes"
-        return f"{where}: {'' if self.drifted() else 'no '}drift at the level 0.05 (p = {self.overall:.3g})"
+        """What was compared, and how probable as much is without drift, in one line."""
+        count = len(self.classes)
+        where = f"{self.scores_a.mode} of {self.scores_a.layer!r}, {count} class{'es' if count > 1 else ''}"
+        return f"{where}: p = {self.overall:.3g} that any has moved as far without drift"
 
     def interval(self, confidence: float = 0.95) -> tuple[Column, Column]:
         """Return the confidence interval of each difference, low and high.

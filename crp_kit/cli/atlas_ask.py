@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..errors import CrpKitError
+from ..errors import CrpKitError, InputError
 from ..printable import printable
 from .files import check_outputs
 from .options import atlas_layer_option, class_named, overwrite_option
@@ -178,6 +178,10 @@ def export(
     Example:
       crp-kit atlas export atlas.h5 --what moments --layer layer2.1.conv2 -o moments.csv
     """  # noqa: D301
+    if empty_classes and what != "moments":
+        raise InputError("--empty-classes is for --what moments; other tables have no row for a class without samples")
+    if what == "samples" and (layers or modes):
+        raise InputError("--what samples has the samples, of all layers alike: leave --layer and --mode out")
     from ..atlas import ConceptAtlas, export_atlas
 
     check_outputs([output], overwrite=overwrite)

@@ -228,14 +228,14 @@ def prototypes(*, file: Path, cls: str, count: int | None, **options: Any) -> No
 @click.command(short_help="Samples that are recognised in an unusual way.")
 @_question
 @click.option("--class", "cls", metavar="CLASS", help="Name, part of it, or number.  [default: all classes]")
-@click.option("--top", type=click.IntRange(min=1), default=20, show_default=True, metavar="N", help="How many samples.")
+@click.option("--top", type=click.IntRange(min=1), metavar="N", help="How many samples.  [default: 20]")
 @click.option(
     "--against",
     type=click.Path(path_type=Path),
     metavar="OTHER",
     help="Print instead how well the scores separate the samples of this atlas of the same model.",
 )
-def outliers(*, file: Path, cls: str | None, top: int, against: Path | None, **options: Any) -> None:
+def outliers(*, file: Path, cls: str | None, top: int | None, against: Path | None, **options: Any) -> None:
     """Print the samples whose use of concepts is least ordinary for their class, the most extreme first.
 
     With --against, the AUROC of scores that separate the samples of another atlas, beside baselines.
@@ -244,10 +244,12 @@ def outliers(*, file: Path, cls: str | None, top: int, against: Path | None, **o
     Example:
       crp-kit atlas outliers atlas.h5 --layer layer2.1.conv2 --class 3 --top 5
     """  # noqa: D301
+    if against is not None and top is not None:
+        raise InputError("--against has a row for every score; leave --top out")
     from ..atlas import ConceptAtlas
 
     def ask(atlas: ConceptAtlas, scores: ScoreAtlas, where: Any) -> Any:
-        table = scores.outliers(None if cls is None else class_named(cls, atlas.classes), top, where=where)
+        table = scores.outliers(None if cls is None else class_named(cls, atlas.classes), top or 20, where=where)
         if against is None:
             return table
         with ConceptAtlas(against) as other:

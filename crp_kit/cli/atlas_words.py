@@ -61,13 +61,13 @@ def names_by_words(*, file: Path, **options: Any) -> None:
             if isinstance(words, dict)
             else f"{options['words']} has words without vectors: say --embed-words"
         )
-    embed = function_of_factory("--embed", options["embed"], "images")
-    if options["embed_words"] is not None:
-        vectors = function_of_factory("--embed-words", options["embed_words"], "words")
     settings = {name: options[name] for name in ("mode", "k", "seed")}
     with ConceptAtlas(file) as atlas:
         if options["save"]:
             check_replaceable(atlas, options["layer"], overwrite=options["overwrite"])
+        embed = function_of_factory("--embed", options["embed"], "images")
+        if options["embed_words"] is not None:
+            vectors = function_of_factory("--embed-words", options["embed_words"], "words")
         study = study_of(options_of_atlas(options, atlas), needs_data=True)
         table = study.name_concepts(atlas, options["layer"], embed, words, vectors=vectors, **settings)
         if options["save"]:

@@ -22,11 +22,11 @@ def own_target(atlas: AtlasFile) -> Target | None:
     AtlasError
         If the file does not say all of it: a function, a vector or a mask.
     """
-    from ...targets import parse_target
-
     words = atlas.header.target
     if ":" not in words or words.startswith("top:") or starts_by_class(atlas):
         return None
+    from ...targets import parse_target  # with torch, which classes do not need
+
     try:
         return parse_target(words)
     except CrpKitError as error:

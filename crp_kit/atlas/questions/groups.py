@@ -76,7 +76,8 @@ def origin_words(scores: StoredScores) -> str:
     if scores.mode == "activation":
         return words
     target = scores.file.header.target
-    return f"{words}, started from {_STARTS.get(target, f'the target {start_words(scores.file) or target!r}')}"
+    start = _STARTS.get(target) or f"the target {start_words(scores.file) or repr(target)}"
+    return f"{words}, started from {start}"
 
 
 def _group(scores: StoredScores, query: GroupQuery) -> Group:
