@@ -97,6 +97,9 @@ class GroupQuestions(StoredScores):
     def class_means(self, confidence: float = 0.95, where: Selection | None = None) -> ClassMeans:
         """Return the mean score of every concept in every class that occurs, with confidence intervals.
 
+        Without `where` they are the moments that every atlas has, rounded to float32 (6e-8 of a value), in which a
+        sample counts for each of its targets. With `where` they are from the matrix, for the first target of each.
+
         Parameters
         ----------
         confidence : float, optional
