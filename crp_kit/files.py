@@ -92,7 +92,8 @@ def _near(path: Path) -> str:
         names = [one.name for one in islice(path.parent.iterdir(), _LISTED)]
     except OSError:
         return ""
-    matches = difflib.get_close_matches(path.name, names, n=3)
+    near = difflib.get_close_matches(path.stem, list(dict.fromkeys(Path(name).stem for name in names)), n=3)
+    matches = [name for stem in near for name in names if Path(name).stem == stem][:3]  # all endings are alike
     return f"; did you mean {' or '.join(repr(str(path.with_name(name))) for name in matches)}?" if matches else ""
 
 

@@ -171,6 +171,8 @@ def test_a_file_is_replaced_in_the_state_in_which_it_was_read_alone(tmp_path: Pa
 
 def test_a_missing_file_is_answered_with_the_names_that_are_near(tmp_path: Path) -> None:
     (tmp_path / "chelsea 0.jpg").touch()
-    for name, said in (("chelsea0.jpg", r"; did you mean '.*/chelsea 0\.jpg'\?$"), ("x", "no image file '.*/x'$")):
+    (tmp_path / "no.jpg").touch()
+    near = r"; did you mean '.*/chelsea 0\.jpg'\?$"
+    for name, said in (("chelsea0.jpg", near), ("chelsea0.png", near), ("x", "/x'$"), ("cat.jpg", r"/cat\.jpg'$")):
         with pytest.raises(InputError, match=said):
             check_file(tmp_path / name, "image")

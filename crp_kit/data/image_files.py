@@ -36,8 +36,10 @@ def open_image(path: str | Path, *, channels: int = 3) -> Image.Image:
     except UnidentifiedImageError as error:
         advice = "save it as .png or .jpg" if path.stat().st_size else "the file is empty"
         raise InputError(f"{str(path)!r} is no image that Pillow can read; {advice}") from error
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise InputError(f"the image {str(path)!r} cannot be read: {error}") from error
+    except Image.DecompressionBombError as error:
+        raise InputError(f"the image {str(path)!r} is too large: {error} Make it smaller, or crop it") from error
+    except (OSError, ValueError, SyntaxError) as error:
+        raise InputError(f"the image {str(path)!r} cannot be read: {error}; copy or save it again") from error
     return in_channels(image, channels, f"the image {str(path)!r}")
 
 

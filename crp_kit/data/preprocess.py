@@ -160,6 +160,20 @@ class Preprocess:
             )
         return self.view(open_image(path, channels=self.channels))
 
+    def _check_pixels(self, image: Image.Image) -> None:
+        """Make sure that a resized image has no more pixels than Pillow opens: it would fill the memory."""
+        width, height = image.size
+        if isinstance(self.resize, int):
+            scale = self.resize / min(width, height)
+            width, height = math.ceil(scale * width), math.ceil(scale * height)
+        elif self.resize is not None:
+            height, width = self.resize
+        if Image.MAX_IMAGE_PIXELS is not None and width * height > Image.MAX_IMAGE_PIXELS:
+            raise InputError(
+                f"an image of {image.width}x{image.height} pixels would be resized to {width}x{height}, more than the "
+                f"{Image.MAX_IMAGE_PIXELS:,} pixels of PIL.Image.MAX_IMAGE_PIXELS: choose a smaller size, or crop it"
+            )
+
     def view(self, image: Image.Image | npt.NDArray[np.uint8]) -> torch.Tensor:
         """Return what the model sees of an image.
 
@@ -177,7 +191,7 @@ class Preprocess:
         Raises
         ------
         InputError
-            If `mean` is that of values from 0 to 255, or it is no image.
+            If `mean` is that of values from 0 to 255, it is no image, or it would have more pixels than Pillow opens.
         """
         if max(self.mean) > 1:
             raise InputError(
@@ -189,6 +203,7 @@ class Preprocess:
             image = picture_of_bytes(image)
         image = in_channels(image, self.channels, "the image")
         if self.resize is not None:
+            self._check_pixels(image)
             sides = [self.resize] if isinstance(self.resize, int) else list(self.resize)
             image = geometry.resize(image, sides, InterpolationMode(self.interpolation), antialias=True)
         if self.crop is not None:

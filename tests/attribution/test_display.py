@@ -95,6 +95,15 @@ def test_images_of_several_sizes_are_no_batch() -> None:
         study([PHOTO, PHOTO.resize((64, 64))], [{"y": [0]}])
 
 
+def test_more_pixels_than_memory_has_are_refused_before_they_are_made(tmp_path: Path) -> None:
+    for preprocess in (Preprocess(10**6, None), Preprocess((10**6, 10**6), None)):
+        with pytest.raises(InputError, match=r"an image of 140x90 pixels would be resized to 1\d*x1000000, more than"):
+            preprocess.view(PHOTO)
+    Image.new("1", (20000, 20000)).save(tmp_path / "large.png")
+    with pytest.raises(InputError, match=r"large.png' is too large: .* Make it smaller, or crop it"):
+        STUDY.inputs(tmp_path / "large.png")
+
+
 def test_a_photo_whose_rotation_is_only_noted_is_warned_of_and_its_file_is_upright(tmp_path: Path) -> None:
     noted = PHOTO.getexif()
     noted[ExifTags.Base.Orientation] = 6

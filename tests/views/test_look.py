@@ -114,6 +114,7 @@ def test_a_look_that_is_none_is_refused(options: dict[str, Any], message: str) -
         heatmaps(TALL, **options)
 
 
+@pytest.mark.filterwarnings("ignore:at a width of")
 @pytest.mark.parametrize("style", ["overlay", "map", "masked"])
 @pytest.mark.parametrize("width", [2.4, 3.4, 7.0, None])
 def test_texts_are_apart_and_inside_at_any_width(style: Any, width: float | None) -> None:

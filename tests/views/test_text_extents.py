@@ -25,6 +25,7 @@ CAPTION = (
     "photographs/in a folder/with a long name-12.jpg\nEgyptian cat, a domestic breed with large ears\nrelevance 0.0320"
 )
 WIDTHS = pytest.mark.parametrize("width", [3.4, 7.0])
+pytestmark = pytest.mark.filterwarnings("ignore:at a width of")
 
 
 def view(samples: int, caption: str = CAPTION) -> plot.ReferenceView:

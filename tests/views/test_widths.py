@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
@@ -118,6 +119,7 @@ def test_a_name_of_more_than_four_lines_ends_in_an_ellipsis() -> None:
     assert label.endswith("…")
 
 
+@pytest.mark.filterwarnings("ignore:at a width of")
 @pytest.mark.parametrize("draw", [plot.bars, plot.signals])
 def test_rows_of_tokens_and_signals_have_the_width_that_is_asked_for(draw: Callable[..., Figure]) -> None:
     for width in (3.4, 8.0):
@@ -143,3 +145,15 @@ def test_panels_with_labels_of_their_own_stand_below_each_other_in_a_column() ->
     first, second = (panel.get_position() for panel in figure.axes)
     assert first.y0 > second.y1
     assert min(first.width, second.width) * 3.4 > 2
+
+
+@pytest.mark.parametrize("width", [3.4, None])
+def test_a_figure_of_a_width_that_is_higher_than_a_page_is_warned_of(width: float | None) -> None:
+    view = plot.ReferenceView("a concept", "RelMax", [torch.rand(3, 8, 8)] * 8, [torch.rand(8, 8)] * 8, ["cat"] * 8)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        plot.references([view] * 2, width=width)
+        plot.heatmaps(torch.rand(60, 8, 8), width=width)
+    texts = [str(one.message) for one in caught]
+    assert len(texts) == (0 if width is None else 2)
+    assert all("at a width of 3.4 inches the figure is" in text and "more than a page" in text for text in texts)

@@ -15,7 +15,7 @@ from matplotlib.ticker import FixedLocator, MaxNLocator
 
 from .colour_bars import BAR_BELOW, beside
 from .labels import row_distance, row_names
-from .sheet import Sheet, check_width
+from .sheet import Sheet, check_width, warn_of_height
 
 __all__ = ["in_width", "with_bar_in_width"]
 
@@ -63,6 +63,7 @@ def in_width(figure: Figure, width: float) -> Figure:
     """
     check_width(width)
     _bring(figure, width, room=width)
+    warn_of_height(figure, width)
     return figure
 
 

@@ -23,7 +23,7 @@ from ..image import ColorMap, picture
 from ..look import Look
 from .colour_bars import BAR, BAR_BELOW, beside
 from .labels import scale_label
-from .sheet import Sheet, check_width
+from .sheet import Sheet, check_width, warn_of_height
 
 __all__ = [
     "CELL",
@@ -146,7 +146,10 @@ def panel_axes(
     check_width(width)
     across = columns_in(width, min(columns, panels))
     cell = (width - beside(width)) / across
-    return _new_axes(panels, across, (cell, (cell - 0.1) * aspect + 0.22 + 0.15 * lines), foot=0.05, width=width)
+    size = cell, (cell - 0.1) * aspect + 0.22 + 0.15 * lines
+    figure, new = _new_axes(panels, across, size, foot=0.05, width=width)
+    warn_of_height(figure, width)
+    return figure, new
 
 
 def columns_in(width: float, columns: int) -> int:

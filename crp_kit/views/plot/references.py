@@ -19,7 +19,7 @@ from .labels import literal, wrapped
 from .panels import CELL, ColourMap, columns_in
 from .reference_block import ReferenceBlock, ReferenceStyle
 from .reference_view import ReferenceView, reference_view
-from .sheet import Sheet, check_width
+from .sheet import Sheet, check_width, warn_of_height
 from .signal_block import SignalBlock
 
 __all__ = ["compare_modes", "references"]
@@ -181,6 +181,7 @@ def _figure(
     parts = body.subfigures(len(views), 1, squeeze=False, height_ratios=heights)[:, 0]
     for part, block in zip(parts, blocks, strict=True):
         block.draw(part)
+    warn_of_height(figure, width)
     return figure
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import matplotlib as mpl
@@ -9,13 +10,15 @@ from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
 
 from ...checks import is_real
-from ...errors import InputError
+from ...errors import CrpKitWarning, InputError
 
-__all__ = ["NARROW", "Sheet", "add_strip", "check_width"]
+__all__ = ["NARROW", "Sheet", "add_strip", "check_width", "warn_of_height"]
 
 NARROW = 5.0
 """Inches: in narrower figures the colour bar stands below the panels, not beside them."""
 _NARROWEST, _WIDEST, _STRIP = 2.4, 100.0, 0.2
+_PAGE = 11.0
+"""Height in inches that fits a page."""
 _VECTORS: Any = {"pdf.fonttype": 42, "ps.fonttype": 42, "svg.fonttype": "path"}
 """TrueType fonts inside of PDF and PostScript files; in SVG letters are shapes, which need no font of the reader's."""
 
@@ -61,3 +64,15 @@ def check_width(width: float | None) -> None:
     """
     if width is not None and not is_real(width, _NARROWEST, _WIDEST):
         raise InputError(f"width is the figure's in inches, from {_NARROWEST:g} to {_WIDEST:g}; got {width!r}")
+
+
+def warn_of_height(figure: Figure, width: float | None) -> None:
+    """Warn of a figure whose width was asked for and that is higher than a page."""
+    height = float(figure.get_figheight())
+    if width is not None and height > _PAGE:
+        warnings.warn(
+            f"at a width of {width:g} inches the figure is {height:.0f} inches high, more than a page: draw fewer "
+            f"samples, columns or concepts in it, or each concept in a figure of its own",
+            CrpKitWarning,
+            stacklevel=4,
+        )
