@@ -62,7 +62,9 @@ def call_factory(spec: str, *, forms: str, schemes: Sequence[str]) -> Any:
         return factory()
     except (Exception, SystemExit) as error:
         where = _line(error, getattr(module, "__file__", None))
-        raise ModelError(f"{spec} failed{where}: {type(error).__name__}: {error}") from error
+        is_called_wrong = isinstance(error, TypeError) and not where
+        hint = "; it is called without arguments: give each a default" if is_called_wrong else ""
+        raise ModelError(f"{spec} failed{where}: {type(error).__name__}: {error}{hint}") from error
 
 
 def _line(error: BaseException, file: str | None) -> str:

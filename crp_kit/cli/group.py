@@ -94,8 +94,9 @@ _OPTIONS = {
     "name it with class_axis=...": "name it with --class-axis",
     "as in {layer: concept}": "as in --concept LAYER=FILE",
     "by class_map": "with --class-map FILE",
+    "beside their model, as weights": "beside their model, with --weights",
     "CondAttribution(model, class_axis=...)": "--class-axis",
-    "CondAttribution(model, output=...)": "--model-output, such as --model-output logits, or a factory that returns "
+    "CondAttribution(model, output=...)": "--model-output, or a factory that returns "
     "crp_kit.LoadedModel(model, output=...)",
 }
 """How the library's advice is said on the command line."""

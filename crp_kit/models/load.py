@@ -98,6 +98,8 @@ def _meant(spec: str) -> str:
 
     if spec.endswith(".py"):
         return f": name the function in it too, as {spec}:make"
+    if spec.endswith((".pt", ".pth", ".bin", ".safetensors", ".ckpt")):
+        return "; weights are said beside their model, as weights"
     return f"; did you mean torchvision:{spec}?" if spec in models.list_models() else ""
 
 

@@ -97,7 +97,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             "bad_function",
             "the function that LoadedModel has as output failed on the model's output (dict): KeyError: 'none",
         ),
-        ("nothing", "the model's output is a NoneType, not a floating-point tensor"),
+        ("nothing", "is a NoneType, not a floating-point tensor; its forward has to return scores in floating point"),
         ("bad_key", "has no part 'none'"),
         ("whole", "a factory that returns crp_kit.LoadedModel(model, output=...)"),
         ("bad_output", "output is a key, an index, an attribute or a function; got 3.5"),
@@ -109,7 +109,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("fails", ": RuntimeError: three lines long"),
         ("endless", ": RecursionError"),
         ("number", "has to return a torch.nn.Module or a LoadedModel; it returned int"),
-        ("Needs", "missing 1 required positional argument: 'width'"),
+        ("Needs", "missing 1 required positional argument: 'width'; it is called without arguments: give each a def"),
     ],
 )
 def test_models_that_cannot_be_used_are_refused_in_one_line(folder: Path, factory: str, message: str) -> None:

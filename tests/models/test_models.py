@@ -117,6 +117,7 @@ def test_factories_in_files_and_packages(factory: str) -> None:
             r"a model is named demo:resnet, torchvision:NAME.*got 'resnet50'; did you mean torchvision:r",
         ),
         ("mine.py", None, "got 'mine.py': name the function in it too, as mine.py:make"),
+        ("mine.pt", None, "got 'mine.pt'; weights are said beside their model, as weights"),
         ("demo:vgg", None, "no demo model named 'vgg'; there are demo:resnet and demo:resnet-tag"),
         ("demo:resnet", "V9", "demo:resnet has no weights 'V9'; there are DEFAULT, none or a state-dict file"),
         ("torchvision:resnet51", None, "torchvision has no model named 'resnet51'; did you mean 'resnet50'"),

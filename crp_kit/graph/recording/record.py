@@ -272,10 +272,20 @@ def _select(result: Any, output: OutputSelector) -> torch.Tensor:
     selected = result if output is None else _part(result, output)
     if isinstance(selected, torch.Tensor) and selected.is_floating_point():
         return selected
-    raise ModelError(
-        f"the model's output is {_describe(selected)}, not a floating-point tensor; choose the part to attribute with "
-        f"CondAttribution(model, output=...): a key, an index, an attribute, or a function"
-    )
+    advice = "its forward has to return scores in floating point, such as logits"
+    parts = selected if isinstance(selected, Mapping) else dict(enumerate(selected)) if _is_row(selected) else {}
+    names = [name for name, part in parts.items() if isinstance(part, torch.Tensor) and part.is_floating_point()]
+    if names or not isinstance(selected, torch.Tensor | None):
+        example = f", such as {names[0]!r}" if names else ""
+        advice = (
+            f"choose the part to attribute with CondAttribution(model, output=...): a key, an index, an attribute, or "
+            f"a function{example}"
+        )
+    raise ModelError(f"the model's output is {_describe(selected)}, not a floating-point tensor; {advice}")
+
+
+def _is_row(result: Any) -> bool:
+    return isinstance(result, (tuple, list))
 
 
 def _part(result: Any, output: str | int | Callable[[Any], Any]) -> Any:
@@ -292,6 +302,6 @@ def _part(result: Any, output: str | int | Callable[[Any], Any]) -> Any:
 def _describe(result: Any) -> str:
     if isinstance(result, Mapping):
         return f"a {type(result).__name__} with keys {', '.join(map(repr, result))}"
-    if isinstance(result, (tuple, list)):
+    if _is_row(result):
         return f"a {type(result).__name__} of {len(result)}"
     return f"a tensor of {result.dtype}" if isinstance(result, torch.Tensor) else f"a {type(result).__name__}"
