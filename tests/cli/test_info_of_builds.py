@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from atlas_case import Labelled, build
@@ -102,6 +103,16 @@ def test_the_age_of_the_checkpoint_is_that_of_its_file(interrupted: Path) -> Non
     said = progress.sentence(progress.saved + dt.timedelta(hours=2, seconds=5))
     assert "(2:00:05 ago)" in said
     assert "(0:00:00 ago)" in progress.sentence(progress.saved - dt.timedelta(minutes=1))  # clocks differ
+
+
+@pytest.mark.parametrize("time", [-1e18, 1e12, 1e17])
+def test_a_time_that_no_calendar_has_is_no_error(
+    interrupted: Path, monkeypatch: pytest.MonkeyPatch, time: float
+) -> None:
+    monkeypatch.setattr(Path, "stat", lambda path, **_: SimpleNamespace(st_mtime=time, st_mode=os.stat(path).st_mode))
+    progress = build_progress(interrupted)
+    assert progress is not None
+    assert " are kept, the last of " in progress.sentence(dt.datetime.now().astimezone())
 
 
 def test_a_shard_is_named(tmp_path: Path) -> None:

@@ -15,6 +15,9 @@ from .build_folder import CHECKPOINT, LOG, SUFFIX
 
 __all__ = ["BuildProgress", "build_progress"]
 
+_LATEST = dt.datetime(9000, 1, 1, tzinfo=dt.timezone.utc).timestamp()
+"""Seconds of the latest time that is shown; a file may have any."""
+
 
 @dataclass(frozen=True)
 class BuildProgress:
@@ -109,7 +112,7 @@ def build_progress(path: Path) -> BuildProgress | None:
     try:
         logged = (logged_batches(log) if log.is_file() else None) or 0
         times = [path.stat().st_mtime for path in ((checkpoint, log) if logged else (checkpoint,))]
-        saved = dt.datetime.fromtimestamp(max(times)).astimezone()
+        saved = dt.datetime.fromtimestamp(min(max(0.0, *times), _LATEST)).astimezone()
         # A checkpoint is replaced by a whole one, never changed: the file that was opened stays as it is.
         with open_atlas(checkpoint, incomplete=True) as file:
             progress = read_progress(file)
