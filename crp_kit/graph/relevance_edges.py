@@ -7,6 +7,8 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+import torch
+
 from .graph import Graph, Node, Ref
 from .nested import leaves
 from .operations import Kind, Trait
@@ -43,6 +45,8 @@ class Flow:
         live = self._live[node.index]
         if node.index in self.shared:
             return carrying_operands(self.graph, node, live, self._deviations(), every=True)
+        if _weighs_constants(node, live) and live[0].node in self._weights:
+            return ()
         return carrying_operands(self.graph, node, live, self._gates())
 
     @cached_property
@@ -133,6 +137,33 @@ class Flow:
         return node.spec.has(Trait.SOFTMAX) or node.index in self._numerators
 
     @cached_property
+    def _weights(self) -> frozenset[int]:
+        """Nodes behind gates that multiply a signal somewhere, and so are constants where they multiply constants."""
+        through = _MOVES | {Kind.PRODUCT, Kind.ACTIVATION}
+        behind = self._behind(self._is_weight, through, passed_on=True)
+        waiting = [ref.node for node in self.graph for ref in self._held_fixed(node)]
+        weighing = set[int]()
+        while waiting:
+            node = self.graph.nodes[waiting.pop()]
+            if node.index in behind and node.index not in weighing:
+                weighing.add(node.index)
+                waiting += [ref.node for ref in self._live[node.index] if not self._is_weight(node)]
+        return self._behind(lambda node: node.index in weighing, through, passed_on=True)
+
+    def _is_weight(self, node: Node) -> bool:
+        """Return whether a node is a gate, and no deviation, which has a rule as a signal."""
+        gate = node.spec.gate and node.kind is not Kind.DEVIATION and not _is_deviation(node)
+        return gate or self._is_softmax(node)
+
+    def _held_fixed(self, node: Node) -> tuple[Ref, ...]:
+        """Return the factors of a product that are fixed while others are signals."""
+        live = [ref for ref in node.playing(node.spec.factors) if ref in self._live[node.index]]
+        if len(live) < 2 or node.index in self.shared:
+            return ()
+        carrying = carrying_operands(self.graph, node, self._live[node.index], self._gates())
+        return tuple(ref for ref in live if ref not in carrying)
+
+    @cached_property
     def _behind_deviations(self) -> frozenset[int]:
         return self._behind(_is_deviation, _MOVES)
 
@@ -182,6 +213,14 @@ class Flow:
 
 _MOVES = frozenset({Kind.STRUCTURAL, Kind.AFFINE, Kind.SUM})
 _LINEAR_MAPS = _MOVES | {Kind.LINEAR, Kind.BATCH_NORM, Kind.NORM, Kind.PRODUCT}
+
+
+def _weighs_constants(node: Node, live: tuple[Ref, ...]) -> bool:
+    """Return whether a product has one live factor, and tensors that are constants for others."""
+    if node.kind is not Kind.PRODUCT or len(live) != 1 or live[0] not in node.playing(node.spec.factors):
+        return False
+    factors = node.spec.arguments(node.args, node.kwargs, node.spec.factors)
+    return any(isinstance(f, torch.Tensor) or (isinstance(f, Ref) and f != live[0]) for f in factors)
 
 
 def _is_elementwise(node: Node) -> bool:

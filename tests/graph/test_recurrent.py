@@ -17,14 +17,19 @@ LAYERS = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn": nn.RNN}
 
 
 class Last(nn.Module):
-    """A linear map of all outputs of a recurrent layer."""
+    """A linear map of all outputs of a recurrent layer, whose states begin with a constant."""
 
-    def __init__(self, layer: nn.RNNBase, width: int) -> None:
+    def __init__(self, layer: nn.RNNBase, width: int, initial: float = 0.0) -> None:
         super().__init__()
-        self.layer, self.head = layer, nn.Linear(TIME * width, 2, bias=False)
+        self.layer, self.head, self.initial = layer, nn.Linear(TIME * width, 2, bias=False), initial
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        out = self.layer(x if self.layer.batch_first else x.transpose(0, 1))[0]
+        states = None
+        if self.initial:
+            count = self.layer.num_layers * (2 if self.layer.bidirectional else 1)
+            state = torch.full((count, len(x), HIDDEN), self.initial, dtype=x.dtype)
+            states = (state, state) if isinstance(self.layer, nn.LSTM) else state
+        out = self.layer(x if self.layer.batch_first else x.transpose(0, 1), states)[0]
         return self.head((out if self.layer.batch_first else out.transpose(0, 1)).flatten(1))
 
 
@@ -59,7 +64,7 @@ def gradient_times_input(model: Last, kind: str, x: torch.Tensor) -> torch.Tenso
         for suffix in ("", "_reverse")[: 2 if layer.bidirectional else 1]:
             names = [f"{part}_{side}_l{number}{suffix}" for part in ("weight", "bias") for side in ("ih", "hh")]
             weights = [getattr(layer, name) for name in names if hasattr(layer, name)]
-            state = [torch.zeros(len(x), HIDDEN).to(x)] * (2 if kind == "lstm" else 1)
+            state = [torch.full((len(x), HIDDEN), model.initial).to(x)] * (2 if kind == "lstm" else 1)
             steps = []
             for value in reversed(sequence) if suffix else sequence:
                 state = _cell(kind, value, state, weights)
@@ -89,6 +94,16 @@ def test_relevance_is_that_of_the_cell_spelled_out(
     assert result.gradient_nodes == ()
     single = CondAttribution(model.float())(x.float(), [{"y": [1]}], lrp_0(), pairing="product").input_relevance
     assert torch.allclose(single.double(), expected, rtol=1e-3, atol=1e-4 * float(expected.abs().max()))
+
+
+@pytest.mark.parametrize("kind", LAYERS)
+def test_initial_states_that_are_constants_leave_gates_constants(kind: str) -> None:
+    torch.manual_seed(0)
+    layer = LAYERS[kind](FEATURES, HIDDEN, num_layers=2, batch_first=True, bidirectional=True)
+    model, x = Last(layer, HIDDEN * 2, initial=0.6).double().eval(), torch.randn(2, TIME, FEATURES).double()
+    result = CondAttribution(model)(x, [{"y": [1]}], lrp_0(), pairing="product")
+    expected = gradient_times_input(model, kind, x)
+    assert torch.allclose(result.input_relevance, expected, rtol=1e-6, atol=1e-8 * float(expected.abs().max()))
 
 
 def test_a_recurrent_layer_is_recorded_and_conditioned_by_its_name() -> None:

@@ -15,6 +15,7 @@ from torch import nn
 from zennit.composites import EpsilonPlus
 
 from crp_kit import CondAttribution
+from crp_kit.errors import CrpKitWarning
 
 SIZE = 4
 Factor = Callable[[torch.Tensor], torch.Tensor]
@@ -171,6 +172,34 @@ def test_two_live_signals_share_a_product_equally() -> None:
         gradient_times_input(_turned(model), lambda a, b: a * b, x),
     ]
     assert torch.allclose(relevance(model, x, lrp_0()), sum(halves) / 2, rtol=1e-6, atol=1e-9)
+
+
+WEIGHTS = ("softmax", "softmax spelled out", "softmax with a constant", "masked softmax spelled out", "sigmoid", "decay")
+READS: dict[str, Join] = {
+    "residuals to centres": lambda a, w: w.mT @ a - w.sum(1).unsqueeze(-1) * bank(a),
+    "a memory": lambda a, w: w @ a + w[:, :2].mT @ bank(a)[:2],
+    "a carry": lambda a, w: w * a + (1 - w) * bank(a),
+    "detached values": lambda a, w: torch.einsum("bij,bjk->bik", w, a) + torch.bmm(w, a.detach()),
+}
+
+
+@pytest.mark.parametrize("read", READS)
+@pytest.mark.parametrize("weights", WEIGHTS)
+def test_weights_of_signals_are_constants_where_they_weigh_constants(weights: str, read: str) -> None:
+    x = torch.randn(1, 6, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    model = Joined(READS[read], lambda a: a, GATES[weights])
+    expected = gradient_times_input(model, READS[read], x)
+    result = CondAttribution(model.eval())(x, [{}], lrp_0(), init_rel=lambda value: value, pairing="product")
+    assert torch.allclose(result.input_relevance, expected, rtol=1e-6, atol=1e-8 * float(expected.abs().max()))
+    assert result.gradient_nodes == ()
+
+
+def test_weights_of_constants_alone_are_named_as_plain_gradients() -> None:
+    x = torch.randn(1, 6, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    model = Joined(lambda a, w: a + w @ bank(a), lambda a: a, GATES["softmax"])
+    with pytest.warns(CrpKitWarning, match="softmax"):
+        result = CondAttribution(model.eval())(x, [{}], lrp_0(), init_rel=lambda value: value, pairing="product")
+    assert result.gradient_nodes == ("softmax",)
 
 
 def _turned(model: Joined) -> Joined:

@@ -63,9 +63,14 @@ def _lstm_cell(x: torch.Tensor, state: Sequence[torch.Tensor], weights: Sequence
     hidden, cell = state
     joint = functional.linear(x, of_input, bias) + functional.linear(hidden, of_hidden, hidden_bias)
     enter, forget, candidate, leave = joint.chunk(4, -1)
-    cell = forget.sigmoid() * cell + enter.sigmoid() * candidate.tanh()
+    cell = forget.sigmoid() * _as_signal(cell, candidate) + enter.sigmoid() * candidate.tanh()
     hidden = leave.sigmoid() * cell.tanh()
     return (hidden if projection is None else functional.linear(hidden, projection)), cell
+
+
+def _as_signal(state: torch.Tensor, signal: torch.Tensor) -> torch.Tensor:
+    """Return a state, perhaps a constant one, as a signal: a gate that multiplies a constant alone would be one."""
+    return torch.add(state, signal, alpha=0)
 
 
 def _gru_cell(x: torch.Tensor, state: Sequence[torch.Tensor], weights: Sequence[Any]) -> tuple[torch.Tensor, ...]:
@@ -74,8 +79,7 @@ def _gru_cell(x: torch.Tensor, state: Sequence[torch.Tensor], weights: Sequence[
     (hidden,) = state
     reset, update, candidate = functional.linear(x, of_input, bias).chunk(3, -1)
     hidden_reset, hidden_update, hidden_candidate = functional.linear(hidden, of_hidden, hidden_bias).chunk(3, -1)
-    # with a constant state, such as the first, the gate would be all in its product that depends on the input
-    hidden_candidate = torch.add(hidden_candidate, candidate, alpha=0)
+    hidden_candidate = _as_signal(hidden_candidate, candidate)
     gate = (reset + hidden_reset).sigmoid()
     keep = (update + hidden_update).sigmoid()
     return ((1 - keep) * (candidate + gate * hidden_candidate).tanh() + keep * hidden,)
