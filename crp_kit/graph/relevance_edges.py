@@ -45,7 +45,7 @@ class Flow:
         live = self._live[node.index]
         if node.index in self.shared:
             return carrying_operands(self.graph, node, live, self._deviations(), every=True)
-        if _weighs_constants(node, live) and live[0].node in self._weights:
+        if _weighs_constants(node, live) and live[0].node in self._multiplying:
             return ()
         return carrying_operands(self.graph, node, live, self._gates())
 
@@ -56,9 +56,10 @@ class Flow:
         return [tuple([ref for ref in node.value_inputs if ref.node not in constants]) for node in self.graph]
 
     def _gates(self) -> Iterator[Collection[int]]:
-        """Yield the nodes that are gates, then those that are where that leaves no signal; most graphs need neither."""
+        """Yield the nodes that are gates, then those that are where that leaves no signal; most graphs need none."""
         yield self._behind_gates
         yield self._direct_gates
+        yield self._behind_weights
 
     def _deviations(self) -> Iterator[Collection[int]]:
         """Yield the nodes that normalise others."""
@@ -79,6 +80,11 @@ class Flow:
         layers = {*_MOVES, Kind.LINEAR, Kind.BATCH_NORM, Kind.NORM}
         mixed = self._behind(self._is_softmax, layers)
         return self._behind(self._is_gate, _MOVES) | mixed
+
+    @cached_property
+    def _behind_weights(self) -> frozenset[int]:
+        """Nodes behind a gate that is no activation, such as a softmax: the others, like sigmoids, may be signals."""
+        return self._behind(lambda node: self._is_plain_gate(node) and node.kind is not Kind.ACTIVATION, _MOVES)
 
     def _is_gate(self, node: Node) -> bool:
         """Return whether the value of a node multiplies other signals as a constant.
@@ -137,7 +143,7 @@ class Flow:
         return node.spec.has(Trait.SOFTMAX) or node.index in self._numerators
 
     @cached_property
-    def _weights(self) -> frozenset[int]:
+    def _multiplying(self) -> frozenset[int]:
         """Nodes behind gates that multiply a signal somewhere, and so are constants where they multiply constants."""
         through = _MOVES | {Kind.PRODUCT, Kind.ACTIVATION}
         behind = self._behind(self._is_weight, through, passed_on=True)
@@ -260,7 +266,7 @@ def carrying_operands(
     fixed = [ref for ref in node.playing(spec.fixed) if ref in live and ref not in factors]
     if every and spec.has(Trait.ATTENTION):
         factors = [ref for ref in node.playing(("query", "key", "value")) if ref in live]
-    kept = factors[:1]
+    kept = factors
     for behind in gates if len(factors) > 1 else ():
         candidates = [ref for ref in factors if ref.node not in behind]
         if candidates:

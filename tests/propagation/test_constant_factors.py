@@ -174,7 +174,7 @@ def test_two_live_signals_share_a_product_equally() -> None:
     assert torch.allclose(relevance(model, x, lrp_0()), sum(halves) / 2, rtol=1e-6, atol=1e-9)
 
 
-WEIGHTS = ("softmax", "softmax spelled out", "softmax with a constant", "masked softmax spelled out", "sigmoid", "decay")
+WEIGHTS = ("softmax", "softmax spelled out", "softmax with a constant", "sigmoid", "exponential")
 READS: dict[str, Join] = {
     "residuals to centres": lambda a, w: w.mT @ a - w.sum(1).unsqueeze(-1) * bank(a),
     "a memory": lambda a, w: w @ a + w[:, :2].mT @ bank(a)[:2],
@@ -200,6 +200,43 @@ def test_weights_of_constants_alone_are_named_as_plain_gradients() -> None:
     with pytest.warns(CrpKitWarning, match="softmax"):
         result = CondAttribution(model.eval())(x, [{}], lrp_0(), init_rel=lambda value: value, pairing="product")
     assert result.gradient_nodes == ("softmax",)
+
+
+def _passed(value: torch.Tensor) -> torch.Tensor:
+    """A sigmoid through which relevance passes."""
+    return value * (value.sigmoid() / value).detach()
+
+
+BESIDE_SIGMOIDS: dict[str, tuple[Join, Join]] = {
+    "softmax": (lambda a, b: b.softmax(-1) @ a.sigmoid(), lambda a, b: b.softmax(-1).detach() @ _passed(a)),
+    "weights of tokens": (
+        lambda a, b: b[..., :1].softmax(1) * a.sigmoid(),
+        lambda a, b: b[..., :1].softmax(1).detach() * _passed(a),
+    ),
+    "a narrower sigmoid": (
+        lambda a, b: b.mean(-1, keepdim=True).sigmoid() * a.sigmoid(),
+        lambda a, b: b.mean(-1, keepdim=True).sigmoid().detach() * _passed(a),
+    ),
+    "another sigmoid": (
+        lambda a, b: a.sigmoid() * b.sigmoid(),
+        lambda a, b: (_passed(a) * b.sigmoid().detach() + a.sigmoid().detach() * _passed(b)) / 2,
+    ),
+    "a product with another": (
+        lambda a, b: b.sigmoid() @ a.sigmoid(),
+        lambda a, b: (b.sigmoid().detach() @ _passed(a) + _passed(b) @ a.sigmoid().detach()) / 2,
+    ),
+}
+
+
+@pytest.mark.parametrize("beside", BESIDE_SIGMOIDS)
+def test_a_sigmoid_is_a_signal_beside_softmaxes_narrower_gates_and_other_sigmoids(beside: str) -> None:
+    x = torch.randn(1, 6, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    join, detached = BESIDE_SIGMOIDS[beside]
+    model, leaf = Joined(join, lambda a: a, lambda b: b), x.clone().requires_grad_()
+    a, b = (part(leaf).view(-1, SIZE, SIZE) for part in (model.a, model.b))
+    (gradient,) = torch.autograd.grad(detached(a, b).sum(), leaf)
+    expected = x * gradient
+    assert torch.allclose(relevance(model, x, lrp_0()), expected, rtol=1e-6, atol=1e-8 * float(expected.abs().max()))
 
 
 def _turned(model: Joined) -> Joined:
