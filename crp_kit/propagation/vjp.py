@@ -166,11 +166,13 @@ def _are_alike(first: torch.Tensor, second: torch.Tensor) -> bool:
 
 
 def ordered_like(rows: torch.Tensor, output: torch.Tensor) -> torch.Tensor:
-    """Return (row, *shape) with each row in the memory format of an output.
+    """Return (row, *shape) with each row in the memory format of an output, and at an even place of its memory.
 
-    The CPU backward of some fused norms reads a gradient as if it were stored in the order of the input.
+    The CPU backward of some fused norms reads a gradient as if it were stored in the order of the input, and that of
+    ``view_as_real`` reads pairs.
     """
     axes = sorted(range(output.ndim), key=output.stride, reverse=True)
     back = sorted(range(output.ndim), key=axes.__getitem__)
     ordered = rows.permute(0, *(axis + 1 for axis in axes)).contiguous()
+    ordered = ordered.clone() if ordered.storage_offset() % 2 else ordered
     return ordered.permute(0, *(axis + 1 for axis in back))

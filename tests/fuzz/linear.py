@@ -183,7 +183,9 @@ def complex_map(draft: Draft) -> None:
         pairs = f"torch.view_as_complex({operand}.reshape(*{operand}.shape[:-1], -1, 2))"
         turns = f"torch.view_as_complex({draft.parameter(last // 2, 2)})"
         forms += [f"torch.view_as_real({pairs} * {by}).flatten(-2)" for by in ("(0.6 + 0.8j)", turns)]
-    draft.add(f"{{o}} = {draft.random.choice(forms)}", reads=[operand])
+    form = draft.random.choice(forms)
+    # torch cannot differentiate view_as_real where a gradient begins at an odd place of its memory
+    draft.add(f"{{o}} = {form}", f"{{o}} = {form} * 1", reads=[operand])
 
 
 OPERATIONS = {

@@ -110,6 +110,20 @@ def test_a_linear_map_by_complex_numbers_is_exact(name: str) -> None:
     assert found.gradient_nodes == ()
 
 
+def test_relevance_of_pairs_may_begin_at_an_odd_place_of_its_memory() -> None:
+    """Torch itself cannot differentiate the model then; multiplied by one, the gradient has memory of its own."""
+
+    def odd(x: torch.Tensor, by: int | None = None) -> torch.Tensor:
+        pairs = rotated(x).flatten(1)
+        return torch.cat([x.flatten(1)[:, :1], pairs if by is None else pairs * by], 1)
+
+    x = data()[:1]
+    found = attribution(odd)(x, [{"y": [1]}], lrp_0())
+    leaf = x.clone().requires_grad_()
+    (expected,) = torch.autograd.grad(net(lambda x: odd(x, 1))(leaf)[:, 1].sum(), leaf)
+    assert torch.allclose(found.input_relevance, x * expected, rtol=1e-6, atol=1e-10)
+
+
 @pytest.mark.parametrize("name", ["rotary embedding", "modes mixed into zeros"])
 def test_rows_together_are_rows_alone_and_those_of_single_precision(name: str) -> None:
     rows = [{"0": ids, "y": [target]} for ids, target in itertools.product(([0], [], [0, 1]), (0, 2))]
