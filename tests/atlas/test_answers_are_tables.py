@@ -191,6 +191,12 @@ def test_intervals_of_similarities_are_of_so_many_samples_and_classes(scores: Sc
     np.testing.assert_allclose(np.arctanh(chosen[1]) - np.arctanh(chosen[0]), 2 * norm.ppf(0.975) / 6, rtol=1e-9)
 
 
+def test_a_group_of_one_sample_is_said_so(scores: ScoreAtlas) -> None:
+    alone = scores.file.where(sample=[4])  # type: ignore[attr-defined]
+    assert "(1 sample) against" in scores.contrast(alone).caption
+    assert "(59 samples):" in scores.contrast(alone).caption
+
+
 def test_all_public_answers_are_here(scores: ScoreAtlas) -> None:
     answers = {type(ask(scores)).__name__ for ask in ANSWERS.values()}
     questions = {one.__name__ for one in _subclasses(Table) if ".atlas." in one.__module__ and not _is_base(one)}

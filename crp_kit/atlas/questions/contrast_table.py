@@ -71,7 +71,7 @@ class ContrastTable(ConceptRows):
         if not len(self):
             return f"no concept of {self.groups[0]} against {self.groups[1]}: {self.origin}"
         first, second = (
-            f"{words} ({count[0]} sample{'s' * (count[0] != 1)})"
+            f"{words} ({count[0]} sample{'' if count[0] == 1 else 's'})"
             for words, count in zip(self.groups, (self.n_a, self.n_b), strict=True)
         )
         return f"{first} against {second}: {self.origin}"
