@@ -105,6 +105,8 @@ class LayerAtlas:
         Relevance starts from a class, so that attributes which follow from the class are followed by relevance too,
         whatever a concept responds to. Activation does not know the class.
 
+        `Study.name_concepts` names concepts by words instead, in an embedding of their references.
+
         Parameters
         ----------
         attributes : dict or data frame, optional
