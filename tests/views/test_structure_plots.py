@@ -37,7 +37,7 @@ def test_bars_have_names_intervals_and_a_reference() -> None:
     ax = figure.axes[0]
     assert [tick.get_text() for tick in ax.get_yticklabels()] == ["a", r"\$b\$", "c" * 60 + "\n" + "c" * 10]
     assert len(ax.collections[0].get_segments()) == 2
-    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["by chance"]
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["interval", "by chance"]
 
 
 def test_distributions_leave_out_what_is_not_finite() -> None:

@@ -9,7 +9,7 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from .labels import one_line, row_distance, row_names, wrapped_titles
+from .labels import interval_words, one_line, row_distance, row_names, wrapped_titles
 from .panels import OUTLINE
 from .sheet import Sheet
 
@@ -147,7 +147,7 @@ def word_names(
     rows = np.arange(shown)
     figure, ax = _lines(shown, names[:shown], title)
     low, high = (end[:shown] for end in interval)
-    ax.hlines(rows, low, high, color=_COLOURS[0], linewidth=1.2)
+    ax.hlines(rows, low, high, color=_COLOURS[0], linewidth=1.2, label=interval_words(0.95))
     ax.plot(expected[:shown], rows, "|", color=OUTLINE, markersize=9, label="references of all concepts")
     ax.plot(similarity[:shown], rows, "o", color=_COLOURS[0], markersize=4, label="references of the concept")
     ax.set_xlabel("mean cosine of references with the word", fontsize="small")

@@ -87,9 +87,10 @@ def value_bars(
     if interval is not None:
         low, high = (np.asarray(end, np.float64) for end in interval)
         known = np.isfinite(low) & np.isfinite(high)
-        ax.hlines(heights[known], low[known], high[known], color=OUTLINE, linewidth=1.0)
+        ax.hlines(heights[known], low[known], high[known], color=OUTLINE, linewidth=1.0, label="interval")
     if reference is not None:
         ax.axvline(reference[0], color=OUTLINE, linewidth=0.9, linestyle="--", label=reference[1])
+    if interval is not None or reference is not None:
         ax.legend(fontsize="x-small", frameon=False, loc="upper left", bbox_to_anchor=(1.01, 1), borderaxespad=0)
     ax.axvline(0, color=OUTLINE, linewidth=0.8)
     ax.set_yticks(heights, shown, fontsize="x-small")
