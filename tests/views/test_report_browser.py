@@ -13,6 +13,7 @@ import pytest
 from report_case import CLASSES, LAYERS, MARKUP, ODD, odd_report
 
 import crp_kit as crp
+from crp_kit.atlas.file.names import write_names
 from crp_kit.escapes import escaped
 from crp_kit.views.report import Page as ReportPage
 from crp_kit.views.report import register_page, unregister_page
@@ -494,6 +495,34 @@ def test_nothing_scrolls_sideways_on_a_narrow_screen(browser: Browser, site: str
         assert page.evaluate("document.documentElement.scrollWidth") <= NARROW["width"], where
     tab.context.close()
     assert tab.wrong == []
+
+
+NAMED = ("Staffordshire bullterrier and not (red or round) " * 20, "Kapitänsmützenabzeichenverordnung" * 20)
+
+
+def test_long_names_of_concepts_take_three_lines_beside_their_numbers_and_are_whole_on_their_pages(
+    browser: Browser, odd_atlas_file: Path, tmp_path: Path
+) -> None:
+    file = shutil.copy(odd_atlas_file, tmp_path / "atlas.h5")
+    with crp.ConceptAtlas(file) as atlas:
+        for layer in LAYERS:
+            write_names(atlas, layer, dict(enumerate(NAMED)))
+        site = odd_report(atlas, tmp_path / "report").index.as_uri()
+    for viewport in (NARROW, WIDE):
+        tab = Tab(browser, site, viewport=viewport)
+        for where, title in ((address(ODD), ODD), ("#class/1", "</s")):
+            page = tab.open(where, title)
+            heights = page.evaluate(
+                "[...document.querySelectorAll('.called')].map((one) => [one.offsetHeight, "
+                "parseFloat(getComputedStyle(one).lineHeight)])"
+            )
+            assert heights
+            assert all(height <= 3 * line + 1 for height, line in heights), where
+            assert page.evaluate("document.documentElement.scrollWidth") <= viewport["width"], where
+        page = tab.open(address(ODD, 0), f"{ODD}, concept 0")
+        assert NAMED[0].strip() in page.inner_text("main")
+        tab.context.close()
+        assert tab.wrong == []
 
 
 PHONE = {"width": 360, "height": 740}

@@ -38,7 +38,7 @@
       const name = el("a", { href: conceptAddress(number, concept) }, String(concept));
       const cells = {
         picture: el("td", { class: "picture" }, cover(layer, index)),
-        concept: el("th", { scope: "row" }, name, conceptName(number, concept) ? el("small", {}, " ", bdi(conceptName(number, concept))) : null),
+        concept: el("th", { scope: "row" }, name, conceptName(number, concept) ? el("small", { class: "called" }, " ", bdi(conceptName(number, concept))) : null),
         relevance: el("td", { class: "number" }, relevance(table.relevance[index])),
         bar: el("td", { class: "wide" }, bar(table.relevance[index], largest, signed)),
         spread: el("td", { class: "number wide" }, relevance(table.spread[index])),

@@ -170,7 +170,7 @@ const crpKit = (() => {
     const called = conceptName(target, concept);
     const content = [
       index < 0 ? null : cover(layer, index),
-      el("span", {}, el("strong", {}, String(concept)), [called, name].filter(Boolean).map((text) => el("small", {}, bdi(text))), notes.map((note) => el("small", {}, note))),
+      el("span", {}, el("strong", {}, String(concept)), called ? el("small", { class: "called" }, bdi(called)) : null, name ? el("small", {}, bdi(name)) : null, notes.map((note) => el("small", {}, note))),
     ];
     return el("li", {}, index < 0 ? el("div", {}, content) : el("a", { href: conceptAddress(target, concept) }, content));
   }
