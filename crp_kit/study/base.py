@@ -320,4 +320,6 @@ class StudyBase:
         return Display(preprocess if isinstance(preprocess, Preprocess) else None, self.classes)
 
     def _example(self, image: Any) -> Any:
+        if image is None and self.subject.dataset is None:
+            raise InputError("this needs an image, or a dataset whose first one is taken: Study(model, data, …)")
         return self.inputs(self.subject.samples.first_image() if image is None else image)

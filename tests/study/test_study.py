@@ -144,7 +144,7 @@ def test_model_and_data_are_asked_what_they_are_without_being_named_again(study:
     [
         (lambda: crp.Study("resnet"), "model is a torch.nn.Module; got str"),
         (lambda: crp.Study(crp.CondAttribution(MODEL), class_axis=1), "class_axis is given beside a CondAttribution"),
-        (lambda: crp.Study(MODEL).graph(), "this needs a dataset: make the study with one"),
+        (lambda: crp.Study(MODEL).graph(), "this needs an image, or a dataset whose first one"),
         (lambda: crp.Study(MODEL).build_atlas("a.h5", layers=LAYER), "this needs a dataset"),
         (lambda: crp.Study(MODEL).read(["a.png"]), "files are opened by a crp_kit.Preprocess"),
         (

@@ -7,14 +7,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 from text_extents import assert_texts_are_apart_and_inside
 
+import crp_kit as crp
 from crp_kit import ConceptGraph
 from crp_kit.concept_graph.decompose import Decomposition
 from crp_kit.concept_graph.parts import ConceptEdge, ConceptNode, Start
+from crp_kit.data import ShapesDataset, demo_preprocess, demo_resnet
 from crp_kit.targets import Contrast
 from crp_kit.views import plot
 
@@ -109,3 +112,41 @@ def test_names_of_both_classes_of_a_contrast_are_whole() -> None:
         lines = [one.get_text() for one in figure.axes[0].texts if one.get_fontweight() != "bold"]
         assert " ".join(lines).replace(", ", ",").find("tabby of the North") > 0
         assert "…" not in " ".join(lines)
+
+
+@pytest.fixture(scope="module")
+def of_directions() -> tuple[ConceptGraph, dict[str, Any]]:
+    """A graph of directions in two layers, with their mean and rest, and the pictures of its boxes."""
+    layers, data = {"layer2.1.relu_1": 32, "layer1.1.relu_1": 16}, ShapesDataset(1)
+    concepts = {
+        layer: crp.DirectionConcept(
+            torch.linalg.qr(torch.randn(channels, 3, generator=torch.Generator().manual_seed(channels)))[0].T,
+            mean=torch.full((channels,), 0.2),
+            names=[LONG.format(number) for number in range(3)],
+        )
+        for layer, channels in layers.items()
+    }
+    image = data[0][0]
+    study = crp.Study(demo_resnet(), data, preprocess=demo_preprocess, concepts=concepts)
+    shown = study.concept_graph(image, layers=list(layers), width=(5, 5))
+    return shown, {"heatmaps": study.node_heatmaps(shown, image), "image": image, "classes": study.classes}
+
+
+@pytest.mark.parametrize("width", [None, 3.4, 6.5])
+@pytest.mark.parametrize("pictured", [True, False])
+def test_graphs_of_directions_have_boxes_of_their_mean_and_rest_and_their_heatmaps(
+    of_directions: tuple[ConceptGraph, dict[str, Any]], width: float | None, pictured: bool
+) -> None:
+    shown, pictures = of_directions
+    assert {"mean", "rest"} < {node.name for node in shown.nodes}
+    assert {edge.share < 0 for edge in shown.edges} == {True, False}
+    figure = plot.concept_graph(shown, width=width, **(pictures if pictured else {}))
+    assert_texts_are_apart_and_inside(figure)
+    assert_texts_lie_in_their_boxes(figure)
+    words = " ".join(" ".join(one.get_text() for one in figure.axes[0].texts).split())
+    assert "mean" in words
+    assert "rest" in words
+    drawn = sum(
+        len(ax.get_images()) for ax in [*figure.axes, *(child for ax in figure.axes for child in ax.child_axes)]
+    )
+    assert (drawn >= len(shown.nodes)) == pictured

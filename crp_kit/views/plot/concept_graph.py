@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ...checks import is_real
+from ...concept_graph.exports import Classes, class_names
 from ...concept_graph.gathering import LEAST
 from ...data.pixels import plane
 from ...errors import InputError
@@ -38,7 +39,7 @@ def concept_graph(
     references: Mapping[_Key, Sequence[Any]] | None = None,
     heatmaps: Mapping[_Key, Any] | None = None,
     image: Any = None,
-    classes: Mapping[int, str] | None = None,
+    classes: Classes = None,
     names: Mapping[_Key, str] | None = None,
     style: Style | None = None,
     percentile: float = PERCENTILE,
@@ -65,8 +66,8 @@ def concept_graph(
         Signed relevance, (height, width), by layer and concept.
     image : PIL image, torch.Tensor or array, optional
         Image before normalisation: it stands in the first node, if that has no other picture.
-    classes : dict, optional
-        Names of classes by number.
+    classes : sequence of str or dict, optional
+        Names of the classes.
     names : dict, optional
         Names of concepts by layer and concept, such as those that are kept beside an atlas.
     style : {"overlay", "map", "masked"}, optional
@@ -99,7 +100,7 @@ def concept_graph(
     negative = graph.root.relevance < 0
     note = ["the start is negative: shares are positive for what speaks against it"] * negative
     note += _note(look, style, references=bool(references), heatmaps=bool(heatmaps))
-    drawing = ConceptColumns(graph, pictures, (dict(classes or {}), dict(names or {})), cmap, least=least, note=note)
+    drawing = ConceptColumns(graph, pictures, (class_names(classes), dict(names or {})), cmap, least=least, note=note)
     if ax is not None:
         drawing.draw(ax)
         return figure_of(ax)
