@@ -9,13 +9,15 @@ from typing import Any, TypeVar
 
 import torch
 
-from ..class_names import class_name
+from ..class_names import class_name, class_words
 from ..errors import ConceptAxisError, ConditionError
 
-__all__ = ["ClassName", "LocatedTarget", "Target", "class_scores_of", "named"]
+__all__ = ["ClassName", "LocatedTarget", "Names", "Target", "class_scores_of", "named", "title_of", "value_words"]
 
 ClassName = int | str
 """A class by number, or by name where names are known."""
+Names = Sequence[str] | Mapping[int, str]
+"""Names of all classes, or of some by number."""
 T = TypeVar("T", bound="Target")
 L = TypeVar("L", bound="LocatedTarget")
 
@@ -137,8 +139,8 @@ class Target(ABC):
         """Return this target with classes by number, where it was given names."""
         return self
 
-    def words(self, classes: Sequence[str] | Mapping[int, str]) -> str:
-        """Return what it is for a title: its identity with the names of classes, where they are known.
+    def words(self, classes: Names) -> str:
+        """Return what it is for a title, in words, or else its identity; with the names of classes, where known.
 
         Parameters
         ----------
@@ -149,7 +151,7 @@ class Target(ABC):
         --------
         >>> from crp_kit.targets import Contrast
         >>> Contrast(0, 2).words(["cat", "dog"])
-        'contrast:cat,2'
+        'cat against class 2'
         """
 
         def name(cls: ClassName) -> ClassName:
@@ -219,3 +221,13 @@ def class_scores_of(
     if wrong:
         raise ConditionError(f"class {wrong[0]} is out of range: the model's output has {len(by_class)} classes")
     return by_class, numbers
+
+
+def title_of(cls: ClassName, classes: Names) -> str:
+    """Return what titles call a class that is said by number or by name."""
+    return cls if isinstance(cls, str) else class_words(cls, classes)
+
+
+def value_words(value: str, usual: str) -> str:
+    """Return the end of a title that says what the start relevance is, where it is not the usual one."""
+    return "" if value == usual else f" ({value})"

@@ -8,7 +8,7 @@ import torch
 
 from ..checks import is_integer
 from ..errors import ConditionError
-from .base import Target
+from .base import Names, Target, title_of
 
 __all__ = ["Binary"]
 
@@ -47,6 +47,9 @@ class Binary(Target):
     @property
     def identity(self) -> str:
         return f"binary:{self.number}"
+
+    def words(self, classes: Names) -> str:
+        return title_of(self.number, classes)
 
     def relevance(self, output: torch.Tensor, *, class_axis: int | None) -> torch.Tensor:
         if output.numel() != 1:

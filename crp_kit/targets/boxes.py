@@ -12,7 +12,7 @@ import torch
 
 from ..checks import is_integer
 from ..errors import ConditionError
-from .base import ClassName, LocatedTarget, class_scores_of, named
+from .base import ClassName, LocatedTarget, Names, class_scores_of, named, title_of, value_words
 from .classes import check_class, check_value
 
 __all__ = ["FIRST_CLASS", "NO_CLASS", "Box"]
@@ -86,6 +86,11 @@ class Box(LocatedTarget):
     def identity(self) -> str:
         which = str(self.rank) if self.iou_with is None else ",".join(f"{side:g}" for side in self.iou_with)
         return f"box:{named(self.cls)}:{which}" + ("" if self.value == "logit" else f":{self.value}")
+
+    def words(self, classes: Names) -> str:
+        place = "" if self.iou_with is None else f" at {', '.join(f'{side:g}' for side in self.iou_with)}"
+        which = "box" if place else f"box {self.rank + 1}" if self.rank else "best box"
+        return f"{which} of {title_of(self.cls, classes)}{place}" + value_words(self.value, "logit")
 
     def relevance(self, output: torch.Tensor, *, class_axis: int | None) -> torch.Tensor:
         row, column = self._row(output), FIRST_CLASS + self.class_number

@@ -10,7 +10,7 @@ import torch
 
 from ..checks import is_integer
 from ..errors import ConditionError
-from .base import ClassName, Target, class_scores_of, named
+from .base import ClassName, Names, Target, class_scores_of, named, title_of, value_words
 
 __all__ = ["Class", "Contrast", "Value", "check_class", "check_value"]
 
@@ -77,6 +77,9 @@ class Class(Target):
     def identity(self) -> str:
         return f"class:{','.join(map(named, self.classes))}" + ("" if self.value == "logit" else f":{self.value}")
 
+    def words(self, classes: Names) -> str:
+        return " and ".join(title_of(cls, classes) for cls in self.classes) + value_words(self.value, "logit")
+
     def numbered(self, number: Callable[[ClassName], ClassName]) -> Class:
         return replace(self, ids=tuple(map(number, self.classes)))
 
@@ -132,6 +135,9 @@ class Contrast(Target):
     def identity(self) -> str:
         return f"contrast:{named(self.a)},{named(self.b)}"
 
+    def words(self, classes: Names) -> str:
+        return f"{title_of(self.a, classes)} against {title_of(self.b, classes)}"
+
     def numbered(self, number: Callable[[ClassName], ClassName]) -> Contrast:
         return Contrast(number(self.a), number(self.b))
 
@@ -184,6 +190,10 @@ class Value(Target):
     def identity(self) -> str:
         assert isinstance(self.index, tuple)
         return f"value:{','.join(map(str, self.index))}" + ("" if self.value == "output" else f":{self.value}")
+
+    def words(self, classes: Names) -> str:
+        assert isinstance(self.index, tuple)
+        return f"output {', '.join(map(str, self.index))}" + value_words(self.value, "output")
 
     def relevance(self, output: torch.Tensor, *, class_axis: int | None) -> torch.Tensor:
         assert isinstance(self.index, tuple)

@@ -10,10 +10,14 @@ import numpy as np
 import torch
 
 from ..errors import ConditionError
-from .base import ClassName, LocatedTarget, class_scores_of, named
+from .base import ClassName, LocatedTarget, Names, class_scores_of, named, title_of, value_words
 from .classes import check_class, check_value
 
-__all__ = ["Region"]
+__all__ = ["IN_A_MASK", "Region"]
+
+
+IN_A_MASK = ", in a mask"
+"""End of the title of a region that a mask narrows."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,6 +80,10 @@ class Region(LocatedTarget):
     def identity(self) -> str:
         mask = "" if self.mask is None else f":{hashlib.sha256(self.mask.numpy().tobytes()).hexdigest()[:8]}"
         return f"region:{named(self.cls)}" + ("" if self.value == "logit" else f":{self.value}") + mask
+
+    def words(self, classes: Names) -> str:
+        mask = "" if self.mask is None else IN_A_MASK
+        return f"region of {title_of(self.cls, classes)}" + value_words(self.value, "logit") + mask
 
     def relevance(self, output: torch.Tensor, *, class_axis: int | None) -> torch.Tensor:
         scores, (cls,) = class_scores_of(output, (self.cls,), class_axis)

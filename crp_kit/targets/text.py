@@ -12,7 +12,7 @@ from .base import ClassName, Target
 from .binary import Binary
 from .boxes import Box
 from .classes import Class, Contrast, Value
-from .regions import Region
+from .regions import IN_A_MASK, Region
 
 __all__ = ["FORMS", "is_target_text", "parse_target", "target_words"]
 
@@ -85,17 +85,17 @@ def target_words(start: object, classes: Sequence[str] | Mapping[int, str]) -> s
     Examples
     --------
     >>> target_words("contrast:0,1", ["cat", "dog"]), target_words(1, {1: "dog"}), target_words(2, [])
-    ('contrast:cat,dog', 'dog', 'class 2')
+    ('cat against dog', 'dog', 'class 2')
     """
     if isinstance(start, Target):
         return start.words(classes)
     if isinstance(start, int):
         return class_words(start, classes)
-    text, digest = str(start), ""
+    text, mask = str(start), ""
     if text.startswith("region:") and re.fullmatch(r"[0-9a-f]{8}", text.rpartition(":")[2]):
-        text, digest = text[:-9], text[-9:]  # of its mask
+        text, mask = text[:-9], IN_A_MASK
     try:
-        return parse_target(text).words(classes) + digest if is_target_text(text) else text
+        return parse_target(text).words(classes) + mask if is_target_text(text) else text
     except CrpKitError:
         return str(start)
 

@@ -137,10 +137,10 @@ def test_rankings_say_what_relevance_started_from_and_show_no_class(scores: Scor
 @pytest.mark.parametrize(
     ("target", "words", "shown"),
     [
-        ("value:2", "relevance started from value:2", False),
+        ("value:2", "relevance started from output 2", False),
         (Similarity(torch.ones(3)), f"relevance started from {Similarity(torch.ones(3)).identity}", False),
-        (Contrast(1, 2), "relevance started from contrast:dog,fox", True),
-        ("class:1", "relevance started from class:dog", True),
+        (Contrast(1, 2), "relevance started from dog against fox", True),
+        ("class:1", "relevance started from dog", True),
         ("prediction", "", True),
     ],
 )

@@ -73,7 +73,7 @@ def test_a_map_of_regions_calls_directions_by_name(study: crp.Study) -> None:
     regions = study.region_map(study.data[0][0], LAYER, target=Contrast(0, "dog"), count=4, signed=True)
     assert regions.titles == {concept: NAMES[concept] for concept in regions.concepts}
     assert f"  {NAMES[regions.concepts[0]]}: " in repr(regions)
-    assert "for contrast:cat,dog" in repr(regions)
+    assert "for cat against dog" in repr(regions)
     texts = [text.get_text() for axes in regions.plot().axes for text in axes.texts]
     assert any(NAMES[regions.concepts[0]] in text for text in texts)
 
@@ -81,12 +81,15 @@ def test_a_map_of_regions_calls_directions_by_name(study: crp.Study) -> None:
 @pytest.mark.parametrize(
     ("start", "words"),
     [
-        (Contrast(0, 2), "contrast:cat,2"),
-        ("contrast:0,1", "contrast:cat,dog"),
-        ("region:1:relu", "region:dog:relu"),
-        ("region:1:0a1b2c3d", "region:dog:0a1b2c3d"),
-        ("box:1:0", "box:dog:0"),
-        ("value:1", "value:1"),
+        (Contrast(0, 2), "cat against class 2"),
+        ("contrast:0,1", "cat against dog"),
+        ("region:1:relu", "region of dog (relu)"),
+        ("region:1:0a1b2c3d", "region of dog, in a mask"),
+        ("box:1:0", "best box of dog"),
+        ("box:1:2", "box 3 of dog"),
+        ("box:1:0,0,8,9.5", "box of dog at 0, 0, 8, 9.5"),
+        ("class:0,1:one", "cat and dog (one)"),
+        ("value:1", "output 1"),
         ("function:evidence", "function:evidence"),
         ("label", "label"),
         (1, "dog"),

@@ -131,7 +131,7 @@ def test_titles_are_words_where_names_are_known() -> None:
 
 def test_targets_have_the_names_of_their_classes_in_titles() -> None:
     attr = STUDY(PHOTO, [{"y": Contrast(3, 5)}, {"y": Value(2)}], pairing="product")
-    assert attr.titles() == ["contrast:class number 3,class number 5", "value:2"]
+    assert attr.titles() == ["class number 3 against class number 5", "output 2"]
 
 
 def test_a_result_can_be_pickled_without_its_model() -> None:

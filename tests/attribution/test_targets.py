@@ -129,7 +129,7 @@ def test_a_study_takes_classes_of_targets_by_name(images: torch.Tensor) -> None:
     study = crp.Study(demo_resnet(), data, composite=RULES, preprocess=demo_preprocess)
     first, second = study.classes[1], study.classes[6]
     result = study(data[0][0], [{"y": Contrast(first, second)}, {"y": [Class(second)]}])
-    assert result.titles() == [f"contrast:{first},{second}", f"class:{second}"]
+    assert result.titles() == [f"{first} against {second}", second]
     with pytest.raises(InputError, match="no class is named 'cow'"):
         study(data[0][0], {"y": Contrast(first, "cow")})
 

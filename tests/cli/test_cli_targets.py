@@ -129,4 +129,4 @@ def test_titles_have_the_whole_names_of_a_contrast(
     made = invoke(*HEATMAP, picture, *options)
     assert made.exit_code == 0, made.output
     words = " ".join(drawn[0].axes[1].get_title().split())
-    assert words.replace(", ", ",") == f"contrast:{names[0]},{names[1]}".replace(", ", ",")
+    assert words.replace(", ", ",") == f"{names[0]} against {names[1]}".replace(", ", ",")

@@ -50,7 +50,7 @@ def test_a_concept_graph_of_a_contrast_has_the_relevance_of_the_contrast(study: 
     assert read == graph
     assert graph.start == {"y": [CONTRAST]}
     assert f"ConceptGraph of {IN_WORDS}" in graph.to_text()
-    assert "ConceptGraph of contrast:one,6" in read.to_text(classes={1: "one"})
+    assert "ConceptGraph of one against class 6:" in read.to_text(classes={1: "one"})
     assert IN_WORDS in graph.to_dot()
     assert graph.called(graph.root) == study(image, {"y": CONTRAST}).titles()[0] == IN_WORDS
     assert read.called(graph.root, classes=study.classes) == IN_WORDS

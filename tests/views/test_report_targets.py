@@ -33,9 +33,9 @@ def test_a_report_says_in_words_what_relevance_started_from(kind: str, tmp_path:
     cls = dominant(net, images)
     names = ["cat & co", "dog", "owl"]
     expected: dict[str, tuple[Target, str, bool]] = {
-        "contrast": (Contrast(0, 2), "contrast:cat &amp; co,owl", True),
-        "region": (Region(cls), f"region:{names[cls]}".replace("&", "&amp;"), True),
-        "value": (Value(1), "value:1", False),
+        "contrast": (Contrast(0, 2), "cat &amp; co against owl", True),
+        "region": (Region(cls), f"region of {names[cls]}".replace("&", "&amp;"), True),
+        "value": (Value(1), "output 1", False),
     }
     target, words, has_classes = expected[kind]
     data: list[Any] = [(image, None) for image in images]
