@@ -1,5 +1,6 @@
 """Contrasts, markers, mistakes and confusions of an atlas, against scipy on the scores themselves."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -211,6 +212,7 @@ def test_the_caption_says_where_relevance_started(tmp_path: Path, target: str, w
     )
     assert table.caption == expected.replace("class 0", "class 0 class 0").replace("class 1", "class 1 class 1")
     assert repr(table).startswith(table.caption)
+    assert "(1 sample) against " in replace(table, n_a=np.ones_like(table.n_a)).caption
     assert "started from" in table._repr_html_()
     atlas_of(layer).close()
 
