@@ -259,5 +259,6 @@ def _overlap(scores_a: ScoreAtlas, scores_b: ScoreAtlas, common: CommonSamples) 
         numbers = scores.arrays("top")["sample"][:]
         position = np.full(len(scores.file.samples), -1)
         position[rows] = np.arange(len(rows))
-        lists.append(np.where(numbers >= 0, position[scores.file.places(np.maximum(numbers, 0))], -1))
+        lists.append(np.full(numbers.shape, -1))
+        lists[-1][numbers >= 0] = position[scores.file.places(numbers[numbers >= 0])]
     return reference_overlap(lists, len(common))

@@ -572,6 +572,26 @@ print([CliRunner().invoke(main, command).exit_code for command in {commands}], "
     assert ran.stdout.strip() == f"{[2] * len(commands)} False"
 
 
+CLASS_NUMBERS = {"target": 8, "prediction": -2, "label": np.iinfo("i4").max}
+
+
+def test_values_that_no_atlas_has_are_said_where_they_are_used(copy: Path) -> None:
+    with hostile.edited(copy) as file:
+        file["layers/0/relevance/matrix"][0, 0] = np.inf
+        file["layers/0/relevance/top/sample"][0, 0] = 99
+        for name, number in CLASS_NUMBERS.items():
+            file[f"samples/{name}"][1] = number
+    with crp.ConceptAtlas(copy) as atlas:
+        scores = atlas[hostile.LAYER].relevance
+        with pytest.raises(AtlasError, match="the matrix of .* by relevance in .* has infinite scores"):
+            scores.matrix[:]
+        with pytest.raises(AtlasError, match="has no sample 99: crp-kit atlas verify says whether it is damaged"):
+            atlas.places(scores.top(0).sample)
+        for name in CLASS_NUMBERS:
+            with pytest.raises(AtlasError, match=f"is damaged: a {name} of its samples is no class"):
+                getattr(atlas, f"{name}s")
+
+
 def test_a_file_that_changes_while_it_is_read_is_refused(copy: Path) -> None:
     data = copy.read_bytes()
     for change in (lambda: os.truncate(copy, 100), lambda: copy.write_bytes(bytes(len(data)))):

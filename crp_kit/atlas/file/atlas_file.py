@@ -95,14 +95,18 @@ class AtlasFile:
     @cached_property
     def targets(self) -> Column:
         """First target of each sample, -1 for none: (sample,). In an atlas without classes all are of one number."""
-        targets: Column = self.hdf5.array("/samples/target")[:]
-        return targets
+        return self._class_numbers("target")
 
     @cached_property
     def predictions(self) -> Column:
         """Predicted class of each sample, -1 where it was not looked at: (sample,)."""
-        predictions: Column = self.hdf5.array("/samples/prediction")[:]
-        return predictions
+        return self._class_numbers("prediction")
+
+    def _class_numbers(self, name: str) -> Column:
+        numbers: Column = self.hdf5.array(f"/samples/{name}")[:]
+        if ((numbers < -1) | (numbers >= self.header.n_classes)).any():
+            raise AtlasError(f"{self.path} is damaged: a {name} of its samples is no class")
+        return numbers
 
     @cached_property
     def labels(self) -> Column:
@@ -114,8 +118,7 @@ class AtlasFile:
             If relevance started elsewhere than at the labels, and the file is without them, as older ones are.
         """
         if self.hdf5.has("/samples/label"):
-            labels: Column = self.hdf5.array("/samples/label")[:]
-            return labels
+            return self._class_numbers("label")
         if self.header.target != "label":
             raise AtlasError(f"{self.path} holds no labels: its targets are {self.header.target!r}; build it anew")
         return self.targets
@@ -272,6 +275,14 @@ class AtlasFile:
         -------
         numpy.ndarray
             (sample,).
+
+        Raises
+        ------
+        AtlasError
+            If the atlas has no such sample, as where a ranking in it is damaged.
         """
         indices: Column = np.searchsorted(self.samples, samples)
+        strange = samples[~np.isin(samples, self.samples)]
+        if len(strange):
+            raise AtlasError(f"{self.path} has no sample {strange[0]}: crp-kit atlas verify says whether it is damaged")
         return indices

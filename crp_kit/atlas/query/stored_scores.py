@@ -15,7 +15,7 @@ from ..file.atlas_file import AtlasFile
 from ..file.hdf5_reader import H5File
 from ..file.header import MOMENTS, OVERALL, LayerInfo, Mode, MomentArrays, layer_path
 from ..file.reader import has_statistics
-from ..file.single_precision import SinglePrecision
+from ..file.single_precision import FiniteScores, SinglePrecision
 from ..statistics.rankings import ClassTop
 from ..statistics.table import statistic_named, statistics_in
 from .atlas_start import start_words
@@ -229,11 +229,12 @@ class StoredScores:
         Raises
         ------
         AtlasError
-            If the atlas was built without.
+            If the atlas was built without, or is damaged.
         """
         if not self.file.header.matrix:
             raise AtlasError(f"{self.file.path} has no matrix; Study.add_matrix adds it")
-        return self.arrays("matrix")["matrix"]
+        name = f"the matrix of {self.layer!r} by {self.mode} in {self.file.path}"
+        return FiniteScores(self.arrays("matrix")["matrix"], name)
 
     def has(self, statistic: str) -> bool:
         """Return whether the file holds a statistic, by its name as in `arrays`."""
