@@ -69,8 +69,9 @@ def check_data(inputs: Inputs) -> int:
     floats = [value for value in tensors if value.is_floating_point()]
     if not floats and not inputs.starts_with_ids:
         raise InputError(f"data has to be floating point to carry relevance; got {tensors[0].dtype}: use data.float()")
+    main = next(iter(inputs.by_sample.values()))
     for value in floats:
-        if value.ndim < 2:
+        if value.ndim < 2 and value is main:
             raise InputError(f"data needs a batch axis in front: (batch, ...); got shape {tuple(value.shape)}")
         if value.numel() == 0:
             raise InputError(f"data is empty: its shape is {tuple(value.shape)}")

@@ -167,6 +167,7 @@ class Engine:
             try:
                 run = self.run(inputs.part(slice(0, count)), composite)
             except ModelError as error:
+                self.run(inputs, composite)  # what fails for all samples together is no matter of which belong to all
                 raise InputError(
                     f"the forward fails for {count} of the samples; {_advice(by_sample)}: {error}"
                 ) from error

@@ -103,6 +103,20 @@ def test_another_number_of_entries_is_recognised(name: str) -> None:
 
 
 @pytest.mark.filterwarnings("ignore::crp_kit.CrpKitWarning")
+@pytest.mark.parametrize("shape", [(), (1,), (M,)])
+@pytest.mark.parametrize("batch_size", [1, M])
+def test_another_input_may_be_a_number_or_one_for_each_sample(shape: tuple[int, ...], batch_size: int) -> None:
+    """As the time of a diffusion model."""
+    model = Pair(lambda m, x, t: m.head((m.image(x) + t.reshape(-1, 1)).relu()))
+    x, t = torch.rand(M, D).double(), torch.linspace(0.3, 0.7, M).double()[: max(shape, default=1)].reshape(shape)
+    found = crp.CondAttribution(model)((x, t), [{"y": [1]}], "epsilon_plus", pairing="product", batch_size=batch_size)
+    for sample, time in enumerate(t.expand(M).tolist()):
+        alone = Pair(lambda m, x, _, time=time: m.head((m.image(x) + time).relu()))
+        one = crp.CondAttribution(alone)((x[sample : sample + 1], x[:1]), [{"y": [1]}], "epsilon_plus")
+        assert torch.allclose(found.input_relevance[sample], one.input_relevance[0], rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.filterwarnings("ignore::crp_kit.CrpKitWarning")
 @pytest.mark.parametrize("batch_size", [1, 2, 3])
 def test_a_layer_of_what_is_shared_has_no_relevance_of_a_sample(batch_size: int) -> None:
     """Also where a slice happens to have as many samples as there are texts."""
