@@ -70,7 +70,8 @@ def in_place_arithmetic(draft: Draft) -> None:
         kinds = {draft.variables[name].kind for name in (target, *reads)}
         if choice in detached and kinds != {SIGNAL}:
             raise UnfitError
-        draft.overwrite(choice, target=target, reads=reads)
+        noted = f"before = {target}.detach().clone()\n{choice}\nq.total({target}, before)"
+        draft.overwrite(choice, choice if "*=" in choice else noted, target=target, reads=reads)
 
 
 def gated_in_place(draft: Draft) -> None:

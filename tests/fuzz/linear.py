@@ -180,7 +180,7 @@ def complex_map(draft: Draft) -> None:
         f"torch.fft.irfft(torch.cat([{spectrum}[..., :1] * 2, {spectrum}[..., 1:]], -1), n={last})",
     ]
     if last % 2 == 0:
-        pairs = f"torch.view_as_complex({operand}.reshape(*{operand}.shape[:-1], -1, 2))"
+        pairs = f"torch.view_as_complex({operand}.reshape(*{operand}.shape[:-1], -1, 2).contiguous())"
         turns = f"torch.view_as_complex({draft.parameter(last // 2, 2)})"
         forms += [f"torch.view_as_real({pairs} * {by}).flatten(-2)" for by in ("(0.6 + 0.8j)", turns)]
     form = draft.random.choice(forms)
