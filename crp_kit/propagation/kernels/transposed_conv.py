@@ -12,6 +12,7 @@ from torch.nn import functional
 from ...graph.memory_format import as_batch
 from ..effective_weights import LinearUnit
 from ..step import Pull
+from .matrix_product import matrix_product
 from .winograd import winograd_transpose, winograd_wins
 
 __all__ = ["ChannelPull", "channel_transpose", "linear_transpose"]
@@ -27,7 +28,7 @@ def linear_transpose(unit: LinearUnit, weight: torch.Tensor, shape: torch.Size, 
     the same number, which is then tried: all channels of an input get the same.
     """
     if unit.op == "linear":
-        return lambda s: s @ weight
+        return lambda s: matrix_product(s, weight)
     if not _has_geometry(unit, weight, shape):
         return None
     stride, padding, dilation = _geometry(unit)

@@ -14,6 +14,8 @@ from collections.abc import Callable, Sequence
 
 import torch
 
+from .matrix_product import matrix_product
+
 __all__ = ["winograd_transpose", "winograd_wins"]
 
 _PAIRS = 1 << 16
@@ -65,13 +67,15 @@ def winograd_transpose(weight: torch.Tensor, padding: Sequence[int]) -> Callable
         padded = maps.new_zeros((step, 2 * down + 2, 2 * across + 2, channels))
         strips = maps.new_empty((4, step, down, 2 * across + 2, channels))
         tiles = maps.new_empty((4, 4, step, down, across, channels))
-        products = maps.new_empty((4, 4, step, down, across, weight.shape[1]))
         for first in range(0, count, step):
             part = maps[first : first + step]
             padded[: len(part), top : top + height, left : left + width] = part
             _into_tiles([padded[:, i : i + 2 * down : 2] for i in range(4)], strips)
             _into_tiles([strips[:, :, :, j : j + 2 * across : 2] for j in range(4)], tiles)
-            torch.bmm(tiles.view(16, -1, channels), kernels, out=products.view(16, -1, weight.shape[1]))
+            products = [
+                [matrix_product(tile, kernel) for tile, kernel in zip(*line, strict=True)]
+                for line in zip(tiles, kernels, strict=True)
+            ]
             _out_of_tiles(products, out[first : first + step])
         return out.permute(0, 3, 1, 2)
 
@@ -79,11 +83,11 @@ def winograd_transpose(weight: torch.Tensor, padding: Sequence[int]) -> Callable
 
 
 def _transformed(weight: torch.Tensor) -> torch.Tensor:
-    """Return the transformed kernels of the transpose, (16, out, in), in which kernels are flipped."""
+    """Return the transformed kernels of the transpose, (4, 4, out, in), in which kernels are flipped."""
     along_axis = weight.new_tensor([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]]).flip(1)
     along_both = torch.einsum("vj,ui->vuij", along_axis, along_axis).reshape(16, 9)
     kernels: torch.Tensor = along_both @ weight.permute(2, 3, 0, 1).reshape(9, -1)
-    return kernels.view(16, *weight.shape[:2])
+    return kernels.view(4, 4, *weight.shape[:2])
 
 
 def _into_tiles(lines: Sequence[torch.Tensor], out: torch.Tensor) -> None:
@@ -94,9 +98,12 @@ def _into_tiles(lines: Sequence[torch.Tensor], out: torch.Tensor) -> None:
     torch.sub(lines[1], lines[3], out=out[3])
 
 
-def _out_of_tiles(products: torch.Tensor, out: torch.Tensor) -> None:
-    """Transform products, (across, down, batch, tile, tile, channel), back into maps; the products are overwritten."""
-    columns = products[0].add_(products[1]).add_(products[2]), products[1].sub_(products[2]).sub_(products[3])
+def _out_of_tiles(products: Sequence[Sequence[torch.Tensor]], out: torch.Tensor) -> None:
+    """Transform products back into maps: 4 across of 4 down, (batch, tile, tile, channel), which are overwritten."""
+    columns = (
+        [first.add_(second).add_(third) for first, second, third, _ in zip(*products, strict=True)],
+        [second.sub_(third).sub_(fourth) for _, second, third, fourth in zip(*products, strict=True)],
+    )
     for j, column in enumerate(columns):
         upper, lower = out[:, 0::2, j::2], out[:, 1::2, j::2]
         first, second, third, fourth = (_cropped(line, upper) for line in column)
