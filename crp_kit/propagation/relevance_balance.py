@@ -67,7 +67,7 @@ class RelevanceBalance:
         """Note relevance that arrived at an output, before the node's own mask."""
         node = self.nodes.setdefault(index, NodeBalance())
         node.arrived += _total(relevance)
-        lowest, highest = map(float, torch.aminmax(relevance)) if relevance.numel() else (0.0, 0.0)
+        lowest, highest = (float(relevance.amin()), float(relevance.amax())) if relevance.numel() else (0.0, 0.0)
         node.lowest = min(lowest, node.lowest)  # a NaN stays, since nothing is below it
         node.highest = max(highest, node.highest)
         node.finite = node.finite and is_finite(relevance)
