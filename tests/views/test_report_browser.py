@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote, urlsplit
 
+import numpy as np
 import pytest
 from report_case import CLASSES, LAYERS, MARKUP, ODD, odd_report
 
@@ -17,6 +18,7 @@ from crp_kit.atlas.file.names import write_names
 from crp_kit.escapes import escaped
 from crp_kit.views.report import Page as ReportPage
 from crp_kit.views.report import register_page, unregister_page
+from crp_kit.views.report.facts import LayerFacts
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -390,6 +392,22 @@ def test_discs_in_the_plane_lead_to_their_concepts(tab: Tab) -> None:
     assert page.locator(".scatter a").count() == 9
     page.locator(".scatter a").nth(4).dispatch_event("click")
     tab.wait(f"{ODD}, concept 4")
+
+
+@pytest.mark.slow
+def test_concepts_in_the_plane_have_their_numbers_where_there_is_room(
+    browser: Browser, odd_atlas_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    places = np.array([[number // 2 + 0.06 * (number % 2), 0.0] for number in range(9)])  # four pairs, and one alone
+    monkeypatch.setattr(LayerFacts, "_places", lambda facts: places[: len(facts.ids)])
+    with crp.ConceptAtlas(odd_atlas_file) as atlas:
+        tab = Tab(browser, odd_report(atlas, tmp_path / "report").index.as_uri())
+    labels = tab.open(address(ODD), ODD).locator(".scatter text")
+    assert sum(label.is_visible() for label in labels.all()) == 9
+    tab.page.set_viewport_size({"width": 360, "height": 900})
+    assert sum(label.is_visible() for label in labels.all()) == 5
+    tab.context.close()
+    assert tab.wrong == []
 
 
 @pytest.mark.slow

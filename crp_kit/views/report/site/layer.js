@@ -8,7 +8,7 @@
   } = crpKit;
 
   const ROWS = 100; // that the table shows at first
-  const LABELLED = 80; // concepts, at most, that have their number beside them in the plane
+  const LETTERS = [11, 20]; // sizes of the numbers in the plane, on wide screens and on phones, as in report.css
   const CONCEPTS = { ChannelConcept: "a channel", NeuronConcept: "a neuron", TokenConcept: "a token", HeadConcept: "a head" };
   const COLUMNS = [
     { key: "picture", name: "" },
@@ -113,17 +113,35 @@
     };
     const [across, down] = [scale(0, width), scale(1, height)];
     const largest = Math.max(...means.map((value) => Math.abs(value ?? 0)), 0) || 1;
-    const points = concepts.map((concept, index) => {
+    const spots = concepts.map((concept, index) => ({
+      index,
+      text: String(concept),
+      x: across(places[index][0]),
+      y: height - down(places[index][1]),
+      radius: 3 + 9 * Math.sqrt(Math.abs(means[index] ?? 0) / largest),
+    }));
+    const [wide, narrow] = LETTERS.map((size) => withRoom(spots, size));
+    const points = spots.map(({ index, text, x, y, radius }) => {
+      const concept = concepts[index];
       const called = conceptName(number, concept);
       const words = `concept ${concept}${called ? `, ${called}` : ""}: ${relevance(means[index])}${cls[index] < 0 ? "" : `, ${className(cls[index])}`}`;
-      const radius = 3 + 9 * Math.sqrt(Math.abs(means[index] ?? 0) / largest);
-      const [x, y] = [across(places[index][0]), height - down(places[index][1])];
       const circle = drawn("circle", { cx: x, cy: y, r: radius }, drawn("title", {}, words));
-      const label = concepts.length > LABELLED ? [] : [drawn("text", { x, y: y - radius - 3 }, String(concept))];
+      const label = wide.has(index) ? [drawn("text", { x, y: y - radius - 3, class: narrow.has(index) ? "" : "wide" }, text)] : [];
       return drawn("a", { href: conceptAddress(number, concept), tabindex: "-1" }, circle, ...label);
     });
     const picture = drawn("svg", { viewBox: `0 0 ${width} ${height}`, class: "scatter", role: "img", "aria-label": "Concepts of this layer in the plane, similar ones near each other" }, ...points);
-    return el("section", {}, el("h2", {}, "Concepts by similarity"), el("p", { class: "hint" }, `${about.similar}: similar concepts lie near each other, as far as a plane can show that. Larger discs have more mean relevance; each leads to its concept.`), picture);
+    return el("section", {}, el("h2", {}, "Concepts by similarity"), el("p", { class: "hint" }, `${about.similar}: similar concepts lie near each other, as far as a plane can show that. Larger discs have more mean relevance; each leads to its concept, and has its number where there is room.`), picture);
+  }
+
+  /** The concepts whose numbers have room, of those that would overlap the ones with the larger discs. */
+  function withRoom(spots, size) {
+    const placed = [];
+    for (const { index, text, x, y, radius } of [...spots].sort((one, other) => other.radius - one.radius)) {
+      const [half, base] = [text.length * size * 0.32, y - radius];
+      const free = placed.every((label) => Math.abs(label.x - x) >= label.half + half || Math.abs(label.base - base) >= size);
+      if (free) placed.push({ index, x, base, half });
+    }
+    return new Set(placed.map(({ index }) => index));
   }
 
   function tableHint() {
