@@ -14,7 +14,7 @@ from multiprocessing import parent_process
 from types import FrameType, TracebackType
 from typing import Any
 
-__all__ = ["WorkerWatch", "become_worker", "without_torchs_handler"]
+__all__ = ["WorkerWatch", "become_worker", "signalled_at_end_of_parent", "without_torchs_handler"]
 
 _PR_SET_PDEATHSIG = 1
 _OF_TORCH = "torch.utils.data._utils.signal_handling"
@@ -25,11 +25,25 @@ def become_worker(_: int) -> None:
     for name in ("SIGINT", "SIGHUP"):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
-    if sys.platform == "linux":
-        # At once, also while a library holds the interpreter; where the call is missing, the thread suffices.
-        with suppress(OSError, AttributeError):
-            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    _set_signal_at_end_of_parent(signal.SIGKILL)  # where the call is missing, the thread suffices
     threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+@contextmanager
+def signalled_at_end_of_parent(number: signal.Signals) -> Iterator[None]:
+    """Let this process get a signal when the one that started it ends, however that ends (Linux only)."""
+    _set_signal_at_end_of_parent(number)
+    try:
+        yield
+    finally:
+        _set_signal_at_end_of_parent(0)
+
+
+def _set_signal_at_end_of_parent(number: int) -> None:
+    """Ask the kernel, whose signal comes at once, also while a library holds the interpreter; 0 for none."""
+    if sys.platform == "linux":
+        with suppress(OSError, AttributeError):
+            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, number)
 
 
 def _end_with_parent() -> None:

@@ -682,6 +682,43 @@ def test_a_process_of_torchrun_that_dies_is_started_again_and_resumes(tmp_path: 
     assert same_bits(tmp_path / "one.h5", tmp_path / "many.h5")
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel's signal is of Linux")
+def test_a_process_whose_torchrun_is_killed_does_not_wait_for_the_others(tmp_path: Path) -> None:
+    member = """
+        import sys
+        from pathlib import Path
+        from crp_kit.atlas.build.distributed import build_in_processes
+        print("meets", flush=True)
+        build_in_processes(None, Path(sys.argv[1]), resume=False, overwrite=False, verbose=False)
+    """
+    starter = """
+        import subprocess, sys
+        process = subprocess.Popen([sys.executable, "-c", *sys.argv[1:]])
+        print(process.pid, flush=True)
+        process.wait()
+    """
+    alone = environment(RANK="1", WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT="9")  # nobody listens there
+    command = [sys.executable, "-c", textwrap.dedent(starter), textwrap.dedent(member), str(tmp_path / "atlas.h5")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=alone) as torchrun:
+        assert torchrun.stdout is not None
+        pid = int(torchrun.stdout.readline())
+        assert torchrun.stdout.readline() == "meets\n"
+        time.sleep(0.5)
+        assert runs(pid)
+        torchrun.kill()
+    end = time.monotonic() + 10
+    while runs(pid) and time.monotonic() < end:
+        time.sleep(0.05)
+    assert not runs(pid)
+
+
+def runs(pid: int) -> bool:
+    """Whether a process runs, which one that nobody has waited for does not."""
+    status = Path(f"/proc/{pid}/status")
+    return status.exists() and "State:\tZ" not in status.read_text()
+
+
 def job(**variables: object) -> dict[str, str]:
     """The variables of a task of a job array."""
     return {f"SLURM_ARRAY_TASK_{name}": str(value) for name, value in variables.items()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import torch
 from torch.distributed.rendezvous import rendezvous
 
+from ...data.worker_process import signalled_at_end_of_parent
 from ...errors import AtlasError, InputError
 from ..query.concept_atlas import ConceptAtlas
 from .merge import merge_atlases
@@ -80,6 +82,8 @@ def build_in_processes(
 ) -> ConceptAtlas | None:
     """Build this process's shard and wait for the others; the first process merges and returns the atlas.
 
+    A process whose starter ends, torchrun that is killed for one, gets SIGTERM, saves and ends.
+
     Parameters
     ----------
     build : callable
@@ -105,18 +109,19 @@ def build_in_processes(
         return build(path, (0, 1), True) if rank == 0 else None
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
-    if world == 1:
-        return build(path, (0, 1), resume or again)
-    store = next(rendezvous("env://"))[0]
-    build(part, (rank, world), resume or again).close()
-    store.set(f"built/{rank}", "1")
-    if rank != 0:
-        return None
-    while not store.check([f"built/{number}" for number in range(world)]):
-        time.sleep(_PAUSE)
-    parts = [shard_path(path, number, world) for number in range(world)]
-    words = f"torchrun, {world} processes"
-    merged = merge_atlases(parts, path, overwrite=overwrite, command=words, verbose=verbose)
+    with signalled_at_end_of_parent(signal.SIGTERM):
+        if world == 1:
+            return build(path, (0, 1), resume or again)
+        store = next(rendezvous("env://"))[0]
+        build(part, (rank, world), resume or again).close()
+        store.set(f"built/{rank}", "1")
+        if rank != 0:
+            return None
+        while not store.check([f"built/{number}" for number in range(world)]):
+            time.sleep(_PAUSE)
+        parts = [shard_path(path, number, world) for number in range(world)]
+        words = f"torchrun, {world} processes"
+        merged = merge_atlases(parts, path, overwrite=overwrite, command=words, verbose=verbose)
     for one in parts:
         one.unlink()
     return merged
