@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parent.parent / "crp_kit"
 ROWS = (
     ("printable",),
     ("version", "errors"),
-    ("allocator", "checks", "escapes", "interrupts", "lazy_names", "locks"),
+    ("allocator", "checks", "escapes", "interrupts", "lazy_names", "locks", "matrix_product"),
     ("numerics", "files", "folders", "progress", "tables", "drawing", "conditions", "factory_spec", "class_names"),
     ("result_table", "statistics"),
     ("concepts", "data", "targets"),

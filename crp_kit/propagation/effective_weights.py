@@ -11,8 +11,8 @@ import torch
 from ..graph.graph import Node
 from ..graph.memory_format import laid_out
 from ..graph.operations import Trait
+from ..matrix_product import linear
 from ..numerics import checksum, working
-from .kernels.matrix_product import matrix_product
 from .node_functions import batch_norm_factors, per_channel, spelled_norm
 
 _OPTIONS = ("stride", "padding", "dilation", "groups", "output_padding")
@@ -46,11 +46,8 @@ class LinearUnit(torch.nn.Module):
 
     def output(self, input: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
         """Return the output under other parameters, (batch, ...)."""
-        if self.op == "linear":
-            product = matrix_product(input, weight.t())
-            return product if bias is None else product + bias
         per_channel_bias = bias is not None and bias.ndim == 1
-        function = getattr(torch.nn.functional, self.op)
+        function = linear if self.op == "linear" else getattr(torch.nn.functional, self.op)
         output: torch.Tensor = function(input, weight, bias if per_channel_bias else None, **self.options)
         return output if bias is None or per_channel_bias else output + bias
 

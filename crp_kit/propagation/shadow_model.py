@@ -13,8 +13,11 @@ from ..errors import InputError, ModelError
 from ..graph.graph import Graph, Ref
 from ..graph.memory_format import Outline, with_maps_laid_out
 from ..graph.recording.record import Recording, first_sample, record, seen_through
+from ..matrix_product import linear
 
 __all__ = ["ShadowModel"]
+
+_KERNELS = {torch.nn.functional.linear: linear}
 
 
 @dataclass(eq=False)
@@ -79,6 +82,7 @@ class ShadowModel:
             opaque=self.opaque,
             elementwise=self.elementwise,
             replaced=(ref, value),
+            kernels=_KERNELS,
         )
         return recording.value(recording.graph.output)
 
@@ -134,6 +138,7 @@ class ShadowModel:
             opaque=self.opaque,
             elementwise=self.elementwise,
             known=self._last,
+            kernels=_KERNELS,
         )
         self._last = recording.graph
         return recording

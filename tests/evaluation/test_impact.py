@@ -66,7 +66,7 @@ def test_some_concepts_are_columns_of_all(study: crp.Study) -> None:
 
 def test_a_figure_names_layer_and_output(study: crp.Study) -> None:
     axes = study.evaluate.impact("branch", output="probability").plot().axes
-    assert axes[0].get_xlabel() == "mean share of relevance, concepts of branch"
+    assert " ".join(axes[0].get_xlabel().split()) == "mean share of relevance, concepts of branch"
     assert axes[0].get_ylabel() == "fall of the probability without it"
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -60,6 +60,8 @@ class Recorder(TorchFunctionMode):
         Paths of modules that become one node each, as activations.
     replaced : (Ref, torch.Tensor), optional
         An output that gets another value, with which the forward goes on.
+    kernels : mapping from callable to callable, optional
+        Torch functions, and what computes them in their place, up to rounding.
 
     Attributes
     ----------
@@ -83,6 +85,7 @@ class Recorder(TorchFunctionMode):
         elementwise: frozenset[str] = frozenset(),
         *,
         replaced: tuple[Ref, torch.Tensor] | None = None,
+        kernels: Mapping[Any, Callable[..., Any]] | None = None,
     ) -> None:
         super().__init__()
         self.shadow, self.opaque, self.elementwise = shadow, opaque | elementwise, elementwise
@@ -91,7 +94,7 @@ class Recorder(TorchFunctionMode):
         self.calls: list[ModuleCall] = []
         self.notes: list[str] = []
         self.read = ValuesRead()
-        self._replaced = replaced
+        self._replaced, self._kernels = replaced, kernels or {}
         self._ids, self._samples = TokenIds(), 1
         self._complex = ComplexValues(self.tape)
         self._detector = None if probe is None else Detector(probe, self.tape, self._complex)
@@ -229,7 +232,7 @@ class Recorder(TorchFunctionMode):
         if writes and args and isinstance(args[0], torch.Tensor) and is_in_place(raw, func, args, kwargs):
             return self._in_place(raw, draft)
         draft.func, draft.args = in_reading_order(raw, func, args)
-        result = self._record(draft, func(*args, **kwargs))
+        result = self._record(draft, self._kernels.get(func, func)(*args, **kwargs))
         if raw in MOVING:
             self.tape.locate(args[0])
         return result

@@ -86,6 +86,7 @@ def record(
     probe: Probe | None = None,
     known: Graph | None = None,
     replaced: tuple[Ref, torch.Tensor] | None = None,
+    kernels: Mapping[Any, Callable[..., Any]] | None = None,
 ) -> Recording:
     """Run the shadow copy once and return its recorded graph.
 
@@ -109,6 +110,8 @@ def record(
         Of an earlier forward of the shadow, see `crp_kit.graph.recording.drafted_graph.drafted_graph`.
     replaced : (Ref, torch.Tensor), optional
         An output that gets another value, with which the forward goes on.
+    kernels : mapping from callable to callable, optional
+        Torch functions, and what computes them in their place, up to rounding.
 
     Raises
     ------
@@ -121,7 +124,7 @@ def record(
     DeviceMemoryError
         If memory does not suffice for the forward.
     """
-    recorder = Recorder(shadow, opaque, probe, elementwise, replaced=replaced)
+    recorder = Recorder(shadow, opaque, probe, elementwise, replaced=replaced, kernels=kernels)
     with (
         attributes_kept([module for _, module in recorder.modules]),
         recorder.hooks(),

@@ -1,1 +1,1 @@
-"""Kernels: transposed convolutions, by Winograd's algorithm too, matrix products, and max pooling, for many rows."""
+"""Kernels: transposed convolutions, by Winograd's algorithm too, and max pooling, for many rows at once."""

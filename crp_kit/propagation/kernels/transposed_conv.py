@@ -10,9 +10,9 @@ import torch
 from torch.nn import functional
 
 from ...graph.memory_format import as_batch
+from ...matrix_product import matrix_product
 from ..effective_weights import LinearUnit
 from ..step import Pull
-from .matrix_product import matrix_product
 from .winograd import winograd_transpose, winograd_wins
 
 __all__ = ["ChannelPull", "channel_transpose", "linear_transpose"]

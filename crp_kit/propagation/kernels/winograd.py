@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from .matrix_product import matrix_product
+from ...matrix_product import matrix_product
 
 __all__ = ["winograd_transpose", "winograd_wins"]
 
