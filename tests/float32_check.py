@@ -65,6 +65,8 @@ class Comparison:
         Where the difference begins, or where relevance is first not finite.
     note : str
         What went wrong.
+    highest : float
+        The highest magnitude of the map in float64 where relevance is not finite in float32 alone.
     """
 
     composite: str
@@ -74,12 +76,14 @@ class Comparison:
     node: str = ""
     operation: str = ""
     note: str = ""
+    highest: float = math.nan
 
     @property
     def cause(self) -> str:
         """The class of reasons to which the difference belongs."""
         if self.note or not self.finite:
-            return "not finite" if not self.finite else "failed"
+            beyond = self.highest > torch.finfo(torch.float32).max
+            return "failed" if self.finite else "range" if beyond else "not finite"
         if self.difference < ROUNDING:
             return "rounding"
         return "conditioning" if self.difference < MARGIN * self.moved else "unexplained"
@@ -252,7 +256,8 @@ def _compared(name: str, single: _Run, double: _Run) -> Comparison:
     if single.broken or double.broken:
         node, rule = single.broken or double.broken or ("", "")
         note = "" if single.broken and not double.broken else "not finite in float64"
-        return Comparison(name, finite=single.broken is None, node=node, operation=rule, note=note)
+        highest = math.nan if double.broken else float(double.heatmap.abs().max())
+        return Comparison(name, finite=single.broken is None, node=node, operation=rule, note=note, highest=highest)
     return Comparison(name, finite=True, difference=_relative(single.heatmap, double.heatmap))
 
 

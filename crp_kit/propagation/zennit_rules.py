@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 
 import torch
 from zennit.core import BasicHook, Hook
+from zennit.rules import ZBox
 
 from ..errors import CompositeError, CrpKitError
 from ..numerics import working
@@ -27,6 +28,11 @@ from .step import Absorbed, Pull
 from .vjp import ordered_like
 
 __all__ = ["absorbed_by", "hook_backward"]
+
+_BOUNDS = (
+    ". Bounds by channel of an image do not fit a layer that reads pixels in another order: "
+    "zennit.composites.EpsilonGammaBox(low=…, high=…) takes one number for all channels as well"
+)
 
 
 def hook_backward(
@@ -93,7 +99,8 @@ def _named_in_errors(rule: Hook, where: str) -> Iterator[None]:
     except (CrpKitError, torch.cuda.OutOfMemoryError):
         raise
     except Exception as error:
-        raise CompositeError(f"the rule {type(rule).__name__} fails at {where!r}: {error}") from error
+        hint = _BOUNDS if isinstance(rule, ZBox) and "shape" in str(error) else ""
+        raise CompositeError(f"the rule {type(rule).__name__} fails at {where!r}: {error}{hint}") from error
 
 
 # ---------------------------------------------------------------------- BasicHook

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -102,6 +103,7 @@ def test_comparison_names_where_relevance_stops_being_finite(monkeypatch: pytest
     for one in compared(nn.Identity()):
         assert not one.finite
         assert (one.node, one.operation, one.cause) == ("3", "Epsilon", "not finite")
+        assert replace(one, highest=1e39).cause == "range"
 
 
 def test_comparison_calls_a_good_model_rounding_and_survives_json() -> None:

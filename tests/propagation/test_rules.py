@@ -813,6 +813,10 @@ BAD_RULES: dict[str, tuple[Hook, str]] = {
         BasicHook(param_modifiers=[ParamMod(lambda value, name: value, param_keys=["scale"])]),
         "the rule BasicHook fails at '4': .* requires missing parameters: 'scale'",
     ),
+    "bounds": (
+        rules.ZBox(*(torch.full((1, 3, 1, 1), bound) for bound in (-1.0, 1.0))),
+        "the rule ZBox fails at '4': .*Bounds by channel .* one number for all channels",
+    ),
     "pass": (
         rules.Pass(),
         r"the rule Pass at '4' needs an input of its output's shape \(1, 4, 2, 2\); got \(1, 4, 4, 4\)",
