@@ -363,6 +363,23 @@ def test_a_file_that_does_not_hold_what_was_written_gets_no_name(
     assert os.listdir(tmp_path) == []
 
 
+def test_the_share_of_a_file_that_is_written_rises_to_one_and_takes_one_look_at_all_arrays(tmp_path: Path) -> None:
+    class Watched(dict[str, Any]):
+        looks = 0
+
+        def values(self) -> Any:
+            self.looks += 1
+            return super().values()
+
+    arrays = Watched({f"/{number}": array_spec(np.arange(100.0) + number) for number in range(50)})
+    shares: list[float] = []
+    hdf5_writer.write_tree(tmp_path / "a.h5", Tree({}, arrays), compress=False, note=shares.append)
+    assert len(shares) >= 2 * len(arrays)
+    assert shares == sorted(shares)
+    assert shares[-1] == 1
+    assert arrays.looks == 1
+
+
 @pytest.mark.slow
 def test_a_build_writes_little_more_than_its_scores_and_its_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small: Path

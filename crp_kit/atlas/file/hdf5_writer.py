@@ -64,12 +64,12 @@ def write_tree(
         If the disk is full, the folder is gone or cannot be written, a file may not be replaced, or it does not hold
         what was written. What was in the place stays there.
     """
-    handled = 0
+    handled, both_ways = 0, 2 * tree.nbytes
 
     def count(nbytes: int) -> None:
         nonlocal handled
         handled += nbytes
-        note(handled / (2 * tree.nbytes))
+        note(handled / both_ways)
 
     try:
         with (
