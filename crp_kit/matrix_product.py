@@ -20,8 +20,7 @@ _ROWS = 8
 
 def matrix_product(rows: torch.Tensor, matrix: torch.Tensor) -> torch.Tensor:
     """Return rows (…, in) times a matrix (in, out): (…, out)."""
-    onednn = _onednn_linear() if _is_large(rows, matrix) and _are_plain(rows, matrix) else None
-    return rows @ matrix if onednn is None else onednn(rows, matrix.t(), None)
+    return linear(rows, matrix.t())
 
 
 def linear(input: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:

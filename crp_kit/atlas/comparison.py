@@ -12,7 +12,6 @@ from ..checks import is_real
 from ..drawing import plots
 from ..errors import InputError
 from ..result_table import Column, Table, not_a_column
-from ..statistics.intervals import correlation_interval
 from ..statistics.matching import one_to_one, reference_overlap
 from ..statistics.similarity import cross_correlation
 from .common_samples import CommonSamples, common_samples
@@ -20,6 +19,7 @@ from .file.header import Mode
 from .query.concept_atlas import ConceptAtlas, check_atlases
 from .query.layer_atlas import ScoreAtlas
 from .query.rankings import SampleRanking
+from .questions.concept_relations import SimilarityBasis
 from .questions.matrix_rows import row_blocks, scored
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ class AtlasComparison(Table):
         """
         if self.by != "scores":
             raise InputError("intervals are of correlations; these are overlaps of reference samples")
-        return correlation_interval(self.similarity, self.n_samples - self.n_groups + 1, confidence=confidence)
+        return SimilarityBasis("pearson", self.n_samples, self.n_groups).interval(self.similarity, confidence)
 
     def references(self, row: int, k: int = 8) -> tuple[SampleRanking, SampleRanking]:
         """Return the samples in which the concepts of a row are strongest, in each atlas.

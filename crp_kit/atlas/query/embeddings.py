@@ -80,11 +80,7 @@ def _embedded(subject: Subject, numbers: Sequence[int], embed: EmbeddingFunction
     for start in range(0, len(numbers), _IMAGES_AT_ONCE):
         some = numbers[start : start + _IMAGES_AT_ONCE]
         images = [reference_sample(subject.samples, number) for number in some]
-        array = _called("the embedding function", embed, images)
-        if array.ndim != 2 or len(array) != len(images) or not array.shape[1]:
-            raise InputError(
-                f"embeddings of {len(images)} images are ({len(images)}, feature); got shape {array.shape}"
-            )
+        array = _of_each(_called("the embedding function", embed, images), len(images), "images")
         if parts and parts[0].shape[1] != array.shape[1]:
             raise InputError(f"the embedding function returns {parts[0].shape[1]} features, then {array.shape[1]}")
         bad = np.flatnonzero(~np.isfinite(array).all(1))
@@ -143,12 +139,18 @@ def word_vectors(words: Any, vectors: Any = None) -> Words:
     else:
         known = list(words.values()) if isinstance(words, Mapping) else vectors
         array = _called("the vectors of words", _stacked, known)
-    if array.ndim != 2 or len(array) != len(names) or not array.shape[1]:
-        raise InputError(f"embeddings of {len(names)} words are ({len(names)}, feature); got shape {array.shape}")
+    array = _of_each(array, len(names), "words")
     bad = np.flatnonzero(~np.isfinite(array).all(1) | ~array.any(1))
     if len(bad):
         raise InputError(f"the embedding of {names[int(bad[0])]!r} is zero, NaN or infinite: it has no direction")
     return names, array
+
+
+def _of_each(array: Floats, count: int, noun: str) -> Floats:
+    """Return embeddings, if they are as many rows as what they are of."""
+    if array.ndim != 2 or len(array) != count or not array.shape[1]:
+        raise InputError(f"embeddings of {count} {noun} are ({count}, feature); got shape {array.shape}")
+    return array
 
 
 def _stacked(vectors: Any) -> Any:

@@ -58,8 +58,30 @@ class SimilarityBasis:
         return correlation_interval(similarity, count, ranks=self.metric == "spearman", confidence=confidence)
 
 
+class _SimilarityRows:
+    """Rows with a similarity each, whose interval follows from what the similarities are of."""
+
+    basis: SimilarityBasis
+    _measured = "similarity"
+
+    def interval(self, confidence: float = 0.95) -> tuple[Column, Column]:
+        """Return the confidence interval of each similarity, as one that was not chosen, low and high.
+
+        Parameters
+        ----------
+        confidence : float, optional
+            Between 0 and 1.
+
+        Raises
+        ------
+        InputError
+            If it is not, or the similarity is a cosine.
+        """
+        return self.basis.interval(getattr(self, self._measured), confidence)
+
+
 @dataclass(frozen=True, eq=False, repr=False)
-class ConceptPairs(Table):
+class ConceptPairs(_SimilarityRows, Table):
     """Pairs of concepts.
 
     Parameters
@@ -86,21 +108,6 @@ class ConceptPairs(Table):
     def caption(self) -> str:
         """The layer, the metric and the number of samples, in one line."""
         return self.title
-
-    def interval(self, confidence: float = 0.95) -> tuple[Column, Column]:
-        """Return the confidence interval of each similarity by Fisher's transformation, low and high.
-
-        Parameters
-        ----------
-        confidence : float, optional
-            Between 0 and 1.
-
-        Raises
-        ------
-        InputError
-            If it is not, or the similarity is a cosine.
-        """
-        return self.basis.interval(self.similarity, confidence)
 
     def references(self, row: int, k: int = 8) -> tuple[SampleRanking, SampleRanking]:
         """Return the samples in which each concept of a row is strongest.
@@ -149,7 +156,7 @@ class _ConceptTable(ConceptRows):
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class SimilarConcepts(_ConceptTable):
+class SimilarConcepts(_SimilarityRows, _ConceptTable):
     """The concepts that are most similar to a concept, most similar first.
 
     Parameters
@@ -165,21 +172,6 @@ class SimilarConcepts(_ConceptTable):
 
     similarity: Column
     basis: SimilarityBasis = field(metadata=not_a_column)
-
-    def interval(self, confidence: float = 0.95) -> tuple[Column, Column]:
-        """Return the confidence interval of each similarity by Fisher's transformation, low and high.
-
-        Parameters
-        ----------
-        confidence : float, optional
-            Between 0 and 1.
-
-        Raises
-        ------
-        InputError
-            If it is not, or the similarity is a cosine.
-        """
-        return self.basis.interval(self.similarity, confidence)
 
     def plot(self, **options: Any) -> Figure:
         """Return a figure with a bar for each row; see `crp_kit.views.plot.value_bars`."""
@@ -217,7 +209,7 @@ class ConceptClusters(_ConceptTable):
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Redundancy(_ConceptTable):
+class Redundancy(_SimilarityRows, _ConceptTable):
     """How similar each concept is to the one that is most similar to it, the most redundant first.
 
     Parameters
@@ -238,21 +230,7 @@ class Redundancy(_ConceptTable):
     redundancy: Column
     nearest: Column
     basis: SimilarityBasis = field(metadata=not_a_column)
-
-    def interval(self, confidence: float = 0.95) -> tuple[Column, Column]:
-        """Return the confidence interval of each similarity, as one that was not chosen, low and high.
-
-        Parameters
-        ----------
-        confidence : float, optional
-            Between 0 and 1.
-
-        Raises
-        ------
-        InputError
-            If it is not, or the similarity is a cosine.
-        """
-        return self.basis.interval(self.redundancy, confidence)
+    _measured = "redundancy"
 
     def plot(self, k: int = _BARS, **options: Any) -> Figure:
         """Return a figure with a bar for each of the `k` first rows; see `crp_kit.views.plot.value_bars`."""
